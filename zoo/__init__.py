@@ -1,0 +1,94 @@
+"""zoo: one YAML recipe in, a trained, measured and documented embedding model out.
+
+    recipe  = zoo.load_recipe("recipes/quickstart.yaml", "training.epochs=2")
+    encoder = zoo.train(recipe, out="runs/quickstart")
+    report  = zoo.evaluate(encoder, recipe.evaluation)
+    encoder = zoo.from_pretrained("me/my-model", revision="…")
+    encoder.push_to_hub("me/my-model", private=True)
+
+Importing it imports nothing heavy; torch comes with the first encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import AcceptanceError, ArtefactError, DataError, HubError, RecipeError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.families import Encoder
+    from zoo.recipe import Recipe
+
+__version__ = "0.1.0"
+__all__ = [
+    "AcceptanceError",
+    "ArtefactError",
+    "DataError",
+    "HubError",
+    "RecipeError",
+    "ZooError",
+    "evaluate",
+    "from_pretrained",
+    "load_recipe",
+    "train",
+]
+
+
+def load_recipe(path: str | Path, *overrides: str) -> Recipe[Any]:
+    """Read and check a recipe; `overrides` are `key.path=value`. Raises RecipeError that lists every mistake."""
+    from zoo import recipe
+
+    return recipe.load(path, *overrides)
+
+
+def train(recipe: Recipe[Any] | str | Path, out: str | Path | None = None, *, show_progress: bool = False) -> Encoder:
+    """Build the model of a recipe in the run folder `out` (runs/NAME by default), or finish what was begun there.
+
+    Raises ZooError for what the user can mend, AcceptanceError when a score is below its `at_least`.
+    """
+    from zoo import builder
+
+    loaded = load_recipe(recipe) if isinstance(recipe, str | Path) else recipe
+    return builder.run(loaded, Path(out or Path("runs") / loaded.name), show_progress=show_progress)
+
+
+def evaluate(
+    encoder: Encoder, tasks: Sequence[Any], *, folder: str | Path = ".", show_progress: bool = False
+) -> dict[str, Any]:
+    """Score `encoder` on tasks: official mteb names, or sections of a recipe's `evaluation:`. Returns the report."""
+    from pydantic import TypeAdapter
+
+    from zoo import evaluation
+    from zoo.evaluation.spec import Task
+
+    shaped = [TypeAdapter(Task).validate_python({"task": t} if isinstance(t, str) else t) for t in tasks]
+    return evaluation.evaluate(encoder, shaped, folder=Path(folder), show_progress=show_progress)
+
+
+def from_pretrained(reference: str | Path, revision: str | None = None) -> Encoder:
+    """Open a model: a folder that zoo wrote, a Hub id of one, or a plain sentence-transformers backbone (Hub id, folder or
+    `package:NAME`), which opens as an untrained 2D Matryoshka encoder.
+
+    Strict: missing, extra or mis-shaped tensors, a wrong sha256, an unknown format or family are an ArtefactError; pickles
+    and remote code are never touched.
+    """
+    from zoo import artefact, backbone, families
+
+    name = str(reference)
+    local = folder = backbone.locate(name)
+    if folder is None:
+        from zoo import hub
+
+        folder = hub.fetch(name, revision)
+    if "zoo" in artefact.read_config(folder):
+        encoder = artefact.load(folder)
+        if local is None:
+            encoder.name = name.rsplit("/", 1)[-1]
+        return encoder
+    family = families.load("matryoshka-2d")
+    spec = family.Spec(family="matryoshka-2d", backbone=name if local else str(folder))
+    plain = family.Encoder.build(spec)
+    plain.name, plain.revision = name.rsplit("/", 1)[-1].replace(":", "-"), plain.base_revision
+    return plain

@@ -1,0 +1,91 @@
+"""The model folder: written whole, opened strictly. Weights are safetensors; nothing is unpickled, no code is fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from zoo import families, files, manifest
+from zoo.errors import ArtefactError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.families import Encoder
+
+FORMAT = 1
+
+
+def save(
+    encoder: Encoder, folder: Path, *, recipe: Mapping[str, Any] | None = None, extras: Mapping[str, str] | None = None
+) -> Path:
+    """Write `encoder` as a model folder; `folder` appears when it is complete, and only then.
+
+    Args:
+        recipe: the recipe as plain values; it travels in config.json.
+        extras: further text files by relative path (lock.json, report.json, …).
+    """
+    with files.whole_folder(folder) as partial:
+        encoder.save(partial)
+        config_file = partial / "config.json"
+        config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
+        config["zoo"] = {
+            "format": FORMAT,
+            "family": encoder.spec.family,
+            "name": encoder.name,
+            "spec": encoder.spec.model_dump(mode="json"),
+            "facts": encoder.card_facts(),
+            **encoder.extra_config(),
+        }
+        if recipe is not None:
+            config["zoo"]["recipe"] = dict(recipe)
+        config_file.write_text(
+            json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+        for name, text in (extras or {}).items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_text(text, encoding="utf-8")
+        manifest.write(partial)
+    return folder
+
+
+def load(folder: Path) -> Encoder:
+    """Open a model folder. Raises ArtefactError when a file is missing, extra or altered, when a tensor is missing, extra,
+    mis-shaped or not finite, or when the format or the family is unknown here."""
+    manifest.verify(folder)
+    config = read_config(folder)
+    block = config.get("zoo")
+    if not isinstance(block, dict):
+        raise ArtefactError(f"{folder}: config.json has no `zoo` section, so this is not a folder that zoo wrote")
+    if block.get("format") != FORMAT:
+        raise ArtefactError(
+            f"{folder}: format {block.get('format')!r} is not known to this version (it reads {FORMAT}); update embedding-zoo"
+        )
+    try:
+        family = families.load(str(block.get("family")))
+        spec = family.Spec.model_validate(block.get("spec"))
+    except ValidationError as error:
+        raise ArtefactError(
+            f"{folder}: config.json: the encoder section does not fit its family: {error.errors()[0]['msg']}"
+        ) from None
+    except ZooError as error:
+        raise ArtefactError(f"{folder}: {error}; update embedding-zoo, or the folder is not what it says") from None
+    encoder = family.Encoder.load(spec, folder, block)
+    encoder.name = str(block.get("name", "encoder"))
+    encoder.revision = files.sha256(folder / "manifest.json")
+    return encoder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder. Raises ArtefactError where there is none or it is not JSON."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(f"{folder}: has no config.json, so it is not a model folder") from None
+    except (ValueError, RecursionError, OSError) as error:
+        raise ArtefactError(f"{folder}: config.json cannot be read: {str(error)[:120]}") from None
+    if not isinstance(config, dict):
+        raise ArtefactError(f"{folder}: config.json is not an object")
+    return config

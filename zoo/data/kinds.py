@@ -1,0 +1,142 @@
+"""What a value must be to play a role of some `Kind`, and the one form it is then given.
+
+Files differ in what they can say: csv has only text, json tells 1 from "1", pandas makes whole numbers floats. The same
+rows must come out equal from all of them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from zoo.schema import Kind
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")  # "007" and "1.0" are names, not numbers
+
+
+def canonical(kind: Kind, value: Any, file: str) -> Any:
+    """`value` as `kind`. Relative image paths start where `file` lies. Raises ValueError, whose text goes on from the
+    column's name: "is empty", "is 'high', not a number"."""
+    if value is None:
+        raise ValueError("is missing")
+    return _image(value, Path(file).parent) if kind == "image" else _BY_KIND[kind](value)
+
+
+def settle_labels(values: Sequence[str | int]) -> list[str] | list[int]:
+    """All integers if every one is a whole number, written as such or in its plain decimal form; else all strings."""
+    if all(isinstance(value, int) or (_WHOLE.fullmatch(value) and _fits(int(value))) for value in values):
+        return [int(value) for value in values]
+    return [str(value) for value in values]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"is {_show(value)}, not text")
+    if not value or value.isspace():
+        raise ValueError("is empty")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("holds half a surrogate pair, which is not a character") from None
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):  # a csv cell
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError(f"is {_show(value)}, not a list of texts; in csv write a JSON list") from None
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"is {_show(value)}, not a list of texts")
+    if not value:
+        raise ValueError("is an empty list")
+    return [_text_inside(item, index) for index, item in enumerate(value, 1)]
+
+
+def _text_inside(value: Any, index: int) -> str:
+    try:
+        return _text(value)
+    except ValueError as error:
+        raise ValueError(f"item {index} {error}") from None
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is empty")
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str) or "_" in str(value):
+        raise ValueError(f"is {_show(value)}, not a number")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise ValueError(f"is {_show(value)}, not a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"is {_show(value)}, not a finite number")
+    return number
+
+
+def _label(value: Any) -> str | int:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"is {_show(value)}, not a string or a whole number")
+    if not isinstance(value, int | float):
+        raise ValueError(f"is {_show(value)}, not a string or a whole number")
+    if not _fits(value):
+        raise ValueError("is a number beyond 64 bits")
+    return int(value)
+
+
+def _fits(value: float) -> bool:
+    return -(2**63) <= value < 2**63
+
+
+def _id(value: Any) -> str:
+    if isinstance(value, bool):
+        raise ValueError(f"is {_show(value)}, not a string or a whole number")
+    return str(_label(value))
+
+
+def _image(value: Any, folder: Path) -> dict[str, Any]:
+    """{"bytes", "path": None} of an encoded image: bytes, a path, or the Hub's own {"bytes", "path"}."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, str):
+        _text(value)
+        try:
+            value = (folder / value).read_bytes()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"is {_show(value)}, {getattr(error, 'strerror', None) or error}") from None
+    if not isinstance(value, bytes):
+        raise ValueError(f"is {_show(value)}, not an image")
+    try:
+        with Image.open(io.BytesIO(value)) as image:
+            image.verify()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise ValueError("is not an image that Pillow can open") from None
+    return {"bytes": value, "path": None}
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict | list | tuple | bytes):
+        return {dict: "an object", list: "a list", tuple: "a list", bytes: "bytes"}[type(value)]
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+_BY_KIND: dict[Kind, Callable[[Any], Any]] = {
+    "text": _text,
+    "texts": _texts,
+    "number": _number,
+    "label": _label,
+    "id": _id,
+}

@@ -1,0 +1,85 @@
+"""The `data:` section: where rows come from. Three sources, told apart by `source`; pydantic only, nothing is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from zoo.schema import Positive, Section
+
+Scalar = str | int | float | bool
+
+
+class Holdout(Section):
+    """A deterministic split: the rows are drawn by seed, and each side names which one it takes."""
+
+    size: Annotated[float, Field(gt=0)] = Field(description="Rows held out: a share below 1, or a count.")
+    take: Literal["kept", "held-out"] = Field(
+        description="The large side (for training), or the one held out (for tests)."
+    )
+    by: str | None = Field(default=None, description="Rows with the same value in this column stay on one side.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Holdout:
+        if self.size >= 1 and self.size != int(self.size):
+            raise ValueError(f"a count must be whole, a share below 1: {self.size}")
+        return self
+
+
+class Rows(Section):
+    """What every source understands, in the order it is applied: columns, where, on_bad_row, holdout, limit. `where`
+    and `holdout.by` may name a column by its role or by what the data calls it."""
+
+    columns: dict[str, str] = Field(default={}, description="role the task or family asks for: column name in the data")
+    where: dict[str, Scalar | tuple[Scalar, ...]] = Field(
+        default={}, description="Keep rows whose column has (one of) these values."
+    )
+    on_bad_row: Literal["error", "skip"] = "error"
+    holdout: Holdout | None = None
+    limit: Positive | None = Field(
+        default=None, description="Rows drawn by seed 0 when there are more; the order is kept."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples(cls, value: Any) -> Any:
+        where = value.get("where") if isinstance(value, dict) else None
+        if isinstance(where, dict):
+            value = {**value, "where": {k: tuple(v) if isinstance(v, list) else v for k, v in where.items()}}
+        return value
+
+
+class HubData(Rows):
+    """A data set on the Hugging Face Hub, read through `datasets`."""
+
+    source: Literal["hub"]
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", description="owner/name on the Hub")
+    ]
+    config: str | None = None
+    revision: str | None = Field(
+        default=None, description="Commit, tag or branch; the commit it stood for goes into lock.json."
+    )
+    split: str = "train"
+
+
+class FileData(Rows):
+    """A file, a glob or a folder of csv, tsv, json, jsonl or parquet, plain or .gz. Relative paths start at the recipe;
+    `$ZOO_DATA` at the front names the data folder of the environment. UTF-8; csv and tsv have a header and quote alike;
+    json is a list of records, jsonl one record a line."""
+
+    source: Literal["file"]
+    path: Annotated[str, Field(min_length=1)]
+
+
+class BuiltinData(Rows):
+    """Data that ships inside an installed package or is drawn by code."""
+
+    source: Literal["builtin"]
+    name: Annotated[str, Field(min_length=1)]
+    table: str | None = Field(default=None, description="Which of its tables; the first one by default.")
+
+
+Data = Annotated[HubData | FileData | BuiltinData, Field(discriminator="source")]

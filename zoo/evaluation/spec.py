@@ -1,0 +1,129 @@
+"""The `evaluation:` section: official mteb tasks by name, and tasks over the user's own data. Pydantic only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from zoo.data.spec import Data
+from zoo.schema import Kind, Section
+
+View = dict[str, Any]
+Roles = dict[str, Kind]
+
+
+class TaskSpec(Section):
+    """What every task understands. `roles` says, for each data field, which columns it needs and what they hold."""
+
+    roles: ClassVar[dict[str, Roles]] = {}
+    optional: ClassVar[dict[str, Roles]] = {}
+
+    task: str
+    name: str | None = Field(None, description="How the report calls it; by default the task's type or official name.")
+    views: tuple[View, ...] = Field(
+        ({},), description="Cuts of the encoder, e.g. {layers: 3, dim: 64}; {} is the whole."
+    )
+    at_least: float | None = Field(
+        None, description="`zoo train` and `zoo evaluate` exit 1 when a view scores below this."
+    )
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Official(TaskSpec):
+    """An mteb task by name, from the Hub, or from `folder` (or `$ZOO_DATA`): a result on local files never claims to be
+    the official one."""
+
+    folder: str | None = None
+
+
+class Sts(TaskSpec):
+    """Scored pairs. Main score: cosine_spearman."""
+
+    roles = {"data": {"sentence1": "text", "sentence2": "text", "score": "number"}}
+    task: Literal["sts"]
+    data: Data
+
+
+class PairClassification(TaskSpec):
+    """Pairs that do (1) or do not (0) belong together. Main score: max_ap."""
+
+    roles = {"data": {"sentence1": "text", "sentence2": "text", "label": "label"}}
+    task: Literal["pair-classification"]
+    data: Data
+
+
+class Classification(TaskSpec):
+    """A logistic regression on frozen embeddings of `train`, as mteb does it. Main score: accuracy."""
+
+    roles = {"train": {"text": "text", "label": "label"}, "data": {"text": "text", "label": "label"}}
+    task: Literal["classification"]
+    train: Data
+    data: Data
+
+
+class Clustering(TaskSpec):
+    """Texts with a class each. Main score: v_measure."""
+
+    roles = {"data": {"text": "text", "label": "label"}}
+    task: Literal["clustering"]
+    data: Data
+
+
+class Retrieval(TaskSpec):
+    """Main score: ndcg_at_10. Either `data`, rows of (query, document), whose documents together with the texts of
+    `corpus` (when given; equal texts are one document) are the candidates; or `queries`, `corpus` and `qrels` with ids."""
+
+    roles = {
+        "data": {"query": "text", "document": "text"},
+        "corpus": {"text": "text"},
+        "queries": {"id": "id", "text": "text"},
+        "qrels": {"query_id": "id", "document_id": "id"},
+    }
+    optional = {"corpus": {"id": "id", "title": "text"}, "qrels": {"score": "number"}}
+    task: Literal["retrieval"]
+    data: Data | None = None
+    corpus: Data | None = None
+    queries: Data | None = None
+    qrels: Data | None = None
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Retrieval:
+        by_id = self.queries is not None or self.qrels is not None
+        if (self.data is None) != by_id:
+            raise ValueError("give either `data` (query, document rows) or `queries` + `corpus` + `qrels`")
+        if by_id and (self.queries is None or self.corpus is None or self.qrels is None):
+            raise ValueError("the id layout needs all of `queries`, `corpus` and `qrels`")
+        return self
+
+
+class Reranking(TaskSpec):
+    """Rows of a query with lists of positive and negative candidates. Main score: map."""
+
+    roles = {"data": {"query": "text", "positive": "texts", "negative": "texts"}}
+    task: Literal["reranking"]
+    data: Data
+
+
+def _shape(value: Any) -> str:
+    task = value.get("task") if isinstance(value, dict) else getattr(value, "task", None)
+    return task if task in OWN else "official"
+
+
+OWN = ("sts", "pair-classification", "classification", "clustering", "retrieval", "reranking")
+
+Task = Annotated[
+    Annotated[Sts, Tag("sts")]
+    | Annotated[PairClassification, Tag("pair-classification")]
+    | Annotated[Classification, Tag("classification")]
+    | Annotated[Clustering, Tag("clustering")]
+    | Annotated[Retrieval, Tag("retrieval")]
+    | Annotated[Reranking, Tag("reranking")]
+    | Annotated[Official, Tag("official")],
+    Discriminator(_shape),
+]
+"""One entry of `evaluation:` (a bare string NAME is read as {task: NAME})."""

@@ -1,0 +1,154 @@
+"""What a family is: a `Spec` (its `encoder:` section) and an `Encoder`. Imported by `zoo check`, so torch stays lazy.
+
+A family module defines the two classes under exactly these names. Adding one is one module here, one recipe, one card and
+one test file; nothing that exists is edited.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from zoo.errors import ZooError
+from zoo.schema import EncoderSpec, Kind, Section, Training
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from datasets import Dataset
+
+
+class NoView(Section):
+    """The view options of a family without views."""
+
+
+class Encoder:
+    """A trained or trainable encoder. It holds its torch modules in `module`; views share them.
+
+    Attributes that evaluation, card and hub read:
+        spec: the family's section of the recipe.
+        module: every trainable tensor, or None for families that hold none.
+        dim: components of an encoded vector (bits for binary codes).
+        view_options: the view this object is, e.g. {"layers": 3, "dim": 128}; {} for the whole encoder.
+        similarity: "cosine" or "hamming".
+        base, base_revision: id and content hash (or commit) of the pretrained model it starts from, if any.
+        seed, step: what a loss may draw from; `step` is the optimiser step under way, set by the Trainer.
+        folder: where relative paths in `spec` start.
+    """
+
+    View: ClassVar[type[Section]] = NoView
+    similarity: ClassVar[str] = "cosine"
+    modalities: ClassVar[tuple[str, ...]] = ("text",)
+
+    spec: EncoderSpec
+    module: torch.nn.Module
+    dim: int
+    base: str | None = None
+
+    def __init__(self) -> None:
+        self.view_options: dict[str, Any] = {}
+        self.name = "encoder"
+        self.revision = "untrained"
+        self.seed = 42
+        self.step = 0
+        self.folder = Path()
+        self.base_revision = ""
+
+    # -- known without torch, before anything is read -------------------------------------------------------------
+
+    @classmethod
+    def roles(cls, spec: Any) -> tuple[dict[str, Kind], dict[str, Kind]]:
+        """Columns of the training data that `spec` needs, and those it uses when they are there."""
+        raise NotImplementedError
+
+    @classmethod
+    def check(cls, spec: Any, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
+        """Mistakes that only this family can see, as (path below `encoder`, message). `folder` is the recipe's."""
+        return []
+
+    @classmethod
+    def check_view(cls, spec: Any, view: Mapping[str, Any]) -> str | None:
+        """What is wrong with a view that has the right keys and types, or None."""
+        return None
+
+    # -- life of an encoder ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def build(cls, spec: Any, *, seed: int = 42, folder: Path = Path()) -> Self:
+        """The untrained encoder. Raises ZooError where the backbone cannot be had or is not supported."""
+        raise NotImplementedError
+
+    def prepare(self, rows: Dataset, cache: Path) -> None:
+        """See the training rows once before training (vocabulary, fixed bases, teacher vectors). Deterministic; what takes
+        long is kept in `cache`, which survives a killed run."""
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Rows of the data set to a batch of tensors."""
+        raise NotImplementedError
+
+    def loss(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Scalar training loss of one batch, under the shared Trainer."""
+        raise NotImplementedError
+
+    def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
+        """Optimiser groups; by default every trainable parameter at the recipe's rate."""
+        return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
+
+    def finish(self, rows: Dataset) -> None:
+        """See the training rows once after training (label vectors, outlier cleaning)."""
+
+    # -- use -------------------------------------------------------------------------------------------------------
+
+    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
+        """Vectors in the order of `inputs`: (n, dim) float32, or packed uint8 codes (n, ceil(dim / 8)).
+
+        `inputs` may be a list or any iterable; a bare string is refused (ZooError), as is None among the inputs.
+        """
+        raise NotImplementedError
+
+    def stream(self, inputs: Iterable[Any], *, precision: str = "auto") -> Iterator[np.ndarray]:
+        """`encode` in pieces, in order, with memory that does not grow with the length of `inputs`."""
+        raise NotImplementedError
+
+    def view(self, **options: Any) -> Self:
+        """A cheap view that shares this encoder's tensors. Raises ZooError for options the family does not know."""
+        if options:
+            raise ZooError(f"the family {self.spec.family} has no views, so nothing can be asked for: {options}")
+        return copy.copy(self)
+
+    def baseline(self) -> Encoder | None:
+        """What the encoder was before training, for the report's baseline column; None where that says nothing."""
+        return None
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """Storage of one encoded vector in bytes."""
+        return self.dim * 4
+
+    # -- artefact --------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), tokenizer and, where stock sentence-transformers can open it, modules.json into an
+        empty `folder`. config.json, if written, is the backbone's own; the caller adds the `zoo` block."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
+        """The inverse of `save`. `config` is the `zoo` block. Strict: missing, extra or mis-shaped tensors are an error."""
+        raise NotImplementedError
+
+    def extra_config(self) -> dict[str, Any]:
+        """JSON-able state that `load` needs besides spec and tensors; becomes part of the `zoo` block."""
+        return {}
+
+    def card_facts(self) -> dict[str, Any]:
+        """Values that the family's own card template uses."""
+        return {}
+
+    def push_to_hub(self, repo: str, *, private: bool = False) -> str:
+        """Save and publish in one commit; returns the commit's URL. Raises HubError."""
+        from zoo import hub
+
+        return hub.push_encoder(self, repo, private=private)
