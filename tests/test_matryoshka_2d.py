@@ -188,6 +188,31 @@ def test_paper_in_miniature_training_lifts_the_shallow_corner_above_the_untraine
     assert rank_one(trained.truncate(1, 8)) > rank_one(untrained.truncate(1, 8))
 
 
+def test_a_frozen_teacher_on_unlabelled_text_draws_the_shallow_cuts_to_its_similarities(tmp_path):
+    from zoo import training
+
+    (tmp_path / "more.jsonl").write_text("".join(f'{{"text": "{t} has no"}}\n' for t in tiny.SENTENCES[:60]))
+    teacher = {
+        "weight": 5.0,
+        "unlabelled": {"source": "file", "path": str(tmp_path / "more.jsonl")},
+        "texts_per_step": 32,
+    }
+    spec = {"objective": "2dmse", "layers": "all", "align": 0.0, "weights": (0.0, 0.0), "dropout": 0.0}
+    plain = build(tmp_path, **spec)
+    texts = [f"{t} has no" for t in tiny.SENTENCES[60:110]]
+    target = plain.encode(texts) @ plain.encode(texts).T
+
+    def distance(encoder):
+        vectors = encoder.truncate(1, 16).encode(texts)
+        return float(np.abs(vectors @ vectors.T - target).mean())
+
+    before = distance(plain)
+    taught = build(tmp_path, **spec, teacher=teacher)
+    training.fit(taught, rows(), Training(epochs=60, batch_size=32, learning_rate=2e-3), tmp_path / "run")
+    assert distance(taught) < 0.7 * before
+    assert len(list((tmp_path / "cache").glob("teacher-*.npy"))) == 1
+
+
 def test_altered_weights_are_refused(tmp_path):
     from safetensors.torch import load_file, save_file
 

@@ -78,6 +78,19 @@ def load(folder: Path) -> Encoder:
     return encoder
 
 
+def publish(encoder: Encoder, repo: str, *, private: bool = False) -> str:
+    """Save `encoder` with a card to a temporary folder and push it in one commit; returns the URL. Raises HubError."""
+    import tempfile
+
+    from zoo import card, hub
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = save(encoder, Path(folder) / encoder.name)
+        card.write(out)
+        manifest.write(out)
+        return hub.push(out, repo, private=private).url
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model folder. Raises ArtefactError where there is none or it is not JSON."""
     try:

@@ -1,22 +1,27 @@
 """Bulk encoding of texts: sorted by token length, batched by a token budget, tokenised ahead of the model.
 
-Padding is what bulk encoding wastes most on, so texts of one window are sorted by their number of tokens and a batch takes
-as many as fit into a budget of padded tokens. The next window is tokenised in a thread (fast tokenizers release the
-interpreter lock) while the model runs. The order of the output is the order of the input.
+Padding is what bulk encoding wastes most on, so the texts of one window are sorted by their number of tokens and a batch
+takes as many as fit into a budget of padded tokens; equal texts are encoded once. The next window is tokenised in a thread
+(fast tokenizers release the interpreter lock) while the model runs. The order of the output is the order of the input.
 """
 
 from __future__ import annotations
 
 import copy
 import ctypes
+import shutil
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from zoo import files
 from zoo.errors import ZooError
 from zoo.lazy import lazy
 
@@ -25,111 +30,145 @@ if TYPE_CHECKING:
     import torch
 
     Tokenize = Callable[[Sequence[str]], list[list[int]]]
-    Forward = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+    Pad = Callable[[Sequence[Sequence[int]]], dict[str, torch.Tensor]]
+    Advance = Callable[[int], object]
 else:
     np, torch = lazy("numpy"), lazy("torch")
 
-WINDOW = 8192  # texts tokenised and sorted together: the memory that a stream needs
-BUDGET = {"cpu": 1024, "cuda": 32768}  # padded tokens a batch; on a CPU what keeps activations in its cache
-CHARACTERS = 64  # per token of the limit: no tokenizer in use makes longer tokens of running text
+WINDOW = 8192  # texts sorted together; a stream holds two windows
+SLICE = 512  # texts tokenised in one call: a tokenizer's own records take far more memory than the ids
+BUDGET_CPU = 2048  # padded tokens a batch: on a CPU, activations that stay in its cache
+BUDGET_ACCELERATOR = 32768
+CHARACTERS = 8  # per token of the limit: more than running text has, and what has more is tokenised whole
+
+_one_at_a_time = threading.Lock()  # a fast tokenizer fails if its truncation is set while another thread is inside it
 
 
 class Engine:
     """Encodes texts with one module at one cut.
 
     Args:
-        module: input_ids and attention_mask, both (batch, tokens) int64, to (batch, dim).
-        tokenize: texts to truncated token ids with special tokens.
-        pad: rows of ids to the module's tensors.
+        module: float32; takes the tensors that `pad` makes, puts out (batch, dim).
+        tokenize: texts to token ids with special tokens, cut on the right at `max_length` tokens.
+        pad: rows of ids to the module's tensors, each (batch, tokens).
         dim: components of a vector.
         max_length: tokens after which `tokenize` cuts.
     """
 
-    def __init__(
-        self,
-        module: torch.nn.Module,
-        tokenize: Tokenize,
-        pad: Callable[[Any], dict[str, torch.Tensor]],
-        dim: int,
-        max_length: int,
-    ) -> None:
+    def __init__(self, module: torch.nn.Module, tokenize: Tokenize, pad: Pad, dim: int, max_length: int) -> None:
         self.module, self.tokenize, self.pad = module, tokenize, pad
         self.dim, self.max_length = dim, max_length
-        self._half: dict[Any, torch.nn.Module] = {}
+        self._converted: tuple[Any, torch.nn.Module] | None = None
 
     def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
-        """(n, dim) float32 in the order of `inputs`. Raises ZooError for an input that is not a string."""
-        total = len(inputs) if isinstance(inputs, Sized) else None
-        with _bar(total if not isinstance(inputs, str) else None, show_progress) as advance:
-            blocks = []
-            for block in self.stream(inputs, precision=precision):
-                blocks.append(block)
-                advance(len(block))
-        if len(blocks) == 1:
-            return blocks[0]
-        return np.concatenate(blocks) if blocks else np.empty((0, self.dim), dtype=np.float32)
+        """(n, dim) float32 in the order of `inputs`; at float32 the batches change a component by less than 1e-5.
+
+        Raises ZooError for an input that is not a string (with its position) and for one bare string.
+        """
+        texts, dtype = _texts(inputs), self._dtype(precision)
+        with _bar(len(inputs) if isinstance(inputs, Sized) else None, show_progress) as advance:
+            blocks = self._blocks(texts, dtype, advance)
+            if not isinstance(inputs, list | tuple):
+                return np.concatenate(list(blocks))
+            out, row = np.empty((len(inputs), self.dim), dtype=np.float32), 0
+            for block in blocks:
+                out[row : row + len(block)] = block
+                row += len(block)
+            return out
 
     def stream(self, inputs: Iterable[str], *, precision: str = "auto") -> Iterator[np.ndarray]:
-        """The same in blocks of at most WINDOW rows, with memory that does not depend on how many inputs there are."""
-        if isinstance(inputs, str | bytes):
-            raise ZooError("encode takes a list of texts, not one text: write encode([text])")
+        """`encode` in blocks of at most WINDOW rows, one empty block for no input; the memory it takes does not depend on how
+        many inputs there are. A block comes when the inputs of the next one have been read, by the caller's thread."""
+        return self._blocks(_texts(inputs), self._dtype(precision), lambda count: None)
+
+    def _dtype(self, precision: str) -> torch.dtype:
+        return resolve_precision(precision, next(self.module.parameters()).device)
+
+    def _blocks(self, texts: Iterator[str], dtype: torch.dtype, advance: Advance) -> Iterator[np.ndarray]:
         keep_large_blocks()
-        device = next(self.module.parameters()).device
-        module = self._in(resolve_precision(precision, device))
-        module.eval()
-        windows = self._windows(inputs)
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(next, windows, None)
-            while (ids := ahead.result()) is not None:
-                ahead = pool.submit(next, windows, None)
-                yield self._run(module, ids, device)
+        with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
+            ahead = pool.submit(self._ids, list(islice(texts, WINDOW)))
+            while True:
+                ids, places = ahead.result()
+                window = list(islice(texts, WINDOW))
+                if window:
+                    ahead = pool.submit(self._ids, window)
+                vectors = self._run(ids, dtype, advance)
+                advance(len(places) - len(ids))
+                yield vectors if len(ids) == len(places) else vectors[places]
+                if not window:
+                    return
 
-    def _windows(self, inputs: Iterable[str]) -> Iterator[list[list[int]]]:
-        source, seen = iter(inputs), 0
-        while window := list(islice(source, WINDOW)):
-            for i, text in enumerate(window):
-                if not isinstance(text, str):
-                    raise ZooError(
-                        f"input {seen + i} is {'None' if text is None else type(text).__name__}, expected a string"
-                    )
-            yield self._tokens(window)
-            seen += len(window)
+    def _ids(self, window: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """Token ids of the distinct texts of a window, and where each text of the window stands among them."""
+        rank: dict[str, int] = {}
+        places = [rank.setdefault(text, len(rank)) for text in window]
+        texts = [text if text.isascii() else text.encode("utf-8", "replace").decode() for text in rank]
+        ids: list[list[int]] = []
+        with _one_at_a_time:
+            for start in range(0, len(texts), SLICE):
+                ids += self._tokens(texts[start : start + SLICE])
+        return ids, places
 
-    def _tokens(self, texts: list[str]) -> list[list[int]]:
-        """Token ids; what lies far beyond the limit is cut off first, and a text that came out short is done whole."""
-        limit = self.max_length * CHARACTERS
-        clean = [text if text.isascii() else text.encode("utf-8", "replace").decode() for text in texts]
-        ids = self.tokenize([text[:limit] for text in clean])
-        for i, text in enumerate(clean):
-            if len(text) > limit and len(ids[i]) < self.max_length:
-                ids[i] = self.tokenize([text])[0]
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """What `tokenize` gives, without reading far beyond the limit: a beginning that fills the limit decides."""
+        starts = [beginning(text, self.max_length * CHARACTERS) for text in texts]
+        ids = self.tokenize(starts)
+        short = [i for i, row in enumerate(ids) if len(row) < self.max_length and len(starts[i]) < len(texts[i])]
+        if short:
+            for i, row in zip(short, self.tokenize([texts[i] for i in short]), strict=True):
+                ids[i] = row
         return ids
 
-    def _run(self, module: torch.nn.Module, ids: list[list[int]], device: torch.device) -> np.ndarray:
+    def _run(self, ids: Sequence[list[int]], dtype: torch.dtype, advance: Advance) -> np.ndarray:
+        module, device = self._in(dtype), next(self.module.parameters()).device
+        budget = BUDGET_CPU if device.type == "cpu" else BUDGET_ACCELERATOR
         out = np.empty((len(ids), self.dim), dtype=np.float32)
-        with torch.inference_mode():
-            for places in batches([len(row) for row in ids], BUDGET.get(device.type, BUDGET["cuda"])):
-                batch = {k: v.to(device) for k, v in self.pad([ids[i] for i in places]).items()}
+        with _evaluating(module), torch.inference_mode():
+            for places in batches([len(row) for row in ids], budget):
+                batch = {name: values.to(device) for name, values in self.pad([ids[i] for i in places]).items()}
                 out[places] = module(batch).float().cpu().numpy()
+                advance(len(places))
         return out
 
     def _in(self, dtype: torch.dtype) -> torch.nn.Module:
+        """The module in `dtype`: a copy made once, since autocast would convert the weights at every batch, and made again
+        when they were trained on. Buffers stay float32: rotary frequencies do not survive fewer bits."""
         if dtype == torch.float32:
             return self.module
-        if dtype not in self._half:  # converted once: autocast would convert the weights at every batch
-            self._half[dtype] = copy.deepcopy(self.module).to(dtype)
-        return self._half[dtype]
+        stamp = (dtype, [(p.data_ptr(), p._version) for p in self.module.parameters()])
+        if self._converted is None or self._converted[0] != stamp:
+            twin = copy.deepcopy(self.module)
+            for parameter in twin.parameters():
+                parameter.data = parameter.data.to(dtype)
+            self._converted = (stamp, twin)
+        return self._converted[1]
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Positions in batches of similar length, the longest first, whose padded size is within `budget` tokens; a row longer
-    than that is a batch of its own."""
+    than that is a batch of its own. A batch that has a quarter of the budget ends before a row it would pad by a twentieth:
+    few texts of mixed length would otherwise be mostly padding."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     start = 0
     while start < len(order):
-        fit = max(1, budget // max(1, lengths[order[start]]))
-        yield order[start : start + fit]
-        start += fit
+        longest = max(1, lengths[order[start]])
+        end = min(start + max(1, budget // longest), len(order))
+        least = start + max(1, budget // (4 * longest))
+        end = next((i for i in range(least, end) if lengths[order[i]] < 0.95 * longest), end)
+        yield order[start:end]
+        start = end
+
+
+def beginning(text: str, limit: int) -> str:
+    """`text` cut to less than `limit` characters between a word and a space, or whole where there is no such place.
+    Tokenizers split there before all else, so the tokens of what is left begin the tokens of `text`; inside a run of white
+    space that is not so, because vocabularies hold whole runs."""
+    end = limit if len(text) > limit else 0
+    while (end := text.rfind(" ", 0, end)) > 0:
+        if not text[end - 1].isspace():
+            return text[:end]
+    return text
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
@@ -166,17 +205,13 @@ def keep_large_blocks() -> None:
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
-            mallopt(mmap_threshold, 1 << 30)
+            mallopt(mmap_threshold, 32 << 20)  # the most that every glibc accepts
             mallopt(trim_threshold, 512 << 20)
 
 
 def write_npy(blocks: Iterable[np.ndarray], target: str | IO[bytes]) -> int:
     """Write blocks of rows as one .npy without holding them all; returns the number of rows. The header, which needs that
     number, is written last: into a file beside the target, or, for a pipe, into a temporary one that is then copied."""
-    import shutil
-    import tempfile
-
-    from zoo import files
 
     def fill(file: IO[bytes]) -> int:
         count, first = 0, None
@@ -211,22 +246,48 @@ def _header(file: IO[bytes], like: np.ndarray, rows: int) -> None:
     file.seek(max(here, 128))
 
 
-class _bar:  # noqa: N801 - used as a function
-    """A progress bar, or nothing."""
+def _texts(inputs: Any) -> Iterator[str]:
+    if isinstance(inputs, str | bytes):
+        raise ZooError("encode takes a list of texts, not one text: write encode([text])")
+    try:
+        source = iter(inputs)
+    except TypeError:
+        raise ZooError(f"encode takes a list of texts or another iterable, not {_kind(inputs)}") from None
+    return _strings(source)
 
-    def __init__(self, total: int | None, show: bool) -> None:
-        self.total, self.show = total, show
 
-    def __enter__(self) -> Callable[[int], Any]:
-        if not self.show:
-            return lambda n: None
-        from rich.progress import Progress
+def _strings(source: Iterator[Any]) -> Iterator[str]:
+    for place, text in enumerate(source):
+        if not isinstance(text, str):
+            raise ZooError(f"input {place} is {_kind(text)}, expected a string")
+        yield text
 
-        self.progress = Progress(transient=True)
-        self.progress.start()
-        task = self.progress.add_task("encoding", total=self.total)
-        return lambda n: self.progress.advance(task, n)
 
-    def __exit__(self, *_: object) -> None:
-        if self.show:
-            self.progress.stop()
+def _kind(value: Any) -> str:
+    return "None" if value is None else type(value).__name__
+
+
+@contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards what was in training mode is so again, part by part."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+@contextmanager
+def _bar(total: int | None, show: bool) -> Iterator[Advance]:
+    """A progress bar on stderr, or nothing."""
+    if not show:
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("encoding", total=total)
+        yield lambda count: progress.advance(task, count)

@@ -1,47 +1,34 @@
 """Publish a model folder to the Hugging Face Hub in one commit, and fetch one from a single commit.
 
 huggingface_hub does the talking; what it does not do is here: no commit when nothing changed, a look before pushing again
-when an answer was lost, an allowlist of what may leave the machine, and one file tree for the whole of a download.
+when an answer was lost, an allowlist of what may leave the machine, and a check of every byte that arrives.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import files, manifest
-from zoo.errors import ArtefactError, HubError, ZooError
+from zoo import allowlist, files, manifest
+from zoo.errors import ArtefactError, HubError
+from zoo.hub_calls import READING, WRITING, Say, UnreachableError, explained, one_line, patiently, quiet
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
     from zoo.families import Encoder
 
-Say = Callable[[str], None]
-SUFFIXES = (".safetensors", ".json", ".jsonl", ".yaml", ".md", ".png", ".txt", ".model", ".csv", ".npy")
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
-TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
-WAITS = (1.0, 3.0, 9.0)  # seconds before each new attempt
-PASSING = (429, 500, 502, 503, 504)
-ADVICE = {
-    401: "the token is missing or not valid: run `hf auth login`, or set HF_TOKEN",
-    403: "the token may not do this: make one with write access to this repo at https://huggingface.co/settings/tokens",
-    404: "there is no such repo or revision, or the token may not see it",
-    409: "somebody else changed the repo meanwhile: look at it and push again",
-    412: "somebody else changed the repo meanwhile: look at it and push again",
-    413: "the files are larger than the repo may hold: see the Hub's storage limits",
-}
+REQUESTS = 20  # open pull requests that are looked through for the one a lost answer was about
 
 
 @dataclass(frozen=True)
 class Push:
-    """What a push did: `created` is False when the repo already held exactly these files."""
+    """What a push did: `created` is False when the Hub already held exactly these files, and on a dry run."""
 
     url: str
     commit: str
@@ -49,53 +36,82 @@ class Push:
     created: bool
 
 
+@dataclass(frozen=True)
+class _Tree:
+    """One commit of a repo. `ids` maps a path to its git blob id, or to its sha256 where it is stored with LFS."""
+
+    commit: str
+    private: bool
+    ids: dict[str, str]
+
+
 def _api() -> HfApi:
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    return HfApi(endpoint=(os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None)
 
 
-def may_write(repo: str) -> None:
-    """Raises HubError unless the token at hand may write to `repo`; asked before training, not after it."""
-    api = _api()
-    if api.token is None and not _token():
-        raise HubError(f"publish: {repo}: no token: run `hf auth login`, or set HF_TOKEN")
-    with _explained(f"publish: {repo}"):
-        who = _patiently(api.whoami, lambda _: None)
-    role = who.get("auth", {}).get("accessToken", {}).get("role", "write")
-    owner = repo.split("/")[0]
-    orgs = {org["name"]: org.get("roleInOrg", "write") for org in who.get("orgs", [])}
-    if role == "read":
-        raise HubError(f"publish: {repo}: the token may only read: {ADVICE[403]}")
-    if owner != who["name"] and orgs.get(owner, "read") == "read":
-        raise HubError(
-            f"publish: {repo}: {who['name']} may not write to {owner}; write to {who['name']}/… or ask for access"
-        )
+def _look(api: HfApi, repo: str, revision: str | None) -> _Tree:
+    """The commit that `revision` names now and its files, in one answer, so that both are of the same moment."""
+    info = api.model_info(repo, revision=revision, files_metadata=True)
+    ids = {s.rfilename: str(s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or []}
+    return _Tree(str(info.sha), bool(info.private), ids)
 
 
-def _token() -> str | None:
+def may_write(repo: str, *, private: bool = False) -> None:
+    """Raises HubError unless the token at hand may write to `repo`; asked before training, not after it.
+
+    With `private`, also when the repo exists and is public.
+    """
     from huggingface_hub import get_token
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.utils import validate_repo_id
 
-    return get_token()
+    doing = f"publish: {repo}"
+    if not get_token():
+        raise HubError(f"{doing}: no token: run `hf auth login`, or set HF_TOKEN")
+    api = _api()
+    with explained(doing, WRITING):
+        validate_repo_id(repo)
+        who = patiently(api.whoami)
+    me, owner = who["name"], repo.split("/")[0]
+    orgs = {org["name"]: org.get("roleInOrg", "write") for org in who.get("orgs", [])}
+    if owner != me and orgs.get(owner) in (None, "read", "no_access"):
+        raise HubError(f"{doing}: {me} may not write to {owner}; write to {me}/… or ask for access")
+    if not _may_token_write(who.get("auth", {}).get("accessToken", {}), owner, repo):
+        raise HubError(f"{doing}: the token may only read there: {WRITING[403]}")
+    if private:
+        with explained(doing, WRITING):
+            try:
+                _private_as_asked(repo, patiently(lambda: _look(api, repo, None)))
+            except RepositoryNotFoundError:
+                pass  # the push will create it
+
+
+def _may_token_write(token: dict[str, Any], owner: str, repo: str) -> bool:
+    """A fine-grained token lists its rights by user, organisation or repo; any other has one role."""
+    if token.get("role") != "fineGrained" or "fineGrained" not in token:
+        return token.get("role") != "read"
+    scopes = token["fineGrained"].get("scoped", [])
+    return any("repo.write" in s["permissions"] for s in scopes if s["entity"].get("name") in (owner, repo))
+
+
+def _private_as_asked(repo: str, tree: _Tree) -> None:
+    if not tree.private:
+        raise HubError(f"{repo}: is public, and private was asked for: make it private on the Hub, or drop `private`")
 
 
 def listing(folder: Path) -> list[str]:
     """The files of a model folder that a push sends. Raises ArtefactError when the folder is not what its manifest says,
-    and HubError for a file that must not leave the machine: one with an access token inside."""
+    and HubError for a file that must not leave the machine: of another kind, or with an access token inside."""
     manifest.verify(folder)
-    names = sorted({manifest.NAME, *manifest.read(folder), *(n for n in manifest.READERS if (folder / n).exists())})
+    readers = (name for name in manifest.READERS if (folder / name).exists())
+    names = sorted({manifest.NAME, *manifest.read(folder), *readers})
     for name in names:
-        path = folder / name
-        if (
-            path.is_symlink()
-            or path.suffix not in SUFFIXES
-            or any(part.startswith(".") for part in PurePosixPath(name).parts)
-        ):
-            raise HubError(
-                f"{name}: is not the kind of file that a model folder holds; it was not sent, nor anything else"
-            )
-        if path.suffix != ".safetensors" and TOKEN.search(path.read_bytes()):
-            raise HubError(f"{name}: holds an access token; take it out (and revoke it); nothing was sent")
+        if not allowlist.belongs(name) or (folder / name).is_symlink():
+            raise HubError(f"{folder / name}: is not a kind of file that a model folder holds; nothing was sent")
+        if allowlist.holds_token(folder / name):
+            raise HubError(f"{folder / name}: holds an access token: take it out and revoke it; nothing was sent")
     return names
 
 
@@ -108,63 +124,107 @@ def push(
     tag: str | None = None,
     create_pr: bool = False,
     dry_run: bool = False,
-    say: Say = lambda _: None,
+    say: Say = quiet,
 ) -> Push:
     """Make the repo hold exactly this model folder, in one commit on top of the head that was looked at.
 
-    A push that dies anywhere leaves the branch as it was; running it again finishes it. Raises HubError in one line with
-    what to do.
+    Files of an older version go in the same commit; files of other kinds stay. A push that dies anywhere leaves the branch
+    as it was or complete, and running it again finishes it. Raises HubError in one line with what to do.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
+    if create_pr and (branch or tag):
+        raise HubError(f"push to {repo}: a pull request goes to main and gets no tag: leave branch and tag out")
     names = listing(folder)
     sized = tuple((name, (folder / name).stat().st_size) for name in names)
     api, revision = _api(), branch or "main"
-    page = f"{api.endpoint}/{repo}"
     if dry_run:
-        return Push(page, "", sized, created=False)
-    with _explained(f"push to {repo}"):
-        _patiently(lambda: api.create_repo(repo, private=private, exist_ok=True), say)
+        return Push(f"{api.endpoint}/{repo}", "", sized, created=False)
+    with explained(f"push to {repo}", WRITING):
+        # None, not False: an organisation may have private as its default
+        patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True), say)
         if branch:
-            _patiently(lambda: api.create_branch(repo, branch=branch, exist_ok=True), say)
-        head = _patiently(lambda: api.repo_info(repo, revision=revision).sha, say)
-        remote = _patiently(lambda: _tree(api, repo, head), say)
-        changed = [name for name in names if not _same(folder / name, remote.get(name))]
-        gone = [name for name in remote if name not in names and _ours(name)]
-        if not changed and not gone:
-            _mark(api, repo, tag, head, say)
-            return Push(page, head, sized, created=False)
-        operations: list[Any] = [CommitOperationAdd(name, folder / name) for name in changed]
-        operations += [CommitOperationDelete(name) for name in gone]
-
-        def commit() -> str:
-            now = str(api.repo_info(repo, revision=revision).sha)
-            if now != head:
-                if not create_pr and all(
-                    _same(folder / n, t) for t, n in ((_tree(api, repo, now).get(n), n) for n in names)
-                ):
-                    return now  # the commit had landed and only its answer was lost
-                raise HubError(f"push to {repo}: {ADVICE[412]}")
-            message = f"Upload {folder.resolve().parent.name or 'model'} with zoo"
-            info = api.create_commit(
-                repo, operations, commit_message=message, revision=revision, parent_commit=head, create_pr=create_pr
-            )
-            return info.pr_url if create_pr and info.pr_url else info.oid
-
-        made = _patiently(commit, say)
-        if create_pr:
-            return Push(made, "", sized, created=True)
-        _mark(api, repo, tag, made, say)
-        there = _patiently(lambda: _tree(api, repo, made), say)
-    wrong = [name for name in names if not _same(folder / name, there.get(name))]
-    if wrong:
-        raise HubError(f"push to {repo}: the Hub holds something else for {', '.join(wrong[:3])}; push again")
-    return Push(f"{page}/tree/{made}", made, sized, created=True)
+            patiently(lambda: api.create_branch(repo, branch=branch, exist_ok=True), say)
+        before = patiently(lambda: _look(api, repo, revision), say)
+        if private:
+            _private_as_asked(repo, before)
+        changed, gone = _difference(folder, names, before)
+        marked = patiently(lambda: _marked(api, repo, tag), say) if tag else None
+        if marked and (changed or gone or marked != before.commit):
+            raise HubError(f"push to {repo}: the tag {tag} already names {marked[:8]}: choose another, or delete it")
+        url, commit, created = f"{api.endpoint}/{repo}/tree/{before.commit}", before.commit, False
+        if (changed or gone) and not (found := patiently(lambda: _request(api, repo, folder, names, create_pr), say)):
+            say(f"sending {len(changed)} files" + (f", removing {', '.join(gone)} of an older version" if gone else ""))
+            url, commit = _commit(api, repo, folder, names, before, revision, create_pr, say)
+            created = True
+        elif changed or gone:
+            url, commit = found
+        there = patiently(lambda: _look(api, repo, commit), say)
+        if any(wrong := _difference(folder, names, there)):
+            raise HubError(f"push to {repo}: the Hub does not hold what was sent: {', '.join(sum(wrong, [])[:3])}")
+        if tag and not marked:
+            patiently(lambda: api.create_tag(repo, tag=tag, revision=commit, exist_ok=True), say)
+    return Push(url, commit, sized, created)
 
 
-def _mark(api: HfApi, repo: str, tag: str | None, commit: str, say: Say) -> None:
-    if tag:
-        _patiently(lambda: api.create_tag(repo, tag=tag, revision=commit, exist_ok=True), say)
+def _commit(
+    api: HfApi,
+    repo: str,
+    folder: Path,
+    names: Sequence[str],
+    before: _Tree,
+    revision: str,
+    create_pr: bool,
+    say: Say,
+) -> tuple[str, str]:
+    """URL and id of the one commit that turns `before` into the folder."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    changed, gone = _difference(folder, names, before)
+    operations: list[Any] = [CommitOperationAdd(name, folder / name) for name in changed]
+    operations += [CommitOperationDelete(name) for name in gone]
+    title = folder.resolve().parent.name if folder.resolve().name == "model" else folder.resolve().name
+
+    def attempt() -> tuple[str, str]:
+        now = _look(
+            api, repo, revision
+        )  # the commit of the last attempt may have landed, and only its answer been lost
+        if now.commit != before.commit:
+            if create_pr or any(_difference(folder, names, now)):
+                raise HubError(f"push to {repo}: {WRITING[412]}")
+            return f"{api.endpoint}/{repo}/tree/{now.commit}", now.commit
+        if found := _request(api, repo, folder, names, create_pr):
+            return found
+        made = api.create_commit(
+            repo,
+            operations,
+            commit_message=f"Upload {title} with zoo",
+            revision=revision,
+            parent_commit=before.commit,
+            create_pr=create_pr,
+        )
+        return str(made.pr_url) if create_pr else f"{api.endpoint}/{repo}/tree/{made.oid}", made.oid
+
+    return patiently(attempt, say)
+
+
+def _request(api: HfApi, repo: str, folder: Path, names: Sequence[str], create_pr: bool) -> tuple[str, str] | None:
+    """URL and commit of an open pull request that already holds the folder."""
+    if not create_pr:
+        return None
+    requests = api.get_repo_discussions(repo, discussion_type="pull_request", discussion_status="open")
+    for request in islice(requests, REQUESTS):
+        tree = _look(api, repo, request.git_reference)
+        if not any(_difference(folder, names, tree)):
+            return request.url, tree.commit
+    return None
+
+
+def _marked(api: HfApi, repo: str, tag: str) -> str | None:
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    try:
+        return _look(api, repo, f"refs/tags/{tag}").commit
+    except RevisionNotFoundError:
+        return None
 
 
 def push_encoder(encoder: Encoder, repo: str, *, private: bool = False) -> str:
@@ -178,148 +238,3 @@ def push_encoder(encoder: Encoder, repo: str, *, private: bool = False) -> str:
         card.write(out)
         manifest.write(out)
         return push(out, repo, private=private).url
-
-
-def fetch(repo: str, revision: str | None = None) -> Path:
-    """A local folder with every file of one commit of `repo`, checked against its manifest where it has one.
-
-    The revision is resolved once. A file that arrived damaged is fetched again once. Without a network the cache serves.
-    Raises HubError (the Hub's own words, and what to do) and ArtefactError for a repo that must not be opened.
-    """
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    api = _api()
-    offline = constants.HF_HUB_OFFLINE
-    commit = revision or "main"
-    if not offline:
-        try:
-            with _explained(f"{repo}{f' at {revision}' if revision else ''}"):
-                info = _patiently(lambda: api.model_info(repo, revision=revision), lambda _: None)
-            commit, names = str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
-            _acceptable(repo, names)
-        except _UnreachableError:
-            offline = True
-    wanted = [f"*{suffix}" for suffix in SUFFIXES]
-    try:
-        folder = Path(
-            snapshot_download(
-                repo, revision=commit, allow_patterns=wanted, endpoint=api.endpoint, local_files_only=offline
-            )
-        )
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-        raise HubError(
-            f"{repo}: the Hub cannot be reached and the cache does not hold it; go online once, or name a folder"
-        ) from None
-    except Exception as error:
-        raise HubError(f"{repo}: {_one_line(error)}") from None
-    if not offline:  # so that the same name finds this commit again without a network, as the client's own cache does
-        reference = folder.parents[1] / "refs" / (revision or "main")
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        reference.write_text(commit, encoding="utf-8")
-    if not (folder / manifest.NAME).exists():
-        return folder
-    damaged = manifest.faults(folder)
-    if damaged and not offline:
-        from huggingface_hub import hf_hub_download
-
-        for name in (n for n, what in damaged.items() if not what.startswith("extra")):
-            with _explained(f"{repo}/{name}"):
-                hf_hub_download(repo, name, revision=commit, force_download=True, endpoint=api.endpoint)
-    manifest.verify(folder)
-    return folder
-
-
-def _acceptable(repo: str, names: list[str]) -> None:
-    for name in names:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name:
-            raise ArtefactError(f"{repo}: refused: the file name {name!r} leaves the folder")
-    if not any(name.endswith(".safetensors") for name in names):
-        pickles = [name for name in names if name.endswith(PICKLES)]
-        why = (
-            f"its weights are pickles ({pickles[0]}), which run code when opened"
-            if pickles
-            else "it holds no safetensors"
-        )
-        raise ArtefactError(f"{repo}: refused: {why}; ask its author for safetensors")
-
-
-def _tree(api: HfApi, repo: str, revision: str) -> dict[str, str]:
-    """Path → git blob id, or sha256 for LFS files, of every file at a revision."""
-    from huggingface_hub.hf_api import RepoFile
-
-    items = api.list_repo_tree(repo, recursive=True, revision=revision)
-    return {i.path: i.lfs.sha256 if i.lfs else i.blob_id for i in items if isinstance(i, RepoFile)}
-
-
-def _same(path: Path, known: str | None) -> bool:
-    if known is None:
-        return False
-    if len(known) == 64:
-        return files.sha256(path) == known
-    import hashlib
-
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == known
-
-
-def _ours(name: str) -> bool:
-    """Whether a file in the repo is of the kind a push writes, and so is stale when the folder no longer has it."""
-    return PurePosixPath(name).suffix in SUFFIXES and not any(p.startswith(".") for p in PurePosixPath(name).parts)
-
-
-class _UnreachableError(HubError):
-    """No answer at all, after all attempts."""
-
-
-def _patiently(call: Callable[[], Any], say: Say) -> Any:
-    """`call`, again after a wait when the Hub is overloaded or the connection drops."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    for wait in (*WAITS, None):
-        try:
-            return call()
-        except HfHubHTTPError as error:
-            if error.response.status_code not in PASSING or wait is None:
-                raise
-            what = f"the Hub answers {error.response.status_code}"
-        except Exception as error:
-            if not _dropped(error):
-                raise
-            if wait is None:
-                raise _UnreachableError(f"no connection to the Hub ({type(error).__name__})") from None
-            what = f"the connection dropped ({type(error).__name__})"
-        say(f"{what}; trying again in {wait:g} s")
-        time.sleep(wait)
-    raise AssertionError("unreachable")
-
-
-def _dropped(error: Exception) -> bool:
-    """Whether no answer came. By name: which HTTP library the client stands on differs between its versions."""
-    names = {each.__name__ for each in type(error).__mro__}
-    return isinstance(error, ConnectionError | TimeoutError) or "TransportError" in names
-
-
-@contextmanager
-def _explained(doing: str) -> Iterator[None]:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        yield
-    except ZooError as error:
-        raise type(error)(f"{doing}: {error}" if isinstance(error, _UnreachableError) else str(error)) from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        raise HubError(f"{doing}: {_one_line(error)}; {ADVICE.get(status, f'the Hub answered {status}')}") from None
-    except Exception as error:
-        if type(error).__module__.startswith(("huggingface_hub", "httpx", "requests")):
-            raise HubError(f"{doing}: {_one_line(error)}") from None
-        raise
-
-
-def _one_line(error: BaseException) -> str:
-    """The first words of an error, without anything that looks like a token."""
-    text = str(getattr(error, "server_message", None) or error).strip() or type(error).__name__
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return TOKEN.sub(b"hf_***", lines[0].encode()).decode()[:300]

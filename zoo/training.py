@@ -75,10 +75,29 @@ class _Trainer(transformers.Trainer):
             )
         return loss
 
-    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Each optimiser group by itself: the large gradients of fresh heads must not shrink those of the backbone."""
+        limit = self.args.max_grad_norm
+        norms = [self.accelerator.clip_grad_norm_(group["params"], limit) for group in self.optimizer.param_groups]
+        return torch.linalg.vector_norm(torch.stack([torch.as_tensor(norm).cpu() for norm in norms]))
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Mean loss over the validation rows. Every process goes through all of them, so that all take the same decision."""
+        rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        loader = torch.utils.data.DataLoader(rows, self.args.per_device_eval_batch_size, collate_fn=self.data_collator)
+        self.objective.eval()
+        losses, seen = [], 0
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss = model(**self._prepare_inputs(inputs))["loss"]
-        return loss.detach(), None, None
+            for batch in loader:
+                count = min(self.args.per_device_eval_batch_size, len(rows) - seen)
+                losses.append(self.objective(**self._prepare_inputs(batch))["loss"].item() * count)
+                seen += count
+        metrics = {f"{metric_key_prefix}_loss": sum(losses) / seen}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
 
 class _Keeper(transformers.TrainerCallback):
@@ -176,6 +195,7 @@ def fit(
     Returns the seconds spent in training, those before an interruption included. Raises ZooError for a batch larger than
     the data and for a loss that is not finite.
     """
+    encoding.keep_large_blocks()
     transformers.set_seed(settings.seed)
     transformers.logging.set_verbosity_error()
     micro = settings.batch_size // settings.gradient_accumulation

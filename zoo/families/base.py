@@ -149,6 +149,6 @@ class Encoder:
 
     def push_to_hub(self, repo: str, *, private: bool = False) -> str:
         """Save and publish in one commit; returns the commit's URL. Raises HubError."""
-        from zoo import hub
+        from zoo import artefact
 
-        return hub.push_encoder(self, repo, private=private)
+        return artefact.publish(self, repo, private=private)

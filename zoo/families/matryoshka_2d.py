@@ -251,8 +251,10 @@ class Encoder(base.Encoder):
         narrow = [d for d in self.spec.dims if d < self.backbone.width] or [self.backbone.width]
         m = narrow[int(torch.randint(len(narrow), (1,), generator=draw))]
         own = self._layers(batch, [*shallow, depth])
-        vectors = {n: distributed.gather(each, dim=1) for n, each in own.items()}
-        scores = distributed.gather(batch["scores"]) if "scores" in batch else None
+        vectors, scores = own, batch.get("scores")
+        if training:  # in validation every process has all the rows
+            vectors = {n: distributed.gather(each, dim=1) for n, each in own.items()}
+            scores = None if scores is None else distributed.gather(scores)
 
         def sentence_loss(columns: torch.Tensor) -> torch.Tensor:
             return self._sentence_loss(columns, scores)
@@ -263,7 +265,7 @@ class Encoder(base.Encoder):
         else:
             terms = [self._paper(deep, rest, width, sentence_loss) for width in ([m] if training else narrow)]
             total = torch.stack(terms).mean()
-        total = distributed.whole_batch(total)
+        total = distributed.whole_batch(total) if training else total
         return total + self._teaching(batch, own, m) if self._teacher is not None else total
 
     def _paper(self, deep: torch.Tensor, rest: dict[int, torch.Tensor], width: int, loss: Any) -> torch.Tensor:

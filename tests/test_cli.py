@@ -1,0 +1,107 @@
+"""The command line: one-line errors, exit statuses, and every verb on a tiny model."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+import test_builder
+import tiny
+
+import zoo
+from zoo.cli import main
+from zoo.families.matryoshka_2d import Encoder, Spec
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    from zoo import artefact
+
+    base = tmp_path_factory.mktemp("cli")
+    encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(base / "backbone"), dims=(8, 16)))
+    encoder.name = "tiny"
+    return str(artefact.save(encoder, base / "model"))
+
+
+def test_list_show_copy_check(capsys, tmp_path):
+    assert main(["list"]) == 0
+    assert "matryoshka-2d" in capsys.readouterr().out
+    assert main(["show", "quickstart", "training.epochs=3"]) == 0
+    assert "epochs: 3" in capsys.readouterr().out
+    assert main(["copy", "quickstart", str(tmp_path / "mine.yaml")]) == 0
+    assert main(["copy", "quickstart", str(tmp_path / "mine.yaml")]) == 1
+    assert "already" in capsys.readouterr().err
+    assert main(["check", str(tmp_path / "mine.yaml")]) == 0
+    (tmp_path / "mine.yaml").write_text("name: x\nencoder: {family: nothing}\n")
+    assert main(["check", str(tmp_path / "mine.yaml"), "quickstart"]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert all(line.startswith(f"error: {tmp_path / 'mine.yaml'}:") for line in errors)
+
+
+def test_schema_is_json(capsys):
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "zoo recipe"
+
+
+@pytest.mark.parametrize("cut", [[], ["--layers", "2", "--dim", "8"]])
+def test_encode_lines_to_npy(model, cut, tmp_path, monkeypatch):
+    lines = tiny.SENTENCES[:30]
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
+    assert main(["encode", model, *cut, "--input", str(tmp_path / "lines.txt"), "--out", str(tmp_path / "v.npy")]) == 0
+    encoder = zoo.from_pretrained(model)
+    expected = (encoder.truncate(2, 8) if cut else encoder).encode(lines)
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-6)
+    pipe = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert main(["encode", model, *cut]) == 0
+    pipe.buffer.seek(0)
+    np.testing.assert_allclose(np.load(pipe.buffer), expected, atol=1e-6)
+
+
+def test_export_between_the_options(model, tmp_path, capsys):
+    out = str(tmp_path / "small")
+    assert main(["export", model, "--layers", "2", "--dim", "8", out]) == 0
+    assert zoo.from_pretrained(out).encode(["the dog"]).shape == (1, 8)
+    assert main(["export", model, "--layers", "9", str(tmp_path / "no")]) == 1
+    assert "outside 1…3" in capsys.readouterr().err
+
+
+def test_evaluate_exits_1_when_at_least_is_missed(model, tmp_path, capsys):
+    rows = [{"a": a, "b": tiny.SENTENCES[i - 3], "gold": i % 5} for i, a in enumerate(tiny.SENTENCES)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    tiny.backbone(tmp_path / "backbone")
+    recipe = test_builder.recipe(tmp_path)
+    assert main(["evaluate", model, str(recipe), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["results"]) == 2
+    recipe.write_text(recipe.read_text().replace("task: sts", "task: sts\n  at_least: 1.0"))
+    assert main(["evaluate", model, "--layers", "2", str(recipe)]) == 1
+    assert "below the 1.0" in capsys.readouterr().err
+
+
+def test_card_and_dry_run(model, capsys):
+    assert main(["card", model]) == 0
+    assert capsys.readouterr().out.startswith("---")
+    assert main(["push", model, "me/tiny", "--dry-run"]) == 0
+    assert "model.safetensors" in capsys.readouterr().out
+
+
+def test_errors_are_one_line(capsys, tmp_path):
+    for words in (["train", "nowhere.yaml"], ["card", str(tmp_path / "x")], ["evaluate", "package:unheard"]):
+        assert main(words) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+
+
+def test_ctrl_c_says_that_the_run_can_go_on(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zoo.builder.run", interrupt)
+    assert main(["train", "quickstart"]) == 130
+    assert "goes on from the last checkpoint" in capsys.readouterr().err

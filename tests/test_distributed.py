@@ -1,0 +1,44 @@
+"""Two processes train as one does at the same global batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import test_builder
+import tiny
+from safetensors.torch import load_file
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_processes_have_the_loss_curve_and_the_weights_of_one(tmp_path, accumulation):
+    tiny.backbone(tmp_path / "backbone")
+    rows = [json.dumps({"anchor": t, "positive": tiny.SENTENCES[-i]}) for i, t in enumerate(tiny.SENTENCES)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    recipe = test_builder.recipe(
+        tmp_path,
+        encoder={"family": "matryoshka-2d", "backbone": "backbone", "dims": [8, 16], "loss": "contrastive"},
+        data={"source": "file", "path": "rows.jsonl"},
+        training={"epochs": 3, "batch_size": 32, "gradient_accumulation": accumulation, "learning_rate": 1e-3},
+        evaluation=[],
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    launchers = {
+        "one": [sys.executable],
+        "two": [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"],
+    }
+    for name, launcher in launchers.items():
+        command = [*launcher, "-m", "zoo.cli", "train", str(recipe), "--out", str(tmp_path / name)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+    curves = {}
+    for name in launchers:
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        curves[name] = [line["loss"] for line in lines if "loss" in line]
+    assert len(curves["one"]) == 9
+    assert curves["two"] == pytest.approx(curves["one"], rel=1e-3)
+    one, two = (load_file(tmp_path / name / "trained" / "model.safetensors") for name in launchers)
+    assert max((one[key] - two[key]).abs().max().item() for key in one) < 2e-3
