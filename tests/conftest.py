@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="zoo-tests-hf-")
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 for _name in ("HF_HUB_OFFLINE", "HF_TOKEN", "ZOO_DATA", "TRANSFORMERS_OFFLINE"):
@@ -24,9 +27,7 @@ def hub(monkeypatch, tmp_path):
     """The test Hub, emptied, with a token that may write and a cache of its own."""
     from huggingface_hub import constants
 
-    for store in (_HUB.repos, _HUB.blobs, _HUB.requests, _HUB.cdn_tokens, _HUB.corrupt):
-        store.clear()
-    _HUB.fault = lambda method, path, number: None
+    _HUB.clear()
     monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own back-off as well as ours

@@ -169,6 +169,10 @@ def test_what_is_no_string_is_named_with_its_place(value, kind, monkeypatch):
     for inputs in (["1", "2", "3", value], iter(["1", "2", "3", value])):
         with pytest.raises(ZooError, match=f"^input 3 is {kind}, expected a string$"):
             echo().encode(inputs)
+    engine = echo()
+    with pytest.raises(ZooError, match="^input 9 is "):
+        engine.encode([*map(str, range(9)), value])
+    assert not engine.module.batches  # a list is checked before any work
 
 
 @pytest.mark.parametrize("inputs", ["a text", b"a text", None, 3])

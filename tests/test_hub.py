@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 
 import hub_server
 import numpy as np
@@ -11,149 +12,357 @@ import pytest
 import tiny
 
 import zoo
-from zoo import artefact, manifest
+from zoo import allowlist, artefact, hub_calls, manifest
 from zoo import hub as zoo_hub
 from zoo.errors import ArtefactError, HubError
-from zoo.families.matryoshka_2d import Encoder, Spec
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files as a model folder has them; what is in them does not matter to the Hub."""
+    base = tmp_path / "run" / "model"
+    (base / "1_Pooling").mkdir(parents=True)
+    (base / "plots").mkdir()
+    (base / "config.json").write_text('{"zoo": {"format": 1}}')
+    (base / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    (base / "metrics.jsonl").write_text('{"step": 1}\n')
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    (base / "plots" / "loss.png").write_bytes(b"\x89PNG" + bytes(range(200)))
+    (base / "model.safetensors").write_bytes(bytes(range(256)) * 50)
+    manifest.write(base)
+    return base
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def model(tmp_path_factory):
+    """A small model that really encodes."""
+    from zoo.families.matryoshka_2d import Encoder, Spec
+
     base = tmp_path_factory.mktemp("hub")
-    encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(base / "bert"), dims=(8, 16)))
+    encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(base / "backbone"), dims=(8, 16)))
     encoder.name = "tiny"
     return artefact.save(encoder, base / "model")
 
 
-def test_a_push_is_one_commit_with_exactly_the_folder_and_a_second_adds_none(hub, folder):
-    said: list[str] = []
-    pushed = zoo_hub.push(folder, "me/tiny", private=True, say=said.append)
-    assert pushed.created
-    assert hub.repos["me/tiny"].private
-    assert len(hub.commits("me/tiny")) == 2, "the repo's own first commit and ours"
-    sent = hub.files("me/tiny")
-    sent.pop(".gitattributes")
-    assert sent == {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    again = zoo_hub.push(folder, "me/tiny")
-    assert not again.created
-    assert again.commit == pushed.commit
-    assert len(hub.commits("me/tiny")) == 2
+def _content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_was_pushed_loads_from_a_clean_cache_with_zoo_and_with_sentence_transformers(hub, folder, tmp_path):
-    from sentence_transformers import SentenceTransformer
-
-    zoo_hub.push(folder, "me/tiny", tag="v1")
-    expected = zoo.from_pretrained(folder).encode(tiny.SENTENCES[:9])
-    np.testing.assert_array_equal(zoo.from_pretrained("me/tiny", revision="v1").encode(tiny.SENTENCES[:9]), expected)
-    plain = SentenceTransformer("me/tiny", device="cpu", cache_folder=str(tmp_path / "st"))
-    np.testing.assert_allclose(plain.encode(tiny.SENTENCES[:9]), expected, atol=1e-6)
-    assert not any(hub.cdn_tokens), "the token goes to the Hub alone"
+def _on_hub(hub, repo, revision="main"):
+    return {name: content for name, content in hub.files(repo, revision).items() if name != ".gitattributes"}
 
 
-@pytest.mark.parametrize("fault", [500, "drop", "lose"])
-def test_a_push_that_dies_at_any_request_leaves_main_as_it_was_and_is_finished_by_another(hub, folder, fault):
-    zoo_hub.push(folder, "me/count")
-    count = len(hub.requests)
-    for dying in range(1, count + 1):
-        name = f"me/{fault}-{dying}"
-        hub.requests.clear()
-        hub.fault = lambda method, path, number, d=dying: fault if number >= d else None
-        with contextlib.suppress(HubError):
-            zoo_hub.push(folder, name)
-        hub.fault = lambda method, path, number: None
-        before = hub.commits(name) if name in hub.repos else []
-        assert len(before) <= 2
-        if len(before) == 2:
-            assert set(hub.files(name)) >= set(manifest.read(folder)), "whole or not at all"
-        zoo_hub.push(folder, name)
-        assert len(hub.commits(name)) == 2
-
-
-@pytest.mark.parametrize("status", [429, 503, "drop"])
-def test_a_passing_fault_is_retried_with_a_word(hub, folder, status):
-    said: list[str] = []
-    hub.fault = lambda method, path, number: status if number == 2 else None
-    assert zoo_hub.push(folder, "me/tiny", say=said.append).created
-    assert any("trying again" in line for line in said)
-
-
-def test_a_commit_whose_answer_was_lost_is_recognised(hub, folder):
-    lost = []
-    hub.fault = lambda method, path, number: "lose" if "/commit/" in path and not lost and not lost.append(1) else None
-    zoo_hub.push(folder, "me/tiny")
-    assert lost
-    assert len(hub.commits("me/tiny")) == 2
-
-
-def test_a_change_by_somebody_else_is_not_overwritten(hub, folder, tmp_path):
-    zoo_hub.push(folder, "me/tiny")
-
-    def meanwhile(method, path, number):
-        if "/preupload/" in path:
-            hub.repos["me/tiny"].add("theirs", {**hub.files("me/tiny"), "theirs.txt": b"x"})
-            hub.fault = lambda *a: None
-
-    hub.fault = meanwhile
-    other = _changed(folder, tmp_path)
-    with pytest.raises(HubError, match="somebody else"):
-        zoo_hub.push(other, "me/tiny")
-    assert hub.commits("me/tiny")[-1] == "theirs"
-
-
-def _changed(folder, tmp_path):
-    import shutil
-
-    other = shutil.copytree(folder, tmp_path / "other")
+def _other(folder, tmp_path):
+    """The next version of the model: one file more, one other, one gone."""
+    other = shutil.copytree(folder, tmp_path / "next" / "model")
     (other / "notes.txt").write_text("new")
+    (other / "model.safetensors").write_bytes(b"other weights")
+    (other / "metrics.jsonl").unlink()
     manifest.write(other)
     return other
 
 
-def test_stale_files_go_in_the_same_commit(hub, folder, tmp_path):
-    zoo_hub.push(_changed(folder, tmp_path), "me/tiny")
+# -- push: one commit, exactly the folder ------------------------------------------------------------------------------
+
+
+def test_a_push_is_one_commit_with_exactly_the_folder_and_a_second_adds_none(hub, folder):
+    pushed = zoo_hub.push(folder, "me/tiny", private=True)
+    assert pushed.created
+    assert hub.repos["me/tiny"].private
+    assert hub.commits("me/tiny") == ["initial commit", "Upload run with zoo"]
+    assert _on_hub(hub, "me/tiny") == _content(folder)
+    assert dict(pushed.files) == {name: len(content) for name, content in _content(folder).items()}
+    assert pushed.commit == hub.repos["me/tiny"].refs["main"]
+    assert not any(hub.cdn_tokens), "the token goes to the Hub alone"
+    again = zoo_hub.push(folder, "me/tiny", private=True)
+    assert (again.created, again.commit) == (False, pushed.commit)
+    assert len(hub.commits("me/tiny")) == 2
+
+
+def test_stale_files_go_in_the_same_commit_and_files_of_other_kinds_stay(hub, folder, tmp_path):
+    zoo_hub.push(_other(folder, tmp_path), "me/tiny")
+    hub.repos["me/tiny"].add("theirs", {**hub.files("me/tiny"), "demo.ipynb": b"{}", ".eval_results/T.yaml": b"a: 1"})
+    said: list[str] = []
+    zoo_hub.push(folder, "me/tiny", say=said.append)
+    assert _on_hub(hub, "me/tiny") == {**_content(folder), "demo.ipynb": b"{}", ".eval_results/T.yaml": b"a: 1"}
+    assert len(hub.commits("me/tiny")) == 4
+    assert any("notes.txt" in line for line in said), "what is removed is told"
+
+
+def test_a_branch_leaves_main_alone_and_a_tag_names_the_commit(hub, folder):
+    pushed = zoo_hub.push(folder, "me/tiny", branch="next", tag="v1")
+    refs = hub.repos["me/tiny"].refs
+    assert refs["next"] == refs["v1"] == pushed.commit != refs["main"]
+    assert not zoo_hub.push(folder, "me/tiny", branch="next", tag="v1").created
+    zoo_hub.push(folder, "me/tiny", branch="next", tag="v1-also")
+    assert refs["v1-also"] == pushed.commit
+
+
+def test_a_tag_of_another_commit_is_refused_before_anything_is_sent(hub, folder, tmp_path):
+    pushed = zoo_hub.push(folder, "me/tiny", tag="v1")
+    with pytest.raises(HubError, match="v1 already names"):
+        zoo_hub.push(_other(folder, tmp_path), "me/tiny", tag="v1")
+    assert hub.repos["me/tiny"].refs["main"] == hub.repos["me/tiny"].refs["v1"] == pushed.commit
+
+
+def test_a_pull_request_leaves_main_alone_and_is_made_once(hub, folder):
+    zoo_hub.push(folder, "me/before")
+    hub.fail("lose", path="/commit/")
+    asked = zoo_hub.push(folder, "me/tiny", create_pr=True)
+    assert (asked.created, asked.url) == (True, f"{hub.endpoint}/me/tiny/discussions/1")
+    assert _on_hub(hub, "me/tiny") == {}
+    assert _on_hub(hub, "me/tiny", asked.commit) == _content(folder)
+    again = zoo_hub.push(folder, "me/tiny", create_pr=True)
+    assert (again.created, again.url, again.commit) == (False, asked.url, asked.commit)
+    assert len(hub.commits("me/tiny")) == 2
+    with pytest.raises(HubError, match="leave branch and tag out"):
+        zoo_hub.push(folder, "me/tiny", create_pr=True, tag="v1")
+
+
+def test_what_should_be_private_is_not_sent_to_a_public_repo(hub, folder):
+    hub.repos["me/open"] = hub_server.Repo()
+    hub.repos["me/open"].add("initial commit", {})
+    with pytest.raises(HubError, match="is public"):
+        zoo_hub.push(folder, "me/open", private=True)
+    with pytest.raises(HubError, match="is public"):
+        zoo_hub.may_write("me/open", private=True)
+    zoo_hub.may_write("me/open")
+    zoo_hub.may_write("me/not-yet", private=True)
+    assert hub.commits("me/open") == ["initial commit"]
+    assert hub.blobs == {}
+
+
+def test_a_change_by_somebody_else_is_not_overwritten(hub, folder, tmp_path):
     zoo_hub.push(folder, "me/tiny")
-    assert "notes.txt" not in hub.files("me/tiny")
-    assert len(hub.commits("me/tiny")) == 3
-
-
-def test_only_a_model_leaves_the_machine(hub, folder, tmp_path):
-    other = _changed(folder, tmp_path)
-    for name, content, words in (
-        (".env", "A=1", "extra|kind of file"),
-        ("optimizer.pt", "x", "kind of file"),
-        ("notes.txt", hub_server.TOKEN, "token"),
-    ):
-        path = other / name
-        path.write_text(content)
-        manifest.write(other)
-        with pytest.raises((HubError, ArtefactError), match=words) as caught:
-            zoo_hub.push(other, "me/tiny")
-        assert hub_server.TOKEN not in str(caught.value)
-        path.unlink()
-    assert hub.repos == {}
+    for moment in ("/preupload/", "/commit/"):
+        hub.fail(
+            lambda m=moment: hub.repos["me/tiny"].add(m, {**hub.files("me/tiny"), "theirs.txt": b"x"}), path=moment
+        )
+        with pytest.raises(HubError, match="somebody else"):
+            zoo_hub.push(_other(folder, tmp_path / moment.strip("/")), "me/tiny")
+        assert hub.commits("me/tiny")[-1] == moment
 
 
 def test_dry_run_talks_to_nobody(hub, folder):
     listed = zoo_hub.push(folder, "me/tiny", dry_run=True)
-    assert ("model.safetensors", (folder / "model.safetensors").stat().st_size) in listed.files
+    assert dict(listed.files) == {name: len(content) for name, content in _content(folder).items()}
     assert hub.requests == []
 
 
+# -- push: what may leave the machine ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".env",
+        "optimizer.pt",
+        "checkpoints/1/model.safetensors",
+        "optimizer.safetensors",
+        ".cache-2/a.json",
+        "run.py",
+        "x.npy",
+    ],
+)
+def test_only_a_model_leaves_the_machine(hub, folder, name):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("x")
+    manifest.write(folder)
+    with pytest.raises(HubError, match="kind of file"):
+        zoo_hub.push(folder, "me/tiny")
+    assert hub.requests == []
+
+
+def test_a_symlink_is_not_followed(hub, folder, tmp_path):
+    (tmp_path / "secret.txt").write_text("x")
+    (folder / "notes.txt").symlink_to(tmp_path / "secret.txt")
+    manifest.write(folder)
+    with pytest.raises(HubError, match="kind of file"):
+        zoo_hub.push(folder, "me/tiny")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["lock.json", "model.safetensors", "README.md", "LICENSE"])
+def test_a_file_with_a_token_is_not_sent_nor_shown(hub, folder, name):
+    (folder / name).write_bytes(b"x" * ((1 << 20) - 7) + hub_server.TOKEN.encode())  # across two chunks
+    manifest.write(folder)
+    with pytest.raises(HubError, match="access token") as caught:
+        zoo_hub.push(folder, "me/tiny")
+    assert hub_server.TOKEN not in str(caught.value)
+    assert hub.requests == []
+
+
+def test_a_folder_that_is_not_what_its_manifest_says_is_not_sent(hub, folder):
+    (folder / "model.safetensors").write_bytes(bytes(256 * 50))
+    with pytest.raises(ArtefactError, match=r"model\.safetensors: its sha256"):
+        zoo_hub.push(folder, "me/tiny")
+    assert hub.requests == []
+
+
+def test_a_licence_travels_along(hub, folder):
+    (folder / "LICENSE").write_text("Apache")
+    manifest.write(folder)
+    zoo_hub.push(folder, "me/tiny")
+    assert _on_hub(hub, "me/tiny")["LICENSE"] == b"Apache"
+
+
+@pytest.mark.parametrize("name", ["../a.json", "/a.json", "a/../../b.json", "a\\b.json", ""])
+def test_no_name_leaves_the_folder(name):
+    assert not allowlist.belongs(name)
+    assert "leaves the folder" in str(allowlist.why_not_open(["model.safetensors", name]))
+
+
+# -- push: faults ------------------------------------------------------------------------------------------------------
+
+
+def test_a_push_that_dies_at_any_request_leaves_main_as_it_was_or_complete_and_is_finished_by_another(
+    hub, folder, tmp_path
+):
+    other = _other(folder, tmp_path)
+    zoo_hub.push(folder, "me/count")
+    hub.requests.clear()
+    zoo_hub.push(other, "me/count", tag="v2")
+    requests = list(hub.requests)
+    assert any(path.startswith("/cdn/") for _, path in requests), "the storage is one of those that may fail"
+    for fault in (500, "drop", "lose"):
+        for dying in range(1, len(requests) + 1):
+            name = f"me/{fault}-{dying}"
+            hub.blobs.clear()
+            zoo_hub.push(folder, name)
+            hub.blobs.clear()
+            hub.fail(fault, at=dying, times=None)
+            with contextlib.suppress(HubError):
+                zoo_hub.push(other, name, tag="v2")
+            hub.heal()
+            assert _on_hub(hub, name) in (_content(folder), _content(other)), (fault, requests[dying - 1])
+            zoo_hub.push(other, name, tag="v2")
+            assert _on_hub(hub, name) == _content(other)
+            assert len(hub.commits(name)) == 3
+            assert hub.repos[name].refs["v2"] == hub.repos[name].refs["main"]
+
+
+def test_one_passing_fault_at_any_request_is_survived_with_one_commit(hub, folder):
+    zoo_hub.push(folder, "me/count", tag="v1")
+    count = len(hub.requests)
+    for fault in (429, 503, "drop", "lose", "html"):
+        for failing in range(1, count + 1):
+            name = f"me/{fault}-{failing}"
+            hub.blobs.clear()
+            hub.fail(fault, at=failing)
+            assert zoo_hub.push(folder, name, tag="v1").files
+            hub.heal()
+            assert len(hub.commits(name)) == 2, (fault, failing)
+            assert _on_hub(hub, name, "v1") == _content(folder)
+
+
+def test_a_commit_whose_answer_was_lost_is_recognised(hub, folder):
+    hub.fail("lose", path="/commit/")
+    pushed = zoo_hub.push(folder, "me/tiny")
+    assert pushed.created
+    assert pushed.commit == hub.repos["me/tiny"].refs["main"]
+    assert sum("/commit/" in path for _, path in hub.requests) == 1
+
+
+def test_a_wait_is_announced_and_as_long_as_the_hub_asks_for(hub, folder, monkeypatch):
+    slept: list[float] = []
+    said: list[str] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    hub.fail(429, path="/api/repos/create", headers={"Retry-After": "40"})
+    hub.fail(429, path="/commit/", headers={"RateLimit": '"api";r=0;t=70'})
+    zoo_hub.push(folder, "me/tiny", say=said.append)
+    assert [wait for wait in slept if wait >= 10] == [40, 70]
+    assert [line for line in said if "429" in line] == [f"the Hub answers 429; trying again in {n} s" for n in (40, 70)]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "hf auth login"),
+        (403, "write access"),
+        (404, "no such repo"),
+        (412, "push again"),
+        (413, "storage limits"),
+    ],
+)
+def test_a_refusal_is_one_line_with_what_to_do_and_is_not_tried_again(hub, folder, status, words):
+    hub.fail(status, path="/commit/")
+    with pytest.raises(HubError, match=words) as caught:
+        zoo_hub.push(folder, "me/tiny")
+    assert "\n" not in str(caught.value)
+    assert hub_server.TOKEN not in str(caught.value)
+    assert sum("/commit/" in path for _, path in hub.requests) == 1
+    assert hub.commits("me/tiny") == ["initial commit"]
+
+
+def test_no_message_shows_a_token_or_a_signature(hub, folder, monkeypatch):
+    hub.fail(403, path="/cdn/", times=None)
+    with pytest.raises(HubError, match=r"^push to me/tiny: ") as caught:
+        zoo_hub.push(folder, "me/tiny")
+    assert "Signature" not in str(caught.value)
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-a-private-hub")
+    told = hub_calls.one_line(RuntimeError(f"a-token-of-a-private-hub and\n{hub_server.TOKEN}"))
+    assert told == "hf_*** and hf_***"
+
+
+def test_a_card_that_the_hub_refuses_is_told_before_anything_is_sent(hub, folder):
+    (folder / "README.md").write_text("---\nlicense: [\n---\n")
+    with pytest.raises(HubError, match='"license" must be a string'):
+        zoo_hub.push(folder, "me/tiny")
+    assert hub.blobs == {}
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(KeyError), hub_calls.explained("x", {}):
+        raise KeyError("a")
+
+
+# -- the right to write ------------------------------------------------------------------------------------------------
+
+
+def _scoped(name, *permissions):
+    return {
+        "role": "fineGrained",
+        "fineGrained": {"scoped": [{"entity": {"name": name}, "permissions": [*permissions]}]},
+    }
+
+
 def test_the_right_to_write_is_known_before_training(hub, monkeypatch):
+    hub.orgs.update(ours="write", theirs="read")
     zoo_hub.may_write("me/new")
-    with pytest.raises(HubError, match="may not write to somebody"):
-        zoo_hub.may_write("somebody/else")
-    monkeypatch.setenv("HF_TOKEN", hub_server.READ_ONLY)
-    with pytest.raises(HubError, match="may only read"):
-        zoo_hub.may_write("me/new")
-    monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 34)
-    with pytest.raises(HubError, match="hf auth login") as caught:
-        zoo_hub.may_write("me/new")
-    assert "xxxx" not in str(caught.value)
-    monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(HubError, match="no token"):
-        zoo_hub.may_write("me/new")
+    zoo_hub.may_write("ours/new")
+    for repo, words in (
+        ("theirs/new", "may not write to theirs"),
+        ("somebody/else", "may not write to somebody"),
+        ("me/a b", "a b"),
+    ):
+        with pytest.raises(HubError, match=words):
+            zoo_hub.may_write(repo)
+    for token, words in (
+        (hub_server.READ_ONLY, "may only read"),
+        ("hf_" + "x" * 34, "hf auth login"),
+        ("", "no token"),
+    ):
+        monkeypatch.setenv("HF_TOKEN", token)
+        with pytest.raises(HubError, match=words) as caught:
+            zoo_hub.may_write("me/new")
+        assert "xxxx" not in str(caught.value)
+    assert {method for method, _ in hub.requests} == {"GET"}, "nothing was made while asking"
+
+
+def test_a_fine_grained_token_may_write_where_it_says_so(hub, monkeypatch, folder):
+    monkeypatch.setenv("HF_TOKEN", hub_server.FINE_GRAINED)
+    for name, permissions, may in (
+        ("me", ["repo.content.read", "repo.write"], True),
+        ("me/new", ["repo.write"], True),
+        ("me", ["repo.content.read"], False),
+        ("me/other", ["repo.write"], False),
+    ):
+        hub.tokens[hub_server.FINE_GRAINED] = _scoped(name, *permissions)
+        with contextlib.nullcontext() if may else pytest.raises(HubError, match="may only read"):
+            zoo_hub.may_write("me/new")
+        with contextlib.nullcontext() if may else pytest.raises(HubError, match="write access"):
+            zoo_hub.push(folder, "me/new")
+        hub.repos.clear()
 
 
 def test_a_recipe_that_publishes_fails_before_training_without_the_right(hub, monkeypatch, tmp_path):
@@ -176,24 +385,114 @@ def test_a_recipe_that_publishes_fails_before_training_without_the_right(hub, mo
     np.testing.assert_array_equal(zoo.from_pretrained("me/published").encode(["the dog"]), encoder.encode(["the dog"]))
 
 
+# -- fetch -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_pushed_loads_from_a_clean_cache_with_zoo_and_with_sentence_transformers(hub, model, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    zoo_hub.push(model, "me/tiny", tag="v1")
+    expected = zoo.from_pretrained(model).encode(tiny.SENTENCES[:9])
+    np.testing.assert_array_equal(zoo.from_pretrained("me/tiny", revision="v1").encode(tiny.SENTENCES[:9]), expected)
+    plain = SentenceTransformer("me/tiny", device="cpu", cache_folder=str(tmp_path / "st"))
+    np.testing.assert_allclose(plain.encode(tiny.SENTENCES[:9]), expected, atol=1e-6)
+    assert not any(hub.cdn_tokens), "the token goes to the Hub alone"
+
+
+def test_an_encoder_pushes_itself(hub, model):
+    encoder = zoo.from_pretrained(model)
+    assert encoder.push_to_hub("me/itself", private=True).startswith(f"{hub.endpoint}/me/itself/tree/")
+    assert hub.commits("me/itself")[-1] == "Upload tiny with zoo"
+    np.testing.assert_array_equal(zoo.from_pretrained("me/itself").encode(["the dog"]), encoder.encode(["the dog"]))
+
+
+def test_a_fetch_is_of_one_commit_and_takes_only_what_belongs_to_a_model(hub, folder, tmp_path):
+    first = zoo_hub.push(folder, "me/tiny")
+    hub.repos["me/tiny"].add(
+        "more", {**hub.files("me/tiny"), "evil.py": b"x", "a.bin": b"x", ".eval_results/T.yaml": b"x"}
+    )
+    # While the files are on their way, somebody pushes: none of theirs may come along.
+    hub.fail(lambda: zoo_hub.push(_other(folder, tmp_path), "me/tiny"), path="/resolve/")
+    assert _content(zoo_hub.fetch("me/tiny")) == _content(folder)
+    assert "notes.txt" in _content(zoo_hub.fetch("me/tiny"))
+    assert _content(zoo_hub.fetch("me/tiny", first.commit)) == _content(folder)
+    assert not any(name in path for _, path in hub.requests for name in ("evil.py", "a.bin", ".eval_results"))
+    assert zoo_hub.fetch(str(folder)) == folder
+
+
 def test_a_damaged_download_is_fetched_again_once(hub, folder):
     zoo_hub.push(folder, "me/tiny")
-    for oid in list(hub.blobs):
-        hub.corrupt.add(oid)
-    found = zoo_hub.fetch("me/tiny")
-    assert manifest.faults(found) == {}
+    hub.damage = 1  # the first copy of every file, the manifest's too
+    assert _content(zoo_hub.fetch("me/tiny")) == _content(folder)
 
 
-def test_offline_from_the_cache(hub, folder, monkeypatch):
+def test_a_download_that_is_damaged_twice_is_refused(hub, folder):
     zoo_hub.push(folder, "me/tiny")
-    online = zoo_hub.fetch("me/tiny")
-    hub.fault = lambda method, path, number: "drop"
-    assert zoo_hub.fetch("me/tiny") == online
-    with pytest.raises(HubError, match=r"cannot be reached|connection"):
-        zoo_hub.fetch("me/never-seen")
+    hub.damage = 2
+    with pytest.raises(HubError, match="arrived damaged twice"):
+        zoo_hub.fetch("me/tiny")
+    hub.damage = 0
+    assert _content(zoo_hub.fetch("me/tiny")) == _content(folder), "and not taken from the cache afterwards"
 
 
-def test_what_must_not_be_opened_is_refused_with_the_reason(hub):
+def test_a_repo_that_is_not_what_its_manifest_says_is_refused(hub, folder):
+    zoo_hub.push(folder, "me/tiny")
+    hub.repos["me/tiny"].add("by hand", {**hub.files("me/tiny"), "model.safetensors": bytes(256 * 50)})
+    with pytest.raises(ArtefactError, match="altered"):
+        zoo_hub.fetch("me/tiny")
+
+
+@pytest.mark.parametrize("fault", [503, "drop"])
+def test_a_fetch_that_dies_at_any_request_is_whole_or_an_error_and_is_finished_by_another(hub, folder, fault):
+    zoo_hub.push(folder, "me/count")
+    hub.requests.clear()
+    zoo_hub.fetch("me/count")
+    for dying in range(1, len(hub.requests) + 1):
+        for times in (1, None):
+            name = f"me/{dying}-{times}"
+            hub.repos[name] = hub.repos["me/count"]  # another name: nothing of it is in the cache
+            hub.fail(fault, at=dying, times=times)
+            with pytest.raises(HubError) if times is None else contextlib.nullcontext():
+                zoo_hub.fetch(name)
+            with contextlib.suppress(HubError):  # without a network, what has come so far is no model
+                assert _content(zoo_hub.fetch(name)) == _content(folder)
+            hub.heal()
+            assert _content(zoo_hub.fetch(name)) == _content(folder)
+
+
+def test_offline_from_the_cache(hub, folder, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    zoo_hub.push(folder, "me/tiny", tag="v1")
+    zoo_hub.push(_other(folder, tmp_path), "me/tiny")
+    tagged, newest = zoo_hub.fetch("me/tiny", "v1"), zoo_hub.fetch("me/tiny")
+    assert tagged != newest
+    for way in ("no network", "HF_HUB_OFFLINE"):
+        if way == "HF_HUB_OFFLINE":
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        else:
+            hub.fail("drop", times=None)
+        assert zoo_hub.fetch("me/tiny") == newest
+        assert zoo_hub.fetch("me/tiny", "v1") == zoo_hub.fetch("me/tiny", tagged.name) == tagged
+        for ref, revision in (("me/never-seen", None), ("me/tiny", "v2")):
+            with pytest.raises(HubError, match="the cache does not hold"):
+                zoo_hub.fetch(ref, revision)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
+        zoo_hub.push(folder, "me/tiny")
+
+
+def test_a_cache_that_was_altered_is_refused_offline_and_mended_online(hub, folder):
+    zoo_hub.push(folder, "me/tiny")
+    weights = zoo_hub.fetch("me/tiny") / "model.safetensors"
+    weights.resolve().write_bytes(bytes(256 * 50))
+    hub.fail("drop", times=None)
+    with pytest.raises(ArtefactError, match=r"model\.safetensors: its sha256"):
+        zoo_hub.fetch("me/tiny")
+    hub.heal()
+    assert _content(zoo_hub.fetch("me/tiny")) == _content(folder)
+
+
+def test_what_must_not_be_opened_is_refused_with_the_reason_before_a_download(hub):
     for name, tree, words in (
         ("me/pickle", {"pytorch_model.bin": b"x", "config.json": b"{}"}, "pickles"),
         ("me/empty", {"config.json": b"{}"}, "no safetensors"),
@@ -203,5 +502,65 @@ def test_what_must_not_be_opened_is_refused_with_the_reason(hub):
         hub.repos[name].add("c", tree)
         with pytest.raises(ArtefactError, match=words):
             zoo_hub.fetch(name)
-    with pytest.raises(HubError, match="no such repo"):
-        zoo_hub.fetch("me/nowhere")
+    assert not any("/resolve/" in path for _, path in hub.requests)
+
+
+def test_a_pickle_that_another_client_left_in_the_cache_is_not_opened(hub):
+    from huggingface_hub import HfApi
+
+    hub.repos["me/pickle"] = hub_server.Repo()
+    hub.repos["me/pickle"].add("c", {"pytorch_model.bin": b"x", "config.json": b"{}"})
+    HfApi(endpoint=hub.endpoint).snapshot_download("me/pickle")
+    hub.fail("drop", times=None)
+    with pytest.raises(ArtefactError, match="pickles"):
+        zoo_hub.fetch("me/pickle")
+
+
+def test_missing_private_and_gated_are_one_line_with_what_to_do(hub, folder, monkeypatch):
+    zoo_hub.push(folder, "me/secret", private=True)
+    zoo_hub.push(folder, "me/gated")
+    hub.repos["me/gated"].gated = True
+    for repo, revision, token, words in (
+        ("me/nowhere", None, hub_server.TOKEN, "check the name"),
+        ("me/gated", "v9", hub_server.TOKEN, "check the name"),
+        ("me/secret", None, "", "hf auth login"),
+        ("me/gated", None, hub_server.TOKEN, r"not in the authorized list.*; ask for access"),
+        ("me/gated", None, "hf_" + "x" * 34, "hf auth login"),
+        ("not a name", None, hub_server.TOKEN, "not a name"),
+    ):
+        monkeypatch.setenv("HF_TOKEN", token)
+        with pytest.raises(HubError, match=words) as caught:
+            zoo_hub.fetch(repo, revision)
+        assert "\n" not in str(caught.value)
+        assert "hf_" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[]",
+        b'{"format": 2, "files": {}}',
+        b'{"format": 1, "files": {"a": 1}}',
+        b'{"format": 1, "files": {"../a": {}}}',
+    ],
+)
+def test_a_manifest_that_is_none_is_an_artefact_error(folder, content):
+    (folder / manifest.NAME).write_bytes(content)
+    with pytest.raises(ArtefactError):
+        manifest.verify(folder)
+
+
+def test_the_manifest_names_what_is_missing_extra_and_altered(folder):
+    manifest.verify(folder)
+    (folder / "metrics.jsonl").unlink()
+    (folder / "more.json").write_text("{}")
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(256 * 50))
+    found = manifest.faults(folder)
+    assert {name: what.split()[0] for name, what in found.items()} == {
+        "metrics.jsonl": "missing",
+        "more.json": "extra:",
+        "config.json": "has",
+        "model.safetensors": "its",
+    }

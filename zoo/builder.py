@@ -75,7 +75,7 @@ class _Run:
         if self.recipe.publish:
             from zoo import hub
 
-            hub.may_write(self.recipe.publish.repo)
+            hub.may_write(self.recipe.publish.repo, private=self.recipe.publish.private)
         self.say("reading the data")
         tables = _read(self.recipe)
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)

@@ -253,7 +253,8 @@ def _texts(inputs: Any) -> Iterator[str]:
         source = iter(inputs)
     except TypeError:
         raise ZooError(f"encode takes a list of texts or another iterable, not {_kind(inputs)}") from None
-    return _strings(source)
+    texts = _strings(source)
+    return iter(list(texts)) if isinstance(inputs, list | tuple) else texts  # a list is checked before the work begins
 
 
 def _strings(source: Iterator[Any]) -> Iterator[str]:

@@ -6,24 +6,20 @@ when an answer was lost, an allowlist of what may leave the machine, and a check
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import allowlist, files, manifest
 from zoo.errors import ArtefactError, HubError
-from zoo.hub_calls import READING, WRITING, Say, UnreachableError, explained, one_line, patiently, quiet
+from zoo.hub_calls import READING, WRITING, Say, UnreachableError, explained, patiently, quiet
+from zoo.hub_commit import Target, Tree, look, open_api, same
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-    from zoo.families import Encoder
-
-REQUESTS = 20  # open pull requests that are looked through for the one a lost answer was about
 
 
 @dataclass(frozen=True)
@@ -34,28 +30,6 @@ class Push:
     commit: str
     files: tuple[tuple[str, int], ...]
     created: bool
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """One commit of a repo. `ids` maps a path to its git blob id, or to its sha256 where it is stored with LFS."""
-
-    commit: str
-    private: bool
-    ids: dict[str, str]
-
-
-def _api() -> HfApi:
-    from huggingface_hub import HfApi
-
-    return HfApi(endpoint=(os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None)
-
-
-def _look(api: HfApi, repo: str, revision: str | None) -> _Tree:
-    """The commit that `revision` names now and its files, in one answer, so that both are of the same moment."""
-    info = api.model_info(repo, revision=revision, files_metadata=True)
-    ids = {s.rfilename: str(s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or []}
-    return _Tree(str(info.sha), bool(info.private), ids)
 
 
 def may_write(repo: str, *, private: bool = False) -> None:
@@ -70,7 +44,7 @@ def may_write(repo: str, *, private: bool = False) -> None:
     doing = f"publish: {repo}"
     if not get_token():
         raise HubError(f"{doing}: no token: run `hf auth login`, or set HF_TOKEN")
-    api = _api()
+    api = open_api()
     with explained(doing, WRITING):
         validate_repo_id(repo)
         who = patiently(api.whoami)
@@ -81,11 +55,8 @@ def may_write(repo: str, *, private: bool = False) -> None:
     if not _may_token_write(who.get("auth", {}).get("accessToken", {}), owner, repo):
         raise HubError(f"{doing}: the token may only read there: {WRITING[403]}")
     if private:
-        with explained(doing, WRITING):
-            try:
-                _private_as_asked(repo, patiently(lambda: _look(api, repo, None)))
-            except RepositoryNotFoundError:
-                pass  # the push will create it
+        with explained(doing, WRITING), suppress(RepositoryNotFoundError):  # the push will create it
+            _private_as_asked(repo, patiently(lambda: look(api, repo, None)))
 
 
 def _may_token_write(token: dict[str, Any], owner: str, repo: str) -> bool:
@@ -96,7 +67,7 @@ def _may_token_write(token: dict[str, Any], owner: str, repo: str) -> bool:
     return any("repo.write" in s["permissions"] for s in scopes if s["entity"].get("name") in (owner, repo))
 
 
-def _private_as_asked(repo: str, tree: _Tree) -> None:
+def _private_as_asked(repo: str, tree: Tree) -> None:
     if not tree.private:
         raise HubError(f"{repo}: is public, and private was asked for: make it private on the Hub, or drop `private`")
 
@@ -135,7 +106,7 @@ def push(
         raise HubError(f"push to {repo}: a pull request goes to main and gets no tag: leave branch and tag out")
     names = listing(folder)
     sized = tuple((name, (folder / name).stat().st_size) for name in names)
-    api, revision = _api(), branch or "main"
+    api = open_api()
     if dry_run:
         return Push(f"{api.endpoint}/{repo}", "", sized, created=False)
     with explained(f"push to {repo}", WRITING):
@@ -143,98 +114,95 @@ def push(
         patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True), say)
         if branch:
             patiently(lambda: api.create_branch(repo, branch=branch, exist_ok=True), say)
-        before = patiently(lambda: _look(api, repo, revision), say)
+        before = patiently(lambda: look(api, repo, branch), say)
         if private:
             _private_as_asked(repo, before)
-        changed, gone = _difference(folder, names, before)
-        marked = patiently(lambda: _marked(api, repo, tag), say) if tag else None
-        if marked and (changed or gone or marked != before.commit):
-            raise HubError(f"push to {repo}: the tag {tag} already names {marked[:8]}: choose another, or delete it")
-        url, commit, created = f"{api.endpoint}/{repo}/tree/{before.commit}", before.commit, False
-        if (changed or gone) and not (found := patiently(lambda: _request(api, repo, folder, names, create_pr), say)):
-            say(f"sending {len(changed)} files" + (f", removing {', '.join(gone)} of an older version" if gone else ""))
-            url, commit = _commit(api, repo, folder, names, before, revision, create_pr, say)
-            created = True
-        elif changed or gone:
-            url, commit = found
-        there = patiently(lambda: _look(api, repo, commit), say)
-        if any(wrong := _difference(folder, names, there)):
-            raise HubError(f"push to {repo}: the Hub does not hold what was sent: {', '.join(sum(wrong, [])[:3])}")
-        if tag and not marked:
+        target = Target(api, repo, folder, names, branch, create_pr, before)
+        done = patiently(target.landed, say)
+        tagged = patiently(lambda: _tagged(api, repo, tag), say) if tag else None
+        if tagged and (done is None or done[1] != tagged):
+            raise HubError(f"push to {repo}: {tag} already names {tagged[:8]}: choose another tag, or delete that one")
+        if created := done is None:
+            say(target.plan())
+            # Each attempt looks first: the commit of the one before may have landed, and only its answer been lost.
+            done = patiently(lambda: target.landed() or target.commit(), say)
+            commit = done[1]
+            target.confirm(patiently(lambda: look(api, repo, commit), say))
+        url, commit = done
+        if tag and not tagged:
             patiently(lambda: api.create_tag(repo, tag=tag, revision=commit, exist_ok=True), say)
     return Push(url, commit, sized, created)
 
 
-def _commit(
-    api: HfApi,
-    repo: str,
-    folder: Path,
-    names: Sequence[str],
-    before: _Tree,
-    revision: str,
-    create_pr: bool,
-    say: Say,
-) -> tuple[str, str]:
-    """URL and id of the one commit that turns `before` into the folder."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    changed, gone = _difference(folder, names, before)
-    operations: list[Any] = [CommitOperationAdd(name, folder / name) for name in changed]
-    operations += [CommitOperationDelete(name) for name in gone]
-    title = folder.resolve().parent.name if folder.resolve().name == "model" else folder.resolve().name
-
-    def attempt() -> tuple[str, str]:
-        now = _look(
-            api, repo, revision
-        )  # the commit of the last attempt may have landed, and only its answer been lost
-        if now.commit != before.commit:
-            if create_pr or any(_difference(folder, names, now)):
-                raise HubError(f"push to {repo}: {WRITING[412]}")
-            return f"{api.endpoint}/{repo}/tree/{now.commit}", now.commit
-        if found := _request(api, repo, folder, names, create_pr):
-            return found
-        made = api.create_commit(
-            repo,
-            operations,
-            commit_message=f"Upload {title} with zoo",
-            revision=revision,
-            parent_commit=before.commit,
-            create_pr=create_pr,
-        )
-        return str(made.pr_url) if create_pr else f"{api.endpoint}/{repo}/tree/{made.oid}", made.oid
-
-    return patiently(attempt, say)
-
-
-def _request(api: HfApi, repo: str, folder: Path, names: Sequence[str], create_pr: bool) -> tuple[str, str] | None:
-    """URL and commit of an open pull request that already holds the folder."""
-    if not create_pr:
-        return None
-    requests = api.get_repo_discussions(repo, discussion_type="pull_request", discussion_status="open")
-    for request in islice(requests, REQUESTS):
-        tree = _look(api, repo, request.git_reference)
-        if not any(_difference(folder, names, tree)):
-            return request.url, tree.commit
-    return None
-
-
-def _marked(api: HfApi, repo: str, tag: str) -> str | None:
+def _tagged(api: HfApi, repo: str, tag: str) -> str | None:
     from huggingface_hub.errors import RevisionNotFoundError
 
     try:
-        return _look(api, repo, f"refs/tags/{tag}").commit
+        return look(api, repo, tag).commit
     except RevisionNotFoundError:
         return None
 
 
-def push_encoder(encoder: Encoder, repo: str, *, private: bool = False) -> str:
-    """Save `encoder` to a temporary folder and push it; returns the commit's URL."""
-    import tempfile
+def fetch(ref: str, revision: str | None = None) -> Path:
+    """A local folder with the files of one commit of the Hub model `ref`; a folder stays as it is.
 
-    from zoo import artefact, card
+    The revision is resolved once. Every file is checked against the commit, and against manifest.json where there is one;
+    what arrived damaged is fetched again once. Without a network the cache serves. Raises HubError (the Hub's own words,
+    and what to do) and ArtefactError for a repo that must not be opened.
+    """
+    if Path(ref).is_dir():
+        return Path(ref)
+    api = open_api()
+    with explained(f"{ref} at {revision}" if revision else ref, READING):
+        try:
+            tree = patiently(lambda: look(api, ref, revision))
+        except UnreachableError as error:
+            return _cached(ref, revision, str(error))
+        folder = _downloaded(api, ref, tree)
+        if revision != tree.commit:
+            # So that the same name finds this commit without a network, as it does for the client's own downloads.
+            files.write_text(folder.parents[1] / "refs" / (revision or "main"), tree.commit)
+    return folder
 
-    with tempfile.TemporaryDirectory() as folder:
-        out = artefact.save(encoder, Path(folder) / encoder.name)
-        card.write(out)
-        manifest.write(out)
-        return push(out, repo, private=private).url
+
+def _downloaded(api: HfApi, ref: str, tree: Tree) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    _refuse(ref, tree.ids)
+    folder = patiently(lambda: _snapshot(ref, tree.commit, endpoint=api.endpoint))
+    known = {name: oid for name, oid in tree.ids.items() if oid and allowlist.belongs(name)}
+    again = partial(hf_hub_download, ref, revision=tree.commit, force_download=True, endpoint=api.endpoint)
+    for name in [name for name, oid in known.items() if not same(folder / name, oid)]:
+        patiently(partial(again, name))  # past the cache, as the client itself compares sizes only
+        if not same(folder / name, known[name]):
+            raise HubError(f"{ref}: {name} arrived damaged twice: try again later, or from another network")
+    return _verified(folder)
+
+
+def _cached(ref: str, revision: str | None, why: str) -> Path:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = _snapshot(ref, revision or "main", local_files_only=True)
+    except LocalEntryNotFoundError:
+        raise HubError(f"{ref}: {why}; the cache does not hold all of it; go online once, or name a folder") from None
+    _refuse(ref, (path.relative_to(folder).as_posix() for path in folder.rglob("*")))
+    return _verified(folder)
+
+
+def _verified(folder: Path) -> Path:
+    if (folder / manifest.NAME).exists():
+        manifest.verify(folder)
+    return folder
+
+
+def _snapshot(ref: str, revision: str, **options: Any) -> Path:
+    from huggingface_hub import snapshot_download
+
+    allow, never = list(allowlist.ALLOWED), list(allowlist.NEVER)
+    return Path(snapshot_download(ref, revision=revision, allow_patterns=allow, ignore_patterns=never, **options))
+
+
+def _refuse(ref: str, names: Iterable[str]) -> None:
+    if why := allowlist.why_not_open(names):
+        raise ArtefactError(f"{ref}: refused: {why}")

@@ -36,6 +36,9 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("files"), dict):
         known = content.get("format") if isinstance(content, dict) else None
         raise ArtefactError(f"{folder / NAME}: format {known!r} is not known to this version (it reads {FORMAT})")
+    for path, entry in content["files"].items():
+        if not isinstance(entry, dict) or entry.keys() != {"sha256", "size"}:
+            raise ArtefactError(f"{folder / NAME}: {path}: an entry has `sha256` and `size`, nothing else")
     return content["files"]
 
 
@@ -52,9 +55,9 @@ def faults(folder: Path) -> dict[str, str]:
             found[path] = "missing"
         elif path in READERS:
             continue
-        elif (folder / path).stat().st_size != entry.get("size"):
-            found[path] = f"has {(folder / path).stat().st_size} bytes, not {entry.get('size')}"
-        elif files.sha256(folder / path) != entry.get("sha256"):
+        elif (folder / path).stat().st_size != entry["size"]:
+            found[path] = f"has {(folder / path).stat().st_size} bytes, not {entry['size']}"
+        elif files.sha256(folder / path) != entry["sha256"]:
             found[path] = "its sha256 is not the manifest's: the file was altered or damaged"
     return found
 

@@ -78,7 +78,8 @@ class _Trainer(transformers.Trainer):
     def _clip_grad_norm(self, model: Any) -> Any:
         """Each optimiser group by itself: the large gradients of fresh heads must not shrink those of the backbone."""
         limit = self.args.max_grad_norm
-        norms = [self.accelerator.clip_grad_norm_(group["params"], limit) for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups if self.optimizer is not None else []
+        norms = [self.accelerator.clip_grad_norm_(group["params"], limit) for group in groups]
         return torch.linalg.vector_norm(torch.stack([torch.as_tensor(norm).cpu() for norm in norms]))
 
     def evaluate(
@@ -139,6 +140,8 @@ class _Keeper(transformers.TrainerCallback):
         self.task = self.bar.add_task("train", total=state.max_steps, completed=state.global_step, loss="…")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True  # or the last steps could never be the best
         if self.bar is not None:
             self.bar.update(self.task, completed=state.global_step)
 
@@ -254,7 +257,7 @@ def fit(
     if validation is not None and settings.early_stop:
         callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
     groups = encoder.parameter_groups(settings)
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     objective = _Objective(encoder)
     trainer = _Trainer(
         model=objective,

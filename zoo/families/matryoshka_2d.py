@@ -97,7 +97,7 @@ class Spec(EncoderSpec):
 
 
 _COLUMNS = ("anchor", "positive", "negative", "sentence1", "sentence2")
-_CHUNK = 16  # texts of similar length that run together: on a CPU more of them only add padding
+_CHUNK = 32  # texts of similar length that run together: on a CPU more of them only add padding
 _FIT_TEXTS = 4096  # distinct training texts that the heads are fitted on
 
 
@@ -194,7 +194,7 @@ class Encoder(base.Encoder):
         self.module.eval()
         fit = headfit.HeadFit(self.backbone.depth, self.backbone.width)
         with torch.inference_mode():
-            for chunk, _ in self._chunks(texts, 32):
+            for chunk, _ in self._chunks(texts, 64):
                 fit.add(self.backbone.states(chunk, range(1, self.backbone.depth + 1)))
         for n, (weight, bias) in fit.solve().items():
             self.heads[str(n)] = _linear(weight, bias)
