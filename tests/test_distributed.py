@@ -28,7 +28,7 @@ def test_two_processes_have_the_loss_curve_and_the_weights_of_one(tmp_path, accu
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     launchers = {
         "one": [sys.executable],
-        "two": [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"],
+        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
     }
     for name, launcher in launchers.items():
         command = [*launcher, "-m", "zoo.cli", "train", str(recipe), "--out", str(tmp_path / name)]
