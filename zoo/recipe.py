@@ -137,7 +137,7 @@ def schema() -> dict[str, Any]:
     built = Recipe[spec].model_json_schema()  # type: ignore[valid-type]
     task = built["properties"]["evaluation"]["items"]
     built["properties"]["evaluation"]["items"] = {"anyOf": [{"type": "string"}, task]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "zoo recipe", **built}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **built, "title": "zoo recipe"}
 
 
 def _override(tree: yamltree.Tree, text: str) -> tuple[str, Loc]:
