@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import mteb
 import numpy as np
@@ -23,7 +26,9 @@ from sentence_transformers import SentenceTransformer
 from zoo import evaluation
 from zoo.errors import DataError, ZooError
 from zoo.evaluation import official
+from zoo.evaluation.adapter import Adapter
 from zoo.evaluation.spec import Task
+from zoo.families import Encoder as Base
 from zoo.families.matryoshka_2d import Encoder, Spec
 
 TEXTS = tiny.SENTENCES
@@ -55,7 +60,7 @@ def folder(tmp_path):
 
 
 def task(**fields):
-    for key in ("data", "train", "corpus"):
+    for key in ("data", "train", "corpus", "queries", "qrels"):
         if isinstance(fields.get(key), str):
             fields[key] = {"source": "file", "path": f"{fields[key]}.jsonl"}
     return TypeAdapter(Task).validate_python(fields)
@@ -87,6 +92,31 @@ def directly(parent, kind, main_score, data, backbone, **attributes):
         model, [Direct()], cache=None, overwrite_strategy="always", co2_tracker=False, show_progress_bar=False
     )
     return found.task_results[0].get_score()
+
+
+class Words(Base):
+    """Vectors that are sums of a fixed random vector for each word: floats, their signs, or these as packed bits."""
+
+    dim = 60  # not a multiple of 8: the last byte is padded
+
+    def __init__(self, form, modalities=("text",)):
+        super().__init__()
+        self.form, self.modalities = form, modalities
+        self.similarity = "hamming" if form == "packed" else "cosine"
+        self.spec = Spec(family="matryoshka-2d", backbone="none")
+        self.prompts = []
+
+    def encode(self, inputs, *, show_progress=False, precision="auto", prompt_type=None):
+        self.prompts.append(prompt_type)
+        rng = np.random.default_rng(0)
+        table = {word: rng.standard_normal(self.dim) for word in tiny.WORDS}
+        sums = np.stack([sum(table[word] for word in text.split()) for text in inputs]).astype(np.float32)
+        if self.form == "packed":
+            return np.packbits(sums > 0, axis=1)
+        return np.where(sums > 0, 1, -1).astype(np.float32) if self.form == "signs" else sums
+
+    def view(self, **options):
+        return self
 
 
 def score(encoder, spec, folder):
@@ -193,17 +223,151 @@ def test_an_official_name_over_local_files_says_so(encoder, folder, monkeypatch)
     (folder / "stsb").mkdir()
     (folder / "sts.jsonl").rename(folder / "stsb" / "test.jsonl")
     monkeypatch.setenv("ZOO_DATA", str(folder))
-    report = evaluation.evaluate(encoder, [task(task="STSBenchmark")], baseline=False)
-    assert report["results"][0]["task"] == "STSBenchmark (local)"
+    report = evaluation.evaluate(
+        encoder, [task(task="STSBenchmark", name="STSBenchmark")], baseline=False, results_folder=folder / "results"
+    )
+    assert report["results"][0]["task"] == "STSBenchmark (local)", "even when the recipe calls it by the official name"
     assert not report["results"][0]["official"]
     assert report["results"][0]["data_revision"] != mteb.get_task("STSBenchmark").metadata.dataset["revision"]
+    saved = json.loads((folder / "results" / "STSBenchmark-local__whole.json").read_text())
+    assert saved["task_name"] == "STSBenchmark (local)"
+    assert saved["dataset_revision"] == report["results"][0]["data_revision"]
     with pytest.raises(ZooError, match="holds no"):
         evaluation.evaluate(encoder, [task(task="STS12", folder=str(folder))])
 
 
-def test_unknown_tasks_are_named_without_importing_mteb():
+def test_a_local_copy_is_scored_by_the_official_class(encoder, backbone, folder):
+    here = folder / "EmotionClassification"
+    here.mkdir()
+    for name, texts in (("train", TEXTS), ("test", [f"{text} no" for text in TEXTS])):
+        lines = [{"text": text, "label": int(tiny.WORDS.index(text.split()[0]) > 20)} for text in texts]
+        (here / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ours = score(encoder, task(task="EmotionClassification", folder=str(folder)), folder)
+    data = DatasetDict(train=rows(here, "train"), test=rows(here, "test"))
+    theirs = {
+        n: directly(AbsTaskClassification, "Classification", "accuracy", data, backbone, samples_per_label=n)
+        for n in (8, 16)
+    }
+    assert mteb.get_task("EmotionClassification").samples_per_label == 16
+    assert ours == pytest.approx(theirs[16], abs=1e-6) != theirs[8]
+
+
+def test_a_local_folder_that_cannot_be_it(folder):
+    with pytest.raises(ZooError, match="no plain table"):
+        evaluation.prepare([task(task="TwentyNewsgroupsClustering", folder=".")], folder)
+    (folder / "STS16").mkdir()
+    for ending in ("jsonl", "csv"):
+        (folder / "STS16" / f"test.{ending}").write_text('{"sentence1": "a", "sentence2": "b", "score": 1}\n')
+    with pytest.raises(ZooError, match=r"test.csv and test.jsonl; keep one"):
+        evaluation.prepare([task(task="STS16", folder=".")], folder)
+
+
+def test_a_relative_folder_starts_at_the_recipe(folder, monkeypatch):
+    (folder / "in" / "STS16").mkdir(parents=True)
+    (folder / "sts.jsonl").rename(folder / "in" / "STS16" / "test.jsonl")
+    monkeypatch.chdir(folder.parent)
+    assert evaluation.prepare([task(task="STS16", folder="in")], Path(folder.name)).lock["STS16 (local)"]["rows"] == 60
+
+
+def test_the_official_data_is_read_before_training_and_pinned(encoder, folder, monkeypatch):
+    data = DatasetDict(test=rows(folder, "sts"))
+    known = mteb.get_task("STSBenchmark")
+
+    def unreachable(self, *_, **__):
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr(type(known), "load_data", unreachable)
+    with pytest.raises(ZooError, match="STSBenchmark: its data cannot be had.*ZOO_DATA"):
+        evaluation.prepare([task(task="STSBenchmark")])
+    monkeypatch.setattr(
+        type(known), "load_data", lambda self, *_, **__: self.__dict__.update(dataset=data, data_loaded=True)
+    )
+    prepared = evaluation.prepare([task(task="STSBenchmark")])
+    (found,) = evaluation.evaluate(encoder, prepared, baseline=False)["results"]
+    pinned = known.metadata.dataset["revision"]
+    assert (found["task"], found["official"], found["data_revision"]) == ("STSBenchmark", True, pinned)
+    assert found["value"] == pytest.approx(score(encoder, task(task="sts", data="sts"), folder), abs=1e-9)
+    assert prepared.lock["STSBenchmark"]["rows"] == 60
+    assert prepared.lock["STSBenchmark"]["origin"]["revision"] == pinned
+
+
+def test_unknown_tasks_are_named(monkeypatch):
     assert official.problem("STSBenchmark") is None
+    assert official.problem("CQADupstackRetrieval") is None, "mteb knows it, but has no statistics of it"
     assert "did you mean STSBenchmark" in official.problem("STSBenchmrk")
+    monkeypatch.setattr(official, "names", lambda: frozenset({"Gone"}))
+    with pytest.raises(ZooError, match="'Gone'"):
+        evaluation.prepare([task(task="Gone")])
+
+
+def test_a_known_name_costs_no_import_of_mteb():
+    code = "import sys; from zoo.evaluation import official; assert not official.problem('STS12'); print('mteb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_one_name_is_one_task(folder):
+    with pytest.raises(ZooError, match="two tasks are called 'sts'"):
+        evaluation.prepare([task(task="sts", data="sts"), task(task="sts", data="sts", at_least=0.5)], folder)
+    claims = task(task="sts", data="sts", name="STSBenchmark")
+    assert evaluation.problems(claims, folder=folder)[0][0] == ("name",)
+    with pytest.raises(ZooError, match="official"):
+        evaluation.prepare([claims], folder)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"task": "sts", "data": "sts"},
+        {"task": "pair-classification", "data": "pairs"},
+        {"task": "classification", "train": "train", "data": "test"},
+        {"task": "clustering", "data": "train"},
+        {"task": "retrieval", "data": "search"},
+        {"task": "reranking", "data": "rank"},
+    ],
+    ids=lambda fields: fields["task"],
+)
+def test_packed_codes_score_as_their_signs_do(folder, fields):
+    """The cosine of vectors of -1 and 1 falls with their Hamming distance, so it is the oracle for codes."""
+    packed, signs = Words("packed"), Words("signs")
+    assert score(packed, task(**fields), folder) == pytest.approx(score(signs, task(**fields), folder), abs=1e-6)
+
+
+def test_hamming_similarities_are_the_same_packed_and_as_signs():
+    packed, signs = (Words(form).encode(TEXTS) for form in ("packed", "signs"))
+    adapter = Adapter(Words("packed"), "fp32")
+    expected = -(signs[:, None] != signs[None]).sum(axis=2).astype(np.float32)
+    for vectors in (packed, signs):
+        assert np.array_equal(adapter.similarity(vectors, vectors).numpy(), expected)
+        pairs = adapter.similarity_pairwise(vectors, vectors[::-1].copy()).numpy()
+        assert np.array_equal(pairs, np.diag(expected[:, ::-1]))
+
+
+def test_searches_tell_queries_from_documents(folder):
+    encoder = Words("floats")
+    evaluation.evaluate(encoder, [task(task="retrieval", data="search")], folder=folder, baseline=False)
+    evaluation.evaluate(encoder, [task(task="sts", data="sts")], folder=folder, baseline=False)
+    assert encoder.prompts == ["query", "document", None, None]
+
+
+def test_what_the_encoder_does_not_read_is_an_error(folder):
+    with pytest.raises(ZooError, match="holds text, which encoder does not read"):
+        evaluation.evaluate(Words("floats", ("image",)), [task(task="sts", data="sts")], folder=folder, baseline=False)
+    known = mteb.get_task("STSBenchmark").metadata
+    for modalities, batch in ((("text",), {"image": [0]}), (("text", "image"), {"image": [0], "text": ["the"]})):
+        with pytest.raises(ZooError, match="an input holds"):
+            Adapter(Words("floats", modalities), "fp32").encode(
+                [batch], task_metadata=known, hf_split="test", hf_subset="default"
+            )
+
+
+def test_a_class_called_minus_one_is_a_class(encoder, folder):
+    """mteb drops the rows of a numeric class -1, after which one class is left and every clustering is perfect."""
+    values = []
+    for name, low in (("signed", -1), ("binary", 0)):
+        lines = [{"text": text, "label": (1, low)[i % 2]} for i, text in enumerate(TEXTS)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        values.append(score(encoder, task(task="clustering", data=name), folder))
+    assert values[0] == pytest.approx(values[1], abs=1e-9)
 
 
 def test_vectors_that_are_not_finite_are_an_error(encoder, folder):
@@ -223,6 +387,61 @@ def test_labels_that_cannot_be(encoder, folder):
     (folder / "odd.jsonl").write_text(json.dumps({"sentence1": "a", "sentence2": "b", "label": 3}) + "\n")
     with pytest.raises(DataError, match="0 or 1"):
         evaluation.prepare([task(task="pair-classification", data="odd")], folder)
+
+
+PAIR = {"sentence1": "the dog", "sentence2": "the cat"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "lines", "message"),
+    [
+        ({"task": "sts"}, [PAIR | {"score": 2}] * 3, "same score"),
+        ({"task": "pair-classification"}, [PAIR | {"label": 1}] * 3, "two classes"),
+        ({"task": "clustering"}, [{"text": "the dog", "label": "x"}] * 3, "two classes"),
+        ({"task": "classification", "train": "odd"}, [{"text": "the dog", "label": "x"}] * 3, "two classes"),
+    ],
+)
+def test_data_that_mteb_would_score_without_meaning(folder, fields, lines, message):
+    (folder / "odd.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match=message):
+        evaluation.prepare([task(data="odd", **fields)], folder)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "qrels", "message"),
+    [
+        ([(1, "the dog"), (1, "the cat")], [(1, 1, 1)], "two rows have the id '1'"),
+        ([(1, "the dog")], [(1, 1, 0.5)], "whole number"),
+        ([(1, "the dog")], [(1, 1, 1), (1, 1, 2)], "two grades"),
+        ([(1, "the dog")], [(1, 1, 0)], "no query has a relevant document"),
+        ([(1, "the dog")], [(1, 2, 1)], "document '2' of the qrels is not there"),
+    ],
+)
+def test_qrels_that_cannot_be(folder, corpus, qrels, message):
+    for name, lines in (
+        ("corpus", [{"id": i, "text": text} for i, text in corpus]),
+        ("queries", [{"id": 1, "text": "dog"}]),
+        ("qrels", [{"query_id": q, "document_id": d, "score": grade} for q, d, grade in qrels]),
+    ):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match=message):
+        evaluation.prepare([task(task="retrieval", corpus="corpus", queries="queries", qrels="qrels")], folder)
+
+
+def test_nothing_is_said_and_the_import_of_mteb_draws_nothing(folder):
+    (folder / "STSBenchmark").mkdir()
+    (folder / "sts.jsonl").rename(folder / "STSBenchmark" / "test.jsonl")
+    code = """
+import random, sys
+from zoo import evaluation
+from zoo.evaluation.spec import Official
+random.seed(5)
+before = random.getstate()
+evaluation.prepare([Official(task="STSBenchmark", folder=sys.argv[1])])
+assert "mteb" in sys.modules and random.getstate() == before
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "STSBenchmark is superseded, which mteb tells"
 
 
 def test_the_callers_random_state_is_his_own(encoder, folder):

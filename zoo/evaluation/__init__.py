@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 import os
 import platform
-import random
-import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +18,6 @@ from zoo.evaluation import official
 from zoo.evaluation.spec import Official, TaskSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mteb.abstasks.abstask import AbsTask
 
     from zoo.families import Encoder
@@ -32,11 +27,16 @@ __all__ = ["Prepared", "evaluate", "host", "missed", "prepare", "problems"]
 
 @dataclass(frozen=True)
 class Ready:
-    """A task whose data is read: `make` gives a fresh mteb task."""
+    """A task whose data is known to be good: `make` gives a fresh mteb task."""
 
     spec: TaskSpec
     make: Callable[[], AbsTask]
     official: bool
+    modalities: frozenset[str] = frozenset({"text"})
+
+    @property
+    def name(self) -> str:
+        return self.spec.name or self.spec.task
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def problems(task: TaskSpec, *, folder: Path) -> list[tuple[tuple[str | int, ...
         wrong = official.problem(task.task)
         return [(("task",), wrong)] if wrong else []
     found: list[tuple[tuple[str | int, ...], str]] = []
+    if task.name in official.names():
+        found.append((("name",), _claims(task.name)))
     for name, roles in task.roles.items():
         source = getattr(task, name)
         if source is not None:
@@ -60,50 +62,60 @@ def problems(task: TaskSpec, *, folder: Path) -> list[tuple[tuple[str | int, ...
     return found
 
 
+def _claims(name: str | None) -> str:
+    return f"{name!r} is an official mteb task; call a task over your own data something else"
+
+
 def prepare(tasks: Sequence[TaskSpec], folder: Path = Path()) -> Prepared:
-    """Read all the tasks' own data, so that what is wrong with it is found before any training. Raises DataError."""
+    """Read all the tasks' data, their own and the Hub's, so that what is wrong with it is found before any training.
+
+    Raises DataError for data that no task can be made of, ZooError for an official task that mteb does not know or whose
+    data cannot be had, and for two tasks of one name.
+    """
+    from zoo.evaluation.isolation import quiet, random_state
+
     out = Prepared([])
-    for task in tasks:
-        given: tuple[TaskSpec, dict[str, Table]] | None
-        if isinstance(task, Official):
-            if wrong := official.problem(task.task):
-                raise ZooError(wrong)
-            given = official.local(task, folder)
-        else:
-            parts = {n: (getattr(task, n), roles) for n, roles in task.roles.items() if getattr(task, n) is not None}
-            extra = task.optional
-            given = task, {n: data.read(d, r, extra.get(n, {}), folder=folder) for n, (d, r) in parts.items()}
-        if given is None:
-            out.tasks.append(Ready(task, _from_hub(task), official=True))
-            continue
-        own, tables = given
-        out.tasks.append(Ready(own, _own(own, tables), official=False))
-        for part, table in tables.items():
-            name = own.name or own.task
-            out.lock[name if part == "data" else f"{name}/{part}"] = {
-                "fingerprint": table.fingerprint,
-                "rows": len(table.rows),
-                "skipped": len(table.skipped),
-                "origin": vars(table.origin),
-            }
+    with random_state(), quiet():
+        for task in tasks:
+            if isinstance(task, Official):
+                if found := official.local(task, folder):
+                    ready = _own(found.spec, found.tables, out.lock, found.parent)
+                else:
+                    ready = _from_hub(task, out.lock)
+            else:
+                if task.name in official.names():
+                    raise ZooError(_claims(task.name))
+                parts = {n: (getattr(task, n), need) for n, need in task.roles.items() if getattr(task, n) is not None}
+                extra = task.optional
+                tables = {n: data.read(d, need, extra.get(n, {}), folder=folder) for n, (d, need) in parts.items()}
+                ready = _own(task, tables, out.lock)
+            if any(_file(ready, {}) == _file(other, {}) for other in out.tasks):
+                raise ZooError(f"two tasks are called {ready.name!r}; give one a `name`")
+            out.tasks.append(ready)
     return out
 
 
-def _own(task: TaskSpec, tables: dict[str, Table]) -> Callable[[], AbsTask]:
+def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent: type[AbsTask] | None = None) -> Ready:
     from zoo.evaluation import tasks as own
 
-    with _random_state():
-        shaped = own.shape(task, tables)
-    return lambda: own.build(task, tables, shaped)
+    shaped, revision = own.shape(task, tables), own.revision(tables)
+    for part, table in tables.items():
+        name = task.name or task.task
+        lock[name if part == "data" else f"{name}/{part}"] = {
+            "fingerprint": table.fingerprint,
+            "rows": len(table.rows),
+            "skipped": len(table.skipped),
+            "origin": vars(table.origin),
+        }
+    return Ready(task, lambda: own.build(task, shaped, revision, parent), official=False)
 
 
-def _from_hub(task: TaskSpec) -> Callable[[], AbsTask]:
-    def make() -> AbsTask:
-        import mteb
-
-        return mteb.get_task(task.task)
-
-    return make
+def _from_hub(task: TaskSpec, lock: dict[str, Any]) -> Ready:
+    known = official.get(task.task)
+    official.load(known)
+    lock[task.name or task.task] = official.lock_entry(known)
+    modalities = frozenset(known.metadata.modalities)
+    return Ready(task, lambda: official.get(task.task), official=True, modalities=modalities)
 
 
 def evaluate(
@@ -127,59 +139,66 @@ def evaluate(
     scoring), peak memory of the process in MB, bytes per vector and sentences per second of `encode`.
     Raises ZooError when a task's data cannot be had or a vector is not finite.
     """
+    from zoo.evaluation.isolation import quiet, random_state
+
     prepared = tasks if isinstance(tasks, Prepared) else prepare(tasks, folder)
+    for ready in prepared.tasks:
+        if unread := ready.modalities - set(encoder.modalities):
+            raise ZooError(f"{ready.name}: holds {', '.join(sorted(unread))}, which {encoder.name} does not read")
     before = encoder.baseline() if baseline and prepared.tasks else None
     results: list[dict[str, Any]] = []
-    with _quiet(show_progress):
+    with random_state(), quiet(show_progress):
         for ready in prepared.tasks:
             for view in ready.spec.views:
-                score = _score(encoder.view(**view), ready, precision)
+                score, saved = _score(encoder.view(**view), ready, precision, show_progress)
                 untrained = None
                 if before is not None:
-                    untrained = _score(before.view(**view), ready, precision)["value"]
+                    untrained = _score(before.view(**view), ready, precision, show_progress)[0]["value"]
                 if results_folder is not None:
-                    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{score['task']}__{_label(view)}")
-                    files.write_text(results_folder / f"{name}.json", score.pop("json"))
-                score.pop("json", None)
-                score |= {"view": dict(view), "baseline": untrained, "at_least": ready.spec.at_least}
-                results.append(score)
+                    files.write_text(results_folder / _file(ready, view), saved)
+                results.append(score | {"view": dict(view), "baseline": untrained, "at_least": ready.spec.at_least})
     skipped = {name: entry["skipped"] for name, entry in prepared.lock.items() if entry["skipped"]}
     report = {"format": 1, "model": encoder.name, "revision": encoder.revision, "host": host(), "results": results}
     return report | {"skipped_rows": skipped}
 
 
-def _label(view: dict[str, Any]) -> str:
-    return "-".join(f"{k}{v}" for k, v in view.items()) or "whole"
+def _file(ready: Ready, view: dict[str, Any]) -> str:
+    from zoo.evaluation.tasks import slug
+
+    label = "-".join(f"{k}{v}" for k, v in view.items()) or "whole"
+    return f"{slug(ready.name)}__{slug(label)}.json"
 
 
-def _score(encoder: Encoder, ready: Ready, precision: str) -> dict[str, Any]:
+def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) -> tuple[dict[str, Any], str]:
+    """One view's entry of the report, and mteb's TaskResult as JSON."""
     import mteb
 
     from zoo.evaluation.adapter import Adapter, PeakMemory
 
-    with _random_state(), PeakMemory() as memory:
-        task = ready.make()
-        adapter: Any = Adapter(encoder, precision)
+    task = ready.make()
+    official.load(task)  # beforehand, so that a download does not count as time of the encoder
+    adapter: Any = Adapter(encoder, precision, show_progress=show_progress)
+    with PeakMemory() as memory:
         began = time.perf_counter()
-        try:
-            found = mteb.evaluate(
-                adapter, [task], cache=None, overwrite_strategy="always", co2_tracker=False, show_progress_bar=False
-            )
-        except (OSError, ConnectionError) as error:
-            if not ready.official:
-                raise
-            raise ZooError(
-                f"{ready.spec.task}: its data cannot be had ({str(error).splitlines()[0][:120]}); connect to the Hub, or name a "
-                "local copy with `folder:` or ZOO_DATA"
-            ) from None
+        found = mteb.evaluate(
+            adapter,
+            [task],
+            cache=None,
+            overwrite_strategy="always",
+            co2_tracker=False,
+            show_progress_bar=False,
+            encode_kwargs={"show_progress_bar": show_progress},
+        )
         seconds = time.perf_counter() - began
+    for part in official.parts(task):
+        part.unload_data()  # the parts of an aggregate live as long as its class
     result = found.task_results[0]
     value = float(result.get_score())
     if not math.isfinite(value):
-        raise ZooError(f"{ready.spec.name or ready.spec.task} at {encoder.view_options}: the score is {value}")
+        raise ZooError(f"{ready.name} at {encoder.view_options or 'the whole encoder'}: the score is {value}")
     return {
-        "task": ready.spec.name or ready.spec.task,
-        "type": ready.spec.task if not ready.official else task.metadata.type,
+        "task": ready.name,
+        "type": task.metadata.type if ready.official else ready.spec.task,
         "official": ready.official,
         "data_revision": task.metadata.dataset["revision"],
         "metric": task.metadata.main_score,
@@ -188,8 +207,7 @@ def _score(encoder: Encoder, ready: Ready, precision: str) -> dict[str, Any]:
         "peak_memory_mb": round(memory.megabytes, 1),
         "bytes_per_vector": encoder.bytes_per_vector,
         "sentences_per_second": round(adapter.texts / max(adapter.seconds, 1e-9), 1),
-        "json": result.model_dump_json(indent=2),
-    }
+    }, result.model_dump_json(indent=2)
 
 
 def missed(report: dict[str, Any]) -> list[str]:
@@ -221,32 +239,3 @@ def host() -> dict[str, Any]:
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
-
-
-@contextmanager
-def _random_state() -> Iterator[None]:
-    """mteb seeds the global generators when it makes a task; give them back as they were."""
-    import numpy as np
-    import torch
-
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
-@contextmanager
-def _quiet(show_progress: bool) -> Iterator[None]:
-    import datasets
-
-    was = datasets.is_progress_bar_enabled()
-    if not show_progress:
-        datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if was:
-            datasets.enable_progress_bars()

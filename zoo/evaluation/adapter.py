@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,20 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from torch.utils.data import DataLoader
 
-CONTENT = {"text": "text", "image": "image"}
+MODALITIES = ("text", "image", "audio", "video")  # the columns of a batch that hold content, as mteb names them
+SEARCH = ("Retrieval", "Reranking")  # how the types of tasks end that use vectors through `similarity` alone
 
 
 class Adapter(AbsEncoder):
-    """Wraps one view of an encoder for mteb; counts the inputs and the seconds spent in `encode`."""
+    """Wraps one view of an encoder for mteb; counts the inputs and the seconds spent in `encode`.
 
-    def __init__(self, encoder: Encoder, precision: str) -> None:
-        self.model, self.precision = encoder, precision
+    An encoder whose `encode` has a parameter `prompt_type` is told "query", "document" or None.
+    """
+
+    def __init__(self, encoder: Encoder, precision: str, *, show_progress: bool = False) -> None:
+        self.model = encoder
+        self.options: dict[str, Any] = {"precision": precision, "show_progress": show_progress}
+        self.prompted = "prompt_type" in inspect.signature(encoder.encode).parameters
         self.texts, self.seconds = 0, 0.0
         hamming = encoder.similarity == "hamming"
         self.mteb_model_meta = ModelMeta.create_empty(
@@ -51,39 +58,58 @@ class Adapter(AbsEncoder):
         prompt_type: Any = None,
         **kwargs: Any,
     ) -> np.ndarray:
-        """Vectors of what the loader holds, in order. Raises ZooError for a modality the encoder does not read, and for
-        vectors that are not finite, which mteb would score."""
-        given = set(task_metadata.modalities) - set(self.model.modalities)
-        if given:
-            raise ZooError(
-                f"{task_metadata.name}: holds {', '.join(sorted(given))}, which {self.model.name} does not read"
-            )
-        modality = next(m for m in task_metadata.modalities if m in CONTENT)
-        items = [item for batch in inputs for item in batch[CONTENT[modality]]]
+        """Vectors of what the loader holds, in order: (n, dim) float32.
+
+        Packed codes stay packed, (n, ceil(dim / 8)) uint8, for searches, which ask only `similarity`. Everything else in
+        mteb computes with the components, and gets the bits as -1 and 1: their cosine falls with the Hamming distance.
+        Raises ZooError for content that the encoder does not read, and for vectors that are not finite, which mteb would
+        score.
+        """
+        items = [item for batch in inputs for item in self._content(batch, task_metadata.name)]
+        if self.prompted:
+            self.options["prompt_type"] = getattr(prompt_type, "value", prompt_type)
         began = time.perf_counter()
-        vectors = self.model.encode(items, precision=self.precision)
+        vectors = self.model.encode(items, **self.options)
         self.seconds += time.perf_counter() - began
         self.texts += len(items)
+        if self.model.similarity == "hamming":
+            if task_metadata.type.endswith(SEARCH):
+                return vectors
+            return np.unpackbits(vectors, axis=1, count=self.model.dim).astype(np.float32) * 2 - 1
         if not np.isfinite(vectors).all():
             bad = int((~np.isfinite(vectors)).any(axis=1).sum())
-            raise ZooError(
-                f"{task_metadata.name} at {self.model.view_options or 'the whole encoder'}: {bad} vectors are not finite"
-            )
+            view = self.model.view_options or "the whole encoder"
+            raise ZooError(f"{task_metadata.name} at {view}: {bad} of {len(vectors)} vectors are not finite")
         return vectors
 
+    def _content(self, batch: Any, task: str) -> Any:
+        held = [modality for modality in MODALITIES if modality in batch]
+        if len(held) != 1 or held[0] not in self.model.modalities:
+            raise ZooError(
+                f"{task}: an input holds {' and '.join(held) or 'nothing'}; {self.model.name} reads "
+                f"{' or '.join(self.model.modalities)}"
+            )
+        return batch[held[0]]
+
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
-        """Cosine, or for packed codes the negative Hamming distance, (n, m)."""
+        """Cosine, or for codes the negative Hamming distance in bits, (n, m)."""
         if self.model.similarity != "hamming":
             return torch.as_tensor(super().similarity(embeddings1, embeddings2))
         a, b = np.asarray(embeddings1), np.asarray(embeddings2)
-        rows = [np.bitwise_count(row[None, :] ^ b).sum(axis=1, dtype=np.int32) for row in a]
-        return -torch.from_numpy(np.stack(rows)).float()
+        if a.dtype != np.uint8:
+            return torch.from_numpy(a @ b.T - self.model.dim) / 2
+        distances = np.empty((len(a), len(b)), dtype=np.float32)
+        for row, code in zip(distances, a, strict=True):  # row by row: the whole (n, m, bytes) would not fit
+            row[:] = np.bitwise_count(code ^ b).sum(axis=1, dtype=np.int32)
+        return -torch.from_numpy(distances)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
         """The same row by row, (n,)."""
         if self.model.similarity != "hamming":
             return torch.as_tensor(super().similarity_pairwise(embeddings1, embeddings2))
         a, b = np.asarray(embeddings1), np.asarray(embeddings2)
+        if a.dtype != np.uint8:
+            return torch.from_numpy((a * b).sum(axis=1) - self.model.dim) / 2
         return -torch.from_numpy(np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int32)).float()
 
 

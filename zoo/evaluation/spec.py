@@ -102,7 +102,7 @@ class Retrieval(TaskSpec):
 
 
 class Reranking(TaskSpec):
-    """Rows of a query with lists of positive and negative candidates. Main score: map."""
+    """Rows of a query with lists of positive and negative candidates. Main score: map_at_1000."""
 
     roles = {"data": {"query": "text", "positive": "texts", "negative": "texts"}}
     task: Literal["reranking"]

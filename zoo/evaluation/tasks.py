@@ -1,6 +1,7 @@
 """Tasks over the user's own data as mteb task objects: mteb computes every score.
 
 A result on one's own data carries the task's own name and the sha256 of its data, and so never claims to be official.
+mteb scores some data without a word that cannot give a meaningful score; `shape` refuses it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,16 @@ KINDS: dict[str, tuple[type[AbsTask], str, str]] = {
     "classification": (AbsTaskClassification, "Classification", "accuracy"),
     "clustering": (AbsTaskClustering, "Clustering", "v_measure"),
 }
+COLUMNS: dict[str, dict[str, Any]] = {  # an official class may call them otherwise
+    "sts": {"column_names": ("sentence1", "sentence2")},
+    "pair-classification": {
+        "input1_column_name": "sentence1",
+        "input2_column_name": "sentence2",
+        "label_column_name": "labels",
+    },
+    "classification": {"input_column_name": "text", "label_column_name": "label", "train_split": "train"},
+    "clustering": {"input_column_name": "sentences", "label_column_name": "labels"},
+}
 
 
 def revision(tables: Tables) -> str:
@@ -46,67 +57,95 @@ def shape(spec: TaskSpec, tables: Tables) -> Any:
         return _retrieval(tables)
     if spec.task == "reranking":
         return _reranking(tables["data"])
+    name, rows = spec.name or spec.task, tables["data"].rows
     if spec.task == "classification":
         train, test = (
             Dataset.from_dict({k: tables[part].rows[k] for k in ("text", "label")}) for part in ("train", "data")
         )
+        _classes(name, train["label"])
         strange = sorted({str(x) for x in set(test["label"]) - set(train["label"])})
         if strange:
-            raise DataError(f"{spec.name or spec.task}: labels without a training example: {', '.join(strange[:5])}")
+            raise DataError(f"{name}: labels without a training example: {', '.join(strange[:5])}")
         return DatasetDict(train=train, test=test)
-    rows = tables["data"].rows
     if spec.task == "clustering":
-        return DatasetDict(test=Dataset.from_dict({"sentences": rows["text"], "labels": rows["label"]}))
+        _classes(name, rows["label"])
+        labels = [str(label) for label in rows["label"]]  # as numbers, mteb would leave the rows of class -1 out
+        return DatasetDict(test=Dataset.from_dict({"sentences": rows["text"], "labels": labels}))
     if spec.task == "pair-classification":
-        labels = list(rows["label"])
-        wrong = {str(x) for x in labels} - {"0", "1"}
+        wrong = {str(x) for x in rows["label"]} - {"0", "1"}
         if wrong:
-            raise DataError(f"{spec.name or spec.task}: a pair's label is 0 or 1, not {', '.join(sorted(wrong)[:3])}")
+            raise DataError(f"{name}: a pair's label is 0 or 1, not {', '.join(sorted(wrong)[:3])}")
+        _classes(name, rows["label"])
         pairs = {k: rows[k] for k in ("sentence1", "sentence2")}
-        return DatasetDict(test=Dataset.from_dict({**pairs, "labels": [int(x) for x in labels]}))
+        return DatasetDict(test=Dataset.from_dict({**pairs, "labels": [int(x) for x in rows["label"]]}))
+    if len(set(rows["score"])) < 2:
+        raise DataError(f"{name}: every pair has the same score, which nothing can correlate with")
     return DatasetDict(test=Dataset.from_dict({k: rows[k] for k in ("sentence1", "sentence2", "score")}))
+
+
+def _classes(name: str, labels: Any) -> None:
+    if len(held := set(labels)) < 2:
+        raise DataError(f"{name}: every label is {next(iter(held))!r}; it takes two classes")
 
 
 def _retrieval(tables: Tables) -> Any:
     if "qrels" in tables:
-        corpus, queries, qrels = (tables[k].rows for k in ("corpus", "queries", "qrels"))
-        if "id" not in corpus.column_names:
-            raise DataError("retrieval: with `queries` and `qrels`, the corpus needs a column `id`")
-        texts = dict(zip(corpus["id"], corpus["text"], strict=True))
-        titles = dict(zip(corpus["id"], corpus["title"], strict=True)) if "title" in corpus.column_names else {}
-        asked = dict(zip(queries["id"], queries["text"], strict=True))
-        grades = qrels["score"] if "score" in qrels.column_names else [1.0] * len(qrels)
-        relevant: dict[str, dict[str, int]] = defaultdict(dict)
-        for query, document, grade in zip(qrels["query_id"], qrels["document_id"], grades, strict=True):
-            if query not in asked or document not in texts:
-                where = f"query {query!r}" if query not in asked else f"document {document!r}"
-                raise DataError(f"{tables['qrels'].origin.name}: {where} of the qrels is not there")
-            if grade > 0:
-                relevant[query][document] = int(grade)
-        asked = {query: text for query, text in asked.items() if query in relevant}
-    else:
-        rows, titles = tables["data"].rows, {}
-        extra = list(tables["corpus"].rows["text"]) if "corpus" in tables else []
-        number = {text: f"d{i}" for i, text in enumerate(dict.fromkeys([*extra, *rows["document"]]))}
-        texts = {name: text for text, name in number.items()}
-        first = {text: f"q{i}" for i, text in enumerate(dict.fromkeys(rows["query"]))}
-        asked = {name: text for text, name in first.items()}
-        relevant = defaultdict(dict)
-        for query, document in zip(rows["query"], rows["document"], strict=True):
-            relevant[first[query]][number[document]] = 1
-    return _corpus(texts, asked, dict(relevant), None, titles)
+        return _by_id(*(tables[part] for part in ("corpus", "queries", "qrels")))
+    rows = tables["data"].rows
+    extra = list(tables["corpus"].rows["text"]) if "corpus" in tables else []
+    texts = {_key(text): text for text in [*extra, *rows["document"]]}
+    asked = {_key(text): text for text in rows["query"]}
+    relevant: dict[str, dict[str, int]] = defaultdict(dict)
+    for query, document in zip(rows["query"], rows["document"], strict=True):
+        relevant[_key(query)][_key(document)] = 1
+    return _corpus(texts, asked, dict(relevant), None, {})
+
+
+def _by_id(corpus: Table, queries: Table, qrels: Table) -> Any:
+    if "id" not in corpus.rows.column_names:
+        raise DataError(f"{corpus.origin.name}: with `queries` and `qrels`, the corpus needs a column `id`")
+    texts, asked = _unique(corpus, "text"), _unique(queries, "text")
+    titles = _unique(corpus, "title") if "title" in corpus.rows.column_names else {}
+    rows = qrels.rows
+    grades = rows["score"] if "score" in rows.column_names else [1.0] * len(rows)
+    relevant: dict[str, dict[str, int]] = defaultdict(dict)
+    for query, document, grade in zip(rows["query_id"], rows["document_id"], grades, strict=True):
+        if query not in asked or document not in texts:
+            where = f"query {query!r}" if query not in asked else f"document {document!r}"
+            raise DataError(f"{qrels.origin.name}: {where} of the qrels is not there")
+        if grade != int(grade) or grade < 0:
+            raise DataError(f"{qrels.origin.name}: a relevance grade is a whole number from 0 on, not {grade}")
+        if relevant[query].setdefault(document, int(grade)) != int(grade):
+            raise DataError(f"{qrels.origin.name}: query {query!r} and document {document!r} have two grades")
+    judged = {query: {d: grade for d, grade in found.items() if grade} for query, found in relevant.items()}
+    judged = {query: found for query, found in judged.items() if found}
+    if not judged:
+        raise DataError(f"{qrels.origin.name}: no query has a relevant document")
+    return _corpus(texts, {query: text for query, text in asked.items() if query in judged}, judged, None, titles)
+
+
+def _unique(table: Table, column: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, text in zip(table.rows["id"], table.rows[column], strict=True):
+        if found.setdefault(name, text) != text:
+            raise DataError(f"{table.origin.name}: two rows have the id {name!r}")
+    return found
+
+
+def _key(text: str) -> str:
+    """An id that tells nothing of the text's place: mteb breaks ties, of which codes of a few bits have many, by id."""
+    return files.digest(text)[:24]
 
 
 def _reranking(table: Table) -> Any:
-    number: dict[str, str] = {}
+    texts: dict[str, str] = {}
     asked, relevant, ranked = {}, {}, {}
     for i, row in enumerate(table.rows):
-        for text in [*row["positive"], *row["negative"]]:
-            number.setdefault(text, f"d{len(number)}")
-        asked[f"q{i}"] = row["query"]
-        relevant[f"q{i}"] = {number[text]: 1 for text in row["positive"]}
-        ranked[f"q{i}"] = list(dict.fromkeys(number[text] for text in [*row["positive"], *row["negative"]]))
-    return _corpus({name: text for text, name in number.items()}, asked, relevant, ranked, {})
+        candidates = {_key(text): text for text in [*row["positive"], *row["negative"]]}
+        positive = {_key(text): 1 for text in row["positive"]}
+        texts |= candidates
+        asked[f"q{i}"], relevant[f"q{i}"], ranked[f"q{i}"] = row["query"], positive, sorted(candidates)
+    return _corpus(texts, asked, relevant, ranked, {})
 
 
 def _corpus(texts: Any, asked: Any, relevant: Any, ranked: Any, titles: Mapping[str, str]) -> Any:
@@ -118,23 +157,31 @@ def _corpus(texts: Any, asked: Any, relevant: Any, ranked: Any, titles: Mapping[
     return {"default": {"test": split}}
 
 
-def build(spec: TaskSpec, tables: Tables, shaped: Any) -> AbsTask:
-    """A fresh task object: mteb's draw from state that a second run of the same object would share."""
-    parent, kind, main_score = KINDS[spec.task]
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.name or spec.task)
-    metadata = TaskMetadata(
-        name=name,
-        description=f"{spec.task} over the user's own data",
-        dataset={"path": f"local/{name}", "revision": revision(tables)},
-        type=kind,
-        category="t2t" if kind in ("STS", "Retrieval", "Reranking", "PairClassification") else "t2c",
-        modalities=["text"],
-        eval_splits=["test"],
-        eval_langs=["eng-Latn"],
-        main_score=main_score,
-    )
+def build(spec: TaskSpec, shaped: Any, revision: str, parent: type[AbsTask] | None = None) -> AbsTask:
+    """A fresh task object over data of `shape`: mteb's draw from state that a second run of the same object would share.
 
-    class Own(parent):  # type: ignore[misc, valid-type]
+    `parent` is the official class whose way of scoring (samples per label, experiments, main score) is wanted.
+    """
+    generic, kind, main_score = KINDS[spec.task]
+    name = spec.name or spec.task
+    own = {"name": name, "dataset": {"path": f"local/{slug(name)}", "revision": revision}, "eval_splits": ["test"]}
+    if parent is not None:
+        languages = parent.metadata.eval_langs
+        if isinstance(languages, dict):
+            languages = sorted({language for several in languages.values() for language in several})
+        metadata = parent.metadata.model_copy(update=own | {"eval_langs": languages})
+    else:
+        metadata = TaskMetadata(
+            **own,
+            description=f"{spec.task} over the user's own data",
+            type=kind,
+            category="t2c" if kind in ("Classification", "Clustering") else "t2t",
+            modalities=["text"],
+            eval_langs=["und-Zzzz"],  # nobody said which
+            main_score=main_score,
+        )
+
+    class Own(parent or generic):  # type: ignore[misc]
         data_loaded = False
 
         def load_data(self, *_: Any, **__: Any) -> None:
@@ -142,9 +189,16 @@ def build(spec: TaskSpec, tables: Tables, shaped: Any) -> AbsTask:
                 self.dataset, self.data_loaded = shaped, True
 
     Own.metadata = metadata
-    if spec.task == "sts":
+    for attribute, value in COLUMNS.get(spec.task, {}).items():
+        setattr(Own, attribute, value)
+    if parent is None and spec.task == "sts":
         gold = shaped["test"]["score"]
         Own.min_score, Own.max_score = min(gold), max(gold)
-    if spec.task == "clustering":
+    if parent is None and spec.task == "clustering":
         Own.max_fraction_of_documents_to_embed = None
     return Own()
+
+
+def slug(name: str) -> str:
+    """A name for files and paths."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
