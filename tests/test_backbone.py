@@ -56,6 +56,18 @@ def test_an_architecture_without_adapter_is_refused_by_name(tmp_path):
         backbone.depth_of(config)
 
 
+def test_a_backbone_with_a_dense_is_refused_since_its_vectors_would_not_be_the_models(tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Dense
+
+    whole = SentenceTransformer(tiny.backbone(tmp_path / "bert"), device="cpu")
+    SentenceTransformer(modules=[whole[0], whole[1], Dense(32, 16)], device="cpu").save_pretrained(
+        str(tmp_path / "dense"), create_model_card=False
+    )
+    with pytest.raises(ZooError, match="Dense"):
+        backbone.load(str(tmp_path / "dense"))
+
+
 def test_shipped_weights_are_checked_and_the_packages_code_is_not_run(monkeypatch):
     import sys
 

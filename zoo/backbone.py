@@ -277,12 +277,12 @@ def load(
 
 def read(folder: Path, name: str) -> Backbone:
     """Open a backbone that an artefact holds; its tensors must be exactly those of its config, and finite."""
-    body = _open(str(folder), name, None)
+    body = _open(str(folder), name, None, ("Normalize", "Dense"))  # the family reads its own Dense
     tensors.fill(body.model, tensors.read(folder), folder)
     return replace(body, name=public_id(name) or name, revision="")
 
 
-def _open(path: str, reference: str, revision: str | None) -> Backbone:
+def _open(path: str, reference: str, revision: str | None, after: tuple[str, ...] = ("Normalize",)) -> Backbone:
     try:
         model = sentence_transformers.SentenceTransformer(
             path,
@@ -296,7 +296,7 @@ def _open(path: str, reference: str, revision: str | None) -> Backbone:
         raise ZooError(f"backbone {reference}: cannot be opened: {first}") from error
     parts: list[Any] = list(model)
     kinds = [type(part).__name__ for part in parts]
-    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Normalize", "Dense"}:
+    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - set(after):
         raise ZooError(
             f"backbone {reference}: has the modules {', '.join(kinds)}; only Transformer, Pooling, Normalize can be cut"
         )
