@@ -83,6 +83,29 @@ def test_evaluate_exits_1_when_at_least_is_missed(model, tmp_path, capsys):
     assert "below the 1.0" in capsys.readouterr().err
 
 
+def test_recipes_of_two_folders_each_find_their_own_files(model, tmp_path, capsys):
+    for name, count in (("one", 30), ("two", 60)):
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = [{"a": a, "b": tiny.SENTENCES[i - 3], "gold": i % 5} for i, a in enumerate(tiny.SENTENCES[:count])]
+        (folder / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        tiny.backbone(folder / "backbone")
+        task = {"task": "sts", "name": name, "data": {"source": "file", "path": "pairs.jsonl"}}
+        task["data"]["columns"] = {"sentence1": "a", "sentence2": "b", "score": "gold"}
+        test_builder.recipe(folder, evaluation=[task])
+    recipes = [str(tmp_path / name / "recipe.yaml") for name in ("one", "two")]
+    assert main(["evaluate", model, *recipes, "--json"]) == 0
+    together = json.loads(capsys.readouterr().out)["results"]
+    alone = []
+    for each in recipes:
+        assert main(["evaluate", model, each, "--json"]) == 0
+        alone += json.loads(capsys.readouterr().out)["results"]
+    assert [r["value"] for r in together] == [r["value"] for r in alone]
+    assert together[0]["data_revision"] != together[1]["data_revision"]
+    assert main(["evaluate", model, recipes[0], recipes[0]]) == 1
+    assert "two tasks are called" in capsys.readouterr().err
+
+
 def test_card_and_dry_run(model, capsys):
     assert main(["card", model]) == 0
     assert capsys.readouterr().out.startswith("---")

@@ -42,3 +42,6 @@ def test_two_processes_have_the_loss_curve_and_the_weights_of_one(tmp_path, accu
     assert curves["two"] == pytest.approx(curves["one"], rel=1e-3)
     one, two = (load_file(tmp_path / name / "trained" / "model.safetensors") for name in launchers)
     assert max((one[key] - two[key]).abs().max().item() for key in one) < 2e-3
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "nothing to do" in again.stderr, "no process waits for a training that is over"

@@ -104,6 +104,14 @@ def test_meaning_is_checked_where_shape_is_right(folder):
     assert any("evaluation.1.views.0" in line and "1…6" in line for line in found)
 
 
+def test_a_cut_that_a_backbone_in_a_relative_folder_does_not_have(folder):
+    import tiny
+
+    tiny.backbone(folder / "backbone")
+    found = problems(folder, GOOD.replace("me/on-the-hub", "backbone").replace("layers: 3", "layers: 4"))
+    assert any("evaluation.1.views.0" in line and "1…3" in line for line in found)
+
+
 def test_unknown_family_names_the_nearest_and_the_rest_is_still_checked(folder):
     found = problems(folder, GOOD.replace("matryoshka-2d", "matroska-2d").replace("at_least", "atleast"))
     assert any("encoder.family" in line and "did you mean matryoshka-2d" in line for line in found)

@@ -54,9 +54,11 @@ def _join(recipe: Recipe[Any], out: Path) -> Encoder:
     """The part of the other processes of a distributed run: train, write nothing."""
     from zoo import training
 
+    if not training.meet():
+        return artefact.load(out / "trained")
     tables = _read(recipe)
     encoder = recipe.family.Encoder.build(recipe.encoder, seed=recipe.training.seed, folder=recipe.folder)
-    training.wait_for_first()
+    training.meet()
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = tables["validation"].rows if "validation" in tables else None
     training.fit(encoder, tables["train"].rows, recipe.training, out, validation=validation)
@@ -87,10 +89,13 @@ class _Run:
         )
         card_from = files.digest([report_from, self.recipe.model_dump(mode="json")])
         if self._made("model", card_from):
+            self._tell_the_others(train=False)
             self.say(f"{self.out} is finished: nothing to do (model in {self.out / 'model'})")
         else:
-            if not self._made("trained", trained_from):
-                self._train(tables, locked, trained_from)
+            train = not self._made("trained", trained_from)
+            self._tell_the_others(train=train)
+            if train:
+                self._train(tables, tasks, locked, trained_from)
             if not self._made("report.json", report_from):
                 self._evaluate(tasks, report_from)
             self._document(locked | tasks.lock, card_from)
@@ -139,7 +144,15 @@ class _Run:
                     "choose another --out"
                 )
 
-    def _train(self, tables: dict[str, Table], locked: dict[str, Any], made_from: str) -> None:
+    def _tell_the_others(self, *, train: bool) -> None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from zoo import training
+
+            training.meet(train)
+
+    def _train(
+        self, tables: dict[str, Table], tasks: evaluation.Prepared, locked: dict[str, Any], made_from: str
+    ) -> None:
         from zoo import training
 
         self.say(f"training {self.recipe.encoder.family} on {len(tables['train'].rows)} rows")
@@ -147,9 +160,12 @@ class _Run:
             self.recipe.encoder, seed=self.recipe.training.seed, folder=self.recipe.folder
         )
         encoder.name = self.recipe.name
+        for task in tasks.tasks:
+            for view in task.spec.views:
+                encoder.view(**view)  # of a backbone on the Hub, only now is it known which cuts there are
         rows = tables["train"].rows
         encoder.prepare(rows, self.out / "cache")
-        training.first_is_ready()
+        training.meet()
         validation = tables["validation"].rows if "validation" in tables else None
         seconds = training.fit(
             encoder, rows, self.recipe.training, self.out, validation=validation, show_progress=self.show

@@ -126,21 +126,19 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    import zoo
     from zoo import evaluation
+    from zoo.evaluation.spec import Official
 
-    encoder = _open(args)
-    tasks: list[Any] = []
-    folder = Path()
+    prepared = evaluation.Prepared([])
     for word in args.tasks:
         if Path(word).is_file() or word in recipes.shipped():
             loaded = recipes.load(word)
-            tasks, folder = [*tasks, *loaded.evaluation], loaded.folder
+            prepared = prepared.joined(evaluation.prepare(loaded.evaluation, loaded.folder))
         else:
-            tasks.append(word)
-    if not tasks:
+            prepared = prepared.joined(evaluation.prepare([Official(task=word)]))
+    if not prepared.tasks:
         raise ZooError("say what to evaluate: an mteb task by name, or a recipe whose `evaluation:` is meant")
-    report = zoo.evaluate(encoder, tasks, folder=folder, show_progress=sys.stderr.isatty())
+    report = evaluation.evaluate(_open(args), prepared, show_progress=sys.stderr.isatty())
     _out(json.dumps(report, indent=2)) if args.json else _table(report)
     missed = evaluation.missed(report)
     for line in missed:

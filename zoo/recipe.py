@@ -216,7 +216,7 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
         if not (task := section(loc, Task)):
             continue
         mistakes += [((*loc, *below), message) for below, message in evaluation.problems(task, folder=folder)]
-        mistakes += [((*loc, *below), message) for below, message in _views(task, family, spec)]
+        mistakes += [((*loc, *below), message) for below, message in _views(task, family, spec, folder)]
         name = task.name or task.task
         if name in names:
             mistakes.append((loc, f"two tasks are called {name!r}; give one a `name`"))
@@ -224,7 +224,7 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
     return (recipe if not mistakes else None), mistakes
 
 
-def _views(task: TaskSpec, family: Any, spec: Any) -> list[tuple[Loc, str]]:
+def _views(task: TaskSpec, family: Any, spec: Any, folder: Path) -> list[tuple[Loc, str]]:
     if family is None:
         return []
     found: list[tuple[Loc, str]] = []
@@ -234,7 +234,7 @@ def _views(task: TaskSpec, family: Any, spec: Any) -> list[tuple[Loc, str]]:
         except ValidationError as error:
             found += [(("views", index, *e["loc"]), _message(e, family.View)) for e in error.errors(include_url=False)]
             continue
-        if spec is not None and (wrong := family.check_view(spec, view)):
+        if spec is not None and (wrong := family.check_view(spec, view, folder)):
             found.append((("views", index), wrong))
     return found
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate import PartialState
 from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -210,8 +211,10 @@ def fit(
         micro = math.ceil(len(rows) / settings.gradient_accumulation)
     total = settings.max_steps or max(1, math.ceil(per_epoch * settings.epochs))
     checkpoints = folder / "checkpoints"
-    resume, already = _newest(checkpoints)
-    _forget_after(folder / "metrics.jsonl", int(resume.name.split("-")[1]) if resume else 0)
+    first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    resume, already = _newest(checkpoints, remove=first)
+    if first:
+        _forget_after(folder / "metrics.jsonl", int(resume.name.split("-")[1]) if resume else 0)
     every = settings.checkpoint_every or max(1, math.ceil(total / 10))
     best = validation is not None and settings.keep_best
     cuda = torch.cuda.is_available()
@@ -279,8 +282,8 @@ def fit(
     return keeper.trained
 
 
-def _newest(checkpoints: Path) -> tuple[Path | None, float]:
-    """The newest checkpoint whose files are all there, and its seconds; the ones that a kill cut short are removed."""
+def _newest(checkpoints: Path, *, remove: bool) -> tuple[Path | None, float]:
+    """The newest checkpoint whose files are all there, and its seconds; `remove` those that a kill cut short."""
     found: dict[int, tuple[Path, float]] = {}
     for folder in checkpoints.glob("checkpoint-*"):
         try:
@@ -290,7 +293,7 @@ def _newest(checkpoints: Path) -> tuple[Path | None, float]:
             whole = False
         if whole:
             found[int(folder.name.split("-")[1])] = (folder, float(mark["seconds"]))
-        else:
+        elif remove:
             shutil.rmtree(folder)
     return found[max(found)] if found else (None, 0.0)
 
@@ -309,12 +312,9 @@ def _forget_after(metrics: Path, step: int) -> None:
     files.write_text(metrics, "".join(f"{line}\n" for line in kept) if step else "")
 
 
-def first_is_ready() -> None:
-    """Called by the first process when what the others read from the cache is there."""
-    from accelerate import PartialState
+def meet(word: Any = None) -> Any:
+    """A point that every process of a distributed run reaches before any goes on; returns the first one's `word` to all."""
+    from accelerate.utils import broadcast_object_list
 
-    PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
-
-
-wait_for_first = first_is_ready
-"""Called by the other processes at the same point: both sides of one barrier."""
+    PartialState(cpu=not torch.cuda.is_available())
+    return broadcast_object_list([word])[0]

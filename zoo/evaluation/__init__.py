@@ -46,6 +46,14 @@ class Prepared:
     tasks: list[Ready]
     lock: dict[str, Any] = field(default_factory=dict)
 
+    def joined(self, other: Prepared) -> Prepared:
+        """Both together. Raises ZooError for two tasks of one name."""
+        taken = {_file(ready, {}) for ready in self.tasks}
+        for ready in other.tasks:
+            if _file(ready, {}) in taken:
+                raise ZooError(f"two tasks are called {ready.name!r}; give one a `name`")
+        return Prepared([*self.tasks, *other.tasks], self.lock | other.lock)
+
 
 def problems(task: TaskSpec, *, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
     """What can be said against a task without reading its rows: (path below the task, message)."""
@@ -89,9 +97,7 @@ def prepare(tasks: Sequence[TaskSpec], folder: Path = Path()) -> Prepared:
                 extra = task.optional
                 tables = {n: data.read(d, need, extra.get(n, {}), folder=folder) for n, (d, need) in parts.items()}
                 ready = _own(task, tables, out.lock)
-            if any(_file(ready, {}) == _file(other, {}) for other in out.tasks):
-                raise ZooError(f"two tasks are called {ready.name!r}; give one a `name`")
-            out.tasks.append(ready)
+            out = out.joined(Prepared([ready]))
     return out
 
 

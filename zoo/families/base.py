@@ -69,7 +69,7 @@ class Encoder:
         return []
 
     @classmethod
-    def check_view(cls, spec: Any, view: Mapping[str, Any]) -> str | None:
+    def check_view(cls, spec: Any, view: Mapping[str, Any], folder: Path) -> str | None:
         """What is wrong with a view that has the right keys and types, or None."""
         return None
 

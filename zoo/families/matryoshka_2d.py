@@ -158,10 +158,10 @@ class Encoder(base.Encoder):
         return []
 
     @classmethod
-    def check_view(cls, spec: Spec, view: Mapping[str, Any]) -> str | None:
+    def check_view(cls, spec: Spec, view: Mapping[str, Any], folder: Path) -> str | None:
         """A cut deeper or wider than the backbone."""
         try:
-            size = _size(spec.backbone, Path())
+            size = _size(spec.backbone, folder)
         except (ZooError, OSError, ValueError, KeyError):
             return None  # `check` has said so
         return _misfit(view.get("layers"), view.get("dim"), *size) if size else None
