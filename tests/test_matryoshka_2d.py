@@ -12,6 +12,7 @@ import zoo
 from zoo import artefact
 from zoo.errors import ArtefactError, ZooError
 from zoo.families.matryoshka_2d import Encoder, Spec
+from zoo.ops import losses
 from zoo.schema import Training
 
 KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert"]
@@ -87,6 +88,31 @@ def test_a_view_is_cheap_and_leaves_the_encoder_alone(tmp_path):
         encoder.view(bits=3)
 
 
+def test_views_together_give_the_vectors_of_each_alone_from_one_pass(tmp_path, monkeypatch):
+    encoder = build(tmp_path)
+    views = [{}, {"layers": 2, "dim": 8}, {"layers": 1}]
+    alone = [encoder.view(**view).encode(tiny.SENTENCES[:40]) for view in views]
+    passes = []
+    whole = type(encoder).encode_layers
+    monkeypatch.setattr(
+        type(encoder), "encode_layers", lambda self, texts: passes.append(len(texts)) or whole(self, texts)
+    )
+    twins = encoder.together(views)
+    for twin, expected in zip(twins, alone, strict=True):
+        np.testing.assert_allclose(twin.encode(tiny.SENTENCES[:40], precision="fp32"), expected, atol=1e-6)
+    assert passes == [len(set(tiny.SENTENCES[:40]))]
+    assert twins[1].encode([], precision="fp32").shape == (0, 8)
+    with pytest.raises(ZooError, match="None"):
+        twins[0].encode([None], precision="fp32")
+    monkeypatch.setattr(Encoder.together.__globals__["_Pass"], "LIMIT", 0)
+    np.testing.assert_allclose(
+        encoder.together(views)[1].encode(["the dog"], precision="fp32"),
+        encoder.view(**views[1]).encode(["the dog"]),
+        atol=1e-6,
+    )
+    assert len(passes) == 1
+
+
 def test_heads_leave_every_cosine_of_the_whole_as_it_was_and_lift_the_shallow_ones(tmp_path):
     plain, headed = build(tmp_path, objective="2dmse"), build(tmp_path)
     texts = tiny.SENTENCES[:40]
@@ -111,8 +137,10 @@ def test_one_width_for_both_layers_and_true_blocks_only(tmp_path, monkeypatch):
         "states",
         lambda self, batch, layers: asked.append(tuple(layers)) or states(self, batch, layers),
     )
-    honest = encoder._sentence_loss
-    encoder._sentence_loss = lambda columns, scores: widths.append(columns.shape[-1]) or honest(columns, scores)
+    honest = losses.sentence
+    monkeypatch.setattr(
+        losses, "sentence", lambda columns, *rest: widths.append(columns.shape[-1]) or honest(columns, *rest)
+    )
     encoder.module.train()
     batch = encoder.collate([rows()[i] for i in range(8)])
     for encoder.step in range(40):
@@ -211,6 +239,17 @@ def test_a_frozen_teacher_on_unlabelled_text_draws_the_shallow_cuts_to_its_simil
     training.fit(taught, rows(), Training(epochs=60, batch_size=32, learning_rate=2e-3), tmp_path / "run")
     assert distance(taught) < 0.7 * before
     assert len(list((tmp_path / "cache").glob("teacher-*.npy"))) == 1
+
+
+def test_a_teacher_leaves_validation_to_the_task_and_the_encoder_with_its_heads(tmp_path):
+    from zoo import training
+
+    encoder = build(tmp_path, teacher={})
+    assert not np.allclose(encoder.encode(["the dog"]), build(tmp_path, objective="2dmse").encode(["the dog"]))
+    held = rows(120).select(range(64, 120))
+    settings = Training(epochs=2, batch_size=32, learning_rate=1e-3)
+    training.fit(encoder, rows(), settings, tmp_path / "run", validation=held)
+    assert "validation_loss" in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
 def test_altered_weights_are_refused(tmp_path):

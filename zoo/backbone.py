@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,6 +224,14 @@ class Backbone:
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with special tokens, truncated, not padded."""
         return self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+
+    def chunks(self, texts: Sequence[str], size: int) -> Iterator[tuple[dict[str, torch.Tensor], list[int]]]:
+        """Texts as padded batches of `size` of similar length, each with the places its rows have in `texts`."""
+        ids = self.tokenize(texts)
+        order = sorted(range(len(texts)), key=lambda i: len(ids[i]))
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            yield self.pad([ids[i] for i in places]), places
 
     def pad(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Rows of token ids to right-padded int64 tensors input_ids and attention_mask (rows, longest row)."""

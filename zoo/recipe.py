@@ -6,7 +6,6 @@ asked of `zoo.data` and `zoo.evaluation`, and what only a family can tell of the
 
 from __future__ import annotations
 
-import difflib
 import types
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
@@ -20,6 +19,7 @@ from zoo.data.spec import Data
 from zoo.errors import RecipeError, ZooError
 from zoo.evaluation.spec import Task, TaskSpec
 from zoo.schema import Card, EncoderSpec, Publish, Section, Training
+from zoo.suggest import suggest
 
 SpecT = TypeVar("SpecT", bound=EncoderSpec)
 Loc = tuple[str | int, ...]
@@ -127,7 +127,7 @@ def find(path: str | Path) -> Path:
     if str(path) in shipped():
         return shipped()[str(path)]
     around = [*shipped(), *(str(p) for p in file.parent.glob("*.y*ml"))] if file.parent.is_dir() else list(shipped())
-    raise RecipeError(f"{path}: there is no such recipe{_mean(str(path), around)}")
+    raise RecipeError(f"{path}: there is no such recipe{suggest(str(path), around)}")
 
 
 def schema() -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _message(error: Any, model: type[BaseModel]) -> str:
     kind, given = error["type"], error.get("input")
     if kind == "extra_forbidden":
         key = str(error["loc"][-1])
-        return f"unknown key{_mean(key, sorted(_keys(model, error['loc'][:-1])))}"
+        return f"unknown key{suggest(key, sorted(_keys(model, error['loc'][:-1])))}"
     if kind == "missing":
         return "is missing"
     if kind in ("literal_error", "union_tag_invalid"):
@@ -257,7 +257,7 @@ def _message(error: Any, model: type[BaseModel]) -> str:
             for w in str(context.get("expected_tags") or context["expected"]).replace(" or ", ",").split(",")
         ]
         value = context.get("tag", given)
-        return f"{value!r} is not one of {', '.join(wanted)}{_mean(str(value), wanted, listing=False)}"
+        return f"{value!r} is not one of {', '.join(wanted)}{suggest(str(value), wanted, listing='')}"
     if kind == "union_tag_not_found":
         return "`source` is missing; it is one of hub, file, builtin"
     if kind == "value_error":
@@ -266,13 +266,6 @@ def _message(error: Any, model: type[BaseModel]) -> str:
     text = text.replace("input should be", "must be")
     shown = "" if isinstance(given, dict | list) else f", not {given!r}"
     return f"{text}{shown}"
-
-
-def _mean(word: str, known: list[str], *, listing: bool = True) -> str:
-    close = difflib.get_close_matches(word, known, 1, 0.5)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; there are: {', '.join(known)}" if listing and known and len(known) < 30 else ""
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

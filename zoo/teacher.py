@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from pydantic import Field
 from zoo import files
 from zoo.data.spec import Data
 from zoo.lazy import lazy
+from zoo.ops import losses
 from zoo.schema import Positive, Section
 
 if TYPE_CHECKING:
@@ -37,34 +37,49 @@ class TeacherSpec(Section):
 
 
 class Teacher:
-    """Vectors of every text it will be asked for, (texts, d) float32, in memory and in `cache`.
+    """What a student is drawn to: the frozen encoder's vectors of every text it will be asked for, kept in `cache`.
 
     Args:
+        spec: the recipe's section.
         encoder: the frozen encoder.
         texts: those of the training data.
         unlabelled: further ones, from which `draw` takes.
+        scale: multiplies cosines before the softmax.
     """
 
-    def __init__(self, encoder: Encoder, texts: Sequence[str], unlabelled: Sequence[str], cache: Path) -> None:
+    def __init__(
+        self,
+        spec: TeacherSpec,
+        encoder: Encoder,
+        texts: Sequence[str],
+        unlabelled: Sequence[str],
+        scale: float,
+        cache: Path,
+    ) -> None:
+        self.spec, self.scale = spec, scale
         self.unlabelled = list(dict.fromkeys(unlabelled))
         every = list(dict.fromkeys([*texts, *self.unlabelled]))
         self._place = {text: i for i, text in enumerate(every)}
-        key = hashlib.sha256("\0".join([encoder.name, encoder.base_revision, *every]).encode()).hexdigest()
-        path = cache / f"teacher-{key[:16]}.npy"
+        path = cache / f"teacher-{files.digest([encoder.base, encoder.base_revision, every])[:16]}.npy"
         if not path.exists():
             vectors = encoder.encode(every, precision="fp32")
             with files.whole_file(path) as partial, partial.open("wb") as file:
                 np.save(file, vectors)
         self._vectors = np.load(path, mmap_mode="r")
 
-    def vectors(self, texts: Sequence[str]) -> torch.Tensor:
-        """(texts, d) float32. KeyError for a text it was not made with."""
-        return torch.from_numpy(np.array(self._vectors[[self._place[text] for text in texts]]))
+    def terms(self, texts: Sequence[str], layers: Mapping[int, torch.Tensor], width: int) -> torch.Tensor:
+        """weight · mean over `layers` of the KL from the teacher's similarities to the student's (texts, d), at full width and
+        at `width`. KeyError for a text it was not made with."""
+        device = next(iter(layers.values())).device
+        target = torch.from_numpy(np.array(self._vectors[[self._place[text] for text in texts]])).to(device)
+        cuts = [cut for vectors in layers.values() for cut in (vectors, vectors[:, :width])]
+        return self.spec.weight * torch.stack([losses.relations(target, cut, self.scale) for cut in cuts]).mean()
 
-    def draw(self, count: int, seed: int, step: int) -> list[str]:
+    def draw(self, seed: int, step: int) -> list[str]:
         """Unlabelled texts of one step, the same whenever asked again."""
         if not self.unlabelled:
             return []
         generator = torch.Generator().manual_seed((seed + 1) * 7_000_003 + step)
-        places = torch.randint(len(self.unlabelled), (min(count, len(self.unlabelled)),), generator=generator)
+        count = min(self.spec.texts_per_step, len(self.unlabelled))
+        places = torch.randint(len(self.unlabelled), (count,), generator=generator)
         return list(dict.fromkeys(self.unlabelled[i] for i in places.tolist()))

@@ -13,9 +13,10 @@ from zoo.data import builtin, file, hub, kinds, names, rows
 from zoo.data.names import Mistake
 from zoo.data.spec import BuiltinData, Data, FileData, Holdout, HubData
 from zoo.data.split import held_out, key
-from zoo.data.table import Origin, Source, Table, build, filtered, suggest
+from zoo.data.table import Origin, Source, Table, build, filtered
 from zoo.errors import DataError
 from zoo.schema import Kind
+from zoo.suggest import suggest
 
 __all__ = ["Origin", "Table", "hold_out", "peek", "problems", "read"]
 

@@ -18,8 +18,9 @@ from types import ModuleType
 
 from zoo.data.formats import Item
 from zoo.data.spec import BuiltinData
-from zoo.data.table import Place, Source, suggest
+from zoo.data.table import Place, Source
 from zoo.errors import DataError
+from zoo.suggest import suggest
 
 
 def names() -> list[str]:

@@ -9,8 +9,9 @@ from pathlib import Path, PurePath
 
 from zoo.data import formats
 from zoo.data.spec import FileData
-from zoo.data.table import Origin, Source, suggest
+from zoo.data.table import Origin, Source
 from zoo.errors import DataError
+from zoo.suggest import suggest
 
 VARIABLE = "ZOO_DATA"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from zoo.data.spec import Data
-from zoo.data.table import Row, suggest
+from zoo.data.table import Row
 from zoo.schema import Kind
+from zoo.suggest import suggest
 
 Mistake = tuple[tuple[str | int, ...], str]
 """(path below the data section, message)"""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,15 +90,6 @@ class Source:
     origin: Origin
     parts: tuple[tuple[str, tuple[str, ...]], ...]
     rows: Callable[[], Iterator[tuple[Place, Row | Fault]]]
-
-
-def suggest(word: str, known: Iterable[str], *, listing: str = "there are") -> str:
-    """`; did you mean X?` for a close name, else `; there are: …`, or nothing when there is nothing to list."""
-    names = [name if name.isprintable() else ascii(name) for name in known]
-    if close := difflib.get_close_matches(word, names, 1, 0.6):
-        return f"; did you mean {close[0]}?"
-    more = ", …" if len(names) > 20 else ""
-    return f"; {listing}: {', '.join(names[:20])}{more}" if names else ""
 
 
 def build(

@@ -151,18 +151,21 @@ def evaluate(
     for ready in prepared.tasks:
         if unread := ready.modalities - set(encoder.modalities):
             raise ZooError(f"{ready.name}: holds {', '.join(sorted(unread))}, which {encoder.name} does not read")
-    before = encoder.baseline() if baseline and prepared.tasks else None
     results: list[dict[str, Any]] = []
     with random_state(), quiet(show_progress):
         for ready in prepared.tasks:
             for view in ready.spec.views:
                 score, saved = _score(encoder.view(**view), ready, precision, show_progress)
-                untrained = None
-                if before is not None:
-                    untrained = _score(before.view(**view), ready, precision, show_progress)[0]["value"]
                 if results_folder is not None:
                     files.write_text(results_folder / _file(ready, view), saved)
-                results.append(score | {"view": dict(view), "baseline": untrained, "at_least": ready.spec.at_least})
+                results.append(score | {"view": dict(view), "baseline": None, "at_least": ready.spec.at_least})
+        # afterwards, so that it does not stand in the memory that the encoder's own views are said to take
+        before = encoder.baseline() if baseline and prepared.tasks else None
+        if before is not None:
+            rest = iter(results)
+            for ready in prepared.tasks:
+                for twin in before.together(ready.spec.views):
+                    next(rest)["baseline"] = _score(twin, ready, precision, show_progress)[0]["value"]
     skipped = {name: entry["skipped"] for name, entry in prepared.lock.items() if entry["skipped"]}
     report = {"format": 1, "model": encoder.name, "revision": encoder.revision, "host": host(), "results": results}
     return report | {"skipped_rows": skipped}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from zoo.data.spec import FileData
 from zoo.errors import ZooError
 from zoo.evaluation import spec as specs
 from zoo.evaluation.spec import Official, TaskSpec
+from zoo.suggest import suggest
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
@@ -71,8 +71,7 @@ def problem(name: str) -> str | None:
         try:
             mteb.get_task(name)
         except (KeyError, ValueError):
-            close = difflib.get_close_matches(name, [*specs.OWN, *names()], 1, 0.6)
-            return f"{name!r} is no task that mteb knows{f'; did you mean {close[0]}?' if close else ''}"
+            return f"{name!r} is no task that mteb knows{suggest(name, [*specs.OWN, *names()], listing='')}"
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,7 @@ from types import ModuleType
 from zoo.errors import ZooError
 from zoo.families.base import Encoder
 from zoo.schema import EncoderSpec
+from zoo.suggest import suggest
 
 __all__ = ["Encoder", "EncoderSpec", "load", "names"]
 
@@ -23,7 +23,5 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The module of a family, with `Spec` and `Encoder`. Raises ZooError for a name that is not in the registry."""
     if name not in names():
-        close = difflib.get_close_matches(str(name), names(), 1, 0.4)
-        hint = f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(names())}"
-        raise ZooError(f"unknown family {name!r}{hint}")
+        raise ZooError(f"unknown family {name!r}{suggest(str(name), names())}")
     return importlib.import_module(f"zoo.families.{name.replace('-', '_')}")

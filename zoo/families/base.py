@@ -118,6 +118,10 @@ class Encoder:
             raise ZooError(f"the family {self.spec.family} has no views, so nothing can be asked for: {options}")
         return copy.copy(self)
 
+    def together(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
+        """One view each, for scores and not for timings: a family whose views have work in common may do it once."""
+        return [self.view(**view) for view in views]
+
     def baseline(self) -> Encoder | None:
         """What the encoder was before training, for the report's baseline column; None where that says nothing."""
         return None

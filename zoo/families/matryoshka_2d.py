@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
-from zoo import backbone, data, encoding, tensors
+from zoo import backbone, data, encoding, stock
 from zoo.backbone import Backbone
-from zoo.errors import ArtefactError, ZooError
+from zoo.errors import ZooError
 from zoo.families import base
 from zoo.lazy import lazy
 from zoo.ops import distributed, losses, matryoshka
@@ -26,14 +26,11 @@ from zoo.teacher import Teacher, TeacherSpec
 
 if TYPE_CHECKING:
     import numpy as np
-    import sentence_transformers
-    import sentence_transformers.models as st_modules
     import torch
     from datasets import Dataset
     from torch.utils import checkpoint
 else:
     np, torch, checkpoint = lazy("numpy"), lazy("torch"), lazy("torch.utils.checkpoint")
-    sentence_transformers, st_modules = lazy("sentence_transformers"), lazy("sentence_transformers.models")
 
 
 class Spec(EncoderSpec):
@@ -130,6 +127,7 @@ class Encoder(base.Encoder):
         self.layers, self.dim = body.depth, dim or body.width
         self._width = self.dim
         self._runner: encoding.Engine | None = None
+        self._shared: _Pass | None = None
         self._teacher: Teacher | None = None
         self.base, self.base_revision = body.name, body.revision
         for name, parameter in body.model.named_parameters():
@@ -185,8 +183,8 @@ class Encoder(base.Encoder):
         texts = list(dict.fromkeys(text for column in columns for text in rows[column]))
         unlabelled = self._unlabelled()
         if self.spec.teacher is not None:
-            frozen = self if self.spec.teacher.model is None else self._open_teacher(self.spec.teacher.model)
-            self._teacher = Teacher(frozen, texts, unlabelled, cache)
+            frozen = self.truncate() if self.spec.teacher.model is None else self._open_teacher(self.spec.teacher.model)
+            self._teacher = Teacher(self.spec.teacher, frozen, texts, unlabelled, self.spec.scale, cache)
         if self.spec.objective == "2dmse":
             return
         texts = [*texts, *unlabelled]
@@ -194,10 +192,11 @@ class Encoder(base.Encoder):
         self.module.eval()
         fit = headfit.HeadFit(self.backbone.depth, self.backbone.width)
         with torch.inference_mode():
-            for chunk, _ in self._chunks(texts, 64):
+            for chunk, _ in self.backbone.chunks(texts, 64):
                 fit.add(self.backbone.states(chunk, range(1, self.backbone.depth + 1)))
+        self._runner = None  # made before there were heads
         for n, (weight, bias) in fit.solve().items():
-            self.heads[str(n)] = _linear(weight, bias)
+            self.heads[str(n)] = headfit.linear(weight, bias)
 
     def _unlabelled(self) -> list[str]:
         if self.spec.teacher is None or self.spec.teacher.unlabelled is None:
@@ -214,21 +213,13 @@ class Encoder(base.Encoder):
         heads = [p for p in self.heads.parameters() if p.requires_grad]
         return [*groups, {"params": heads, "lr": training.learning_rate * self.spec.head_rate}] if heads else groups
 
-    def _chunks(self, texts: Sequence[str], size: int) -> Iterator[tuple[dict[str, torch.Tensor], list[int]]]:
-        """Texts as padded batches of similar length, each with the places its rows have in `texts`."""
-        ids = self.backbone.tokenize(texts)
-        order = sorted(range(len(texts)), key=lambda i: len(ids[i]))
-        for start in range(0, len(order), size):
-            places = order[start : start + size]
-            yield self.backbone.pad([ids[i] for i in places]), places
-
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Every distinct text of the batch once, in chunks of similar length, and where each cell of (columns, rows) finds
         its own. Padding columns together would cost twice as much."""
         columns = [c for c in _COLUMNS if c in rows[0]]
         cells = [row[column] for column in columns for row in rows]
         texts = list(dict.fromkeys(cells))
-        chunks, places = zip(*self._chunks(texts, self.spec.chunk or _CHUNK), strict=True)
+        chunks, places = zip(*self.backbone.chunks(texts, self.spec.chunk or _CHUNK), strict=True)
         rank = {texts[place]: position for position, place in enumerate(p for some in places for p in some)}
         batch = {
             "chunks": list(chunks),
@@ -257,7 +248,7 @@ class Encoder(base.Encoder):
             scores = None if scores is None else distributed.gather(scores)
 
         def sentence_loss(columns: torch.Tensor) -> torch.Tensor:
-            return self._sentence_loss(columns, scores)
+            return losses.sentence(columns, scores, self.spec.loss, self.spec.scale, self.spec.angle_weights)
 
         deep, rest = vectors[depth], {n: vectors[n] for n in shallow}
         if self.spec.objective == "elastic":
@@ -265,7 +256,9 @@ class Encoder(base.Encoder):
         else:
             terms = [self._paper(deep, rest, width, sentence_loss) for width in ([m] if training else narrow)]
             total = torch.stack(terms).mean()
-        total = distributed.whole_batch(total) if training else total
+        if not training:  # held-out texts have no teacher vectors: validation is on the task alone
+            return total
+        total = distributed.whole_batch(total)
         return total + self._teaching(batch, own, m) if self._teacher is not None else total
 
     def _paper(self, deep: torch.Tensor, rest: dict[int, torch.Tensor], width: int, loss: Any) -> torch.Tensor:
@@ -283,27 +276,15 @@ class Encoder(base.Encoder):
         )
 
     def _teaching(self, batch: dict[str, Any], own: dict[int, torch.Tensor], width: int) -> torch.Tensor:
-        """KL from the frozen teacher's similarities to those of every layer at full width and at `width`, on the batch's
-        own texts and on unlabelled ones."""
-        assert self._teacher is not None
-        assert self.spec.teacher is not None
-        sides = [(batch["texts"], {n: each.flatten(0, 1) for n, each in own.items()})]
-        if extra := self._teacher.draw(self.spec.teacher.texts_per_step, self.seed, self.step):
-            chunks, places = zip(*self._chunks(extra, _CHUNK), strict=True)
-            device = next(self.module.parameters()).device
-            chunks = tuple({k: v.to(device) for k, v in chunk.items()} for chunk in chunks)
+        """The teacher's terms for every layer at full width and at `width`, on the batch's texts and on unlabelled ones."""
+        assert self._teacher is not None  # the caller has looked
+        total = self._teacher.terms(batch["texts"], {n: each.flatten(0, 1) for n, each in own.items()}, width)
+        if extra := self._teacher.draw(self.seed, self.step):
+            chunks, places = zip(*self.backbone.chunks(extra, _CHUNK), strict=True)
             order = torch.tensor([p for some in places for p in some]).argsort()
-            sides.append((extra, self._layers({"chunks": chunks, "cells": order}, list(own))))
-        total = torch.zeros((), device=next(iter(own.values())).device)
-        for texts, layers in sides:
-            target = self._teacher.vectors(texts).to(total.device)
-            for vectors in layers.values():
-                both = (
-                    losses.relations(target, vectors, self.spec.scale),
-                    losses.relations(target, vectors[:, :width], self.spec.scale),
-                )
-                total = total + sum(both) / (2 * len(layers))
-        return self.spec.teacher.weight * total
+            layers = self._layers({"chunks": [_on(total.device, chunk) for chunk in chunks], "cells": order}, list(own))
+            total = total + self._teacher.terms(extra, layers, width)
+        return total
 
     def _layers(self, batch: dict[str, Any], layers: list[int]) -> dict[int, torch.Tensor]:
         """Float32 embeddings by layer, in the shape of `cells` and the width at the end."""
@@ -323,22 +304,6 @@ class Encoder(base.Encoder):
     def _head(self, layer: int, vectors: torch.Tensor) -> torch.Tensor:
         return self.heads[str(layer)](vectors) if str(layer) in self.heads else vectors
 
-    def _sentence_loss(self, columns: torch.Tensor, scores: torch.Tensor | None) -> torch.Tensor:
-        """`columns` is (columns, rows, d); which column is what follows from the spec's loss."""
-        scale = self.spec.scale
-        first, second = columns[0], columns[1]
-        if self.spec.loss == "contrastive":
-            return losses.contrastive(first, columns[1:].flatten(0, 1), scale)
-        assert scores is not None  # `roles` asked for them
-        if self.spec.loss == "cosent":
-            return losses.cosent(first, second, scores, scale)
-        cosent, in_batch, angle = self.spec.angle_weights
-        total = cosent * losses.cosent(first, second, scores, scale) + angle * losses.angle(
-            first, second, scores, scale
-        )
-        best = scores == scores.max()  # only these pairs are surely positives
-        return total + in_batch * losses.contrastive(first[best], second[best], scale) if in_batch else total
-
     # -- use -------------------------------------------------------------------------------------------------------
 
     def truncate(self, layers: int | None = None, dim: int | None = None) -> Self:
@@ -350,7 +315,7 @@ class Encoder(base.Encoder):
         twin = copy.copy(self)
         twin.layers, twin.dim = layers or self.layers, dim or self.dim
         twin.view_options = {"layers": twin.layers, "dim": twin.dim}
-        twin._runner = None
+        twin._runner = twin._shared = None
         return twin
 
     def view(self, **options: Any) -> Self:
@@ -359,6 +324,14 @@ class Encoder(base.Encoder):
         if unknown:
             raise ZooError(f"a 2D Matryoshka encoder is cut by layers and dim, not by {', '.join(sorted(unknown))}")
         return self.truncate(**options)
+
+    def together(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
+        """Views that take their vectors from one pass over each text."""
+        shared = _Pass(self)
+        twins = [self.view(**view) for view in views]
+        for twin in twins:
+            twin._shared = shared
+        return twins
 
     def baseline(self) -> Encoder | None:
         """The backbone as it was before training, or None where it cannot be had (any more)."""
@@ -369,6 +342,8 @@ class Encoder(base.Encoder):
 
     def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
         """Texts to (n, dim) float32 of unit norm, in order. Raises ZooError for an input that is not a string."""
+        if self._shared is not None and precision == "fp32" and isinstance(inputs, list) and self._shared.takes(inputs):
+            return self._shared.vectors(inputs, self.layers, self.dim)
         return self._engine().encode(inputs, show_progress=show_progress, precision=precision)
 
     def encode_layers(self, texts: Sequence[str], *, batch_size: int = 32) -> dict[int, np.ndarray]:
@@ -378,9 +353,8 @@ class Encoder(base.Encoder):
         body = self.backbone.cut(self.layers)
         body.model.eval()
         with torch.inference_mode():
-            for chunk, places in self._chunks(texts, batch_size):
-                batch = {name: values.to(body.model.device) for name, values in chunk.items()}
-                for n, vectors in zip(out, body.states(batch, list(out)), strict=True):
+            for chunk, places in self.backbone.chunks(texts, batch_size):
+                for n, vectors in zip(out, body.states(_on(body.model.device, chunk), list(out)), strict=True):
                     out[n][places] = self._head(n, vectors)[:, : self._width].cpu().numpy()
         return out
 
@@ -400,56 +374,16 @@ class Encoder(base.Encoder):
     # -- artefact --------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """The current corner as stock sentence-transformers modules Transformer, Pooling, (Dense,) Normalize; whatever
-        lies deeper or wider is left out. The heads of its shallower cuts go to heads.safetensors."""
-        from safetensors.torch import save_file
-
-        cut = self.backbone.cut(self.layers)
-        modules = [cut.transformer_module(), cut.pooling]
-        top = self._top()
-        if top is not None:
-            dense: Any = st_modules.Dense(
-                top.in_features, top.out_features, bias=top.bias is not None, activation_function=torch.nn.Identity()
-            )
-            dense.linear = top
-            modules.append(dense)
-        modules.append(st_modules.Normalize())
-        model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu")
-        model.save_pretrained(str(folder), create_model_card=False)
-        below = {
-            f"{n}.{part}": tensor
-            for n in self.heads
-            if int(n) < self.layers
-            for part, tensor in _narrow(self.heads[n], self.dim).state_dict().items()
-        }
-        if below:
-            save_file(below, folder / "heads.safetensors", metadata={"format": "pt"})
-
-    def _top(self) -> torch.nn.Linear | None:
-        """What an export's Dense does: this layer's head, or the cut in dimensions; None for neither."""
-        if str(self.layers) in self.heads:
-            return _narrow(self.heads[str(self.layers)], self.dim)
-        width = self.backbone.width
-        return _linear(torch.eye(self.dim, width), None) if self.dim < width else None
+        """The current corner as stock sentence-transformers modules; whatever lies deeper or wider is left out."""
+        heads: Any = {int(n): head for n, head in self.heads.items()}
+        stock.write(folder, self.backbone.cut(self.layers), heads, self.dim)
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `save` wrote; every tensor must be there, fit and be finite, and none may be left over."""
         body = backbone.read(folder, spec.backbone)
-        found: dict[str, torch.Tensor] = {}
-        if (folder / "2_Dense").is_dir():
-            found = {f"{body.depth}.{n.split('.')[-1]}": t for n, t in tensors.read(folder / "2_Dense").items()}
-        if (folder / "heads.safetensors").is_file():
-            found |= tensors.read(folder, "heads")
         dim = int(config.get("dim", body.width))
-        heads = {}
-        for name in sorted({name.split(".")[0] for name in found}):
-            if not name.isdigit() or not 1 <= int(name) <= body.depth:
-                raise ArtefactError(f"{folder}: a head for layer {name!r}, where there are {body.depth} layers")
-            head = torch.nn.Linear(body.width, dim, bias=f"{name}.bias" in found)
-            tensors.fill(head, {n.split(".", 1)[1]: t for n, t in found.items() if n.split(".")[0] == name}, folder)
-            heads[int(name)] = head
-        encoder = cls(spec, body, heads, dim)
+        encoder = cls(spec, body, stock.read_heads(folder, body, dim), dim)
         encoder.module.eval()
         return encoder
 
@@ -470,17 +404,32 @@ class Encoder(base.Encoder):
         }
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Linear:
-    head = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    head.weight.data = weight.clone()
-    if bias is not None:
-        head.bias.data = bias.clone()
-    return head
+class _Pass:
+    """Every layer's vectors of each text seen, computed once, for as many texts as LIMIT floats hold."""
+
+    LIMIT = 1 << 27
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self._rows: dict[str, list[np.ndarray]] = {}
+
+    def takes(self, texts: list[str]) -> bool:
+        """Whether these texts still fit; the engine takes what does not, and what is not a string."""
+        floats = (len(self._rows) + len(texts)) * self.encoder.layers * self.encoder.dim
+        return floats <= self.LIMIT and all(isinstance(text, str) for text in texts)
+
+    def vectors(self, texts: list[str], layer: int, dim: int) -> np.ndarray:
+        """(n, dim) float32 of unit norm."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        if new:
+            layers = list(self.encoder.encode_layers(new).values())
+            self._rows |= {text: [vectors[i] for vectors in layers] for i, text in enumerate(new)}
+        cut = np.array([self._rows[text][layer - 1][:dim] for text in texts], dtype=np.float32).reshape(-1, dim)
+        return cut / np.linalg.norm(cut, axis=1, keepdims=True)
 
 
-def _narrow(head: Any, dim: int) -> torch.nn.Linear:
-    """The first `dim` outputs of a head, as tensors of their own."""
-    return _linear(head.weight.detach()[:dim], None if head.bias is None else head.bias.detach()[:dim])
+def _on(device: torch.device, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: values.to(device) for name, values in batch.items()}
 
 
 def _size(reference: str, folder: Path) -> tuple[int, int] | None:

@@ -71,3 +71,17 @@ class HeadFit:
             weight = torch.linalg.solve(moment + self.ridge * moment.diagonal().mean() * eye, cross @ rotation).T
             heads[n] = (weight.float().contiguous(), (goal @ rotation - weight @ mean).float())
         return heads
+
+
+def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Linear:
+    """A head of its own tensors, from weight (m, d) and bias (m,) or None."""
+    head = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    head.weight.data = weight.clone()
+    if bias is not None:
+        head.bias.data = bias.clone()
+    return head
+
+
+def narrowed(head: torch.nn.Linear, dim: int) -> torch.nn.Linear:
+    """The first `dim` outputs of a head, as a head of its own tensors."""
+    return linear(head.weight.detach()[:dim], None if head.bias is None else head.bias.detach()[:dim])

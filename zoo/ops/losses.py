@@ -55,6 +55,27 @@ def angle(a: torch.Tensor, b: torch.Tensor, scores: torch.Tensor, scale: float =
     return _ordered(agreement * scale, scores)
 
 
+def sentence(
+    columns: torch.Tensor,
+    scores: torch.Tensor | None,
+    kind: str,
+    scale: float,
+    weights: tuple[float, float, float] = (1.0, 0.0, 1.0),
+) -> torch.Tensor:
+    """The loss a recipe names, of (columns, rows, d): anchors, positives and perhaps hard negatives for `contrastive`; the
+    two sides of pairs with `scores` (rows,) for `cosent` and `angle`, whose terms CoSENT, in-batch and angle are weighted."""
+    first, second = columns[0], columns[1]
+    if kind == "contrastive":
+        return contrastive(first, columns[1:].flatten(0, 1), scale)
+    if scores is None:
+        raise ValueError(f"{kind} needs scores")
+    if kind == "cosent":
+        return cosent(first, second, scores, scale)
+    total = weights[0] * cosent(first, second, scores, scale) + weights[2] * angle(first, second, scores, scale)
+    best = scores == scores.max()  # only these pairs are surely positives
+    return total + weights[1] * contrastive(first[best], second[best], scale) if weights[1] else total
+
+
 def alignment(deep: torch.Tensor, shallow: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """T²·KL(softmax(X_N/T) ‖ softmax(X_n/T)) over dimensions, mean over the batch; both (n, d).
 
