@@ -61,7 +61,7 @@ def _join(recipe: Recipe[Any], out: Path) -> Encoder:
     training.meet()
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = tables["validation"].rows if "validation" in tables else None
-    training.fit(encoder, tables["train"].rows, recipe.training, out, validation=validation)
+    encoder.fit(tables["train"].rows, recipe.training, out, validation=validation)
     return encoder
 
 
@@ -167,9 +167,7 @@ class _Run:
         encoder.prepare(rows, self.out / "cache")
         training.meet()
         validation = tables["validation"].rows if "validation" in tables else None
-        seconds = training.fit(
-            encoder, rows, self.recipe.training, self.out, validation=validation, show_progress=self.show
-        )
+        seconds = encoder.fit(rows, self.recipe.training, self.out, validation=validation, show_progress=self.show)
         encoder.finish(rows)
         artefact.save(encoder, self.out / "trained", recipe=self.recipe.model_dump(mode="json"))
         lock = {

@@ -96,6 +96,21 @@ class Encoder:
         """Optimiser groups; by default every trainable parameter at the recipe's rate."""
         return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
 
+    def fit(
+        self,
+        rows: Dataset,
+        settings: Training,
+        folder: Path,
+        *,
+        validation: Dataset | None = None,
+        show_progress: bool = False,
+    ) -> float:
+        """Train in place and return the seconds it took, those before an interruption included; by default `loss` under the
+        shared Trainer. A family with a trainer of its own keeps checkpoints and metrics.jsonl in `folder` as that one does."""
+        from zoo import training
+
+        return training.fit(self, rows, settings, folder, validation=validation, show_progress=show_progress)
+
     def finish(self, rows: Dataset) -> None:
         """See the training rows once after training (label vectors, outlier cleaning)."""
 
