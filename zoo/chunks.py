@@ -1,0 +1,63 @@
+"""A corpus as word rows in a temporary file, and the chunks of it that a step trains on; memory does not grow with it."""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from collections.abc import Iterable
+
+import numpy as np
+
+from zoo.errors import ZooError
+from zoo.words import Vocabulary
+
+
+class Corpus:
+    """Documents as rows of a vocabulary: `tokens` (T,) int32 on disk, `ends` (n,) int64, where each document ends."""
+
+    def __init__(self, texts: Iterable[str], vocabulary: Vocabulary) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  the memory map lives as long as this object
+        ends, total = array("q"), 0
+        for number, text in enumerate(texts, 1):
+            if not isinstance(text, str):
+                raise ZooError(f"text {number} is {type(text).__name__}, not a string")
+            rows = np.asarray(vocabulary.encode(text), dtype=np.int32)
+            self._file.write(rows.tobytes())
+            total += len(rows)
+            ends.append(total)
+        if not total:
+            raise ZooError("no text holds a word of the vocabulary")
+        self._file.flush()
+        self.tokens = np.memmap(self._file, dtype=np.int32, mode="r", shape=(total,))
+        self.ends = np.asarray(ends, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def take(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of `documents` one after another, and how many each has."""
+        starts = np.concatenate(([0], self.ends[:-1]))[documents]
+        lengths = self.ends[documents] - starts
+        places = np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+        return np.asarray(self.tokens[places]), lengths
+
+
+def cut(
+    tokens: np.ndarray, lengths: np.ndarray, size: int, offsets: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Documents into chunks of at most `size` consecutive words.
+
+    Args:
+        tokens, lengths: the documents one after another, and how many words each has.
+        offsets: words by which the first chunk of each document is shorter, so that chunks end elsewhere each time.
+
+    Returns (C, size) int64 rows, -1 where a chunk has no more words, and the place of each chunk's document, (C,) int64.
+    """
+    offsets = np.zeros(len(lengths), dtype=np.int64) if offsets is None else offsets
+    count = np.where(lengths > 0, -(-(lengths + offsets) // size), 0)
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    within = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + offsets[owner]
+    chunk = (np.cumsum(count) - count)[owner] + within // size
+    words = np.full((int(count.sum()), size), -1, dtype=np.int64)
+    words[chunk, within % size] = tokens
+    return words, np.repeat(np.arange(len(lengths)), count)

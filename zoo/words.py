@@ -1,0 +1,104 @@
+"""Words of running text: one tokeniser and a vocabulary that is plain JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo import files
+from zoo.errors import ArtefactError, ZooError
+from zoo.lazy import lazy
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = lazy("numpy")
+
+FORMAT = 1
+_WORD = re.compile(r"[^\W\d_]{2,40}")
+
+
+def tokenise(text: str) -> list[str]:
+    """Lower-cased runs of 2 to 40 letters of any script; digits and punctuation separate."""
+    return _WORD.findall(text.lower())
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words with their counts, the most frequent first (ties by spelling); a word's row is its place."""
+
+    words: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    @classmethod
+    def count(cls, texts: Iterable[str], *, min_count: int = 5, max_size: int | None = None) -> Vocabulary:
+        """In one pass over `texts`, the words that occur at least `min_count` times, at most `max_size` of them.
+
+        Raises ZooError when no word does.
+        """
+        counter: Counter[str] = Counter()
+        for text in texts:
+            counter.update(tokenise(text))
+        kept = [(word, n) for word, n in counter.items() if n >= min_count]
+        kept.sort(key=lambda item: (-item[1], item[0]))
+        kept = kept[:max_size]
+        if not kept:
+            raise ZooError(
+                f"no word occurs {min_count} times in the training texts: lower min_count, or give more text"
+            )
+        words, counts = zip(*kept, strict=True)
+        return cls(words, counts)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The row of each word."""
+        return {word: row for row, word in enumerate(self.words)}
+
+    def encode(self, text: str) -> list[int]:
+        """Rows of the words of `text` in order; words that are not known are left out."""
+        rows = self.rows
+        return [rows[word] for word in tokenise(text) if word in rows]
+
+    def noise(self, power: float = 0.75) -> np.ndarray:
+        """(V,) float64: the distribution negatives are drawn from, unigram^0.75 (Mikolov et al. 2013b, section 2.2)."""
+        weights = np.asarray(self.counts, dtype=np.float64) ** power
+        return weights / weights.sum()
+
+    def keep(self, sample: float) -> np.ndarray:
+        """(V,) float32 in (0, 1]: the chance of an occurrence to survive subsampling at threshold `sample`, as word2vec.c
+        computes it: sqrt(t / f) + t / f; 1 everywhere for `sample` 0."""
+        if not sample:
+            return np.ones(len(self), dtype=np.float32)
+        share = sample * sum(self.counts) / np.asarray(self.counts, dtype=np.float64)
+        return np.minimum(1.0, np.sqrt(share) + share).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write {"format", "words", "counts"}."""
+        files.write_text(
+            path, json.dumps({"format": FORMAT, "words": self.words, "counts": self.counts}, ensure_ascii=False)
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Raises ArtefactError for a file that `save` did not write."""
+        try:
+            found = files.read_json(path)
+            words, counts = tuple(found["words"]), tuple(found["counts"])
+            good = found["format"] == FORMAT and len(words) == len(counts) == len(set(words)) > 0
+            good = good and all(isinstance(w, str) for w in words) and all(type(n) is int and n > 0 for n in counts)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtefactError(f"{path}: cannot be read as a vocabulary: {str(error)[:120]}") from None
+        if not good:
+            raise ArtefactError(
+                f"{path}: is no vocabulary of format {FORMAT}: equally many distinct words and counts > 0"
+            )
+        return cls(words, counts)
