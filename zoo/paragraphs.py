@@ -26,6 +26,7 @@ from zoo.ops import codes, negative_sampling
 from zoo.runlog import Runlog
 from zoo.words import Vocabulary
 
+PULL = 0.1  # share of the code's gradient that reaches the real vector, which it would otherwise make a worse one
 BLOCK = 1 << 20  # tokens that are shuffled together; a checkpoint falls between two blocks
 
 
@@ -42,7 +43,9 @@ class Settings:
         negatives, shared: noise words of a pair (k), and how many a step draws for all its pairs.
         sample: threshold of frequent-word subsampling; 0 keeps every word.
         learning_rate, last_learning_rate: at the first and the last step, linear between.
-        chunk, batch: words of one document that a step takes together, and words of a step.
+        chunk: words of one document that a step takes together; with word vectors at least three windows.
+        batch: words of a step; with word vectors, which each word changes a window of, window + 1 times fewer. Sums of
+            more than some thousand pairs make the rows of frequent words overshoot.
     """
 
     dim: int = 100
@@ -79,6 +82,7 @@ class Paragraphs:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.vocabulary = Vocabulary((), ())
         self.state: dict[str, torch.Tensor] = {}
+        self.seconds = 0.0
 
     @property
     def documents(self) -> np.ndarray:
@@ -118,7 +122,7 @@ class Paragraphs:
         s = self.settings
         self.vocabulary = vocabulary or Vocabulary.count(texts, min_count=s.min_count, max_size=s.max_words)
         corpus = Corpus(texts, self.vocabulary)
-        self.state = self._start(len(corpus))
+        self.start(len(corpus))
         size = max(1, len(corpus) * BLOCK // len(corpus.tokens))
         blocks = -(-len(corpus) // size)
         with Runlog(folder, blocks * s.epochs, len(corpus.tokens) * s.epochs, show_progress) as log:
@@ -139,7 +143,8 @@ class Paragraphs:
             self.seconds = log.seconds
         return self
 
-    def _start(self, documents: int) -> dict[str, torch.Tensor]:
+    def start(self, documents: int) -> None:
+        """Fresh tensors for the vocabulary and so many documents, drawn by the seed."""
         s, vocabulary = self.settings, len(self.vocabulary)
         generator = torch.Generator().manual_seed(s.seed)
         width = s.dim or s.bits
@@ -153,7 +158,7 @@ class Paragraphs:
         if s.dim and s.bits:
             state["projection"] = torch.randn(s.dim, s.bits, generator=generator) / s.dim**0.5
             state["code_outputs"] = torch.zeros(vocabulary, s.bits)
-        return {name: tensor.to(self.device) for name, tensor in state.items()}
+        self.state = {name: tensor.to(self.device) for name, tensor in state.items()}
 
     def _block(
         self, corpus: Corpus, taken: np.ndarray, rng: np.random.Generator, step: int, steps: int
@@ -164,11 +169,14 @@ class Paragraphs:
         sums = np.concatenate(([0], np.cumsum(kept)))
         ends = np.cumsum(lengths)
         lengths = sums[ends] - sums[ends - lengths]
-        offsets = rng.integers(s.chunk, size=len(lengths)) if "inputs" in self.state else None
-        words, owner = cut(tokens[kept], lengths, s.chunk, offsets)
+        chunk, batch, offsets = s.chunk, s.batch, None
+        if "inputs" in self.state:
+            chunk, batch = max(chunk, 3 * s.window), batch // (s.window + 1)
+            offsets = rng.integers(chunk, size=len(lengths))
+        words, owner = cut(tokens[kept], lengths, chunk, offsets)
         order = rng.permutation(len(words))
         noise = self._noise(rng)
-        per = max(1, s.batch // s.chunk)
+        per = max(1, batch // chunk)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         loss, rate = 0.0, s.learning_rate
         for begin in range(0, len(order), per):
@@ -251,7 +259,7 @@ class Paragraphs:
                 to_document = codes.straight_through(logits, to_document)
             if projected:
                 before = state["projection"]
-                change += to_document @ before.T
+                change += PULL * (to_document @ before.T)
                 if learn:
                     before.addmm_(rows.T, to_document, alpha=rate / max(1, len(rows)) ** 0.5)
             else:

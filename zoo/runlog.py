@@ -56,6 +56,7 @@ class Runlog:
         appears by one rename, so what has its name is whole."""
         if self.folder is None:
             return
+        self._checkpoints.mkdir(parents=True, exist_ok=True)
         files.sweep(self._checkpoints)
         found = sorted(self._checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
         if found:

@@ -1,0 +1,226 @@
+"""Paragraph vectors and their codes: the kernel is the gradient, runs repeat and resume, near codes are near topics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+import zoo
+from zoo import artefact, files, paragraphs
+from zoo.chunks import cut
+from zoo.errors import ArtefactError, ZooError
+from zoo.families.binary_pv import Encoder, Spec
+from zoo.ops import codes, negative_sampling
+from zoo.paragraphs import Paragraphs, Settings
+from zoo.runlog import Runlog
+from zoo.schema import Training
+from zoo.words import Vocabulary, tokenise
+
+TOPICS = [
+    [a + b for a in first for b in ("ba", "do", "ki", "lu", "me")]
+    for first in (("ta", "so"), ("ri", "ne"), ("fu", "pa"))
+]
+SMALL = {"dim": 24, "epochs": 12, "min_count": 1, "sample": 0.0, "batch": 256, "learning_rate": 0.05}
+KINDS = [
+    {},
+    {"words": True, "window": 3},
+    {"mode": "dm", "window": 3},
+    {"dim": 0, "bits": 20},
+    {"dim": 0, "bits": 20, "mode": "dm", "window": 3},
+    {"bits": 20},
+]
+
+
+def texts(n: int = 150, seed: int = 0) -> list[str]:
+    """Text i is of topic i % 3."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(TOPICS[i % 3], 30)) for i in range(n)]
+
+
+def test_the_kernel_is_the_gradient_that_autograd_finds():
+    generator = torch.Generator().manual_seed(0)
+    inputs, targets, noise = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for shape in ((5, 3, 8), (5, 4, 8), (6, 8))
+    )
+    pairs = (torch.rand(5, 3, 4, generator=generator) < 0.6).double()
+    negative_sampling.loss(inputs, targets, noise, pairs, 5 / 6).backward()
+    found = negative_sampling.gradients(inputs.detach(), targets.detach(), noise.detach(), pairs, 5 / 6)
+    for tensor, ours in zip((inputs, targets, noise), found, strict=True):
+        torch.testing.assert_close(ours, -tensor.grad)
+
+
+def test_rounding_passes_the_gradient_of_the_sigmoid():
+    logits = torch.randn(4, 9, dtype=torch.float64, requires_grad=True)
+    above = torch.randn(4, 9, dtype=torch.float64)
+    ((2 * torch.sigmoid(logits) - 1) * above).sum().backward()
+    torch.testing.assert_close(codes.straight_through(logits.detach(), above), logits.grad)
+
+
+def test_a_window_reaches_as_far_as_drawn_and_never_into_padding():
+    words = torch.tensor([[4, 5, 6, 7, -1]])
+    seen = negative_sampling.window(words, torch.tensor([[1, 2, 1, 3, 4]]))[0]
+    assert seen.int().tolist() == [[0, 1, 0, 0, 0], [1, 0, 1, 1, 0], [0, 1, 0, 1, 0], [1, 1, 1, 0, 0], [0] * 5]
+
+
+@pytest.mark.parametrize("offset", [0, 3])
+def test_chunks_hold_every_word_once_in_order(offset):
+    lengths = np.array([5, 0, 9, 1, 4])
+    tokens = np.arange(lengths.sum())
+    words, owner = cut(tokens, lengths, 4, np.full(5, offset))
+    np.testing.assert_array_equal(words[words >= 0], tokens)
+    np.testing.assert_array_equal(np.bincount(owner, (words >= 0).sum(1), minlength=5), lengths)
+
+
+def test_hamming_on_packed_bits_equals_that_on_unpacked():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((7, 37)), rng.standard_normal((5, 37))
+    expected = ((a[:, None] > 0) != (b[None] > 0)).sum(-1)
+    assert codes.pack(a).shape == (7, 5)
+    np.testing.assert_array_equal(codes.hamming(codes.pack(a), codes.pack(b)), expected)
+
+
+def test_a_vocabulary_is_counted_saved_and_strictly_loaded(tmp_path):
+    found = Vocabulary.count(["The dog, the DOG 7", "the cat. Ähre"], min_count=1)
+    assert (found.words, found.counts) == (("the", "dog", "cat", "ähre"), (3, 2, 1, 1))
+    assert found.encode("a cat the cow") == [2, 0]
+    found.save(tmp_path / "v.json")
+    assert Vocabulary.load(tmp_path / "v.json") == found
+    (tmp_path / "v.json").write_text('{"format": 1, "words": ["a", "a"], "counts": [1, 1]}')
+    with pytest.raises(ArtefactError, match="vocabulary"):
+        Vocabulary.load(tmp_path / "v.json")
+    with pytest.raises(ZooError, match="min_count"):
+        Vocabulary.count(["a b"], min_count=2)
+    assert tokenise("well-known 4th") == ["well", "known", "th"]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_seed_gives_the_same_tensors_and_a_killed_run_too(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(paragraphs, "BLOCK", 1500)
+    settings = Settings(**{**SMALL, "epochs": 3, **kind})
+    whole = Paragraphs(settings).fit(texts())
+    saves = []
+    save = Runlog.save
+
+    def killed(self, state):
+        save(self, state)
+        saves.append(self.step)
+        if len(saves) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runlog, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Paragraphs(settings).fit(texts(), folder=tmp_path, checkpoint_every=2)
+    again = Paragraphs(settings).fit(texts(), folder=tmp_path, checkpoint_every=2)
+    assert saves == [2, 4]
+    for name, tensor in whole.state.items():
+        assert torch.equal(tensor, again.state[name]), name
+    steps = [line.split(",")[0] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [f'{{"step": {n}' for n in range(1, 10)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_paper_in_miniature_a_topic_is_nearer_than_others_also_when_unseen(kind):
+    model = Paragraphs(Settings(**{**SMALL, **kind})).fit(texts())
+    unseen = model.infer(texts(60, seed=1))
+    topic = np.arange(150) % 3
+    packed = bool(model.settings.bits)
+    near = (
+        -codes.hamming(model.codes(unseen), model.codes(model.documents))
+        if packed
+        else unseen @ (model.documents / np.linalg.norm(model.documents, axis=1, keepdims=True)).T
+    )
+    mine = topic[:60, None] == topic[None]
+    best = np.argsort(-near, axis=1, kind="stable")[:, :10]
+    # chance is a third; PV-DM leaves the document only what the words around do not say, and its codes the least
+    least = 0.9 if kind.get("mode") != "dm" else 0.5 if packed else 0.75
+    assert (topic[best] == topic[:60, None]).mean() > least
+    assert near[mine].mean() > near[~mine].mean()
+
+
+def test_an_inferred_training_document_lies_near_its_trained_vector_whatever_lies_beside_it():
+    model = Paragraphs(Settings(**{**SMALL, "epochs": 30})).fit(texts())
+
+    def unit(rows):
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    trained, inferred = unit(model.documents), unit(model.infer(texts()))
+    own = (trained * inferred).sum(1)
+    assert own.mean() > 0.8
+    assert own.mean() > np.median(trained @ inferred.T) + 0.2
+    some = model.infer(texts()[:40:3], batch=4)
+    np.testing.assert_allclose(some, model.infer(texts())[:40:3], atol=1e-4)
+    assert not model.infer(["", "unheard"]).any()
+
+
+def test_words_of_a_topic_are_near_each_other():
+    model = Paragraphs(Settings(**{**SMALL, "words": True, "window": 5})).fit(texts())
+    unit = model.words / np.linalg.norm(model.words, axis=1, keepdims=True)
+    topic = np.array([next(t for t, known in enumerate(TOPICS) if w in known) for w in model.vocabulary.words])
+    near, same = unit @ unit.T, topic[:, None] == topic[None]
+    assert near[same].mean() > near[~same].mean() + 0.3
+
+
+def test_what_cannot_be_trained_on_is_refused():
+    with pytest.raises(ZooError, match="iterator"):
+        Paragraphs(Settings()).fit(iter(texts()))
+    with pytest.raises(ZooError, match="text 2 is int"):
+        Paragraphs(Settings(min_count=1)).fit(["a b ab", 3], vocabulary=Vocabulary(("ab",), (1,)))
+    with pytest.raises(ZooError, match="bits"):
+        Paragraphs(Settings(dim=0))
+
+
+@pytest.mark.parametrize("variant", ["dbow", "dm", "real-binary"])
+def test_an_artefact_encodes_as_the_encoder_that_was_saved(variant, tmp_path):
+    spec = Spec(family="binary-pv", variant=variant, bits=21, min_count=1, sample=0.0, words_per_step=256)
+    encoder = Encoder.build(spec)
+    rows = Dataset.from_dict({"text": texts()})
+    encoder.fit(rows, Training(epochs=4, learning_rate=0.05), tmp_path / "run")
+    found = encoder.encode(texts(20, seed=2))
+    assert (found.shape, found.dtype, encoder.bytes_per_vector) == ((20, 3), np.uint8, 3)
+    artefact.save(encoder, tmp_path / "model")
+    again = zoo.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(again.encode(texts(20, seed=2)), found)
+    np.testing.assert_array_equal(np.concatenate(list(again.stream(iter(texts(20, seed=2))))), found)
+    assert again.encode([]).shape == (0, 3)
+    if variant == "real-binary":
+        real = again.view(real=True)
+        vectors = real.encode(texts(20, seed=2))
+        assert (vectors.shape, real.similarity, again.similarity) == ((20, 300), "cosine", "hamming")
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    else:
+        with pytest.raises(ZooError, match="real-binary"):
+            again.view(real=True)
+    with pytest.raises(ZooError, match=r"\[text\]"):
+        again.encode("one text")
+    with pytest.raises(ZooError, match="input 1 is None"):
+        again.encode(["a", None])
+    (tmp_path / "model" / "vocabulary.json").write_text("{}")
+    with pytest.raises(ArtefactError):
+        zoo.from_pretrained(tmp_path / "model")
+
+
+def test_a_recipe_trains_is_scored_by_hamming_and_writes_its_card(tmp_path):
+    from zoo.builder import run
+
+    lines = "".join(f'{{"text": "{t}", "label": "topic {i % 3}"}}\n' for i, t in enumerate(texts()))
+    (tmp_path / "texts.jsonl").write_text(lines)
+    recipe = """\
+name: miniature
+encoder: {family: binary-pv, bits: 24, min_count: 1, sample: 0.0, words_per_step: 256}
+data: {source: file, path: texts.jsonl}
+training: {epochs: 10, learning_rate: 0.05}
+evaluation:
+  - task: clustering
+    data: {source: file, path: texts.jsonl}
+    at_least: 0.8
+"""
+    (tmp_path / "r.yaml").write_text(recipe)
+    run(zoo.load_recipe(tmp_path / "r.yaml"), tmp_path / "run")
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "IndexBinaryFlat" in card
+    assert "| Bits | 24 |" in card
+    assert files.read_json(tmp_path / "run" / "report.json")["results"][0]["bytes_per_vector"] == 3

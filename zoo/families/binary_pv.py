@@ -1,0 +1,219 @@
+"""Binary paragraph vectors: short codes of documents, learned from raw text alone and compared by Hamming distance.
+
+Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116. The training is in `zoo.paragraphs`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from zoo import tensors
+from zoo.errors import ZooError
+from zoo.families import base
+from zoo.lazy import lazy
+from zoo.schema import EncoderSpec, Kind, Positive, Section, Training
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from datasets import Dataset
+
+    from zoo import paragraphs, words
+else:
+    np, torch, paragraphs, words = lazy("numpy"), lazy("torch"), lazy("zoo.paragraphs"), lazy("zoo.words")
+
+TOGETHER = 1000  # texts whose vectors are found in the same gradient steps
+
+
+class Spec(EncoderSpec):
+    """`encoder:` of a binary paragraph vector model. Of `training:` it reads epochs (whole), learning_rate, seed and
+    checkpoint_every (in blocks of about a million words)."""
+
+    family: Literal["binary-pv"]
+    variant: Literal["dbow", "dm", "real-binary"] = Field(
+        default="dbow", description="real-binary: a real vector and a code of it, learned together."
+    )
+    bits: Positive = Field(default=128, description="Length of the code.")
+    dim: Positive | None = Field(
+        default=None, description="real-binary: components of the real vector; 300 by default."
+    )
+    window: Positive = Field(default=10, description="dm: most words to each side.")
+    negatives: Positive = 5
+    sample: Annotated[float, Field(ge=0, lt=1)] = Field(default=1e-4, description="Subsampling threshold; 0: none.")
+    min_count: Positive = Field(default=5, description="Rarer words are left out.")
+    max_words: Positive | None = Field(default=None, description="Keep only the most frequent words.")
+    words_per_step: Positive = 2048
+    inference_epochs: Positive | None = Field(default=None, description="For unseen texts; by default as in training.")
+
+    @model_validator(mode="after")
+    def _real(self) -> Spec:
+        if self.dim is not None and self.variant != "real-binary":
+            raise ValueError("`dim` belongs to variant: real-binary; the others have codes alone")
+        return self
+
+
+class View(Section):
+    """`real: true` gives the real vectors of variant real-binary, compared by cosine."""
+
+    real: bool = False
+
+
+class Encoder(base.Encoder):
+    """Encodes texts as packed codes, (n, ceil(bits / 8)) uint8; `view(real=True)` as (n, dim) float32 of unit length."""
+
+    View = View
+    similarity = "hamming"
+    spec: Spec
+
+    def __init__(self, spec: Spec, model: paragraphs.Paragraphs) -> None:
+        super().__init__()
+        self.spec, self.model = spec, model
+        self.dim = spec.bits
+        self.module = torch.nn.Module()
+
+    @classmethod
+    def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
+        """Raw text, nothing else."""
+        return {"text": "text"}, {}
+
+    @classmethod
+    def check_view(cls, spec: Spec, view: Mapping[str, Any], folder: Path) -> str | None:
+        """The real part of a model that has none."""
+        return (
+            "only variant: real-binary has a real part" if view.get("real") and spec.variant != "real-binary" else None
+        )
+
+    @classmethod
+    def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
+        """Nothing is pretrained: vocabulary and tensors come with `fit`."""
+        encoder = cls(spec, paragraphs.Paragraphs(_settings(spec, Training(seed=seed))))
+        encoder.seed, encoder.folder = seed, folder
+        return encoder
+
+    def fit(
+        self,
+        rows: Dataset,
+        settings: Training,
+        folder: Path,
+        *,
+        validation: Dataset | None = None,
+        show_progress: bool = False,
+    ) -> float:
+        """Train in place on the column `text`; returns seconds, those before an interruption included."""
+        self.model = paragraphs.Paragraphs(_settings(self.spec, settings))
+        self.model.fit(
+            rows["text"], folder=folder, checkpoint_every=settings.checkpoint_every, show_progress=show_progress
+        )
+        self._hold()
+        return self.model.seconds
+
+    def _hold(self) -> None:
+        """The tensors that encode: everything but the training documents' own vectors."""
+        self.module = torch.nn.Module()
+        for name, tensor in self.model.state.items():
+            if name != "documents":
+                self.module.register_buffer(name, tensor)
+
+    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
+        """Codes (or, of the real view, vectors) in the order of `inputs`. A text without a known word has the code of
+        zeros, and a zero vector. Raises ZooError for a bare string and for an input that is not a string."""
+        found = list(self.stream(inputs, precision=precision))
+        return np.concatenate(found) if found else self._of(self.model.infer([]))
+
+    def stream(self, inputs: Iterable[Any], *, precision: str = "auto") -> Iterator[np.ndarray]:
+        """`encode` by a thousand texts at a time."""
+        if isinstance(inputs, str | bytes):
+            raise ZooError("encode takes a list of texts, not one text: write encode([text])")
+        for some in _batches(_strings(inputs)):
+            yield self._of(self.model.infer(some, epochs=self.spec.inference_epochs, batch=TOGETHER))
+
+    def _of(self, vectors: np.ndarray) -> np.ndarray:
+        if self.similarity == "hamming":
+            return self.model.codes(vectors)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    def view(self, **options: Any) -> Self:
+        """`view(real=True)`: the real vectors; `view()`: the codes."""
+        if set(options) - {"real"}:
+            raise ZooError(f"binary paragraph vectors have the view `real`, not {', '.join(sorted(options))}")
+        real = bool(options.get("real"))
+        if problem := self.check_view(self.spec, options, self.folder):
+            raise ZooError(problem)
+        view = copy.copy(self)
+        view.view_options = {"real": True} if real else {}
+        view.similarity = "cosine" if real else "hamming"  # type: ignore[misc]
+        view.dim = _settings(self.spec, Training()).dim if real else self.spec.bits
+        return view
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """Packed bits, or float32."""
+        return -(-self.dim // 8) if self.similarity == "hamming" else self.dim * 4
+
+    def save(self, folder: Path) -> None:
+        """model.safetensors and vocabulary.json. Raises ZooError before training."""
+        from safetensors.torch import save_file
+
+        if not self.model.state:
+            raise ZooError("the encoder has not been trained: there is nothing to save")
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        self.model.vocabulary.save(folder / "vocabulary.json")
+
+    @classmethod
+    def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
+        """Open what `save` wrote; every tensor must be there, fit the vocabulary and be finite, and none be left over."""
+        found = dict(config.get("training") or {})
+        encoder = cls.build(spec, seed=int(found.get("seed", 42)))
+        encoder.model = paragraphs.Paragraphs(_settings(spec, Training(**found)))
+        encoder.model.vocabulary = words.Vocabulary.load(folder / "vocabulary.json")
+        encoder.model.start(0)
+        encoder._hold()
+        tensors.fill(encoder.module, tensors.read(folder), folder)
+        return encoder
+
+    def extra_config(self) -> dict[str, Any]:
+        """What inference repeats of the training."""
+        s = self.model.settings
+        return {"training": {"epochs": s.epochs, "learning_rate": s.learning_rate, "seed": s.seed}}
+
+    def card_facts(self) -> dict[str, Any]:
+        """Bits, real components and vocabulary, for the card."""
+        s = self.model.settings
+        return {"bits": s.bits, "real": s.dim, "words": len(self.model.vocabulary), "variant": self.spec.variant}
+
+
+def _settings(spec: Spec, training: Training) -> paragraphs.Settings:
+    return paragraphs.Settings(
+        dim=(spec.dim or 300) if spec.variant == "real-binary" else 0,
+        bits=spec.bits,
+        mode="dm" if spec.variant == "dm" else "dbow",
+        window=spec.window,
+        negatives=spec.negatives,
+        sample=spec.sample,
+        min_count=spec.min_count,
+        max_words=spec.max_words,
+        batch=spec.words_per_step,
+        epochs=max(1, round(training.epochs)),
+        learning_rate=training.learning_rate,
+        last_learning_rate=min(1e-4, training.learning_rate),
+        seed=training.seed,
+    )
+
+
+def _strings(inputs: Iterable[Any]) -> Iterator[str]:
+    for place, text in enumerate(inputs):
+        if not isinstance(text, str):
+            raise ZooError(f"input {place} is {'None' if text is None else type(text).__name__}, expected a string")
+        yield text
+
+
+def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    while some := list(islice(texts, TOGETHER)):
+        yield some
