@@ -68,6 +68,20 @@ def test_a_backbone_with_a_dense_is_refused_since_its_vectors_would_not_be_the_m
         backbone.load(str(tmp_path / "dense"))
 
 
+def test_a_prompt_or_a_tokenizer_that_would_change_the_vectors_unseen_is_refused(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    path = tiny.backbone(tmp_path / "b")
+    prompted = SentenceTransformer(path, device="cpu", prompts={"query": "query: "}, default_prompt_name="query")
+    prompted.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
+    with pytest.raises(ZooError, match="prompt 'query'"):
+        backbone.load(str(tmp_path / "prompted"))
+    settings = json.loads((tmp_path / "b" / "tokenizer_config.json").read_text())
+    (tmp_path / "b" / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
+    with pytest.raises(ZooError, match="on the left"):
+        backbone.load(path)
+
+
 def test_shipped_weights_are_checked_and_the_packages_code_is_not_run(monkeypatch):
     import sys
 

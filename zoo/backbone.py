@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -290,15 +291,28 @@ def read(folder: Path, name: str) -> Backbone:
     return replace(body, name=public_id(name) or name, revision="")
 
 
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """No progress bars of transformers for what takes a moment: reading and writing local weights."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()
+
+
 def _open(path: str, reference: str, revision: str | None, after: tuple[str, ...] = ("Normalize",)) -> Backbone:
     try:
-        model = sentence_transformers.SentenceTransformer(
-            path,
-            device="cpu",
-            revision=revision,
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True, "dtype": "float32"},
-        )
+        with without_bars() if Path(path).is_dir() else nullcontext():  # a download shows how far it is
+            model = sentence_transformers.SentenceTransformer(
+                path,
+                device="cpu",
+                revision=revision,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True, "dtype": "float32"},
+            )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ZooError(f"backbone {reference}: cannot be opened: {first}") from error
@@ -309,4 +323,11 @@ def _open(path: str, reference: str, revision: str | None, after: tuple[str, ...
             f"backbone {reference}: has the modules {', '.join(kinds)}; only Transformer, Pooling, Normalize can be cut"
         )
     _adapter(parts[0].auto_model.config.model_type)
+    if model.default_prompt_name:
+        raise ZooError(
+            f"backbone {reference}: puts its prompt {model.default_prompt_name!r} before every text, which is not supported; "
+            "save it with default_prompt_name=None and put the prompt into the data"
+        )
+    if parts[0].tokenizer.truncation_side != "right":
+        raise ZooError(f"backbone {reference}: its tokenizer cuts long texts on the left; only the right is supported")
     return Backbone(parts[0].auto_model, parts[0], parts[1], parts[0].max_seq_length or 512, reference, "")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import tensors
+from zoo import backbone, tensors
 from zoo.backbone import Backbone
 from zoo.errors import ArtefactError
 from zoo.lazy import lazy
@@ -42,7 +42,8 @@ def write(folder: Path, body: Backbone, heads: Mapping[int, torch.nn.Linear], di
         modules.append(dense)
     modules.append(st_modules.Normalize())
     model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu")
-    model.save_pretrained(str(folder), create_model_card=False)
+    with backbone.without_bars():
+        model.save_pretrained(str(folder), create_model_card=False)
     below = {n: headfit.narrowed(head, dim).state_dict() for n, head in heads.items() if n < body.depth}
     if below:
         flat = {f"{n}.{part}": tensor for n, parts in below.items() for part, tensor in parts.items()}
