@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 import zoo
-from zoo import artefact
+from zoo import artefact, cuttable
 from zoo.errors import ArtefactError, ZooError
 from zoo.families.matryoshka_2d import Encoder, Spec
 from zoo.ops import losses
@@ -104,7 +104,7 @@ def test_views_together_give_the_vectors_of_each_alone_from_one_pass(tmp_path, m
     assert twins[1].encode([], precision="fp32").shape == (0, 8)
     with pytest.raises(ZooError, match="None"):
         twins[0].encode([None], precision="fp32")
-    monkeypatch.setattr(Encoder.together.__globals__["_Pass"], "LIMIT", 0)
+    monkeypatch.setattr(cuttable._Pass, "LIMIT", 0)
     np.testing.assert_allclose(
         encoder.together(views)[1].encode(["the dog"], precision="fp32"),
         encoder.view(**views[1]).encode(["the dog"]),
