@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from contract import Contract
 from datasets import Dataset
 
 import zoo
@@ -32,6 +33,14 @@ def rows(n: int = 64) -> Dataset:
             for i, text in enumerate(tiny.SENTENCES[:n])
         ]
     )
+
+
+def contract(folder) -> Contract:
+    spec = Spec(
+        family="matryoshka-2d", backbone=tiny.backbone(folder / "bert"), dims=(8, 16), loss="contrastive", teacher={}
+    )
+    training = Training(epochs=1, batch_size=16, learning_rate=1e-3)
+    return Contract(spec, rows(48), training, tiny.SENTENCES[:20], {"layers": 2, "dim": 8}, folder)
 
 
 def build(tmp_path, kind: str = "bert", **options) -> Encoder:

@@ -251,5 +251,6 @@ class Encoder(Cuttable):
         return out
 
     def card_facts(self) -> dict[str, Any]:
-        """Also the widths it was trained for."""
-        return super().card_facts() | {"dims": sorted({*(d for d in self.spec.dims if d < self.dim), self.dim})}
+        """Also the objective, and the widths it was trained for."""
+        dims = sorted({*(d for d in self.spec.dims if d < self.dim), self.dim})
+        return super().card_facts() | {"dims": dims, "objective": self.spec.objective}
