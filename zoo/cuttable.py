@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field
 
-from zoo import backbone, encoding, stock
+from zoo import backbone, encoding, references, stock
 from zoo.backbone import Backbone
 from zoo.errors import ZooError
 from zoo.families import base
@@ -95,7 +95,7 @@ class Cuttable(base.Encoder):
     @classmethod
     def size(cls, spec: CuttableSpec, folder: Path) -> tuple[int, int] | None:
         """(depth, width) of a local backbone from its config.json; None for one on the Hub."""
-        local = backbone.locate(spec.backbone, folder)
+        local = references.locate(spec.backbone, folder)
         return backbone.depth_of(json.loads((local / "config.json").read_text(encoding="utf-8"))) if local else None
 
     @classmethod
