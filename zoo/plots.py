@@ -96,7 +96,8 @@ def _title(axes: Axes, title: str, subtitle: str) -> None:
     axes.annotate(subtitle, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", color=MUTED)
 
 
-def _short(name: str, limit: int = 48) -> str:
+def short(name: str, limit: int = 48) -> str:
+    """A name as one line of at most `limit` characters."""
     name = line(name)
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
@@ -114,7 +115,7 @@ def grid(about: Record) -> Figure | None:
     figure = new_figure(sum(heights))
     axes = figure.subplots(len(grids), 2 if gains else 1, squeeze=False, gridspec_kw={"height_ratios": heights})
     for row, (task, (depths, dims, cells)) in zip(axes, grids, strict=True):
-        title = f"{_short(task.name)} · {_short(task.metric, 24)}"
+        title = f"{short(task.name)} · {short(task.metric, 24)}"
         scores = {at: r.value for at, r in cells.items() if r.value is not None}
         _heat(row[0], depths, dims, scores, title, "trained", signed=False)
         if gains:
@@ -210,11 +211,11 @@ def _scatter(task: Task, points: list[Point]) -> Figure:
         axes.scatter(p.speed, p.score, s=area, color=colour, edgecolor="white", linewidth=0.8, zorder=4)
     axes.margins(x=0.12, y=0.12)
     axes.set_xlabel("sentences per second →")
-    axes.set_ylabel(f"{_short(task.metric, 24)} →")
+    axes.set_ylabel(f"{short(task.metric, 24)} →")
     key = ["one point per cut" if few else "one point per cut, the best of each depth named", "area: bytes per vector"]
     if any(p.before is not None for p in points):
         key.insert(1, "hollow: before training")
-    _title(axes, f"{_short(task.name)}: quality against speed", " · ".join(key))
+    _title(axes, f"{short(task.name)}: quality against speed", " · ".join(key))
     best = {p.depth: p for p in sorted(points, key=lambda p: p.score)}
     _name(figure, axes, points, points if few else list(best.values()))
     return figure

@@ -161,17 +161,18 @@ class Encoder(base.Encoder):
         }
 
     def _map(self, documents: np.ndarray) -> dict[str, Any]:
-        """Two principal axes of the label vectors and documents, for the card's picture."""
-        drawn = np.random.default_rng(self.seed).permutation(len(documents))[:MAPPED]
-        some = documents[np.sort(drawn)]
-        centre = some.mean(0)
-        axes = np.linalg.svd(some - centre, full_matrices=False)[2][:2].T
-        nearest = (some @ self.labels.T).argmax(1)
+        """Some documents and all labels in two dimensions, neighbours kept together (t-SNE), for the card's picture."""
+        from sklearn.manifold import TSNE
+
+        drawn = np.sort(np.random.default_rng(self.seed).permutation(len(documents))[:MAPPED])
+        every = np.concatenate([documents[drawn], self.labels])
+        perplexity = min(30.0, (len(every) - 1) / 3)
+        flat = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=self.seed).fit_transform(every)
+        nearest = (documents[drawn] @ self.labels.T).argmax(1)
+        points = (flat / np.abs(flat).max()).round(3).astype(float).tolist()
         return {
-            "documents": [
-                [*map(float, xy.round(3)), int(k)] for xy, k in zip((some - centre) @ axes, nearest, strict=True)
-            ],
-            "labels": [list(map(float, xy.round(3))) for xy in (self.labels - centre) @ axes],
+            "documents": [[*xy, int(k)] for xy, k in zip(points, nearest, strict=False)],
+            "labels": points[len(drawn) :],
         }
 
     # -- use -------------------------------------------------------------------------------------------------------
@@ -262,11 +263,10 @@ def _plain(spec: Spec) -> CuttableSpec:
 
 
 def topic_map(about: Record) -> Figure | None:
-    """Documents and labels on the two main axes of the documents; None where the folder has no map."""
+    """Documents and labels in two dimensions; None where the folder has no map."""
     from matplotlib import colormaps
 
     from zoo import plots
-    from zoo.markdown import line
 
     drawn, labels = about.facts.get("map"), about.facts.get("topics")
     if not drawn or not labels:
@@ -276,14 +276,16 @@ def topic_map(about: Record) -> Figure | None:
     colours = colormaps["tab10" if len(labels) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
     for k, (entry, colour) in enumerate(zip(labels, cycle(colours), strict=False)):
         own = [p for p in drawn["documents"] if p[2] == k]
-        axes.scatter([p[0] for p in own], [p[1] for p in own], s=9, color=colour, alpha=0.45, linewidths=0)
+        axes.scatter([p[0] for p in own], [p[1] for p in own], s=9, color=colour, alpha=0.5, linewidths=0)
         x, y = drawn["labels"][k]
-        axes.scatter([x], [y], s=90, color=colour, marker="*", edgecolors=plots.INK, linewidths=0.6, zorder=3)
-        axes.annotate(
-            line(entry["label"])[:32], (x, y), (6, 6), textcoords="offset points", fontweight="bold", zorder=4
+        name = plots.short(entry["label"], 40)
+        axes.scatter(
+            [x], [y], s=170, color=colour, edgecolors=plots.INK, linewidths=0.7, zorder=3, label=f"{k + 1}  {name}"
         )
+        axes.annotate(str(k + 1), (x, y), ha="center", va="center", fontsize=7, fontweight="bold", zorder=4)
     axes.set(xticks=[], yticks=[])
-    axes.set_title("Documents and labels on their two main axes", fontweight="bold", fontsize=10)
+    axes.set_title("Documents near one another, and where the topics are among them", fontweight="bold", fontsize=10)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=7.5, markerscale=0.5)
     return figure
 
 
