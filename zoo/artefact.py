@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from zoo import families, files, manifest
+from zoo import families, files, manifest, preflight
 from zoo.errors import ArtefactError, ZooError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def load(folder: Path) -> Encoder:
     """Open a model folder. Raises ArtefactError when a file is missing, extra or altered, when a tensor is missing, extra,
     mis-shaped or not finite, or when the format or the family is unknown here."""
     manifest.verify(folder)
+    preflight.check(folder)
     config = read_config(folder)
     block = config.get("zoo")
     if not isinstance(block, dict):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import files, tensors
+from zoo import files, preflight, tensors
 from zoo.errors import ZooError
 from zoo.lazy import lazy
 from zoo.references import PACKAGES, locate, public_id
@@ -251,6 +251,10 @@ def without_bars() -> Iterator[None]:
 
 
 def _open(path: str, reference: str, revision: str | None, after: tuple[str, ...] = ("Normalize",)) -> Backbone:
+    if Path(path).is_dir():
+        preflight.check(Path(path))
+        adapter = _adapter(preflight.model_type(Path(path)))
+        preflight.transformer(Path(path), adapter.blocks, adapter.count)
     try:
         with without_bars() if Path(path).is_dir() else nullcontext():  # a download shows how far it is
             model = sentence_transformers.SentenceTransformer(
@@ -260,8 +264,8 @@ def _open(path: str, reference: str, revision: str | None, after: tuple[str, ...
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True, "dtype": "float32"},
             )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
+    except Exception as error:  # whatever the libraries make of a file that is not what it says
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ZooError(f"backbone {reference}: cannot be opened: {first}") from error
     parts: list[Any] = list(model)
     kinds = [type(part).__name__ for part in parts]

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from zoo import backbone, encoding, references, stock
 from zoo.backbone import Backbone
-from zoo.errors import ZooError
+from zoo.errors import ArtefactError, ZooError
 from zoo.families import base
 from zoo.lazy import lazy
 from zoo.schema import EncoderSpec, Positive, Section
@@ -194,7 +194,9 @@ class Cuttable(base.Encoder):
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `save` wrote; every tensor must be there, fit and be finite, and none may be left over."""
         body = backbone.read(folder, spec.backbone)
-        dim = int(config.get("dim", body.width))
+        dim = config.get("dim", body.width)
+        if not isinstance(dim, int) or not 1 <= dim <= body.width:
+            raise ArtefactError(f"{folder}: config.json: dim {dim!r} is outside 1…{body.width}")
         encoder = cls(spec, body, stock.read_heads(folder, body, dim), dim)
         encoder.module.eval()
         return encoder

@@ -61,6 +61,9 @@ def read_heads(folder: Path, body: Backbone, dim: int) -> dict[int, torch.nn.Lin
     for name in sorted({name.split(".")[0] for name in found}):
         if not name.isdigit() or not 1 <= int(name) <= body.depth:
             raise ArtefactError(f"{folder}: a head for layer {name!r}, where there are {body.depth} layers")
+        weight = found.get(f"{name}.weight")
+        if weight is None or tuple(weight.shape) != (dim, body.width):  # before anything of that size is made
+            raise ArtefactError(f"{folder}: the head of layer {name} is not {dim} × {body.width}")
         head = torch.nn.Linear(body.width, dim, bias=f"{name}.bias" in found)
         tensors.fill(head, {n.split(".", 1)[1]: t for n, t in found.items() if n.split(".")[0] == name}, folder)
         heads[int(name)] = head
