@@ -54,6 +54,7 @@ def save(
 def load(folder: Path) -> Encoder:
     """Open a model folder. Raises ArtefactError when a file is missing, extra or altered, when a tensor is missing, extra,
     mis-shaped or not finite, or when the format or the family is unknown here."""
+    preflight.sizes(folder)
     manifest.verify(folder)
     preflight.check(folder)
     config = read_config(folder)
@@ -93,7 +94,8 @@ def publish(encoder: Encoder, repo: str, *, private: bool = False) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder. Raises ArtefactError where there is none or it is not JSON."""
+    """config.json of a model folder. Raises ArtefactError where there is none, it is not JSON, or larger than can be."""
+    preflight.sizes(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

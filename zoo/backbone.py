@@ -279,6 +279,8 @@ def _open(path: str, reference: str, revision: str | None, after: tuple[str, ...
             f"backbone {reference}: puts its prompt {model.default_prompt_name!r} before every text, which is not supported; "
             "save it with default_prompt_name=None and put the prompt into the data"
         )
+    if parts[0].tokenizer.pad_token_id is None:
+        raise ZooError(f"backbone {reference}: its tokenizer has no padding token, so texts cannot be batched")
     if parts[0].tokenizer.truncation_side != "right":
         raise ZooError(f"backbone {reference}: its tokenizer cuts long texts on the left; only the right is supported")
     return Backbone(parts[0].auto_model, parts[0], parts[1], parts[0].max_seq_length or 512, reference, "")

@@ -31,9 +31,18 @@ MODULES = {f"sentence_transformers.models.{kind}" for kind in ("Transformer", "P
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 
 
+def sizes(folder: Path) -> None:
+    """Raises ArtefactError for JSON that is larger than such a file can be; before anything is read."""
+    for path in sorted(folder.rglob("*.json")):
+        limit = LARGE.get(path.name, LARGE["tokenizer.json"] if path.name.endswith(".index.json") else LIMIT)
+        if path.is_file() and path.stat().st_size > limit:
+            raise ArtefactError(f"{path}: {path.stat().st_size} bytes are more than such a file can need ({limit})")
+
+
 def check(folder: Path) -> None:
     """Raises ArtefactError for JSON that is too large or nested too deep, code of the folder's own, and safetensors files
     whose header does not describe them."""
+    sizes(folder)
     for path in sorted(folder.rglob("*.json")):
         content = _json(path)
         if isinstance(content, dict) and "auto_map" in content:
@@ -146,10 +155,7 @@ def header(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _json(path: Path) -> Any:
-    limit = LARGE.get(path.name, LARGE["tokenizer.json"] if path.name.endswith(".index.json") else LIMIT)
     try:
-        if path.stat().st_size > limit:
-            raise ArtefactError(f"{path}: {path.stat().st_size} bytes are more than such a file can need ({limit})")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(f"{path}: cannot be read as JSON: {str(error)[:120]}") from None
