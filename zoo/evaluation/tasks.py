@@ -200,6 +200,8 @@ def build(spec: TaskSpec, shaped: Any, revision: str, parent: type[AbsTask] | No
     if parent is None and spec.task == "sts":
         gold = shaped["test"]["score"]
         Own.min_score, Own.max_score = min(gold), max(gold)
+    if parent is None and spec.task == "retrieval":
+        Own.k_values = (1, 3, 5, 10, 20, 100)  # ranking a thousand a query takes longer than most encoders
     if parent is None and spec.task == "zero-shot":
         Own.get_candidate_labels = lambda self: sorted(set(shaped["test"]["label"]))
     if parent is None and spec.task == "clustering":
