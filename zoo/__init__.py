@@ -74,10 +74,10 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     Strict: missing, extra or mis-shaped tensors, a wrong sha256, an unknown format or family are an ArtefactError; pickles
     and remote code are never touched.
     """
-    from zoo import artefact, backbone, families
+    from zoo import artefact, families, references
 
     name = str(reference)
-    local = folder = backbone.locate(name)
+    local = folder = references.locate(name)
     if folder is None:
         from zoo import hub
 

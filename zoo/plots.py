@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo import files, record
+from zoo import families, files, record
 from zoo.markdown import line
 from zoo.record import Record, Task
 
@@ -53,7 +53,8 @@ STYLE = {
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draw grid.png, quality-speed.png and loss.png into `folder`/plots from report.json and metrics.jsonl.
+    """Draw grid.png, quality-speed.png and loss.png into `folder`/plots from report.json and metrics.jsonl, and what the
+    family's module names in `PICTURES`: functions from the Record to a Figure, or None, by file stem.
 
     A picture that the record does not support (a single view, no metrics) is not drawn, and one of that name left by an
     earlier report is removed. Returns the files. Raises ArtefactError for a record that cannot be read.
@@ -61,10 +62,13 @@ def draw(folder: Path) -> list[Path]:
     import matplotlib.style
 
     about = record.read(folder)
+    family = str(about.zoo.get("family", ""))
+    own = getattr(families.load(family), "PICTURES", {}) if family in families.names() else {}
+    pictures = {"grid": grid, "quality-speed": quality_speed, "loss": loss, **own}
     written = []
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
-        for name, picture in (("grid", grid), ("quality-speed", quality_speed), ("loss", loss)):
+        for name, picture in pictures.items():
             path = folder / "plots" / f"{name}.png"
             figure = picture(about)
             if figure is None:
@@ -76,7 +80,8 @@ def draw(folder: Path) -> list[Path]:
     return written
 
 
-def _figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
+    """An empty figure as wide as a card, `height` inches high."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -91,7 +96,8 @@ def _title(axes: Axes, title: str, subtitle: str) -> None:
     axes.annotate(subtitle, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", color=MUTED)
 
 
-def _short(name: str, limit: int = 48) -> str:
+def short(name: str, limit: int = 48) -> str:
+    """A name as one line of at most `limit` characters."""
     name = line(name)
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
@@ -106,10 +112,10 @@ def grid(about: Record) -> Figure | None:
         return None
     gains = any(r.gain is not None for _, (_, _, cells) in grids for r in cells.values())
     heights = [1.0 + 0.36 * len(depths) for _, (depths, _, _) in grids]
-    figure = _figure(sum(heights))
+    figure = new_figure(sum(heights))
     axes = figure.subplots(len(grids), 2 if gains else 1, squeeze=False, gridspec_kw={"height_ratios": heights})
     for row, (task, (depths, dims, cells)) in zip(axes, grids, strict=True):
-        title = f"{_short(task.name)} · {_short(task.metric, 24)}"
+        title = f"{short(task.name)} · {short(task.metric, 24)}"
         scores = {at: r.value for at, r in cells.items() if r.value is not None}
         _heat(row[0], depths, dims, scores, title, "trained", signed=False)
         if gains:
@@ -191,7 +197,7 @@ def _scatter(task: Task, points: list[Point]) -> Figure:
     few = len(points) <= MAX_NAMED
     if not few:
         points = [p._replace(before=None) for p in points]  # the heat map shows what training added to so many
-    figure = _figure(4.6)
+    figure = new_figure(4.6)
     axes = figure.subplots()
     depths = sorted({p.depth for p in points})
     shades = matplotlib.colormaps["viridis"]
@@ -205,11 +211,11 @@ def _scatter(task: Task, points: list[Point]) -> Figure:
         axes.scatter(p.speed, p.score, s=area, color=colour, edgecolor="white", linewidth=0.8, zorder=4)
     axes.margins(x=0.12, y=0.12)
     axes.set_xlabel("sentences per second →")
-    axes.set_ylabel(f"{_short(task.metric, 24)} →")
+    axes.set_ylabel(f"{short(task.metric, 24)} →")
     key = ["one point per cut" if few else "one point per cut, the best of each depth named", "area: bytes per vector"]
     if any(p.before is not None for p in points):
         key.insert(1, "hollow: before training")
-    _title(axes, f"{_short(task.name)}: quality against speed", " · ".join(key))
+    _title(axes, f"{short(task.name)}: quality against speed", " · ".join(key))
     best = {p.depth: p for p in sorted(points, key=lambda p: p.score)}
     _name(figure, axes, points, points if few else list(best.values()))
     return figure
@@ -246,7 +252,7 @@ def loss(about: Record) -> Figure | None:
     training, validation = about.training, about.validation
     if len(training) < 2 and len(validation) < 2:
         return None
-    figure = _figure(3.4)
+    figure = new_figure(3.4)
     axes = figure.subplots()
     if training:
         steps, values = zip(*training, strict=True)

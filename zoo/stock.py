@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import tensors
+from zoo import backbone, tensors
 from zoo.backbone import Backbone
 from zoo.errors import ArtefactError
 from zoo.lazy import lazy
@@ -42,7 +42,8 @@ def write(folder: Path, body: Backbone, heads: Mapping[int, torch.nn.Linear], di
         modules.append(dense)
     modules.append(st_modules.Normalize())
     model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu")
-    model.save_pretrained(str(folder), create_model_card=False)
+    with backbone.without_bars():
+        model.save_pretrained(str(folder), create_model_card=False)
     below = {n: headfit.narrowed(head, dim).state_dict() for n, head in heads.items() if n < body.depth}
     if below:
         flat = {f"{n}.{part}": tensor for n, parts in below.items() for part, tensor in parts.items()}
@@ -60,6 +61,9 @@ def read_heads(folder: Path, body: Backbone, dim: int) -> dict[int, torch.nn.Lin
     for name in sorted({name.split(".")[0] for name in found}):
         if not name.isdigit() or not 1 <= int(name) <= body.depth:
             raise ArtefactError(f"{folder}: a head for layer {name!r}, where there are {body.depth} layers")
+        weight = found.get(f"{name}.weight")
+        if weight is None or tuple(weight.shape) != (dim, body.width):  # before anything of that size is made
+            raise ArtefactError(f"{folder}: the head of layer {name} is not {dim} × {body.width}")
         head = torch.nn.Linear(body.width, dim, bias=f"{name}.bias" in found)
         tensors.fill(head, {n.split(".", 1)[1]: t for n, t in found.items() if n.split(".")[0] == name}, folder)
         heads[int(name)] = head

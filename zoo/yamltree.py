@@ -98,11 +98,11 @@ def _build(node: yaml.Node, path: Path, tree: Tree, budget: Iterator[int]) -> An
     next(budget)
     position = (node.start_mark.line + 1, node.start_mark.column + 1)
     tree.where.setdefault(path, position)
+    if len(path) > MAX_DEPTH:  # an alias of itself has no end
+        raise YamlError(*position, f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, index), tree, budget) for index, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
-        if len(path) >= MAX_DEPTH:
-            raise YamlError(*position, f"nested deeper than {MAX_DEPTH} levels")
         return _mapping(node, path, tree, budget)
     kind = node.tag.rsplit(":", 1)[-1]
     if not node.tag.startswith("tag:yaml.org,2002:") or kind not in ("str", "int", "float", "bool", "null"):

@@ -15,6 +15,7 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from zoo.errors import ZooError
 from zoo.families import Encoder
+from zoo.ops import codes
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -98,10 +99,7 @@ class Adapter(AbsEncoder):
         a, b = np.asarray(embeddings1), np.asarray(embeddings2)
         if a.dtype != np.uint8:
             return torch.from_numpy(a @ b.T - self.model.dim) / 2
-        distances = np.empty((len(a), len(b)), dtype=np.float32)
-        for row, code in zip(distances, a, strict=True):  # row by row: the whole (n, m, bytes) would not fit
-            row[:] = np.bitwise_count(code ^ b).sum(axis=1, dtype=np.int32)
-        return -torch.from_numpy(distances)
+        return -torch.from_numpy(codes.hamming(a, b)).float()
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
         """The same row by row, (n,)."""

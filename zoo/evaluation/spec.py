@@ -74,6 +74,14 @@ class Clustering(TaskSpec):
     data: Data
 
 
+class ZeroShot(TaskSpec):
+    """Texts with the name of their class: the nearest name, encoded as a text, is the answer. Main score: accuracy."""
+
+    roles = {"data": {"text": "text", "label": "label"}}
+    task: Literal["zero-shot"]
+    data: Data
+
+
 class Retrieval(TaskSpec):
     """Main score: ndcg_at_10. Either `data`, rows of (query, document), whose documents together with the texts of
     `corpus` (when given; equal texts are one document) are the candidates; or `queries`, `corpus` and `qrels` with ids."""
@@ -114,13 +122,14 @@ def _shape(value: Any) -> str:
     return task if task in OWN else "official"
 
 
-OWN = ("sts", "pair-classification", "classification", "clustering", "retrieval", "reranking")
+OWN = ("sts", "pair-classification", "classification", "clustering", "zero-shot", "retrieval", "reranking")
 
 Task = Annotated[
     Annotated[Sts, Tag("sts")]
     | Annotated[PairClassification, Tag("pair-classification")]
     | Annotated[Classification, Tag("classification")]
     | Annotated[Clustering, Tag("clustering")]
+    | Annotated[ZeroShot, Tag("zero-shot")]
     | Annotated[Retrieval, Tag("retrieval")]
     | Annotated[Reranking, Tag("reranking")]
     | Annotated[Official, Tag("official")],

@@ -19,6 +19,7 @@ from mteb.abstasks.pair_classification import AbsTaskPairClassification
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.abstasks.zeroshot_classification import AbsTaskZeroShotClassification
 
 from zoo import files
 from zoo.data import Table
@@ -33,6 +34,7 @@ KINDS: dict[str, tuple[type[AbsTask], str, str]] = {
     "pair-classification": (AbsTaskPairClassification, "PairClassification", "max_ap"),
     "classification": (AbsTaskClassification, "Classification", "accuracy"),
     "clustering": (AbsTaskClustering, "Clustering", "v_measure"),
+    "zero-shot": (AbsTaskZeroShotClassification, "ZeroShotClassification", "accuracy"),
 }
 COLUMNS: dict[str, dict[str, Any]] = {  # an official class may call them otherwise
     "sts": {"column_names": ("sentence1", "sentence2")},
@@ -43,6 +45,7 @@ COLUMNS: dict[str, dict[str, Any]] = {  # an official class may call them otherw
     },
     "classification": {"input_column_name": "text", "label_column_name": "label", "train_split": "train"},
     "clustering": {"input_column_name": "sentences", "label_column_name": "labels"},
+    "zero-shot": {"input_column_name": "text", "label_column_name": "label"},
 }
 
 
@@ -71,6 +74,9 @@ def shape(spec: TaskSpec, tables: Tables) -> Any:
         _classes(name, rows["label"])
         labels = [str(label) for label in rows["label"]]  # as numbers, mteb would leave the rows of class -1 out
         return DatasetDict(test=Dataset.from_dict({"sentences": rows["text"], "labels": labels}))
+    if spec.task == "zero-shot":
+        _classes(name, rows["label"])
+        return DatasetDict(test=Dataset.from_dict({"text": rows["text"], "label": [str(x) for x in rows["label"]]}))
     if spec.task == "pair-classification":
         wrong = {str(x) for x in rows["label"]} - {"0", "1"}
         if wrong:
@@ -175,7 +181,7 @@ def build(spec: TaskSpec, shaped: Any, revision: str, parent: type[AbsTask] | No
             **own,
             description=f"{spec.task} over the user's own data",
             type=kind,
-            category="t2c" if kind in ("Classification", "Clustering") else "t2t",
+            category="t2c" if spec.task in ("classification", "clustering", "zero-shot") else "t2t",
             modalities=["text"],
             eval_langs=["und-Zzzz"],  # nobody said which
             main_score=main_score,
@@ -194,6 +200,10 @@ def build(spec: TaskSpec, shaped: Any, revision: str, parent: type[AbsTask] | No
     if parent is None and spec.task == "sts":
         gold = shaped["test"]["score"]
         Own.min_score, Own.max_score = min(gold), max(gold)
+    if parent is None and spec.task == "retrieval":
+        Own.k_values = (1, 3, 5, 10, 20, 100)  # ranking a thousand a query takes longer than most encoders
+    if parent is None and spec.task == "zero-shot":
+        Own.get_candidate_labels = lambda self: sorted(set(shaped["test"]["label"]))
     if parent is None and spec.task == "clustering":
         Own.max_fraction_of_documents_to_embed = None
     return Own()

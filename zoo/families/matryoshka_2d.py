@@ -5,23 +5,20 @@ Source: Li et al., "2D Matryoshka Sentence Embeddings", arXiv 2402.14776. The ob
 
 from __future__ import annotations
 
-import copy
-import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
-from zoo import backbone, data, encoding, stock
+from zoo import data
 from zoo.backbone import Backbone
-from zoo.errors import ZooError
-from zoo.families import base
+from zoo.cuttable import Cuttable, CuttableSpec, on
 from zoo.lazy import lazy
 from zoo.ops import distributed, losses, matryoshka
 from zoo.ops import heads as headfit
-from zoo.schema import EncoderSpec, Kind, Positive, Section, Training
+from zoo.schema import Kind, Positive, Training
 from zoo.teacher import Teacher, TeacherSpec
 
 if TYPE_CHECKING:
@@ -33,7 +30,7 @@ else:
     np, torch, checkpoint = lazy("numpy"), lazy("torch"), lazy("torch.utils.checkpoint")
 
 
-class Spec(EncoderSpec):
+class Spec(CuttableSpec):
     """`encoder:` of a 2D Matryoshka model.
 
     `objective: elastic` (the default) gives every layer a linear head, fitted in closed form and then trained;
@@ -41,8 +38,6 @@ class Spec(EncoderSpec):
     """
 
     family: Literal["matryoshka-2d"]
-    backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
-    revision: str | None = None
     dims: tuple[Positive, ...] = Field(
         default=(32, 64, 128, 256), description="Widths to train; the full one always is."
     )
@@ -78,7 +73,6 @@ class Spec(EncoderSpec):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None, description="By default none for elastic, and the backbone's own for 2dmse."
     )
-    max_length: Positive | None = Field(default=None, description="Tokens; by default the backbone's own limit.")
 
     @field_validator("dims", "weights", "angle_weights", mode="before")
     @classmethod
@@ -98,44 +92,16 @@ _CHUNK = 32  # texts of similar length that run together: on a CPU more of them 
 _FIT_TEXTS = 4096  # distinct training texts that the heads are fitted on
 
 
-class View(Section):
-    """A cut: the first `layers` blocks, the first `dim` components."""
+class Encoder(Cuttable):
+    """A backbone whose every (layers, dim) corner is trained to be an encoder."""
 
-    layers: Positive | None = None
-    dim: Positive | None = None
-
-
-class Encoder(base.Encoder):
-    """A backbone whose every (layers, dim) corner is an encoder. Vectors have unit norm at every cut.
-
-    Attributes:
-        backbone: the whole backbone this encoder holds.
-        heads: optional linear maps by layer; absent ones are the identity.
-        layers, dim: the corner that `encode` uses; `truncate` gives another one over the same tensors.
-    """
-
-    View = View
+    spec: Spec
 
     def __init__(
         self, spec: Spec, body: Backbone, heads: Mapping[int, torch.nn.Linear] | None = None, dim: int | None = None
     ) -> None:
-        super().__init__()
-        self.spec: Spec = spec
-        self.backbone = body
-        self.heads = torch.nn.ModuleDict({str(n): head for n, head in (heads or {}).items()})
-        self.module = torch.nn.ModuleDict({"backbone": body.model, "heads": self.heads})
-        self.layers, self.dim = body.depth, dim or body.width
-        self._width = self.dim
-        self._runner: encoding.Engine | None = None
-        self._shared: _Pass | None = None
+        super().__init__(spec, body, heads, dim)
         self._teacher: Teacher | None = None
-        self.base, self.base_revision = body.name, body.revision
-        for name, parameter in body.model.named_parameters():
-            parameter.requires_grad_(
-                not name.startswith("pooler.")
-            )  # kept for those who load the file, never used here
-
-    # -- before torch ----------------------------------------------------------------------------------------------
 
     @classmethod
     def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
@@ -146,35 +112,20 @@ class Encoder(base.Encoder):
 
     @classmethod
     def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """A backbone that is not there or cannot be cut, and widths beyond its own."""
-        try:
-            size = _size(spec.backbone, folder)
-        except (ZooError, OSError, ValueError, KeyError) as error:
-            return [(("backbone",), str(error))]
+        """Also widths beyond the backbone's own."""
+        found = super().check(spec, folder)
+        size = None if found else cls.size(spec, folder)
         if size and max(spec.dims) > size[1]:
             return [(("dims",), f"{max(spec.dims)} is more than the {size[1]} components of {spec.backbone}")]
-        return []
-
-    @classmethod
-    def check_view(cls, spec: Spec, view: Mapping[str, Any], folder: Path) -> str | None:
-        """A cut deeper or wider than the backbone."""
-        try:
-            size = _size(spec.backbone, folder)
-        except (ZooError, OSError, ValueError, KeyError):
-            return None  # `check` has said so
-        return _misfit(view.get("layers"), view.get("dim"), *size) if size else None
-
-    # -- training --------------------------------------------------------------------------------------------------
+        return found
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
         """The backbone as it comes, every corner of it open."""
-        body = backbone.load(spec.backbone, revision=spec.revision, folder=folder, max_length=spec.max_length)
-        encoder = cls(spec, body)
-        encoder.seed, encoder.folder = seed, folder
+        encoder = super().build(spec, seed=seed, folder=folder)
         dropout = 0.0 if spec.dropout is None and spec.objective == "elastic" else spec.dropout
         if dropout is not None:
-            body.set_dropout(dropout)
+            encoder.backbone.set_dropout(dropout)
         return encoder
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
@@ -194,9 +145,7 @@ class Encoder(base.Encoder):
         with torch.inference_mode():
             for chunk, _ in self.backbone.chunks(texts, 64):
                 fit.add(self.backbone.states(chunk, range(1, self.backbone.depth + 1)))
-        self._runner = None  # made before there were heads
-        for n, (weight, bias) in fit.solve().items():
-            self.heads[str(n)] = headfit.linear(weight, bias)
+        self.set_heads({n: headfit.linear(weight, bias) for n, (weight, bias) in fit.solve().items()})
 
     def _unlabelled(self) -> list[str]:
         if self.spec.teacher is None or self.spec.teacher.unlabelled is None:
@@ -282,7 +231,7 @@ class Encoder(base.Encoder):
         if extra := self._teacher.draw(self.seed, self.step):
             chunks, places = zip(*self.backbone.chunks(extra, _CHUNK), strict=True)
             order = torch.tensor([p for some in places for p in some]).argsort()
-            layers = self._layers({"chunks": [_on(total.device, chunk) for chunk in chunks], "cells": order}, list(own))
+            layers = self._layers({"chunks": [on(total.device, chunk) for chunk in chunks], "cells": order}, list(own))
             total = total + self._teacher.terms(extra, layers, width)
         return total
 
@@ -298,148 +247,10 @@ class Encoder(base.Encoder):
         for n, parts in zip(layers, zip(*pieces, strict=True), strict=True):
             vectors = torch.cat(parts).float()[batch["cells"]]
             share = self.spec.backflow if self.spec.objective == "elastic" and n < self.backbone.depth else 1.0
-            out[n] = self._head(n, matryoshka.backflow(vectors, share))
+            out[n] = self.head(n, matryoshka.backflow(vectors, share))
         return out
-
-    def _head(self, layer: int, vectors: torch.Tensor) -> torch.Tensor:
-        return self.heads[str(layer)](vectors) if str(layer) in self.heads else vectors
-
-    # -- use -------------------------------------------------------------------------------------------------------
-
-    def truncate(self, layers: int | None = None, dim: int | None = None) -> Self:
-        """The encoder cut to its first `layers` blocks and `dim` components: a cheap view that shares every tensor, and
-        whose vectors have unit norm. Raises ZooError for a cut that this encoder does not have."""
-        wrong = _misfit(layers, dim, self.backbone.depth, self._width)
-        if wrong:
-            raise ZooError(wrong)
-        twin = copy.copy(self)
-        twin.layers, twin.dim = layers or self.layers, dim or self.dim
-        twin.view_options = {"layers": twin.layers, "dim": twin.dim}
-        twin._runner = twin._shared = None
-        return twin
-
-    def view(self, **options: Any) -> Self:
-        """`truncate` by keyword; {} is the whole encoder."""
-        unknown = set(options) - {"layers", "dim"}
-        if unknown:
-            raise ZooError(f"a 2D Matryoshka encoder is cut by layers and dim, not by {', '.join(sorted(unknown))}")
-        return self.truncate(**options)
-
-    def together(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
-        """Views that take their vectors from one pass over each text."""
-        shared = _Pass(self)
-        twins = [self.view(**view) for view in views]
-        for twin in twins:
-            twin._shared = shared
-        return twins
-
-    def baseline(self) -> Encoder | None:
-        """The backbone as it was before training, or None where it cannot be had (any more)."""
-        try:
-            return type(self).build(self.spec, folder=self.folder)
-        except ZooError:
-            return None
-
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
-        """Texts to (n, dim) float32 of unit norm, in order. Raises ZooError for an input that is not a string."""
-        if self._shared is not None and precision == "fp32" and isinstance(inputs, list) and self._shared.takes(inputs):
-            return self._shared.vectors(inputs, self.layers, self.dim)
-        return self._engine().encode(inputs, show_progress=show_progress, precision=precision)
-
-    def encode_layers(self, texts: Sequence[str], *, batch_size: int = 32) -> dict[int, np.ndarray]:
-        """Every layer's vectors (n, dim) float32 by layer, from one pass; not normalised, so that the first m components,
-        normalised, are what `truncate(layer, m).encode` gives."""
-        out = {n: np.empty((len(texts), self._width), dtype=np.float32) for n in range(1, self.layers + 1)}
-        body = self.backbone.cut(self.layers)
-        body.model.eval()
-        with torch.inference_mode():
-            for chunk, places in self.backbone.chunks(texts, batch_size):
-                for n, vectors in zip(out, body.states(_on(body.model.device, chunk), list(out)), strict=True):
-                    out[n][places] = self._head(n, vectors)[:, : self._width].cpu().numpy()
-        return out
-
-    def stream(self, inputs: Iterable[Any], *, precision: str = "auto") -> Iterator[np.ndarray]:
-        """`encode` in pieces of constant memory, for an iterable of any length."""
-        return self._engine().stream(inputs, precision=precision)
-
-    def _engine(self) -> encoding.Engine:
-        """Built once a view: the cut backbone, pooling, head and normalisation as one module from tokens to vectors."""
-        if self._runner is None:
-            head = self.heads[str(self.layers)] if str(self.layers) in self.heads else None
-            cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
-            module = backbone.pooled(cut, head, self.dim)
-            self._runner = encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
-        return self._runner
-
-    # -- artefact --------------------------------------------------------------------------------------------------
-
-    def save(self, folder: Path) -> None:
-        """The current corner as stock sentence-transformers modules; whatever lies deeper or wider is left out."""
-        heads: Any = {int(n): head for n, head in self.heads.items()}
-        stock.write(folder, self.backbone.cut(self.layers), heads, self.dim)
-
-    @classmethod
-    def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote; every tensor must be there, fit and be finite, and none may be left over."""
-        body = backbone.read(folder, spec.backbone)
-        dim = int(config.get("dim", body.width))
-        encoder = cls(spec, body, stock.read_heads(folder, body, dim), dim)
-        encoder.module.eval()
-        return encoder
-
-    def extra_config(self) -> dict[str, Any]:
-        """The widest cut that the folder holds."""
-        return {"dim": self.dim}
 
     def card_facts(self) -> dict[str, Any]:
-        """Size by depth, widths and limits, for the card."""
-        inside = {n: sum(p.numel() for p in self.backbone.cut(n).model.parameters()) for n in range(1, self.layers + 1)}
-        return {
-            "architecture": self.backbone.model.config.model_type,
-            "layers": self.layers,
-            "dim": self.dim,
-            "dims": sorted({*(d for d in self.spec.dims if d < self.dim), self.dim}),
-            "parameters": {str(n): count for n, count in inside.items()},
-            "max_length": self.backbone.max_length,
-        }
-
-
-class _Pass:
-    """Every layer's vectors of each text seen, computed once, for as many texts as LIMIT floats hold."""
-
-    LIMIT = 1 << 27
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-        self._rows: dict[str, list[np.ndarray]] = {}
-
-    def takes(self, texts: list[str]) -> bool:
-        """Whether these texts still fit; the engine takes what does not, and what is not a string."""
-        floats = (len(self._rows) + len(texts)) * self.encoder.layers * self.encoder.dim
-        return floats <= self.LIMIT and all(isinstance(text, str) for text in texts)
-
-    def vectors(self, texts: list[str], layer: int, dim: int) -> np.ndarray:
-        """(n, dim) float32 of unit norm."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
-        if new:
-            layers = list(self.encoder.encode_layers(new).values())
-            self._rows |= {text: [vectors[i] for vectors in layers] for i, text in enumerate(new)}
-        cut = np.array([self._rows[text][layer - 1][:dim] for text in texts], dtype=np.float32).reshape(-1, dim)
-        return cut / np.linalg.norm(cut, axis=1, keepdims=True)
-
-
-def _on(device: torch.device, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: values.to(device) for name, values in batch.items()}
-
-
-def _size(reference: str, folder: Path) -> tuple[int, int] | None:
-    """(depth, width) of a local backbone from its config.json; None for one on the Hub."""
-    local = backbone.locate(reference, folder)
-    return backbone.depth_of(json.loads((local / "config.json").read_text(encoding="utf-8"))) if local else None
-
-
-def _misfit(layers: int | None, dim: int | None, depth: int, width: int) -> str | None:
-    for name, given, most in (("layers", layers, depth), ("dim", dim, width)):
-        if given is not None and not 1 <= given <= most:
-            return f"{name}: {given} is outside 1…{most}, which is what this encoder has"
-    return None
+        """Also the objective, and the widths it was trained for."""
+        dims = sorted({*(d for d in self.spec.dims if d < self.dim), self.dim})
+        return super().card_facts() | {"dims": dims, "objective": self.spec.objective}

@@ -1,0 +1,154 @@
+"""Lbl2Vec: labels stand where their keywords' documents are; the algorithm's own parts are checked against their definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+from contract import Contract
+from datasets import Dataset
+from pydantic import ValidationError
+
+from zoo import artefact, card, files
+from zoo.errors import ArtefactError, ZooError
+from zoo.families.lbl2vec import Encoder, Spec
+from zoo.ops import topics
+from zoo.schema import Training
+
+LABELS = {"hurt": ("pain", "broken"), "music": ("guitar", "plays"), "lung": ("cough", "lung")}
+
+
+def rows() -> Dataset:
+    return Dataset.from_dict({"text": tiny.SENTENCES})
+
+
+def spec(folder, **options) -> Spec:
+    return Spec(family="lbl2vec", backbone=tiny.backbone(folder / "bert"), labels=LABELS, **options)
+
+
+def build(folder, **options) -> Encoder:
+    encoder = Encoder.build(spec(folder, **options), seed=3)
+    encoder.finish(rows())
+    return encoder
+
+
+def contract(folder) -> Contract:
+    return Contract(spec(folder), rows(), Training(), [*tiny.SENTENCES[:12], "music"], {}, folder)
+
+
+def test_documents_that_stand_for_a_label_are_the_nearest_within_the_limits():
+    rng = np.random.default_rng(0)
+    documents = topics.unit(rng.normal(size=(50, 8)))
+    words = topics.unit(rng.normal(size=(3, 8)))
+    similar = documents @ (words.mean(0) / np.linalg.norm(words.mean(0)))
+    for threshold, least, most in ((None, 1, 7), (0.4, 1, 50), (0.4, 40, 50), (0.9, 60, 80), (-1.0, 1, 5)):
+        near = topics.nearest(documents, words, threshold=threshold, least=least, most=most)
+        enough = 50 if threshold is None else int((similar >= threshold).sum())
+        assert len(near) == min(max(enough, least), most, 50)
+        assert set(near) == set(np.argsort(-similar)[: len(near)])
+        assert (np.diff(similar[near]) <= 0).all()
+
+
+def test_what_lies_apart_is_an_outlier_and_two_never_are():
+    rng = np.random.default_rng(0)
+    close = topics.unit(np.array([1.0, 0, 0, 0]) + 0.05 * rng.normal(size=(30, 4)))
+    kept = topics.without_outliers(np.concatenate([close, [[0, 0, 0, 1.0]]]))
+    assert not kept[-1]
+    assert kept[:-1].mean() > 0.8
+    assert topics.without_outliers(close[:2]).all()
+
+
+def test_confidence_is_a_softmax_at_a_twentieth():
+    cosines = np.array([[0.5, 0.4, -0.2], [-1.0, 1.0, 0.0]])
+    expected = np.exp(20 * cosines) / np.exp(20 * cosines).sum(1, keepdims=True)
+    np.testing.assert_allclose(topics.confidence(cosines), expected, atol=1e-12)
+
+
+def test_a_label_is_the_mean_of_its_documents_and_its_name_is_encoded_as_it(tmp_path):
+    encoder = build(tmp_path, clean_outliers=False, num_docs=5, min_num_docs=1)
+    documents = encoder.encode(tiny.SENTENCES)
+    words = encoder.encode(list(LABELS["music"]))
+    near = np.argsort(-(documents @ words.mean(0)), kind="stable")[:5]
+    mean = documents[near].mean(0)
+    np.testing.assert_allclose(encoder.labels[1], mean / np.linalg.norm(mean), atol=1e-5)
+    np.testing.assert_array_equal(encoder.encode(["a dog", "music"])[1], encoder.labels[1])
+    assert not np.allclose(encoder.baseline().encode(["music"])[0], encoder.labels[1])
+
+
+def test_half_an_even_share_of_the_corpus_speaks_for_a_label_by_default(tmp_path):
+    encoder = build(tmp_path, clean_outliers=False)
+    assert [t["documents"] for t in encoder.card_facts()["topics"]] == [len(tiny.SENTENCES) // 6] * 3
+
+
+def test_topics_of_documents_and_documents_of_topics_agree(tmp_path):
+    encoder = build(tmp_path, none_below=0.34)
+    answers = encoder.classify(tiny.SENTENCES)
+    for answer in answers:
+        assert sum(answer.confidence.values()) == pytest.approx(1)
+        best = max(answer.confidence, key=answer.confidence.get)
+        assert answer.label == (best if answer.confidence[best] >= 0.34 else None)
+    found = encoder.documents("lung", tiny.SENTENCES, top=7)
+    every = sorted((a.confidence["lung"] for a in answers), reverse=True)
+    assert [c for _, c in found] == pytest.approx(every[:7])
+    assert [answers[i].confidence["lung"] for i, _ in found] == pytest.approx(every[:7])
+    with pytest.raises(ZooError, match="there are: hurt, music, lung"):
+        encoder.documents("lungs", tiny.SENTENCES)
+
+
+def test_none_of_these(tmp_path):
+    encoder = build(tmp_path, none_below=0.999)
+    assert {answer.label for answer in encoder.classify(tiny.SENTENCES)} == {None}
+
+
+def test_paper_in_miniature_keywords_find_their_topic(tmp_path):
+    """Section 4: documents are found by topic with no labelled one: far above chance, from keywords alone."""
+    groups = {"sport": ["dog", "runs", "plays"], "ward": ["fever", "cough", "lung"], "home": ["guitar", "red", "big"]}
+    rng = np.random.default_rng(1)
+    texts, gold = [], []
+    for k, words in enumerate(groups.values()):
+        for _ in range(40):
+            texts.append(" ".join(rng.choice(words, size=5)))
+            gold.append(k)
+    made = Spec(
+        family="lbl2vec", backbone=tiny.backbone(tmp_path / "b"), labels={k: tuple(v[:2]) for k, v in groups.items()}
+    )
+    encoder = Encoder.build(made)
+    encoder.finish(Dataset.from_dict({"text": texts}))
+    right = [a.label == list(groups)[g] for a, g in zip(encoder.classify(texts), gold, strict=True)]
+    assert np.mean(right) > 0.7
+
+
+def test_labels_that_cannot_be_are_told(tmp_path):
+    for labels, message in (
+        ({"a": ["x"]}, "two labels"),
+        ({"a": ["x"], "b": []}, "'b'"),
+        ({"a": ["x"], "b": [" "]}, "'b'"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            Spec(family="lbl2vec", backbone="me/x", labels=labels)
+
+
+def test_the_card_shows_topics_and_their_map_and_no_document_when_none_is_asked_for(tmp_path):
+    folder = artefact.save(build(tmp_path), tmp_path / "model")
+    text = card.write(folder).read_text()
+    for topic in files.read_json(folder / "config.json")["zoo"]["facts"]["topics"]:
+        assert topic["label"] in text
+        assert all(word in text for word in topic["keywords"])
+        assert len(topic["examples"]) == 3
+        assert all(example in text for example in topic["examples"])
+    assert (folder / "plots" / "topics.png").is_file()
+    secret = artefact.save(build(tmp_path, examples=0), tmp_path / "secret")
+    assert 'examples": []' in files.read_json(secret / "config.json").__str__().replace("'", '"')
+
+
+def test_labels_of_another_shape_are_refused(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from zoo import manifest
+
+    folder = artefact.save(build(tmp_path), tmp_path / "model")
+    save_file({"labels": torch.zeros(2, 32)}, folder / "topics.safetensors")
+    manifest.write(folder)
+    with pytest.raises(ArtefactError, match="topics"):
+        artefact.load(folder)
