@@ -230,9 +230,9 @@ def main() -> None:
     figures = {}
     for name in args.only:
         print(f"… {name}", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            with mock.patch("time.sleep") if name == "push" else contextlib.nullcontext():  # the client's back-off
-                figures[name] = PARTS[name](Path(folder), args.quick)
+        patience = mock.patch("time.sleep") if name == "push" else contextlib.nullcontext()  # the client's back-off
+        with tempfile.TemporaryDirectory() as folder, patience:
+            figures[name] = PARTS[name](Path(folder), args.quick)
     rows = [
         f"| {part} | {what} | {json.dumps(v).strip('{}')} |" for part, f in figures.items() for what, v in f.items()
     ]
