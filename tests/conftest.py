@@ -32,3 +32,35 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own back-off as well as ours
     return _HUB
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files as a model folder has them; what is in them does not matter to the Hub."""
+    from zoo import manifest
+
+    base = tmp_path / "run" / "model"
+    (base / "1_Pooling").mkdir(parents=True)
+    (base / "plots").mkdir()
+    (base / "config.json").write_text('{"zoo": {"format": 1}}')
+    (base / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    (base / "metrics.jsonl").write_text('{"step": 1}\n')
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    (base / "plots" / "loss.png").write_bytes(b"\x89PNG" + bytes(range(200)))
+    (base / "model.safetensors").write_bytes(bytes(range(256)) * 50)
+    manifest.write(base)
+    return base
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small model that really encodes."""
+    import tiny
+
+    from zoo import artefact
+    from zoo.families.matryoshka_2d import Encoder, Spec
+
+    base = tmp_path_factory.mktemp("hub")
+    encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(base / "backbone"), dims=(8, 16)))
+    encoder.name = "tiny"
+    return artefact.save(encoder, base / "model")

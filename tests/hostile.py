@@ -68,6 +68,19 @@ def not_a_number(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def heads(**tensors: list[list[float]]) -> Change:
+    """The heads of shallow layers, others put in: `layer_part=values`."""
+
+    def change(folder: Path) -> None:
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        new = {name.replace("_", "."): torch.tensor(values) for name, values in tensors.items()}
+        save_file(load_file(folder / "heads.safetensors") | new, folder / "heads.safetensors")
+
+    return change
+
+
 def symlink(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer.json").symlink_to("/etc/passwd")
@@ -81,6 +94,7 @@ def leaving(folder: Path) -> None:
 
 
 DEEP = "[" * 1_000_000 + "]" * 1_000_000
+INDEX = "model.safetensors.index.json"
 POOL, DENSE = "1_Pooling/config.json", "2_Dense/config.json"
 CHANGES: dict[str, Change] = {
     "10^12 layers": edit("config.json", num_hidden_layers=10**12),
@@ -133,6 +147,18 @@ CHANGES: dict[str, Change] = {
     "deep tokenizer": text("tokenizer.json", DEEP),
     "no tokenizer": lambda folder: (folder / "tokenizer.json").unlink(),
     "a link to another place": symlink,
+    "an index without a map": text(INDEX, "{}"),
+    "an index that is a list": text(INDEX, "[]"),
+    "an index of no names": text(INDEX, '{"weight_map": {}}'),
+    "an index of a number": text(INDEX, '{"weight_map": 3}'),
+    "an index of lists": text(INDEX, '{"weight_map": {"a": ["model.safetensors"]}}'),
+    "an index that leaves": text(INDEX, '{"weight_map": {"a": "../model.safetensors"}}'),
+    "an index of files that are not there": text(INDEX, '{"weight_map": {"a": "b.safetensors"}}'),
+    "deep index": text(INDEX, DEEP),
+    "a head of no layer": heads(l_weight=[[0.0]]),
+    "a head of the 99th layer": heads(**{"99_weight": [[0.0]]}),
+    "a head of another shape": heads(**{"1_weight": [[0.0]]}),
+    "a head that is not a number": heads(**{"1_weight": [[float("nan")] * 32] * 8}),
 }
 AFTER: dict[str, Change] = {  # the manifest itself
     "a path that leaves": leaving,

@@ -121,6 +121,14 @@ def test_errors_are_one_line(capsys, tmp_path):
         assert err.count("\n") == 1
 
 
+def test_an_access_token_on_the_command_line_is_refused_and_not_shown(capsys):
+    token = "hf_" + "x" * 34
+    assert main(["push", "model", token]) == 1
+    told = capsys.readouterr()
+    assert "revoke it" in told.err
+    assert token not in told.err + told.out
+
+
 def test_ctrl_c_says_that_the_run_can_go_on(monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import hostile
@@ -64,12 +65,10 @@ def test_no_flipped_byte_is_taken_for_the_model(honest, tmp_path):
         with pytest.raises(ArtefactError, match="sha256|bytes"):
             zoo.from_pretrained(folder)
         manifest.write(folder)
-        try:
+        with suppress(ZooError):
             vectors = zoo.from_pretrained(folder).encode(["the dog"])
-        except ZooError:
-            vectors = expected
-        assert vectors.shape == expected.shape
-        assert np.isfinite(vectors).all()
+            assert vectors.shape == expected.shape
+            assert np.isfinite(vectors).all()
         shutil.rmtree(folder)
 
 

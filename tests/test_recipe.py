@@ -214,3 +214,13 @@ def test_check_and_list_do_not_import_torch(folder):
     for words in (["check", str(folder / "r.yaml")], ["list"], ["schema"]):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_an_access_token_is_refused_at_its_place_and_never_shown(folder):
+    token = "hf_" + "x" * 34
+    found = problems(folder, GOOD + f"\nhub_token: é{token}\n")
+    assert len(found) == 1
+    assert f"r.yaml:{GOOD.count(chr(10)) + 2}:13: holds an access token" in found[0]
+    found += problems(folder, GOOD, "training.seed=1", f"card.summary=my {token}", f"{token}=1")
+    assert found[1].startswith("override 2: holds an access token")
+    assert not any(token in line for line in found)

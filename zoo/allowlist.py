@@ -46,6 +46,12 @@ def why_not_open(names: Iterable[str]) -> str | None:
     return "it holds no safetensors; ask its author for them"
 
 
+def token_at(text: str) -> int | None:
+    """Where in a text an access token begins; None where there is none."""
+    found = TOKEN.search(text.encode("ascii", "replace"))  # one byte a character: the places agree
+    return found.start() if found else None
+
+
 def holds_token(path: Path) -> bool:
     """Whether a Hugging Face access token stands anywhere in the file; memory does not grow with its size."""
     with path.open("rb") as file:

@@ -54,10 +54,9 @@ def save(
 def load(folder: Path) -> Encoder:
     """Open a model folder. Raises ArtefactError when a file is missing, extra or altered, when a tensor is missing, extra,
     mis-shaped or not finite, or when the format or the family is unknown here."""
-    preflight.sizes(folder)
+    config = read_config(folder)
     manifest.verify(folder)
     preflight.check(folder)
-    config = read_config(folder)
     block = config.get("zoo")
     if not isinstance(block, dict):
         raise ArtefactError(f"{folder}: config.json has no `zoo` section, so this is not a folder that zoo wrote")

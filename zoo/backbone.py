@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import files, preflight, tensors
+from zoo import files, hub, preflight, tensors
 from zoo.errors import ZooError
 from zoo.lazy import lazy
 from zoo.references import PACKAGES, locate, public_id
@@ -211,29 +211,32 @@ def load(
 ) -> Backbone:
     """Open a backbone by Hub id, folder or `package:NAME`: safetensors only, no code but that of the installed libraries.
 
-    Raises ZooError when it is not there, its weights are not the ones expected, or it has modules beyond
+    A model of the Hub is fetched from one commit. Raises ZooError when it is not there, its weights are not the ones expected, or it has modules beyond
     Transformer, Pooling and Normalize.
     """
     local = locate(reference, folder)
+    where = local or hub.fetch(reference, revision)
+    weights = where / "model.safetensors"
+    found = where.name  # the cache names a snapshot after its commit
+    if local:
+        found = files.sha256(weights) if weights.exists() else ""
     if reference.startswith("package:"):
         shipped = PACKAGES[reference.removeprefix("package:")]
-        found = files.sha256(local / "model.safetensors")  # type: ignore[operator]
         if found != shipped.sha256:
             raise ZooError(
                 f"{reference}: model.safetensors has sha256 {found[:12]}…, not {shipped.sha256[:12]}… of {shipped.model_id}"
             )
-    body = _open(str(local or reference), reference, revision)
+    preflight.sizes(where)
+    preflight.check(where)
+    body = _open(where, reference)
     limit = max_length or body.max_length
     body.tokenizer.model_max_length = limit
-    commit = getattr(body.model.config, "_commit_hash", None)
-    weights = local / "model.safetensors" if local else None
-    found = files.sha256(weights) if weights and weights.exists() else commit or revision or ""
     return replace(body, max_length=limit, name=public_id(reference) or reference, revision=found)
 
 
 def read(folder: Path, name: str) -> Backbone:
     """Open a backbone that an artefact holds; its tensors must be exactly those of its config, and finite."""
-    body = _open(str(folder), name, None, ("Normalize", "Dense"))  # the family reads its own Dense
+    body = _open(folder, name, ("Normalize", "Dense"))  # the family reads its own Dense
     tensors.fill(body.model, tensors.read(folder), folder)
     return replace(body, name=public_id(name) or name, revision="")
 
@@ -250,17 +253,14 @@ def without_bars() -> Iterator[None]:
             transformers.utils.logging.enable_progress_bar()
 
 
-def _open(path: str, reference: str, revision: str | None, after: tuple[str, ...] = ("Normalize",)) -> Backbone:
-    if Path(path).is_dir():
-        preflight.check(Path(path))
-        adapter = _adapter(preflight.model_type(Path(path)))
-        preflight.transformer(Path(path), adapter.blocks, adapter.count)
+def _open(path: Path, reference: str, after: tuple[str, ...] = ("Normalize",)) -> Backbone:
+    adapter = _adapter(preflight.model_type(path))
+    preflight.transformer(path, adapter.blocks, adapter.count)
     try:
-        with without_bars() if Path(path).is_dir() else nullcontext():  # a download shows how far it is
+        with without_bars():
             model = sentence_transformers.SentenceTransformer(
-                path,
+                str(path),
                 device="cpu",
-                revision=revision,
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True, "dtype": "float32"},
             )

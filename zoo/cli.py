@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import __version__, families
+from zoo import __version__, allowlist, families
 from zoo import recipe as recipes
 from zoo.errors import RecipeError, ZooError
 
@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, 1 for an error or a missed `at_least`, 130 after Ctrl-C."""
+    words = sys.argv[1:] if argv is None else argv
+    if any(allowlist.token_at(word) is not None for word in words):
+        _say(
+            "error: the command line holds an access token, and shells keep what they run: revoke it, and use `hf auth login`"
+        )
+        return 1
     parser = _parser()
-    args, rest = parser.parse_known_args(argv)
+    args, rest = parser.parse_known_args(words)
     tail = next((name for name in ("tasks", "overrides") if hasattr(args, name)), None)
     if rest and (tail is None or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -134,7 +134,7 @@ class Cuttable(base.Encoder):
         """`truncate` by keyword; {} is the whole encoder."""
         unknown = set(options) - {"layers", "dim"}
         if unknown:
-            raise ZooError(f"a 2D Matryoshka encoder is cut by layers and dim, not by {', '.join(sorted(unknown))}")
+            raise ZooError(f"this encoder is cut by layers and dim, not by {', '.join(sorted(unknown))}")
         return self.truncate(**options)
 
     def together(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:

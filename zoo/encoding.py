@@ -65,9 +65,9 @@ class Engine:
 
         Raises ZooError for an input that is not a string (with its position) and for one bare string.
         """
-        texts, dtype = _texts(inputs), self._dtype(precision)
+        source, dtype = texts(inputs), self._dtype(precision)
         with _bar(len(inputs) if isinstance(inputs, Sized) else None, show_progress) as advance:
-            blocks = self._blocks(texts, dtype, advance)
+            blocks = self._blocks(source, dtype, advance)
             if not isinstance(inputs, list | tuple):
                 return np.concatenate(list(blocks))
             out, row = np.empty((len(inputs), self.dim), dtype=np.float32), 0
@@ -79,7 +79,7 @@ class Engine:
     def stream(self, inputs: Iterable[str], *, precision: str = "auto") -> Iterator[np.ndarray]:
         """`encode` in blocks of at most WINDOW rows, one empty block for no input; the memory it takes does not depend on how
         many inputs there are. A block comes when the inputs of the next one have been read, by the caller's thread."""
-        return self._blocks(_texts(inputs), self._dtype(precision), lambda count: None)
+        return self._blocks(texts(inputs), self._dtype(precision), lambda count: None)
 
     def _dtype(self, precision: str) -> torch.dtype:
         return resolve_precision(precision, next(self.module.parameters()).device)
@@ -246,15 +246,17 @@ def _header(file: IO[bytes], like: np.ndarray, rows: int) -> None:
     file.seek(max(here, 128))
 
 
-def _texts(inputs: Any) -> Iterator[str]:
+def texts(inputs: Any) -> Iterator[str]:
+    """What `encode` takes, one text after the other; a list is checked before the first. Raises ZooError, which names the
+    place, for an input that is not a string, and for a bare one."""
     if isinstance(inputs, str | bytes):
         raise ZooError("encode takes a list of texts, not one text: write encode([text])")
     try:
         source = iter(inputs)
     except TypeError:
         raise ZooError(f"encode takes a list of texts or another iterable, not {_kind(inputs)}") from None
-    texts = _strings(source)
-    return iter(list(texts)) if isinstance(inputs, list | tuple) else texts  # a list is checked before the work begins
+    strings = _strings(source)
+    return iter(list(strings)) if isinstance(inputs, list | tuple) else strings
 
 
 def _strings(source: Iterator[Any]) -> Iterator[str]:

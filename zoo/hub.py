@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import allowlist, files, manifest
+from zoo import allowlist, files, manifest, preflight
 from zoo.errors import ArtefactError, HubError
 from zoo.hub_calls import READING, WRITING, Say, UnreachableError, explained, patiently, quiet
 from zoo.hub_commit import Target, Tree, look, open_api, same
@@ -191,6 +191,7 @@ def _cached(ref: str, revision: str | None, why: str) -> Path:
 
 
 def _verified(folder: Path) -> Path:
+    preflight.sizes(folder)
     if (folder / manifest.NAME).exists():
         manifest.verify(folder)
     return folder

@@ -40,9 +40,8 @@ def sizes(folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """Raises ArtefactError for JSON that is too large or nested too deep, code of the folder's own, and safetensors files
-    whose header does not describe them."""
-    sizes(folder)
+    """Raises ArtefactError for JSON that is nested too deep, code of the folder's own, and safetensors files whose header
+    does not describe them. `sizes` comes first."""
     for path in sorted(folder.rglob("*.json")):
         content = _json(path)
         if isinstance(content, dict) and "auto_map" in content:

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, g
 import yaml
 from pydantic import BaseModel, Field, PrivateAttr, TypeAdapter, ValidationError, field_validator
 
+from zoo import allowlist, evaluation, families, yamltree
 from zoo import data as zoo_data
-from zoo import evaluation, families, yamltree
 from zoo.data.spec import Data
 from zoo.errors import RecipeError, ZooError
 from zoo.evaluation.spec import Task, TaskSpec
@@ -91,6 +91,7 @@ def load(path: str | Path, *overrides: str) -> Recipe[Any]:
 
 def loads(text: str, *overrides: str, folder: Path = Path(), file: str = "<recipe>") -> Recipe[Any]:
     """`load` from text. Relative paths in it start at `folder`."""
+    _no_token(text, overrides, file)
     try:
         tree = yamltree.parse(text)
     except yamltree.YamlError as error:
@@ -138,6 +139,17 @@ def schema() -> dict[str, Any]:
     task = built["properties"]["evaluation"]["items"]
     built["properties"]["evaluation"]["items"] = {"anyOf": [{"type": "string"}, task]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **built, "title": "zoo recipe"}
+
+
+def _no_token(text: str, overrides: tuple[str, ...], file: str) -> None:
+    """Recipes travel with models, and error messages quote them: an access token is refused before either can happen."""
+    advice = "holds an access token: take it out and revoke it; tokens come from `hf auth login` or HF_TOKEN alone"
+    if (place := allowlist.token_at(text)) is not None:
+        before = text[:place]
+        raise RecipeError(f"{file}:{before.count(chr(10)) + 1}:{place - before.rfind(chr(10))}: {advice}")
+    for number, override in enumerate(overrides, 1):
+        if allowlist.token_at(override) is not None:
+            raise RecipeError(f"override {number}: {advice}")
 
 
 def _override(tree: yamltree.Tree, text: str) -> tuple[str, Loc]:
@@ -209,6 +221,9 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
     for field in ("data", "validation"):
         if source := section((field,), Data):
             mistakes += [((field, *loc), m) for loc, m in zoo_data.problems(source, need, folder=folder)]
+    if family and not family.validates and value.get("validation") is not None:
+        name = value["encoder"]["family"]
+        mistakes.append((("validation",), f"the family {name} does not look at held-out rows: leave it out"))
     names: dict[str, int] = {}
     tasks = value.get("evaluation")
     for index in range(len(tasks) if isinstance(tasks, list) else 0):

@@ -21,19 +21,32 @@ def read(folder: Path, stem: str = "model") -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    index = folder / f"{stem}.safetensors.index.json"
-    names = [f"{stem}.safetensors"]
-    if index.exists():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     tensors: dict[str, torch.Tensor] = {}
-    for name in names:
-        if Path(name).name != name:
-            raise ArtefactError(f"{folder}: the weight index names {name!r}, which is not a file of this folder")
+    for name in parts(folder, stem):
         try:
             tensors |= load_file(folder / name)
         except (OSError, SafetensorError) as error:
             raise ArtefactError(f"{folder / name}: cannot be read as safetensors: {str(error)[:120]}") from None
     return tensors
+
+
+def parts(folder: Path, stem: str = "model") -> list[str]:
+    """The files that hold the tensors: `stem`.safetensors, or the shards that its index lists. Raises ArtefactError for an
+    index that is none."""
+    index = folder / f"{stem}.safetensors.index.json"
+    if not index.exists():
+        return [f"{stem}.safetensors"]
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtefactError(f"{index}: cannot be read as JSON: {str(error)[:120]}") from None
+    where = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(where, dict) or not where or not all(isinstance(name, str) for name in where.values()):
+        raise ArtefactError(f"{index}: has no weight_map of tensor names to file names")
+    for name in where.values():
+        if Path(name).name != name:
+            raise ArtefactError(f"{index}: names {name[:80]!r}, which is not a file of this folder")
+    return sorted(set(where.values()))
 
 
 def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], origin: Path) -> None:

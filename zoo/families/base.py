@@ -41,6 +41,8 @@ class Encoder:
     View: ClassVar[type[Section]] = NoView
     similarity: ClassVar[str] = "cosine"
     modalities: ClassVar[tuple[str, ...]] = ("text",)
+    validates: ClassVar[bool] = True
+    """Whether training looks at held-out rows; a recipe of another family may not have `validation:`."""
 
     spec: EncoderSpec
     module: torch.nn.Module
@@ -110,6 +112,11 @@ class Encoder:
         from zoo import training
 
         return training.fit(self, rows, settings, folder, validation=validation, show_progress=show_progress)
+
+    def without_validation(self, validation: Dataset | None) -> None:
+        """For a `fit` that has no use for held-out rows. Raises ZooError where it is given some."""
+        if validation is not None:
+            raise ZooError(f"the family {self.spec.family} does not look at held-out rows: leave `validation` out")
 
     def finish(self, rows: Dataset) -> None:
         """See the training rows once after training (label vectors, outlier cleaning)."""

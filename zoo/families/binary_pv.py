@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
-    from zoo import paragraphs, words
+    from zoo import encoding, paragraphs, words
 else:
-    np, torch, paragraphs, words = lazy("numpy"), lazy("torch"), lazy("zoo.paragraphs"), lazy("zoo.words")
+    np, torch, encoding = lazy("numpy"), lazy("torch"), lazy("zoo.encoding")
+    paragraphs, words = lazy("zoo.paragraphs"), lazy("zoo.words")
 
 TOGETHER = 1000  # texts whose vectors are found in the same gradient steps
 
@@ -69,6 +70,7 @@ class Encoder(base.Encoder):
 
     View = View
     similarity = "hamming"
+    validates = False
     spec: Spec
 
     def __init__(self, spec: Spec, model: paragraphs.Paragraphs) -> None:
@@ -106,6 +108,7 @@ class Encoder(base.Encoder):
         show_progress: bool = False,
     ) -> float:
         """Train in place on the column `text`; returns seconds, those before an interruption included."""
+        self.without_validation(validation)
         self.model = paragraphs.Paragraphs(_settings(self.spec, settings))
         self.model.fit(
             rows["text"], folder=folder, checkpoint_every=settings.checkpoint_every, show_progress=show_progress
@@ -123,14 +126,11 @@ class Encoder(base.Encoder):
     def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
         """Codes (or, of the real view, vectors) in the order of `inputs`. A text without a known word has the code of
         zeros, and a zero vector. Raises ZooError for a bare string and for an input that is not a string."""
-        found = list(self.stream(inputs, precision=precision))
-        return np.concatenate(found) if found else self._of(self.model.infer([]))
+        return np.concatenate(list(self.stream(inputs, precision=precision)))
 
     def stream(self, inputs: Iterable[Any], *, precision: str = "auto") -> Iterator[np.ndarray]:
-        """`encode` by a thousand texts at a time."""
-        if isinstance(inputs, str | bytes):
-            raise ZooError("encode takes a list of texts, not one text: write encode([text])")
-        for some in _batches(_strings(inputs)):
+        """`encode` by a thousand texts at a time; one empty block for no input."""
+        for some in _batches(encoding.texts(inputs)):
             yield self._of(self.model.infer(some, epochs=self.spec.inference_epochs, batch=TOGETHER))
 
     def _of(self, vectors: np.ndarray) -> np.ndarray:
@@ -207,13 +207,9 @@ def _settings(spec: Spec, training: Training) -> paragraphs.Settings:
     )
 
 
-def _strings(inputs: Iterable[Any]) -> Iterator[str]:
-    for place, text in enumerate(inputs):
-        if not isinstance(text, str):
-            raise ZooError(f"input {place} is {'None' if text is None else type(text).__name__}, expected a string")
-        yield text
-
-
 def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    while some := list(islice(texts, TOGETHER)):
+    some = list(islice(texts, TOGETHER))
+    while True:
         yield some
+        if not (some := list(islice(texts, TOGETHER))):
+            return

@@ -22,7 +22,7 @@ from zoo.errors import ArtefactError, ZooError
 from zoo.families import base
 from zoo.lazy import lazy
 from zoo.ops import topics
-from zoo.schema import EncoderSpec, Kind, Positive
+from zoo.schema import EncoderSpec, Kind, Positive, Training
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,6 +94,7 @@ class Encoder(base.Encoder):
         labels: (labels, d) float32 of unit norm, in the order of the recipe.
     """
 
+    validates = False
     spec: Spec
 
     def __init__(self, spec: Spec, inner: Cuttable, labels: np.ndarray | None = None) -> None:
@@ -126,8 +127,17 @@ class Encoder(base.Encoder):
         encoder.seed, encoder.folder = seed, folder
         return encoder
 
-    def fit(self, *_: Any, **__: Any) -> float:
+    def fit(
+        self,
+        rows: Dataset,
+        settings: Training,
+        folder: Path,
+        *,
+        validation: Dataset | None = None,
+        show_progress: bool = False,
+    ) -> float:
         """A sentence encoder is taken as it is."""
+        self.without_validation(validation)
         return 0.0
 
     def finish(self, rows: Dataset) -> None:

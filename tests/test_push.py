@@ -1,67 +1,21 @@
-"""Push and fetch through the real client against a Hub on loopback, with faults at every request."""
+"""Push through the real client to a Hub on loopback, with faults at every request."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import shutil
 
 import hub_server
 import numpy as np
 import pytest
 import tiny
+from published import content, on_hub, other_version
 
 import zoo
-from zoo import allowlist, artefact, hub_calls, manifest
+from zoo import allowlist, hub_calls, manifest
 from zoo import hub as zoo_hub
 from zoo.errors import ArtefactError, HubError
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Files as a model folder has them; what is in them does not matter to the Hub."""
-    base = tmp_path / "run" / "model"
-    (base / "1_Pooling").mkdir(parents=True)
-    (base / "plots").mkdir()
-    (base / "config.json").write_text('{"zoo": {"format": 1}}')
-    (base / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
-    (base / "metrics.jsonl").write_text('{"step": 1}\n')
-    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
-    (base / "plots" / "loss.png").write_bytes(b"\x89PNG" + bytes(range(200)))
-    (base / "model.safetensors").write_bytes(bytes(range(256)) * 50)
-    manifest.write(base)
-    return base
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A small model that really encodes."""
-    from zoo.families.matryoshka_2d import Encoder, Spec
-
-    base = tmp_path_factory.mktemp("hub")
-    encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(base / "backbone"), dims=(8, 16)))
-    encoder.name = "tiny"
-    return artefact.save(encoder, base / "model")
-
-
-def _content(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def _on_hub(hub, repo, revision="main"):
-    return {name: content for name, content in hub.files(repo, revision).items() if name != ".gitattributes"}
-
-
-def _other(folder, tmp_path):
-    """The next version of the model: one file more, one other, one gone."""
-    other = shutil.copytree(folder, tmp_path / "next" / "model")
-    (other / "notes.txt").write_text("new")
-    (other / "model.safetensors").write_bytes(b"other weights")
-    (other / "metrics.jsonl").unlink()
-    manifest.write(other)
-    return other
-
 
 # -- push: one commit, exactly the folder ------------------------------------------------------------------------------
 
@@ -71,8 +25,8 @@ def test_a_push_is_one_commit_with_exactly_the_folder_and_a_second_adds_none(hub
     assert pushed.created
     assert hub.repos["me/tiny"].private
     assert hub.commits("me/tiny") == ["initial commit", "Upload run with zoo"]
-    assert _on_hub(hub, "me/tiny") == _content(folder)
-    assert dict(pushed.files) == {name: len(content) for name, content in _content(folder).items()}
+    assert on_hub(hub, "me/tiny") == content(folder)
+    assert dict(pushed.files) == {name: len(content) for name, content in content(folder).items()}
     assert pushed.commit == hub.repos["me/tiny"].refs["main"]
     assert not any(hub.cdn_tokens), "the token goes to the Hub alone"
     again = zoo_hub.push(folder, "me/tiny", private=True)
@@ -81,11 +35,11 @@ def test_a_push_is_one_commit_with_exactly_the_folder_and_a_second_adds_none(hub
 
 
 def test_stale_files_go_in_the_same_commit_and_files_of_other_kinds_stay(hub, folder, tmp_path):
-    zoo_hub.push(_other(folder, tmp_path), "me/tiny")
+    zoo_hub.push(other_version(folder, tmp_path), "me/tiny")
     hub.repos["me/tiny"].add("theirs", {**hub.files("me/tiny"), "demo.ipynb": b"{}", ".eval_results/T.yaml": b"a: 1"})
     said: list[str] = []
     zoo_hub.push(folder, "me/tiny", say=said.append)
-    assert _on_hub(hub, "me/tiny") == {**_content(folder), "demo.ipynb": b"{}", ".eval_results/T.yaml": b"a: 1"}
+    assert on_hub(hub, "me/tiny") == {**content(folder), "demo.ipynb": b"{}", ".eval_results/T.yaml": b"a: 1"}
     assert len(hub.commits("me/tiny")) == 4
     assert any("notes.txt" in line for line in said), "what is removed is told"
 
@@ -102,7 +56,7 @@ def test_a_branch_leaves_main_alone_and_a_tag_names_the_commit(hub, folder):
 def test_a_tag_of_another_commit_is_refused_before_anything_is_sent(hub, folder, tmp_path):
     pushed = zoo_hub.push(folder, "me/tiny", tag="v1")
     with pytest.raises(HubError, match="v1 already names"):
-        zoo_hub.push(_other(folder, tmp_path), "me/tiny", tag="v1")
+        zoo_hub.push(other_version(folder, tmp_path), "me/tiny", tag="v1")
     assert hub.repos["me/tiny"].refs["main"] == hub.repos["me/tiny"].refs["v1"] == pushed.commit
 
 
@@ -111,8 +65,8 @@ def test_a_pull_request_leaves_main_alone_and_is_made_once(hub, folder):
     hub.fail("lose", path="/commit/")
     asked = zoo_hub.push(folder, "me/tiny", create_pr=True)
     assert (asked.created, asked.url) == (True, f"{hub.endpoint}/me/tiny/discussions/1")
-    assert _on_hub(hub, "me/tiny") == {}
-    assert _on_hub(hub, "me/tiny", asked.commit) == _content(folder)
+    assert on_hub(hub, "me/tiny") == {}
+    assert on_hub(hub, "me/tiny", asked.commit) == content(folder)
     again = zoo_hub.push(folder, "me/tiny", create_pr=True)
     assert (again.created, again.url, again.commit) == (False, asked.url, asked.commit)
     assert len(hub.commits("me/tiny")) == 2
@@ -140,13 +94,13 @@ def test_a_change_by_somebody_else_is_not_overwritten(hub, folder, tmp_path):
             lambda m=moment: hub.repos["me/tiny"].add(m, {**hub.files("me/tiny"), "theirs.txt": b"x"}), path=moment
         )
         with pytest.raises(HubError, match="somebody else"):
-            zoo_hub.push(_other(folder, tmp_path / moment.strip("/")), "me/tiny")
+            zoo_hub.push(other_version(folder, tmp_path / moment.strip("/")), "me/tiny")
         assert hub.commits("me/tiny")[-1] == moment
 
 
 def test_dry_run_talks_to_nobody(hub, folder):
     listed = zoo_hub.push(folder, "me/tiny", dry_run=True)
-    assert dict(listed.files) == {name: len(content) for name, content in _content(folder).items()}
+    assert dict(listed.files) == {name: len(content) for name, content in content(folder).items()}
     assert hub.requests == []
 
 
@@ -204,7 +158,7 @@ def test_a_licence_travels_along(hub, folder):
     (folder / "LICENSE").write_text("Apache")
     manifest.write(folder)
     zoo_hub.push(folder, "me/tiny")
-    assert _on_hub(hub, "me/tiny")["LICENSE"] == b"Apache"
+    assert on_hub(hub, "me/tiny")["LICENSE"] == b"Apache"
 
 
 @pytest.mark.parametrize("name", ["../a.json", "/a.json", "a/../../b.json", "a\\b.json", ""])
@@ -219,7 +173,7 @@ def test_no_name_leaves_the_folder(name):
 def test_a_push_that_dies_at_any_request_leaves_main_as_it_was_or_complete_and_is_finished_by_another(
     hub, folder, tmp_path
 ):
-    other = _other(folder, tmp_path)
+    other = other_version(folder, tmp_path)
     zoo_hub.push(folder, "me/count")
     hub.requests.clear()
     zoo_hub.push(other, "me/count", tag="v2")
@@ -235,9 +189,9 @@ def test_a_push_that_dies_at_any_request_leaves_main_as_it_was_or_complete_and_i
             with contextlib.suppress(HubError):
                 zoo_hub.push(other, name, tag="v2")
             hub.heal()
-            assert _on_hub(hub, name) in (_content(folder), _content(other)), (fault, requests[dying - 1])
+            assert on_hub(hub, name) in (content(folder), content(other)), (fault, requests[dying - 1])
             zoo_hub.push(other, name, tag="v2")
-            assert _on_hub(hub, name) == _content(other)
+            assert on_hub(hub, name) == content(other)
             assert len(hub.commits(name)) == 3
             assert hub.repos[name].refs["v2"] == hub.repos[name].refs["main"]
 
@@ -253,7 +207,7 @@ def test_one_passing_fault_at_any_request_is_survived_with_one_commit(hub, folde
             assert zoo_hub.push(folder, name, tag="v1").files
             hub.heal()
             assert len(hub.commits(name)) == 2, (fault, failing)
-            assert _on_hub(hub, name, "v1") == _content(folder)
+            assert on_hub(hub, name, "v1") == content(folder)
 
 
 def test_a_commit_whose_answer_was_lost_is_recognised(hub, folder):
@@ -301,7 +255,7 @@ def test_a_storage_that_fails_for_longer_than_the_client_waits_is_waited_for(hub
     hub.fail(503, path=weights, times=8)  # the client itself gives up after six, and hides why in a RuntimeError
     zoo_hub.push(folder, "me/tiny", say=said.append)
     assert any("503; trying again" in line for line in said)
-    assert _on_hub(hub, "me/tiny") == _content(folder)
+    assert on_hub(hub, "me/tiny") == content(folder)
 
 
 def test_no_message_shows_a_token_or_a_signature(hub, folder, monkeypatch):
@@ -392,184 +346,3 @@ def test_a_recipe_that_publishes_fails_before_training_without_the_right(hub, mo
         hub.files("me/published")
     )
     np.testing.assert_array_equal(zoo.from_pretrained("me/published").encode(["the dog"]), encoder.encode(["the dog"]))
-
-
-# -- fetch -------------------------------------------------------------------------------------------------------------
-
-
-def test_what_was_pushed_loads_from_a_clean_cache_with_zoo_and_with_sentence_transformers(hub, model, tmp_path):
-    from sentence_transformers import SentenceTransformer
-
-    zoo_hub.push(model, "me/tiny", tag="v1")
-    expected = zoo.from_pretrained(model).encode(tiny.SENTENCES[:9])
-    np.testing.assert_array_equal(zoo.from_pretrained("me/tiny", revision="v1").encode(tiny.SENTENCES[:9]), expected)
-    plain = SentenceTransformer("me/tiny", device="cpu", cache_folder=str(tmp_path / "st"))
-    np.testing.assert_allclose(plain.encode(tiny.SENTENCES[:9]), expected, atol=1e-6)
-    assert not any(hub.cdn_tokens), "the token goes to the Hub alone"
-
-
-def test_an_encoder_pushes_itself(hub, model):
-    encoder = zoo.from_pretrained(model)
-    assert encoder.push_to_hub("me/itself", private=True).startswith(f"{hub.endpoint}/me/itself/tree/")
-    assert hub.commits("me/itself")[-1] == "Upload tiny with zoo"
-    np.testing.assert_array_equal(zoo.from_pretrained("me/itself").encode(["the dog"]), encoder.encode(["the dog"]))
-
-
-def test_a_fetch_is_of_one_commit_and_takes_only_what_belongs_to_a_model(hub, folder, tmp_path):
-    first = zoo_hub.push(folder, "me/tiny")
-    hub.repos["me/tiny"].add(
-        "more", {**hub.files("me/tiny"), "evil.py": b"x", "a.bin": b"x", ".eval_results/T.yaml": b"x"}
-    )
-    # While the files are on their way, somebody pushes: none of theirs may come along.
-    hub.fail(lambda: zoo_hub.push(_other(folder, tmp_path), "me/tiny"), path="/resolve/")
-    assert _content(zoo_hub.fetch("me/tiny")) == _content(folder)
-    assert "notes.txt" in _content(zoo_hub.fetch("me/tiny"))
-    assert _content(zoo_hub.fetch("me/tiny", first.commit)) == _content(folder)
-    assert not any(name in path for _, path in hub.requests for name in ("evil.py", "a.bin", ".eval_results"))
-    assert zoo_hub.fetch(str(folder)) == folder
-
-
-def test_a_damaged_download_is_fetched_again_once(hub, folder):
-    zoo_hub.push(folder, "me/tiny")
-    hub.damage = 1  # the first copy of every file, the manifest's too
-    assert _content(zoo_hub.fetch("me/tiny")) == _content(folder)
-
-
-def test_a_download_that_is_damaged_twice_is_refused(hub, folder):
-    zoo_hub.push(folder, "me/tiny")
-    hub.damage = 2
-    with pytest.raises(HubError, match="arrived damaged twice"):
-        zoo_hub.fetch("me/tiny")
-    hub.damage = 0
-    assert _content(zoo_hub.fetch("me/tiny")) == _content(folder), "and not taken from the cache afterwards"
-
-
-def test_a_repo_that_is_not_what_its_manifest_says_is_refused(hub, folder):
-    zoo_hub.push(folder, "me/tiny")
-    hub.repos["me/tiny"].add("by hand", {**hub.files("me/tiny"), "model.safetensors": bytes(256 * 50)})
-    with pytest.raises(ArtefactError, match="altered"):
-        zoo_hub.fetch("me/tiny")
-
-
-@pytest.mark.parametrize("fault", [503, "drop"])
-def test_a_fetch_that_dies_at_any_request_is_whole_or_an_error_and_is_finished_by_another(hub, folder, fault):
-    zoo_hub.push(folder, "me/count")
-    hub.requests.clear()
-    zoo_hub.fetch("me/count")
-    for dying in range(1, len(hub.requests) + 1):
-        for times in (1, None):
-            name = f"me/{dying}-{times}"
-            hub.repos[name] = hub.repos["me/count"]  # another name: nothing of it is in the cache
-            hub.fail(fault, at=dying, times=times)
-            with pytest.raises(HubError) if times is None else contextlib.nullcontext():
-                zoo_hub.fetch(name)
-            with contextlib.suppress(HubError):  # without a network, what has come so far is no model
-                assert _content(zoo_hub.fetch(name)) == _content(folder)
-            hub.heal()
-            assert _content(zoo_hub.fetch(name)) == _content(folder)
-
-
-def test_offline_from_the_cache(hub, folder, tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    zoo_hub.push(folder, "me/tiny", tag="v1")
-    zoo_hub.push(_other(folder, tmp_path), "me/tiny")
-    tagged, newest = zoo_hub.fetch("me/tiny", "v1"), zoo_hub.fetch("me/tiny")
-    assert tagged != newest
-    for way in ("no network", "HF_HUB_OFFLINE"):
-        if way == "HF_HUB_OFFLINE":
-            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        else:
-            hub.fail("drop", times=None)
-        assert zoo_hub.fetch("me/tiny") == newest
-        assert zoo_hub.fetch("me/tiny", "v1") == zoo_hub.fetch("me/tiny", tagged.name) == tagged
-        for ref, revision in (("me/never-seen", None), ("me/tiny", "v2")):
-            with pytest.raises(HubError, match="the cache does not hold"):
-                zoo_hub.fetch(ref, revision)
-    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
-        zoo_hub.push(folder, "me/tiny")
-
-
-def test_a_cache_that_was_altered_is_refused_offline_and_mended_online(hub, folder):
-    zoo_hub.push(folder, "me/tiny")
-    weights = zoo_hub.fetch("me/tiny") / "model.safetensors"
-    weights.resolve().write_bytes(bytes(256 * 50))
-    hub.fail("drop", times=None)
-    with pytest.raises(ArtefactError, match=r"model\.safetensors: its sha256"):
-        zoo_hub.fetch("me/tiny")
-    hub.heal()
-    assert _content(zoo_hub.fetch("me/tiny")) == _content(folder)
-
-
-def test_what_must_not_be_opened_is_refused_with_the_reason_before_a_download(hub):
-    for name, tree, words in (
-        ("me/pickle", {"pytorch_model.bin": b"x", "config.json": b"{}"}, "pickles"),
-        ("me/empty", {"config.json": b"{}"}, "no safetensors"),
-        ("me/climber", {"../../evil.safetensors": b"x"}, "leaves the folder"),
-    ):
-        hub.repos[name] = hub_server.Repo()
-        hub.repos[name].add("c", tree)
-        with pytest.raises(ArtefactError, match=words):
-            zoo_hub.fetch(name)
-    assert not any("/resolve/" in path for _, path in hub.requests)
-
-
-def test_a_pickle_that_another_client_left_in_the_cache_is_not_opened(hub):
-    from huggingface_hub import HfApi
-
-    hub.repos["me/pickle"] = hub_server.Repo()
-    hub.repos["me/pickle"].add("c", {"pytorch_model.bin": b"x", "config.json": b"{}"})
-    HfApi(endpoint=hub.endpoint).snapshot_download("me/pickle")
-    hub.fail("drop", times=None)
-    with pytest.raises(ArtefactError, match="pickles"):
-        zoo_hub.fetch("me/pickle")
-
-
-def test_missing_private_and_gated_are_one_line_with_what_to_do(hub, folder, monkeypatch):
-    zoo_hub.push(folder, "me/secret", private=True)
-    zoo_hub.push(folder, "me/gated")
-    hub.repos["me/gated"].gated = True
-    for repo, revision, token, words in (
-        ("me/nowhere", None, hub_server.TOKEN, "check the name"),
-        ("me/gated", "v9", hub_server.TOKEN, "check the name"),
-        ("me/secret", None, "", "hf auth login"),
-        ("me/gated", None, hub_server.TOKEN, r"not in the authorized list.*; ask for access"),
-        ("me/gated", None, "hf_" + "x" * 34, "hf auth login"),
-        ("not a name", None, hub_server.TOKEN, "not a name"),
-    ):
-        monkeypatch.setenv("HF_TOKEN", token)
-        with pytest.raises(HubError, match=words) as caught:
-            zoo_hub.fetch(repo, revision)
-        assert "\n" not in str(caught.value)
-        assert "hf_" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"{",
-        b"[]",
-        b'{"format": 2, "files": {}}',
-        b'{"format": 1, "files": {"a": 1}}',
-        b'{"format": 1, "files": {"../a": {}}}',
-    ],
-)
-def test_a_manifest_that_is_none_is_an_artefact_error(folder, content):
-    (folder / manifest.NAME).write_bytes(content)
-    with pytest.raises(ArtefactError):
-        manifest.verify(folder)
-
-
-def test_the_manifest_names_what_is_missing_extra_and_altered(folder):
-    manifest.verify(folder)
-    (folder / "metrics.jsonl").unlink()
-    (folder / "more.json").write_text("{}")
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(bytes(256 * 50))
-    found = manifest.faults(folder)
-    assert {name: what.split()[0] for name, what in found.items()} == {
-        "metrics.jsonl": "missing",
-        "more.json": "extra:",
-        "config.json": "has",
-        "model.safetensors": "its",
-    }

@@ -1,0 +1,25 @@
+"""What a model folder and a repo of the test Hub hold, for the tests of push and fetch."""
+
+from __future__ import annotations
+
+import shutil
+
+from zoo import manifest
+
+
+def content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def on_hub(hub, repo, revision="main"):
+    return {name: data for name, data in hub.files(repo, revision).items() if name != ".gitattributes"}
+
+
+def other_version(folder, tmp_path):
+    """The next version of the model: one file more, one other, one gone."""
+    other = shutil.copytree(folder, tmp_path / "next" / "model")
+    (other / "notes.txt").write_text("new")
+    (other / "model.safetensors").write_bytes(b"other weights")
+    (other / "metrics.jsonl").unlink()
+    manifest.write(other)
+    return other
