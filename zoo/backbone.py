@@ -211,8 +211,8 @@ def load(
 ) -> Backbone:
     """Open a backbone by Hub id, folder or `package:NAME`: safetensors only, no code but that of the installed libraries.
 
-    A model of the Hub is fetched from one commit. Raises ZooError when it is not there, its weights are not the ones expected, or it has modules beyond
-    Transformer, Pooling and Normalize.
+    A model of the Hub is fetched from one commit. Raises ZooError when it is not there, its weights are not the ones
+    expected, or it has modules beyond Transformer, Pooling and Normalize.
     """
     local = locate(reference, folder)
     where = local or hub.fetch(reference, revision)
