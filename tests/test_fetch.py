@@ -12,7 +12,7 @@ import tiny
 from published import content, other_version
 
 import zoo
-from zoo import backbone, manifest, preflight
+from zoo import artefact, backbone, manifest, preflight
 from zoo import hub as zoo_hub
 from zoo.errors import ArtefactError, HubError
 
@@ -212,3 +212,22 @@ def test_a_manifest_that_no_model_needs_is_refused_before_it_is_read(hub, folder
     hub.repos["me/huge"].add("c", content(folder))
     with pytest.raises(ArtefactError, match="more than such a file can need"):
         zoo_hub.fetch("me/huge")
+
+
+def test_weights_larger_than_a_shard_are_split_saved_pushed_and_loaded_the_same(hub, model, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    encoder = zoo.from_pretrained(model)
+    folder = artefact.save(encoder, tmp_path / "sharded", max_shard_size=20_000)
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert not (folder / "model.safetensors").exists()
+    assert all(path.stat().st_size < 30_000 for path in shards)
+    zoo_hub.push(folder, "me/sharded")
+    expected = encoder.encode(tiny.SENTENCES[:9])
+    np.testing.assert_allclose(zoo.from_pretrained("me/sharded").encode(tiny.SENTENCES[:9]), expected, atol=1e-6)
+    stock = SentenceTransformer(str(zoo_hub.fetch("me/sharded")), device="cpu").encode(tiny.SENTENCES[:9])
+    np.testing.assert_allclose(stock, expected, atol=1e-6)
+    shards[0].unlink()
+    with pytest.raises(ArtefactError, match=f"{shards[0].name}: missing"):
+        zoo.from_pretrained(folder)

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from zoo import families, files, manifest, preflight
+from zoo import families, files, manifest, preflight, tensors
 from zoo.errors import ArtefactError, ZooError
 
 if TYPE_CHECKING:
     from zoo.families import Encoder
 
 FORMAT = 1
+SHARD = 5 * 10**9  # bytes: what the Hub's own libraries take as the largest file
 
 
 def save(
-    encoder: Encoder, folder: Path, *, recipe: Mapping[str, Any] | None = None, extras: Mapping[str, str] | None = None
+    encoder: Encoder,
+    folder: Path,
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    extras: Mapping[str, str] | None = None,
+    max_shard_size: int = SHARD,
 ) -> Path:
     """Write `encoder` as a model folder; `folder` appears when it is complete, and only then.
 
     Args:
         recipe: the recipe as plain values; it travels in config.json.
         extras: further text files by relative path (lock.json, report.json, …).
+        max_shard_size: in bytes; larger weights are split, as transformers does it.
     """
     with files.whole_folder(folder) as partial:
         encoder.save(partial)
+        tensors.split(partial, max_shard_size)
         config_file = partial / "config.json"
         config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
         config["zoo"] = {
             "format": FORMAT,
+            "needs": encoder.needs,
             "family": encoder.spec.family,
             "name": encoder.name,
             "spec": encoder.spec.model_dump(mode="json"),
@@ -62,7 +72,8 @@ def load(folder: Path) -> Encoder:
         raise ArtefactError(f"{folder}: config.json has no `zoo` section, so this is not a folder that zoo wrote")
     if block.get("format") != FORMAT:
         raise ArtefactError(
-            f"{folder}: format {block.get('format')!r} is not known to this version (it reads {FORMAT}); update embedding-zoo"
+            f"{folder}: format {str(block.get('format'))[:40]!r} is not known to this version (it reads {FORMAT}); "
+            f"update embedding-zoo{_needed(block)}"
         )
     try:
         family = families.load(str(block.get("family")))
@@ -72,11 +83,18 @@ def load(folder: Path) -> Encoder:
             f"{folder}: config.json: the encoder section does not fit its family: {error.errors()[0]['msg']}"
         ) from None
     except ZooError as error:
-        raise ArtefactError(f"{folder}: {error}; update embedding-zoo, or the folder is not what it says") from None
+        what = f"update embedding-zoo{_needed(block)}, or the folder is not what it says"
+        raise ArtefactError(f"{folder}: {error}; {what}") from None
     encoder = family.Encoder.load(spec, folder, block)
     encoder.name = str(block.get("name", "encoder"))
     encoder.revision = files.sha256(folder / "manifest.json")
     return encoder
+
+
+def _needed(block: Mapping[str, Any]) -> str:
+    """The version that the folder itself asks for; nothing where it names none."""
+    needs = str(block.get("needs"))
+    return f" to ≥ {needs}" if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}", needs) else ""
 
 
 def publish(encoder: Encoder, repo: str, *, private: bool = False) -> str:

@@ -32,18 +32,25 @@ Say = Callable[[str], None]
 FREE = ("evaluation", "card", "publish")  # may change between two runs in one folder; anything else is another run
 
 
-def run(recipe: Recipe[Any], out: Path, *, say: Say = lambda _: None, show_progress: bool = False) -> Encoder:
+def run(
+    recipe: Recipe[Any],
+    out: Path,
+    *,
+    say: Say = lambda _: None,
+    show_progress: bool = False,
+    before_training: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Encoder:
     """Build the model of `recipe` in the run folder `out`, or finish what was begun there; returns the encoder.
 
-    Under torchrun every process calls this; the first one writes. Raises ZooError before any training when the data, the
-    folder or the right to publish are not as they must be, and AcceptanceError at the very end when a score is below its
-    `at_least`.
+    `before_training` is given lock.json's entry of every data set once they were read. Under torchrun every process calls
+    this; the first one writes. Raises ZooError before any training when the data, the folder or the right to publish are
+    not as they must be, and AcceptanceError at the very end when a score is below its `at_least`.
     """
     if _rank() > 0:
         return _join(recipe, out)
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
-        return _Run(recipe, out, say, show_progress).everything()
+        return _Run(recipe, out, say, show_progress, before_training).everything()
 
 
 def _rank() -> int:
@@ -71,6 +78,7 @@ class _Run:
     out: Path
     say: Say
     show: bool
+    before_training: Callable[[dict[str, Any]], None]
 
     def everything(self) -> Encoder:
         self._claim()
@@ -84,6 +92,7 @@ class _Run:
         locked = {name: _lock_entry(table) for name, table in tables.items()}
         files.write_text(self.out / "recipe.yaml", self.recipe.dump())  # only now: bad data may be mended by the recipe
         self._same_data(locked)
+        self.before_training(locked | tasks.lock)
         trained_from = files.digest([self.recipe.model_dump(mode="json", exclude=set(FREE)), locked])
         report_from = files.digest(
             [trained_from, self.recipe.model_dump(mode="json", include={"evaluation"}), tasks.lock]
@@ -172,7 +181,7 @@ class _Run:
         artefact.save(encoder, self.out / "trained", recipe=self.recipe.model_dump(mode="json"))
         lock = {
             "format": 1,
-            "packages": _packages(),
+            "packages": packages(),
             "data": locked,
             "backbone": {"name": encoder.base, "revision": encoder.base_revision} if encoder.base else None,
             "seed": self.recipe.training.seed,
@@ -273,7 +282,8 @@ def _link(source: str, target: str) -> None:
     shutil.copy2(source, target)
 
 
-def _packages() -> dict[str, str]:
+def packages() -> dict[str, str]:
+    """Versions of what a run depends on, as lock.json keeps them."""
     names = (
         "embedding-zoo",
         "torch",

@@ -43,7 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:
-        _say("stopped; the same command goes on from the last checkpoint" if args.verb is _train else "stopped")
+        _say(
+            "stopped; the same command goes on from the last checkpoint"
+            if args.verb in (_train, _reproduce)
+            else "stopped"
+        )
         return 130
 
 
@@ -131,6 +135,30 @@ def _train(args: argparse.Namespace) -> None:
         _table(json.loads((out / "report.json").read_text(encoding="utf-8")))
 
 
+def _reproduce(args: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    from zoo import reproduction
+
+    found = reproduction.reproduce(
+        args.model,
+        Path(args.out),
+        revision=args.revision,
+        data=Path(args.data),
+        tolerance=args.tolerance,
+        say=_say,
+        show_progress=sys.stderr.isatty(),
+    )
+    table = Table("task", "view", "metric", "there", "here", "difference", f"within {args.tolerance:g}", box=None)
+    for f in found.figures:
+        here = ("missing", "") if f.here is None else (f"{f.here:.4f}", f"{f.here - f.there:+.4f}")
+        table.add_row(f.task, _view(f.view), f.metric, f"{f.there:.4f}", *here, "yes" if f.within else "NO")
+    _print(table)
+    weights = "the same bytes" if found.same_weights else "other bytes"
+    _out(f"{'reproduced' if found.reproduced else 'NOT reproduced'}; the weights are {weights}")
+    return 0 if found.reproduced else 1
+
+
 def _evaluate(args: argparse.Namespace) -> int:
     from zoo import evaluation
     from zoo.evaluation.spec import Official
@@ -153,22 +181,30 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _table(report: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("task", "view", "metric", "score", "untrained", "texts/s", "bytes", box=None)
     for r in report["results"]:
-        view = ", ".join(f"{k} {v}" for k, v in r["view"].items()) or "whole"
         base = "" if r["baseline"] is None else f"{r['baseline']:.4f}"
         table.add_row(
             r["task"],
-            view,
+            _view(r["view"]),
             r["metric"],
             f"{r['value']:.4f}",
             base,
             f"{r['sentences_per_second']:.0f}",
             str(r["bytes_per_vector"]),
         )
+    _print(table)
+
+
+def _view(view: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {v}" for k, v in view.items()) or "whole"
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
@@ -264,6 +300,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = verb("evaluate", _evaluate, "score a model; exit 1 if an at_least is missed", model=True)
     evaluate.add_argument("tasks", nargs="*", metavar="TASK|RECIPE")
     evaluate.add_argument("--json", action="store_true", help="the report instead of a table")
+    again = verb("reproduce", _reproduce, "train a model again from its recipe and compare every score")
+    again.add_argument("model", help="a model folder that zoo wrote, or a Hub id")
+    again.add_argument("--revision", help="commit, tag or branch on the Hub")
+    again.add_argument("--out", required=True, help="run folder of the new training")
+    again.add_argument("--data", default=".", help="where the recipe's relative paths start (default: here)")
+    again.add_argument(
+        "--tolerance", type=float, default=0.005, help="difference of scores that is none (default: 0.005)"
+    )
     encode = verb("encode", _encode, "lines to vectors: zoo encode MODEL < lines > out.npy", model=True)
     encode.add_argument("--input", help="read lines from this file")
     encode.add_argument("--out", help="write the .npy here")

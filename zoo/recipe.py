@@ -13,8 +13,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, g
 import yaml
 from pydantic import BaseModel, Field, PrivateAttr, TypeAdapter, ValidationError, field_validator
 
-from zoo import allowlist, evaluation, families, yamltree
 from zoo import data as zoo_data
+from zoo import evaluation, families, guard, yamltree
 from zoo.data.spec import Data
 from zoo.errors import RecipeError, ZooError
 from zoo.evaluation.spec import Task, TaskSpec
@@ -89,9 +89,11 @@ def load(path: str | Path, *overrides: str) -> Recipe[Any]:
     return loads(text, *overrides, folder=file.parent, file=str(file))
 
 
-def loads(text: str, *overrides: str, folder: Path = Path(), file: str = "<recipe>") -> Recipe[Any]:
-    """`load` from text. Relative paths in it start at `folder`."""
-    _no_token(text, overrides, file)
+def loads(
+    text: str, *overrides: str, folder: Path = Path(), file: str = "<recipe>", confined: bool = False
+) -> Recipe[Any]:
+    """`load` from text. Relative paths in it start at `folder`, and, of a `confined` recipe, may not leave it."""
+    guard.no_token(text, overrides, file)
     try:
         tree = yamltree.parse(text)
     except yamltree.YamlError as error:
@@ -100,7 +102,8 @@ def loads(text: str, *overrides: str, folder: Path = Path(), file: str = "<recip
     if not isinstance(tree.value, dict):
         raise RecipeError(f"{file}:1:1: a recipe is a mapping that starts with `name:`, `encoder:` and `data:`")
     given = [_override(tree, each) for each in overrides]
-    recipe, mistakes = _validate(tree.value, folder)
+    outside = guard.leaving(tree.value) if confined else []
+    recipe, mistakes = (None, outside) if outside else _validate(tree.value, folder)
     lines = [f"{file}:{line}:{column}: {message}" for line, column, message in sorted(found)]
     placed = sorted((_place(tree, loc), _dotted(loc, tree.value), message, loc) for loc, message in mistakes)
     for (line, column), dotted, message, loc in dict.fromkeys(placed):
@@ -139,17 +142,6 @@ def schema() -> dict[str, Any]:
     task = built["properties"]["evaluation"]["items"]
     built["properties"]["evaluation"]["items"] = {"anyOf": [{"type": "string"}, task]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **built, "title": "zoo recipe"}
-
-
-def _no_token(text: str, overrides: tuple[str, ...], file: str) -> None:
-    """Recipes travel with models, and error messages quote them: an access token is refused before either can happen."""
-    advice = "holds an access token: take it out and revoke it; tokens come from `hf auth login` or HF_TOKEN alone"
-    if (place := allowlist.token_at(text)) is not None:
-        before = text[:place]
-        raise RecipeError(f"{file}:{before.count(chr(10)) + 1}:{place - before.rfind(chr(10))}: {advice}")
-    for number, override in enumerate(overrides, 1):
-        if allowlist.token_at(override) is not None:
-            raise RecipeError(f"override {number}: {advice}")
 
 
 def _override(tree: yamltree.Tree, text: str) -> tuple[str, Loc]:

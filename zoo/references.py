@@ -50,13 +50,20 @@ def locate(reference: str, folder: Path = Path()) -> Path | None:
     for candidate in (Path(reference).expanduser(), folder / reference):
         if candidate.is_dir():
             return candidate
-    if reference.startswith((".", "/", "~")) or reference.count("/") > 1:
+    if _is_path(reference):
         raise ZooError(f"{reference}: there is no such folder")
     return None
 
 
+def _is_path(reference: str) -> bool:
+    """Whether it can be nothing but a folder."""
+    return reference.startswith((".", "/", "~")) or reference.count("/") > 1
+
+
 def public_id(reference: str) -> str | None:
-    """The Hub id that `base_model` on a card should name, or None for a folder of the user's own."""
+    """The Hub id that `base_model` on a card should name, or None for a folder of the user's own, which need not be there any
+    more."""
     if reference.startswith("package:"):
-        return PACKAGES[reference.removeprefix("package:")].model_id
-    return None if locate(reference) else reference
+        shipped = PACKAGES.get(reference.removeprefix("package:"))
+        return shipped.model_id if shipped else None
+    return None if _is_path(reference) or locate(reference) else reference

@@ -49,6 +49,26 @@ def parts(folder: Path, stem: str = "model") -> list[str]:
     return sorted(set(where.values()))
 
 
+def split(folder: Path, largest: int, stem: str = "model") -> None:
+    """Replace `stem`.safetensors, if it has more than `largest` bytes, by shards and their index, as transformers does it; a
+    tensor is never cut in two."""
+    from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors.torch import load_file, save_file
+
+    path = folder / f"{stem}.safetensors"
+    if not path.exists() or path.stat().st_size <= largest:
+        return
+    held, pattern = load_file(path), f"{stem}{{suffix}}.safetensors"
+    plan = split_torch_state_dict_into_shards(held, filename_pattern=pattern, max_shard_size=largest)
+    if not plan.is_sharded:
+        return
+    for name, inside in plan.filename_to_tensors.items():
+        save_file({each: held[each] for each in inside}, folder / name, metadata={"format": "pt"})
+    index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    path.unlink()
+
+
 def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], origin: Path) -> None:
     """Put `tensors` into `module`; names and shapes must be exactly the module's, values finite. Raises ArtefactError."""
     expected = module.state_dict()

@@ -41,6 +41,8 @@ class Encoder:
     View: ClassVar[type[Section]] = NoView
     similarity: ClassVar[str] = "cosine"
     modalities: ClassVar[tuple[str, ...]] = ("text",)
+    needs: ClassVar[str] = "0.1.0"
+    """The first version of embedding-zoo that reads what `save` writes; a folder tells it to those that are older."""
     validates: ClassVar[bool] = True
     """Whether training looks at held-out rows; a recipe of another family may not have `validation:`."""
 

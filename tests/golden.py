@@ -1,0 +1,52 @@
+"""Model folders as they were once written: tests/golden/FAMILY. They are never rewritten, since what was published stays.
+
+python tests/golden.py FAMILY      adds the one of a new family
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def write(family: str) -> Path:
+    """Train the tiny encoder of the family's own tests and keep it, some inputs and their vectors."""
+    import test_families
+
+    from zoo import artefact
+
+    folder = GOLDEN / family
+    if folder.exists():
+        raise SystemExit(f"{folder} is there: what was written once must load for ever, so it is not written again")
+    with tempfile.TemporaryDirectory() as scratch:
+        told = importlib.import_module(f"test_{family.replace('-', '_')}").contract(Path(scratch))
+        encoder = test_families.trained(told, Path(scratch) / "run")
+        encoder.name = f"golden-{family}"
+        artefact.save(encoder, folder / "model")
+        inputs, vectors = told.inputs[:8], encoder.encode(told.inputs[:8])
+    if isinstance(inputs[0], str):
+        (folder / "inputs.json").write_text(json.dumps(inputs, indent=1) + "\n")
+    else:
+        np.save(folder / "inputs.npy", np.stack([np.asarray(each) for each in inputs]))
+    np.save(folder / "vectors.npy", vectors)
+    return folder
+
+
+def read(family: str) -> tuple[list[Any], np.ndarray]:
+    """Inputs and the vectors that they had."""
+    folder = GOLDEN / family
+    told = folder / "inputs.json"
+    inputs = json.loads(told.read_text()) if told.exists() else list(np.load(folder / "inputs.npy", allow_pickle=False))
+    return inputs, np.load(folder / "vectors.npy", allow_pickle=False)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{write(sys.argv[1])}\n")
