@@ -37,6 +37,9 @@ def hub(monkeypatch, tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     """Files as a model folder has them; what is in them does not matter to the Hub."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
     from zoo import manifest
 
     base = tmp_path / "run" / "model"
@@ -47,7 +50,7 @@ def folder(tmp_path):
     (base / "metrics.jsonl").write_text('{"step": 1}\n')
     (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
     (base / "plots" / "loss.png").write_bytes(b"\x89PNG" + bytes(range(200)))
-    (base / "model.safetensors").write_bytes(bytes(range(256)) * 50)
+    save_file({"weight": np.arange(3000, dtype=np.float32).reshape(30, 100)}, base / "model.safetensors")
     manifest.write(base)
     return base
 

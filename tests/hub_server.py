@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
+import yaml
+
 TOKEN = "hf_" + "writer" * 6
 READ_ONLY = "hf_" + "reader" * 6
 FINE_GRAINED = "hf_" + "grains" * 6
@@ -122,6 +124,11 @@ class Hub:
         with self.lock:
             self.served[key] += 1
             return bytes([content[0] ^ 1]) + content[1:] if content and self.served[key] <= self.damage else content
+
+    def card(self, readme: bytes) -> dict[str, Any]:
+        """What this Hub makes of a card."""
+        found = re.match(r"---\n(.*?)\n---", readme.decode(), re.DOTALL)
+        return (yaml.safe_load(found[1]) if found else None) or {}
 
     def close(self) -> None:
         for server in (self.api, self.cdn):
@@ -319,7 +326,8 @@ class Api(Handler):
         elif verb in (None, "revision"):
             siblings = [self.sibling(path, content, "blobs" in query) for path, content in found[1].items()]
             known = {"id": name, "modelId": name, "private": repo.private, "gated": repo.gated and "manual", "tags": []}
-            self.reply(200, {**known, "sha": found[0], "siblings": siblings})
+            card = {"cardData": self.hub.card(found[1].get("README.md", b""))}
+            self.reply(200, {**known, "sha": found[0], "siblings": siblings, **card})
         elif verb == "tree":
             inside = [file_info(p, content) for p, content in found[1].items() if p.startswith(below)]
             self.reply(200, inside) if inside else self.missing("EntryNotFound", f"{below} does not exist")

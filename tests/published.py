@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from zoo import manifest
 
 
@@ -19,7 +22,7 @@ def other_version(folder, tmp_path):
     """The next version of the model: one file more, one other, one gone."""
     other = shutil.copytree(folder, tmp_path / "next" / "model")
     (other / "notes.txt").write_text("new")
-    (other / "model.safetensors").write_bytes(b"other weights")
+    save_file({"weight": np.ones((3, 4), np.float32)}, other / "model.safetensors")
     (other / "metrics.jsonl").unlink()
     manifest.write(other)
     return other

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,11 +108,17 @@ def test_recipes_of_two_folders_each_find_their_own_files(model, tmp_path, capsy
     assert "two tasks are called" in capsys.readouterr().err
 
 
-def test_card_and_dry_run(model, capsys):
-    assert main(["card", model]) == 0
+def test_card_and_dry_run(model, tmp_path, capsys):
+    model = str(shutil.copytree(model, tmp_path / "model"))
+    assert main(["push", model, "me/tiny", "--dry-run"]) == 0
+    assert "There is no README.md" in capsys.readouterr().out
+    assert main(["card", model, "--write"]) == 0
     assert capsys.readouterr().out.startswith("---")
     assert main(["push", model, "me/tiny", "--dry-run"]) == 0
-    assert "model.safetensors" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    size = (Path(model) / "model.safetensors").stat().st_size
+    assert f"{size:,}  model.safetensors" in shown
+    assert (Path(model) / "README.md").read_text().strip() in shown
 
 
 def test_errors_are_one_line(capsys, tmp_path):

@@ -66,7 +66,8 @@ def test_a_download_that_is_damaged_twice_is_refused(hub, folder):
 
 def test_a_repo_that_is_not_what_its_manifest_says_is_refused(hub, folder):
     zoo_hub.push(folder, "me/tiny")
-    hub.repos["me/tiny"].add("by hand", {**hub.files("me/tiny"), "model.safetensors": bytes(256 * 50)})
+    size = (folder / "model.safetensors").stat().st_size
+    hub.repos["me/tiny"].add("by hand", {**hub.files("me/tiny"), "model.safetensors": bytes(size)})
     with pytest.raises(ArtefactError, match="altered"):
         zoo_hub.fetch("me/tiny")
 
@@ -113,7 +114,7 @@ def test_offline_from_the_cache(hub, folder, tmp_path, monkeypatch):
 def test_a_cache_that_was_altered_is_refused_offline_and_mended_online(hub, folder):
     zoo_hub.push(folder, "me/tiny")
     weights = zoo_hub.fetch("me/tiny") / "model.safetensors"
-    weights.resolve().write_bytes(bytes(256 * 50))
+    weights.resolve().write_bytes(bytes(weights.stat().st_size))
     hub.fail("drop", times=None)
     with pytest.raises(ArtefactError, match=r"model\.safetensors: its sha256"):
         zoo_hub.fetch("me/tiny")
@@ -185,7 +186,8 @@ def test_the_manifest_names_what_is_missing_extra_and_altered(folder):
     (folder / "metrics.jsonl").unlink()
     (folder / "more.json").write_text("{}")
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(bytes(256 * 50))
+    path = folder / "model.safetensors"
+    path.write_bytes(bytes(path.stat().st_size))
     found = manifest.faults(folder)
     assert {name: what.split()[0] for name, what in found.items()} == {
         "metrics.jsonl": "missing",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from pathlib import Path
 
 import hub_server
 import numpy as np
@@ -148,7 +149,8 @@ def test_a_file_with_a_token_is_not_sent_nor_shown(hub, folder, name):
 
 
 def test_a_folder_that_is_not_what_its_manifest_says_is_not_sent(hub, folder):
-    (folder / "model.safetensors").write_bytes(bytes(256 * 50))
+    path = folder / "model.safetensors"
+    path.write_bytes(bytes(path.stat().st_size))
     with pytest.raises(ArtefactError, match=r"model\.safetensors: its sha256"):
         zoo_hub.push(folder, "me/tiny")
     assert hub.requests == []
@@ -346,3 +348,58 @@ def test_a_recipe_that_publishes_fails_before_training_without_the_right(hub, mo
         hub.files("me/published")
     )
     np.testing.assert_array_equal(zoo.from_pretrained("me/published").encode(["the dog"]), encoder.encode(["the dog"]))
+
+
+# -- what the Hub makes of it ------------------------------------------------------------------------------------------
+
+
+def test_the_weights_are_read_back_from_their_storage_by_range_after_a_push(hub, folder):
+    zoo_hub.push(folder, "me/tiny")
+    sent = [path for method, path in hub.requests if method == "POST" and "/commit/" in path]
+    after = hub.requests[max(i for i, (_, path) in enumerate(hub.requests) if path == sent[-1]) :]
+    assert any(method == "GET" and path.startswith("/cdn/") for method, path in after)
+    hub.repos.clear()
+    hub.served.clear()
+    hub.damage = 1
+    with pytest.raises(HubError, match=r"does not hold what was sent: model\.safetensors"):
+        zoo_hub.push(folder, "me/tiny")
+
+
+def test_a_card_that_the_hub_reads_otherwise_is_told(hub, folder, monkeypatch):
+    monkeypatch.setattr(hub, "card", lambda readme: {"license": "gpl"})
+    with pytest.raises(HubError, match=r"reads license 'gpl' from the card, not 'apache-2\.0'"):
+        zoo_hub.push(folder, "me/tiny")
+
+
+def test_weights_that_are_none_are_not_sent(hub, folder):
+    (folder / "model.safetensors").write_bytes(b"x" * 100)
+    manifest.write(folder)
+    with pytest.raises(ArtefactError, match="cannot be read as safetensors"):
+        zoo_hub.push(folder, "me/tiny")
+    assert hub.requests == []
+
+
+def test_with_xet_a_push_is_still_one_commit_on_the_head_that_was_looked_at(hub, folder, monkeypatch, tmp_path):
+    """What moves the bytes of large files is the client's affair; the commit that names them is ours."""
+    from huggingface_hub import _commit_api
+
+    moved = []
+
+    def store(*, additions, **_):
+        for each in additions:
+            data = Path(each.path_or_fileobj).read_bytes()
+            hub.blobs[hashlib.sha256(data).hexdigest()] = data
+            each.upload_info.sha256 = hashlib.sha256(data).digest()
+            moved.append(each.path_in_repo)
+
+    monkeypatch.setattr(_commit_api, "is_xet_available", lambda: True)
+    monkeypatch.setattr(_commit_api, "_upload_xet_files", store)
+    zoo_hub.push(folder, "me/tiny")
+    assert set(moved) == {"model.safetensors", "plots/loss.png"}
+    assert hub.commits("me/tiny") == ["initial commit", "Upload run with zoo"]
+    assert on_hub(hub, "me/tiny") == content(folder)
+    theirs = hub.repos["me/tiny"]
+    hub.fail(lambda: theirs.add("meanwhile", {}), path="/preupload/")
+    with pytest.raises(HubError, match="somebody else changed the repo"):
+        zoo_hub.push(other_version(folder, tmp_path), "me/tiny")
+    assert hub.commits("me/tiny")[-1] == "meanwhile"

@@ -15,6 +15,9 @@ _WORKING = ("checkpoint*", "optimizer*", "scheduler.*", "scaler.*", "rng_state*"
 NEVER = tuple(f"{where}{name}" for name in (".*", *_WORKING) for where in ("", "*/"))
 """Hidden files and the working state of a training run, whatever their suffix. Both lists are in the fnmatch notation that
 huggingface_hub takes too, where `*` also crosses `/`."""
+RESULTS = ".eval_results/zoo-*.yaml"
+"""For the Hub's leaderboards: sent, and removed with the version they belong to, but no part of what is opened. Others have
+files of their own beside them."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
 _CHUNK, _OVERLAP = 1 << 20, 256
@@ -27,7 +30,7 @@ def leaves_folder(name: str) -> bool:
 
 
 def belongs(name: str) -> bool:
-    """Whether a file of this relative path is part of a model folder."""
+    """Whether a file of this relative path is part of a model folder: sent, fetched, and checked."""
     allowed = any(fnmatchcase(name, pattern) for pattern in ALLOWED)
     return allowed and not any(fnmatchcase(name, pattern) for pattern in NEVER) and not leaves_folder(name)
 

@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zoo import artefact, card, data, evaluation, files, manifest
+from zoo import artefact, card, data, eval_results, evaluation, files, manifest
 from zoo import recipe as recipes
 from zoo.data import Table
 from zoo.data.spec import Holdout
@@ -215,6 +215,7 @@ class _Run:
             if (self.out / "results").exists():
                 shutil.copytree(self.out / "results", partial / "results")
             card.write(partial)
+            eval_results.write(partial)
             manifest.write(partial)
         self._note("model", made_from)
         self.say(f"model and card: {self.out / 'model'}")

@@ -262,8 +262,13 @@ def _push(args: argparse.Namespace) -> None:
         dry_run=args.dry_run,
         say=_say,
     )
-    for name, size in pushed.files if args.dry_run else ():
-        _out(f"{size:>12,}  {name}")
+    if args.dry_run:
+        for name, size in pushed.files:
+            _out(f"{size:>12,}  {name}")
+        readme = Path(args.model) / "README.md"
+        _out(
+            f"\n{readme.read_text(encoding='utf-8') if readme.exists() else 'There is no README.md: zoo card --write'}"
+        )
     _out(pushed.url if pushed.created or args.dry_run else f"{pushed.url} (nothing had changed)")
 
 
@@ -324,7 +329,7 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("repo", help="owner/name")
     for flag, text in (
         ("--private", "make the repo private"),
-        ("--dry-run", "list what would be sent"),
+        ("--dry-run", "show what would be sent: files, sizes, the card"),
         ("--create-pr", "as a pull request"),
     ):
         push.add_argument(flag, action="store_true", help=text)

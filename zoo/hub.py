@@ -73,16 +73,20 @@ def _private_as_asked(repo: str, tree: Tree) -> None:
 
 
 def listing(folder: Path) -> list[str]:
-    """The files of a model folder that a push sends. Raises ArtefactError when the folder is not what its manifest says,
-    and HubError for a file that must not leave the machine: of another kind, or with an access token inside."""
+    """The files of a model folder that a push sends. Raises ArtefactError when the folder is not what its manifest says or
+    its weights are no safetensors, and HubError for a file that must not leave the machine: of another kind, or with an
+    access token inside."""
     manifest.verify(folder)
     readers = (name for name in manifest.READERS if (folder / name).exists())
-    names = sorted({manifest.NAME, *manifest.read(folder), *readers})
+    results = [path.relative_to(folder).as_posix() for path in folder.glob(allowlist.RESULTS)]
+    names = sorted({manifest.NAME, *manifest.read(folder), *readers, *results})
     for name in names:
-        if not allowlist.belongs(name) or (folder / name).is_symlink():
+        if not (allowlist.belongs(name) or name in results) or (folder / name).is_symlink():
             raise HubError(f"{folder / name}: is not a kind of file that a model folder holds; nothing was sent")
         if allowlist.holds_token(folder / name):
             raise HubError(f"{folder / name}: holds an access token: take it out and revoke it; nothing was sent")
+        if name.endswith(".safetensors"):
+            preflight.header(folder / name)
     return names
 
 
@@ -127,7 +131,7 @@ def push(
             # Each attempt looks first: the commit of the one before may have landed, and only its answer been lost.
             done = patiently(lambda: target.landed() or target.commit(), say)
             commit = done[1]
-            target.confirm(patiently(lambda: look(api, repo, commit), say))
+            patiently(lambda: target.confirm(look(api, repo, commit)), say)
         url, commit = done
         if tag and not tagged:
             patiently(lambda: api.create_tag(repo, tag=tag, revision=commit, exist_ok=True), say)

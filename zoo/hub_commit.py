@@ -6,26 +6,31 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import allowlist, files
+from zoo import allowlist, files, preflight
 from zoo.errors import HubError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+CARD = ("license", "library_name", "pipeline_tag", "base_model", "language", "tags")
+"""Entries of a card by which the Hub lists a model."""
 REQUESTS = 20  # open pull requests that are looked through for one that already holds the folder
 
 
 @dataclass(frozen=True)
 class Tree:
-    """One commit of a repo. `ids` maps a path to its git blob id, or to its sha256 where it is stored with LFS."""
+    """One commit of a repo. `ids` maps a path to its git blob id, or to its sha256 where it is stored with LFS; `card` is
+    what the Hub itself reads from the front matter of README.md."""
 
     commit: str
     private: bool
     ids: dict[str, str]
+    card: dict[str, Any]
 
 
 def open_api() -> HfApi:
@@ -38,7 +43,7 @@ def look(api: HfApi, repo: str, revision: str | None) -> Tree:
     """The commit that `revision` names now and its files, in one answer, so that both are of the same moment."""
     info = api.model_info(repo, revision=revision, files_metadata=True)
     ids = {s.rfilename: str(s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or []}
-    return Tree(str(info.sha), bool(info.private), ids)
+    return Tree(str(info.sha), bool(info.private), ids, info.card_data.to_dict() if info.card_data else {})
 
 
 @dataclass
@@ -64,7 +69,8 @@ class Target:
     def difference(self, tree: Tree) -> tuple[list[str], list[str]]:
         """The files that are new or other than in `tree`, and those of an older version that it still has."""
         changed = [name for name in self.names if not same(self.folder / name, tree.ids.get(name, ""))]
-        return changed, [name for name in tree.ids if name not in self.names and allowlist.belongs(name)]
+        ours = (name for name in tree.ids if allowlist.belongs(name) or fnmatchcase(name, allowlist.RESULTS))
+        return changed, [name for name in ours if name not in self.names]
 
     def plan(self) -> str:
         """What is about to be sent, for the user."""
@@ -99,15 +105,46 @@ class Target:
         return str(made.pr_url) if self.create_pr else self.url(made.oid), made.oid
 
     def confirm(self, there: Tree) -> None:
-        """Raises HubError when the commit does not hold what was sent."""
+        """Raises HubError when the commit does not hold what was sent: by the ids of all files, by the headers of the weights,
+        read back from their storage, and by what the Hub makes of the card."""
         wrong = [name for names in self.difference(there) for name in names]
+        wrong += [name for name in self.names if name.endswith(".safetensors") and not self._headed(name, there.commit)]
         if wrong:
             raise HubError(
                 f"push to {self.repo}: the Hub does not hold what was sent: {', '.join(wrong[:3])}; push again"
             )
+        told = card_metadata(self.folder)
+        for key in CARD:
+            if there.card and _listed(told.get(key)) != _listed(there.card.get(key)):
+                raise HubError(
+                    f"push to {self.repo}: everything is there, but the Hub reads {key} {there.card.get(key)!r} from the card, "
+                    f"not {told.get(key)!r}: look at the head of README.md"
+                )
+
+    def _headed(self, name: str, commit: str) -> bool:
+        """Whether the stored weights begin with the header of those here; asks for that range alone."""
+        from huggingface_hub.errors import SafetensorsParsingError
+
+        try:
+            there = self.api.parse_safetensors_file_metadata(self.repo, name, revision=commit)
+        except SafetensorsParsingError:
+            return False
+        return {n: tuple(t.shape) for n, t in there.tensors.items()} == preflight.header(self.folder / name)
 
     def url(self, commit: str) -> str:
         return f"{self.api.endpoint}/{self.repo}/tree/{commit}"
+
+
+def card_metadata(folder: Path) -> dict[str, Any]:
+    """The front matter of the card; empty where there is none."""
+    from huggingface_hub import metadata_load
+
+    path = folder / "README.md"
+    return (metadata_load(path) if path.exists() else None) or {}
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
 
 
 def same(path: Path, known: str) -> bool:

@@ -11,8 +11,8 @@ from zoo.errors import ArtefactError
 
 NAME = "manifest.json"
 FORMAT = 1
-IGNORED = (".git", ".cache", ".gitattributes")
-"""What the Hub and its client put beside a model's own files."""
+IGNORED = (".git", ".cache", ".gitattributes", ".eval_results")
+"""What the Hub, its client and its users put beside a model's own files."""
 READERS = ("README.md", "LICENSE")
 """For people only: may be edited or added on the Hub, since nothing is loaded from them."""
 
