@@ -186,3 +186,94 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(place, tmp_path):
     rows = Dataset.from_list([{"sentence1": "the dog", "sentence2": "a cat", "score": i / 20} for i in range(40)])
     with pytest.raises(ZooError, match="nan at step 5"):
         training.fit(encoder, rows, loaded.training.model_copy(update={"batch_size": 8}), tmp_path)
+
+
+def until(process: subprocess.Popen, path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+JUMPING = """
+import sys, time
+real, calls = time.time, iter(range(10**9))
+time.time = lambda: real() + (86_400 if next(calls) % 2 else -86_400)
+from zoo.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_signals_a_second_run_changed_data_and_a_jumping_clock(place, whole_run, tmp_path):
+    """One run through all of it; what it ends with are the weights of the undisturbed one."""
+    for name in ("pairs.jsonl", "recipe.yaml"):
+        (tmp_path / name).write_text((place / name).read_text())
+    (tmp_path / "backbone").symlink_to(place / "backbone")
+    out, path = tmp_path / "run", tmp_path / "recipe.yaml"
+    for sign, status, mark in ((signal.SIGINT, 130, "checkpoint-3"), (signal.SIGTERM, 143, "checkpoint-9")):
+        process = train(path, out)
+        until(process, out / "checkpoints" / mark / "complete.json")
+        process.send_signal(sign)
+        err = process.communicate(timeout=120)[1]
+        assert process.returncode == status, err
+        assert "the same command goes on from the last checkpoint" in err
+        assert "Traceback" not in err
+    first = train(path, out)
+    until(first, out / "checkpoints" / "checkpoint-15" / "complete.json")
+    first.send_signal(signal.SIGSTOP)  # it holds the folder, and takes no time
+    second = train(path, out)
+    assert "another process is working in this run folder" in second.communicate(timeout=120)[1]
+    assert second.returncode == 1
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    kept = (tmp_path / "pairs.jsonl").read_text()
+    (tmp_path / "pairs.jsonl").write_text(kept.replace('"gold": 5.0', '"gold": 4.0'))
+    with pytest.raises(ZooError, match="data is not what this run began with"):
+        zoo.train(zoo.load_recipe(path), out)
+    (tmp_path / "pairs.jsonl").write_text(kept)
+    command = [sys.executable, "-c", JUMPING, "train", str(path), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert files.sha256(out / "model" / "model.safetensors") == files.sha256(whole_run / "model" / "model.safetensors")
+    assert 0 < files.read_json(out / "lock.json")["training_seconds"] < 3600
+    assert all(0 <= r["seconds"] < 3600 for r in files.read_json(out / "report.json")["results"])
+
+
+def mounted(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a shell script where it may mount file systems that nobody else sees; skips where the system does not allow it."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("the system does not allow mounts of one's own here")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = ["unshare", "-rm", "sh", "-euc", script, "sh", sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
+def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing_that_was_saved(place, whole_run, tmp_path):
+    done = mounted(
+        """
+        mount -t tmpfs -o size=1300k tmpfs "$3"
+        if "$1" -m zoo.cli train "$2" --out "$3/run"; then exit 9; fi
+        ls "$3/run/checkpoints" >&2
+        mount -o remount,size=50m "$3"
+        "$1" -m zoo.cli train "$2" --out "$3/run"
+        sha256sum "$3/run/model/model.safetensors"
+        """,
+        *(str(place / "recipe.yaml"), str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "No space left on device: make room there" in done.stderr
+    assert "checkpoint-3" in done.stderr.split(), "one whole checkpoint at least fits"
+    assert "Traceback" not in done.stderr
+    assert files.sha256(whole_run / "model" / "model.safetensors") in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
+def test_an_output_folder_that_may_not_be_written_is_told_before_any_work(place, tmp_path):
+    done = mounted(
+        'mount -t tmpfs -o ro tmpfs "$3"; "$1" -m zoo.cli train "$2" --out "$3/run"',
+        *(str(place / "recipe.yaml"), str(tmp_path)),
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {tmp_path}/run: Read-only file system: ")
+    assert "reading the data" not in done.stderr

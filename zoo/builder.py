@@ -48,8 +48,7 @@ def run(
     """
     if _rank() > 0:
         return _join(recipe, out)
-    out.mkdir(parents=True, exist_ok=True)
-    with _alone(out):
+    with _disk(out), _alone(out):
         return _Run(recipe, out, say, show_progress, before_training).everything()
 
 
@@ -232,7 +231,23 @@ class _Run:
 
 
 @contextmanager
+def _disk(out: Path) -> Iterator[None]:
+    """A disk that is full or not ours is the user's to mend; what is there stays, as every file is whole or absent."""
+    try:
+        yield
+    except ZooError:
+        raise
+    except Exception as error:
+        if why := files.refusal(error):
+            raise ZooError(
+                f"{out}: {why}: make room there, or choose another --out; what was saved is kept, and the same command goes on"
+            ) from error
+        raise
+
+
+@contextmanager
 def _alone(out: Path) -> Iterator[None]:
+    out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0, 1 for an error or a missed `at_least`, 130 after Ctrl-C."""
+    """Run one verb; returns the exit status: 0, 1 for an error or a missed `at_least`, 130 after Ctrl-C,
+    143 after SIGTERM."""
     words = sys.argv[1:] if argv is None else argv
     if any(allowlist.token_at(word) is not None for word in words):
         _say(
@@ -32,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if tail:  # argparse closes a list at the first option; what stands after one belongs to it as well
         setattr(args, tail, [*getattr(args, tail), *rest])
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         return args.verb(args) or 0
     except ZooError as error:
@@ -42,13 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _say(
             "stopped; the same command goes on from the last checkpoint"
             if args.verb in (_train, _reproduce)
             else "stopped"
         )
-        return 130
+        return 143 if isinstance(stop, TerminatedError) else 130
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, as a scheduler sends it: an end in order, like Ctrl-C."""
+
+
+def _terminated(*_: Any) -> None:
+    raise TerminatedError
 
 
 def _say(line: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".partial-"
+REFUSALS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM))
 
 
 def _fsync(path: Path) -> None:
@@ -61,6 +64,23 @@ def sweep(folder: Path) -> None:
     """Remove what killed writers left behind in `folder` (not below it)."""
     for left in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+
+
+def refusal(error: BaseException) -> str | None:
+    """What a disk says that takes no more, or takes nothing from this user; None for any other error. Libraries wrap the
+    system's own error, or keep no more of it than the words."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, OSError) and at.errno in REFUSALS:
+            return os.strerror(at.errno)
+        text = str(at)
+        found = re.search(r"\(os error (\d+)\)", text)
+        if found and int(found[1]) in REFUSALS:
+            return os.strerror(int(found[1]))
+        if "inline_container.cc" in text and ("unexpected pos" in text or "write failed" in text):  # torch.save
+            return os.strerror(errno.ENOSPC)
+        at = at.__cause__ or at.__context__
+    return None
 
 
 def write_text(path: Path, text: str) -> None:
