@@ -26,7 +26,7 @@ from zoo.schema import Training
 from zoo.words import Vocabulary, tokenise
 
 RARITY = 1e-3  # the frequency at which a word counts half
-WORDS_TRAINED = 12_000_000  # words that training passes over at least, however small the corpus
+WORDS_TRAINED = 6_000_000  # words that training passes over at least, however small the corpus
 TOGETHER = 1000  # texts whose vectors are found in the same gradient steps
 FILE = "vocabulary.json"
 REPEATED = ("epochs", "learning_rate", "last_learning_rate", "seed", "sample")
