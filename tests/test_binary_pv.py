@@ -10,10 +10,11 @@ from datasets import Dataset
 
 import zoo
 from zoo import artefact, files, paragraphs
-from zoo.chunks import cut
+from zoo.chunked import Chunked
+from zoo.corpus import cut
 from zoo.errors import ArtefactError, ZooError
 from zoo.families.binary_pv import Encoder, Spec
-from zoo.ops import codes, negative_sampling
+from zoo.ops import codes, compiled, negative_sampling
 from zoo.paragraphs import Paragraphs, Settings
 from zoo.runlog import Runlog
 from zoo.schema import Training
@@ -23,14 +24,13 @@ TOPICS = [
     [a + b for a in first for b in ("ba", "do", "ki", "lu", "me")]
     for first in (("ta", "so"), ("ri", "ne"), ("fu", "pa"))
 ]
-SMALL = {"dim": 24, "epochs": 12, "min_count": 1, "sample": 0.0, "batch": 256, "learning_rate": 0.05}
+SMALL = {"dim": 24, "epochs": 12, "min_count": 1, "sample": 0.0, "learning_rate": 0.05}
 KINDS = [
     {},
     {"words": True, "window": 3},
     {"mode": "dm", "window": 3},
-    {"dim": 0, "bits": 20},
-    {"dim": 0, "bits": 20, "mode": "dm", "window": 3},
     {"bits": 20},
+    {"bits": 20, "mode": "dm", "window": 3},
 ]
 
 
@@ -41,9 +41,13 @@ def texts(n: int = 150, seed: int = 0) -> list[str]:
 
 
 def contract(folder) -> Contract:
-    spec = Spec(family="binary-pv", variant="real-binary", dim=20, bits=21, min_count=1, sample=0.0, words_per_step=256)
+    spec = Spec(family="binary-pv", variant="real-binary", dim=24, bits=21, min_count=1, sample=0.0)
     training = Training(epochs=4, learning_rate=0.05)
     return Contract(spec, Dataset.from_dict({"text": texts()}), training, texts(12, seed=2), {"real": True}, folder)
+
+
+def bias(*shapes, generator):
+    return tuple(torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in shapes)
 
 
 def test_the_kernel_is_the_gradient_that_autograd_finds():
@@ -52,18 +56,73 @@ def test_the_kernel_is_the_gradient_that_autograd_finds():
         torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
         for shape in ((5, 3, 8), (5, 4, 8), (6, 8))
     )
+    constants = bias((5, 4), (6,), generator=generator)
     pairs = (torch.rand(5, 3, 4, generator=generator) < 0.6).double()
-    negative_sampling.loss(inputs, targets, noise, pairs, 5 / 6).backward()
-    found = negative_sampling.gradients(inputs.detach(), targets.detach(), noise.detach(), pairs, 5 / 6)
+    negative_sampling.loss(inputs, targets, noise, pairs, 5 / 6, constants).backward()
+    found = negative_sampling.gradients(inputs.detach(), targets.detach(), noise.detach(), pairs, 5 / 6, constants)
     for tensor, ours in zip((inputs, targets, noise), found, strict=True):
         torch.testing.assert_close(ours, -tensor.grad)
 
 
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_a_compiled_step_is_the_gradient_that_autograd_finds(count):
+    rng = np.random.default_rng(count)
+    inputs, outputs = (rng.normal(size=(n, 37)).astype(np.float32) / 3 for n in (count, 20))
+    constants, rows = rng.normal(size=20).astype(np.float32), np.array([3, 19, 0, 7, 3, 5, 11])
+    held, out = (torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in (inputs, outputs))
+    signs = torch.tensor([1.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0])
+    logits = held @ out[rows].T + torch.tensor(constants[rows])
+    losses = -torch.nn.functional.logsigmoid(signs * logits).sum(1)
+    losses.sum().backward()
+    before, change, gates = outputs.copy(), np.empty_like(inputs), np.empty((count, 7), np.float32)
+    loss = compiled._step(inputs, count, outputs, constants, rows, 2, np.float32(0.1), True, True, gates, change)
+    assert loss == pytest.approx(losses[0].item(), rel=2e-3)
+    # the sigmoid is read from a table of 4,096 places
+    np.testing.assert_allclose(change, -0.1 * held.grad.numpy(), atol=1e-3)
+    np.testing.assert_allclose(outputs - before, -0.1 * out.grad.numpy(), atol=1e-3)
+
+
+def test_noise_is_drawn_as_often_as_its_weight_says():
+    weights = np.array([8.0, 1.0, 0.5, 3.0, 0.1])
+    chance, other = compiled.alias(weights)
+    drawn = (np.bincount(other, 1.0 - chance, minlength=5) + chance) / 5
+    np.testing.assert_allclose(drawn, weights / weights.sum(), atol=1e-6)
+    state = np.array([88172645463325252], np.uint64)
+    seen = np.bincount([compiled._noise(state, chance, other) for _ in range(20_000)], minlength=5) / 20_000
+    np.testing.assert_allclose(seen, weights / weights.sum(), atol=0.02)
+
+
+def test_copies_are_added_up():
+    rng = np.random.default_rng(0)
+    base, changes = rng.normal(size=(6, 3)), rng.normal(size=(4, 6, 3))
+    copies, expected = base + changes, base + changes.sum(0)
+    compiled.merge(base, copies, 0, 6)
+    np.testing.assert_allclose(base, expected)
+    np.testing.assert_allclose(copies, np.stack([expected] * 4))
+
+
 def test_rounding_passes_the_gradient_of_the_sigmoid():
-    logits = torch.randn(4, 9, dtype=torch.float64, requires_grad=True)
+    logits, scale = torch.randn(4, 9, dtype=torch.float64, requires_grad=True), 0.7
     above = torch.randn(4, 9, dtype=torch.float64)
-    ((2 * torch.sigmoid(logits) - 1) * above).sum().backward()
-    torch.testing.assert_close(codes.straight_through(logits.detach(), above), logits.grad)
+    (2 * scale * (2 * torch.sigmoid(logits / scale) - 1) * above).sum().backward()
+    torch.testing.assert_close(codes.straight_through(logits.detach(), above, scale), logits.grad)
+    documents, moved = logits.detach().float().numpy().copy(), above.float().numpy()
+    compiled._move(documents, 2, np.float32(scale), moved[2:3])
+    np.testing.assert_allclose(documents[2], logits.detach()[2] + logits.grad[2], rtol=1e-5)
+
+
+def test_a_turn_loses_less_by_rounding_than_the_axes_it_starts_from():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(400, 12, generator=generator, dtype=torch.float64) * torch.linspace(0.2, 2, 12)
+    turn = codes.iterative_quantisation(rows, 6, 0)
+    torch.testing.assert_close(turn.T @ turn, torch.eye(6, dtype=torch.float64))
+    leading = torch.linalg.svd(rows - rows.mean(0))[2][:6].T
+
+    def lost(axes):
+        found = rows @ axes
+        return (found - torch.sign(found) * found.abs().mean()).square().sum()
+
+    assert lost(turn) < 0.9 * lost(leading)
 
 
 def test_a_window_reaches_as_far_as_drawn_and_never_into_padding():
@@ -122,11 +181,11 @@ def test_a_seed_gives_the_same_tensors_and_a_killed_run_too(kind, tmp_path, monk
         with pytest.raises(KeyboardInterrupt):
             Paragraphs(settings).fit(texts(), folder=tmp_path, checkpoint_every=2)
     again = Paragraphs(settings).fit(texts(), folder=tmp_path, checkpoint_every=2)
-    assert saves == [2, 4]
+    assert len(saves) == 2
     for name, tensor in whole.state.items():
         assert torch.equal(tensor, again.state[name]), name
     steps = [line.split(",")[0] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [f'{{"step": {n}' for n in range(1, 10)]
+    assert steps == [f'{{"step": {n}' for n in range(1, 10 + 9 * bool(whole.settings.bits))]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -136,15 +195,13 @@ def test_paper_in_miniature_a_topic_is_nearer_than_others_also_when_unseen(kind)
     topic = np.arange(150) % 3
     packed = bool(model.settings.bits)
     near = (
-        -codes.hamming(model.codes(unseen), model.codes(model.documents))
+        -codes.hamming(model.infer_codes(texts(60, seed=1)), model.document_codes)
         if packed
         else unseen @ (model.documents / np.linalg.norm(model.documents, axis=1, keepdims=True)).T
     )
     mine = topic[:60, None] == topic[None]
     best = np.argsort(-near, axis=1, kind="stable")[:, :10]
-    # chance is a third; PV-DM leaves the document only what the words around do not say, and its codes the least
-    least = 0.9 if kind.get("mode") != "dm" else 0.5 if packed else 0.75
-    assert (topic[best] == topic[:60, None]).mean() > least
+    assert (topic[best] == topic[:60, None]).mean() > 0.95  # chance is a third
     assert near[mine].mean() > near[~mine].mean()
 
 
@@ -158,9 +215,35 @@ def test_an_inferred_training_document_lies_near_its_trained_vector_whatever_lie
     own = (trained * inferred).sum(1)
     assert own.mean() > 0.8
     assert own.mean() > np.median(trained @ inferred.T) + 0.2
-    some = model.infer(texts()[:40:3], batch=4)
-    np.testing.assert_allclose(some, model.infer(texts())[:40:3], atol=1e-4)
+    np.testing.assert_array_equal(model.infer(texts()[:40:3], batch=4), model.infer(texts())[:40:3])
     assert not model.infer(["", "unheard"]).any()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_matrix_products_as_a_gpu_has_them_learn_the_same_topics(kind, monkeypatch):
+    def engine(self):
+        s = self.settings
+        draws = compiled.Draws.of(self.vocabulary, s.sample, s.negatives)
+        return Chunked(draws, self.device, negatives=s.negatives, window=s.window, mean=s.mode == "dm")
+
+    monkeypatch.setattr("zoo.chunked.WORDS", 256)
+    monkeypatch.setattr(Paragraphs, "_engine", engine)
+    test_paper_in_miniature_a_topic_is_nearer_than_others_also_when_unseen(kind)
+
+
+def test_threads_share_the_work_and_give_the_same_tensors_every_time(monkeypatch):
+    monkeypatch.setattr("zoo.loops.LEAST", 100)
+    monkeypatch.setattr("zoo.loops.TOGETHER", 700)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    settings = Settings(**{**SMALL, "words": True, "window": 3})
+    one, two = (Paragraphs(settings).fit(texts()) for _ in range(2))
+    assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
+    inferred = one.infer(texts(20, seed=1))
+    topic = np.arange(150) % 3
+    near = inferred @ (one.documents / np.linalg.norm(one.documents, axis=1, keepdims=True)).T
+    assert (topic[np.argsort(-near, axis=1)[:, :10]] == topic[:20, None]).mean() > 0.95
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    np.testing.assert_array_equal(one.infer(texts(20, seed=1)), inferred)
 
 
 def test_words_of_a_topic_are_near_each_other():
@@ -176,13 +259,13 @@ def test_what_cannot_be_trained_on_is_refused():
         Paragraphs(Settings()).fit(iter(texts()))
     with pytest.raises(ZooError, match="text 2 is int"):
         Paragraphs(Settings(min_count=1)).fit(["a b ab", 3], vocabulary=Vocabulary(("ab",), (1,)))
-    with pytest.raises(ZooError, match="bits"):
-        Paragraphs(Settings(dim=0))
+    with pytest.raises(ValueError, match="as many components"):
+        Spec(family="binary-pv", bits=64, dim=32)
 
 
 @pytest.mark.parametrize("variant", ["dbow", "dm", "real-binary"])
 def test_an_artefact_encodes_as_the_encoder_that_was_saved(variant, tmp_path):
-    spec = Spec(family="binary-pv", variant=variant, bits=21, min_count=1, sample=0.0, words_per_step=256)
+    spec = Spec(family="binary-pv", variant=variant, bits=21, min_count=1, sample=0.0)
     encoder = Encoder.build(spec)
     rows = Dataset.from_dict({"text": texts()})
     encoder.fit(rows, Training(epochs=4, learning_rate=0.05), tmp_path / "run")
@@ -217,7 +300,7 @@ def test_a_recipe_trains_is_scored_by_hamming_and_writes_its_card(tmp_path):
     (tmp_path / "texts.jsonl").write_text(lines)
     recipe = """\
 name: miniature
-encoder: {family: binary-pv, bits: 24, min_count: 1, sample: 0.0, words_per_step: 256}
+encoder: {family: binary-pv, bits: 24, min_count: 1, sample: 0.0}
 data: {source: file, path: texts.jsonl}
 training: {epochs: 10, learning_rate: 0.05}
 evaluation:
@@ -235,8 +318,8 @@ evaluation:
 
 def test_faiss_finds_the_codes_that_hamming_does():
     faiss = pytest.importorskip("faiss")
-    model = Paragraphs(Settings(**{**SMALL, "dim": 0, "bits": 24})).fit(texts())
-    documents, asked = model.codes(model.documents), model.codes(model.infer(texts(9, seed=3)))
+    model = Paragraphs(Settings(**{**SMALL, "bits": 24})).fit(texts())
+    documents, asked = model.document_codes, model.infer_codes(texts(9, seed=3))
     index = faiss.IndexBinaryFlat(24)
     index.add(documents)
     distances, _ = index.search(asked, 5)

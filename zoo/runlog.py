@@ -63,7 +63,7 @@ class Runlog:
             mark = files.read_json(found[-1] / "progress.json")
             self.step, self.words, self.seconds = mark["step"], mark["words"], mark["seconds"]
             for name, tensor in load_file(found[-1] / "state.safetensors").items():
-                state[name].copy_(tensor)
+                state[name] = tensor.to(next(iter(state.values())).device)
             if self._bar is not None:
                 self._bar.update(self._task, completed=self.words)
         metrics = self.folder / "metrics.jsonl"

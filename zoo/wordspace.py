@@ -27,7 +27,7 @@ from zoo.words import Vocabulary, tokenise
 
 RARITY = 1e-3  # the frequency at which a word counts half
 WORDS_TRAINED = 6_000_000  # words that training passes over at least, however small the corpus
-TOGETHER = 1000  # texts whose vectors are found in the same gradient steps
+TOGETHER = 1000  # texts whose vectors are found together
 FILE = "vocabulary.json"
 REPEATED = ("epochs", "learning_rate", "last_learning_rate", "seed", "sample")
 
@@ -96,7 +96,7 @@ class WordSpace:
     def _hold(self) -> None:
         self.module = torch.nn.Module()
         for name, tensor in self.model.state.items():
-            if name != "documents":
+            if not name.endswith("documents"):
                 self.module.register_buffer(name, tensor)
 
     # -- vectors ---------------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class WordSpace:
         found = [topics.unit(self.model.words[each]).mean(0) for each in rows]
         return topics.unit(np.stack(found)) if found else np.zeros((0, self.dim), np.float32)
 
-    def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
+    def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """(n, dim) float32 in the order of `inputs`; a text without a known word is zero. Raises ZooError for a bare string
         and for an input that is not a string."""
         return np.concatenate(list(self.stream(inputs)))
@@ -158,7 +158,7 @@ class WordSpace:
         none be left over."""
         space = cls(dataclasses.replace(settings, **{name: told[name] for name in REPEATED if name in told}))
         space.model.vocabulary = Vocabulary.load(folder / FILE)
-        space.model.start(0)
+        space.model.shell()
         space._hold()
         tensors.fill(space.module, tensors.read(folder), folder)
         return space

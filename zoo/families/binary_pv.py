@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from zoo import encoding, paragraphs, words
+    from zoo.ops import topics
 else:
     np, torch, encoding = lazy("numpy"), lazy("torch"), lazy("zoo.encoding")
-    paragraphs, words = lazy("zoo.paragraphs"), lazy("zoo.words")
+    paragraphs, words, topics = lazy("zoo.paragraphs"), lazy("zoo.words"), lazy("zoo.ops.topics")
 
-EPOCHS = 10  # where the recipe says nothing
+EPOCHS = 20  # where the recipe says nothing
+CODE_EPOCHS = 0.1  # as many more, for the codes
 TOGETHER = 1000  # texts whose vectors are found in the same gradient steps
 
 
@@ -43,21 +45,27 @@ class Spec(EncoderSpec):
     )
     bits: Positive = Field(default=128, description="Length of the code.")
     dim: Positive | None = Field(
-        default=None, description="real-binary: components of the real vector; 300 by default."
+        default=None,
+        description="Components of the vectors that codes are learned on, at least as many as bits; by default 300 for "
+        "real-binary, else 128, or as many as bits.",
     )
     window: Positive = Field(default=10, description="dm: most words to each side.")
-    negatives: Positive = 5
-    sample: Annotated[float, Field(ge=0, lt=1)] = Field(default=1e-4, description="Subsampling threshold; 0: none.")
-    min_count: Positive = Field(default=5, description="Rarer words are left out.")
+    negatives: Positive = Field(default=15, description="Noise words of a predicted word.")
+    sample: Annotated[float, Field(ge=0, lt=1)] = Field(default=1e-5, description="Subsampling threshold; 0: none.")
+    min_count: Positive = Field(default=2, description="Rarer words are left out.")
     max_words: Positive | None = Field(default=None, description="Keep only the most frequent words.")
-    words_per_step: Positive = 2048
     inference_epochs: Positive | None = Field(default=None, description="For unseen texts; by default as in training.")
 
     @model_validator(mode="after")
-    def _real(self) -> Spec:
-        if self.dim is not None and self.variant != "real-binary":
-            raise ValueError("`dim` belongs to variant: real-binary; the others have codes alone")
+    def _enough(self) -> Spec:
+        if self.width < self.bits:
+            raise ValueError(f"{self.bits} bits need vectors of as many components, `dim` is {self.width}")
         return self
+
+    @property
+    def width(self) -> int:
+        """`dim`, or what stands for it."""
+        return self.dim or max(self.bits, 300 if self.variant == "real-binary" else 128)
 
 
 class View(Section):
@@ -122,23 +130,23 @@ class Encoder(base.Encoder):
         """The tensors that encode: everything but the training documents' own vectors."""
         self.module = torch.nn.Module()
         for name, tensor in self.model.state.items():
-            if name != "documents":
+            if not name.endswith("documents"):
                 self.module.register_buffer(name, tensor)
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
+    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """Codes (or, of the real view, vectors) in the order of `inputs`. A text without a known word has the code of
         zeros, and a zero vector. Raises ZooError for a bare string and for an input that is not a string."""
         return np.concatenate(list(self.stream(inputs, precision=precision)))
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "auto") -> Iterator[np.ndarray]:
+    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """`encode` by a thousand texts at a time; one empty block for no input."""
         for some in _batches(encoding.texts(inputs)):
-            yield self._of(self.model.infer(some, epochs=self.spec.inference_epochs, batch=TOGETHER))
-
-    def _of(self, vectors: np.ndarray) -> np.ndarray:
-        if self.similarity == "hamming":
-            return self.model.codes(vectors)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            options: dict[str, Any] = {"epochs": self.spec.inference_epochs, "batch": TOGETHER}
+            yield (
+                self.model.infer_codes(some, **options)
+                if self.similarity == "hamming"
+                else topics.unit(self.model.infer(some, **options))
+            )
 
     def view(self, **options: Any) -> Self:
         """`view(real=True)`: the real vectors; `view()`: the codes."""
@@ -150,7 +158,7 @@ class Encoder(base.Encoder):
         view = copy.copy(self)
         view.view_options = {"real": True} if real else {}
         view.similarity = "cosine" if real else "hamming"  # type: ignore[misc]
-        view.dim = _settings(self.spec, Training()).dim if real else self.spec.bits
+        view.dim = self.spec.width if real else self.spec.bits
         return view
 
     @property
@@ -175,7 +183,7 @@ class Encoder(base.Encoder):
         encoder = cls.build(spec, seed=int(found.get("seed", 42)))
         encoder.model = paragraphs.Paragraphs(_settings(spec, Training(**found)))
         encoder.model.vocabulary = words.Vocabulary.load(folder / "vocabulary.json")
-        encoder.model.start(0)
+        encoder.model.shell()
         encoder._hold()
         tensors.fill(encoder.module, tensors.read(folder), folder)
         return encoder
@@ -193,7 +201,7 @@ class Encoder(base.Encoder):
 
 def _settings(spec: Spec, training: Training) -> paragraphs.Settings:
     return paragraphs.Settings(
-        dim=(spec.dim or 300) if spec.variant == "real-binary" else 0,
+        dim=spec.width,
         bits=spec.bits,
         mode="dm" if spec.variant == "dm" else "dbow",
         window=spec.window,
@@ -201,8 +209,8 @@ def _settings(spec: Spec, training: Training) -> paragraphs.Settings:
         sample=spec.sample,
         min_count=spec.min_count,
         max_words=spec.max_words,
-        batch=spec.words_per_step,
         epochs=max(1, round(training.epochs or EPOCHS)),
+        code_epochs=max(1, round((training.epochs or EPOCHS) * CODE_EPOCHS)),
         learning_rate=training.learning_rate,
         last_learning_rate=min(1e-4, training.learning_rate),
         seed=training.seed,

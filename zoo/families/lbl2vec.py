@@ -187,7 +187,9 @@ class Encoder(base.Encoder):
         texts = list(rows["text"])
         if isinstance(self.inner, Cuttable):
             documents = self.inner.encode(texts, precision="fp32")
-            keywords = {label: self.inner.encode(list(given)) for label, given in self.spec.labels.items()}
+            keywords = {
+                label: self.inner.encode(list(given), precision="fp32") for label, given in self.spec.labels.items()
+            }
         else:
             documents = self.inner.trained(texts)
             keywords = {label: self.inner.words(given) for label, given in self.spec.labels.items()}
@@ -227,7 +229,7 @@ class Encoder(base.Encoder):
         """The labels, in the order of `labels`."""
         return list(self.spec.labels)
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
+    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """Texts to (n, d) float32 of unit norm, in order; the name of a label to its vector; without a backbone a text that has
         no known word to zeros."""
         texts = list(encoding.texts(inputs))
@@ -240,7 +242,7 @@ class Encoder(base.Encoder):
                 vectors[row] = self.labels[place[text]]
         return vectors
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "auto") -> Iterator[np.ndarray]:
+    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """`encode` in pieces, in order."""
         source = iter(inputs)
         block = list(islice(source, encoding.WINDOW))

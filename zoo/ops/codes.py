@@ -13,15 +13,24 @@ else:
     np, torch = lazy("numpy"), lazy("torch")
 
 
-def round_sigmoid(logits: torch.Tensor) -> torch.Tensor:
-    """The bits of sigmoid(logits) rounded, as -1 and 1 float: bits as 0 and 1 with an output bias say the same."""
-    return (logits > 0).to(logits.dtype) * 2 - 1
+def straight_through(logits: torch.Tensor, gradient: torch.Tensor, scale: float) -> torch.Tensor:
+    """The gradient at the logits from that at `scale` times their signs. Rounding is passed as if it were the identity, the
+    sigmoid is not (Grzegorczyk and Kurdziel, arXiv 1611.01116, section 2): 2 sigmoid(z / scale) - 1, whose slope at 0 makes
+    a sign stand for a logit of its scale, has the slope (1 - tanh(z / (2 scale))^2) / (2 scale), here times 2 scale."""
+    return gradient * (1 - torch.tanh(logits / (2 * scale)).square())
 
 
-def straight_through(logits: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """The gradient at the logits from that at the code: rounding is passed as if it were the identity, the sigmoid is not
-    (Grzegorczyk and Kurdziel, arXiv 1611.01116, section 2). 2 sigmoid(z) - 1 has the slope (1 - tanh(z/2)^2) / 2."""
-    return gradient * (1 - torch.tanh(logits / 2).square()) / 2
+def iterative_quantisation(rows: torch.Tensor, bits: int, seed: int, rounds: int = 50) -> torch.Tensor:
+    """(d, bits) orthonormal columns, bits <= d: the leading axes of the centred `rows` (n, d), turned so that their signs lose
+    least (Gong and Lazebnik, CVPR 2011, sections 2 and 3)."""
+    axes = torch.linalg.eigh(rows.T @ rows)[1].flip(1)[:, :bits]
+    reduced = rows @ axes
+    generator = torch.Generator().manual_seed(seed)
+    turn = torch.linalg.qr(torch.randn(bits, bits, generator=generator, dtype=rows.dtype))[0].to(rows.device)
+    for _ in range(rounds):
+        left, _, right = torch.linalg.svd(torch.sign(reduced @ turn).T @ reduced)
+        turn = (left @ right).T
+    return axes @ turn
 
 
 def pack(vectors: np.ndarray) -> np.ndarray:

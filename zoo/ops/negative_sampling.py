@@ -17,17 +17,20 @@ else:
     torch = lazy("torch")
 
 
+Bias = tuple["torch.Tensor", "torch.Tensor"]
+
+
 def loss(
-    inputs: torch.Tensor, targets: torch.Tensor, noise: torch.Tensor, pairs: torch.Tensor, share: float
+    inputs: torch.Tensor, targets: torch.Tensor, noise: torch.Tensor, pairs: torch.Tensor, share: float, bias: Bias
 ) -> torch.Tensor:
-    """Scalar -sum pairs log s(x.o) - share sum_n log s(-x.n), the noise once for each pair; arguments as in `gradients`."""
+    """Scalar -sum pairs log s(x.o + b) - share sum_n log s(-x.n - b), the noise once a pair; arguments as in `gradients`."""
     log = torch.nn.functional.logsigmoid
-    against = log(-inputs @ noise.T).sum(-1) * pairs.sum(-1) * share
-    return -(log(inputs @ targets.mT) * pairs).sum() - against.sum()
+    against = log(-inputs @ noise.T - bias[1]).sum(-1) * pairs.sum(-1) * share
+    return -(log(inputs @ targets.mT + bias[0][:, None, :]) * pairs).sum() - against.sum()
 
 
 def gradients(
-    inputs: torch.Tensor, targets: torch.Tensor, noise: torch.Tensor, pairs: torch.Tensor, share: float
+    inputs: torch.Tensor, targets: torch.Tensor, noise: torch.Tensor, pairs: torch.Tensor, share: float, bias: Bias
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The negative gradients of `loss` with respect to inputs, targets and noise, in their shapes.
 
@@ -37,10 +40,11 @@ def gradients(
         noise: (N, d) output vectors of the noise words.
         pairs: (M, I, K), 1 where the input predicts the word, 0 elsewhere.
         share: k / N, the weight of one noise word.
+        bias: constants of the targets (M, K) and of the noise (N,).
     """
-    positive = pairs * torch.sigmoid(-(inputs @ targets.mT))
+    positive = pairs * torch.sigmoid(-(inputs @ targets.mT) - bias[0][:, None, :])
     flat = inputs.flatten(0, 1)
-    negative = torch.sigmoid(flat @ noise.T) * (pairs.sum(-1).view(-1, 1) * -share)
+    negative = torch.sigmoid(flat @ noise.T + bias[1]) * (pairs.sum(-1).view(-1, 1) * -share)
     towards = torch.bmm(positive, targets)
     towards.view_as(flat).addmm_(negative, noise)
     return towards, torch.bmm(positive.mT, inputs), negative.T @ flat

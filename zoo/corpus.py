@@ -1,15 +1,32 @@
-"""A corpus as word rows in a temporary file, and the chunks of it that a step trains on; memory does not grow with it."""
+"""A corpus as word rows in a temporary file, and the documents of it that a step trains on; memory does not grow with it."""
 
 from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from zoo.errors import ZooError
 from zoo.words import Vocabulary
+
+
+class Batch(NamedTuple):
+    """Documents: `tokens` (T,) int32, where each one `starts` and `ends` (m,) int64, and its row among all, (m,) int64."""
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    owners: np.ndarray
+
+    @classmethod
+    def of(cls, documents: Sequence[Sequence[int]]) -> Self:
+        """The documents as they stand, their places their rows."""
+        ends = np.cumsum([len(document) for document in documents], dtype=np.int64)
+        tokens = np.fromiter((row for document in documents for row in document), dtype=np.int32)
+        return cls(tokens, np.concatenate((np.zeros(1, np.int64), ends))[: len(ends)], ends, np.arange(len(ends)))
 
 
 class Corpus:
@@ -34,12 +51,13 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.ends)
 
-    def take(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens of `documents` one after another, and how many each has."""
-        starts = np.concatenate(([0], self.ends[:-1]))[documents]
+    def take(self, documents: np.ndarray) -> Batch:
+        """Those documents, read into memory."""
+        starts = np.concatenate((np.zeros(1, np.int64), self.ends[:-1]))[documents]
         lengths = self.ends[documents] - starts
-        places = np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-        return np.asarray(self.tokens[places]), lengths
+        ends = np.cumsum(lengths)
+        places = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
+        return Batch(np.asarray(self.tokens[places]), ends - lengths, ends, documents)
 
 
 def cut(

@@ -1,0 +1,108 @@
+"""Passes of paragraph vectors over documents on the CPU, in threads that do not depend on each other's timing.
+
+Each thread trains on documents of its own and on a copy of the words' vectors; after some ten thousand words what the copies
+have changed is added up. For one number of threads the result is therefore the same every time, which threads that write
+into shared rows (Hogwild) cannot promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from zoo.corpus import Batch
+from zoo.ops import compiled
+
+TOGETHER = 200_000  # words, of all threads, between two additions
+LEAST = 25_000  # words of a thread between two: with fewer the copies would cost more than the work
+MOST_THREADS = 8
+
+
+class Loops:
+    """Trains and infers with compiled loops.
+
+    Args:
+        draws: how words and noise are drawn.
+        negatives, window: as in `zoo.paragraphs.Settings`.
+        mean: PV-DM instead of PV-DBOW.
+        threads: how many at most.
+    """
+
+    def __init__(self, draws: compiled.Draws, *, negatives: int, window: int, mean: bool, threads: int) -> None:
+        self.draws, self.negatives, self.window, self.mean = draws, negatives, window, mean
+        self.threads = min(threads, MOST_THREADS)
+
+    def learn(
+        self, batch: Batch, state: dict[str, torch.Tensor], rates: tuple[float, float], seed: int, scale: float = 0.0
+    ) -> float:
+        """One pass over `batch` in a drawn order that changes `state` ("documents", "outputs", with "inputs" those too) in
+        place, the learning rate going from the first to the last of `rates`; returns the loss of a word."""
+        documents = state["documents"].numpy()
+        shared = [state[name].numpy() for name in ("outputs", "inputs") if name in state]
+        order = np.random.default_rng(seed).permutation(len(batch.owners))
+        words = np.cumsum((batch.ends - batch.starts)[order])
+        threads = int(min(self.threads, max(1, words[-1] // LEAST)))
+        segments = max(1, round(words[-1] / TOGETHER)) if threads > 1 else 1
+        edges = np.linspace(0, words[-1], segments * threads + 1)[1:-1]
+        shares = np.split(order, np.searchsorted(words, edges))
+        copies = [np.stack([array] * threads) if threads > 1 else array[None] for array in shared]
+        measured = np.zeros(2)
+
+        def work(segment: int, thread: int) -> np.ndarray:
+            mine = shares[segment * threads + thread]
+            first, last = (rates[0] + (rates[1] - rates[0]) * s / segments for s in (segment, segment + 1))
+            return self._pass(
+                batch, mine, documents, [each[thread] for each in copies], first, last, seed, scale, learn=True
+            )
+
+        with ThreadPoolExecutor(threads) as pool:
+            for segment in range(segments):
+                measured += sum(pool.map(work, [segment] * threads, range(threads)))
+                if threads > 1:
+                    for array, each in zip(shared, copies, strict=True):
+                        rows = np.linspace(0, len(array), threads + 1).astype(int)
+                        add = _adder(array, each)
+                        list(pool.map(add, rows[:-1], rows[1:]))
+        return float(measured[0] / max(1.0, measured[1]))
+
+    def infer(
+        self, batch: Batch, state: dict[str, torch.Tensor], rates: list[float], seed: int, scale: float = 0.0
+    ) -> None:
+        """Change `state["documents"]` alone, by a pass at each of `rates`; a row does not depend on the others."""
+        documents = state["documents"].numpy()
+        shared = [state[name].numpy() for name in ("outputs", "inputs") if name in state]
+        edges = np.linspace(0, len(batch.tokens), self.threads + 1)[1:-1]
+        shares = np.split(np.arange(len(batch.ends)), np.searchsorted(batch.ends, edges))
+
+        def work(mine: np.ndarray) -> None:
+            for number, rate in enumerate(rates):
+                self._pass(batch, mine, documents, shared, rate, rate, seed + number, scale, learn=False)
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(work, shares))
+
+    def _pass(
+        self,
+        batch: Batch,
+        order: np.ndarray,
+        documents: np.ndarray,
+        shared: list[np.ndarray],
+        first: float,
+        last: float,
+        seed: int,
+        scale: float,
+        *,
+        learn: bool,
+    ) -> np.ndarray:
+        outputs, common = shared[0], (first, last, seed, not learn, learn, np.float32(scale))
+        if self.mean or (learn and len(shared) > 1):
+            kinds = (outputs, self.draws, self.negatives, self.window)
+            return compiled.predict_in_windows(*batch, order, documents, shared[1], *kinds, *common, self.mean)
+        return compiled.predict(*batch, order, documents, outputs, self.draws, self.negatives, *common)
+
+
+def _adder(array: np.ndarray, copies: np.ndarray) -> Callable[[int, int], None]:
+    return lambda start, end: compiled.merge(array, copies, start, end)

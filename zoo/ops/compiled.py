@@ -1,0 +1,347 @@
+"""Negative sampling in compiled loops for the CPU: passes over documents that change vectors of documents and words in place.
+
+Source: Mikolov et al., "Distributed Representations of Words and Phrases", arXiv 1310.4546, equation 4; Le and Mikolov,
+arXiv 1405.4053. Noise words are drawn for the word that is predicted and shared by all that predict it, as in Ji et al.,
+"Parallelizing Word2Vec in Shared and Distributed Memory", arXiv 1604.04661, section 3: the same expectation, and rows that
+are in the cache are used several times.
+
+Random numbers are those of a document and a pass alone, so that a result depends neither on the machine nor on the documents
+beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from zoo.words import Vocabulary
+
+_REACH, _STEPS = 8.0, 4096  # the sigmoid is read from a table over (-8, 8), as word2vec.c has it over (-6, 6)
+_SIGMOID = (1 / (1 + np.exp(-(np.arange(_STEPS) + 0.5) * (2 * _REACH / _STEPS) + _REACH))).astype(np.float32)
+_TOGETHER = 8  # words of a document whose gradients are taken at the same vector
+_FAST = {"reassoc", "contract", "arcp", "nsz"}  # not nnan and ninf: a vector that is not finite must stay so
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Machine code of `function`, kept on disk where there is a place for it."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder of this user can be written
+        return numba.njit(**options)(function)
+
+
+class Draws(NamedTuple):
+    """What a pass draws by, for a vocabulary of V words.
+
+    Attributes:
+        keep: (V,) float32, the chance of an occurrence to be seen at all.
+        chance, other: Walker's alias tables of the noise, (V,) float32 and int32.
+        bias: (V,) float32, a constant of each word's output: the log of how much more often it is seen than drawn as noise.
+            Without it all vectors share the direction that says so (Levy and Goldberg, NIPS 2014, section 3.1: a product is
+            then the pointwise mutual information and a constant).
+    """
+
+    keep: np.ndarray
+    chance: np.ndarray
+    other: np.ndarray
+    bias: np.ndarray
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, sample: float, negatives: int) -> Draws:
+        """For subsampling at threshold `sample` and so many noise words a word."""
+        keep, noise = vocabulary.keep(sample), vocabulary.noise()
+        seen = keep * np.asarray(vocabulary.counts, dtype=np.float64)
+        return cls(keep, *alias(noise), np.log(seen / seen.sum() / (negatives * noise)).astype(np.float32))
+
+
+def alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Walker's tables of a distribution (V,): to draw is to take a place i evenly, and other[i] unless chance[i] holds."""
+    scaled = np.asarray(weights, dtype=np.float64) * len(weights) / np.sum(weights)
+    chance, other = np.ones(len(scaled), dtype=np.float32), np.arange(len(scaled), dtype=np.int32)
+    small, large = list(np.flatnonzero(scaled < 1)), list(np.flatnonzero(scaled >= 1))
+    while small and large:
+        low, high = small.pop(), large[-1]
+        chance[low], other[low] = scaled[low], high
+        scaled[high] -= 1 - scaled[low]
+        if scaled[high] < 1:
+            small.append(large.pop())
+    return chance, other
+
+
+@compiled
+def _next(state):  # xorshift64*, Vigna, arXiv 1402.6246
+    x = state[0]
+    x ^= x >> np.uint64(12)
+    x ^= x << np.uint64(25)
+    x ^= x >> np.uint64(27)
+    state[0] = x
+    return x * np.uint64(0x2545F4914F6CDD1D)
+
+
+@compiled
+def _start(state, seed, number):
+    state[0] = (np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)) ^ (
+        np.uint64(number + 1) * np.uint64(0xD1342543DE82EF95)
+    )
+    state[0] |= np.uint64(1)
+    for _ in range(4):
+        _next(state)
+
+
+@compiled
+def _chance(state):
+    return np.float32(_next(state) >> np.uint64(40)) * np.float32(1 / (1 << 24))
+
+
+@compiled
+def _noise(state, chance, other):
+    drawn = _next(state)
+    place = ((drawn >> np.uint64(32)) * np.uint64(len(chance))) >> np.uint64(32)
+    share = np.float32(drawn & np.uint64(0xFFFFFF)) * np.float32(1 / (1 << 24))
+    return np.int64(place) if share < chance[place] else np.int64(other[place])
+
+
+@compiled
+def _kept(tokens, start, end, keep, state, into):
+    count = 0
+    for place in range(start, end):
+        if _chance(state) < keep[tokens[place]]:
+            into[count] = tokens[place]
+            count += 1
+    return count
+
+
+@compiled
+def _step(inputs, count, outputs, bias, rows, positives, rate, learn, measure, gates, change):
+    """One gradient step of `count` inputs (rows of `inputs`) against the output vectors `rows`, of which the first
+    `positives` are to be predicted and the others are noise. Writes each input's change into `change`; returns the first
+    input's loss if `measure`.
+    """
+    dim, many, loss = inputs.shape[1], len(rows), np.float32(0)
+    for r in range(many):
+        row = rows[r]
+        i = 0
+        while i + 4 <= count:  # four at a time: an output's component is loaded once for all
+            a = b = c = d = np.float32(0)
+            for j in range(dim):
+                out = outputs[row, j]
+                a += inputs[i, j] * out
+                b += inputs[i + 1, j] * out
+                c += inputs[i + 2, j] * out
+                d += inputs[i + 3, j] * out
+            gates[i, r], gates[i + 1, r], gates[i + 2, r], gates[i + 3, r] = a, b, c, d
+            i += 4
+        while i < count:
+            a = np.float32(0)
+            for j in range(dim):
+                a += inputs[i, j] * outputs[row, j]
+            gates[i, r] = a
+            i += 1
+    for i in range(count):
+        for r in range(many):
+            logit = gates[i, r] + bias[rows[r]]
+            place = (logit + np.float32(_REACH)) * np.float32(_STEPS / (2 * _REACH))
+            place = min(max(place, np.float32(0)), np.float32(_STEPS - 1))
+            says = _SIGMOID[int(place)] if place == place else logit  # what is not a number stays none
+            if measure and i == 0:
+                loss -= np.log(says if r < positives else np.float32(1) - says)
+            gates[i, r] = (np.float32(1) - says if r < positives else -says) * rate
+    for i in range(count):
+        for j in range(dim):
+            change[i, j] = 0
+        r = 0
+        while r + 3 <= many:
+            first, second, third = rows[r], rows[r + 1], rows[r + 2]
+            a, b, c = gates[i, r], gates[i, r + 1], gates[i, r + 2]
+            for j in range(dim):
+                change[i, j] += a * outputs[first, j] + b * outputs[second, j] + c * outputs[third, j]
+            r += 3
+        while r < many:
+            first, a = rows[r], gates[i, r]
+            for j in range(dim):
+                change[i, j] += a * outputs[first, j]
+            r += 1
+    if learn:
+        for r in range(many):
+            row = rows[r]
+            i = 0
+            while i + 4 <= count:
+                a, b, c, d = gates[i, r], gates[i + 1, r], gates[i + 2, r], gates[i + 3, r]
+                for j in range(dim):
+                    outputs[row, j] += (
+                        a * inputs[i, j] + b * inputs[i + 1, j] + c * inputs[i + 2, j] + d * inputs[i + 3, j]
+                    )
+                i += 4
+            while i < count:
+                a = gates[i, r]
+                for j in range(dim):
+                    outputs[row, j] += a * inputs[i, j]
+                i += 1
+    return loss
+
+
+@compiled
+def _look(documents, number, scale, into):
+    for j in range(documents.shape[1]):
+        value = documents[number, j]
+        into[0, j] = value if scale == 0 else (scale if value > 0 else -scale)
+
+
+@compiled
+def _move(documents, number, scale, change):
+    for j in range(documents.shape[1]):
+        slope = np.float32(1)
+        if scale > 0:
+            slope -= np.tanh(documents[number, j] / (2 * scale)) ** 2
+        documents[number, j] += change[0, j] * slope
+
+
+@compiled
+def predict(
+    tokens,
+    starts,
+    ends,
+    owners,
+    order,
+    documents,
+    outputs,
+    draws,
+    negatives,
+    first_rate,
+    last_rate,
+    seed,
+    alike,
+    learn,
+    scale,
+):
+    """PV-DBOW: each document's vector predicts its words.
+
+    Args:
+        tokens: (T,) int32 rows of the vocabulary; starts, ends: (m,) int64, where each document's are.
+        owners: (m,) int64, whose they are: rows of `documents` (n, d) float32.
+        order: places among the m of those that this pass takes.
+        outputs: (V, d) float32, changed if `learn`.
+        first_rate, last_rate: the learning rate at the first and the last document, linear between.
+        seed: of this pass; with `alike` every document draws the same numbers, else each its own.
+        scale: above 0, a document predicts by its code: `scale` times the signs of its vector, whose gradient is that of the
+            code through a sigmoid of that steepness (arXiv 1611.01116, section 2); 0 for the vector itself.
+
+    Returns (2,) float64: a sum of losses and of how many words.
+    """
+    dim, state, measured = documents.shape[1], np.zeros(1, np.uint64), np.zeros(2)
+    longest = 0
+    for at in order:
+        longest = max(longest, ends[at] - starts[at])
+    kept = np.empty(longest, np.int64)
+    rows = np.empty(_TOGETHER * (1 + negatives), np.int64)
+    gates, change = np.empty((1, len(rows)), np.float32), np.empty((1, dim), np.float32)
+    seen = np.empty((1, dim), np.float32)
+    for place in range(len(order)):
+        at = order[place]
+        number = owners[at]
+        rate = np.float32(first_rate + (last_rate - first_rate) * place / len(order))
+        _start(state, seed, 0 if alike else number)
+        count = _kept(tokens, starts[at], ends[at], draws.keep, state, kept)
+        for begin in range(0, count, _TOGETHER):
+            some = min(_TOGETHER, count - begin)
+            for i in range(some):
+                rows[i] = kept[begin + i]
+            for i in range(some, some * (1 + negatives)):
+                rows[i] = _noise(state, draws.chance, draws.other)
+            used, measure = rows[: some * (1 + negatives)], begin == 0
+            _look(documents, number, scale, seen)
+            loss = _step(seen, 1, outputs, draws.bias, used, some, rate, learn, measure, gates, change)
+            if measure:
+                measured += np.array([loss, some])
+            _move(documents, number, scale, change)
+    return measured
+
+
+@compiled
+def predict_in_windows(
+    tokens,
+    starts,
+    ends,
+    owners,
+    order,
+    documents,
+    words,
+    outputs,
+    draws,
+    negatives,
+    window,
+    first_rate,
+    last_rate,
+    seed,
+    alike,
+    learn,
+    scale,
+    mean,
+):
+    """Each word is predicted by its document's vector and by those `words` (V, d) around it, at most `window` places away:
+    each by itself (skip-gram beside PV-DBOW), or with `mean` by the mean of them all (PV-DM). In a mean every member gets the
+    whole gradient, as in word2vec. Other arguments as in `predict`; `words` change if `learn`.
+    """
+    dim, state, measured = documents.shape[1], np.zeros(1, np.uint64), np.zeros(2)
+    longest = 0
+    for at in order:
+        longest = max(longest, ends[at] - starts[at])
+    kept, around = np.empty(longest, np.int64), np.empty(2 * window, np.int64)
+    rows = np.empty(1 + negatives, np.int64)
+    inputs, change = np.empty((2 * window + 1, dim), np.float32), np.empty((2 * window + 1, dim), np.float32)
+    gates = np.empty((2 * window + 1, 1 + negatives), np.float32)
+    for place in range(len(order)):
+        at = order[place]
+        number = owners[at]
+        rate = np.float32(first_rate + (last_rate - first_rate) * place / len(order))
+        _start(state, seed, 0 if alike else number)
+        count = _kept(tokens, starts[at], ends[at], draws.keep, state, kept)
+        for centre in range(count):
+            reach = 1 + np.int64(_next(state) % np.uint64(window))
+            seen = 0
+            for other in range(centre - reach, centre + reach + 1):
+                if 0 <= other < count and other != centre:
+                    around[seen] = kept[other]
+                    seen += 1
+            _look(documents, number, scale, inputs)
+            if mean:
+                for i in range(seen):
+                    for j in range(dim):
+                        inputs[0, j] += words[around[i], j]
+                for j in range(dim):
+                    inputs[0, j] /= np.float32(1 + seen)
+            else:
+                for i in range(seen):
+                    for j in range(dim):
+                        inputs[1 + i, j] = words[around[i], j]
+            rows[0] = kept[centre]
+            for i in range(1, 1 + negatives):
+                rows[i] = _noise(state, draws.chance, draws.other)
+            many, measure = 1 if mean else 1 + seen, centre % 16 == 0
+            loss = _step(inputs, many, outputs, draws.bias, rows, 1, rate, learn, measure, gates, change)
+            if measure:
+                measured += np.array([loss, 1.0])
+            _move(documents, number, scale, change)
+            if learn:
+                for i in range(seen):
+                    source = 0 if mean else 1 + i
+                    for j in range(dim):
+                        words[around[i], j] += change[source, j]
+    return measured
+
+
+@compiled
+def merge(base, copies, start, end):
+    """Add to rows `start` to `end` of `base` (V, d) what each of its copies (t, V, d) has changed, and make them equal."""
+    for i in range(start, end):
+        for j in range(base.shape[1]):
+            total = base[i, j]
+            for copy in range(len(copies)):
+                total += copies[copy, i, j] - base[i, j]
+            base[i, j] = total
+            for copy in range(len(copies)):
+                copies[copy, i, j] = total
