@@ -305,6 +305,8 @@ def test_unknown_tasks_are_named(monkeypatch):
     assert official.problem("STSBenchmark") is None
     assert official.problem("CQADupstackRetrieval") is None, "mteb knows it, but has no statistics of it"
     assert "did you mean STSBenchmark" in official.problem("STSBenchmrk")
+    every = {known.metadata.name for known in mteb.get_tasks(exclude_superseded=False)}
+    assert [name for name in every if official.problem(name)] == [], "what mteb knows is known without importing it"
     monkeypatch.setattr(official, "names", lambda: frozenset({"Gone"}))
     with pytest.raises(ZooError, match="'Gone'"):
         evaluation.prepare([task(task="Gone")])
