@@ -184,6 +184,7 @@ class _Run:
             "data": locked,
             "backbone": {"name": encoder.base, "revision": encoder.base_revision} if encoder.base else None,
             "seed": self.recipe.training.seed,
+            "precision": training.precision(self.recipe.training),
             "host": evaluation.host(),
             "training_seconds": seconds,
             "recipe_sha256": files.digest(self.recipe.model_dump(mode="json")),

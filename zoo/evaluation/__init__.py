@@ -154,7 +154,7 @@ def evaluate(
         if unread := ready.modalities - set(encoder.modalities):
             raise ZooError(f"{ready.name}: holds {', '.join(sorted(unread))}, which {encoder.name} does not read")
     results: list[dict[str, Any]] = []
-    with random_state(), quiet(show_progress):
+    with random_state(), quiet():
         for ready in prepared.tasks:
             for view in ready.spec.views:
                 score, saved = _score(encoder.view(**view), ready, precision, show_progress)
@@ -198,7 +198,7 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
             overwrite_strategy="always",
             co2_tracker=False,
             show_progress_bar=False,
-            encode_kwargs={"show_progress_bar": show_progress},
+            encode_kwargs={"show_progress_bar": False},  # the encoder has a bar of its own
         )
         seconds = time.perf_counter() - began
     for part in official.parts(task):

@@ -127,14 +127,16 @@ class Encoder:
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
+    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """Vectors in the order of `inputs`: (n, dim) float32, or packed uint8 codes (n, ceil(dim / 8)).
 
-        `inputs` may be a list or any iterable; a bare string is refused (ZooError), as is None among the inputs.
+        `inputs` may be a list or any iterable; a bare string is refused (ZooError), as is None among the inputs. `precision`
+        is fp32, so that vectors are the same everywhere; bf16 and fp16 are faster and close; auto is bf16 where the hardware
+        is fast at it.
         """
         raise NotImplementedError
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "auto") -> Iterator[np.ndarray]:
+    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """`encode` in pieces, in order, with memory that does not grow with the length of `inputs`."""
         raise NotImplementedError
 

@@ -247,7 +247,8 @@ class Encoder(Cuttable):
         for n, parts in zip(layers, zip(*pieces, strict=True), strict=True):
             vectors = torch.cat(parts).float()[batch["cells"]]
             share = self.spec.backflow if self.spec.objective == "elastic" and n < self.backbone.depth else 1.0
-            out[n] = self.head(n, matryoshka.backflow(vectors, share))
+            with torch.autocast(vectors.device.type, enabled=False):  # as cheap in float32, and fitted in it
+                out[n] = self.head(n, matryoshka.backflow(vectors, share))
         return out
 
     def card_facts(self) -> dict[str, Any]:
