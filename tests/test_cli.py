@@ -14,14 +14,13 @@ import test_builder
 import tiny
 
 import zoo
+from zoo import artefact
 from zoo.cli import main
 from zoo.families.matryoshka_2d import Encoder, Spec
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    from zoo import artefact
-
     base = tmp_path_factory.mktemp("cli")
     encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(base / "backbone"), dims=(8, 16)))
     encoder.name = "tiny"
@@ -63,6 +62,19 @@ def test_encode_lines_to_npy(model, cut, tmp_path, monkeypatch):
     assert main(["encode", model, *cut]) == 0
     pipe.buffer.seek(0)
     np.testing.assert_allclose(np.load(pipe.buffer), expected, atol=1e-6)
+
+
+def test_lines_are_said_to_be_queries_for_a_model_with_prompts(tmp_path, capsys):
+    spec = Spec(family="matryoshka-2d", backbone=tiny.backbone(tmp_path / "b"), prompts={"query": "the man "})
+    encoder = Encoder.build(spec)
+    artefact.save(encoder, tmp_path / "model")
+    (tmp_path / "lines").write_text("runs\neats\n")
+    words = ["encode", str(tmp_path / "model"), "--input", str(tmp_path / "lines"), "--out", str(tmp_path / "out.npy")]
+    assert main([*words, "--precision", "fp32", "--prompt", "query"]) == 0
+    expected = encoder.encode(["the man runs", "the man eats"])
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-6)
+    assert main(["card", str(tmp_path / "model")]) == 0
+    assert 'prompt_type="query"' in capsys.readouterr().out
 
 
 def test_export_between_the_options(model, tmp_path, capsys):

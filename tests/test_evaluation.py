@@ -203,6 +203,24 @@ def test_retrieval_by_ids_equals_retrieval_by_text(encoder, folder):
     assert by_id == pytest.approx(score(encoder, task(task="retrieval", data="search"), folder), abs=1e-9)
 
 
+def test_retrieval_with_a_backbones_prompts_equals_mteb(backbone, folder, tmp_path):
+    path = str(tmp_path / "prompted")
+    prompts = {"query": "the man ", "document": "a red "}
+    SentenceTransformer(backbone, device="cpu", prompts=prompts).save_pretrained(path, create_model_card=False)
+    ours, bare = (
+        score(Encoder.build(Spec(family="matryoshka-2d", backbone=b)), task(task="retrieval", data="search"), folder)
+        for b in (path, backbone)
+    )
+    documents, queries = list(dict.fromkeys(b for _, b in PAIRS)), list(dict.fromkeys(a for a, _ in PAIRS))
+    relevant = {}
+    for a, b in PAIRS:
+        relevant.setdefault(f"q{queries.index(a)}", {})[f"d{documents.index(b)}"] = 1
+    data = _corpus(documents, queries, relevant, None)
+    theirs = directly(AbsTaskRetrieval, "Retrieval", "ndcg_at_10", data, path)
+    assert ours == pytest.approx(theirs, abs=1e-6)
+    assert ours != pytest.approx(bare, abs=1e-6)
+
+
 def test_reranking_equals_mteb(encoder, backbone, folder):
     ours = score(encoder, task(task="reranking", data="rank"), folder)
     given = rows(folder, "rank")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,7 @@ class Backbone:
         pooling: a stock sentence-transformers Pooling.
         max_length: in tokens.
         name, revision: where it came from, for lock.json.
+        prompts: what it was trained to see before a "query" or a "document"; {} for most.
     """
 
     model: transformers.PreTrainedModel
@@ -87,6 +88,7 @@ class Backbone:
     max_length: int
     name: str
     revision: str
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
@@ -277,10 +279,18 @@ def _open(path: Path, reference: str, after: tuple[str, ...] = ("Normalize",)) -
     if model.default_prompt_name:
         raise ZooError(
             f"backbone {reference}: puts its prompt {model.default_prompt_name!r} before every text, which is not supported; "
-            "save it with default_prompt_name=None and put the prompt into the data"
+            "save it with default_prompt_name=None and say in `prompts` what stands before a query and a document"
         )
     if parts[0].tokenizer.pad_token_id is None:
         raise ZooError(f"backbone {reference}: its tokenizer has no padding token, so texts cannot be batched")
     if parts[0].tokenizer.truncation_side != "right":
         raise ZooError(f"backbone {reference}: its tokenizer cuts long texts on the left; only the right is supported")
-    return Backbone(parts[0].auto_model, parts[0], parts[1], parts[0].max_seq_length or 512, reference, "")
+    limit = parts[0].max_seq_length or 512
+    return Backbone(parts[0].auto_model, parts[0], parts[1], limit, reference, "", _prompts(model.prompts))
+
+
+def _prompts(named: Mapping[str, str | None]) -> dict[str, str]:
+    """By role, as sentence-transformers finds them: that of a document is the first there is of three."""
+    names = {"query": ("query",), "document": ("document", "passage", "corpus")}
+    found = {role: next((named[name] for name in some if name in named), None) for role, some in names.items()}
+    return {role: prompt for role, prompt in found.items() if prompt}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import signal
 import sys
@@ -225,8 +226,11 @@ def _encode(args: argparse.Namespace) -> None:
     from zoo import encoding
 
     encoder = _open(args)
+    prompt = {"prompt_type": args.prompt} if args.prompt else {}
+    if prompt and "prompt_type" not in inspect.signature(encoder.stream).parameters:
+        raise ZooError(f"--prompt: the family {encoder.spec.family} has no prompts")
     with open(args.input, "rb") if args.input else sys.stdin.buffer as source:  # noqa: PTH123
-        blocks = encoder.stream(_lines(source), precision=args.precision)
+        blocks = encoder.stream(_lines(source), precision=args.precision, **prompt)
         encoding.write_npy(blocks, args.out or sys.stdout.buffer)
 
 
@@ -329,7 +333,10 @@ def _parser() -> argparse.ArgumentParser:
     encode = verb("encode", _encode, "lines to vectors: zoo encode MODEL < lines > out.npy", model=True)
     encode.add_argument("--input", help="read lines from this file")
     encode.add_argument("--out", help="write the .npy here")
-    encode.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
+    encode.add_argument(
+        "--precision", default="fp32", choices=["auto", "fp32", "bf16", "fp16"], help="auto: bf16 where it is fast"
+    )
+    encode.add_argument("--prompt", choices=["query", "document"], help="what the lines are, for a model with prompts")
     export = verb(
         "export", _export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT", model=True
     )
