@@ -97,6 +97,13 @@ def test_evaluate_exits_1_when_at_least_is_missed(model, tmp_path, capsys):
     assert "below the 1.0" in capsys.readouterr().err
 
 
+def test_evaluate_looks_for_the_model_before_it_asks_for_the_data_of_a_task(capsys, tmp_path):
+    assert main(["evaluate", str(tmp_path / "no-model"), "STSBenchmark"]) == 1
+    assert "no-model" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "no-model"), "STSBenchmrk"]) == 1
+    assert "did you mean STSBenchmark" in capsys.readouterr().err
+
+
 def test_recipes_of_two_folders_each_find_their_own_files(model, tmp_path, capsys):
     for name, count in (("one", 30), ("two", 60)):
         folder = tmp_path / name

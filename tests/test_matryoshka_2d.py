@@ -15,6 +15,7 @@ from zoo.errors import ArtefactError, ZooError
 from zoo.families.matryoshka_2d import Encoder, Spec
 from zoo.ops import losses
 from zoo.schema import Training
+from zoo.teacher import TeacherSpec
 
 KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert"]
 
@@ -137,7 +138,7 @@ def test_heads_leave_every_cosine_of_the_whole_as_it_was_and_lift_the_shallow_on
         assert distance(headed, *corner) < distance(plain, *corner)
 
 
-def test_any_number_of_hard_negatives_are_candidates_of_every_row(tmp_path):
+def test_several_hard_negatives_are_candidates_of_every_row(tmp_path):
     encoder = build(tmp_path)
     some = [dict(row) | {"negative_2": f"{row['negative']} no"} for row in rows(6)]
     batch = encoder.collate(some)
@@ -323,12 +324,8 @@ def test_paper_in_miniature_training_lifts_the_shallow_corner_above_the_untraine
 def test_a_frozen_teacher_on_unlabelled_text_draws_the_shallow_cuts_to_its_similarities(tmp_path):
     from zoo import training
 
-    (tmp_path / "more.jsonl").write_text("".join(f'{{"text": "{t} has no"}}\n' for t in tiny.SENTENCES[:60]))
-    teacher = {
-        "weight": 5.0,
-        "unlabelled": {"source": "file", "path": str(tmp_path / "more.jsonl")},
-        "texts_per_step": 32,
-    }
+    teacher = {"weight": 5.0, "texts_per_step": 32}
+    more = Dataset.from_dict({"text": [f"{t} has no" for t in tiny.SENTENCES[:60]]})
     spec = {"objective": "2dmse", "layers": "all", "align": 0.0, "weights": (0.0, 0.0), "dropout": 0.0}
     plain = build(tmp_path, **spec)
     texts = [f"{t} has no" for t in tiny.SENTENCES[60:110]]
@@ -339,7 +336,9 @@ def test_a_frozen_teacher_on_unlabelled_text_draws_the_shallow_cuts_to_its_simil
         return float(np.abs(vectors @ vectors.T - target).mean())
 
     before = distance(plain)
-    taught = build(tmp_path, **spec, teacher=teacher)
+    taught = Encoder.build(plain.spec.model_copy(update={"teacher": TeacherSpec(**teacher)}), seed=3)
+    taught.tables = {"unlabelled": more}
+    taught.prepare(rows(), tmp_path / "cache")
     training.fit(taught, rows(), Training(epochs=60, batch_size=32, learning_rate=2e-3), tmp_path / "run")
     assert distance(taught) < 0.7 * before
     assert len(list((tmp_path / "cache").glob("teacher-*.npy"))) == 1

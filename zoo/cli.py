@@ -175,18 +175,25 @@ def _reproduce(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from zoo import evaluation
+    from zoo.evaluation import official
     from zoo.evaluation.spec import Official
 
-    prepared = evaluation.Prepared([])
+    asked: list[tuple[Sequence[Any], Path]] = []
     for word in args.tasks:
         if Path(word).is_file() or word in recipes.shipped():
             loaded = recipes.load(word)
-            prepared = prepared.joined(evaluation.prepare(loaded.evaluation, loaded.folder))
+            asked.append((loaded.evaluation, loaded.folder))
+        elif wrong := official.problem(word):
+            raise ZooError(wrong)
         else:
-            prepared = prepared.joined(evaluation.prepare([Official(task=word)]))
-    if not prepared.tasks:
+            asked.append(([Official(task=word)], Path()))
+    if not any(tasks for tasks, _ in asked):
         raise ZooError("say what to evaluate: an mteb task by name, or a recipe whose `evaluation:` is meant")
-    report = evaluation.evaluate(_open(args), prepared, show_progress=sys.stderr.isatty())
+    encoder = _open(args)  # before the data, which may have to be downloaded
+    prepared = evaluation.Prepared([])
+    for tasks, folder in asked:
+        prepared = prepared.joined(evaluation.prepare(tasks, folder))
+    report = evaluation.evaluate(encoder, prepared, show_progress=sys.stderr.isatty())
     _out(json.dumps(report, indent=2)) if args.json else _table(report)
     missed = evaluation.missed(report)
     for line in missed:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from zoo import backbone, encoding, references, stock
+from zoo import architectures, backbone, encoding, references, stock
 from zoo.backbone import Backbone
 from zoo.errors import ArtefactError, ZooError
 from zoo.families import base
@@ -93,24 +93,40 @@ class Cuttable(base.Encoder):
 
     @classmethod
     def check(cls, spec: Any, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """A backbone that is not there or cannot be cut."""
+        """A backbone that is not there or cannot be cut, and more tokens than it has positions for."""
         try:
-            cls.size(spec, folder)
+            config = cls._config(spec, folder)
+            if config is None:
+                return []
+            architectures.depth_of(config)
+            most = architectures.longest(config)
         except (ZooError, OSError, ValueError, KeyError) as error:
             return [(("backbone",), str(error))]
+        if spec.max_length and most and spec.max_length > most:
+            return [
+                (("max_length",), f"{spec.max_length} is more than the {most} tokens that {spec.backbone} can read")
+            ]
         return []
 
     @classmethod
     def check_view(cls, spec: Any, view: Mapping[str, Any], folder: Path) -> str | None:
         """A cut deeper or wider than the backbone."""
-        size = None if Cuttable.check(spec, folder) else cls.size(spec, folder)
+        try:
+            size = cls.size(spec, folder)
+        except (ZooError, OSError, ValueError, KeyError):  # `check` says so
+            size = None
         return _misfit(view.get("layers"), view.get("dim"), *size) if size else None
 
     @classmethod
     def size(cls, spec: CuttableSpec, folder: Path) -> tuple[int, int] | None:
         """(depth, width) of a local backbone from its config.json; None for one on the Hub."""
+        config = cls._config(spec, folder)
+        return None if config is None else architectures.depth_of(config)
+
+    @classmethod
+    def _config(cls, spec: CuttableSpec, folder: Path) -> dict[str, Any] | None:
         local = references.locate(spec.backbone, folder)
-        return backbone.depth_of(json.loads((local / "config.json").read_text(encoding="utf-8"))) if local else None
+        return json.loads((local / "config.json").read_text(encoding="utf-8")) if local else None
 
     @classmethod
     def build(cls, spec: Any, *, seed: int = 42, folder: Path = Path()) -> Self:

@@ -211,19 +211,23 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
     if family and spec:
         found += _below(("encoder",), mistakes.aside(family.check(spec, folder), gone))
         need = {} if gone else family.roles(spec)[0]
+        for path, (more, roles) in family.further(spec).items():
+            found += _below(("encoder", *path), zoo_data.problems(more, roles, folder=folder))
     for field in ("data", "validation"):
         if isinstance(value.get(field), dict):
             found += _data((field,), value[field], need, folder)
     if family and not family.validates and value.get("validation") is not None:
         name = value["encoder"]["family"]
         found.append((("validation",), f"the family {name} does not look at held-out rows: leave it out"))
+    if isinstance(given, dict) and given.get("early_stop") and value.get("validation") is None:
+        found.append((("training", "early_stop"), "there is nothing to stop by: give `validation` as well"))
     names: dict[str, int] = {}
     tasks = value.get("evaluation")
-    for index, given in enumerate(tasks if isinstance(tasks, list) else []):
+    for index, each in enumerate(tasks if isinstance(tasks, list) else []):
         loc = ("evaluation", index)
-        task, without = mistakes.partial(Task, given)
+        task, without = mistakes.partial(Task, each)
         if task is None:  # what it is called or made of is missing, but what is there can be looked at
-            parts = given.items() if isinstance(given, dict) else ()
+            parts = each.items() if isinstance(each, dict) else ()
             for part, inside in parts:
                 if isinstance(inside, dict) and "source" in inside:
                     found += _data((*loc, part), inside, {}, folder)

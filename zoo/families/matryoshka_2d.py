@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
-from zoo import data
 from zoo.backbone import Backbone
 from zoo.cuttable import Cuttable, CuttableSpec, on
+from zoo.data.spec import Data
 from zoo.lazy import lazy
 from zoo.ops import distributed, losses, matryoshka
 from zoo.ops import heads as headfit
@@ -112,12 +112,21 @@ class Encoder(Cuttable):
         return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
 
     @classmethod
+    def further(cls, spec: Spec) -> dict[tuple[str, ...], tuple[Data, Mapping[str, Kind]]]:
+        """The teacher's unlabelled texts."""
+        more = spec.teacher.unlabelled if spec.teacher else None
+        return {("teacher", "unlabelled"): (more, {"text": "text"})} if more else {}
+
+    @classmethod
     def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """Also widths beyond the backbone's own."""
+        """Also widths beyond the backbone's own, and a teacher that is not there."""
         found = super().check(spec, folder)
-        size = None if found else cls.size(spec, folder)
-        if size and max(spec.dims) > size[1]:
-            return [(("dims",), f"{max(spec.dims)} is more than the {size[1]} components of {spec.backbone}")]
+        wrong = cls.check_view(spec, {"dim": max(spec.dims)}, folder) if "dims" in spec.model_fields_set else None
+        if wrong:
+            found.append((("dims",), wrong.removeprefix("dim: ")))
+        if spec.teacher and spec.teacher.model:
+            other = super().check(spec.model_copy(update={"backbone": spec.teacher.model}), folder)
+            found += [(("teacher", "model"), message) for _, message in other]
         return found
 
     @classmethod
@@ -149,10 +158,8 @@ class Encoder(Cuttable):
         self.set_heads({n: headfit.linear(weight, bias) for n, (weight, bias) in fit.solve().items()})
 
     def _unlabelled(self) -> list[str]:
-        if self.spec.teacher is None or self.spec.teacher.unlabelled is None:
-            return []
-        rows = data.read(self.spec.teacher.unlabelled, {"text": "text"}, folder=self.folder).rows
-        return [self._before("text") + text for text in rows["text"]]
+        rows = self.tables.get("unlabelled")
+        return [] if rows is None else [self._before("text") + text for text in rows["text"]]
 
     def _columns(self, present: Container[str]) -> list[str]:
         """The columns of texts that the loss looks at; data may have others, whatever they are called."""
