@@ -145,8 +145,11 @@ def _train(args: argparse.Namespace) -> None:
 
     out = Path(args.out or Path("runs") / loaded.name)
     builder.run(loaded, out, say=_say, show_progress=sys.stderr.isatty() or args.progress)
-    if (out / "report.json").exists():
-        _table(json.loads((out / "report.json").read_text(encoding="utf-8")))
+    if not (out / "report.json").exists():  # another process of a distributed run may not have written it yet
+        return
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    if report["results"]:
+        _table(report)
 
 
 def _reproduce(args: argparse.Namespace) -> int:
