@@ -149,6 +149,7 @@ def test_a_mistake_does_not_hide_another_in_the_same_section(folder):
         ("data.where={a: [1, [2]]}", "data.where.a.1: must be text or a whole number or a number or true or false"),
         ("data.limit=0", "data.limit: must be greater than or equal to 1, not 0"),
         ("publish.repo=me", "publish.repo: must be owner/name, as the Hub has it, not 'me'"),
+        ("card.language={a: b}", "card.language: must be text or a list"),
         ("evaluation=[3]", "evaluation.0: must be a mapping, not 3"),
     ],
 )
@@ -177,6 +178,42 @@ def test_what_a_family_reads_besides_and_what_its_backbone_cannot_do_is_found_be
     ):
         assert any(all(word in line for word in words) for line in found), (words, text)
     assert len(found) == 5, text
+
+
+VALUES = st.sampled_from(
+    [None, True, 0, -1, 2.5, "x", "", [], {}, [[1]], {"a": 1}, {"source": "file"}, {"task": "sts"}]
+)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_recipe_with_a_value_where_it_does_not_belong_is_good_or_refused_in_whole_lines(data):
+    tree = yaml.safe_load(GOOD)
+    tree["encoder"] |= {"teacher": {"unlabelled": tree["data"]}, "prompts": {"query": "q"}, "weights": [1, 1]}
+    tree["validation"] = {"source": "builtin", "name": "icd10cm"}
+    for _ in range(data.draw(st.integers(1, 3))):
+        places = [
+            (holder, key)
+            for holder in _holders(tree)
+            for key in (holder if isinstance(holder, dict) else range(len(holder)))
+        ]
+        if places:
+            holder, key = data.draw(st.sampled_from(places))
+            holder[key] = data.draw(VALUES)
+    try:
+        recipe.loads(json.dumps(tree), "training.epochs=-1", file="r.yaml")
+    except RecipeError as error:
+        for line in error.problems:
+            assert line.startswith(("r.yaml:", "override "))
+            assert "\n" not in line
+            assert not any(word in line for word in ("pydantic", "tagged", "constrained", "valid dict")), line
+
+
+def _holders(value):
+    if isinstance(value, dict | list):
+        yield value
+        for inside in value.values() if isinstance(value, dict) else value:
+            yield from _holders(inside)
 
 
 def test_a_cut_that_a_backbone_in_a_relative_folder_does_not_have(folder):

@@ -33,7 +33,7 @@ def of(error: ValidationError, model: type[BaseModel], value: Any) -> list[Mista
     them: here it is one line that says what it may be, or only what is wrong with the one that was meant."""
     found: dict[Loc, list[tuple[str, str]]] = {}
     for each in error.errors(include_url=False):
-        found.setdefault(real(each["loc"], value), []).append((_wanted(each), message(each, model)))
+        found.setdefault(_real(each, value), []).append((_wanted(each), message(each, model)))
     out: list[Mistake] = []
     for loc, some in found.items():
         meant = [text for wanted, text in some if not wanted]
@@ -54,7 +54,7 @@ def partial(kind: Any, value: Any) -> tuple[Any, list[Loc]]:
         return adapter.validate_python(value), []
     except ValidationError as error:
         for each in error.errors(include_url=False):
-            loc = real(each["loc"], value)
+            loc = _real(each, value)
             while loc and not isinstance(loc[-1], str):
                 loc = loc[:-1]
             gone.append(loc)
@@ -155,18 +155,19 @@ def _tags(model: type[BaseModel]) -> set[str]:
     }
 
 
-def real(loc: Loc, value: Any) -> Loc:
-    """`loc` without the union tags that pydantic puts between the steps of the user's own tree."""
+def _real(error: Any, value: Any) -> Loc:
+    """Where an error stands in the user's own tree: without the union tags that pydantic puts between the steps, and, of what is
+    missing, with the key that is not there."""
     path: list[str | int] = []
-    for index, step in enumerate(loc):
-        last = index == len(loc) - 1
+    for step in error["loc"]:
         if (isinstance(value, dict) and step in value) or (
             isinstance(value, list | tuple) and isinstance(step, int) and step < len(value)
         ):
-            value = value[step]  # type: ignore[index]
-        elif not (last and isinstance(value, dict) and step not in _TAGS and "[" not in str(step)):
-            continue
-        path.append(step)
+            value = value[step]
+            path.append(step)
+    last = error["loc"][-1:]
+    if error["type"] == "missing" and isinstance(value, dict) and last[0] not in _TAGS:
+        path += last
     return tuple(path)
 
 

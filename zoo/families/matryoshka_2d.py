@@ -121,7 +121,8 @@ class Encoder(Cuttable):
     def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
         """Also widths beyond the backbone's own, and a teacher that is not there."""
         found = super().check(spec, folder)
-        wrong = cls.check_view(spec, {"dim": max(spec.dims)}, folder) if "dims" in spec.model_fields_set else None
+        given = spec.dims and "dims" in spec.model_fields_set
+        wrong = cls.check_view(spec, {"dim": max(spec.dims)}, folder) if given else None
         if wrong:
             found.append((("dims",), wrong.removeprefix("dim: ")))
         if spec.teacher and spec.teacher.model:
