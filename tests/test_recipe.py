@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -199,7 +200,7 @@ def test_a_recipe_with_a_value_where_it_does_not_belong_is_good_or_refused_in_wh
         ]
         if places:
             holder, key = data.draw(st.sampled_from(places))
-            holder[key] = data.draw(VALUES)
+            holder[key] = copy.deepcopy(data.draw(VALUES))
     try:
         recipe.loads(json.dumps(tree), "training.epochs=-1", file="r.yaml")
     except RecipeError as error:
