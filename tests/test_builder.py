@@ -143,11 +143,21 @@ def test_a_row_that_was_refused_leaves_the_folder_to_the_recipe_that_skips_it(pl
     (tmp_path / "backbone").symlink_to(place / "backbone")
     with (tmp_path / "pairs.jsonl").open("a") as file:
         file.write('{"a": "", "b": "the dog", "gold": 1.0}\n')
-    options = ("training.max_steps=1", "evaluation=[]", "validation=null")
+    (tmp_path / "more.jsonl").write_text('{"text": "a dog"}\n{"text": ""}\n{"text": "a cat"}\n')
+    more = "encoder.teacher={unlabelled: {source: file, path: more.jsonl, on_bad_row: skip}}"
+    options = ("training.max_steps=1", "evaluation=[]", "validation=null", more)
     with pytest.raises(ZooError, match=r"row 121.*sentence1: is empty"):
         zoo.train(zoo.load_recipe(tmp_path / "recipe.yaml", *options), tmp_path / "run")
     zoo.train(zoo.load_recipe(tmp_path / "recipe.yaml", *options, "data.on_bad_row=skip"), tmp_path / "run")
-    assert files.read_json(tmp_path / "run" / "lock.json")["data"]["train"]["skipped"] == 1
+    locked = files.read_json(tmp_path / "run" / "lock.json")["data"]
+    assert {name: (entry["rows"], entry["skipped"]) for name, entry in locked.items()} == {
+        "train": (96, 1),
+        "unlabelled": (2, 1),
+    }
+    assert files.read_json(tmp_path / "run" / "report.json")["skipped_rows"] == {"train": 1, "unlabelled": 1}
+    (tmp_path / "more.jsonl").write_text('{"text": "another dog"}\n')
+    with pytest.raises(ZooError, match="unlabelled data is not what this run began with"):
+        zoo.train(zoo.load_recipe(tmp_path / "recipe.yaml", *options, "data.on_bad_row=skip"), tmp_path / "run")
 
 
 def test_a_missed_at_least_is_an_error_after_everything_is_written(place, whole_run):

@@ -14,14 +14,13 @@ import test_builder
 import tiny
 
 import zoo
+from zoo import artefact
 from zoo.cli import main
 from zoo.families.matryoshka_2d import Encoder, Spec
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    from zoo import artefact
-
     base = tmp_path_factory.mktemp("cli")
     encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(base / "backbone"), dims=(8, 16)))
     encoder.name = "tiny"
@@ -65,6 +64,19 @@ def test_encode_lines_to_npy(model, cut, tmp_path, monkeypatch):
     np.testing.assert_allclose(np.load(pipe.buffer), expected, atol=1e-6)
 
 
+def test_lines_are_said_to_be_queries_for_a_model_with_prompts(tmp_path, capsys):
+    spec = Spec(family="matryoshka-2d", backbone=tiny.backbone(tmp_path / "b"), prompts={"query": "the man "})
+    encoder = Encoder.build(spec)
+    artefact.save(encoder, tmp_path / "model")
+    (tmp_path / "lines").write_text("runs\neats\n")
+    words = ["encode", str(tmp_path / "model"), "--input", str(tmp_path / "lines"), "--out", str(tmp_path / "out.npy")]
+    assert main([*words, "--precision", "fp32", "--prompt", "query"]) == 0
+    expected = encoder.encode(["the man runs", "the man eats"])
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-6)
+    assert main(["card", str(tmp_path / "model")]) == 0
+    assert 'prompt_type="query"' in capsys.readouterr().out
+
+
 def test_export_between_the_options(model, tmp_path, capsys):
     out = str(tmp_path / "small")
     assert main(["export", model, "--layers", "2", "--dim", "8", out]) == 0
@@ -83,6 +95,13 @@ def test_evaluate_exits_1_when_at_least_is_missed(model, tmp_path, capsys):
     recipe.write_text(recipe.read_text().replace("task: sts", "task: sts\n  at_least: 1.0"))
     assert main(["evaluate", model, "--layers", "2", str(recipe)]) == 1
     assert "below the 1.0" in capsys.readouterr().err
+
+
+def test_evaluate_looks_for_the_model_before_it_asks_for_the_data_of_a_task(capsys, tmp_path):
+    assert main(["evaluate", str(tmp_path / "no-model"), "STSBenchmark"]) == 1
+    assert "no-model" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "no-model"), "STSBenchmrk"]) == 1
+    assert "did you mean STSBenchmark" in capsys.readouterr().err
 
 
 def test_recipes_of_two_folders_each_find_their_own_files(model, tmp_path, capsys):

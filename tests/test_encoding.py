@@ -380,6 +380,15 @@ def test_auto_is_bf16_only_where_the_processor_multiplies_it(flags, dtype, monke
         assert encoding.resolve_precision("auto", torch.device("cuda")) == expected
 
 
+def test_vectors_are_exact_unless_asked_otherwise_whatever_the_processor_is_fast_at(engine, monkeypatch):
+    monkeypatch.setattr(encoding, "_cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    np.testing.assert_array_equal(engine.encode(MIXED), engine.encode(MIXED, precision="fp32"))
+    np.testing.assert_array_equal(np.concatenate(list(engine.stream(MIXED))), engine.encode(MIXED))
+    fast = engine.encode(MIXED, precision="auto")
+    np.testing.assert_array_equal(fast, engine.encode(MIXED, precision="bf16"))
+    assert not np.array_equal(fast, engine.encode(MIXED))
+
+
 def test_an_unknown_precision_is_refused_at_once():
     with pytest.raises(ZooError, match="'int8' is not one of auto, fp32"):
         echo().stream(["1"], precision="int8")

@@ -113,7 +113,10 @@ class Words(Base):
         sums = np.stack([sum(table[word] for word in text.split()) for text in inputs]).astype(np.float32)
         if self.form == "packed":
             return np.packbits(sums > 0, axis=1)
-        return np.where(sums > 0, 1, -1).astype(np.float32) if self.form == "signs" else sums
+        if self.form == "floats":
+            return sums
+        signs = np.where(sums > 0, 1, -1).astype(np.float32)
+        return signs if self.form == "signs" else np.pad(signs, ((0, 0), (0, 4)), constant_values=1)
 
     def view(self, **options):
         return self
@@ -198,6 +201,24 @@ def test_retrieval_by_ids_equals_retrieval_by_text(encoder, folder):
     parts = {name: {"source": "file", "path": f"{name}.jsonl"} for name in ("corpus", "queries", "qrels")}
     by_id = score(encoder, TypeAdapter(Task).validate_python({"task": "retrieval", **parts}), folder)
     assert by_id == pytest.approx(score(encoder, task(task="retrieval", data="search"), folder), abs=1e-9)
+
+
+def test_retrieval_with_a_backbones_prompts_equals_mteb(backbone, folder, tmp_path):
+    path = str(tmp_path / "prompted")
+    prompts = {"query": "the man ", "document": "a red "}
+    SentenceTransformer(backbone, device="cpu", prompts=prompts).save_pretrained(path, create_model_card=False)
+    ours, bare = (
+        score(Encoder.build(Spec(family="matryoshka-2d", backbone=b)), task(task="retrieval", data="search"), folder)
+        for b in (path, backbone)
+    )
+    documents, queries = list(dict.fromkeys(b for _, b in PAIRS)), list(dict.fromkeys(a for a, _ in PAIRS))
+    relevant = {}
+    for a, b in PAIRS:
+        relevant.setdefault(f"q{queries.index(a)}", {})[f"d{documents.index(b)}"] = 1
+    data = _corpus(documents, queries, relevant, None)
+    theirs = directly(AbsTaskRetrieval, "Retrieval", "ndcg_at_10", data, path)
+    assert ours == pytest.approx(theirs, abs=1e-6)
+    assert ours != pytest.approx(bare, abs=1e-6)
 
 
 def test_reranking_equals_mteb(encoder, backbone, folder):
@@ -305,6 +326,8 @@ def test_unknown_tasks_are_named(monkeypatch):
     assert official.problem("STSBenchmark") is None
     assert official.problem("CQADupstackRetrieval") is None, "mteb knows it, but has no statistics of it"
     assert "did you mean STSBenchmark" in official.problem("STSBenchmrk")
+    every = {known.metadata.name for known in mteb.get_tasks(exclude_superseded=False)}
+    assert [name for name in every if official.problem(name)] == [], "what mteb knows is known without importing it"
     monkeypatch.setattr(official, "names", lambda: frozenset({"Gone"}))
     with pytest.raises(ZooError, match="'Gone'"):
         evaluation.prepare([task(task="Gone")])
@@ -337,8 +360,9 @@ def test_one_name_is_one_task(folder):
     ids=lambda fields: fields["task"],
 )
 def test_packed_codes_score_as_their_signs_do(folder, fields):
-    """The cosine of vectors of -1 and 1 falls with their Hamming distance, so it is the oracle for codes."""
-    packed, signs = Words("packed"), Words("signs")
+    """The cosine of vectors of -1 and 1 falls with their Hamming distance, so it is the oracle for codes. For rankings it has
+    four ones more, and so a length of 8: equal distances are then equal cosines on every processor."""
+    packed, signs = Words("packed"), Words("padded" if fields["task"] in ("retrieval", "reranking") else "signs")
     assert score(packed, task(**fields), folder) == pytest.approx(score(signs, task(**fields), folder), abs=1e-6)
 
 

@@ -55,6 +55,20 @@ def test_alignment_is_the_divergence_of_the_softmaxes_and_dies_on_unit_vectors(p
     assert unit < losses.alignment(a, b) / 10
 
 
+def test_autocast_leaves_the_losses_exact(pair):
+    a, b, scores = pair
+    for loss in (
+        lambda: losses.contrastive(a, b),
+        lambda: losses.relations(a, b),
+        lambda: losses.alignment(a, b),
+        lambda: losses.cosent(a, b, scores),
+        lambda: losses.angle(a, b, scores),
+    ):
+        exact = loss()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(loss(), exact)
+
+
 def test_relations_compare_spaces_of_different_width(pair):
     a, _, _ = pair
     turned = a @ torch.linalg.qr(torch.randn(16, 16)).Q

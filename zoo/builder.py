@@ -63,7 +63,7 @@ def _join(recipe: Recipe[Any], out: Path) -> Encoder:
     if not training.meet():
         return artefact.load(out / "trained")
     tables = _read(recipe)
-    encoder = recipe.family.Encoder.build(recipe.encoder, seed=recipe.training.seed, folder=recipe.folder)
+    encoder = _untrained(recipe, tables)
     training.meet()
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = tables["validation"].rows if "validation" in tables else None
@@ -106,7 +106,7 @@ class _Run:
             if train:
                 self._train(tables, tasks, locked, trained_from)
             if not self._made("report.json", report_from):
-                self._evaluate(tasks, report_from)
+                self._evaluate(tasks, locked, report_from)
             self._document(locked | tasks.lock, card_from)
         encoder = artefact.load(self.out / "model")
         if self.recipe.publish:
@@ -164,10 +164,7 @@ class _Run:
         from zoo import training
 
         self.say(f"training {self.recipe.encoder.family} on {len(tables['train'].rows)} rows")
-        encoder = self.recipe.family.Encoder.build(
-            self.recipe.encoder, seed=self.recipe.training.seed, folder=self.recipe.folder
-        )
-        encoder.name = self.recipe.name
+        encoder = _untrained(self.recipe, tables)
         for task in tasks.tasks:
             for view in task.spec.views:
                 encoder.view(**view)  # of a backbone on the Hub, only now is it known which cuts there are
@@ -184,6 +181,7 @@ class _Run:
             "data": locked,
             "backbone": {"name": encoder.base, "revision": encoder.base_revision} if encoder.base else None,
             "seed": self.recipe.training.seed,
+            "precision": training.precision(self.recipe.training),
             "host": evaluation.host(),
             "training_seconds": seconds,
             "recipe_sha256": files.digest(self.recipe.model_dump(mode="json")),
@@ -192,13 +190,14 @@ class _Run:
         self._note("trained", made_from)
         shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
 
-    def _evaluate(self, tasks: evaluation.Prepared, made_from: str) -> None:
+    def _evaluate(self, tasks: evaluation.Prepared, locked: dict[str, Any], made_from: str) -> None:
         self.say(f"evaluating {len(self.recipe.evaluation)} tasks")
         encoder = artefact.load(self.out / "trained")
         encoder.folder = self.recipe.folder
         results = self.out / "results"
         shutil.rmtree(results, ignore_errors=True)
         report = evaluation.evaluate(encoder, tasks, results_folder=results, show_progress=self.show)
+        report["skipped_rows"] |= {name: entry["skipped"] for name, entry in locked.items() if entry["skipped"]}
         files.write_json(self.out / "report.json", report)
         self._note("report.json", made_from)
 
@@ -257,17 +256,28 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _read(recipe: Recipe[Any]) -> dict[str, Table]:
-    """The training table and, if asked for, the validation one: a source of its own, or rows held out of the training."""
-    need, optional = recipe.family.Encoder.roles(recipe.encoder)
-    table = data.read(recipe.data, need, optional, folder=recipe.folder)
-    if recipe.validation is None:
-        return {"train": table}
+    """The training table and, if asked for, the validation one, which is a source of its own or rows held out of the training;
+    and those that the family reads besides, by the last step of where the recipe has them."""
+    family = recipe.family.Encoder
+    need, optional = family.roles(recipe.encoder)
+    train = data.read(recipe.data, need, optional, folder=recipe.folder)
+    tables = {"train": train}
     if isinstance(recipe.validation, float):
         split = Holdout(size=recipe.validation, take="kept", seed=recipe.training.seed)
-        kept = data.hold_out(table, split)
-        held = data.hold_out(table, split.model_copy(update={"take": "held-out"}))
-        return {"train": kept, "validation": held}
-    return {"train": table, "validation": data.read(recipe.validation, need, optional, folder=recipe.folder)}
+        tables["train"] = data.hold_out(train, split)
+        tables["validation"] = data.hold_out(train, split.model_copy(update={"take": "held-out"}))
+    elif recipe.validation is not None:
+        tables["validation"] = data.read(recipe.validation, need, optional, folder=recipe.folder)
+    for path, (more, roles) in family.further(recipe.encoder).items():
+        tables[path[-1]] = data.read(more, roles, folder=recipe.folder)
+    return tables
+
+
+def _untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
+    encoder = recipe.family.Encoder.build(recipe.encoder, seed=recipe.training.seed, folder=recipe.folder)
+    encoder.name = recipe.name
+    encoder.tables = {path[-1]: tables[path[-1]].rows for path in encoder.further(recipe.encoder)}
+    return encoder
 
 
 def _lock_entry(table: Table) -> dict[str, Any]:

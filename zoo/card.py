@@ -88,7 +88,7 @@ def _context(about: Record, family: str) -> dict[str, Any]:
     results = [(task, r) for task in about.tasks for r in task.results]
     return {
         "about": about,
-        "facts": {**about.facts, "dims": dims},
+        "facts": {**about.facts, "dims": dims, "prompts": mapping(about.facts.get("prompts"))},
         "family": family,
         "name": frontmatter.name(about),
         "title": card.get("title") or frontmatter.name(about),

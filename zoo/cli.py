@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import signal
 import sys
@@ -144,8 +145,11 @@ def _train(args: argparse.Namespace) -> None:
 
     out = Path(args.out or Path("runs") / loaded.name)
     builder.run(loaded, out, say=_say, show_progress=sys.stderr.isatty() or args.progress)
-    if (out / "report.json").exists():
-        _table(json.loads((out / "report.json").read_text(encoding="utf-8")))
+    if not (out / "report.json").exists():  # another process of a distributed run may not have written it yet
+        return
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    if report["results"]:
+        _table(report)
 
 
 def _reproduce(args: argparse.Namespace) -> int:
@@ -174,18 +178,25 @@ def _reproduce(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from zoo import evaluation
+    from zoo.evaluation import official
     from zoo.evaluation.spec import Official
 
-    prepared = evaluation.Prepared([])
+    asked: list[tuple[Sequence[Any], Path]] = []
     for word in args.tasks:
         if Path(word).is_file() or word in recipes.shipped():
             loaded = recipes.load(word)
-            prepared = prepared.joined(evaluation.prepare(loaded.evaluation, loaded.folder))
+            asked.append((loaded.evaluation, loaded.folder))
+        elif wrong := official.problem(word):
+            raise ZooError(wrong)
         else:
-            prepared = prepared.joined(evaluation.prepare([Official(task=word)]))
-    if not prepared.tasks:
+            asked.append(([Official(task=word)], Path()))
+    if not any(tasks for tasks, _ in asked):
         raise ZooError("say what to evaluate: an mteb task by name, or a recipe whose `evaluation:` is meant")
-    report = evaluation.evaluate(_open(args), prepared, show_progress=sys.stderr.isatty())
+    encoder = _open(args)  # before the data, which may have to be downloaded
+    prepared = evaluation.Prepared([])
+    for tasks, folder in asked:
+        prepared = prepared.joined(evaluation.prepare(tasks, folder))
+    report = evaluation.evaluate(encoder, prepared, show_progress=sys.stderr.isatty())
     _out(json.dumps(report, indent=2)) if args.json else _table(report)
     missed = evaluation.missed(report)
     for line in missed:
@@ -225,8 +236,11 @@ def _encode(args: argparse.Namespace) -> None:
     from zoo import encoding
 
     encoder = _open(args)
+    prompt = {"prompt_type": args.prompt} if args.prompt else {}
+    if prompt and "prompt_type" not in inspect.signature(encoder.stream).parameters:
+        raise ZooError(f"--prompt: the family {encoder.spec.family} has no prompts")
     with open(args.input, "rb") if args.input else sys.stdin.buffer as source:  # noqa: PTH123
-        blocks = encoder.stream(_lines(source), precision=args.precision)
+        blocks = encoder.stream(_lines(source), precision=args.precision, **prompt)
         encoding.write_npy(blocks, args.out or sys.stdout.buffer)
 
 
@@ -329,7 +343,10 @@ def _parser() -> argparse.ArgumentParser:
     encode = verb("encode", _encode, "lines to vectors: zoo encode MODEL < lines > out.npy", model=True)
     encode.add_argument("--input", help="read lines from this file")
     encode.add_argument("--out", help="write the .npy here")
-    encode.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
+    encode.add_argument(
+        "--precision", default="fp32", choices=["auto", "fp32", "bf16", "fp16"], help="auto: bf16 where it is fast"
+    )
+    encode.add_argument("--prompt", choices=["query", "document"], help="what the lines are, for a model with prompts")
     export = verb(
         "export", _export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT", model=True
     )

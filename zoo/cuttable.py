@@ -8,12 +8,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from zoo import backbone, encoding, references, stock
+from zoo import architectures, backbone, encoding, references, stock
 from zoo.backbone import Backbone
 from zoo.errors import ArtefactError, ZooError
 from zoo.families import base
@@ -27,12 +28,18 @@ else:
     np, torch = lazy("numpy"), lazy("torch")
 
 
+ROLES = ("query", "document")
+
+
 class CuttableSpec(EncoderSpec):
     """The part of `encoder:` that names the backbone."""
 
     backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
     revision: str | None = None
     max_length: Positive | None = Field(default=None, description="Tokens; by default the backbone's own limit.")
+    prompts: dict[Literal["query", "document"], str] | None = Field(
+        default=None, description="What stands before a text in training and evaluation; by default the backbone's own."
+    )
 
 
 class View(Section):
@@ -48,6 +55,7 @@ class Cuttable(base.Encoder):
     Attributes:
         backbone: the whole backbone this encoder holds.
         heads: optional linear maps by layer; absent ones are the identity.
+        prompts: what `encode` puts before a text that is said to be a "query" or a "document".
         layers, dim: the corner that `encode` uses; `truncate` gives another one over the same tensors.
     """
 
@@ -62,7 +70,13 @@ class Cuttable(base.Encoder):
     ) -> None:
         super().__init__()
         self.spec: CuttableSpec = spec
-        self.backbone = body
+        given: Mapping[Any, str] = body.prompts if spec.prompts is None else spec.prompts
+        self.prompts: dict[str, str] = dict(given)
+        if any(self.prompts.values()) and not body.pooling.include_prompt:
+            raise ZooError(
+                f"backbone {body.name}: leaves prompts out of its pooling, which is not supported; say prompts: {{}}"
+            )
+        self.backbone = replace(body, prompts=self.prompts)
         self.heads = torch.nn.ModuleDict({str(n): head for n, head in (heads or {}).items()})
         self.module = torch.nn.ModuleDict({"backbone": body.model, "heads": self.heads})
         self.layers, self.dim = body.depth, dim or body.width
@@ -79,24 +93,40 @@ class Cuttable(base.Encoder):
 
     @classmethod
     def check(cls, spec: Any, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """A backbone that is not there or cannot be cut."""
+        """A backbone that is not there or cannot be cut, and more tokens than it has positions for."""
         try:
-            cls.size(spec, folder)
+            config = cls._config(spec, folder)
+            if config is None:
+                return []
+            architectures.depth_of(config)
+            most = architectures.longest(config)
         except (ZooError, OSError, ValueError, KeyError) as error:
             return [(("backbone",), str(error))]
+        if spec.max_length and most and spec.max_length > most:
+            return [
+                (("max_length",), f"{spec.max_length} is more than the {most} tokens that {spec.backbone} can read")
+            ]
         return []
 
     @classmethod
     def check_view(cls, spec: Any, view: Mapping[str, Any], folder: Path) -> str | None:
         """A cut deeper or wider than the backbone."""
-        size = None if Cuttable.check(spec, folder) else cls.size(spec, folder)
+        try:
+            size = cls.size(spec, folder)
+        except (ZooError, OSError, ValueError, KeyError):  # `check` says so
+            size = None
         return _misfit(view.get("layers"), view.get("dim"), *size) if size else None
 
     @classmethod
     def size(cls, spec: CuttableSpec, folder: Path) -> tuple[int, int] | None:
         """(depth, width) of a local backbone from its config.json; None for one on the Hub."""
+        config = cls._config(spec, folder)
+        return None if config is None else architectures.depth_of(config)
+
+    @classmethod
+    def _config(cls, spec: CuttableSpec, folder: Path) -> dict[str, Any] | None:
         local = references.locate(spec.backbone, folder)
-        return backbone.depth_of(json.loads((local / "config.json").read_text(encoding="utf-8"))) if local else None
+        return json.loads((local / "config.json").read_text(encoding="utf-8")) if local else None
 
     @classmethod
     def build(cls, spec: Any, *, seed: int = 42, folder: Path = Path()) -> Self:
@@ -152,11 +182,30 @@ class Cuttable(base.Encoder):
         except ZooError:
             return None
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
-        """Texts to (n, dim) float32 of unit norm, in order. Raises ZooError for an input that is not a string."""
+    def encode(
+        self,
+        inputs: Iterable[Any],
+        *,
+        show_progress: bool = False,
+        precision: str = "fp32",
+        prompt_type: str | None = None,
+    ) -> np.ndarray:
+        """Texts to (n, dim) float32 of unit norm, in order, at fp32, bf16, fp16, or auto: bf16 where the hardware is fast at it.
+        With `prompt_type` "query" or "document" the prompt of that role, if there is one, stands before each. Raises ZooError
+        for an input that is not a string."""
+        inputs = self._prompted(inputs, prompt_type)
         if self._shared is not None and precision == "fp32" and isinstance(inputs, list) and self._shared.takes(inputs):
             return self._shared.vectors(inputs, self.layers, self.dim)
         return self._engine().encode(inputs, show_progress=show_progress, precision=precision)
+
+    def _prompted(self, inputs: Iterable[Any], role: str | None) -> Iterable[Any]:
+        if role not in (None, *ROLES):
+            raise ZooError(f"prompt_type: {role!r} is not one of {', '.join(ROLES)}")
+        prompt = self.prompts.get(role or "")
+        if not prompt:
+            return inputs
+        texts = (prompt + text for text in encoding.texts(inputs))
+        return list(texts) if isinstance(inputs, list | tuple) else texts
 
     def encode_layers(self, texts: Sequence[str], *, batch_size: int = 32) -> dict[int, np.ndarray]:
         """Every layer's vectors (n, dim) float32 by layer, from one pass; not normalised, so that the first m components,
@@ -170,9 +219,11 @@ class Cuttable(base.Encoder):
                     out[n][places] = self.head(n, vectors)[:, : self._width].cpu().numpy()
         return out
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "auto") -> Iterator[np.ndarray]:
+    def stream(
+        self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
+    ) -> Iterator[np.ndarray]:
         """`encode` in pieces of constant memory, for an iterable of any length."""
-        return self._engine().stream(inputs, precision=precision)
+        return self._engine().stream(self._prompted(inputs, prompt_type), precision=precision)
 
     def _engine(self) -> encoding.Engine:
         """Built once a view: the cut backbone, pooling, head and normalisation as one module from tokens to vectors."""
@@ -214,6 +265,7 @@ class Cuttable(base.Encoder):
             "dim": self.dim,
             "parameters": {str(n): count for n, count in inside.items()},
             "max_length": self.backbone.max_length,
+            "prompts": self.prompts,
         }
 
 

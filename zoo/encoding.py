@@ -60,7 +60,7 @@ class Engine:
         self.dim, self.max_length = dim, max_length
         self._converted: tuple[Any, torch.nn.Module] | None = None
 
-    def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
+    def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """(n, dim) float32 in the order of `inputs`; at float32 the batches change a component by less than 1e-5.
 
         Raises ZooError for an input that is not a string (with its position) and for one bare string.
@@ -76,7 +76,7 @@ class Engine:
                 row += len(block)
             return out
 
-    def stream(self, inputs: Iterable[str], *, precision: str = "auto") -> Iterator[np.ndarray]:
+    def stream(self, inputs: Iterable[str], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """`encode` in blocks of at most WINDOW rows, one empty block for no input; the memory it takes does not depend on how
         many inputs there are. A block comes when the inputs of the next one have been read, by the caller's thread."""
         return self._blocks(texts(inputs), self._dtype(precision), lambda count: None)

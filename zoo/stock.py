@@ -41,7 +41,7 @@ def write(folder: Path, body: Backbone, heads: Mapping[int, torch.nn.Linear], di
         dense.linear = top
         modules.append(dense)
     modules.append(st_modules.Normalize())
-    model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu")
+    model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu", prompts=dict(body.prompts))
     with backbone.without_bars():
         model.save_pretrained(str(folder), create_model_card=False)
     below = {n: headfit.narrowed(head, dim).state_dict() for n, head in heads.items() if n < body.depth}

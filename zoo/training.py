@@ -119,6 +119,7 @@ class _Keeper(transformers.TrainerCallback):
         self.began = time.monotonic()
         if not (self.show and state.is_world_process_zero):
             return
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -136,6 +137,7 @@ class _Keeper(transformers.TrainerCallback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            console=Console(stderr=True),
         )
         self.bar.start()
         self.task = self.bar.add_task("train", total=state.max_steps, completed=state.global_step, loss="…")
@@ -203,8 +205,6 @@ def fit(
     transformers.set_seed(settings.seed)
     transformers.logging.set_verbosity_error()
     micro = settings.batch_size // settings.gradient_accumulation
-    if micro * settings.gradient_accumulation != settings.batch_size:
-        raise ZooError("training.batch_size must be a multiple of training.gradient_accumulation")
     whole = len(rows) >= settings.batch_size
     per_epoch = max(1, len(rows) // settings.batch_size) if whole else 1
     if not whole:
@@ -217,8 +217,7 @@ def fit(
         _forget_after(folder / "metrics.jsonl", int(resume.name.split("-")[1]) if resume else 0)
     every = settings.checkpoint_every or max(1, math.ceil(total / 10))
     best = validation is not None and settings.keep_best
-    cuda = torch.cuda.is_available()
-    dtype = encoding.resolve_precision(settings.precision, torch.device("cuda" if cuda else "cpu"))
+    cuda, multiplies = torch.cuda.is_available(), precision(settings)
     args = transformers.TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=total,
@@ -232,8 +231,8 @@ def fit(
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         data_seed=settings.seed,
-        bf16=dtype == torch.bfloat16,
-        fp16=dtype == torch.float16,
+        bf16=multiplies == "bfloat16",
+        fp16=multiplies == "float16",
         use_cpu=not cuda,
         save_strategy="steps",
         save_steps=every,
@@ -280,6 +279,12 @@ def fit(
         keeper.close()
     encoder.module.eval()
     return keeper.trained
+
+
+def precision(settings: Training) -> str:
+    """What `precision` of a recipe comes to on this machine: float32, bfloat16 or float16."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return str(encoding.resolve_precision(settings.precision, device)).removeprefix("torch.")
 
 
 def _newest(checkpoints: Path, *, remove: bool) -> tuple[Path | None, float]:

@@ -43,7 +43,7 @@ def mistakes(data: Data, raw: tuple[str, ...], need: Mapping[str, Kind]) -> list
         named.append((("holdout", "by"), data.holdout.by))
     for path, name in named:
         if resolved(data, name, present) not in present:
-            found.append((path, f"there is no column {name!r}{suggest(name, present)}"))
+            found.append((path, f"there is no column {name!r}{suggest(name, dict.fromkeys((*present, *raw)))}"))
     return found
 
 

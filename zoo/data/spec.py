@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from zoo.schema import Positive, Section
 
 Scalar = str | int | float | bool
 
 
+def _whole(size: float) -> float:
+    if size >= 1 and size != int(size):
+        raise ValueError(f"must be a whole number of rows, or a share below 1, not {size}")
+    return size
+
+
+Size = Annotated[float, Field(gt=0, strict=True), AfterValidator(_whole)]
+"""Rows held out: a share below 1, or a count."""
+
+
 class Holdout(Section):
     """A deterministic split: the rows are drawn by seed, and each side names which one it takes."""
 
-    size: Annotated[float, Field(gt=0)] = Field(description="Rows held out: a share below 1, or a count.")
+    size: Size = Field(description="Rows held out: a share below 1, or a count.")
     take: Literal["kept", "held-out"] = Field(
         description="The large side (for training), or the one held out (for tests)."
     )
     by: str | None = Field(default=None, description="Rows with the same value in this column stay on one side.")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-
-    @model_validator(mode="after")
-    def _whole(self) -> Holdout:
-        if self.size >= 1 and self.size != int(self.size):
-            raise ValueError(f"a count must be whole, a share below 1: {self.size}")
-        return self
 
 
 class Rows(Section):
@@ -56,7 +60,11 @@ class HubData(Rows):
 
     source: Literal["hub"]
     name: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", description="owner/name on the Hub")
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$",
+            description="the name of a data set on the Hub, owner/name",
+        ),
     ]
     config: str | None = None
     revision: str | None = Field(

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,8 +55,9 @@ class Prepared:
         return Prepared([*self.tasks, *other.tasks], self.lock | other.lock)
 
 
-def problems(task: TaskSpec, *, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-    """What can be said against a task without reading its rows: (path below the task, message)."""
+def problems(task: TaskSpec, *, folder: Path, unsure: Container[str] = ()) -> list[tuple[tuple[str | int, ...], str]]:
+    """What can be said against a task without reading its rows: (path below the task, message). Of its parts that are `unsure`
+    nobody knows yet which columns they have."""
     if isinstance(task, Official):
         wrong = official.problem(task.task)
         return [(("task",), wrong)] if wrong else []
@@ -66,7 +67,8 @@ def problems(task: TaskSpec, *, folder: Path) -> list[tuple[tuple[str | int, ...
     for name, roles in task.roles.items():
         source = getattr(task, name)
         if source is not None:
-            found += [((name, *below), text) for below, text in data.problems(source, roles, folder=folder)]
+            need = {} if name in unsure else roles
+            found += [((name, *below), text) for below, text in data.problems(source, need, folder=folder)]
     return found
 
 
@@ -152,7 +154,7 @@ def evaluate(
         if unread := ready.modalities - set(encoder.modalities):
             raise ZooError(f"{ready.name}: holds {', '.join(sorted(unread))}, which {encoder.name} does not read")
     results: list[dict[str, Any]] = []
-    with random_state(), quiet(show_progress):
+    with random_state(), quiet():
         for ready in prepared.tasks:
             for view in ready.spec.views:
                 score, saved = _score(encoder.view(**view), ready, precision, show_progress)
@@ -196,7 +198,7 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
             overwrite_strategy="always",
             co2_tracker=False,
             show_progress_bar=False,
-            encode_kwargs={"show_progress_bar": show_progress},
+            encode_kwargs={"show_progress_bar": False},  # the encoder has a bar of its own
         )
         seconds = time.perf_counter() - began
     for part in official.parts(task):

@@ -29,14 +29,13 @@ def random_state() -> Iterator[None]:
 
 
 @contextmanager
-def quiet(show_progress: bool = False) -> Iterator[None]:
-    """Silence the logs, warnings and, unless asked for, progress bars of mteb and what it calls. Errors still come out."""
+def quiet() -> Iterator[None]:
+    """Silence the logs, warnings and progress bars of mteb and what it calls. Errors still come out."""
     import datasets
 
     bars = datasets.is_progress_bar_enabled()
     levels = {name: logging.getLogger(name).level for name in LOUD}
-    if not show_progress:
-        datasets.disable_progress_bars()
+    datasets.disable_progress_bars()
     for name in LOUD:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:

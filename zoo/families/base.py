@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
+    from zoo.data import Roles
+    from zoo.data.spec import Data
+
 
 class NoView(Section):
     """The view options of a family without views."""
@@ -36,6 +39,7 @@ class Encoder:
         base, base_revision: id and content hash (or commit) of the pretrained model it starts from, if any.
         seed, step: what a loss may draw from; `step` is the optimiser step under way, set by the Trainer.
         folder: where relative paths in `spec` start.
+        tables: the rows of the data sections that `further` names.
     """
 
     View: ClassVar[type[Section]] = NoView
@@ -61,6 +65,7 @@ class Encoder:
         self.step = 0
         self.folder = Path()
         self.base_revision = ""
+        self.tables: dict[str, Dataset] = {}
 
     # -- known without torch, before anything is read -------------------------------------------------------------
 
@@ -68,6 +73,12 @@ class Encoder:
     def roles(cls, spec: Any) -> tuple[dict[str, Kind], dict[str, Kind]]:
         """Columns of the training data that `spec` needs, and those it uses when they are there."""
         raise NotImplementedError
+
+    @classmethod
+    def further(cls, spec: Any) -> dict[tuple[str, ...], tuple[Data, Roles]]:
+        """Data sections inside `spec`, by their path below `encoder`, and the columns they need. They are checked and locked like
+        the recipe's own, and given to `prepare` as `tables`, under the last step of the path."""
+        return {}
 
     @classmethod
     def check(cls, spec: Any, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
@@ -127,14 +138,16 @@ class Encoder:
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "auto") -> np.ndarray:
+    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """Vectors in the order of `inputs`: (n, dim) float32, or packed uint8 codes (n, ceil(dim / 8)).
 
-        `inputs` may be a list or any iterable; a bare string is refused (ZooError), as is None among the inputs.
+        `inputs` may be a list or any iterable; a bare string is refused (ZooError), as is None among the inputs. `precision`
+        is fp32, so that vectors are the same everywhere; bf16 and fp16 are faster and close; auto is bf16 where the hardware
+        is fast at it.
         """
         raise NotImplementedError
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "auto") -> Iterator[np.ndarray]:
+    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """`encode` in pieces, in order, with memory that does not grow with the length of `inputs`."""
         raise NotImplementedError
 

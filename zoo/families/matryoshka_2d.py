@@ -6,15 +6,15 @@ Source: Li et al., "2D Matryoshka Sentence Embeddings", arXiv 2402.14776. The ob
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
-from zoo import data
 from zoo.backbone import Backbone
 from zoo.cuttable import Cuttable, CuttableSpec, on
+from zoo.data.spec import Data
 from zoo.lazy import lazy
 from zoo.ops import distributed, losses, matryoshka
 from zoo.ops import heads as headfit
@@ -87,7 +87,8 @@ class Spec(CuttableSpec):
         return value
 
 
-_COLUMNS = ("anchor", "positive", "negative", "sentence1", "sentence2")
+_NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
+_TRIPLETS, _PAIRS = ("anchor", "positive", *_NEGATIVES), ("sentence1", "sentence2")
 _CHUNK = 32  # texts of similar length that run together: on a CPU more of them only add padding
 _FIT_TEXTS = 4096  # distinct training texts that the heads are fitted on
 
@@ -105,18 +106,28 @@ class Encoder(Cuttable):
 
     @classmethod
     def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
-        """Scored pairs for cosent and angle; anchor and positive, and perhaps a hard negative, for contrastive."""
+        """Scored pairs for cosent and angle; anchor and positive, and perhaps hard negatives, for contrastive."""
         if spec.loss == "contrastive":
-            return {"anchor": "text", "positive": "text"}, {"negative": "text"}
+            return {"anchor": "text", "positive": "text"}, dict.fromkeys(_NEGATIVES, "text")
         return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
 
     @classmethod
+    def further(cls, spec: Spec) -> dict[tuple[str, ...], tuple[Data, Mapping[str, Kind]]]:
+        """The teacher's unlabelled texts."""
+        more = spec.teacher.unlabelled if spec.teacher else None
+        return {("teacher", "unlabelled"): (more, {"text": "text"})} if more else {}
+
+    @classmethod
     def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """Also widths beyond the backbone's own."""
+        """Also widths beyond the backbone's own, and a teacher that is not there."""
         found = super().check(spec, folder)
-        size = None if found else cls.size(spec, folder)
-        if size and max(spec.dims) > size[1]:
-            return [(("dims",), f"{max(spec.dims)} is more than the {size[1]} components of {spec.backbone}")]
+        given = spec.dims and "dims" in spec.model_fields_set
+        wrong = cls.check_view(spec, {"dim": max(spec.dims)}, folder) if given else None
+        if wrong:
+            found.append((("dims",), wrong.removeprefix("dim: ")))
+        if spec.teacher and spec.teacher.model:
+            other = super().check(spec.model_copy(update={"backbone": spec.teacher.model}), folder)
+            found += [(("teacher", "model"), message) for _, message in other]
         return found
 
     @classmethod
@@ -130,8 +141,8 @@ class Encoder(Cuttable):
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
         """Fit the heads on the training texts, and compute the teacher's vectors."""
-        columns = [c for c in _COLUMNS if c in rows.column_names]
-        texts = list(dict.fromkeys(text for column in columns for text in rows[column]))
+        columns = self._columns(rows.column_names)
+        texts = list(dict.fromkeys(self._before(column) + text for column in columns for text in rows[column]))
         unlabelled = self._unlabelled()
         if self.spec.teacher is not None:
             frozen = self.truncate() if self.spec.teacher.model is None else self._open_teacher(self.spec.teacher.model)
@@ -148,9 +159,17 @@ class Encoder(Cuttable):
         self.set_heads({n: headfit.linear(weight, bias) for n, (weight, bias) in fit.solve().items()})
 
     def _unlabelled(self) -> list[str]:
-        if self.spec.teacher is None or self.spec.teacher.unlabelled is None:
-            return []
-        return list(data.read(self.spec.teacher.unlabelled, {"text": "text"}, folder=self.folder).rows["text"])
+        rows = self.tables.get("unlabelled")
+        return [] if rows is None else [self._before("text") + text for text in rows["text"]]
+
+    def _columns(self, present: Container[str]) -> list[str]:
+        """The columns of texts that the loss looks at; data may have others, whatever they are called."""
+        return [c for c in (_TRIPLETS if self.spec.loss == "contrastive" else _PAIRS) if c in present]
+
+    def _before(self, column: str) -> str:
+        """The prompt that belongs before the texts of a column: a question and what answers it, or neither."""
+        role = {"anchor": "query", "sentence1": "", "sentence2": ""}.get(column, "document")
+        return self.prompts.get(role, "")
 
     def _open_teacher(self, reference: str) -> Encoder:
         plain = self.spec.model_copy(update={"backbone": reference, "revision": None, "teacher": None})
@@ -165,8 +184,8 @@ class Encoder(Cuttable):
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Every distinct text of the batch once, in chunks of similar length, and where each cell of (columns, rows) finds
         its own. Padding columns together would cost twice as much."""
-        columns = [c for c in _COLUMNS if c in rows[0]]
-        cells = [row[column] for column in columns for row in rows]
+        columns = self._columns(rows[0])
+        cells = [self._before(column) + row[column] for column in columns for row in rows]
         texts = list(dict.fromkeys(cells))
         chunks, places = zip(*self.backbone.chunks(texts, self.spec.chunk or _CHUNK), strict=True)
         rank = {texts[place]: position for position, place in enumerate(p for some in places for p in some)}
@@ -176,7 +195,7 @@ class Encoder(Cuttable):
         }
         if self._teacher is not None:
             batch["texts"] = cells
-        if "score" in rows[0]:
+        if self.spec.loss != "contrastive":
             batch["scores"] = torch.tensor([float(row["score"]) for row in rows])
         return batch
 
@@ -247,7 +266,8 @@ class Encoder(Cuttable):
         for n, parts in zip(layers, zip(*pieces, strict=True), strict=True):
             vectors = torch.cat(parts).float()[batch["cells"]]
             share = self.spec.backflow if self.spec.objective == "elastic" and n < self.backbone.depth else 1.0
-            out[n] = self.head(n, matryoshka.backflow(vectors, share))
+            with torch.autocast(vectors.device.type, enabled=False):  # as cheap in float32, and fitted in it
+                out[n] = self.head(n, matryoshka.backflow(vectors, share))
         return out
 
     def card_facts(self) -> dict[str, Any]:

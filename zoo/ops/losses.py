@@ -17,8 +17,10 @@ else:
 
 
 def cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(n, d) and (m, d) to the (n, m) matrix of cosines."""
-    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
+    """(n, d) and (m, d) to the (n, m) matrix of cosines, at the precision of the inputs under autocast as well: times a scale of
+    20, the eight bits of a bfloat16 product are coarser than most cosines differ."""
+    with torch.autocast(a.device.type, enabled=False):
+        return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
 
 
 def contrastive(anchors: torch.Tensor, candidates: torch.Tensor, scale: float = 20.0) -> torch.Tensor:
