@@ -114,8 +114,11 @@ def push(
     if dry_run:
         return Push(f"{api.endpoint}/{repo}", "", sized, created=False)
     with explained(f"push to {repo}", WRITING):
-        # None, not False: an organisation may have private as its default
-        patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True), say)
+        with suppress(
+            KeyError
+        ):  # at a 409 without the repo's address: whether it is there, the look that follows tells
+            # None, not False: an organisation may have private as its default
+            patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True), say)
         if branch:
             patiently(lambda: api.create_branch(repo, branch=branch, exist_ok=True), say)
         before = patiently(lambda: look(api, repo, branch), say)
@@ -196,6 +199,7 @@ def _cached(ref: str, revision: str | None, why: str) -> Path:
 
 def _verified(folder: Path) -> Path:
     preflight.sizes(folder)
+    preflight.links(folder)
     if (folder / manifest.NAME).exists():
         manifest.verify(folder)
     return folder

@@ -143,6 +143,16 @@ class Paragraphs:
             self.seconds = log.seconds
         return self
 
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Of the tensors that inference needs, by name: what `start` makes, without the documents."""
+        s, vocabulary = self.settings, len(self.vocabulary)
+        found = {"outputs": (vocabulary, s.dim or s.bits)}
+        if s.words or s.mode == "dm":
+            found["inputs"] = found["outputs"]
+        if s.dim and s.bits:
+            found |= {"projection": (s.dim, s.bits), "code_outputs": (vocabulary, s.bits)}
+        return found
+
     def start(self, documents: int) -> None:
         """Fresh tensors for the vocabulary and so many documents, drawn by the seed."""
         s, vocabulary = self.settings, len(self.vocabulary)
