@@ -344,6 +344,10 @@ def test_a_wait_is_announced_and_as_long_as_the_hub_asks_for(hub, folder, monkey
     monkeypatch.setattr("time.sleep", slept.append)
     hub.fail(429, path="/api/repos/create", headers={"Retry-After": "40"})
     hub.fail(429, path="/commit/", headers={"RateLimit": '"api";r=0;t=70'})
+    hub.fail(429, path="/api/whoami-v2", headers={"Retry-After": "20"})
+    zoo_hub.may_write("me/tiny", say=said.append)
+    assert said.pop() == "the Hub answers 429; trying again in 20 s"
+    assert slept.pop() == 20
     zoo_hub.push(folder, "me/tiny", say=said.append)
     assert [wait for wait in slept if wait >= 10] == [40, 70]
     assert [line for line in said if "429" in line] == [f"the Hub answers 429; trying again in {n} s" for n in (40, 70)]
@@ -386,6 +390,17 @@ def test_no_message_shows_a_token_or_a_signature(hub, folder, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "a-token-of-a-private-hub")
     error = RuntimeError(f"a-token-of-a-private-hub and\n{hub_server.TOKEN} at https://cdn.x/a?X-Amz-Signature=secret")
     assert hub_calls.one_line(error) == "hf_*** and hf_*** at https://cdn.x/a"
+
+
+def test_no_log_of_the_client_shows_a_token_whatever_its_level(hub, folder, caplog):
+    caplog.set_level("DEBUG")
+    zoo_hub.push(folder, "me/tiny", tag="v1")
+    zoo_hub.fetch("me/tiny")
+    hub.fail(403, path="/cdn/", times=None)
+    with pytest.raises(HubError):
+        zoo_hub.push(folder, "me/other")
+    assert caplog.records
+    assert hub_server.TOKEN not in caplog.text
 
 
 def test_a_card_that_the_hub_refuses_is_told_before_anything_is_sent(hub, folder):
