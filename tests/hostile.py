@@ -83,6 +83,17 @@ def not_a_number(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def enormous(folder: Path) -> None:
+    """Finite numbers that no sum of them is."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    for name in tensors:
+        tensors[name] = torch.full_like(tensors[name], 3e38)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def heads(**tensors: list[list[float]]) -> Change:
     """The heads of shallow layers, others put in: `layer_part=values`."""
 
@@ -186,6 +197,7 @@ CHANGES: dict[str, Change] = {
     "offsets that run back": header(data_offsets=[64, 0]),
     "an unknown dtype": header(dtype="Q99"),
     "not a number": not_a_number,
+    "numbers beyond every sum": enormous,
     "half the weights": head(lambda data: data[: len(data) // 2]),
     "empty weights": head(lambda data: b""),
     "deep tokenizer": text("tokenizer.json", DEEP),
