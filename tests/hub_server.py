@@ -8,6 +8,7 @@ import io
 import json
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ class Hub:
         self.faults: list[Fault] = []
         self.orgs: dict[str, str] = {}  # organisation → the user's role there
         self.tokens: dict[str, dict[str, Any]] = {TOKEN: {"role": "write"}, READ_ONLY: {"role": "read"}}
+        self.xet: dict[str, str] | None = None  # where the store is, for clients that ask for it
         self.damage = 0  # so many of the first downloads of each file have one byte changed
         self.served: Counter[str] = Counter()
 
@@ -108,7 +110,8 @@ class Hub:
         headers: dict[str, str] | None = None,
     ) -> None:
         """Let requests fail, counted from now on: with a status, "drop" (no answer, nothing done), "lose" (done, but the
-        answer is lost) or "html" (a gateway's page); a callable is run before the request is served as usual."""
+        answer is lost), "cut" (done, and half of the answer comes) or "html" (a gateway's page); a callable is run before
+        the request is served as usual."""
         self.faults.append(Fault(what, path, at, times, headers or {}))
 
     def heal(self) -> None:
@@ -159,9 +162,12 @@ class Handler(BaseHTTPRequestHandler):
         elif fault.what == "html":
             self.reply(502, "<html>Bad Gateway</html>", raw=True)
         else:
-            if fault.what == "lose":
-                self.wfile = io.BytesIO()
+            if fault.what in ("lose", "cut"):
+                wire, self.wfile = self.wfile, io.BytesIO()
                 self.route(path, parse_qs(url.query), sent)
+                answer = self.wfile.getvalue()
+                wire.write(answer[: len(answer) // 2 if fault.what == "cut" else 0])
+                wire.flush()
             self.close_connection = True
             self.connection.close()
 
@@ -313,8 +319,16 @@ class Api(Handler):
         if repo is None:
             return
         asks = verb in ("preupload", "commit") and "create_pr" in query
-        if verb in ("preupload", "commit", "branch", "tag") and not asks and self.role(name) != "write":
+        if (
+            verb in ("preupload", "commit", "branch", "tag", "xet-write-token")
+            and not asks
+            and self.role(name) != "write"
+        ):
             self.refused()
+        elif verb == "xet-write-token":
+            told = {**(self.hub.xet or {}), "X-Xet-Token-Expiration": str(int(time.time()) + 3600)}
+            names = {"casUrl": told["X-Xet-Cas-Url"], "accessToken": told["X-Xet-Access-Token"]}
+            self.reply(200, {**names, "exp": int(told["X-Xet-Token-Expiration"])}, **told)
         elif verb == "branch":
             self.point(repo, revision, repo.refs["main"])
         elif verb == "discussions":

@@ -105,3 +105,32 @@ def test_a_backbone_that_is_not_there(tmp_path):
 
 
 logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("bert", 40), ("roberta", 39), ("xlm-roberta", 39), ("mpnet", 38), ("modernbert", 40)]
+)
+def test_a_text_of_any_length_fits_the_positions(kind, most, tmp_path):
+    """RoBERTa and its kin have rows of positions that no token may stand at."""
+    folder = tmp_path / kind
+    tiny.backbone(folder, kind)
+    about = json.loads((folder / "sentence_bert_config.json").read_text())
+    (folder / "sentence_bert_config.json").write_text(json.dumps(about | {"max_seq_length": 40}))
+    body = backbone.load(str(folder))
+    assert body.max_length == most
+    with torch.no_grad():
+        states = body.states(body.pad(body.tokenize(["the dog " * 500])), [3])[0]
+    assert states.isfinite().all()
+    with pytest.raises(ZooError, match=f"41 is more than the {most} tokens"):
+        backbone.load(str(folder), max_length=41)
+
+
+def test_a_panic_of_the_tokenizer_in_the_midst_of_encoding_is_one_line(tmp_path):
+    """A pattern whose time grows without end is stopped by the library, in a way that no `except Exception` sees."""
+    tiny.backbone(tmp_path / "b")
+    path = tmp_path / "b" / "tokenizer.json"
+    split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pre_tokenizer": split}))
+    body = backbone.load(str(tmp_path / "b"))
+    with pytest.raises(ZooError, match="does not take a text: .*retry-limit"):
+        body.tokenize(["a" * 30 + "!"])

@@ -279,6 +279,39 @@ def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing_that_was_saved(place,
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
+def test_a_disk_that_is_full_at_the_weights_or_at_the_model_folder_loses_nothing(place, tmp_path):
+    done = mounted(
+        """
+        run() { "$1" -m zoo.cli train "$2" --out "$3/run" training.checkpoint_every=1000; }
+        mount -t tmpfs -o size=600k tmpfs "$3"
+        if run "$@"; then exit 9; fi
+        ls "$3/run/checkpoints" >&2
+        test ! -e "$3/run/trained"
+        mount -o remount,size=50m "$3"
+        run "$@"
+        rm -r "$3/run/model"
+        mount -o remount,size=$(($(du -sk "$3" | cut -f1) + 100))k "$3"
+        if run "$@"; then exit 9; fi
+        ls "$3/run" >&2
+        test ! -e "$3/run/model"
+        mount -o remount,size=50m "$3"
+        run "$@"
+        mv "$3/run" "$3/filled"
+        run "$@"
+        sha256sum "$3/filled/trained/model.safetensors" "$3/filled/model/model.safetensors" "$3/run/model/model.safetensors"
+        """,
+        *(str(place / "recipe.yaml"), str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("No space left on device: make room there") == 2
+    assert "checkpoint-30" in done.stderr.split(), "the whole training was saved, and is not done again"
+    assert "Traceback" not in done.stderr
+    sums = [line.split()[0] for line in done.stdout.splitlines() if line.endswith(".safetensors")]
+    assert len(sums) == 3
+    assert len(set(sums)) == 1, "the weights are those of an undisturbed run"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
 def test_an_output_folder_that_may_not_be_written_is_told_before_any_work(place, tmp_path):
     done = mounted(
         'mount -t tmpfs -o ro tmpfs "$3"; "$1" -m zoo.cli train "$2" --out "$3/run"',

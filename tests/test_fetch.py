@@ -43,7 +43,7 @@ def test_a_fetch_is_of_one_commit_and_takes_only_what_belongs_to_a_model(hub, fo
     # While the files are on their way, somebody pushes: none of theirs may come along.
     hub.fail(lambda: zoo_hub.push(other_version(folder, tmp_path), "me/tiny"), path="/resolve/")
     assert content(zoo_hub.fetch("me/tiny")) == content(folder)
-    assert "notes.txt" in content(zoo_hub.fetch("me/tiny"))
+    assert "notes.md" in content(zoo_hub.fetch("me/tiny"))
     assert content(zoo_hub.fetch("me/tiny", first.commit)) == content(folder)
     assert not any(name in path for _, path in hub.requests for name in ("evil.py", "a.bin", ".eval_results"))
     assert zoo_hub.fetch(str(folder)) == folder

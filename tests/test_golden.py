@@ -45,3 +45,10 @@ def test_a_folder_of_a_newer_version_says_which_one_it_needs(newer, change):
 def test_what_is_no_version_is_not_repeated(newer, needs):
     with pytest.raises(ArtefactError, match=r"update embedding-zoo$"):
         zoo.from_pretrained(newer(needs=needs, format=99))
+
+
+def test_also_one_whose_manifest_is_newer(newer):
+    folder = newer(needs="7.1.0", format=artefact.FORMAT + 1)
+    (folder / manifest.NAME).write_text('{"format": 2, "trees": []}')
+    with pytest.raises(ArtefactError, match="update embedding-zoo to ≥ 7.1.0"):
+        zoo.from_pretrained(folder)

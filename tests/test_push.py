@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from pathlib import Path
+import signal
+import subprocess
 
 import hub_server
 import numpy as np
 import pytest
 import tiny
-from published import content, on_hub, other_version
+import xet_store
+from published import PUSH, content, on_hub, other_version
 
 import zoo
 from zoo import allowlist, hub_calls, manifest
 from zoo import hub as zoo_hub
+from zoo.cli import main
 from zoo.errors import ArtefactError, HubError
 
 # -- push: one commit, exactly the folder ------------------------------------------------------------------------------
@@ -42,7 +45,7 @@ def test_stale_files_go_in_the_same_commit_and_files_of_other_kinds_stay(hub, fo
     zoo_hub.push(folder, "me/tiny", say=said.append)
     assert on_hub(hub, "me/tiny") == {**content(folder), "demo.ipynb": b"{}", ".eval_results/T.yaml": b"a: 1"}
     assert len(hub.commits("me/tiny")) == 4
-    assert any("notes.txt" in line for line in said), "what is removed is told"
+    assert any("notes.md" in line for line in said), "what is removed is told"
 
 
 def test_a_branch_leaves_main_alone_and_a_tag_names_the_commit(hub, folder):
@@ -105,6 +108,21 @@ def test_dry_run_talks_to_nobody(hub, folder):
     assert hub.requests == []
 
 
+def test_every_option_of_the_command_reaches_the_hub(hub, folder, capsys):
+    assert main(["push", str(folder), "me/tiny", "--private", "--branch", "next", "--tag", "v1"]) == 0
+    told = capsys.readouterr()
+    repo = hub.repos["me/tiny"]
+    assert repo.private
+    assert repo.refs["next"] == repo.refs["v1"] != repo.refs["main"]
+    assert repo.refs["v1"] in told.out
+    assert "sending 7 files" in told.err
+    assert "model.safetensors" in told.err or "LFS files: 100%" in told.err, "a bar of the upload"
+    assert main(["push", str(folder), "me/other", "--create-pr"]) == 0
+    assert "discussions/1" in capsys.readouterr().out
+    assert on_hub(hub, "me/other") == {}
+    assert main(["push", str(folder), "me/other", "--dry-run"]) == 0
+
+
 # -- push: what may leave the machine ----------------------------------------------------------------------------------
 
 
@@ -129,9 +147,24 @@ def test_only_a_model_leaves_the_machine(hub, folder, name):
     assert hub.requests == []
 
 
+@pytest.mark.parametrize(
+    "name", ["pairs.jsonl", "pairs.csv", "corpus.txt", "data/pairs.yaml", "pairs.parquet", "pairs.json"]
+)
+def test_training_data_beside_the_model_stays_here(hub, folder, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("{}")
+    with pytest.raises(ArtefactError, match="extra"):
+        zoo_hub.push(folder, "me/tiny")
+    if not name.endswith(".json"):  # that is what models themselves are made of: here the manifest decides
+        manifest.write(folder)
+        with pytest.raises(HubError, match="kind of file"):
+            zoo_hub.push(folder, "me/tiny")
+    assert hub.requests == []
+
+
 def test_a_symlink_is_not_followed(hub, folder, tmp_path):
     (tmp_path / "secret.txt").write_text("x")
-    (folder / "notes.txt").symlink_to(tmp_path / "secret.txt")
+    (folder / "notes.md").symlink_to(tmp_path / "secret.txt")
     manifest.write(folder)
     with pytest.raises(HubError, match="kind of file"):
         zoo_hub.push(folder, "me/tiny")
@@ -146,6 +179,30 @@ def test_a_file_with_a_token_is_not_sent_nor_shown(hub, folder, name):
         zoo_hub.push(folder, "me/tiny")
     assert hub_server.TOKEN not in str(caught.value)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "hf_" + "a" * 34,
+        "api_org_" + "a" * 34,
+        "hf_oauth_" + "aB3-_." * 8,
+        "hf_jwt_" + "aB3-_." * 8,
+        "of-a-private-hub-1",
+    ],
+)
+def test_a_token_of_any_form_is_found(hub, folder, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", "of-a-private-hub-1")
+    (folder / "config.json").write_text(json.dumps({"zoo": {"format": 1}, "author": f"me:{token}"}))
+    manifest.write(folder)
+    with pytest.raises(HubError, match="access token") as caught:
+        zoo_hub.push(folder, "me/tiny")
+    assert token not in str(caught.value)
+    assert allowlist.token_at(f"é{token}") == 1
+    monkeypatch.setenv("HF_TOKEN", "config")  # too short to be one: it would be found everywhere
+    (folder / "config.json").write_text("config")
+    manifest.write(folder)
+    assert zoo_hub.listing(folder)
 
 
 def test_a_folder_that_is_not_what_its_manifest_says_is_not_sent(hub, folder):
@@ -198,10 +255,71 @@ def test_a_push_that_dies_at_any_request_leaves_main_as_it_was_or_complete_and_i
             assert hub.repos[name].refs["v2"] == hub.repos[name].refs["main"]
 
 
+@pytest.mark.parametrize("fault", [500, "drop", "lose", "cut"])
+def test_a_push_that_makes_the_repo_and_dies_at_any_request_leaves_no_file_or_all_and_is_finished_by_another(
+    hub, folder, fault
+):
+    zoo_hub.push(folder, "me/count")
+    for dying in range(1, len(hub.requests) + 1):
+        name = f"me/{fault}-{dying}"
+        hub.blobs.clear()
+        hub.fail(fault, at=dying, times=None)
+        with contextlib.suppress(HubError):
+            zoo_hub.push(folder, name, private=True)
+        hub.heal()
+        assert name not in hub.repos or on_hub(hub, name) in ({}, content(folder)), dying
+        zoo_hub.push(folder, name, private=True)
+        assert on_hub(hub, name) == content(folder)
+        assert hub.commits(name) == ["initial commit", "Upload run with zoo"]
+        assert hub.repos[name].private
+
+
+def test_a_client_that_is_killed_in_the_midst_of_a_request_leaves_main_as_it_was_or_complete(hub, folder, tmp_path):
+    other = other_version(folder, tmp_path)
+    for number, path in enumerate(("/cdn/", "/commit/")):
+        name = f"me/killed-{number}"
+        zoo_hub.push(folder, name)
+        process = subprocess.Popen([*PUSH, str(other), name], stderr=subprocess.PIPE)
+        hub.fail(process.kill, path=path)  # the request has arrived whole, and its sender is gone
+        process.communicate(timeout=120)
+        hub.heal()
+        assert process.returncode == -signal.SIGKILL
+        assert on_hub(hub, name) in (content(folder), content(other))
+        zoo_hub.push(other, name)
+        assert on_hub(hub, name) == content(other)
+        assert len(hub.commits(name)) == 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 409, 413])
+def test_a_refusal_of_any_request_is_one_line_and_leaves_main_as_it_was_or_complete(hub, folder, tmp_path, status):
+    other = other_version(folder, tmp_path)
+    zoo_hub.push(folder, "me/count")
+    hub.requests.clear()
+    zoo_hub.push(other, "me/count", tag="v1")
+    told = []
+    for dying in range(1, len(hub.requests) + 1):
+        name = f"me/{status}-{dying}"
+        hub.blobs.clear()
+        zoo_hub.push(folder, name)
+        hub.blobs.clear()
+        hub.fail(status, at=dying, times=None)
+        try:
+            zoo_hub.push(other, name, tag="v1")
+        except HubError as error:
+            told.append(str(error))
+        hub.heal()
+        assert on_hub(hub, name) in (content(folder), content(other))
+    assert told
+    for line in told:
+        assert line.startswith("push to me/")
+        assert "\n" not in line
+        assert "hf_" not in line.replace("`hf auth login`", "").replace("HF_TOKEN", "")
+
+
 def test_one_passing_fault_at_any_request_is_survived_with_one_commit(hub, folder):
     zoo_hub.push(folder, "me/count", tag="v1")
     count = len(hub.requests)
-    for fault in (429, 503, "drop", "lose", "html"):
+    for fault in (429, 500, 502, 503, "drop", "lose", "cut", "html"):
         for failing in range(1, count + 1):
             name = f"me/{fault}-{failing}"
             hub.blobs.clear()
@@ -226,6 +344,10 @@ def test_a_wait_is_announced_and_as_long_as_the_hub_asks_for(hub, folder, monkey
     monkeypatch.setattr("time.sleep", slept.append)
     hub.fail(429, path="/api/repos/create", headers={"Retry-After": "40"})
     hub.fail(429, path="/commit/", headers={"RateLimit": '"api";r=0;t=70'})
+    hub.fail(429, path="/api/whoami-v2", headers={"Retry-After": "20"})
+    zoo_hub.may_write("me/tiny", say=said.append)
+    assert said.pop() == "the Hub answers 429; trying again in 20 s"
+    assert slept.pop() == 20
     zoo_hub.push(folder, "me/tiny", say=said.append)
     assert [wait for wait in slept if wait >= 10] == [40, 70]
     assert [line for line in said if "429" in line] == [f"the Hub answers 429; trying again in {n} s" for n in (40, 70)]
@@ -237,6 +359,7 @@ def test_a_wait_is_announced_and_as_long_as_the_hub_asks_for(hub, folder, monkey
         (401, "hf auth login"),
         (403, "write access"),
         (404, "no such repo"),
+        (409, "push again"),
         (412, "push again"),
         (413, "storage limits"),
     ],
@@ -267,6 +390,17 @@ def test_no_message_shows_a_token_or_a_signature(hub, folder, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "a-token-of-a-private-hub")
     error = RuntimeError(f"a-token-of-a-private-hub and\n{hub_server.TOKEN} at https://cdn.x/a?X-Amz-Signature=secret")
     assert hub_calls.one_line(error) == "hf_*** and hf_*** at https://cdn.x/a"
+
+
+def test_no_log_of_the_client_shows_a_token_whatever_its_level(hub, folder, caplog):
+    caplog.set_level("DEBUG")
+    zoo_hub.push(folder, "me/tiny", tag="v1")
+    zoo_hub.fetch("me/tiny")
+    hub.fail(403, path="/cdn/", times=None)
+    with pytest.raises(HubError):
+        zoo_hub.push(folder, "me/other")
+    assert caplog.records
+    assert hub_server.TOKEN not in caplog.text
 
 
 def test_a_card_that_the_hub_refuses_is_told_before_anything_is_sent(hub, folder):
@@ -380,26 +514,28 @@ def test_weights_that_are_none_are_not_sent(hub, folder):
 
 
 def test_with_xet_a_push_is_still_one_commit_on_the_head_that_was_looked_at(hub, folder, monkeypatch, tmp_path):
-    """What moves the bytes of large files is the client's affair; the commit that names them is ours."""
-    from huggingface_hub import _commit_api
+    """The real hf_xet moves the bytes of large files; the commit that names them is the same one."""
+    pytest.importorskip("hf_xet")
+    from huggingface_hub import constants
 
-    moved = []
-
-    def store(*, additions, **_):
-        for each in additions:
-            data = Path(each.path_or_fileobj).read_bytes()
-            hub.blobs[hashlib.sha256(data).hexdigest()] = data
-            each.upload_info.sha256 = hashlib.sha256(data).digest()
-            moved.append(each.path_in_repo)
-
-    monkeypatch.setattr(_commit_api, "is_xet_available", lambda: True)
-    monkeypatch.setattr(_commit_api, "_upload_xet_files", store)
-    zoo_hub.push(folder, "me/tiny")
-    assert set(moved) == {"model.safetensors", "plots/loss.png"}
-    assert hub.commits("me/tiny") == ["initial commit", "Upload run with zoo"]
-    assert on_hub(hub, "me/tiny") == content(folder)
-    theirs = hub.repos["me/tiny"]
-    hub.fail(lambda: theirs.add("meanwhile", {}), path="/preupload/")
-    with pytest.raises(HubError, match="somebody else changed the repo"):
-        zoo_hub.push(other_version(folder, tmp_path), "me/tiny")
-    assert hub.commits("me/tiny")[-1] == "meanwhile"
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    with xet_store.beside(hub):
+        zoo_hub.push(folder, "me/tiny")
+        assert sum(path.startswith("/v1/xorbs/") for _, path in hub.requests) > 0
+        assert not any(path.endswith("/objects/batch") for _, path in hub.requests), "and nothing went through LFS"
+        assert hub.commits("me/tiny") == ["initial commit", "Upload run with zoo"]
+        assert on_hub(hub, "me/tiny") == content(folder)
+        assert not zoo_hub.push(folder, "me/tiny").created
+        hub.fail(lambda: hub.repos["me/tiny"].add("meanwhile", {}), path="/v1/shards")
+        with pytest.raises(HubError, match="somebody else changed the repo"):
+            zoo_hub.push(other_version(folder, tmp_path), "me/tiny")
+        assert hub.commits("me/tiny")[-1] == "meanwhile"
+        for path in ("/v1/xorbs/", "/v1/shards", "/xet-write-token/", "/commit/"):
+            hub.fail(403, path=path, times=None)
+            with pytest.raises(HubError) as caught:
+                zoo_hub.push(other_version(folder, tmp_path / path.strip("/"), seed=len(path)), "me/tiny")
+            assert "\n" not in str(caught.value)
+            assert hub.commits("me/tiny")[-1] == "meanwhile", path
+            hub.heal()
+    told = {token for token in hub.cdn_tokens if token}
+    assert told == {f"Bearer {xet_store.TOKEN}"}, "the Hub's own token is for the Hub alone"

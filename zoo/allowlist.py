@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+_TEXTS = ("metrics.jsonl", "recipe.yaml", "vocab.txt", "merges.txt", "LICENSE", "NOTICE")
 ALLOWED = (
-    *("*.safetensors", "*.json", "*.jsonl", "*.yaml", "*.md", "*.png", "*.txt", "*.csv", "*.model", "*.spm", "*.jinja"),
-    *("LICENSE", "NOTICE"),
+    *("*.safetensors", "*.json", "*.md", "*.png", "*.model", "*.spm", "*.jinja"),
+    *(f"{where}{name}" for name in _TEXTS for where in ("", "*/")),
 )
+"""Of kinds that training data comes in too (text, YAML, JSON lines), only the files of these names."""
 _WORKING = ("checkpoint*", "optimizer*", "scheduler.*", "scaler.*", "rng_state*", "trainer_state*", "training_args*")
 NEVER = tuple(f"{where}{name}" for name in (".*", *_WORKING) for where in ("", "*/"))
 """Hidden files and the working state of a training run, whatever their suffix. Both lists are in the fnmatch notation that
@@ -19,7 +22,8 @@ RESULTS = ".eval_results/zoo-*.yaml"
 """For the Hub's leaderboards: sent, and removed with the version they belong to, but no part of what is opened. Others have
 files of their own beside them."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
-TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
+TOKEN = re.compile(rb"(?:hf|api_org)_[A-Za-z0-9]{30,}|hf_(?:oauth|jwt)_[A-Za-z0-9._-]{30,}")
+_LEAST = 16  # characters of a token of another Hub: a shorter one would be found in any text
 _CHUNK, _OVERLAP = 1 << 20, 256
 
 
@@ -51,16 +55,26 @@ def why_not_open(names: Iterable[str]) -> str | None:
 
 def token_at(text: str) -> int | None:
     """Where in a text an access token begins; None where there is none."""
-    found = TOKEN.search(text.encode("ascii", "replace"))  # one byte a character: the places agree
-    return found.start() if found else None
+    return _token_at(text.encode("ascii", "replace"))  # one byte a character: the places agree
+
+
+def _token_at(data: bytes) -> int | None:
+    """Of the form that the Hub gives them, or the very one at hand, which a Hub of one's own may have made otherwise."""
+    if found := TOKEN.search(data):
+        return found.start()
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        value = os.environ.get(name, "").strip().encode()
+        if len(value) >= _LEAST and (place := data.find(value)) >= 0:
+            return place
+    return None
 
 
 def holds_token(path: Path) -> bool:
-    """Whether a Hugging Face access token stands anywhere in the file; memory does not grow with its size."""
+    """Whether an access token stands anywhere in the file; memory does not grow with its size."""
     with path.open("rb") as file:
         tail = b""
         while chunk := file.read(_CHUNK):
-            if TOKEN.search(tail + chunk):
+            if _token_at(tail + chunk) is not None:
                 return True
             tail = chunk[-_OVERLAP:]
     return False

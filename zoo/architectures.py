@@ -44,7 +44,9 @@ def depth_of(config: Mapping[str, Any]) -> tuple[int, int]:
 def longest(config: Mapping[str, Any]) -> int | None:
     """Tokens that a config.json has positions for; None where it does not say."""
     positions = config.get("max_position_embeddings")
-    taken = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in _AFTER_PADDING else 0
+    kind = config.get("model_type")
+    padding = 1 if kind == "mpnet" else int(config.get("pad_token_id") or 0)  # MPNet's does not follow the config
+    taken = padding + 1 if kind in _AFTER_PADDING else 0
     return int(positions) - taken if positions else None
 
 

@@ -65,16 +65,17 @@ def load(folder: Path) -> Encoder:
     """Open a model folder. Raises ArtefactError when a file is missing, extra or altered, when a tensor is missing, extra,
     mis-shaped or not finite, or when the format or the family is unknown here."""
     config = read_config(folder)
-    manifest.verify(folder)
-    preflight.check(folder)
+    preflight.links(folder)
     block = config.get("zoo")
     if not isinstance(block, dict):
         raise ArtefactError(f"{folder}: config.json has no `zoo` section, so this is not a folder that zoo wrote")
-    if block.get("format") != FORMAT:
+    if block.get("format") != FORMAT:  # before the manifest, which a newer version may write otherwise as well
         raise ArtefactError(
             f"{folder}: format {str(block.get('format'))[:40]!r} is not known to this version (it reads {FORMAT}); "
             f"update embedding-zoo{_needed(block)}"
         )
+    manifest.verify(folder)
+    preflight.check(folder)
     try:
         family = families.load(str(block.get("family")))
         spec = family.Spec.model_validate(block.get("spec"))
@@ -85,7 +86,13 @@ def load(folder: Path) -> Encoder:
     except ZooError as error:
         what = f"update embedding-zoo{_needed(block)}, or the folder is not what it says"
         raise ArtefactError(f"{folder}: {error}; {what}") from None
-    encoder = family.Encoder.load(spec, folder, block)
+    try:
+        encoder = family.Encoder.load(spec, folder, block)
+    except ZooError:
+        raise
+    except Exception as error:  # a family reads what others wrote: whatever it stumbles over is the folder's
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ArtefactError(f"{folder}: cannot be opened: {type(error).__name__}: {first[:120]}") from error
     encoder.name = str(block.get("name", "encoder"))
     encoder.revision = files.sha256(folder / "manifest.json")
     return encoder

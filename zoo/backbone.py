@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import files, hub, preflight, tensors
+from zoo import files, hub, preflight, tensors, tokenlimit
 from zoo.architectures import Depth, adapter, longest
 from zoo.errors import ZooError
 from zoo.lazy import lazy
@@ -138,7 +138,8 @@ class Backbone:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with special tokens, truncated, not padded."""
-        return self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        with tokenlimit.told(f"backbone {self.name}: its tokenizer does not take a text"):
+            return self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
 
     def chunks(self, texts: Sequence[str], size: int) -> Iterator[tuple[dict[str, torch.Tensor], list[int]]]:
         """Texts as padded batches of `size` of similar length, each with the places its rows have in `texts`."""
@@ -196,11 +197,11 @@ def load(
     preflight.sizes(where)
     preflight.check(where)
     body = _open(where, reference)
-    limit = max_length or body.max_length
     if max_length and (most := longest(body.model.config.to_dict())) and max_length > most:
         raise ZooError(
             f"backbone {reference}: max_length {max_length} is more than the {most} tokens it has positions for"
         )
+    limit = tokenlimit.of(body.transformer, reference, max_length)
     body.tokenizer.model_max_length = limit
     return replace(body, max_length=limit, name=public_id(reference) or reference, revision=found)
 
@@ -228,13 +229,15 @@ def _open(path: Path, reference: str, after: tuple[str, ...] = ("Normalize",)) -
     how = adapter(preflight.model_type(path))
     preflight.transformer(path, how.blocks, how.count)
     try:
-        with without_bars():
+        with without_bars(), tokenlimit.told(f"backbone {reference}: cannot be opened"):
             model = sentence_transformers.SentenceTransformer(
                 str(path),
                 device="cpu",
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True, "dtype": "float32"},
             )
+    except ZooError:
+        raise
     except Exception as error:  # whatever the libraries make of a file that is not what it says
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ZooError(f"backbone {reference}: cannot be opened: {first}") from error
@@ -254,7 +257,7 @@ def _open(path: Path, reference: str, after: tuple[str, ...] = ("Normalize",)) -
         raise ZooError(f"backbone {reference}: its tokenizer has no padding token, so texts cannot be batched")
     if parts[0].tokenizer.truncation_side != "right":
         raise ZooError(f"backbone {reference}: its tokenizer cuts long texts on the left; only the right is supported")
-    limit = parts[0].max_seq_length or 512
+    limit = tokenlimit.of(parts[0], reference)
     return Backbone(parts[0].auto_model, parts[0], parts[1], limit, reference, "", _prompts(model.prompts))
 
 

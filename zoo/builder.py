@@ -84,7 +84,7 @@ class _Run:
         if self.recipe.publish:
             from zoo import hub
 
-            hub.may_write(self.recipe.publish.repo, private=self.recipe.publish.private)
+            hub.may_write(self.recipe.publish.repo, private=self.recipe.publish.private, say=self.say)
         self.say("reading the data")
         tables = _read(self.recipe)
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)

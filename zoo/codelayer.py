@@ -56,13 +56,6 @@ def start(state: dict[str, torch.Tensor], bits: int, seed: int) -> dict[str, tor
     return made
 
 
-def shell(state: dict[str, torch.Tensor], bits: int) -> dict[str, torch.Tensor]:
-    """The tensors of `start` in their shapes, to be filled."""
-    dim = state["outputs"].shape[1]
-    made = {f"code_{name}": torch.zeros(len(tensor), bits) for name, tensor in state.items()}
-    return made | {"centre": torch.zeros(dim), "projection": torch.zeros(dim, bits), "code_scale": torch.zeros(1)}
-
-
 def learn(engine: Engine, batch: Batch, state: dict[str, torch.Tensor], rates: tuple[float, float], seed: int) -> float:
     """A pass that changes the logits and the words' part in them, in place; returns the loss."""
     return engine.learn(batch, _coded(state), rates, seed, float(state["code_scale"]))

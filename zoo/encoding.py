@@ -129,6 +129,10 @@ class Engine:
                 batch = {name: values.to(device) for name, values in self.pad([ids[i] for i in places]).items()}
                 out[places] = module(batch).float().cpu().numpy()
                 advance(len(places))
+        if not np.isfinite(out).all():  # from finite weights that are far too large, say
+            raise ZooError(
+                "the encoder gives vectors that are not finite: its weights are damaged, or none of a training"
+            )
         return out
 
     def _in(self, dtype: torch.dtype) -> torch.nn.Module:

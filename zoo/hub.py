@@ -32,10 +32,10 @@ class Push:
     created: bool
 
 
-def may_write(repo: str, *, private: bool = False) -> None:
+def may_write(repo: str, *, private: bool = False, say: Say = quiet) -> None:
     """Raises HubError unless the token at hand may write to `repo`; asked before training, not after it.
 
-    With `private`, also when the repo exists and is public.
+    With `private`, also when the repo exists and is public. Waits are announced by `say`.
     """
     from huggingface_hub import get_token
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -47,7 +47,7 @@ def may_write(repo: str, *, private: bool = False) -> None:
     api = open_api()
     with explained(doing, WRITING):
         validate_repo_id(repo)
-        who = patiently(api.whoami)
+        who = patiently(api.whoami, say)
     me, owner = who["name"], repo.split("/")[0]
     orgs = {org["name"]: org.get("roleInOrg", "write") for org in who.get("orgs", [])}
     if owner != me and orgs.get(owner) in (None, "read", "no_access"):
@@ -56,7 +56,7 @@ def may_write(repo: str, *, private: bool = False) -> None:
         raise HubError(f"{doing}: the token may only read there: {WRITING[403]}")
     if private:
         with explained(doing, WRITING), suppress(RepositoryNotFoundError):  # the push will create it
-            _private_as_asked(repo, patiently(lambda: look(api, repo, None)))
+            _private_as_asked(repo, patiently(lambda: look(api, repo, None), say))
 
 
 def _may_token_write(token: dict[str, Any], owner: str, repo: str) -> bool:
@@ -114,8 +114,11 @@ def push(
     if dry_run:
         return Push(f"{api.endpoint}/{repo}", "", sized, created=False)
     with explained(f"push to {repo}", WRITING):
-        # None, not False: an organisation may have private as its default
-        patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True), say)
+        with suppress(
+            KeyError
+        ):  # at a 409 without the repo's address: whether it is there, the look that follows tells
+            # None, not False: an organisation may have private as its default
+            patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True), say)
         if branch:
             patiently(lambda: api.create_branch(repo, branch=branch, exist_ok=True), say)
         before = patiently(lambda: look(api, repo, branch), say)
@@ -196,6 +199,7 @@ def _cached(ref: str, revision: str | None, why: str) -> Path:
 
 def _verified(folder: Path) -> Path:
     preflight.sizes(folder)
+    preflight.links(folder)
     if (folder / manifest.NAME).exists():
         manifest.verify(folder)
     return folder

@@ -35,7 +35,9 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
         raise ArtefactError(f"{folder / NAME}: cannot be read: {str(error)[:120]}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("files"), dict):
         known = content.get("format") if isinstance(content, dict) else None
-        raise ArtefactError(f"{folder / NAME}: format {known!r} is not known to this version (it reads {FORMAT})")
+        raise ArtefactError(
+            f"{folder / NAME}: format {known!r} is not known to this version (it reads {FORMAT}); update embedding-zoo"
+        )
     for path, entry in content["files"].items():
         if not isinstance(entry, dict) or entry.keys() != {"sha256", "size"}:
             raise ArtefactError(f"{folder / NAME}: {path}: an entry has `sha256` and `size`, nothing else")

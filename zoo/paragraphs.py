@@ -151,6 +151,16 @@ class Paragraphs:
             self.seconds = log.seconds
         return self
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the tensors that inference needs, by name: what training makes, without the documents."""
+        s, vocabulary = self.settings, len(self.vocabulary)
+        names = ["outputs", *(["inputs"] if s.words or s.mode == "dm" else [])]
+        found: dict[str, tuple[int, ...]] = dict.fromkeys(names, (vocabulary, s.dim))
+        if s.bits:
+            found |= {f"code_{name}": (vocabulary, s.bits) for name in names}
+            found |= {"centre": (s.dim,), "projection": (s.dim, s.bits), "code_scale": (1,)}
+        return found
+
     def start(self, documents: int) -> None:
         """Fresh tensors for the vocabulary and so many documents, drawn by the seed."""
         s, vocabulary = self.settings, len(self.vocabulary)
@@ -165,12 +175,8 @@ class Paragraphs:
         self.state = {name: tensor.to(self.device) for name, tensor in state.items()}
 
     def shell(self) -> None:
-        """Tensors for the vocabulary and no documents in their shapes, to be filled with those of a trained model."""
-        self.start(0)
-        if self.settings.bits:
-            self.state |= {
-                name: tensor.to(self.device) for name, tensor in codelayer.shell(self.state, self.settings.bits).items()
-            }
+        """Tensors of the shapes that inference needs, to be filled with those of a trained model."""
+        self.state = {name: torch.zeros(shape, device=self.device) for name, shape in self.shapes().items()}
 
     def _engine(self) -> Loops | Chunked:
         s = self.settings

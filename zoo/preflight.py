@@ -24,19 +24,37 @@ else:
     torch, transformers = lazy("torch"), lazy("transformers")
 
 MIB = 1 << 20
-LARGE = {"tokenizer.json": 64 * MIB, "vocab.json": 64 * MIB, "vocabulary.json": 256 * MIB, "manifest.json": 16 * MIB}
-"""Limits of files that may be large; any other JSON ends at LIMIT."""
-LIMIT, HEADER, LABELS, INTEGER = 4 * MIB, 64 * MIB, 100_000, 10_000_000
+LARGE = {
+    **dict.fromkeys(("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "metrics.jsonl"), 64 * MIB),
+    "vocabulary.json": 256 * MIB,
+    "manifest.json": 16 * MIB,
+}
+"""Limits of files that may be large; any other text ends at LIMIT."""
+TEXT = (".json", ".jsonl", ".yaml", ".md", ".txt", ".jinja")
+LIMIT, HEADER, LABELS, INTEGER, EPOCHS = 4 * MIB, 64 * MIB, 100_000, 10_000_000, 10_000
 MODULES = {f"sentence_transformers.models.{kind}" for kind in ("Transformer", "Pooling", "Dense", "Normalize")}
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 
 
 def sizes(folder: Path) -> None:
-    """Raises ArtefactError for JSON that is larger than such a file can be; before anything is read."""
-    for path in sorted(folder.rglob("*.json")):
+    """Raises ArtefactError for a text, JSON first of all, that is larger than such a file can be, and for a pipe or a device,
+    which may have no end; before anything is read."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() and not path.is_dir():
+            raise ArtefactError(f"{path}: is no file")
         limit = LARGE.get(path.name, LARGE["tokenizer.json"] if path.name.endswith(".index.json") else LIMIT)
-        if path.is_file() and path.stat().st_size > limit:
+        if path.suffix in TEXT and path.stat().st_size > limit:
             raise ArtefactError(f"{path}: {path.stat().st_size} bytes are more than such a file can need ({limit})")
+
+
+def links(folder: Path) -> None:
+    """Raises ArtefactError for a link that leaves the folder, other than those of the Hub's cache into its own store: through
+    one, a stranger's model would hold, and publish, a file of this machine."""
+    home = folder.resolve()
+    homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(each) for each in homes):
+            raise ArtefactError(f"{path}: is a link that leaves the folder, which is never followed")
 
 
 def check(folder: Path) -> None:
@@ -109,6 +127,29 @@ def transformer(folder: Path, blocks: str, count: str) -> None:
     held = sum(math.prod(shape) for shape in shapes.values())
     if wanted > 2 * held:  # a checkpoint may lack a pooler, and no more
         raise ArtefactError(f"{folder / 'config.json'}: describes {wanted} numbers, but the weights hold {held}")
+
+
+def fits(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ArtefactError unless the weights are tensors of these names and shapes; before tensors of that size are made."""
+    held: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        held |= header(path)
+    problems = [f"missing tensor {name}" for name in shapes.keys() - held.keys()]
+    problems += [f"extra tensor {name[:60]}" for name in held.keys() - shapes.keys()]
+    both = shapes.keys() & held.keys()
+    problems += [f"tensor {n} has shape {held[n]}, not {shapes[n]}" for n in both if held[n] != shapes[n]]
+    if problems:
+        raise ArtefactError(f"{folder}: weights do not fit config.json: {'; '.join(sorted(problems)[:4])}")
+
+
+def repeated(folder: Path, told: Any) -> dict[str, Any]:
+    """Settings by which inference repeats the training: finite numbers, and no more passes than a training has."""
+    told = told or {}
+    if not isinstance(told, dict) or not all(type(n) in (int, float) and 0 <= n < 2**32 for n in told.values()):
+        raise ArtefactError(f"{folder / 'config.json'}: the settings of the training are no numbers")
+    if told.get("epochs", 0) > EPOCHS:
+        raise ArtefactError(f"{folder / 'config.json'}: epochs: {told['epochs']} are beyond every training")
+    return told
 
 
 def _modules(folder: Path, config: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo import encoding, tensors
+from zoo import encoding, preflight, tensors
 from zoo.errors import ZooError
 from zoo.ops import topics
 from zoo.paragraphs import Paragraphs, Settings
@@ -156,8 +156,10 @@ class WordSpace:
     def load(cls, folder: Path, settings: Settings, told: Mapping[str, Any]) -> WordSpace:
         """Open what `save` wrote, with `state()` of then; every tensor must be there, fit the vocabulary and be finite, and
         none be left over."""
+        told = preflight.repeated(folder, told)
         space = cls(dataclasses.replace(settings, **{name: told[name] for name in REPEATED if name in told}))
         space.model.vocabulary = Vocabulary.load(folder / FILE)
+        preflight.fits(folder, space.model.shapes())
         space.model.shell()
         space._hold()
         tensors.fill(space.module, tensors.read(folder), folder)

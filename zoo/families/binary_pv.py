@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zoo import tensors
+from zoo import preflight, tensors
 from zoo.errors import ZooError
 from zoo.families import base
 from zoo.lazy import lazy
@@ -54,7 +54,9 @@ class Spec(EncoderSpec):
     sample: Annotated[float, Field(ge=0, lt=1)] = Field(default=1e-5, description="Subsampling threshold; 0: none.")
     min_count: Positive = Field(default=2, description="Rarer words are left out.")
     max_words: Positive | None = Field(default=None, description="Keep only the most frequent words.")
-    inference_epochs: Positive | None = Field(default=None, description="For unseen texts; by default as in training.")
+    inference_epochs: Annotated[int, Field(gt=0, le=preflight.EPOCHS)] | None = Field(
+        default=None, description="For unseen texts; by default as in training."
+    )
 
     @model_validator(mode="after")
     def _enough(self) -> Spec:
@@ -179,10 +181,11 @@ class Encoder(base.Encoder):
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `save` wrote; every tensor must be there, fit the vocabulary and be finite, and none be left over."""
-        found = dict(config.get("training") or {})
+        found = preflight.repeated(folder, config.get("training"))
         encoder = cls.build(spec, seed=int(found.get("seed", 42)))
         encoder.model = paragraphs.Paragraphs(_settings(spec, Training(**found)))
         encoder.model.vocabulary = words.Vocabulary.load(folder / "vocabulary.json")
+        preflight.fits(folder, encoder.model.shapes())
         encoder.model.shell()
         encoder._hold()
         tensors.fill(encoder.module, tensors.read(folder), folder)
