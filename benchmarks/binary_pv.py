@@ -196,8 +196,8 @@ def minilm(corpus: Corpus, bits: list[int], seed: int) -> Iterator[Row]:
 
 
 def counts(corpus: Corpus, bits: list[int], seed: int) -> Iterator[Row]:
-    """TF-IDF and latent semantic analysis."""
-    weights = TfidfVectorizer(analyzer=tokenise, min_df=3, sublinear_tf=True)
+    """TF-IDF and latent semantic analysis; words of more than a tenth of the documents would fill its leading components."""
+    weights = TfidfVectorizer(analyzer=tokenise, min_df=3, max_df=0.1, sublinear_tf=True)
     collection = weights.fit_transform(corpus.collection)
     queries = weights.transform(corpus.queries)
     full = (queries @ collection.T).toarray()
