@@ -344,7 +344,7 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument("--input", help="read lines from this file")
     encode.add_argument("--out", help="write the .npy here")
     encode.add_argument(
-        "--precision", default="fp32", choices=["auto", "fp32", "bf16", "fp16"], help="auto: bf16 where it is fast"
+        "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="auto: bf16 where it is fast"
     )
     encode.add_argument("--prompt", choices=["query", "document"], help="what the lines are, for a model with prompts")
     export = verb(
