@@ -281,9 +281,18 @@ def test_an_artefact_encodes_as_the_encoder_that_was_saved(variant, tmp_path):
         vectors = real.encode(texts(20, seed=2))
         assert (vectors.shape, real.similarity, again.similarity) == ((20, 300), "cosine", "hamming")
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+        np.testing.assert_array_equal(again.encode(texts(20, seed=2), real=True), vectors)
+        asked, held = texts(3, seed=5), texts(20, seed=2)
+        places, cosines = again.rank(asked, held, top=4, candidates=9)
+        near = codes.hamming(again.encode(asked), again.encode(held))
+        for query, row, scores in zip(asked, places, cosines, strict=True):
+            candidates = np.argsort(near[asked.index(query)], kind="stable")[:9]
+            likeness = vectors[candidates] @ real.encode([query])[0]
+            assert list(row) == list(candidates[np.argsort(-likeness, kind="stable")[:4]])
+            np.testing.assert_allclose(scores, np.sort(likeness)[::-1][:4], atol=1e-6)
     else:
         with pytest.raises(ZooError, match="real-binary"):
-            again.view(real=True)
+            again.encode(["a"], real=True)
     with pytest.raises(ZooError, match=r"\[text\]"):
         again.encode("one text")
     with pytest.raises(ZooError, match="input 1 is None"):

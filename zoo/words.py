@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,15 +46,19 @@ class Vocabulary:
         counter: Counter[str] = Counter()
         for text in texts:
             counter.update(tokenise(text))
-        kept = [(word, n) for word, n in counter.items() if n >= min_count]
-        kept.sort(key=lambda item: (-item[1], item[0]))
-        kept = kept[:max_size]
-        if not kept:
+        found = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+        return cls(tuple(word for word, _ in found), tuple(n for _, n in found)).at_least(min_count, max_size)
+
+    def at_least(self, min_count: int, max_size: int | None = None) -> Vocabulary:
+        """Those that occur at least `min_count` times, at most `max_size` of them. Raises ZooError when no word does."""
+        size = bisect(self.counts, -min_count, key=lambda n: -n)
+        if max_size is not None:
+            size = min(size, max_size)
+        if not size:
             raise ZooError(
                 f"no word occurs {min_count} times in the training texts: lower min_count, or give more text"
             )
-        words, counts = zip(*kept, strict=True)
-        return cls(words, counts)
+        return Vocabulary(self.words[:size], self.counts[:size])
 
     def __len__(self) -> int:
         return len(self.words)

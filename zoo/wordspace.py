@@ -23,7 +23,7 @@ from zoo.errors import ZooError
 from zoo.ops import topics
 from zoo.paragraphs import Paragraphs, Settings
 from zoo.schema import Training
-from zoo.words import Vocabulary, tokenise
+from zoo.words import Vocabulary
 
 RARITY = 1e-3  # the frequency at which a word counts half
 WORDS_TRAINED = 6_000_000  # words that training passes over at least, however small the corpus
@@ -82,11 +82,12 @@ class WordSpace:
             check: is shown the vocabulary before any step, and may raise.
             options: those of `Paragraphs.fit`.
         """
-        words = sum(len(tokenise(text)) for text in texts)
+        everything = Vocabulary.count(texts, min_count=1)
+        words = sum(everything.counts)
         auto = int(np.clip(-(-WORDS_TRAINED // max(1, words)), 10, 100))
         least = min_count or int(np.clip(words // 60_000, 2, 50))
         passes = auto if epochs is None else max(1, round(epochs))
-        vocabulary = Vocabulary.count(texts, min_count=least)
+        vocabulary = everything.at_least(least)
         check(vocabulary)
         self.model = Paragraphs(dataclasses.replace(self.model.settings, min_count=least, epochs=passes))
         self.model.fit(texts, vocabulary=vocabulary, **options)

@@ -6,7 +6,7 @@ Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116. 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from zoo import encoding, paragraphs, words
-    from zoo.ops import topics
+    from zoo.ops import codes, topics
+
+    Ranking = tuple[np.ndarray, np.ndarray]
 else:
     np, torch, encoding = lazy("numpy"), lazy("torch"), lazy("zoo.encoding")
-    paragraphs, words, topics = lazy("zoo.paragraphs"), lazy("zoo.words"), lazy("zoo.ops.topics")
+    paragraphs, words = lazy("zoo.paragraphs"), lazy("zoo.words")
+    codes, topics = lazy("zoo.ops.codes"), lazy("zoo.ops.topics")
 
 EPOCHS = 20  # where the recipe says nothing
 CODE_EPOCHS = 0.1  # as many more, for the codes
@@ -135,10 +138,28 @@ class Encoder(base.Encoder):
             if not name.endswith("documents"):
                 self.module.register_buffer(name, tensor)
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
-        """Codes (or, of the real view, vectors) in the order of `inputs`. A text without a known word has the code of
-        zeros, and a zero vector. Raises ZooError for a bare string and for an input that is not a string."""
-        return np.concatenate(list(self.stream(inputs, precision=precision)))
+    def encode(
+        self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32", real: bool = False
+    ) -> np.ndarray:
+        """Codes (or with `real` or of the real view, vectors) in the order of `inputs`. A text without a known word has the
+        code of zeros, and a zero vector. Raises ZooError for a bare string and for an input that is not a string."""
+        found = self.view(real=True) if real else self
+        return np.concatenate(list(found.stream(inputs, precision=precision)))
+
+    def rank(
+        self, queries: Sequence[str], documents: Sequence[str], *, top: int = 10, candidates: int = 100
+    ) -> Ranking:
+        """For each of q queries the `top` documents by cosine of the real vectors, among the `candidates` that are nearest by
+        Hamming distance (arXiv 1611.01116, section 2.2): their places and cosines, (q, top) each, the best first. Raises
+        ZooError for a model without a real part."""
+        real, top = self.view(real=True), min(top, candidates, len(documents))
+        own = self.view()
+        near = codes.hamming(own.encode(queries), own.encode(documents))
+        near = np.argsort(near, axis=1, kind="stable")[:, : min(candidates, len(documents))]
+        vectors = real.encode(documents)
+        cosines = np.einsum("qcd,qd->qc", vectors[near], real.encode(queries))
+        best = np.argsort(-cosines, axis=1, kind="stable")[:, :top]
+        return np.take_along_axis(near, best, 1), np.take_along_axis(cosines, best, 1)
 
     def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """`encode` by a thousand texts at a time; one empty block for no input."""
