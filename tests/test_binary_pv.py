@@ -1,43 +1,21 @@
-"""Paragraph vectors and their codes: the kernel is the gradient, runs repeat and resume, near codes are near topics."""
+"""Binary paragraph vectors as a family: codes, their real part, artefact, card, search."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from contract import Contract
 from datasets import Dataset
+from test_paragraphs import SMALL, texts
 
 import zoo
-from zoo import artefact, files, paragraphs
-from zoo.chunked import Chunked
-from zoo.corpus import cut
+from zoo import artefact, files
 from zoo.errors import ArtefactError, ZooError
 from zoo.families.binary_pv import Encoder, Spec
-from zoo.ops import codes, compiled, negative_sampling
+from zoo.ops import codes
 from zoo.paragraphs import Paragraphs, Settings
-from zoo.runlog import Runlog
 from zoo.schema import Training
-from zoo.words import Vocabulary, tokenise
-
-TOPICS = [
-    [a + b for a in first for b in ("ba", "do", "ki", "lu", "me")]
-    for first in (("ta", "so"), ("ri", "ne"), ("fu", "pa"))
-]
-SMALL = {"dim": 24, "epochs": 12, "min_count": 1, "sample": 0.0, "learning_rate": 0.05}
-KINDS = [
-    {},
-    {"words": True, "window": 3},
-    {"mode": "dm", "window": 3},
-    {"bits": 20},
-    {"bits": 20, "mode": "dm", "window": 3},
-]
-
-
-def texts(n: int = 150, seed: int = 0) -> list[str]:
-    """Text i is of topic i % 3."""
-    rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(TOPICS[i % 3], 30)) for i in range(n)]
+from zoo.words import Vocabulary
 
 
 def contract(folder) -> Contract:
@@ -46,212 +24,12 @@ def contract(folder) -> Contract:
     return Contract(spec, Dataset.from_dict({"text": texts()}), training, texts(12, seed=2), {"real": True}, folder)
 
 
-def bias(*shapes, generator):
-    return tuple(torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in shapes)
-
-
-def test_the_kernel_is_the_gradient_that_autograd_finds():
-    generator = torch.Generator().manual_seed(0)
-    inputs, targets, noise = (
-        torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
-        for shape in ((5, 3, 8), (5, 4, 8), (6, 8))
-    )
-    constants = bias((5, 4), (6,), generator=generator)
-    pairs = (torch.rand(5, 3, 4, generator=generator) < 0.6).double()
-    negative_sampling.loss(inputs, targets, noise, pairs, 5 / 6, constants).backward()
-    found = negative_sampling.gradients(inputs.detach(), targets.detach(), noise.detach(), pairs, 5 / 6, constants)
-    for tensor, ours in zip((inputs, targets, noise), found, strict=True):
-        torch.testing.assert_close(ours, -tensor.grad)
-
-
-@pytest.mark.parametrize("count", [1, 3, 9])
-def test_a_compiled_step_is_the_gradient_that_autograd_finds(count):
-    rng = np.random.default_rng(count)
-    inputs, outputs = (rng.normal(size=(n, 37)).astype(np.float32) / 3 for n in (count, 20))
-    constants, rows = rng.normal(size=20).astype(np.float32), np.array([3, 19, 0, 7, 3, 5, 11])
-    held, out = (torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in (inputs, outputs))
-    signs = torch.tensor([1.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0])
-    logits = held @ out[rows].T + torch.tensor(constants[rows])
-    losses = -torch.nn.functional.logsigmoid(signs * logits).sum(1)
-    losses.sum().backward()
-    before, change, gates = outputs.copy(), np.empty_like(inputs), np.empty((count, 7), np.float32)
-    loss = compiled._step(inputs, count, outputs, constants, rows, 2, np.float32(0.1), True, True, gates, change)
-    assert loss == pytest.approx(losses[0].item(), rel=2e-3)
-    # the sigmoid is read from a table of 4,096 places
-    np.testing.assert_allclose(change, -0.1 * held.grad.numpy(), atol=1e-3)
-    np.testing.assert_allclose(outputs - before, -0.1 * out.grad.numpy(), atol=1e-3)
-
-
-def test_noise_is_drawn_as_often_as_its_weight_says():
-    weights = np.array([8.0, 1.0, 0.5, 3.0, 0.1])
-    chance, other = compiled.alias(weights)
-    drawn = (np.bincount(other, 1.0 - chance, minlength=5) + chance) / 5
-    np.testing.assert_allclose(drawn, weights / weights.sum(), atol=1e-6)
-    state = np.array([88172645463325252], np.uint64)
-    seen = np.bincount([compiled._noise(state, chance, other) for _ in range(20_000)], minlength=5) / 20_000
-    np.testing.assert_allclose(seen, weights / weights.sum(), atol=0.02)
-
-
-def test_copies_are_added_up():
-    rng = np.random.default_rng(0)
-    base, changes = rng.normal(size=(6, 3)), rng.normal(size=(4, 6, 3))
-    copies, expected = base + changes, base + changes.sum(0)
-    compiled.merge(base, copies, 0, 6)
-    np.testing.assert_allclose(base, expected)
-    np.testing.assert_allclose(copies, np.stack([expected] * 4))
-
-
-def test_rounding_passes_the_gradient_of_the_sigmoid():
-    logits, scale = torch.randn(4, 9, dtype=torch.float64, requires_grad=True), 0.7
-    above = torch.randn(4, 9, dtype=torch.float64)
-    (2 * scale * (2 * torch.sigmoid(logits / scale) - 1) * above).sum().backward()
-    torch.testing.assert_close(codes.straight_through(logits.detach(), above, scale), logits.grad)
-    documents, moved = logits.detach().float().numpy().copy(), above.float().numpy()
-    compiled._move(documents, 2, np.float32(scale), moved[2:3])
-    np.testing.assert_allclose(documents[2], logits.detach()[2] + logits.grad[2], rtol=1e-5)
-
-
-def test_a_turn_loses_less_by_rounding_than_the_axes_it_starts_from():
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(400, 12, generator=generator, dtype=torch.float64) * torch.linspace(0.2, 2, 12)
-    turn = codes.iterative_quantisation(rows, 6, 0)
-    torch.testing.assert_close(turn.T @ turn, torch.eye(6, dtype=torch.float64))
-    leading = torch.linalg.svd(rows - rows.mean(0))[2][:6].T
-
-    def lost(axes):
-        found = rows @ axes
-        return (found - torch.sign(found) * found.abs().mean()).square().sum()
-
-    assert lost(turn) < 0.9 * lost(leading)
-
-
-def test_a_window_reaches_as_far_as_drawn_and_never_into_padding():
-    words = torch.tensor([[4, 5, 6, 7, -1]])
-    seen = negative_sampling.window(words, torch.tensor([[1, 2, 1, 3, 4]]))[0]
-    assert seen.int().tolist() == [[0, 1, 0, 0, 0], [1, 0, 1, 1, 0], [0, 1, 0, 1, 0], [1, 1, 1, 0, 0], [0] * 5]
-
-
-@pytest.mark.parametrize("offset", [0, 3])
-def test_chunks_hold_every_word_once_in_order(offset):
-    lengths = np.array([5, 0, 9, 1, 4])
-    tokens = np.arange(lengths.sum())
-    words, owner = cut(tokens, lengths, 4, np.full(5, offset))
-    np.testing.assert_array_equal(words[words >= 0], tokens)
-    np.testing.assert_array_equal(np.bincount(owner, (words >= 0).sum(1), minlength=5), lengths)
-
-
 def test_hamming_on_packed_bits_equals_that_on_unpacked():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((7, 37)), rng.standard_normal((5, 37))
     expected = ((a[:, None] > 0) != (b[None] > 0)).sum(-1)
     assert codes.pack(a).shape == (7, 5)
     np.testing.assert_array_equal(codes.hamming(codes.pack(a), codes.pack(b)), expected)
-
-
-def test_a_vocabulary_is_counted_saved_and_strictly_loaded(tmp_path):
-    found = Vocabulary.count(["The dog, the DOG 7", "the cat. Ähre"], min_count=1)
-    assert (found.words, found.counts) == (("the", "dog", "cat", "ähre"), (3, 2, 1, 1))
-    assert found.encode("a cat the cow") == [2, 0]
-    found.save(tmp_path / "v.json")
-    assert Vocabulary.load(tmp_path / "v.json") == found
-    (tmp_path / "v.json").write_text('{"format": 1, "words": ["a", "a"], "counts": [1, 1]}')
-    with pytest.raises(ArtefactError, match="vocabulary"):
-        Vocabulary.load(tmp_path / "v.json")
-    with pytest.raises(ZooError, match="min_count"):
-        Vocabulary.count(["a b"], min_count=2)
-    assert tokenise("well-known 4th") == ["well", "known", "th"]
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_a_seed_gives_the_same_tensors_and_a_killed_run_too(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(paragraphs, "BLOCK", 1500)
-    settings = Settings(**{**SMALL, "epochs": 3, **kind})
-    whole = Paragraphs(settings).fit(texts())
-    saves = []
-    save = Runlog.save
-
-    def killed(self, state):
-        save(self, state)
-        saves.append(self.step)
-        if len(saves) == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Runlog, "save", killed)
-        with pytest.raises(KeyboardInterrupt):
-            Paragraphs(settings).fit(texts(), folder=tmp_path, checkpoint_every=2)
-    again = Paragraphs(settings).fit(texts(), folder=tmp_path, checkpoint_every=2)
-    assert len(saves) == 2
-    for name, tensor in whole.state.items():
-        assert torch.equal(tensor, again.state[name]), name
-    steps = [line.split(",")[0] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [f'{{"step": {n}' for n in range(1, 10 + 9 * bool(whole.settings.bits))]
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_paper_in_miniature_a_topic_is_nearer_than_others_also_when_unseen(kind):
-    model = Paragraphs(Settings(**{**SMALL, **kind})).fit(texts())
-    unseen = model.infer(texts(60, seed=1))
-    topic = np.arange(150) % 3
-    packed = bool(model.settings.bits)
-    near = (
-        -codes.hamming(model.infer_codes(texts(60, seed=1)), model.document_codes)
-        if packed
-        else unseen @ (model.documents / np.linalg.norm(model.documents, axis=1, keepdims=True)).T
-    )
-    mine = topic[:60, None] == topic[None]
-    best = np.argsort(-near, axis=1, kind="stable")[:, :10]
-    assert (topic[best] == topic[:60, None]).mean() > 0.95  # chance is a third
-    assert near[mine].mean() > near[~mine].mean()
-
-
-def test_an_inferred_training_document_lies_near_its_trained_vector_whatever_lies_beside_it():
-    model = Paragraphs(Settings(**{**SMALL, "epochs": 30})).fit(texts())
-
-    def unit(rows):
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-    trained, inferred = unit(model.documents), unit(model.infer(texts()))
-    own = (trained * inferred).sum(1)
-    assert own.mean() > 0.8
-    assert own.mean() > np.median(trained @ inferred.T) + 0.2
-    np.testing.assert_array_equal(model.infer(texts()[:40:3], batch=4), model.infer(texts())[:40:3])
-    assert not model.infer(["", "unheard"]).any()
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_matrix_products_as_a_gpu_has_them_learn_the_same_topics(kind, monkeypatch):
-    def engine(self):
-        s = self.settings
-        draws = compiled.Draws.of(self.vocabulary, s.sample, s.negatives)
-        return Chunked(draws, self.device, negatives=s.negatives, window=s.window, mean=s.mode == "dm")
-
-    monkeypatch.setattr("zoo.chunked.WORDS", 256)
-    monkeypatch.setattr(Paragraphs, "_engine", engine)
-    test_paper_in_miniature_a_topic_is_nearer_than_others_also_when_unseen(kind)
-
-
-def test_threads_share_the_work_and_give_the_same_tensors_every_time(monkeypatch):
-    monkeypatch.setattr("zoo.loops.LEAST", 100)
-    monkeypatch.setattr("zoo.loops.TOGETHER", 700)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    settings = Settings(**{**SMALL, "words": True, "window": 3})
-    one, two = (Paragraphs(settings).fit(texts()) for _ in range(2))
-    assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
-    inferred = one.infer(texts(20, seed=1))
-    topic = np.arange(150) % 3
-    near = inferred @ (one.documents / np.linalg.norm(one.documents, axis=1, keepdims=True)).T
-    assert (topic[np.argsort(-near, axis=1)[:, :10]] == topic[:20, None]).mean() > 0.95
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    np.testing.assert_array_equal(one.infer(texts(20, seed=1)), inferred)
-
-
-def test_words_of_a_topic_are_near_each_other():
-    model = Paragraphs(Settings(**{**SMALL, "words": True, "window": 5})).fit(texts())
-    unit = model.words / np.linalg.norm(model.words, axis=1, keepdims=True)
-    topic = np.array([next(t for t, known in enumerate(TOPICS) if w in known) for w in model.vocabulary.words])
-    near, same = unit @ unit.T, topic[:, None] == topic[None]
-    assert near[same].mean() > near[~same].mean() + 0.3
 
 
 def test_what_cannot_be_trained_on_is_refused():

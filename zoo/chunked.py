@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from zoo.corpus import Batch, cut
+from zoo.draws import Draws
 from zoo.ops import codes, negative_sampling
-from zoo.ops.compiled import Draws
 
 SHARED = 64  # noise words of a step
 CHUNK = 16  # words of one document that a step takes together; with word vectors at least three windows

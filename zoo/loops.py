@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from zoo.corpus import Batch
+from zoo.draws import Draws
 from zoo.ops import compiled
 
 TOGETHER = 200_000  # words, of all threads, between two additions
@@ -31,7 +32,7 @@ class Loops:
         threads: how many at most.
     """
 
-    def __init__(self, draws: compiled.Draws, *, negatives: int, window: int, mean: bool, threads: int) -> None:
+    def __init__(self, draws: Draws, *, negatives: int, window: int, mean: bool, threads: int) -> None:
         self.draws, self.negatives, self.window, self.mean = draws, negatives, window, mean
         self.threads = min(threads, MOST_THREADS)
 

@@ -23,9 +23,10 @@ import torch
 from zoo import codelayer
 from zoo.chunked import Chunked
 from zoo.corpus import Batch, Corpus
+from zoo.draws import Draws
 from zoo.errors import ZooError
 from zoo.loops import Loops
-from zoo.ops import codes, compiled
+from zoo.ops import codes
 from zoo.runlog import Runlog
 from zoo.words import Vocabulary
 
@@ -181,7 +182,7 @@ class Paragraphs:
     def _engine(self) -> Loops | Chunked:
         s = self.settings
         options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "mean": s.mode == "dm"}
-        draws = compiled.Draws.of(self.vocabulary, s.sample, s.negatives)
+        draws = Draws.of(self.vocabulary, s.sample, s.negatives)
         if self.device.type == "cpu":
             return Loops(draws, threads=torch.get_num_threads(), **options)
         return Chunked(draws, self.device, **options)

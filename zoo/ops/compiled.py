@@ -12,12 +12,10 @@ beside it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
-
-from zoo.words import Vocabulary
 
 _REACH, _STEPS = 8.0, 4096  # the sigmoid is read from a table over (-8, 8), as word2vec.c has it over (-6, 6)
 _SIGMOID = (1 / (1 + np.exp(-(np.arange(_STEPS) + 0.5) * (2 * _REACH / _STEPS) + _REACH))).astype(np.float32)
@@ -32,44 +30,6 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder of this user can be written
         return numba.njit(**options)(function)
-
-
-class Draws(NamedTuple):
-    """What a pass draws by, for a vocabulary of V words.
-
-    Attributes:
-        keep: (V,) float32, the chance of an occurrence to be seen at all.
-        chance, other: Walker's alias tables of the noise, (V,) float32 and int32.
-        bias: (V,) float32, a constant of each word's output: the log of how much more often it is seen than drawn as noise.
-            Without it all vectors share the direction that says so (Levy and Goldberg, NIPS 2014, section 3.1: a product is
-            then the pointwise mutual information and a constant).
-    """
-
-    keep: np.ndarray
-    chance: np.ndarray
-    other: np.ndarray
-    bias: np.ndarray
-
-    @classmethod
-    def of(cls, vocabulary: Vocabulary, sample: float, negatives: int) -> Draws:
-        """For subsampling at threshold `sample` and so many noise words a word."""
-        keep, noise = vocabulary.keep(sample), vocabulary.noise()
-        seen = keep * np.asarray(vocabulary.counts, dtype=np.float64)
-        return cls(keep, *alias(noise), np.log(seen / seen.sum() / (negatives * noise)).astype(np.float32))
-
-
-def alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Walker's tables of a distribution (V,): to draw is to take a place i evenly, and other[i] unless chance[i] holds."""
-    scaled = np.asarray(weights, dtype=np.float64) * len(weights) / np.sum(weights)
-    chance, other = np.ones(len(scaled), dtype=np.float32), np.arange(len(scaled), dtype=np.int32)
-    small, large = list(np.flatnonzero(scaled < 1)), list(np.flatnonzero(scaled >= 1))
-    while small and large:
-        low, high = small.pop(), large[-1]
-        chance[low], other[low] = scaled[low], high
-        scaled[high] -= 1 - scaled[low]
-        if scaled[high] < 1:
-            small.append(large.pop())
-    return chance, other
 
 
 @compiled
@@ -224,7 +184,7 @@ def predict(
         tokens: (T,) int32 rows of the vocabulary; starts, ends: (m,) int64, where each document's are.
         owners: (m,) int64, whose they are: rows of `documents` (n, d) float32.
         order: places among the m of those that this pass takes.
-        outputs: (V, d) float32, changed if `learn`.
+        outputs: (V, d) float32, changed if `learn`; draws: `zoo.draws.Draws` for them.
         first_rate, last_rate: the learning rate at the first and the last document, linear between.
         seed: of this pass; with `alike` every document draws the same numbers, else each its own.
         scale: above 0, a document predicts by its code: `scale` times the signs of its vector, whose gradient is that of the
