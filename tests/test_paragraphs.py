@@ -141,7 +141,9 @@ def test_a_vocabulary_is_counted_saved_and_strictly_loaded(tmp_path):
         Vocabulary.load(tmp_path / "v.json")
     with pytest.raises(ZooError, match="min_count"):
         Vocabulary.count(["a b"], min_count=2)
-    assert tokenise("well-known 4th") == ["well", "known", "th"]
+    assert tokenise("well-known 4th_A I'd") == ["well", "known", "th"]
+    assert tokenise("Well-known 4th_A I'd ÄHRE") == ["well", "known", "th", "ähre"]
+    assert tokenise("x" * 41 + " " + "é" * 41) == ["x" * 40, "é" * 40]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

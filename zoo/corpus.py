@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -25,7 +26,7 @@ class Batch(NamedTuple):
     def of(cls, documents: Sequence[Sequence[int]]) -> Self:
         """The documents as they stand, their places their rows."""
         ends = np.cumsum([len(document) for document in documents], dtype=np.int64)
-        tokens = np.fromiter((row for document in documents for row in document), dtype=np.int32)
+        tokens = np.fromiter(chain.from_iterable(documents), dtype=np.int32, count=int(ends[-1]) if len(ends) else 0)
         return cls(tokens, np.concatenate((np.zeros(1, np.int64), ends))[: len(ends)], ends, np.arange(len(ends)))
 
 

@@ -15,20 +15,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
 
 from zoo import codelayer
-from zoo.chunked import Chunked
 from zoo.corpus import Batch, Corpus
 from zoo.draws import Draws
 from zoo.errors import ZooError
-from zoo.loops import Loops
+from zoo.lazy import lazy
 from zoo.ops import codes
 from zoo.runlog import Runlog
 from zoo.words import Vocabulary
+
+if TYPE_CHECKING:
+    from zoo import chunked, loops
+else:
+    chunked, loops = lazy("zoo.chunked"), lazy("zoo.loops")  # a compiler is not imported to look at a model
 
 BLOCK = 1 << 20  # tokens that are shuffled together; a checkpoint falls between two blocks
 
@@ -179,13 +183,13 @@ class Paragraphs:
         """Tensors of the shapes that inference needs, to be filled with those of a trained model."""
         self.state = {name: torch.zeros(shape, device=self.device) for name, shape in self.shapes().items()}
 
-    def _engine(self) -> Loops | Chunked:
+    def _engine(self) -> loops.Loops | chunked.Chunked:
         s = self.settings
         options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "mean": s.mode == "dm"}
         draws = Draws.of(self.vocabulary, s.sample, s.negatives)
         if self.device.type == "cpu":
-            return Loops(draws, threads=torch.get_num_threads(), **options)
-        return Chunked(draws, self.device, **options)
+            return loops.Loops(draws, threads=torch.get_num_threads(), **options)
+        return chunked.Chunked(draws, self.device, **options)
 
     # -- unseen documents ------------------------------------------------------------------------------------------
 

@@ -23,11 +23,12 @@ else:
 
 FORMAT = 1
 _WORD = re.compile(r"[^\W\d_]{2,40}")
+_ASCII_WORD = re.compile(r"[a-z]{2,40}")  # the same in lower-cased ASCII, without looking letters up
 
 
 def tokenise(text: str) -> list[str]:
     """Lower-cased runs of 2 to 40 letters of any script; digits and punctuation separate."""
-    return _WORD.findall(text.lower())
+    return (_ASCII_WORD if text.isascii() else _WORD).findall(text.lower())
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Rows of the words of `text` in order; words that are not known are left out."""
-        rows = self.rows
-        return [rows[word] for word in tokenise(text) if word in rows]
+        find = self.rows.get
+        return [row for word in tokenise(text) if (row := find(word)) is not None]
 
     def noise(self, power: float = 0.75) -> np.ndarray:
         """(V,) float64: the distribution negatives are drawn from, unigram^0.75 (Mikolov et al. 2013b, section 2.2)."""
