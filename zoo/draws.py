@@ -26,11 +26,12 @@ class Draws(NamedTuple):
     bias: np.ndarray
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, sample: float, negatives: int) -> Draws:
-        """For subsampling at threshold `sample` and so many noise words a word."""
+    def of(cls, vocabulary: Vocabulary, sample: float, negatives: int, *, bias: bool = True) -> Draws:
+        """For subsampling at threshold `sample` and so many noise words a word; without `bias` it is zero."""
         keep, noise = vocabulary.keep(sample), vocabulary.noise()
         seen = keep * np.asarray(vocabulary.counts, dtype=np.float64)
-        return cls(keep, *alias(noise), np.log(seen / seen.sum() / (negatives * noise)).astype(np.float32))
+        constant = np.log(seen / seen.sum() / (negatives * noise)) if bias else np.zeros(len(noise))
+        return cls(keep, *alias(noise), constant.astype(np.float32))
 
 
 def alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

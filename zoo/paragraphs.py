@@ -45,7 +45,8 @@ class Settings:
         dim: components of the vectors.
         bits: bits of the codes that are learned on top of them; 0 for none.
         mode: "dbow" predicts words from the document, "dm" from the mean of the document and the words around.
-        words: with "dbow", train skip-gram word vectors in the same space ("dm" always has word vectors).
+        words: with "dbow", train skip-gram word vectors in the same space ("dm" always has word vectors). Outputs have then no
+            bias, as in word2vec: beside words, documents classify better without.
         window: most words to each side; the reach of each word is drawn uniformly from 1 to window.
         negatives: noise words of a predicted word, drawn from unigram^0.75.
         sample: threshold of frequent-word subsampling; 0 keeps every word.
@@ -186,7 +187,7 @@ class Paragraphs:
     def _engine(self) -> loops.Loops | chunked.Chunked:
         s = self.settings
         options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "mean": s.mode == "dm"}
-        draws = Draws.of(self.vocabulary, s.sample, s.negatives)
+        draws = Draws.of(self.vocabulary, s.sample, s.negatives, bias=not s.words)
         if self.device.type == "cpu":
             return loops.Loops(draws, threads=torch.get_num_threads(), **options)
         return chunked.Chunked(draws, self.device, **options)
