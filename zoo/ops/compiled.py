@@ -20,7 +20,7 @@ import numpy as np
 _REACH, _STEPS = 8.0, 4096  # the sigmoid is read from a table over (-8, 8), as word2vec.c has it over (-6, 6)
 _SIGMOID = (1 / (1 + np.exp(-(np.arange(_STEPS) + 0.5) * (2 * _REACH / _STEPS) + _REACH))).astype(np.float32)
 _TOGETHER = 8  # words of a document whose gradients are taken at the same vector
-_POOL = 256  # noise words of a pass that infers: their vectors stay in the cache, which otherwise sets its speed
+_POOL = 1024  # noise words of a pass that infers: their vectors stay in the cache, which otherwise sets its speed
 _FAST = {"reassoc", "contract", "arcp", "nsz"}  # not nnan and ninf: a vector that is not finite must stay so
 
 
