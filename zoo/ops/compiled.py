@@ -20,7 +20,6 @@ import numpy as np
 _REACH, _STEPS = 8.0, 4096  # the sigmoid is read from a table over (-8, 8), as word2vec.c has it over (-6, 6)
 _SIGMOID = (1 / (1 + np.exp(-(np.arange(_STEPS) + 0.5) * (2 * _REACH / _STEPS) + _REACH))).astype(np.float32)
 _TOGETHER = 8  # words of a document whose gradients are taken at the same vector
-_POOL = 1024  # noise words of a pass that infers: their vectors stay in the cache, which otherwise sets its speed
 _FAST = {"reassoc", "contract", "arcp", "nsz"}  # not nnan and ninf: a vector that is not finite must stay so
 
 
@@ -200,10 +199,7 @@ def predict(
     kept = np.empty(longest, np.int64)
     rows = np.empty(_TOGETHER * (1 + negatives), np.int64)
     gates, change = np.empty((1, len(rows)), np.float32), np.empty((1, dim), np.float32)
-    seen, pool = np.empty((1, dim), np.float32), np.empty(_POOL, np.int64)
-    _start(state, seed, 0)
-    for i in range(_POOL):
-        pool[i] = _noise(state, draws.chance, draws.other)
+    seen = np.empty((1, dim), np.float32)
     for place in range(len(order)):
         at = order[place]
         number = owners[at]
@@ -215,7 +211,7 @@ def predict(
             for i in range(some):
                 rows[i] = kept[begin + i]
             for i in range(some, some * (1 + negatives)):
-                rows[i] = pool[_next(state) % np.uint64(_POOL)] if alike else _noise(state, draws.chance, draws.other)
+                rows[i] = _noise(state, draws.chance, draws.other)
             used, measure = rows[: some * (1 + negatives)], begin == 0
             _look(documents, number, scale, seen)
             loss = _step(seen, 1, outputs, draws.bias, used, some, rate, learn, measure, gates, change)
