@@ -132,6 +132,7 @@ class Paragraphs:
         size = max(1, len(corpus) * BLOCK // len(corpus.tokens))
         blocks = -(-len(corpus) // size)
         first, steps = blocks * s.epochs, blocks * (s.epochs + (s.code_epochs if s.bits else 0))
+        engine = self._engine()
         with Runlog(folder, steps, len(corpus.tokens) * steps // blocks, show_progress) as log:
             log.resume(self.state)
             every = checkpoint_every or max(1, steps // 10)
@@ -146,9 +147,9 @@ class Paragraphs:
                     self.state |= codelayer.start(self.state, s.bits, s.seed)
                 seed = int(np.random.default_rng((s.seed, step, 1)).integers(2**31))
                 if coded:
-                    loss = codelayer.learn(self._engine(), batch, self.state, rates, seed)
+                    loss = codelayer.learn(engine, batch, self.state, rates, seed)
                 else:
-                    loss = self._engine().learn(batch, self.state, rates, seed)
+                    loss = engine.learn(batch, self.state, rates, seed)
                 if not np.isfinite(loss):
                     raise ZooError(f"the loss is {loss} in block {step + 1}: lower the learning rate")
                 log.advance(len(batch.tokens), step + 1, (step + 1) / blocks, loss, rates[0], time.monotonic() - began)
@@ -199,26 +200,29 @@ class Paragraphs:
 
         A text's vector does not depend on the texts beside it; one without a known word is zero.
         """
-        return np.concatenate([rows.numpy(force=True) for rows, _ in self._inferred(texts, epochs, batch)])
+        found = self._inferred(self._engine(), texts, epochs, batch)
+        return np.concatenate([rows.numpy(force=True) for rows, _ in found])
 
     def infer_codes(self, texts: Iterable[str], *, epochs: int | None = None, batch: int = 1000) -> np.ndarray:
         """(n, ceil(bits / 8)) uint8: packed codes of any texts; of one without a known word, zeros."""
-        s, found = self.settings, []
-        for rows, held in self._inferred(texts, epochs, batch):
-            rates = [s.rate(epoch / s.code_epochs) for epoch in range(s.code_epochs)]
-            logits = codelayer.infer(self._engine(), held, rows, self.state, rates, s.seed)
+        s, engine, found = self.settings, self._engine(), []
+        rates = [s.rate(epoch / s.code_epochs) for epoch in range(s.code_epochs)]
+        for rows, held in self._inferred(engine, texts, epochs, batch):
+            logits = codelayer.infer(engine, held, rows, self.state, rates, s.seed)
             logits[torch.from_numpy(held.ends == held.starts)] = 0
             found.append(codes.pack(logits.numpy(force=True)))
         return np.concatenate(found)
 
-    def _inferred(self, texts: Iterable[str], epochs: int | None, size: int) -> Iterator[tuple[torch.Tensor, Batch]]:
-        s, engine, source = self.settings, self._engine(), iter(texts)
+    def _inferred(
+        self, engine: codelayer.Engine, texts: Iterable[str], epochs: int | None, size: int
+    ) -> Iterator[tuple[torch.Tensor, Batch]]:
+        s, source = self.settings, iter(texts)
+        passes = epochs or s.epochs
+        rates = [s.rate(epoch / passes) for epoch in range(passes)]
         some = list(islice(source, size))
         while True:
             held = Batch.of([self.vocabulary.encode(text) for text in some])
             rows = torch.zeros(len(some), s.dim, device=self.device)
-            passes = epochs or s.epochs
-            rates = [s.rate(epoch / passes) for epoch in range(passes)]
             engine.infer(held, {**self.state, "documents": rows}, rates, s.seed)
             yield rows, held
             if not (some := list(islice(source, size))):
