@@ -196,11 +196,11 @@ def main() -> None:
         return serve(side, int(texts), int(threads), vectors)
     import torch
 
-    from zoo import encoding
+    from zoo import hardware
 
     count = 500 if args.quick else 5000
     results = Results(args.work)
-    auto = str(encoding.resolve_precision("auto", torch.device("cpu"))).removeprefix("torch.")
+    auto = str(hardware.resolve_precision("auto", torch.device("cpu"))).removeprefix("torch.")
     figures = {
         precision: results.get(
             f"{precision}-{count}-{args.threads}",

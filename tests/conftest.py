@@ -26,10 +26,10 @@ import pytest  # noqa: E402
 @pytest.fixture(scope="session", autouse=True)
 def one_precision():
     """`auto` is float32, so that vectors of two ways can be held against each other on every processor."""
-    from zoo import encoding
+    from zoo import hardware
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "_cpu_flags", frozenset)
+        patch.setattr(hardware, "_cpu_flags", frozenset)
         yield
 
 

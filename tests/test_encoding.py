@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
-from zoo import backbone, encoding, references
+from zoo import backbone, encoding, hardware, references
 from zoo.errors import ZooError
 
 LIMIT = 12
@@ -371,17 +371,17 @@ def test_a_long_text_is_not_read_to_its_end():
     ],
 )
 def test_auto_is_bf16_only_where_the_processor_multiplies_it(flags, dtype, monkeypatch):
-    monkeypatch.setattr(encoding, "_cpu_flags", lambda: frozenset(flags.split()))
-    assert encoding.resolve_precision("auto", torch.device("cpu")) == dtype
-    assert encoding.resolve_precision("fp32", torch.device("cpu")) == torch.float32
-    assert encoding.resolve_precision("auto", torch.device("mps")) == torch.float32
+    monkeypatch.setattr(hardware, "_cpu_flags", lambda: frozenset(flags.split()))
+    assert hardware.resolve_precision("auto", torch.device("cpu")) == dtype
+    assert hardware.resolve_precision("fp32", torch.device("cpu")) == torch.float32
+    assert hardware.resolve_precision("auto", torch.device("mps")) == torch.float32
     for capability, expected in (((7, 5), torch.float32), ((8, 0), torch.bfloat16)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
-        assert encoding.resolve_precision("auto", torch.device("cuda")) == expected
+        assert hardware.resolve_precision("auto", torch.device("cuda")) == expected
 
 
 def test_vectors_are_exact_unless_asked_otherwise_whatever_the_processor_is_fast_at(engine, monkeypatch):
-    monkeypatch.setattr(encoding, "_cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    monkeypatch.setattr(hardware, "_cpu_flags", lambda: frozenset({"avx512_bf16"}))
     np.testing.assert_array_equal(engine.encode(MIXED), engine.encode(MIXED, precision="fp32"))
     np.testing.assert_array_equal(np.concatenate(list(engine.stream(MIXED))), engine.encode(MIXED))
     fast = engine.encode(MIXED, precision="auto")

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from test_matryoshka_2d import build, rows
 
-from zoo import encoding, training
+from zoo import hardware, training
 from zoo.errors import ZooError
 from zoo.schema import Training
 
@@ -52,7 +52,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(precision, tmp_path):
 
 
 def test_auto_trains_the_backbone_in_bf16_where_that_is_fast_and_keeps_weights_and_loss_in_fp32(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "_cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    monkeypatch.setattr(hardware, "_cpu_flags", lambda: frozenset({"avx512_bf16"}))
     encoder = build(tmp_path)
     seen = {"block": set(), "head": set()}
     encoder.backbone._blocks()[0].register_forward_hook(

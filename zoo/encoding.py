@@ -8,21 +8,18 @@ takes as many as fit into a budget of padded tokens; equal texts are encoded onc
 from __future__ import annotations
 
 import copy
-import ctypes
-import os
 import shutil
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from zoo import files
+from zoo import files, hardware
 from zoo.errors import ZooError
 from zoo.lazy import lazy
 
@@ -83,10 +80,10 @@ class Engine:
         return self._blocks(texts(inputs), self._dtype(precision), lambda count: None)
 
     def _dtype(self, precision: str) -> torch.dtype:
-        return resolve_precision(precision, next(self.module.parameters()).device)
+        return hardware.resolve_precision(precision, next(self.module.parameters()).device)
 
     def _blocks(self, texts: Iterator[str], dtype: torch.dtype, advance: Advance) -> Iterator[np.ndarray]:
-        keep_large_blocks()
+        hardware.keep_large_blocks()
         with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
             ahead = pool.submit(self._ids, list(islice(texts, WINDOW)))
             while True:
@@ -138,17 +135,34 @@ class Engine:
 
     def _in(self, dtype: torch.dtype) -> torch.nn.Module:
         """The module in `dtype`: a copy made once, since autocast would convert the weights at every batch, and made again
-        when they were trained on. Buffers stay float32: rotary frequencies do not survive fewer bits."""
-        if dtype == torch.float32:
+        when they were trained on; in float32 it shares them. Buffers stay float32: rotary frequencies do not survive fewer
+        bits."""
+        exact = dtype == torch.float32
+        device = next(self.module.parameters()).device
+        if exact and not (device.type == "cpu" and any(map(_has_bias, self.module.modules()))):
             return self.module
         stamp = (dtype, [(p.data_ptr(), p._version) for p in self.module.parameters()])
         if self._converted is None or self._converted[0] != stamp:
             # given to deepcopy as already copied, so that there is no second set of float32 weights in between
             known: dict[int, Any] = {
-                id(p): torch.nn.Parameter(p.detach().to(dtype), requires_grad=False) for p in self.module.parameters()
+                id(p): p if exact else torch.nn.Parameter(p.detach().to(dtype), requires_grad=False)
+                for p in self.module.parameters()
             }
-            self._converted = (stamp, copy.deepcopy(self.module, known))
+            module = copy.deepcopy(self.module, known)
+            for part in filter(_has_bias, module.modules()) if exact else ():
+                part.forward = partial(_bias_last, part)
+            self._converted = (stamp, module)
         return self._converted[1]
+
+
+def _has_bias(part: torch.nn.Module) -> bool:
+    return type(part) is torch.nn.Linear and part.bias is not None
+
+
+def _bias_last(part: Any, x: torch.Tensor) -> torch.Tensor:
+    """A linear layer whose bias is added to the product: PyTorch on a CPU fills the product with copies of the bias first,
+    which costs twice as much."""
+    return torch.nn.functional.linear(x, part.weight).add_(part.bias)
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -175,48 +189,6 @@ def beginning(text: str, limit: int) -> str:
         if not text[end - 1].isspace():
             return text[:end]
     return text
-
-
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype a precision stands for on a device: `auto` is bfloat16 where the hardware multiplies it natively (CUDA from
-    Ampere, CPUs with AVX512-BF16 or AMX), float32 elsewhere. Raises ZooError for an unknown name."""
-    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if name in known:
-        return known[name]
-    if name != "auto":
-        raise ZooError(f"precision: {name!r} is not one of auto, {', '.join(known)}")
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        fast = device.type == "cpu" and bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
-    return torch.bfloat16 if fast else torch.float32
-
-
-@cache
-def _cpu_flags() -> frozenset[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return frozenset()
-    return frozenset(
-        next((line.split(":", 1)[1] for line in text.splitlines() if line.startswith("flags")), "").split()
-    )
-
-
-@cache
-def keep_large_blocks() -> None:
-    """Ask glibc to reuse large freed blocks instead of giving them back to the kernel after every operation, whose page
-    faults can cost more than the arithmetic of an activation. Elsewhere than on glibc this does nothing.
-
-    And let oneDNN, which multiplies bfloat16 on CPUs, keep the code of some shapes instead of a thousand: batches sorted by
-    length seldom have one twice."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")  # read when it first multiplies
-    trim_threshold, mmap_threshold = -1, -3
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(mmap_threshold, 32 << 20)  # the most that every glibc accepts
-            mallopt(trim_threshold, 512 << 20)
 
 
 def write_npy(blocks: Iterable[np.ndarray], target: str | IO[bytes]) -> int:

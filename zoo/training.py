@@ -21,7 +21,7 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from zoo import encoding, files
+from zoo import files, hardware
 from zoo.errors import ZooError
 from zoo.families import Encoder
 from zoo.schema import Training
@@ -201,7 +201,7 @@ def fit(
     Returns the seconds spent in training, those before an interruption included. Raises ZooError for a batch larger than
     the data and for a loss that is not finite.
     """
-    encoding.keep_large_blocks()
+    hardware.keep_large_blocks()
     transformers.set_seed(settings.seed)
     transformers.logging.set_verbosity_error()
     micro = settings.batch_size // settings.gradient_accumulation
@@ -284,7 +284,7 @@ def fit(
 def precision(settings: Training) -> str:
     """What `precision` of a recipe comes to on this machine: float32, bfloat16 or float16."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return str(encoding.resolve_precision(settings.precision, device)).removeprefix("torch.")
+    return str(hardware.resolve_precision(settings.precision, device)).removeprefix("torch.")
 
 
 def _newest(checkpoints: Path, *, remove: bool) -> tuple[Path | None, float]:

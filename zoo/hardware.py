@@ -1,0 +1,60 @@
+"""What this machine is fast at: the precision `auto` stands for, and an allocator that keeps large blocks."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import ZooError
+from zoo.lazy import lazy
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = lazy("torch")
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype a precision stands for on a device: `auto` is bfloat16 where the hardware multiplies it natively (CUDA from
+    Ampere, CPUs with AVX512-BF16 or AMX), float32 elsewhere. Raises ZooError for an unknown name."""
+    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name in known:
+        return known[name]
+    if name != "auto":
+        raise ZooError(f"precision: {name!r} is not one of auto, {', '.join(known)}")
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = device.type == "cpu" and bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
+    return torch.bfloat16 if fast else torch.float32
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    return frozenset(
+        next((line.split(":", 1)[1] for line in text.splitlines() if line.startswith("flags")), "").split()
+    )
+
+
+@cache
+def keep_large_blocks() -> None:
+    """Ask glibc to reuse large freed blocks instead of giving them back to the kernel after every operation, whose page
+    faults can cost more than the arithmetic of an activation. Elsewhere than on glibc this does nothing.
+
+    And let oneDNN, which multiplies bfloat16 on CPUs, keep the code of some shapes instead of a thousand: batches sorted by
+    length seldom have one twice."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")  # read when it first multiplies
+    trim_threshold, mmap_threshold = -1, -3
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(mmap_threshold, 32 << 20)  # the most that every glibc accepts
+            mallopt(trim_threshold, 512 << 20)
