@@ -169,7 +169,7 @@ def test_a_seed_gives_the_same_tensors_and_a_killed_run_too(kind, tmp_path, monk
     for name, tensor in whole.state.items():
         assert torch.equal(tensor, again.state[name]), name
     steps = [line.split(",")[0] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [f'{{"step": {n}' for n in range(1, 10 + 9 * bool(whole.settings.bits))]
+    assert steps == [f'{{"step": {n}' for n in range(1, 13 + 9 * bool(whole.settings.bits))]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -236,3 +236,10 @@ def test_words_of_a_topic_are_near_each_other():
     topic = np.array([next(t for t, known in enumerate(TOPICS) if w in known) for w in model.vocabulary.words])
     near, same = unit @ unit.T, topic[:, None] == topic[None]
     assert near[same].mean() > near[~same].mean() + 0.3
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_vector_of_a_training_text_is_what_its_text_is_inferred_to(kind, monkeypatch):
+    monkeypatch.setattr(paragraphs, "BLOCK", 1500)
+    model = Paragraphs(Settings(**{**SMALL, "epochs": 3, **kind, "bits": 0})).fit(texts())
+    np.testing.assert_array_equal(model.documents, model.infer(texts()))

@@ -55,11 +55,12 @@ class Chunked:
 
     def infer(
         self, batch: Batch, state: dict[str, torch.Tensor], rates: list[float], seed: int, scale: float = 0.0
-    ) -> None:
-        """Change `state["documents"]` alone, by a pass at each of `rates`; a row does not depend on the others."""
+    ) -> float:
+        """Change `state["documents"]` alone, by a pass at each of `rates`; a row does not depend on the others. Returns the
+        loss of a word in the last pass's first step."""
         lengths = batch.ends - batch.starts
         owner = np.repeat(np.arange(len(lengths)), lengths)
-        places = np.arange(len(batch.tokens)) - np.repeat(batch.starts, lengths)
+        places, loss = np.arange(len(batch.tokens)) - np.repeat(batch.starts, lengths), 0.0
         for number, rate in enumerate(rates):
             rng = np.random.default_rng((seed, number))
             # by place: equal texts see the same words
@@ -68,8 +69,12 @@ class Chunked:
             nth = np.arange(len(chunks)) - np.searchsorted(whose, whose)
             generator = torch.Generator(self.device).manual_seed(seed + number)
             noise = self._noise(np.random.default_rng((seed, number, 1)))
-            for some in np.split(np.argsort(nth, kind="stable"), np.cumsum(np.bincount(nth))[:-1]):
-                self._step(state, whose[some], chunks[some], noise(), generator, rate, scale, False, False)
+            steps = np.split(np.argsort(nth, kind="stable"), np.cumsum(np.bincount(nth))[:-1])
+            for step, some in enumerate(steps):
+                measure = step == 0 and number == len(rates) - 1
+                value = self._step(state, whose[some], chunks[some], noise(), generator, rate, scale, False, measure)
+                loss = value if measure else loss
+        return loss
 
     def _noise(self, rng: np.random.Generator) -> Callable[[], torch.Tensor]:
         """Draws of noise words, (SHARED,) int64."""

@@ -30,8 +30,8 @@ class Engine(Protocol):
 
     def infer(
         self, batch: Batch, state: dict[str, torch.Tensor], rates: list[float], seed: int, scale: float = 0.0
-    ) -> None:
-        """Passes that change documents alone."""
+    ) -> float:
+        """Passes that change documents alone; returns the loss."""
 
 
 def start(state: dict[str, torch.Tensor], bits: int, seed: int) -> dict[str, torch.Tensor]:

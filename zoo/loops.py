@@ -71,19 +71,23 @@ class Loops:
 
     def infer(
         self, batch: Batch, state: dict[str, torch.Tensor], rates: list[float], seed: int, scale: float = 0.0
-    ) -> None:
-        """Change `state["documents"]` alone, by a pass at each of `rates`; a row does not depend on the others."""
+    ) -> float:
+        """Change `state["documents"]` alone, by a pass at each of `rates`; a row does not depend on the others. Returns the
+        loss of a word in the last pass."""
         documents = state["documents"].numpy()
         shared = [state[name].numpy() for name in ("outputs", "inputs") if name in state]
         edges = np.linspace(0, len(batch.tokens), self.threads + 1)[1:-1]
         shares = np.split(np.arange(len(batch.ends)), np.searchsorted(batch.ends, edges))
 
-        def work(mine: np.ndarray) -> None:
+        def work(mine: np.ndarray) -> np.ndarray:
+            measured = np.zeros(2)
             for number, rate in enumerate(rates):
-                self._pass(batch, mine, documents, shared, rate, rate, seed + number, scale, learn=False)
+                measured = self._pass(batch, mine, documents, shared, rate, rate, seed + number, scale, learn=False)
+            return measured
 
         with ThreadPoolExecutor(self.threads) as pool:
-            list(pool.map(work, shares))
+            measured = sum(pool.map(work, shares), np.zeros(2))
+        return float(measured[0] / max(1.0, measured[1]))
 
     def _pass(
         self,

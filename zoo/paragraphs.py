@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -51,6 +52,8 @@ class Settings:
         negatives: noise words of a predicted word, drawn from unigram^0.75.
         sample: threshold of frequent-word subsampling; 0 keeps every word.
         epochs, code_epochs: passes over the corpus for the vectors, and then for the codes.
+        settle: between the two, find the documents' vectors again, as those of unseen ones are: with the trained words frozen.
+            Then `infer` of a training text gives its own vector, and what is learned on the one holds for the other.
         learning_rate, last_learning_rate: at the first and the last step of the vectors, and again of the codes, linear
             between.
     """
@@ -66,6 +69,7 @@ class Settings:
     max_words: int | None = None
     epochs: int = 10
     code_epochs: int = 3
+    settle: bool = True
     learning_rate: float = 0.025
     last_learning_rate: float = 1e-4
     seed: int = 42
@@ -131,28 +135,33 @@ class Paragraphs:
         self.start(len(corpus))
         size = max(1, len(corpus) * BLOCK // len(corpus.tokens))
         blocks = -(-len(corpus) // size)
-        first, steps = blocks * s.epochs, blocks * (s.epochs + (s.code_epochs if s.bits else 0))
+        first = blocks * s.epochs  # step after those that train the vectors
+        second = first + (blocks if s.settle else 0)  # after those that find them again; then come the codes
+        steps = second + (blocks * s.code_epochs if s.bits else 0)
+        work = len(corpus.tokens) * ((first + steps - second) // blocks + (s.epochs if s.settle else 0))
         engine = self._engine()
-        with Runlog(folder, steps, len(corpus.tokens) * steps // blocks, show_progress) as log:
+        with Runlog(folder, steps, work, show_progress) as log:
             log.resume(self.state)
             every = checkpoint_every or max(1, steps // 10)
             for step in range(log.step, steps):
                 order = np.random.default_rng((s.seed, step // blocks)).permutation(len(corpus))
                 batch = corpus.take(np.sort(order[step % blocks * size : (step % blocks + 1) * size]))
-                began = time.monotonic()
-                coded = step >= first
-                done, out_of = (step - first, steps - first) if coded else (step, first)
-                rates = s.rate(done / out_of), s.rate((done + 1) / out_of)
-                if step == first:
-                    self.state |= codelayer.start(self.state, s.bits, s.seed)
+                began, words = time.monotonic(), len(batch.tokens)
                 seed = int(np.random.default_rng((s.seed, step, 1)).integers(2**31))
-                if coded:
-                    loss = codelayer.learn(engine, batch, self.state, rates, seed)
+                if step == second:
+                    self.state |= codelayer.start(self.state, s.bits, s.seed)
+                if first <= step < second:
+                    rates, words = self._rates(s.epochs), words * s.epochs
+                    rows, loss = self._found(engine, batch, rates)
+                    self.state["documents"][torch.from_numpy(batch.owners).to(self.device)] = rows
                 else:
-                    loss = engine.learn(batch, self.state, rates, seed)
+                    done, out_of = (step, first) if step < first else (step - second, steps - second)
+                    rates = [s.rate(done / out_of), s.rate((done + 1) / out_of)]
+                    learn = engine.learn if step < first else partial(codelayer.learn, engine)
+                    loss = learn(batch, self.state, (rates[0], rates[1]), seed)
                 if not np.isfinite(loss):
                     raise ZooError(f"the loss is {loss} in block {step + 1}: lower the learning rate")
-                log.advance(len(batch.tokens), step + 1, (step + 1) / blocks, loss, rates[0], time.monotonic() - began)
+                log.advance(words, step + 1, (step + 1) / blocks, loss, rates[0], time.monotonic() - began)
                 if (step + 1) % every == 0:
                     log.save(self.state)
             self.seconds = log.seconds
@@ -185,6 +194,9 @@ class Paragraphs:
         """Tensors of the shapes that inference needs, to be filled with those of a trained model."""
         self.state = {name: torch.zeros(shape, device=self.device) for name, shape in self.shapes().items()}
 
+    def _rates(self, passes: int) -> list[float]:
+        return [self.settings.rate(number / passes) for number in range(passes)]
+
     def _engine(self) -> loops.Loops | chunked.Chunked:
         s = self.settings
         options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "mean": s.mode == "dm"}
@@ -206,7 +218,7 @@ class Paragraphs:
     def infer_codes(self, texts: Iterable[str], *, epochs: int | None = None, batch: int = 1000) -> np.ndarray:
         """(n, ceil(bits / 8)) uint8: packed codes of any texts; of one without a known word, zeros."""
         s, engine, found = self.settings, self._engine(), []
-        rates = [s.rate(epoch / s.code_epochs) for epoch in range(s.code_epochs)]
+        rates = self._rates(s.code_epochs)
         for rows, held in self._inferred(engine, texts, epochs, batch):
             logits = codelayer.infer(engine, held, rows, self.state, rates, s.seed)
             logits[torch.from_numpy(held.ends == held.starts)] = 0
@@ -216,14 +228,17 @@ class Paragraphs:
     def _inferred(
         self, engine: codelayer.Engine, texts: Iterable[str], epochs: int | None, size: int
     ) -> Iterator[tuple[torch.Tensor, Batch]]:
-        s, source = self.settings, iter(texts)
-        passes = epochs or s.epochs
-        rates = [s.rate(epoch / passes) for epoch in range(passes)]
+        source = iter(texts)
+        rates = self._rates(epochs or self.settings.epochs)
         some = list(islice(source, size))
         while True:
             held = Batch.of([self.vocabulary.encode(text) for text in some])
-            rows = torch.zeros(len(some), s.dim, device=self.device)
-            engine.infer(held, {**self.state, "documents": rows}, rates, s.seed)
-            yield rows, held
+            yield self._found(engine, held, rates)[0], held
             if not (some := list(islice(source, size))):
                 return
+
+    def _found(self, engine: codelayer.Engine, held: Batch, rates: list[float]) -> tuple[torch.Tensor, float]:
+        """(m, dim) vectors of the documents of a batch, from zero, and the loss of a word at the end."""
+        rows = torch.zeros(len(held.owners), self.settings.dim, device=self.device)
+        held = held._replace(owners=np.arange(len(held.owners)))
+        return rows, engine.infer(held, {**self.state, "documents": rows}, rates, self.settings.seed)

@@ -38,6 +38,7 @@ def settings(dim: int | None, window: int | None, training: Training) -> Setting
         dim=dim or 100,
         words=True,
         window=window or 10,
+        settle=False,  # topics become no better
         learning_rate=training.learning_rate,
         last_learning_rate=min(1e-4, training.learning_rate),
         seed=training.seed,

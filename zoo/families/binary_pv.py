@@ -234,6 +234,7 @@ def _settings(spec: Spec, training: Training) -> paragraphs.Settings:
         min_count=spec.min_count,
         max_words=spec.max_words,
         epochs=max(1, round(training.epochs or EPOCHS)),
+        settle=False,  # the training documents' vectors are not kept, and codes become no better
         code_epochs=max(1, round((training.epochs or EPOCHS) * CODE_EPOCHS)),
         learning_rate=training.learning_rate,
         last_learning_rate=min(1e-4, training.learning_rate),
