@@ -54,7 +54,7 @@ def test_the_kernel_is_the_gradient_that_autograd_finds():
         torch.testing.assert_close(ours, -tensor.grad)
 
 
-@pytest.mark.parametrize("count", [1, 3, 9])
+@pytest.mark.parametrize("count", [1, 3, 8, 9])
 def test_a_compiled_step_is_the_gradient_that_autograd_finds(count):
     rng = np.random.default_rng(count)
     inputs, outputs = (rng.normal(size=(n, 37)).astype(np.float32) / 3 for n in (count, 20))
@@ -64,8 +64,9 @@ def test_a_compiled_step_is_the_gradient_that_autograd_finds(count):
     logits = held @ out[rows].T + torch.tensor(constants[rows])
     losses = -torch.nn.functional.logsigmoid(signs * logits).sum(1)
     losses.sum().backward()
-    before, change, gates = outputs.copy(), np.empty_like(inputs), np.empty((count, 7), np.float32)
-    loss = compiled._step(inputs, count, outputs, constants, rows, 2, np.float32(0.1), True, True, gates, change)
+    before, change, gates = outputs.copy(), np.empty_like(inputs), np.empty((count + 3, 7), np.float32)
+    roomy = np.concatenate((inputs, np.full((3, 37), np.nan, np.float32)))
+    loss = compiled._step(roomy, count, outputs, constants, rows, 2, np.float32(0.1), True, True, gates, change)
     assert loss == pytest.approx(losses[0].item(), rel=2e-3)
     # the sigmoid is read from a table of 4,096 places
     np.testing.assert_allclose(change, -0.1 * held.grad.numpy(), atol=1e-3)

@@ -104,9 +104,9 @@ class Loops:
     ) -> np.ndarray:
         outputs, common = shared[0], (first, last, seed, not learn, learn, np.float32(scale))
         if self.mean or (learn and len(shared) > 1):
-            kinds = (outputs, self.draws, self.negatives, self.window)
+            kinds = (outputs, *self.draws, self.negatives, self.window)
             return compiled.predict_in_windows(*batch, order, documents, shared[1], *kinds, *common, self.mean)
-        return compiled.predict(*batch, order, documents, outputs, self.draws, self.negatives, *common)
+        return compiled.predict(*batch, order, documents, outputs, *self.draws, self.negatives, *common)
 
 
 def _adder(array: np.ndarray, copies: np.ndarray) -> Callable[[int, int], None]:

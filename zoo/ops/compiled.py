@@ -79,28 +79,47 @@ def _kept(tokens, start, end, keep, state, into):
 def _step(inputs, count, outputs, bias, rows, positives, rate, learn, measure, gates, change):
     """One gradient step of `count` inputs (rows of `inputs`) against the output vectors `rows`, of which the first
     `positives` are to be predicted and the others are noise. Writes each input's change into `change`; returns the first
-    input's loss if `measure`.
+    input's loss if `measure`. Of several inputs, `inputs` and `gates` have up to three rows more, which are overwritten.
     """
     dim, many, loss = inputs.shape[1], len(rows), np.float32(0)
-    for r in range(many):
-        row = rows[r]
+    whole = count if count == 1 else (count + 3) // 4 * 4  # of zeros, what is missing to four times four
+    for i in range(count, whole):
+        for j in range(dim):
+            inputs[i, j] = 0
+    r = 0
+    while r + 3 <= many:  # three outputs by four inputs at a time: what is loaded is used several times
+        first, second, third = rows[r], rows[r + 1], rows[r + 2]
         i = 0
-        while i + 4 <= count:  # four at a time: an output's component is loaded once for all
-            a = b = c = d = np.float32(0)
+        while i + 4 <= whole:
+            a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = d0 = d1 = d2 = np.float32(0)
             for j in range(dim):
-                out = outputs[row, j]
-                a += inputs[i, j] * out
-                b += inputs[i + 1, j] * out
-                c += inputs[i + 2, j] * out
-                d += inputs[i + 3, j] * out
-            gates[i, r], gates[i + 1, r], gates[i + 2, r], gates[i + 3, r] = a, b, c, d
+                x, y, z = outputs[first, j], outputs[second, j], outputs[third, j]
+                a, b, c, d = inputs[i, j], inputs[i + 1, j], inputs[i + 2, j], inputs[i + 3, j]
+                a0, a1, a2 = a0 + a * x, a1 + a * y, a2 + a * z
+                b0, b1, b2 = b0 + b * x, b1 + b * y, b2 + b * z
+                c0, c1, c2 = c0 + c * x, c1 + c * y, c2 + c * z
+                d0, d1, d2 = d0 + d * x, d1 + d * y, d2 + d * z
+            gates[i, r], gates[i, r + 1], gates[i, r + 2] = a0, a1, a2
+            gates[i + 1, r], gates[i + 1, r + 1], gates[i + 1, r + 2] = b0, b1, b2
+            gates[i + 2, r], gates[i + 2, r + 1], gates[i + 2, r + 2] = c0, c1, c2
+            gates[i + 3, r], gates[i + 3, r + 1], gates[i + 3, r + 2] = d0, d1, d2
             i += 4
-        while i < count:
+        while i < whole:
+            a0 = a1 = a2 = np.float32(0)
+            for j in range(dim):
+                a = inputs[i, j]
+                a0, a1, a2 = a0 + a * outputs[first, j], a1 + a * outputs[second, j], a2 + a * outputs[third, j]
+            gates[i, r], gates[i, r + 1], gates[i, r + 2] = a0, a1, a2
+            i += 1
+        r += 3
+    while r < many:
+        first = rows[r]
+        for i in range(whole):
             a = np.float32(0)
             for j in range(dim):
-                a += inputs[i, j] * outputs[row, j]
+                a += inputs[i, j] * outputs[first, j]
             gates[i, r] = a
-            i += 1
+        r += 1
     for i in range(count):
         for r in range(many):
             logit = gates[i, r] + bias[rows[r]]
@@ -110,10 +129,14 @@ def _step(inputs, count, outputs, bias, rows, positives, rate, learn, measure, g
             if measure and i == 0:
                 loss -= np.log(says if r < positives else np.float32(1) - says)
             gates[i, r] = (np.float32(1) - says if r < positives else -says) * rate
+    for i in range(count, whole):
+        for r in range(many):
+            gates[i, r] = 0
     for i in range(count):
+        first, a = rows[0], gates[i, 0]
         for j in range(dim):
-            change[i, j] = 0
-        r = 0
+            change[i, j] = a * outputs[first, j]
+        r = 1
         while r + 3 <= many:
             first, second, third = rows[r], rows[r + 1], rows[r + 2]
             a, b, c = gates[i, r], gates[i, r + 1], gates[i, r + 2]
@@ -129,14 +152,14 @@ def _step(inputs, count, outputs, bias, rows, positives, rate, learn, measure, g
         for r in range(many):
             row = rows[r]
             i = 0
-            while i + 4 <= count:
+            while i + 4 <= whole:
                 a, b, c, d = gates[i, r], gates[i + 1, r], gates[i + 2, r], gates[i + 3, r]
                 for j in range(dim):
                     outputs[row, j] += (
                         a * inputs[i, j] + b * inputs[i + 1, j] + c * inputs[i + 2, j] + d * inputs[i + 3, j]
                     )
                 i += 4
-            while i < count:
+            while i < whole:
                 a = gates[i, r]
                 for j in range(dim):
                     outputs[row, j] += a * inputs[i, j]
@@ -169,7 +192,10 @@ def predict(
     order,
     documents,
     outputs,
-    draws,
+    keep,
+    chance,
+    other,
+    bias,
     negatives,
     first_rate,
     last_rate,
@@ -184,7 +210,7 @@ def predict(
         tokens: (T,) int32 rows of the vocabulary; starts, ends: (m,) int64, where each document's are.
         owners: (m,) int64, whose they are: rows of `documents` (n, d) float32.
         order: places among the m of those that this pass takes.
-        outputs: (V, d) float32, changed if `learn`; draws: `zoo.draws.Draws` for them.
+        outputs: (V, d) float32, changed if `learn`; keep, chance, other, bias: how they are drawn, see `zoo.draws.Draws`.
         first_rate, last_rate: the learning rate at the first and the last document, linear between.
         seed: of this pass; with `alike` every document draws the same numbers, else each its own.
         scale: above 0, a document predicts by its code: `scale` times the signs of its vector, whose gradient is that of the
@@ -205,16 +231,16 @@ def predict(
         number = owners[at]
         rate = np.float32(first_rate + (last_rate - first_rate) * place / len(order))
         _start(state, seed, 0 if alike else number)
-        count = _kept(tokens, starts[at], ends[at], draws.keep, state, kept)
+        count = _kept(tokens, starts[at], ends[at], keep, state, kept)
         for begin in range(0, count, _TOGETHER):
             some = min(_TOGETHER, count - begin)
             for i in range(some):
                 rows[i] = kept[begin + i]
             for i in range(some, some * (1 + negatives)):
-                rows[i] = _noise(state, draws.chance, draws.other)
+                rows[i] = _noise(state, chance, other)
             used, measure = rows[: some * (1 + negatives)], begin == 0
             _look(documents, number, scale, seen)
-            loss = _step(seen, 1, outputs, draws.bias, used, some, rate, learn, measure, gates, change)
+            loss = _step(seen, 1, outputs, bias, used, some, rate, learn, measure, gates, change)
             if measure:
                 measured += np.array([loss, some])
             _move(documents, number, scale, change)
@@ -231,7 +257,10 @@ def predict_in_windows(
     documents,
     words,
     outputs,
-    draws,
+    keep,
+    chance,
+    other,
+    bias,
     negatives,
     window,
     first_rate,
@@ -252,45 +281,47 @@ def predict_in_windows(
         longest = max(longest, ends[at] - starts[at])
     kept, around = np.empty(longest, np.int64), np.empty(2 * window, np.int64)
     rows = np.empty(1 + negatives, np.int64)
-    inputs, change = np.empty((2 * window + 1, dim), np.float32), np.empty((2 * window + 1, dim), np.float32)
-    gates = np.empty((2 * window + 1, 1 + negatives), np.float32)
+    inputs, change = np.empty((2 * window + 4, dim), np.float32), np.empty((2 * window + 1, dim), np.float32)
+    gates = np.empty((2 * window + 4, 1 + negatives), np.float32)
     for place in range(len(order)):
         at = order[place]
         number = owners[at]
         rate = np.float32(first_rate + (last_rate - first_rate) * place / len(order))
         _start(state, seed, 0 if alike else number)
-        count = _kept(tokens, starts[at], ends[at], draws.keep, state, kept)
+        count = _kept(tokens, starts[at], ends[at], keep, state, kept)
         for centre in range(count):
             reach = 1 + np.int64(_next(state) % np.uint64(window))
             seen = 0
-            for other in range(centre - reach, centre + reach + 1):
-                if 0 <= other < count and other != centre:
-                    around[seen] = kept[other]
+            for near in range(centre - reach, centre + reach + 1):
+                if 0 <= near < count and near != centre:
+                    around[seen] = kept[near]
                     seen += 1
             _look(documents, number, scale, inputs)
             if mean:
                 for i in range(seen):
+                    word = around[i]
                     for j in range(dim):
-                        inputs[0, j] += words[around[i], j]
+                        inputs[0, j] += words[word, j]
                 for j in range(dim):
                     inputs[0, j] /= np.float32(1 + seen)
             else:
                 for i in range(seen):
+                    word = around[i]  # read inside the loop over j, it would keep that from being vectorised
                     for j in range(dim):
-                        inputs[1 + i, j] = words[around[i], j]
+                        inputs[1 + i, j] = words[word, j]
             rows[0] = kept[centre]
             for i in range(1, 1 + negatives):
-                rows[i] = _noise(state, draws.chance, draws.other)
+                rows[i] = _noise(state, chance, other)
             many, measure = 1 if mean else 1 + seen, centre % 16 == 0
-            loss = _step(inputs, many, outputs, draws.bias, rows, 1, rate, learn, measure, gates, change)
+            loss = _step(inputs, many, outputs, bias, rows, 1, rate, learn, measure, gates, change)
             if measure:
                 measured += np.array([loss, 1.0])
             _move(documents, number, scale, change)
             if learn:
                 for i in range(seen):
-                    source = 0 if mean else 1 + i
+                    word, source = around[i], 0 if mean else 1 + i
                     for j in range(dim):
-                        words[around[i], j] += change[source, j]
+                        words[word, j] += change[source, j]
     return measured
 
 
