@@ -88,10 +88,25 @@ def test_text_that_looks_like_a_number_stays_text(tmp_path):
     ]
 
 
-def test_a_long_document_and_blank_lines(tmp_path):
+def test_a_long_document(tmp_path):
     path = tmp_path / "x.csv"
-    path.write_text("text\n\n" + "word " * 100_000 + "\n\r\n\nlast")
+    path.write_text("text\n" + "word " * 100_000 + "\nlast")
     assert [len(text) for text in read(path, {"text": "text"}).rows["text"]] == [500_000, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"), [("x.csv", ["text", "a", "b"]), ("x.jsonl", ['{"text": "a"}', '{"text": "b"}'])]
+)
+def test_a_blank_line_is_a_row_that_is_missing_unless_it_ends_the_file(tmp_path, name, lines):
+    path = tmp_path / name
+    path.write_text("\n".join(lines) + "\n\n\r\n")
+    assert read(path, {"text": "text"}).rows["text"][:] == ["a", "b"]
+    path.write_text("\n".join([*lines[:-1], "", "", lines[-1]]) + "\n\n")
+    with pytest.raises(DataError, match="row 2.*: is empty(.|\n)*row 3.*: is empty(.|\n)*2 bad rows"):
+        read(path, {"text": "text"})
+    table = read(path, {"text": "text"}, on_bad_row="skip")
+    assert table.rows["text"][:] == ["a", "b"]
+    assert len(table.skipped) == 2
 
 
 def test_a_json_list_longer_than_a_chunk(tmp_path, monkeypatch):
@@ -214,7 +229,7 @@ def test_a_file_that_is_no_table(tmp_path, name, content, what):
         ("x.csv", b"text,n\na,1\nb\xff,2\nc,3\n", r"row 2 \(line 3\): holds bytes that are not UTF-8"),
         ("x.tsv", b"text\tn\na\t1\nb\t2\t3\nc\t3\n", r"row 2 \(line 3\): has 3 fields"),
         ("x.jsonl", b'{"text": "a"}\n{"text": "b"\n{"text": "c"}\n', "row 2: is not JSON: .* at column"),
-        ("x.jsonl", b'{"text": "a"}\n\n[1]\n{"text": "c"}\n', r"row 2 \(line 3\): is not a record"),
+        ("x.jsonl", b'{"text": "a"}\n[1]\n{"text": "c"}\n', "row 2: is not a record"),
         ("x.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n{"text": "c"}\n', "row 2: holds bytes that are not UTF-8"),
         ("x.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n{"text": "c"}\n', "row 2: text: holds half a surrogate"),
         ("x.jsonl", b'{"text": "a"}\n{"text": ' + b"[" * 200_000 + b'}\n{"text": "c"}\n', "row 2: is not JSON"),

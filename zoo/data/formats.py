@@ -110,6 +110,23 @@ def _lines(binary: IO[bytes]) -> io.TextIOWrapper:
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
+class _Blank:
+    """Blank lines are rows that are missing where a row follows them; those that end a file are none."""
+
+    def __init__(self) -> None:
+        self.first, self.count = Place(""), 0
+
+    def add(self, place: Place) -> None:
+        self.first = self.first if self.count else place
+        self.count += 1
+
+    def followed(self) -> Iterator[Item]:
+        """A fault for each of them, which are then forgotten."""
+        (name, row, line), count, self.count = self.first, self.count, 0
+        for i in range(count):
+            yield Place(name, row + i, line + i), Fault("is empty; take the line out")
+
+
 _NOT_UTF8 = Fault("holds bytes that are not UTF-8; save the file as UTF-8")
 
 
@@ -134,10 +151,10 @@ def _header(path: Path, reader: Any) -> list[str]:
 
 
 def _csv_rows(path: Path, reader: Any) -> Iterator[Item]:
-    header, name = _header(path, reader), str(path)
+    header, name, blank = _header(path, reader), str(path), _Blank()
     for number in itertools.count(1):
         try:
-            cells = next((cells for cells in reader if cells), None)
+            cells = next(reader, None)
         except csv.Error as error:
             yield (
                 Place(name, number, reader.line_num),
@@ -147,6 +164,10 @@ def _csv_rows(path: Path, reader: Any) -> Iterator[Item]:
         if cells is None:
             return
         place = Place(name, number, reader.line_num)
+        if not cells:
+            blank.add(place)
+            continue
+        yield from blank.followed()
         if len(cells) != len(header):
             yield (
                 place,
@@ -168,12 +189,13 @@ def _record(value: Any) -> Row | Fault:
 
 
 def _jsonl_rows(path: Path, binary: IO[bytes]) -> Iterator[Item]:
-    name, number = str(path), 0
-    for line_number, line in enumerate(_lines(binary), 1):
+    name, blank = str(path), _Blank()
+    for number, line in enumerate(_lines(binary), 1):
+        place = Place(name, number, number)
         if line.isspace():
+            blank.add(place)
             continue
-        number += 1
-        place = Place(name, number, line_number)
+        yield from blank.followed()
         if not is_utf8(line):
             yield place, _NOT_UTF8
             continue
