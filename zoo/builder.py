@@ -268,8 +268,8 @@ def _read(recipe: Recipe[Any]) -> dict[str, Table]:
         tables["validation"] = data.hold_out(train, split.model_copy(update={"take": "held-out"}))
     elif recipe.validation is not None:
         tables["validation"] = data.read(recipe.validation, need, optional, folder=recipe.folder)
-    for path, (more, roles) in family.further(recipe.encoder).items():
-        tables[path[-1]] = data.read(more, roles, folder=recipe.folder)
+    for path, wanted in family.further(recipe.encoder).items():
+        tables[path[-1]] = data.read(*wanted, folder=recipe.folder)
     return tables
 
 

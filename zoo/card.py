@@ -175,6 +175,12 @@ def count(value: Any, digits: int = 0) -> Markup:
     return markdown.NOTHING if found is None else Markup(f"{found:,.{digits}f}")
 
 
+def percent(share: Any) -> Markup:
+    """A share as `12.5 %`, or a dash."""
+    found = number(share)
+    return markdown.NOTHING if found is None else Markup(f"{100 * found:.1f} %")
+
+
 def times(value: float | None, whole: float | None) -> Markup:
     """How many times `whole` a value is."""
     return Markup(f"{value / whole:.2f}\N{MULTIPLICATION SIGN}") if value and whole else markdown.NOTHING
@@ -302,4 +308,19 @@ def costs(task: Task, parameters: Any) -> Markup:
     return Markup(f"<details><summary>Every cut that was measured</summary>\n\n{shown}\n\n</details>")
 
 
-HELPERS = (bar, before, costs, count, data_table, duration, ends, listing, named, parameter_range, score, scores, times)
+HELPERS = (
+    bar,
+    before,
+    costs,
+    count,
+    data_table,
+    duration,
+    ends,
+    listing,
+    named,
+    parameter_range,
+    percent,
+    score,
+    scores,
+    times,
+)

@@ -244,6 +244,13 @@ def _encode(args: argparse.Namespace) -> None:
         encoding.write_npy(blocks, args.out or sys.stdout.buffer)
 
 
+def _explain(args: argparse.Namespace) -> None:
+    from zoo import explaining
+
+    found = explaining.explain(_open(args), args.a, args.b, args.top)
+    _out(explaining.as_json(found)) if args.json else _print(explaining.as_table(found))
+
+
 def _lines(source: Any) -> Iterator[str]:
     for number, line in enumerate(source, 1):
         try:
@@ -347,6 +354,13 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="auto: bf16 where it is fast"
     )
     encode.add_argument("--prompt", choices=["query", "document"], help="what the lines are, for a model with prompts")
+    explain = verb(
+        "explain", _explain, 'why two texts score as they do: zoo explain MODEL "text a" "text b"', model=True
+    )
+    explain.add_argument("a", help="the first text, of separate towers the query")
+    explain.add_argument("b", help="the second text")
+    explain.add_argument("--top", type=int, default=5, help="contributions to show (default: 5)")
+    explain.add_argument("--json", action="store_true", help="JSON instead of a table")
     export = verb(
         "export", _export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT", model=True
     )

@@ -129,10 +129,11 @@ def transformer(folder: Path, blocks: str, count: str) -> None:
         raise ArtefactError(f"{folder / 'config.json'}: describes {wanted} numbers, but the weights hold {held}")
 
 
-def fits(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises ArtefactError unless the weights are tensors of these names and shapes; before tensors of that size are made."""
+def fits(folder: Path, shapes: Mapping[str, tuple[int, ...]], stem: str = "model") -> None:
+    """Raises ArtefactError unless the weights in `stem`.safetensors, or in its shards, are tensors of these names and shapes;
+    before tensors of that size are made."""
     held: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("model*.safetensors")):
+    for path in sorted(folder.glob(f"{stem}*.safetensors")):
         held |= header(path)
     problems = [f"missing tensor {name}" for name in shapes.keys() - held.keys()]
     problems += [f"extra tensor {name[:60]}" for name in held.keys() - shapes.keys()]

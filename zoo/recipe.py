@@ -211,7 +211,7 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
     if family and spec:
         found += _below(("encoder",), mistakes.aside(family.check(spec, folder), gone))
         need = {} if gone else family.roles(spec)[0]
-        for path, (more, roles) in family.further(spec).items():
+        for path, (more, roles, *_) in family.further(spec).items():
             found += _below(("encoder", *path), zoo_data.problems(more, roles, folder=folder))
     for field in ("data", "validation"):
         if isinstance(value.get(field), dict):

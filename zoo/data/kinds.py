@@ -23,7 +23,7 @@ _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")  # "007" and "1.0" are names, not n
 def canonical(kind: Kind, value: Any, file: str) -> Any:
     """`value` as `kind`. Relative image paths start where `file` lies. Raises ValueError, whose text goes on from the
     column's name: "is empty", "is 'high', not a number"."""
-    if value is None:
+    if value is None and kind != "ids":
         raise ValueError("is missing")
     return _image(value, Path(file).parent) if kind == "image" else _BY_KIND[kind](value)
 
@@ -104,6 +104,27 @@ def _id(value: Any) -> str:
     return str(_label(value))
 
 
+def _ids(value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, str):  # a csv cell: nothing, a JSON list, or one id
+        value = value.strip()
+        if value.startswith("["):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                raise ValueError(f"is {_show(value)}, which begins as a JSON list and is none") from None
+        elif not value:
+            return []
+    found = []
+    for index, item in enumerate(value if isinstance(value, list | tuple) else [value], 1):
+        try:
+            found.append(_id(item))
+        except ValueError as error:
+            raise ValueError(f"item {index} {error}") from None
+    return list(dict.fromkeys(found))
+
+
 def _image(value: Any, folder: Path) -> dict[str, Any]:
     """{"bytes", "path": None} of an encoded image: bytes, a path, or the Hub's own {"bytes", "path"}."""
     from PIL import Image, UnidentifiedImageError
@@ -139,4 +160,5 @@ _BY_KIND: dict[Kind, Callable[[Any], Any]] = {
     "number": _number,
     "label": _label,
     "id": _id,
+    "ids": _ids,
 }

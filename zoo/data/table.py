@@ -43,8 +43,8 @@ class Table:
     """Rows that were read and checked.
 
     Attributes:
-        rows: every column; those of the roles in canonical types: text and id string, number float64, texts list of
-            string, label int64 if all of them are whole numbers and string otherwise, image `datasets.Image`.
+        rows: every column; those of the roles in canonical types: text and id string, number float64, texts and ids
+            lists of string, label int64 if all of them are whole numbers and string otherwise, image `datasets.Image`.
         fingerprint: sha256 of the roles' values in order, whatever the file format, file names, caches, other columns.
         skipped: one line for each row that was bad and left out.
         roles: the columns that were asked for, sorted.
@@ -139,7 +139,7 @@ def _type(kind: Kind, values: Sequence[Any]) -> pa.DataType:
         return pa.int64()
     if kind == "image":
         return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    return {"number": pa.float64(), "texts": pa.list_(pa.string())}.get(kind, pa.string())
+    return {"number": pa.float64(), "texts": pa.list_(pa.string()), "ids": pa.list_(pa.string())}.get(kind, pa.string())
 
 
 def _any_array(values: Sequence[Any]) -> pa.Array:

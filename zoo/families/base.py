@@ -75,9 +75,9 @@ class Encoder:
         raise NotImplementedError
 
     @classmethod
-    def further(cls, spec: Any) -> dict[tuple[str, ...], tuple[Data, Roles]]:
-        """Data sections inside `spec`, by their path below `encoder`, and the columns they need. They are checked and locked like
-        the recipe's own, and given to `prepare` as `tables`, under the last step of the path."""
+    def further(cls, spec: Any) -> Mapping[tuple[str, ...], tuple[Data, Roles] | tuple[Data, Roles, Roles]]:
+        """Data sections inside `spec`, by their path below `encoder`, and the columns they need and may use. They are checked and
+        locked like the recipe's own, and given to `prepare` as `tables`, under the last step of the path."""
         return {}
 
     @classmethod
@@ -89,6 +89,16 @@ class Encoder:
     def check_view(cls, spec: Any, view: Mapping[str, Any], folder: Path) -> str | None:
         """What is wrong with a view that has the right keys and types, or None."""
         return None
+
+    def table(self, name: str) -> Dataset:
+        """The rows of a data section that `further` names, by the last step of its path; read now where nobody has given them
+        in `tables`. Raises DataError."""
+        if name not in self.tables:
+            from zoo import data
+
+            wanted = next(each for path, each in self.further(self.spec).items() if path[-1] == name)
+            self.tables[name] = data.read(*wanted, folder=self.folder).rows
+        return self.tables[name]
 
     # -- life of an encoder ----------------------------------------------------------------------------------------
 

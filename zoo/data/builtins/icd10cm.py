@@ -3,8 +3,9 @@
     terms           one row an inclusion term, a phrase that coders accept for a code (12,567): term, description, …
     descriptions    every description that has an inclusion term, once (6,800): the candidates for `terms`
     categories      the three-character categories as documents (1,918): text, description, …
+    tree            blocks and then chapters, as a list of concepts with their parents: id, name, parent
 
-Every table also has code, block, block_name, chapter and chapter_name. A term stands once per description, and not at
+Every other table has code, block, block_name, chapter and chapter_name. A term stands once per description, and not at
 all if it says what the description says; a few terms (28) belong to several descriptions. Equal descriptions of two
 codes keep the first code. White space is collapsed. The order is that of the classification; counts are of April 2026.
 
@@ -19,6 +20,7 @@ import re
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from zoo.data.table import Origin
@@ -29,6 +31,7 @@ TABLES = {
     "terms": ("term", "description", *_TREE),
     "descriptions": ("description", *_TREE),
     "categories": ("text", "description", *_TREE),
+    "tree": ("id", "name", "parent"),
 }
 
 
@@ -45,7 +48,7 @@ def origin() -> Origin:
     )
 
 
-def rows(table: str) -> list[dict[str, str]]:
+def rows(table: str) -> list[dict[str, Any]]:
     """The rows of one of TABLES. Raises DataError when simple-icd-10-cm is not installed."""
     return _tables(_file())[table]
 
@@ -63,11 +66,15 @@ def _file() -> Path:
 
 
 @functools.lru_cache(maxsize=1)  # a recipe reads several tables of the same ten megabytes of XML
-def _tables(path: Path) -> dict[str, list[dict[str, str]]]:
-    tables: dict[str, list[dict[str, str]]] = {name: [] for name in TABLES}
+def _tables(path: Path) -> dict[str, list[dict[str, Any]]]:
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     terms, descriptions = set(), set()
+    blocks: dict[str, tuple[str, str]] = {}
+    chapters: dict[str, str] = {}
     for code, tree in _diagnoses(path):
         description = _words(code.find("desc"))
+        blocks.setdefault(tree["block"], (tree["block_name"], tree["chapter"]))
+        chapters.setdefault(tree["chapter"], tree["chapter_name"])
         mine = _notes(code, "inclusionTerm")
         if len(tree["code"]) == 3:
             parts = [description, *mine, *_notes(code, "includes"), *_notes(code, "notes")]
@@ -82,6 +89,8 @@ def _tables(path: Path) -> dict[str, list[dict[str, str]]]:
         if mine and description not in descriptions:
             descriptions.add(description)
             tables["descriptions"].append({"description": description, **tree})
+    tables["tree"] = [{"id": block, "name": name, "parent": above} for block, (name, above) in blocks.items()]
+    tables["tree"] += [{"id": chapter, "name": name, "parent": None} for chapter, name in chapters.items()]
     return tables
 
 
