@@ -260,6 +260,26 @@ LABELS: dict[str, Change] = {
         (folder / "topics.safetensors").write_bytes((folder / "topics.safetensors").read_bytes()[:-8]) and None
     ),
 }
+NAMED: dict[str, Change] = {
+    "10^12 states": spec(hidden=10**12),
+    "10^5 states": spec(hidden=10**5),
+    "10^9 components of a subword": spec(dim=10**9),
+    "another cell": spec(reader="lstm"),
+    "no names": spec(names=False),
+    "an opaque space of concepts": spec(space="opaque"),
+    "concepts in a circle": text("concepts.json", '{"format": 1, "ids": ["a"], "names": ["a"], "parents": [[0]]}'),
+    "one concept": text("concepts.json", '{"format": 1, "ids": ["a"], "names": ["a"], "parents": [[]]}'),
+    "concepts that are numbers": text("concepts.json", '{"format": 1, "ids": [1], "names": [1], "parents": [[]]}'),
+    "deep concepts": text("concepts.json", DEEP),
+    "no subwords": text("pieces.json", '{"format": 1, "pieces": [], "merges": []}'),
+    "merges of nothing": text("pieces.json", '{"format": 1, "pieces": ["[PAD]", "[UNK]"], "merges": [["a", "b"]]}'),
+    "subwords that are a list": text("pieces.json", "[]"),
+    "deep subwords": text("pieces.json", DEEP),
+    "states beyond every sum": enormous,
+    "a space of half its size": lambda folder: (
+        (folder / "space.safetensors").write_bytes((folder / "space.safetensors").read_bytes()[:-8]) and None
+    ),
+}
 PIPES: dict[str, Change] = {"a pipe without an end": pipe}
 """Once the manifest was written, which would wait for the pipe."""
 AFTER: dict[str, Change] = {  # the manifest itself
@@ -301,7 +321,7 @@ RECIPES = {
     "a dotted path": PLAIN.replace("matryoshka-2d", "os.system"),
 }
 """Recipes as a stranger might send them."""
-FAMILIES = {"binary-pv": BINARY, "lbl2vec": LABELS}
+FAMILIES = {"binary-pv": BINARY, "lbl2vec": LABELS, "sesa": NAMED}
 
 
 def make(honest: Path, target: Path) -> list[Path]:

@@ -123,6 +123,13 @@ Image.new("RGB", (2, 2)).save(PIXEL, format="PNG")
         ("label", 2.0, 2),
         ("id", 7, "7"),
         ("id", "007", "007"),
+        ("ids", None, []),
+        ("ids", " ", []),
+        ("ids", [], []),
+        ("ids", "007", ["007"]),
+        ("ids", 7, ["7"]),
+        ("ids", [7, "a", 7], ["7", "a"]),
+        ("ids", '["a", "b"]', ["a", "b"]),
         ("image", PIXEL.getvalue(), {"bytes": PIXEL.getvalue(), "path": None}),
         ("image", {"bytes": PIXEL.getvalue(), "path": "x.png"}, {"bytes": PIXEL.getvalue(), "path": None}),
     ],
@@ -158,6 +165,9 @@ def test_good_values_take_their_canonical_form(kind, value, expected):
         ("label", float("inf"), "is inf"),
         ("label", 2**63, "64 bits"),
         ("id", False, "is False"),
+        ("ids", ["a", ""], "item 2 is empty"),
+        ("ids", "[a", "begins as a JSON list"),
+        ("ids", {"a": 1}, "item 1 is an object"),
         ("image", b"not an image", "Pillow"),
         ("image", "missing.png", "No such file"),
         ("image", 3, "not an image"),
@@ -500,8 +510,9 @@ def icd():
     if importlib.util.find_spec("simple_icd_10_cm") is None:
         pytest.skip("needs simple-icd-10-cm")
 
-    def read(table, need, **fields):
-        return data.read(section(source="builtin", name="icd10cm", table=table, **fields), need, folder=Path())
+    def read(table, need, optional=None, **fields):
+        source = section(source="builtin", name="icd10cm", table=table, **fields)
+        return data.read(source, need, optional or {}, folder=Path())
 
     return read
 
@@ -524,6 +535,12 @@ def test_icd10cm_tables_fit_together(icd):
     assert len(set(descriptions["description"])) == len(descriptions)
     assert set(descriptions["description"]) == set(terms["description"])
     assert set(terms["chapter"]) <= set(range(1, 23))
+    tree = icd("tree", {"id": "id"}, optional={"parent": "ids"}).rows
+    above = dict(zip(tree["id"], tree["parent"], strict=True))
+    assert set(zip(icd("terms", {"block": "id"}).rows["block"], map(str, terms["chapter"]), strict=True)) <= {
+        (block, parent) for block, parents in above.items() for parent in parents
+    }
+    assert [name for name, parents in above.items() if not parents] == [str(n) for n in range(1, 23)]
     categories = icd("categories", {"text": "text", "block_name": "label"}).rows
     cholera = categories[0]
     assert (cholera["code"], cholera["block"], cholera["chapter"]) == ("A00", "A00-A09", "1")

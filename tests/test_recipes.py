@@ -22,6 +22,13 @@ LIGHT = {  # recipes that need no download, in miniature
         "evaluation.0.corpus.limit=50",
     ],
     "lbl2vec-icd10cm": ["data.limit=200", "evaluation.0.data.limit=50"],
+    "sesa-icd10cm": [
+        "data.limit=200",
+        "encoder.held_out.limit=50",
+        "training.max_steps=2",
+        "evaluation.0.data.limit=20",
+        "evaluation.0.corpus.limit=50",
+    ],
     "binary-pv-icd10cm": ["data.limit=200", "training.epochs=1", "evaluation.0.data.limit=100"],
 }
 
@@ -29,13 +36,22 @@ LIGHT = {  # recipes that need no download, in miniature
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
     """A data folder in which every file that a recipe reads below $ZOO_DATA is there, with all the columns it could want."""
+    wanted: dict[str, dict[str, object]] = {}
+
+    def look(value):
+        if isinstance(value, dict) and str(value.get("path")).startswith("$ZOO_DATA/"):
+            row = wanted.setdefault(value["path"], {"text": "a", "label": 1, "label_text": "b"})
+            row |= dict.fromkeys([*value.get("columns", {}).values(), *value.get("where", {})], "a")
+        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            look(inner)
+
     for path in SHIPPED.values():
-        for word in path.read_text(encoding="utf-8").replace(",", " ").split():
-            if word.startswith("$ZOO_DATA/"):
-                file = tmp_path / word.removeprefix("$ZOO_DATA/")
-                file.parent.mkdir(parents=True, exist_ok=True)
-                text = json.dumps({"text": "a", "label": 1, "label_text": "b"}).encode()
-                file.write_bytes(gzip.compress(text) if file.suffix == ".gz" else text)
+        look(yamltree.parse(path.read_text(encoding="utf-8")).value)
+    for name, row in wanted.items():
+        file = tmp_path / name.removeprefix("$ZOO_DATA/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(row).encode()
+        file.write_bytes(gzip.compress(text) if file.suffix == ".gz" else text)
     monkeypatch.setenv("ZOO_DATA", str(tmp_path))
 
 

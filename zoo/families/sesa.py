@@ -7,25 +7,24 @@ ranking of pairs and the concepts that texts are tagged with train them together
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zoo import encoding, inverted, preflight, references, tensors, trust
+from zoo import encoding, preflight, references, tensors, trust
 from zoo.concepts import Concepts
 from zoo.cuttable import Cuttable, CuttableSpec, on
 from zoo.data.spec import Data
 from zoo.errors import ZooError
-from zoo.explaining import Contribution, Explanation
+from zoo.explicit import SIDES, Explicit, ExplicitSpec
 from zoo.families import base
 from zoo.lazy import lazy
 from zoo.ops import concepts as ops
 from zoo.ops import distributed
-from zoo.schema import EncoderSpec, Kind, Positive, Section, Training
+from zoo.schema import Kind, Positive, Training
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,12 +38,12 @@ else:
     twin = lazy("zoo.twin")
 
 LIST, SUBWORDS, SPACE = "concepts.json", "pieces.json", "space"
-SIDES = {"query": "anchor", "document": "positive"}  # the towers, and the column that each one reads
+COLUMNS = {"query": "anchor", "document": "positive"}  # what each tower reads
 TAGS = {"query": "anchor_concepts", "document": "positive_concepts"}
 LEARNED = ("reader", "pieces", "dim", "hidden")
 
 
-class Spec(EncoderSpec):
+class Spec(ExplicitSpec):
     """`encoder:` of a SESA model. Rows are pairs of texts that belong together, `anchor` and `positive`; `anchor_concepts` and
     `positive_concepts`, where there are any, are lists of concept ids, and an empty one says nothing."""
 
@@ -59,9 +58,6 @@ class Spec(EncoderSpec):
     twin: bool = Field(
         default=True,
         description="With held_out: also train the same towers with an opaque space, for the card; as long again.",
-    )
-    space: Literal["concepts", "opaque"] = Field(
-        default="concepts", description="opaque: as many components, without concepts: what explanations cost."
     )
     towers: Literal["shared", "separate"] = Field(
         default="shared", description="separate: one for each side of a pair."
@@ -86,7 +82,6 @@ class Spec(EncoderSpec):
     names: bool = Field(
         default=True, description="A concept's name gives it a direction, also where no row is tagged with it."
     )
-    active: Positive = Field(default=64, description="Components of a vector that are not 0, at most.")
     supervision: Annotated[float, Field(ge=0)] = Field(
         default=1.0, description="Weight of the tags; 1 for the ranking."
     )
@@ -107,32 +102,14 @@ class Spec(EncoderSpec):
         return {name for name in LEARNED if getattr(self, name) != type(self).model_fields[name].default}
 
 
-class View(Section):
-    """`active`: keep fewer components; `edit`: concepts, by id or name, and how often their contribution counts."""
+class Encoder(Explicit):
+    """Two towers into a space of concepts; what they give is in `zoo.explicit`."""
 
-    active: Positive | None = None
-    edit: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = None
-
-
-class Encoder(base.Encoder):
-    """Encodes texts as (n, C) float32 of unit norm, one non-negative component a concept; a score is their dot product.
-
-    Attributes:
-        listed: the concepts, once they are known.
-    """
-
-    View = View
     training = {"learning_rate": 2e-3, "epochs": 10.0}
     spec: Spec
 
     def __init__(self, spec: Spec) -> None:
-        super().__init__()
-        self.spec, self.dim = spec, 0
-        self.listed: Concepts | None = None
-        self.readers: dict[str, readers.Reader] = {}
-        self.prompts: dict[str, str] = {}
-        self.module = torch.nn.Module()
-        self._engines: dict[tuple[str, bool], encoding.Engine] = {}
+        super().__init__(spec)
         self._facts: dict[str, Any] = {}
         self._twin: Encoder | None = None
 
@@ -141,7 +118,7 @@ class Encoder(base.Encoder):
     @classmethod
     def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
         """Pairs of texts, and perhaps the concepts of either."""
-        return dict.fromkeys(SIDES.values(), "text"), dict.fromkeys(TAGS.values(), "ids")
+        return dict.fromkeys(COLUMNS.values(), "text"), dict.fromkeys(TAGS.values(), "ids")
 
     @classmethod
     def further(cls, spec: Spec) -> dict[tuple[str, ...], tuple[Data, dict[str, Kind], dict[str, Kind]]]:
@@ -159,11 +136,6 @@ class Encoder(base.Encoder):
         except ZooError as error:
             return [(("backbone",), str(error))]
         return []
-
-    @classmethod
-    def check_view(cls, spec: Spec, view: Mapping[str, Any], folder: Path) -> str | None:
-        """Concepts where there are none."""
-        return "an opaque space has no concepts" if spec.space == "opaque" and (view.get("edit") or {}) else None
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -192,7 +164,7 @@ class Encoder(base.Encoder):
             trust.without_example(listed, counts)
         words = None
         if not self.spec.backbone:
-            texts = [*dict.fromkeys(text for column in SIDES.values() for text in rows[column]), *listed.names]
+            texts = [*dict.fromkeys(text for column in COLUMNS.values() for text in rows[column]), *listed.names]
             words = pieces.Pieces.learn(texts, self.spec.pieces)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -238,7 +210,7 @@ class Encoder(base.Encoder):
         assert self.listed is not None  # `prepare` has run
         batch: dict[str, Any] = {"keys": torch.zeros(2, len(rows), dtype=torch.int64)}
         tags = torch.zeros(2, len(rows), len(self.listed), dtype=torch.bool)
-        for number, (side, column) in enumerate(SIDES.items()):
+        for number, (side, column) in enumerate(COLUMNS.items()):
             cells = [self.prompts.get(side, "") + row[column] for row in rows]
             texts = list(dict.fromkeys(cells))
             rank = {text: i for i, text in enumerate(texts)}
@@ -270,9 +242,6 @@ class Encoder(base.Encoder):
         device = next(tower.parameters()).device
         return torch.cat([tower(on(device, chunk)).float() for chunk in batch["chunks"]])[batch["places"]]
 
-    def _embedding(self) -> torch.Tensor | None:
-        return None if self.spec.backbone else self.readers["query"].module.embedding.weight  # type: ignore[union-attr, return-value]
-
     def fit(
         self,
         rows: Dataset,
@@ -293,120 +262,6 @@ class Encoder(base.Encoder):
         """Try concepts and explanations on the held-out pairs, for the card."""
         if self.spec.held_out and self.spec.space == "concepts":
             self._facts = trust.tried(self, self.table("held_out"), self._twin)
-
-    # -- use -------------------------------------------------------------------------------------------------------
-
-    def encode(
-        self,
-        inputs: Iterable[Any],
-        *,
-        show_progress: bool = False,
-        precision: str = "fp32",
-        prompt_type: str | None = None,
-        sparse: bool = False,
-    ) -> Any:
-        """Texts to (n, C) float32 of unit norm, in order, none of it below 0; with `sparse` a scipy CSR array. A text of which
-        nothing is known is zero. Of separate towers `prompt_type` says which: "query" (the one that None stands for) or
-        "document". Raises ZooError for an input that is not a string, and before `prepare`."""
-        if sparse:
-            return inverted.csr(self.stream(inputs, precision=precision, prompt_type=prompt_type))
-        engine = self._engine(prompt_type)
-        return engine.encode(self._prompted(inputs, prompt_type), show_progress=show_progress, precision=precision)
-
-    def stream(
-        self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
-    ) -> Iterator[np.ndarray]:
-        """`encode` in pieces of constant memory."""
-        return self._engine(prompt_type).stream(self._prompted(inputs, prompt_type), precision=precision)
-
-    def probabilities(self, texts: Iterable[str], *, prompt_type: str | None = None) -> np.ndarray:
-        """p(c | text), (n, C) float32: of each level's concepts a distribution."""
-        self._named_components()
-        return self._engine(prompt_type, probabilities=True).encode(self._prompted(texts, prompt_type))
-
-    def _prompted(self, inputs: Iterable[Any], role: str | None) -> Iterable[Any]:
-        prompt = self.prompts.get(role or "")
-        if not prompt:
-            return inputs
-        texts = (prompt + text for text in encoding.texts(inputs))
-        return list(texts) if isinstance(inputs, list | tuple) else texts
-
-    def _engine(self, role: str | None, *, probabilities: bool = False) -> encoding.Engine:
-        if role not in (None, *SIDES):
-            raise ZooError(f"prompt_type: {role!r} is not one of {', '.join(SIDES)}")
-        if self.listed is None:
-            raise ZooError("the encoder has not been trained: it knows no concepts yet")
-        side = role if role in self.readers else "query"
-        if (side, probabilities) not in self._engines:
-            reader, options = self.readers[side], self.view_options
-            factors = torch.ones(self.dim)
-            for word, weight in (options.get("edit") or {}).items():
-                factors[self.listed.find(word)] = weight**0.5  # on both sides: a contribution counts `weight` times
-            active = min(options.get("active") or self.spec.active, self.spec.active)
-            directions = self.space.directions(self._embedding())
-            tower = conceptspace.Tower(
-                reader.module, self.space, directions, active, factors, probabilities=probabilities
-            )
-            self._engines[side, probabilities] = encoding.Engine(
-                tower, reader.tokenize, reader.pad, self.dim, reader.max_length
-            )
-        return self._engines[side, probabilities]
-
-    def _named_components(self) -> Concepts:
-        if self.spec.space == "opaque" or self.listed is None:
-            raise ZooError(
-                "the components of this encoder have no names: its space is opaque, or it is not trained yet"
-            )
-        return self.listed
-
-    def explain(self, a: str, b: str, top: int = 5) -> Explanation:
-        """Why `a` (as a query) and `b` (as a document) score as they do: the `top` concepts by what they add to the dot product
-        of their vectors. Raises ZooError where components have no names."""
-        self._named_components()
-        left = self.encode([a], prompt_type="query")[0].astype(np.float64)
-        right = self.encode([b], prompt_type="document")[0].astype(np.float64)
-        parts, rest = self._largest(left * right, top)
-        return Explanation(float((left * right).sum()), parts, rest)
-
-    def concepts(self, text: str, top: int = 5, *, prompt_type: str | None = None) -> list[Contribution]:
-        """The `top` most active concepts of a text, the most active first."""
-        self._named_components()
-        return list(self._largest(self.encode([text], prompt_type=prompt_type)[0], top)[0])
-
-    def _largest(self, values: np.ndarray, top: int) -> tuple[tuple[Contribution, ...], float]:
-        listed = self._named_components()
-        best = [int(i) for i in np.argsort(-values, kind="stable")[: max(top, 0)] if values[i] > 0]
-        rest = float(np.delete(values, best).sum())
-        return tuple(Contribution(listed.ids[i], listed.names[i], float(values[i])) for i in best), rest
-
-    def edit(self, weights: Mapping[str, float]) -> Self:
-        """A view in which concepts, by id or name, count `weights` times in every score, 0 for not at all; vectors have unit
-        norm again afterwards. Raises ZooError for a concept that there is not."""
-        return self.view(**{**self.view_options, "edit": {**(self.view_options.get("edit") or {}), **weights}})
-
-    def view(self, **options: Any) -> Self:
-        """`active` and `edit`, see `View`."""
-        if unknown := set(options) - set(View.model_fields):
-            raise ZooError(f"a SESA encoder has the views active and edit, not {', '.join(sorted(unknown))}")
-        try:
-            asked = View.model_validate(options)
-        except ValueError as error:
-            raise ZooError(f"this is no view of a SESA encoder: {str(error).splitlines()[-2].strip()}") from None
-        if problem := self.check_view(self.spec, options, self.folder):
-            raise ZooError(problem)
-        for word in asked.edit or {} if self.listed else ():
-            self._named_components().find(word)
-        view = copy.copy(self)
-        view.view_options, view._engines = asked.model_dump(exclude_none=True), {}
-        return view
-
-    def index(self, texts: Iterable[str]) -> inverted.Index:
-        """An inverted index of texts as documents, for `search`."""
-        return inverted.Index.of(self.encode(texts, prompt_type="document", sparse=True))
-
-    def search(self, index: inverted.Index, queries: Sequence[str], top: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """The `top` items of an index for each query: places and scores, (q, top) each, the best first."""
-        return index.search(self.encode(queries, prompt_type="query", sparse=True), top)
 
     def baseline(self) -> base.Encoder | None:
         """The sentence encoder alone; None without one."""
