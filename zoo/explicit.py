@@ -11,26 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from zoo import encoding, inverted
+from zoo import encoding, inverted, preflight, tensors
 from zoo.concepts import Concepts
 from zoo.errors import ZooError
 from zoo.explaining import Contribution, Explanation
 from zoo.families import base
 from zoo.lazy import lazy
-from zoo.schema import EncoderSpec, Positive, Section
+from zoo.schema import Positive, Section
+from zoo.towers import Plain, Towers, TowerSpec
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from zoo import conceptspace, readers
+    from zoo import conceptspace
 else:
     np, torch, conceptspace = lazy("numpy"), lazy("torch"), lazy("zoo.conceptspace")
 
-SIDES = ("query", "document")  # the towers
+LIST, SPACE = "concepts.json", "space"
 
 
-class ExplicitSpec(EncoderSpec):
+class ExplicitSpec(TowerSpec):
     """The part of `encoder:` that says what vectors are made of."""
 
     space: Literal["concepts", "opaque"] = Field(
@@ -50,9 +51,8 @@ class Explicit(base.Encoder):
     """Encodes texts as (n, C) float32 of unit norm, one non-negative component a concept; a score is their dot product.
 
     Attributes:
-        listed: the concepts, once they are known; space: what makes components of a tower's vectors.
-        readers: the towers by side; one that both sides share is that of "query".
-        prompts: what stands before the texts of a side.
+        listed: the concepts, once they are known.
+        towers: what reads the texts; space: what makes components of their vectors.
     """
 
     View = View
@@ -63,8 +63,7 @@ class Explicit(base.Encoder):
         super().__init__()
         self.spec, self.dim = spec, 0
         self.listed: Concepts | None = None
-        self.readers: dict[str, readers.Reader] = {}
-        self.prompts: dict[str, str] = {}
+        self.towers: Towers | None = None
         self.module = torch.nn.Module()
         self._engines: dict[tuple[str, bool], encoding.Engine] = {}
 
@@ -102,32 +101,25 @@ class Explicit(base.Encoder):
         return self._engine(prompt_type, probabilities=True).encode(self._prompted(texts, prompt_type))
 
     def _prompted(self, inputs: Iterable[Any], role: str | None) -> Iterable[Any]:
-        prompt = self.prompts.get(role or "")
+        prompt = self.towers.prompts.get(role or "") if self.towers else None
         if not prompt:
             return inputs
         texts = (prompt + text for text in encoding.texts(inputs))
         return list(texts) if isinstance(inputs, list | tuple) else texts
 
     def _engine(self, role: str | None, *, probabilities: bool = False) -> encoding.Engine:
-        if role not in (None, *SIDES):
-            raise ZooError(f"prompt_type: {role!r} is not one of {', '.join(SIDES)}")
-        if self.listed is None:
+        if self.listed is None or self.towers is None:
             raise ZooError("the encoder has not been trained: it knows no concepts yet")
-        side = role if role in self.readers else "query"
-        if (side, probabilities) not in self._engines:
-            reader, options = self.readers[side], self.view_options
+        reader, options = self.towers.reader(role), self.view_options
+        key = role or "query", probabilities
+        if key not in self._engines:
             factors = torch.ones(self.dim)
             for word, weight in (options.get("edit") or {}).items():
                 factors[self.listed.find(word)] = weight**0.5  # on both sides: a contribution counts `weight` times
             active = min(options.get("active") or self.spec.active, self.spec.active)
-            directions = self.space.directions(self._embedding())
-            tower = conceptspace.Tower(
-                reader.module, self.space, directions, active, factors, probabilities=probabilities
-            )
-            self._engines[side, probabilities] = encoding.Engine(
-                tower, reader.tokenize, reader.pad, self.dim, reader.max_length
-            )
-        return self._engines[side, probabilities]
+            tower = conceptspace.Tower(reader.module, self.space, active, factors, probabilities=probabilities)
+            self._engines[key] = encoding.Engine(tower, reader.tokenize, reader.pad, self.dim, reader.max_length)
+        return self._engines[key]
 
     def _named_components(self) -> Concepts:
         if self.spec.space == "opaque" or self.listed is None:
@@ -185,7 +177,46 @@ class Explicit(base.Encoder):
         """The `top` items of an index for each query: places and scores, (q, top) each, the best first."""
         return index.search(self.encode(queries, prompt_type="query", sparse=True), top)
 
-    def _embedding(self) -> torch.Tensor | None:
-        """That of the subwords, (subwords, dim), from which names get their directions; None for a backbone's."""
-        table = getattr(self.readers["query"].module, "embedding", None)
-        return None if table is None else table.weight
+    def baseline(self) -> base.Encoder | None:
+        """The sentence encoder alone; None without one."""
+        try:
+            return Plain.build(self.spec.plain(), folder=self.folder) if self.spec.backbone else None
+        except ZooError:
+            return None
+
+    # -- artefact --------------------------------------------------------------------------------------------------
+
+    def make(self, towers: Towers, listed: Concepts) -> None:
+        """A space of these concepts on top of the towers, its weights drawn anew."""
+        self.towers, self.listed, self.dim = towers, listed, len(listed)
+        self.base, self.base_revision = towers.base, towers.base_revision
+        self.space = conceptspace.Space(listed, towers.width, opaque=self.spec.space == "opaque")
+        self.module = torch.nn.ModuleDict({"towers": towers.module, "space": self.space})
+        self._engines = {}
+
+    def save(self, folder: Path) -> None:
+        """The towers, concepts.json and space.safetensors. Raises ZooError before the encoder knows its concepts."""
+        from safetensors.torch import save_file
+
+        if self.listed is None or self.towers is None:
+            raise ZooError("the encoder has not been trained: there is nothing to save")
+        self.towers.save(folder)
+        self.listed.save(folder / LIST)
+        save_file(tensors.plain(self.space), folder / f"{SPACE}.safetensors", metadata={"format": "pt"})
+
+    @classmethod
+    def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
+        """Open what `save` wrote; every tensor must be there, fit the towers and the concepts and be finite."""
+        encoder, listed, towers = cls(spec), Concepts.load(folder / LIST), Towers.load(spec, folder)
+        with torch.device("meta"):  # shapes without memory
+            shell = conceptspace.Space(listed, towers.width, opaque=spec.space == "opaque")
+        preflight.fits(folder, tensors.shapes(shell), SPACE)
+        encoder.make(towers, listed)
+        tensors.fill(encoder.space, tensors.read(folder, SPACE), folder)
+        encoder.module.eval()
+        return encoder
+
+    def card_facts(self) -> dict[str, Any]:
+        """Concepts, how many of them a text has, and tokens."""
+        shape = {"dim": self.dim, "active": min(self.spec.active, self.dim), "space": self.spec.space}
+        return shape | ({"max_length": self.towers.max_length} if self.towers else {})

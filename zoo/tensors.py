@@ -69,6 +69,16 @@ def split(folder: Path, largest: int, stem: str = "model") -> None:
     path.unlink()
 
 
+def plain(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of `module` as safetensors takes them."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of the tensors of `module`."""
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
 def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], origin: Path) -> None:
     """Put `tensors` into `module`; names and shapes must be exactly the module's, values finite. Raises ArtefactError."""
     expected = module.state_dict()
