@@ -36,7 +36,7 @@ from common import Results, finish, rows
 from datasets import Dataset
 
 import zoo
-from zoo import rankings, trust
+from zoo import inverted, rankings, trust
 from zoo.concepts import Concepts
 from zoo.data.spec import FileData
 from zoo.families.sesa import Encoder, Spec
@@ -48,6 +48,7 @@ SMALL = {"epochs": 10.0, "learning_rate": 2e-3, "batch_size": 64}
 LARGE = {"epochs": 2.0, "learning_rate": 2e-3, "batch_size": 64}
 RATE = 1e-4  # of MiniLM's own weights: the recipe's rate times backbone_rate
 LENGTH = 64  # MiniLM's tokens
+MILLION = 1_000_000
 COSTS = (1.0, 10.0, 100.0)  # C of logistic regression
 
 
@@ -150,6 +151,16 @@ def faithfulness(corpus: Corpus, encoder: Encoder) -> dict[str, float]:
     return {"deleted more": float(np.mean(shares)), "largest error of a sum": float(np.max(errors))}
 
 
+def searched(vectors: Any) -> dict[str, float]:
+    """What an inverted index of a million items costs, the tasks again and again: MB, and ms for the ten best of a query."""
+    items = inverted.sparse.vstack([vectors] * -(-MILLION // vectors.shape[0]), format="csr")[:MILLION]
+    index = inverted.Index.of(items)
+    held = sum(part.nbytes for part in (index.lists.data, index.lists.indices, index.lists.indptr))
+    began = time.perf_counter()
+    index.search(vectors[:20])
+    return {"MB": held / 1e6, "ms a query": (time.perf_counter() - began) / 20 * 1e3}
+
+
 # -- methods -----------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +193,7 @@ def sesa(corpus: Corpus, seed: int, **options: Any) -> dict[str, Any]:
         out["tagging"] = tagging(corpus, lambda some: encoder.probabilities(some))
         out["faithfulness"] = faithfulness(corpus, encoder)
         sparse = encoder.encode(texts, sparse=True)
-        out["active"] = sparse.nnz / sparse.shape[0]
+        out["index"] = {"active": sparse.nnz / sparse.shape[0], **searched(sparse)}
     return out
 
 
@@ -391,6 +402,10 @@ def main() -> None:
     show(
         "Training and encoding",
         {n: [{k: r[k] for k in costs} for r in each] for n, each in runs.items() if "texts/s" in each[0]},
+    )
+    show(
+        "An inverted index of a million items",
+        {n: [r["index"] for r in each] for n, each in runs.items() if "index" in each[0]},
     )
     finish({"benchmark": "sesa", "split": "dev" if asked.dev else "test", "runs": runs})
 

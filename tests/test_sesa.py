@@ -177,7 +177,11 @@ def test_a_concept_without_one_example_is_told_by_its_name(reader, tmp_path):
     training, tables = Training(epochs=8, batch_size=50, learning_rate=0.03), {"concepts": Dataset.from_list(listed)}
     with pytest.raises(DataError, match="without an example: 28, 29, 30, 31, 32 and 1 more;.*names: true"):
         build(tmp_path, Dataset.from_list(rows), training, tables, names=False, **options)
+    nameless = [row | ({"name": row["id"]} if row["id"] == "30" else {}) for row in listed]
+    with pytest.raises(DataError, match="without an example: 30; .*give them names"):
+        build(tmp_path, Dataset.from_list(rows), training, {"concepts": Dataset.from_list(nameless)}, **options)
     encoder = build(tmp_path, Dataset.from_list(rows), training, tables, **options)
+    assert encoder.card_facts()["bare_count"] == unseen
     told = encoder.probabilities([row["anchor"] for row in rows])
     about = np.array([i % count for i in range(len(rows))])
     areas = [rankings.quality(told[None, :, c], about[None] == c).auc for c in range(count - unseen, count)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     np, sparse, torch = lazy("numpy"), lazy("scipy.sparse"), lazy("torch")
 
-TOGETHER = 64  # queries whose scores are in memory at a time
+HELD = 1 << 24  # scores in memory at a time
 NAMES = ("starts", "items", "weights", "shape")
 
 
@@ -60,8 +60,9 @@ class Index:
         top = min(top, len(self))
         places = np.empty((queries.shape[0], top), dtype=np.int64)
         scores = np.empty((queries.shape[0], top), dtype=np.float32)
-        for start in range(0, queries.shape[0], TOGETHER):
-            for row, found in enumerate((queries[start : start + TOGETHER] @ self.lists).toarray(), start):
+        some = max(1, HELD // max(1, len(self)))
+        for start in range(0, queries.shape[0], some):
+            for row, found in enumerate((queries[start : start + some] @ self.lists).toarray(), start):
                 best = _best(found, top)
                 places[row], scores[row] = best, found[best]
         return places, scores

@@ -27,6 +27,8 @@ MIB = 1 << 20
 LARGE = {
     **dict.fromkeys(("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "metrics.jsonl"), 64 * MIB),
     "vocabulary.json": 256 * MIB,
+    "pieces.json": 64 * MIB,
+    "concepts.json": 256 * MIB,
     "manifest.json": 16 * MIB,
 }
 """Limits of files that may be large; any other text ends at LIMIT."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     np, torch = lazy("numpy"), lazy("torch")
 
-FACTS = ("examples", "reliable", "unreliable", "deletion", "deleted_more", "ranking", "pairs")
+FACTS = ("bare", "bare_count", "examples", "reliable", "unreliable", "deletion", "deleted_more", "ranking", "pairs")
 LEAST = 5  # held-out texts for which a concept leads, before anything is said about its precision
 LISTED, EXAMPLES, PARTS, CHARACTERS = 8, 4, 3, 160
 DELETED = 5  # concepts that are compared with as many random ones
@@ -51,15 +51,18 @@ def counted(listed: Concepts, tags: Mapping[str, Iterable[Any]]) -> torch.Tensor
     return torch.from_numpy(counts)
 
 
-def without_example(listed: Concepts, counts: torch.Tensor) -> None:
-    """Raises DataError that names the concepts which no row is tagged with."""
-    bare = [listed.ids[i] for i in (counts == 0).nonzero()[:, 0].tolist()]
-    if bare:
-        more = f" and {len(bare) - SHOWN} more" if len(bare) > SHOWN else ""
+def without_example(listed: Concepts, counts: torch.Tensor, *, by_name: bool) -> list[int]:
+    """Rows of the concepts that no text is tagged with. Raises DataError that names them, where `by_name` is not set, or those
+    of them that have no name but their id: a name is read as an example."""
+    bare = [int(i) for i in (counts == 0).nonzero()[:, 0]]
+    lost = [listed.ids[i] for i in bare if not by_name or listed.names[i] == listed.ids[i]]
+    if lost:
+        more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+        how = "give them names" if by_name else "set names: true, which reads their names as examples"
         raise DataError(
-            f"concepts without an example: {', '.join(bare[:SHOWN])}{more}; take them off the list, tag rows with them, or set "
-            "names: true, which gives them the direction of their names"
+            f"concepts without an example: {', '.join(lost[:SHOWN])}{more}; take them off the list, tag rows with them, or {how}"
         )
+    return bare
 
 
 def tried(encoder: Encoder, held: Dataset, twin: Encoder | None) -> dict[str, Any]:

@@ -116,8 +116,9 @@ class Encoder(Explicit):
         lacks, twice has or puts below itself, and for a concept without an example where its name is of no use."""
         listed = Concepts.of(self.table("concepts"), [self.table(name) for name in self.spec.above])
         counts = trust.counted(listed, {c: rows[c] for c in TAGS.values() if c in rows.column_names})
-        if self.spec.space == "concepts" and self.spec.supervision and not self.spec.names:
-            trust.without_example(listed, counts)
+        if self.spec.space == "concepts" and self.spec.supervision:
+            bare = trust.without_example(listed, counts, by_name=self._by_name)
+            self._facts = {"bare": [listed.names[i] for i in bare[: trust.LISTED]], "bare_count": len(bare)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if not self.spec.backbone:
@@ -203,7 +204,7 @@ class Encoder(Explicit):
     def finish(self, rows: Dataset) -> None:
         """Try concepts and explanations on the held-out pairs, for the card."""
         if self.spec.held_out and self.spec.space == "concepts":
-            self._facts = trust.tried(self, self.table("held_out"), self._twin)
+            self._facts |= trust.tried(self, self.table("held_out"), self._twin)
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
