@@ -14,6 +14,7 @@ from datasets import Dataset
 import zoo
 from zoo import artefact, cli, files, inverted, rankings, trust
 from zoo.concepts import Concepts
+from zoo.conceptspace import Space
 from zoo.errors import ArtefactError, DataError, ZooError
 from zoo.families.sesa import Encoder, Spec
 from zoo.ops import concepts as ops
@@ -120,6 +121,18 @@ def test_information_is_the_logarithm_of_a_ratio_of_probabilities():
     for rows in groups:
         p = torch.softmax(raw[:, rows] + prior[rows], dim=1)
         torch.testing.assert_close(gain[:, rows], (p / prior[rows].exp()).log())
+
+
+def test_on_a_pretrained_tower_components_begin_as_near_as_vectors_are():
+    listed = Concepts(tuple(map(str, range(60))), tuple(map(str, range(60))), ((),) * 60)
+    unit = torch.nn.functional.normalize
+    names, texts = (unit(torch.randn(n, 16) + torch.full((16,), 0.7), dim=1) for n in (60, 200))
+    space = Space(listed, 16, opaque=True)
+    space.start_from(names, texts)
+    raw, centred = space.gain(texts).detach(), texts - texts.mean(0)
+    torch.testing.assert_close(unit(raw) @ unit(raw).T, unit(centred) @ unit(centred).T, atol=1e-4, rtol=1e-3)
+    own = unit(space.weight.detach(), dim=1) @ unit(names - names.mean(0), dim=1).T
+    assert (own.argmax(1) == torch.arange(60)).float().mean() > 0.8
 
 
 # -- the objective ---------------------------------------------------------------------------------------------------

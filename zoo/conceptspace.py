@@ -40,14 +40,21 @@ class Space(torch.nn.Module):
         self.groups = [torch.tensor([i for i, n in enumerate(concepts.levels) if n == d], device="cpu") for d in depths]
         self.steps = ops.edges(concepts.parents, concepts.levels)
 
-    def start(self, counts: torch.Tensor, directions: torch.Tensor | None = None) -> None:
-        """Before training: how many examples each concept has (C,), and perhaps unit vectors of their names (C, width), where
-        they then are."""
+    def start(self, counts: torch.Tensor) -> None:
+        """Before training: how many examples each concept has, (C,)."""
         total = torch.zeros(len(self.groups)).index_add(0, self.levels, counts)
+        self.prior.copy_((counts / total[self.levels]).log())
+
+    def start_from(self, names: torch.Tensor, texts: torch.Tensor) -> None:
+        """Before training, on top of a pretrained tower: concepts are where their names (C, width) are, apart from what all names
+        share, and whitened, so that a text is as near to another one by its components as it is by its vector; 0 is where the
+        mean of some `texts` (n, width) is. All are unit vectors."""
+        left, sizes, right = torch.linalg.svd(names - names.mean(0), full_matrices=False)
+        whole = sizes > NOTHING + 1e-4 * sizes[0]
+        directions = left[:, whole] @ right[whole]
         with torch.no_grad():
-            self.prior.copy_((counts / total[self.levels]).log())
-            if directions is not None:
-                self.weight.copy_(directions)
+            self.weight.copy_(directions / torch.linalg.vector_norm(directions, dim=1).mean())
+            self.bias.copy_(-self.scale.exp() * (self.weight @ texts.mean(0)))
 
     def gain(self, vectors: torch.Tensor) -> torch.Tensor:
         """(n, C) float32: pointwise mutual information, or the components themselves where they are opaque."""

@@ -37,7 +37,7 @@ class ExplicitSpec(TowerSpec):
     space: Literal["concepts", "opaque"] = Field(
         default="concepts", description="opaque: as many components, without concepts: what explanations cost."
     )
-    active: Positive = Field(default=64, description="Components of a vector that are not 0, at most.")
+    active: Positive = Field(default=256, description="Components of a vector that are not 0, at most.")
 
 
 class View(Section):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 else:
     torch, conceptspace, twin = lazy("torch"), lazy("zoo.conceptspace"), lazy("zoo.twin")
 
+SOME = 1000  # rows whose texts say where the middle of all texts is
 COLUMNS = {"query": "anchor", "document": "positive"}  # what each tower reads
 TAGS = {"query": "anchor_concepts", "document": "positive_concepts"}
 
@@ -126,8 +127,10 @@ class Encoder(Explicit):
                 self.towers = Towers.learn(self.spec, [*texts, *listed.names])
             assert self.towers is not None  # built or learned
             self.make(self.towers, listed)
-        by_backbone = self.spec.backbone and self._by_name
-        self.space.start(counts + 1, self.towers.vectors(listed.names) if by_backbone else None)
+        self.space.start(counts + 1)
+        if self.spec.backbone and self._by_name:
+            texts = dict.fromkeys(text for column in COLUMNS.values() for text in rows[column][:SOME])
+            self.space.start_from(self.towers.vectors(listed.names), self.towers.vectors(list(texts)))
 
     @property
     def _by_name(self) -> bool:
