@@ -365,10 +365,14 @@ def test_what_is_wrong_with_the_data_is_named_before_training(tmp_path):
     rows = pairs(12).to_list()
     rows[4]["anchor_concepts"] = ["guitar", "bonse"]
     with pytest.raises(
-        DataError, match="row 5: anchor_concepts: concept 'bonse' is not in the list; did you mean bones"
+        DataError, match="data: row 5: anchor_concepts: concept 'bonse' is not in the list; did you mean bones"
     ):
         build(tmp_path, Dataset.from_list(rows))
     assert not (tmp_path / "run").exists()
+    encoder = Encoder.build(spec(tmp_path), folder=tmp_path)
+    encoder.prepare(pairs(12), tmp_path)
+    with pytest.raises(DataError, match="validation: row 5"):
+        encoder.fit(pairs(12), TRAINING, tmp_path / "run", validation=Dataset.from_list(rows))
     with pytest.raises(ZooError, match="not been trained"):
         Encoder.build(spec(tmp_path)).encode(["a"])
 
@@ -444,8 +448,9 @@ evaluation:
     locked = files.read_json(tmp_path / "run" / "lock.json")["data"]
     assert {"train", "concepts", "held_out"} <= set(locked)
     (tmp_path / "test.jsonl").write_text('{"anchor": "a", "positive": "b", "anchor_concepts": ["nowhere"]}\n')
-    with pytest.raises(ZooError, match="nowhere"):
+    with pytest.raises(ZooError, match="held_out: row 1: anchor_concepts: concept 'nowhere' is not in the list"):
         run(zoo.load_recipe(tmp_path / "r.yaml"), tmp_path / "other")
+    assert not (tmp_path / "other" / "metrics.jsonl").exists()
 
 
 # -- measures --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ contributions would decide it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo import rankings
@@ -28,6 +27,7 @@ else:
     np, torch = lazy("numpy"), lazy("torch")
 
 FACTS = ("bare", "bare_count", "examples", "reliable", "unreliable", "deletion", "deleted_more", "ranking", "pairs")
+TAGS = ("anchor_concepts", "positive_concepts")  # columns of ids, by side
 LEAST = 5  # held-out texts for which a concept leads, before anything is said about its precision
 LISTED, EXAMPLES, PARTS, CHARACTERS = 8, 4, 3, 160
 DELETED = 5  # concepts that are compared with as many random ones
@@ -35,16 +35,16 @@ LONGEST = 20  # deletions on the curve
 PAIRS = 2000  # held-out pairs that are tried, at most
 
 
-def counted(listed: Concepts, tags: Mapping[str, Iterable[Any]]) -> torch.Tensor:
+def counted(listed: Concepts, rows: Dataset, name: str = "data") -> torch.Tensor:
     """Texts that are tagged with each concept or with one below it, (C,) float32; rows that share a text count each. Raises
-    DataError for ids that the list lacks."""
+    DataError, with the `name` of the rows, for ids that the list lacks."""
     counts, problems = np.zeros(len(listed), np.float32), []
-    for side, column in tags.items():
-        for number, ids in enumerate(column, 1):
+    for column in TAGS:
+        for number, ids in enumerate(rows[column] if column in rows.column_names else (), 1):
             try:
                 counts[listed.tagged(ids or ())] += 1
             except DataError as error:
-                problems.append(f"row {number}: {side}: {error}")
+                problems.append(f"{name}: row {number}: {column}: {error}")
     if problems:
         more = [f"and {len(problems) - SHOWN} more rows"] if len(problems) > SHOWN else []
         raise DataError(*problems[:SHOWN], *more, "add these to the concepts, or mend the rows")
@@ -71,16 +71,15 @@ def tried(encoder: Encoder, held: Dataset, twin: Encoder | None) -> dict[str, An
     anchors, positives = list(held["anchor"]), list(held["positive"])
     listed = encoder.listed
     assert listed is not None  # it is trained
-    known = {side: held[column] for side, column in _tagged(held).items()}
-    counted(listed, known)
+    known = [column for column in TAGS if column in held.column_names and any(held[column])]
     a, b = encoder.encode(anchors, prompt_type="query"), encoder.encode(positives, prompt_type="document")
     curve, more = deletion(a, b, encoder.seed)
     lines = [encoder] if twin is None else [encoder, twin]
-    texts = {"anchor_concepts": (anchors, "query"), "positive_concepts": (positives, "document")}
     right: list[dict[str, Any]] = []
     if known:
-        given = [encoder.probabilities(texts[c][0], prompt_type=texts[c][1]) for c in known]
-        right = precision(listed, np.concatenate(given), [ids for column in known.values() for ids in column])
+        texts = dict(zip(TAGS, ((anchors, "query"), (positives, "document")), strict=True))
+        told = [encoder.probabilities(texts[column][0], prompt_type=texts[column][1]) for column in known]
+        right = precision(listed, np.concatenate(told), [ids for column in known for ids in held[column]])
     best = np.argsort(-(a * b).sum(1), kind="stable")
     shown = best[np.linspace(0, len(best) // 2, EXAMPLES).astype(int)] if len(best) else []
     return {
@@ -92,11 +91,6 @@ def tried(encoder: Encoder, held: Dataset, twin: Encoder | None) -> dict[str, An
         "unreliable": right[LISTED:][-LISTED:][::-1],
         "examples": [_example(encoder, anchors[i], positives[i]) for i in dict.fromkeys(int(i) for i in shown)],
     }
-
-
-def _tagged(held: Dataset) -> dict[str, str]:
-    columns = ("anchor_concepts", "positive_concepts")
-    return {c: c for c in columns if c in held.column_names and any(held[c])}
 
 
 def between(encoder: Encoder, anchors: list[str], positives: list[str]) -> rankings.Quality:

@@ -34,7 +34,6 @@ else:
 
 SOME = 1000  # rows whose texts say where the middle of all texts is
 COLUMNS = {"query": "anchor", "document": "positive"}  # what each tower reads
-TAGS = {"query": "anchor_concepts", "document": "positive_concepts"}
 
 
 class Spec(ExplicitSpec):
@@ -85,7 +84,7 @@ class Encoder(Explicit):
     @classmethod
     def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
         """Pairs of texts, and perhaps the concepts of either."""
-        return dict.fromkeys(COLUMNS.values(), "text"), dict.fromkeys(TAGS.values(), "ids")
+        return dict.fromkeys(COLUMNS.values(), "text"), dict.fromkeys(trust.TAGS, "ids")
 
     @classmethod
     def further(cls, spec: Spec) -> dict[tuple[str, ...], tuple[Data, dict[str, Kind], dict[str, Kind]]]:
@@ -116,7 +115,9 @@ class Encoder(Explicit):
         """Read the concepts, look at every tag, learn the subwords. Raises DataError, before any step, for an id that the list
         lacks, twice has or puts below itself, and for a concept without an example where its name is of no use."""
         listed = Concepts.of(self.table("concepts"), [self.table(name) for name in self.spec.above])
-        counts = trust.counted(listed, {c: rows[c] for c in TAGS.values() if c in rows.column_names})
+        counts = trust.counted(listed, rows)
+        if self.spec.held_out:
+            trust.counted(listed, self.table("held_out"), "held_out")
         if self.spec.space == "concepts" and self.spec.supervision:
             bare = trust.without_example(listed, counts, by_name=self._by_name)
             self._facts = {"bare": [listed.names[i] for i in bare[: trust.LISTED]], "bare_count": len(bare)}
@@ -151,7 +152,7 @@ class Encoder(Explicit):
         texts = [[row[column] for row in rows] for column in COLUMNS.values()]
         batch = {side: self.towers.batch(side, cells) for side, cells in zip(COLUMNS, texts, strict=True)}
         tags = torch.zeros(2, len(rows), len(self.listed), dtype=torch.bool)
-        for side, column in enumerate(TAGS.values()):
+        for side, column in enumerate(trust.TAGS):
             for i, row in enumerate(rows):
                 tags[side, i, self.listed.tagged(row.get(column) or ())] = True
         return {**batch, "keys": torch.tensor([[_key(text) for text in cells] for cells in texts]), "tags": tags}
@@ -198,6 +199,8 @@ class Encoder(Explicit):
         show_progress: bool = False,
     ) -> float:
         """Train in place under the shared Trainer, and then, for the card, the opaque twin; returns the seconds without it."""
+        if validation is not None and self.listed is not None:
+            trust.counted(self.listed, validation, "validation")
         seconds = super().fit(rows, settings, folder, validation=validation, show_progress=show_progress)
         self._engines.clear()
         if self.spec.held_out and self.spec.twin and self.spec.space == "concepts":
