@@ -46,11 +46,13 @@ class Space(torch.nn.Module):
         self.prior.copy_((counts / total[self.levels]).log())
 
     def start_from(self, names: torch.Tensor, texts: torch.Tensor) -> None:
-        """Before training, on top of a pretrained tower: concepts are where their names (C, width) are, apart from what all names
+        """Before training: concepts are where their names (C, width) are, apart from what all names
         share, and whitened, so that a text is as near to another one by its components as it is by its vector; 0 is where the
         mean of some `texts` (n, width) is. All are unit vectors."""
         left, sizes, right = torch.linalg.svd(names - names.mean(0), full_matrices=False)
         whole = sizes > NOTHING + 1e-4 * sizes[0]
+        if not whole.any():  # a single name
+            return
         directions = left[:, whole] @ right[whole]
         with torch.no_grad():
             self.weight.copy_(directions / torch.linalg.vector_norm(directions, dim=1).mean())

@@ -13,6 +13,8 @@ from zoo.backbone import Backbone
 from zoo.pieces import PAD, Pieces
 
 MAX_LENGTH = 256  # subwords that a recurrent network reads, where the recipe says nothing
+RARE = 1e-3  # the frequency at which a subword counts half
+GATE = 0.3  # what states count beside embeddings, to begin with
 TOGETHER = 32  # texts in a chunk: on a CPU more of them only add padding
 
 
@@ -31,18 +33,23 @@ class Reader(Protocol):
 
 
 class Recurrent(torch.nn.Module):
-    """Embeddings of subwords, a bidirectional LSTM or GRU over them, the largest and the mean state of each component."""
+    """Embeddings of subwords and a bidirectional LSTM or GRU over them: the largest and the mean state of each component, and
+    beside them the mean of the embeddings, rare subwords counting more, which knows shared words before any training (Arora et
+    al., "A Simple but Tough-to-Beat Baseline for Sentence Embeddings", ICLR 2017, equation 3). What each of the two counts,
+    and each subword, is trained."""
 
     def __init__(self, kind: str, pieces: int, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.embedding = torch.nn.Embedding(pieces, dim, padding_idx=PAD)
+        self.rarity = torch.nn.Embedding(pieces, 1)
+        self.gate = torch.nn.Parameter(torch.tensor(GATE))
         cell = torch.nn.LSTM if kind == "lstm" else torch.nn.GRU
         self.cell = cell(dim, hidden, batch_first=True, bidirectional=True)
         self.drop = torch.nn.Dropout(dropout)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Ids and mask (batch, tokens) to (batch, 4 · hidden) float32."""
-        mask = batch["attention_mask"]
+        """Ids and mask (batch, tokens) to (batch, dim + 4 · hidden) float32."""
+        mask, unit = batch["attention_mask"], torch.nn.functional.normalize
         lengths = mask.sum(1).cpu()
         with torch.autocast(mask.device.type, enabled=False):
             vectors = self.drop(self.embedding(batch["input_ids"]))
@@ -51,7 +58,10 @@ class Recurrent(torch.nn.Module):
             there = mask[:, : states.shape[1], None]
             highest = states.masked_fill(there == 0, -torch.inf).amax(1)
             mean = (states * there).sum(1) / lengths[:, None].to(states.device)
-            return self.drop(torch.cat([highest, mean.to(highest.dtype)], dim=1)).float()
+            read = unit(torch.cat([highest, mean.to(highest.dtype)], dim=1), dim=1)
+            weights = self.rarity(batch["input_ids"]).exp() * mask[:, :, None]
+            words = unit((vectors * weights).sum(1), dim=1)
+            return torch.cat([words, self.gate * self.drop(read)], dim=1).float()
 
 
 class RecurrentReader:
@@ -60,8 +70,15 @@ class RecurrentReader:
     def __init__(
         self, pieces: Pieces, kind: str, dim: int, hidden: int, max_length: int | None, dropout: float
     ) -> None:
-        self.pieces, self.width, self.max_length = pieces, 4 * hidden, max_length or MAX_LENGTH
+        self.pieces, self.width, self.max_length = pieces, dim + 4 * hidden, max_length or MAX_LENGTH
         self.module = Recurrent(kind, len(pieces), dim, hidden, dropout)
+
+    def weigh(self, texts: Sequence[str]) -> None:
+        """Let subwords that are frequent in `texts` count less, to begin with."""
+        ids = torch.tensor([i for row in self.tokenize(texts) for i in row])
+        counts = torch.bincount(ids, minlength=len(self.pieces)).float()
+        with torch.no_grad():
+            self.module.rarity.weight.copy_((RARE / (RARE + counts / counts.sum())).log()[:, None])
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, at most `max_length`."""

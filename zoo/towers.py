@@ -37,7 +37,7 @@ class TowerSpec(EncoderSpec):
     pieces: Annotated[int, Field(ge=64, le=1_000_000)] = Field(
         default=8000, description="Without a backbone: subwords, learned from the texts, at most."
     )
-    dim: Positive = Field(default=128, description="Without a backbone: components of a subword's embedding.")
+    dim: Positive = Field(default=256, description="Without a backbone: components of a subword's embedding.")
     hidden: Positive = Field(default=128, description="Without a backbone: components of a state, in each direction.")
     backbone: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="A sentence encoder to start from: Hub id, folder, or package:NAME."
@@ -117,7 +117,12 @@ class Towers:
     @classmethod
     def learn(cls, spec: TowerSpec, texts: Iterable[str]) -> Towers:
         """Subwords of `texts`, and recurrent networks that know nothing yet."""
-        return cls._recurrent(spec, pieces.Pieces.learn(texts, spec.pieces))
+        known = list(texts)
+        made = cls._recurrent(spec, pieces.Pieces.learn(known, spec.pieces))
+        for reader in made.by_side.values():
+            assert isinstance(reader, readers.RecurrentReader)
+            reader.weigh(known)
+        return made
 
     @classmethod
     def _recurrent(cls, spec: TowerSpec, words: pieces.Pieces) -> Towers:

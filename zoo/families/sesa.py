@@ -129,7 +129,7 @@ class Encoder(Explicit):
             assert self.towers is not None  # built or learned
             self.make(self.towers, listed)
         self.space.start(counts + 1)
-        if self.spec.backbone and self._by_name:
+        if self._by_name:
             texts = dict.fromkeys(text for column in COLUMNS.values() for text in rows[column][:SOME])
             self.space.start_from(self.towers.vectors(listed.names), self.towers.vectors(list(texts)))
 
