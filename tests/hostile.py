@@ -265,8 +265,6 @@ NAMED: dict[str, Change] = {
     "10^5 states": spec(hidden=10**5),
     "10^9 components of a subword": spec(dim=10**9),
     "another cell": spec(reader="lstm"),
-    "no names": spec(names=False),
-    "an opaque space of concepts": spec(space="opaque"),
     "concepts in a circle": text("concepts.json", '{"format": 1, "ids": ["a"], "names": ["a"], "parents": [[0]]}'),
     "one concept": text("concepts.json", '{"format": 1, "ids": ["a"], "names": ["a"], "parents": [[]]}'),
     "concepts that are numbers": text("concepts.json", '{"format": 1, "ids": [1], "names": [1], "parents": [[]]}'),
