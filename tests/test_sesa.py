@@ -52,7 +52,9 @@ def spec(folder, **options) -> Spec:
     (folder / "concepts.json").write_text(json.dumps(LIST))
     small = {} if "backbone" in options else {"pieces": 120, "dim": 12, "hidden": 8}
     return Spec(
-        family="sesa", concepts={"source": "file", "path": "concepts.json"}, **(small | {"active": 6} | options)
+        family="sesa",
+        concepts={"source": "file", "path": "concepts.json"},
+        **(small | {"active": 6, "supervision": 1.0} | options),
     )
 
 

@@ -56,7 +56,7 @@ class Spec(ExplicitSpec):
         default=True, description="A concept's name is an example of it, also where no row is tagged with it."
     )
     supervision: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="Weight of the tags; 1 for the ranking."
+        default=0.3, description="Weight of the tags, where that of the ranking is 1."
     )
     scale: Annotated[float, Field(gt=0)] = Field(default=20.0, description="Multiplies cosines in the ranking.")
 
