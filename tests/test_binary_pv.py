@@ -10,12 +10,12 @@ from test_paragraphs import SMALL, texts
 
 import zoo
 from zoo import artefact, files
+from zoo.documents.paragraphs import Paragraphs, Settings
+from zoo.documents.words import Vocabulary
 from zoo.errors import ArtefactError, ZooError
 from zoo.families.binary_pv import Encoder, Spec
 from zoo.ops import codes
-from zoo.paragraphs import Paragraphs, Settings
 from zoo.schema import Training
-from zoo.words import Vocabulary
 
 
 def contract(folder) -> Contract:

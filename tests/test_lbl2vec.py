@@ -9,13 +9,14 @@ from contract import Contract
 from datasets import Dataset
 from pydantic import ValidationError
 
-from zoo import artefact, card, coverage, files, manifest, recipe, wordspace
+from zoo import artefact, card, files, manifest, recipe
+from zoo.documents import coverage, wordspace
+from zoo.documents.words import Vocabulary
+from zoo.documents.wordspace import WordSpace
 from zoo.errors import ArtefactError, RecipeError, ZooError
 from zoo.families.lbl2vec import Encoder, Spec
 from zoo.ops import topics
 from zoo.schema import Training
-from zoo.words import Vocabulary
-from zoo.wordspace import WordSpace
 
 LABELS = {"hurt": ("pain", "broken"), "music": ("guitar", "plays"), "lung": ("cough", "lung")}
 

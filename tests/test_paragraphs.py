@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from zoo import paragraphs
-from zoo.chunked import Chunked
-from zoo.corpus import cut
-from zoo.draws import Draws, alias
+from zoo.documents import paragraphs
+from zoo.documents.chunked import Chunked
+from zoo.documents.corpus import cut
+from zoo.documents.draws import Draws, alias
+from zoo.documents.paragraphs import Paragraphs, Settings
+from zoo.documents.runlog import Runlog
+from zoo.documents.words import Vocabulary, tokenise
 from zoo.errors import ArtefactError, ZooError
 from zoo.ops import codes, compiled, negative_sampling
-from zoo.paragraphs import Paragraphs, Settings
-from zoo.runlog import Runlog
-from zoo.words import Vocabulary, tokenise
 
 TOPICS = [
     [a + b for a in first for b in ("ba", "do", "ki", "lu", "me")]
@@ -211,14 +211,14 @@ def test_matrix_products_as_a_gpu_has_them_learn_the_same_topics(kind, monkeypat
         draws = Draws.of(self.vocabulary, s.sample, s.negatives)
         return Chunked(draws, self.device, negatives=s.negatives, window=s.window, mean=s.mode == "dm")
 
-    monkeypatch.setattr("zoo.chunked.WORDS", 256)
+    monkeypatch.setattr("zoo.documents.chunked.WORDS", 256)
     monkeypatch.setattr(Paragraphs, "_engine", engine)
     test_paper_in_miniature_a_topic_is_nearer_than_others_also_when_unseen(kind)
 
 
 def test_threads_share_the_work_and_give_the_same_tensors_every_time(monkeypatch):
-    monkeypatch.setattr("zoo.loops.LEAST", 100)
-    monkeypatch.setattr("zoo.loops.TOGETHER", 700)
+    monkeypatch.setattr("zoo.documents.loops.LEAST", 100)
+    monkeypatch.setattr("zoo.documents.loops.TOGETHER", 700)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     settings = Settings(**{**SMALL, "words": True, "window": 3})
     one, two = (Paragraphs(settings).fit(texts()) for _ in range(2))

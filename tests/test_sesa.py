@@ -12,13 +12,14 @@ from contract import Contract
 from datasets import Dataset
 
 import zoo
-from zoo import artefact, cli, files, inverted, rankings, trust
-from zoo.concepts import Concepts
-from zoo.conceptspace import Space
+from zoo import artefact, cli, files
 from zoo.errors import ArtefactError, DataError, ZooError
 from zoo.families.sesa import Encoder, Spec
 from zoo.ops import concepts as ops
 from zoo.schema import Training
+from zoo.semantics import inverted, rankings, trust
+from zoo.semantics.concepts import Concepts
+from zoo.semantics.conceptspace import Space
 
 TOPICS = {  # leaf: its parent, and words that speak of it
     "fever": ("illness", "fever rash cough"),

@@ -245,7 +245,7 @@ def _encode(args: argparse.Namespace) -> None:
 
 
 def _explain(args: argparse.Namespace) -> None:
-    from zoo import explaining
+    from zoo.semantics import explaining
 
     found = explaining.explain(_open(args), args.a, args.b, args.top)
     _out(explaining.as_json(found)) if args.json else _print(explaining.as_table(found))

@@ -1,6 +1,6 @@
 """Binary paragraph vectors: short codes of documents, learned from raw text alone and compared by Hamming distance.
 
-Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116. The training is in `zoo.paragraphs`.
+Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116. The training is in `zoo.documents.paragraphs`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
-    from zoo import encoding, paragraphs, words
+    from zoo import encoding
+    from zoo.documents import paragraphs, words
     from zoo.ops import codes, topics
 
     Ranking = tuple[np.ndarray, np.ndarray]
 else:
     np, torch, encoding = lazy("numpy"), lazy("torch"), lazy("zoo.encoding")
-    paragraphs, words = lazy("zoo.paragraphs"), lazy("zoo.words")
+    paragraphs, words = lazy("zoo.documents.paragraphs"), lazy("zoo.documents.words")
     codes, topics = lazy("zoo.ops.codes"), lazy("zoo.ops.topics")
 
 EPOCHS = 20  # where the recipe says nothing

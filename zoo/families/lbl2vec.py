@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from zoo import backbone as backbones
-from zoo import coverage, encoding, references, stock, tensors, topicmap
+from zoo import encoding, references, stock, tensors
 from zoo.cuttable import Cuttable, CuttableSpec
+from zoo.documents import coverage, topicmap
 from zoo.errors import ArtefactError, ZooError
 from zoo.families import base
 from zoo.lazy import lazy
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
-    from zoo import wordspace
-    from zoo.paragraphs import Settings
-    from zoo.wordspace import WordSpace
+    from zoo.documents import wordspace
+    from zoo.documents.paragraphs import Settings
+    from zoo.documents.wordspace import WordSpace
 else:
-    np, torch, wordspace = lazy("numpy"), lazy("torch"), lazy("zoo.wordspace")
+    np, torch, wordspace = lazy("numpy"), lazy("torch"), lazy("zoo.documents.wordspace")
 
 FILE = "topics.safetensors"
 SHOWN = 160  # characters of an example document

@@ -2,7 +2,7 @@
 
 Source: Bogdanova and Yazdani, "SESA: Supervised Explicit Semantic Analysis", arXiv 1708.03246: two towers read the texts, the
 ranking of pairs and the concepts that texts are tagged with train them together. What a component is, is in
-`zoo.conceptspace`.
+`zoo.semantics.conceptspace`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
-from zoo import trust
-from zoo.concepts import Concepts
 from zoo.data.spec import Data
-from zoo.explicit import Explicit, ExplicitSpec
 from zoo.lazy import lazy
 from zoo.ops import concepts as ops
 from zoo.ops import distributed
 from zoo.schema import Kind, Training
-from zoo.towers import Towers
+from zoo.semantics import trust
+from zoo.semantics.concepts import Concepts
+from zoo.semantics.explicit import Explicit, ExplicitSpec
+from zoo.semantics.towers import Towers
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
-    from zoo import conceptspace, twin
+    from zoo.semantics import conceptspace, twin
 else:
-    torch, conceptspace, twin = lazy("torch"), lazy("zoo.conceptspace"), lazy("zoo.twin")
+    torch, conceptspace, twin = lazy("torch"), lazy("zoo.semantics.conceptspace"), lazy("zoo.semantics.twin")
 
 SOME = 1000  # rows whose texts say where the middle of all texts is
 COLUMNS = {"query": "anchor", "document": "positive"}  # what each tower reads
@@ -69,7 +69,7 @@ class Spec(ExplicitSpec):
 
 
 class Encoder(Explicit):
-    """Two towers into a space of concepts; what they give is in `zoo.explicit`."""
+    """Two towers into a space of concepts; what they give is in `zoo.semantics.explicit`."""
 
     training = {"learning_rate": 2e-3, "epochs": 10.0}
     spec: Spec

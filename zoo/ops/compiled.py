@@ -210,7 +210,7 @@ def predict(
         tokens: (T,) int32 rows of the vocabulary; starts, ends: (m,) int64, where each document's are.
         owners: (m,) int64, whose they are: rows of `documents` (n, d) float32.
         order: places among the m of those that this pass takes.
-        outputs: (V, d) float32, changed if `learn`; keep, chance, other, bias: how they are drawn, see `zoo.draws.Draws`.
+        outputs: (V, d) float32, changed if `learn`; keep, chance, other, bias: of `zoo.documents.draws.Draws`.
         first_rate, last_rate: the learning rate at the first and the last document, linear between.
         seed: of this pass; with `alike` every document draws the same numbers, else each its own.
         scale: above 0, a document predicts by its code: `scale` times the signs of its vector, whose gradient is that of the

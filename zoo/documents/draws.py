@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.words import Vocabulary
+from zoo.documents.words import Vocabulary
 
 
 class Draws(NamedTuple):

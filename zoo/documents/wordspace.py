@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from zoo import encoding, preflight, tensors
+from zoo.documents.paragraphs import Paragraphs, Settings
+from zoo.documents.words import Vocabulary
 from zoo.errors import ZooError
 from zoo.ops import topics
-from zoo.paragraphs import Paragraphs, Settings
 from zoo.schema import Training
-from zoo.words import Vocabulary
 
 RARITY = 1e-3  # the frequency at which a word counts half
 WORDS_TRAINED = 6_000_000  # words that training passes over at least, however small the corpus

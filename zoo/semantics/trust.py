@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo import rankings
-from zoo.concepts import SHOWN, Concepts
 from zoo.errors import DataError
 from zoo.lazy import lazy
+from zoo.semantics import rankings
+from zoo.semantics.concepts import SHOWN, Concepts
 
 if TYPE_CHECKING:
     import numpy as np

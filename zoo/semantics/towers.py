@@ -17,9 +17,12 @@ from zoo.schema import EncoderSpec, Positive
 if TYPE_CHECKING:
     import torch
 
-    from zoo import backbone, pieces, readers
+    from zoo import backbone
+    from zoo.semantics import pieces, readers
 else:
-    torch, backbone, pieces, readers = map(lazy, ("torch", "zoo.backbone", "zoo.pieces", "zoo.readers"))
+    torch, backbone, pieces, readers = map(
+        lazy, ("torch", "zoo.backbone", "zoo.semantics.pieces", "zoo.semantics.readers")
+    )
 
 SIDES = ("query", "document")
 SUBWORDS = "pieces.json"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from zoo.documents.words import Vocabulary
 from zoo.errors import ZooError
 from zoo.ops import topics
-from zoo.words import Vocabulary
 
 Coverage = dict[str, dict[str, list[str]]]
 """Label → keyword without a known word → the known words nearest to it by spelling; a label all of whose keywords are known

@@ -14,14 +14,14 @@ from typing import Protocol
 
 import torch
 
-from zoo.corpus import Batch
+from zoo.documents.corpus import Batch
 from zoo.ops import codes
 
 ENOUGH = 50_000  # rows that the turn is found on
 
 
 class Engine(Protocol):
-    """`zoo.loops.Loops` or `zoo.chunked.Chunked`."""
+    """`zoo.documents.loops.Loops` or `zoo.documents.chunked.Chunked`."""
 
     def learn(
         self, batch: Batch, state: dict[str, torch.Tensor], rates: tuple[float, float], seed: int, scale: float = 0.0

@@ -10,7 +10,7 @@ import torch
 
 from zoo import backbone, stock
 from zoo.backbone import Backbone
-from zoo.pieces import PAD, Pieces
+from zoo.semantics.pieces import PAD, Pieces
 
 MAX_LENGTH = 256  # subwords that a recurrent network reads, where the recipe says nothing
 RARE = 1e-3  # the frequency at which a subword counts half

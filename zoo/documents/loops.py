@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from zoo.corpus import Batch
-from zoo.draws import Draws
+from zoo.documents.corpus import Batch
+from zoo.documents.draws import Draws
 from zoo.ops import compiled
 
 TOGETHER = 200_000  # words, of all threads, between two additions
@@ -27,7 +27,7 @@ class Loops:
 
     Args:
         draws: how words and noise are drawn.
-        negatives, window: as in `zoo.paragraphs.Settings`.
+        negatives, window: as in `zoo.documents.paragraphs.Settings`.
         mean: PV-DM instead of PV-DBOW.
         threads: how many at most.
     """

@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from zoo import encoding, inverted, preflight, tensors
-from zoo.concepts import Concepts
+from zoo import encoding, preflight, tensors
 from zoo.errors import ZooError
-from zoo.explaining import Contribution, Explanation
 from zoo.families import base
 from zoo.lazy import lazy
 from zoo.schema import Positive, Section
-from zoo.towers import Plain, Towers, TowerSpec
+from zoo.semantics import inverted
+from zoo.semantics.concepts import Concepts
+from zoo.semantics.explaining import Contribution, Explanation
+from zoo.semantics.towers import Plain, Towers, TowerSpec
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from zoo import conceptspace
+    from zoo.semantics import conceptspace
 else:
-    np, torch, conceptspace = lazy("numpy"), lazy("torch"), lazy("zoo.conceptspace")
+    np, torch, conceptspace = lazy("numpy"), lazy("torch"), lazy("zoo.semantics.conceptspace")
 
 LIST, SPACE = "concepts.json", "space"
 

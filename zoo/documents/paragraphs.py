@@ -4,8 +4,9 @@
     model.documents, model.words, model.infer(["an unseen text"])
 
 Source: Le and Mikolov, "Distributed Representations of Sentences and Documents", arXiv 1405.4053 (PV-DBOW, PV-DM);
-Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116 (codes, see `zoo.codelayer`). On a CPU the gradient
-steps are compiled loops (`zoo.loops`), on a GPU matrix products over chunks of many documents (`zoo.chunked`).
+Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116 (codes, see `zoo.documents.codelayer`). On a CPU the
+gradient steps are compiled loops (`zoo.documents.loops`), on a GPU matrix products over chunks of many documents
+(`zoo.documents.chunked`).
 """
 
 from __future__ import annotations
@@ -21,19 +22,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import torch
 
-from zoo import codelayer
-from zoo.corpus import Batch, Corpus
-from zoo.draws import Draws
+from zoo.documents import codelayer
+from zoo.documents.corpus import Batch, Corpus
+from zoo.documents.draws import Draws
+from zoo.documents.runlog import Runlog
+from zoo.documents.words import Vocabulary
 from zoo.errors import ZooError
 from zoo.lazy import lazy
 from zoo.ops import codes
-from zoo.runlog import Runlog
-from zoo.words import Vocabulary
 
 if TYPE_CHECKING:
-    from zoo import chunked, loops
+    from zoo.documents import chunked, loops
 else:
-    chunked, loops = lazy("zoo.chunked"), lazy("zoo.loops")  # a compiler is not imported to look at a model
+    chunked, loops = (
+        lazy("zoo.documents.chunked"),
+        lazy("zoo.documents.loops"),
+    )  # a compiler is not imported to look at a model
 
 BLOCK = 1 << 20  # tokens that are shuffled together; a checkpoint falls between two blocks
 
@@ -85,7 +89,7 @@ class Paragraphs:
     Attributes:
         vocabulary: set by `fit`.
         state: the tensors by name: "documents" (n, dim), "outputs" (V, dim); "inputs" (V, dim) with word vectors; with codes
-            those of `zoo.codelayer`.
+            those of `zoo.documents.codelayer`.
     """
 
     def __init__(self, settings: Settings) -> None:

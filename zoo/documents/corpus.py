@@ -10,8 +10,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from zoo.documents.words import Vocabulary
 from zoo.errors import ZooError
-from zoo.words import Vocabulary
 
 
 class Batch(NamedTuple):

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from zoo.corpus import Batch, cut
-from zoo.draws import Draws
+from zoo.documents.corpus import Batch, cut
+from zoo.documents.draws import Draws
 from zoo.ops import codes, negative_sampling
 
 SHARED = 64  # noise words of a step
@@ -21,7 +21,7 @@ WORDS = 2048  # of a step: sums of more than some thousand pairs make the rows o
 
 
 class Chunked:
-    """Trains and infers by matrix products on a device; arguments as `zoo.loops.Loops` has them."""
+    """Trains and infers by matrix products on a device; arguments as `zoo.documents.loops.Loops` has them."""
 
     def __init__(self, draws: Draws, device: torch.device, *, negatives: int, window: int, mean: bool) -> None:
         self.draws, self.device = draws, device

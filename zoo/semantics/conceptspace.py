@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import torch
 
-from zoo.concepts import Concepts
 from zoo.ops import concepts as ops
+from zoo.semantics.concepts import Concepts
 
 SCALE = 20.0  # of a cosine, at the start
 NOTHING = 1e-12
