@@ -23,6 +23,10 @@ from zoo.record import Record, Result, Task, mapping, number
 
 LONG = 8  # rows beyond which a table is folded away
 DIGITS = 12  # of a fingerprint
+SAMPLES = {
+    "text": Markup('["A man plays the guitar.", "Someone is making music."]'),
+    "image": Markup('["photo.jpg", "another.png"]'),
+}
 
 
 def write(folder: Path) -> Path:
@@ -90,6 +94,8 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "about": about,
         "facts": {**about.facts, "dims": dims, "prompts": mapping(about.facts.get("prompts"))},
         "family": family,
+        "unit": "Images" if about.facts.get("modality") == "image" else "Sentences",
+        "sample": SAMPLES["image" if about.facts.get("modality") == "image" else "text"],
         "name": frontmatter.name(about),
         "title": card.get("title") or frontmatter.name(about),
         "summary": str(card.get("summary") or ""),
@@ -287,7 +293,17 @@ def _or_dash(value: float | None, *, signed: bool = False) -> Markup:
     return markdown.NOTHING if value is None else score(value, signed=signed)
 
 
-def costs(task: Task, parameters: Any) -> Markup:
+def figures(of: Mapping[str, Any], **besides: Mapping[str, Any]) -> Markup:
+    """Figures by name, and those of others `besides` under their own headings."""
+    names = {name: name.replace("_", " ") for name in of}
+    body = [
+        [words, *(score(each.get(name)) if name in each else markdown.NOTHING for each in (of, *besides.values()))]
+        for name, words in names.items()
+    ]
+    return markdown.table(["Figure", "Value" if not besides else "This model", *besides], body)
+
+
+def costs(task: Task, parameters: Any, unit: str = "Sentences") -> Markup:
     """What each view costs: speed, storage, memory and, where known by depth, parameters."""
     sizes, whole = mapping(parameters), task.whole
     body = []
@@ -295,11 +311,26 @@ def costs(task: Task, parameters: Any) -> Markup:
         size = sizes.get(str(r.corner.get("layers")))
         speed = [count(r.speed, 1), times(r.speed, whole.speed)]
         body.append([r.label, score(r.value), *speed, count(r.size), count(size), count(r.memory)])
-    header = ["Cut", "Score", "Sentences/s", "Speed", "Bytes per vector", "Parameters", "Peak memory, MB"]
+    header = ["Cut", "Score", f"{unit}/s", "Speed", "Bytes per vector", "Parameters", "Peak memory, MB"]
     shown = markdown.table(header, body)
     if len(body) <= LONG:
         return shown
     return Markup(f"<details><summary>Every cut that was measured</summary>\n\n{shown}\n\n</details>")
 
 
-HELPERS = (bar, before, costs, count, data_table, duration, ends, listing, named, parameter_range, score, scores, times)
+HELPERS = (
+    bar,
+    before,
+    costs,
+    count,
+    data_table,
+    duration,
+    ends,
+    figures,
+    listing,
+    named,
+    parameter_range,
+    score,
+    scores,
+    times,
+)
