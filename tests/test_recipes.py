@@ -34,7 +34,7 @@ LIGHT = {  # recipes that need no download, in miniature
 def stand_in(tmp_path, monkeypatch):
     """A data folder in which every file that a recipe reads below $ZOO_DATA is there, with all the columns it could want."""
     for path in SHIPPED.values():
-        for word in path.read_text(encoding="utf-8").replace(",", " ").split():
+        for word in path.read_text(encoding="utf-8").translate(str.maketrans(",}", "  ")).split():
             if word.startswith("$ZOO_DATA/"):
                 file = tmp_path / word.removeprefix("$ZOO_DATA/")
                 file.parent.mkdir(parents=True, exist_ok=True)
