@@ -385,3 +385,54 @@ def test_an_image_is_the_same_in_every_form(model, tmp_path):
     np.testing.assert_allclose(vectors, np.repeat(vectors[:1], len(forms), 0), atol=1e-6)
     clear = Picture.new("RGBA", (8, 8), (0, 0, 0, 0))
     np.testing.assert_allclose(model.encode([clear]), model.encode([np.full((8, 8), 255, np.uint8)]), atol=1e-6)
+
+
+def test_a_model_of_timm_where_it_is_installed_and_a_word_where_it_is_not(tmp_path, monkeypatch):
+    import sys
+    import types
+
+    text = "name: x\nencoder: {family: equiangular, backbone: {timm: tiny}, dim: 4}\ndata: {source: builtin, name: digits}\n"
+    if "timm" not in sys.modules:
+        with pytest.raises(RecipeError, match="pip install timm"):
+            recipe.loads(text)
+
+    def create_model(name, *, pretrained, num_classes):
+        assert (name, num_classes) == ("tiny", 0)
+        body = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        body.pretrained_cfg = {"input_size": (3, 12, 12), "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
+        return body
+
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model, __spec__=object()))
+    encoder = Encoder.build(recipe.loads(text).encoder)
+    assert (encoder.tower.size, encoder.tower.width, encoder.base) == (12, 5, "timm/tiny")
+    encoder.prepare(rows(), tmp_path)
+    encoder.fit(rows(), Training(max_steps=2, batch_size=8), tmp_path / "run")
+    encoder.finish(rows())
+    again = zoo.from_pretrained(artefact.save(encoder, tmp_path / "model"))
+    images, _ = stripes(4)
+    np.testing.assert_allclose(again.encode(images), encoder.encode(images), atol=1e-6)
+
+
+def test_lines_of_the_command_line_are_paths_of_images(model, tmp_path):
+    from PIL import Image as Picture
+
+    from zoo.cli import main
+
+    images, _ = stripes(3)
+    for i, image in enumerate(images):
+        Picture.fromarray(image).save(tmp_path / f"{i}.png")
+    artefact.save(model, tmp_path / "model")
+    (tmp_path / "lines").write_text("".join(f"{tmp_path / f'{i}.png'}\n" for i in range(3)))
+    out = tmp_path / "out.npy"
+    told = [
+        "encode",
+        str(tmp_path / "model"),
+        "--input",
+        str(tmp_path / "lines"),
+        "--out",
+        str(out),
+        "--precision",
+        "fp32",
+    ]
+    assert main(told) == 0
+    np.testing.assert_allclose(np.load(out), model.encode(images), atol=1e-6)

@@ -51,6 +51,7 @@ def add(encoder: Encoder, names: Sequence[str | int], examples: Sequence[Sequenc
     if not 0 < keep < float("inf"):
         raise ZooError(f"keep: {keep} must be above 0")
     features = [encoder.features(list(each)) for each in examples]
+    basis = encoder.basis = basis.to(torch.device("cpu"))
     places = _nearest(encoder, features, free)
     _turn(encoder, features, basis.rows()[places], old, keep)
     classes = len(encoder.classes)
@@ -65,8 +66,10 @@ def _nearest(encoder: Encoder, features: list[torch.Tensor], free: list[int]) ->
     from scipy.optimize import linear_sum_assignment
 
     assert encoder.basis is not None  # `add` has looked
+    device = next(encoder.project.parameters()).device
     with torch.inference_mode():
-        means = torch.stack([torch.nn.functional.normalize(encoder.project(each), dim=1).mean(0) for each in features])
+        ends = [encoder.project(each.to(device)).cpu() for each in features]
+        means = torch.stack([torch.nn.functional.normalize(each, dim=1).mean(0) for each in ends])
         cosines = encoder.basis.cosines(means, encoder.basis.count)[:, free]
     _, chosen = linear_sum_assignment(-cosines.numpy())
     return [free[int(place)] for place in chosen]
@@ -78,7 +81,7 @@ def _turn(
     """Add to the map W the Δ that minimises Σ_c mean‖(W + Δ)z - r·w_c‖² + keep·classes·E‖Δz_old‖² + ridge·‖Δ‖², where r is the
     length of what the map makes of old inputs."""
     linear: Any = encoder.project
-    weight = torch.cat([linear.weight.data, linear.bias.data[:, None]], dim=1).double()
+    weight = torch.cat([linear.weight.data, linear.bias.data[:, None]], dim=1).cpu().double()
     moment = old.double()
     length = (weight @ moment @ weight.T).trace().sqrt()
     left = keep * len(encoder.classes) * moment

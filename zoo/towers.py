@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import backbone, encoding, stock, vision
+from zoo import backbone, encoding, stock, visionmodels
 from zoo.errors import ArtefactError
 from zoo.lazy import lazy
 from zoo.vision import Images, Vision
@@ -100,14 +100,14 @@ Tower = Texts | Images
 def build(spec: str | Vision, *, revision: str | None, max_length: int | None, folder: Path) -> Tower:
     """The backbone as it comes. Raises ZooError where it cannot be had."""
     if isinstance(spec, Vision):
-        return vision.build(spec, folder)
+        return visionmodels.build(spec, folder)
     return Texts(backbone.load(spec, revision=revision, folder=folder, max_length=max_length))
 
 
 def read(spec: str | Vision, folder: Path, config: Mapping[str, Any], dim: int) -> tuple[Tower, torch.nn.Module]:
     """The tower that `save` wrote, and its `project`: a linear map to `dim` components, or the identity. Raises ArtefactError."""
     if isinstance(spec, Vision):
-        tower, found = vision.read(spec, folder, config)
+        tower, found = visionmodels.read(spec, folder, config)
         return tower, _linear(found, tower.width, dim, folder)
     body = backbone.read(folder, spec)
     heads = stock.read_heads(folder, body, dim)

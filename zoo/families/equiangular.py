@@ -11,16 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, model_validator
-
-from zoo import basisfile, classpictures, encoding, openclasses, references, vision
+from zoo import basisfile, classpictures, encoding, openclasses, references, vision, visionmodels
+from zoo.classifier import ClassifierSpec
 from zoo.errors import ArtefactError, ZooError
 from zoo.families import base
 from zoo.lazy import lazy
 from zoo.ops import bases
-from zoo.schema import EncoderSpec, Kind, Positive, Training
+from zoo.schema import Kind, Training
 from zoo.vision import Vision
 
 if TYPE_CHECKING:
@@ -37,78 +36,12 @@ else:
 
 AIM = 0.9
 NAMED = 30  # classes that the card names
-Share = Annotated[float, Field(ge=0, lt=1)]
-Size = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class Spec(EncoderSpec):
+class Spec(ClassifierSpec):
     """`encoder:` of a classifier with fixed class vectors."""
 
     family: Literal["equiangular"]
-    backbone: Annotated[str, Field(min_length=1)] | Vision = Field(
-        description="A sentence encoder (Hub id, folder, package:NAME), or for images {build: resnet}, {model: …} or {timm: …}."
-    )
-    revision: str | None = None
-    max_length: Positive | None = Field(None, description="Texts: tokens; by default the backbone's own limit.")
-    head: Literal["equiangular", "softmax"] = Field(
-        "equiangular",
-        description="softmax: a learned linear head on the backbone's own features, everything else the same.",
-    )
-    dim: Size = Field(128, description="Components of an embedding.")
-    capacity: Size | None = Field(
-        None,
-        description="Vectors in the basis, of which those beyond the classes are free for new ones; by default at least dim.",
-    )
-    alpha: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Stop making the basis at this largest |cos|."
-    )
-    basis: Literal["stored", "seed"] = Field(
-        "stored",
-        description="What the folder keeps: the generators of the basis, or how they are made again, bit-equal.",
-    )
-    temperature: Annotated[float, Field(gt=0)] | None = Field(
-        None,
-        description="τ, which divides cosines in training; the paper: 0.07 for 1000 classes. By default it follows their number.",
-    )
-    smoothing: Share = Field(0.1, description="Label smoothing.")
-    crop: Annotated[int, Field(ge=0, le=64)] = Field(0, description="Images: moved by up to so many pixels.")
-    flip: bool = Field(False, description="Images: half of them with left and right exchanged.")
-    mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="Images: α of Beta(α, α) for blending; 0: none.")
-    cutmix: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="The same for pasting; with both, each batch has one of them."
-    )
-    ema: Share | None = Field(
-        None, description="Keep a moving average of the weights that changes by this little a step."
-    )
-    head_rate: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="The rate of what is new on top, times the recipe's."
-    )
-    known: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.95,
-        description="Share of the validation rows that `predict` gives an answer; below the cosine of the rest: none of these.",
-    )
-    twin: bool = Field(
-        False, description="Also train a softmax head, for the card, and measure both on the validation rows."
-    )
-
-    @model_validator(mode="after")
-    def _fits(self) -> Spec:
-        if self.modality == "text":
-            for name in ("crop", "flip", "mixup", "cutmix"):
-                if getattr(self, name):
-                    raise ValueError(f"`{name}` is for images, and the backbone reads texts")
-        elif self.revision or self.max_length:
-            raise ValueError(
-                "`revision` and `max_length` are those of a text backbone; a vision model's stand in `backbone`"
-            )
-        if self.twin and self.head == "softmax":
-            raise ValueError("`twin` is the softmax head beside the equiangular one: leave it or `head` out")
-        return self
-
-    @property
-    def modality(self) -> Literal["image", "text"]:
-        """What the backbone reads."""
-        return "image" if isinstance(self.backbone, Vision) else "text"
 
 
 @dataclass(frozen=True)
@@ -165,7 +98,7 @@ class Encoder(base.Encoder):
         """A backbone that is not there, and a basis that cannot be."""
         found: list[tuple[tuple[str | int, ...], str]] = []
         if isinstance(spec.backbone, Vision):
-            if wrong := vision.check(spec.backbone, folder):
+            if wrong := visionmodels.check(spec.backbone, folder):
                 found.append((("backbone",), wrong))
         else:
             try:
@@ -173,12 +106,8 @@ class Encoder(base.Encoder):
             except ZooError as error:
                 found.append((("backbone",), str(error)))
         if spec.alpha is not None and spec.capacity and (least := bases.welch(spec.capacity, spec.dim)) > spec.alpha:
-            found.append(
-                (
-                    ("alpha",),
-                    f"{spec.capacity} vectors in {spec.dim} dimensions cannot be below the Welch bound, {least:.4f}",
-                )
-            )
+            what = f"{spec.capacity} vectors in {spec.dim} dimensions"
+            found.append((("alpha",), f"{what} cannot be below the Welch bound, {least:.4f}"))
         return found
 
     @classmethod
@@ -260,11 +189,16 @@ class Encoder(base.Encoder):
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
         """Cross-entropy over cos/τ (section 3.3) with label smoothing; in training on images changed by (seed, step)."""
         training = self.module.training
-        gold, partner, share = batch["gold"], None, None
+        gold = batch["gold"]
+        partner: torch.Tensor | None = None
+        share: torch.Tensor | None = None
         if training and self._average is not None:
             self._average.follow(self._body(), self.step)
         if training and self.spec.modality == "image":
-            pixels, partner, share = self._changed(batch["pixels"])
+            draw, spec = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step), self.spec
+            pixels = augment.crop(batch["pixels"].float(), spec.crop, draw)
+            pixels = augment.flip(pixels, draw) if spec.flip else pixels
+            pixels, partner, share = augment.mixed(pixels, spec.mixup, spec.cutmix, draw)
             batch = {**batch, "pixels": pixels}
         whole = self._average.inside(self._body()) if self._average is not None and not training else nullcontext()
         with whole:
@@ -289,21 +223,6 @@ class Encoder(base.Encoder):
             return self.spec.temperature
         smoothing = max(self.spec.smoothing, 0.01)
         return AIM / math.log((1 - smoothing) * max(2, len(self.classes) - 1) / smoothing)
-
-    def _changed(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        draw = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step)
-        pixels = augment.crop(pixels.float(), self.spec.crop, draw)
-        if self.spec.flip:
-            pixels = augment.flip(pixels, draw)
-        ways = [
-            (way, alpha)
-            for way, alpha in ((augment.mixup, self.spec.mixup), (augment.cutmix, self.spec.cutmix))
-            if alpha
-        ]
-        if not ways:
-            return pixels, None, None
-        way, alpha = ways[int(torch.randint(len(ways), (1,), generator=draw))]
-        return way(pixels, alpha, draw)
 
     def scores(self, vectors: torch.Tensor) -> torch.Tensor:
         """(n, classes): cosines of (n, dim) outputs and the classes' vectors, or what the softmax head makes of them."""
@@ -338,7 +257,7 @@ class Encoder(base.Encoder):
             for start in range(0, len(held), vision.BLOCK):
                 batch = self.tower.batch(held[start : start + vision.BLOCK])
                 parts.append(self.tower.features({k: v.to(device) for k, v in batch.items()}).float().cpu())
-        return torch.cat(parts).clone()
+        return torch.cat(parts).clone() if parts else torch.empty(0, self.tower.width)
 
     def scored(self, inputs: Iterable[Any]) -> np.ndarray:
         """(n, classes) float32: cosines with every class's vector; with head softmax its scores."""

@@ -32,11 +32,25 @@ def flip(images: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     return torch.where(turned[:, None, None, None], images.flip(3), images)
 
 
+def mixed(
+    images: torch.Tensor, blend: float, paste: float, draw: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """One of `mixup` with alpha `blend` and `cutmix` with alpha `paste`, drawn where neither is 0; none where both are."""
+    ways = [(way, alpha) for way, alpha in ((mixup, blend), (cutmix, paste)) if alpha]
+    if not ways:
+        return images, None, None
+    way, alpha = ways[int(torch.randint(len(ways), (1,), generator=draw))]
+    return way(images, alpha, draw)
+
+
 def mixup(images: torch.Tensor, alpha: float, draw: torch.Generator) -> Mixed:
     """Each image (n, c, h, w) float blended with another of the batch, its own share drawn from Beta(alpha, alpha)."""
     partner, share = _partner(len(images), images.device, draw), _beta(alpha, draw)
-    mixed = share * images + (1 - share) * images[partner]
-    return mixed, partner, torch.full((len(images),), share, device=images.device)
+    return (
+        share * images + (1 - share) * images[partner],
+        partner,
+        torch.full((len(images),), share, device=images.device),
+    )
 
 
 def cutmix(images: torch.Tensor, alpha: float, draw: torch.Generator) -> Mixed:
@@ -47,10 +61,10 @@ def cutmix(images: torch.Tensor, alpha: float, draw: torch.Generator) -> Mixed:
     middle = torch.rand(2, generator=draw)
     top, bottom = _span(float(middle[0]), side, height)
     left, right = _span(float(middle[1]), side, width)
-    mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = images[partner][:, :, top:bottom, left:right]
+    out = images.clone()
+    out[:, :, top:bottom, left:right] = images[partner][:, :, top:bottom, left:right]
     kept = 1 - (bottom - top) * (right - left) / (height * width)
-    return mixed, partner, torch.full((len(images),), kept, device=images.device)
+    return out, partner, torch.full((len(images),), kept, device=images.device)
 
 
 def _partner(count: int, device: torch.device, draw: torch.Generator) -> torch.Tensor:
