@@ -152,6 +152,46 @@ def test_parquet_and_the_hubs_own_form_give_what_a_folder_gives(tmp_path):
         assert read(tmp_path, f"{name}.parquet").fingerprint == read(tmp_path, "pets").fingerprint
 
 
+def test_an_image_set_of_the_hub_keeps_its_images_encoded(tmp_path, monkeypatch):
+    import datasets
+    import huggingface_hub
+
+    base = classes(tmp_path)
+    files = sorted(base.rglob("*.png"))
+    held = {
+        "img": [{"bytes": p.read_bytes(), "path": None} for p in files],
+        "label": [p.parent.name == "dog" for p in files],
+    }
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.Value("int64")})
+    found = datasets.Dataset.from_dict(held, features=features).cast_column(
+        "label", datasets.ClassLabel(names=["cat", "dog"])
+    )
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
+    told = section(source="hub", name="owner/pets", columns={"image": "img"})
+    table = data.read(told, NEED, folder=tmp_path)
+    assert table.rows["label"][:] == [0] * 3 + [1] * 3
+    np.testing.assert_array_equal(np.asarray(table.rows[0]["image"]), PIXELS[1])
+
+
+def test_an_official_task_over_images_runs_on_local_files_under_another_name(tmp_path, monkeypatch):
+    import zoo
+    from zoo.families.equiangular import Encoder, Spec
+    from zoo.vision import Vision
+
+    (tmp_path / "mnist").mkdir()
+    for name, seed in (("train", 0), ("t10k", 1)):
+        labels = np.arange(40, dtype=np.uint8) % 4
+        bright = labels[:, None, None] * 60 + np.random.default_rng(seed).integers(0, 30, (40, 8, 8))
+        idx(tmp_path / "mnist" / f"{name}-images-idx3-ubyte.gz", bright.astype(np.uint8))
+        idx(tmp_path / "mnist" / f"{name}-labels-idx1-ubyte.gz", labels)
+    monkeypatch.setenv("ZOO_DATA", str(tmp_path))
+    encoder = Encoder.build(Spec(family="equiangular", backbone=Vision(build="resnet", width=4, size=8), dim=4))
+    (result,) = zoo.evaluate(encoder, ["MNIST"])["results"]
+    assert (result["task"], result["official"], result["metric"]) == ("MNIST (local)", False, "accuracy")
+    assert result["value"] > 0.5
+
+
 def test_digits_ship_with_scikit_learn():
     from sklearn.datasets import load_digits
 
