@@ -257,7 +257,7 @@ class _Stage:
     share: float
 
 
-STAGES = (_Stage((4, 60), 0.05, 1, 0.6), _Stage((50, 20_000), 5e-3, 2, 0.4))
+STAGES = (_Stage((1, 60), 0.1, 1, 0.65), _Stage((50, 20_000), 5e-3, 2, 0.35))
 
 
 def _search(
@@ -326,7 +326,8 @@ def _anneal(
 
 
 def _descend(unit: torch.Tensor, sharp: float, before: float | None) -> float:
-    """Leave in the graph of `unit` the gradient of the log-sum-exp of sharp·|cos|; returns the largest |cos|.
+    """Leave in the graph of `unit` the gradient of the logarithm of Σ cosh(sharp·cos); returns the largest |cos|. While it is
+    not yet sharp, a cosine near 0 is left alone, which |cos| in an exponent would not do.
 
     Rows of generators go in blocks, so that only CELLS cosines are there at a time. What the exponentials sum to is known
     after the last block alone, so they are taken relative to the maximum of the step before, and the sum divides in the end.
@@ -346,13 +347,16 @@ def _descend(unit: torch.Tensor, sharp: float, before: float | None) -> float:
             top = float(cosines.max())
             largest = max(largest, top)
             reference = before if before is not None else largest
-            weights = ((cosines - reference) * sharp).clamp_(max=30).exp_()
-            weights[own, own, 0] = 0.0
-            weights[:, stop - start :] *= 2  # stands for the pair the other way round, too
-            total += float(weights.sum())
+            rising = ((cosines - reference) * sharp).clamp_(max=30).exp_()
+            falling = ((-cosines - reference) * sharp).exp_()
+            for part in (rising, falling):
+                part[own, own, 0] = 0.0
+                part[:, stop - start :] *= 2  # stands for the pair the other way round, too
+                total += float(part.sum())
+            rising -= falling
         if before is None:
             before = reference
-        (weights * cosines).sum().backward()
+        (rising * cosines).sum().backward()
     assert leaf.grad is not None  # there is at least one block
     unit.backward(leaf.grad / max(total, 1e-30))
     return largest
