@@ -94,8 +94,8 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "about": about,
         "facts": {**about.facts, "dims": dims, "prompts": mapping(about.facts.get("prompts"))},
         "family": family,
-        "unit": "Images" if about.facts.get("modality") == "image" else "Sentences",
-        "sample": SAMPLES["image" if about.facts.get("modality") == "image" else "text"],
+        "unit": "Images" if _sees(about) else "Sentences",
+        "sample": SAMPLES["image" if _sees(about) else "text"],
         "name": frontmatter.name(about),
         "title": card.get("title") or frontmatter.name(about),
         "summary": str(card.get("summary") or ""),
@@ -105,7 +105,7 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "cut": cut,
         "cut_arguments": Markup(", ".join(f"{key}={value}" for key, value in cut.items())),
         "cut_options": Markup(" ".join(f"--{key} {value}" for key, value in cut.items())),
-        "backbone": mapping(lock.get("backbone")).get("name") or mapping(about.recipe.get("encoder")).get("backbone"),
+        "backbone": mapping(lock.get("backbone")).get("name") or _backbone(about),
         "main": next((task for task in about.tasks if task.whole.value is not None), None),
         "timed": next((task for task in about.tasks if task.whole.speed), None),
         "local": [task for task in about.tasks if not task.official],
@@ -119,9 +119,29 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "lowest": min(about.validation, key=lambda each: each[1]) if about.validation else None,
         "settings": [(markdown.code(key), markdown.code(value)) for key, value in _flat(_settings(about))],
         "packages": "\n".join(f"{name}=={version}" for name, version in mapping(lock.get("packages")).items()),
-        "extra": Markup("[quickstart]" if re.search(r"package:|source: builtin", about.recipe_text) else ""),
+        "image_extra": Markup("[image]" if _sees(about) else ""),
+        "extra": Markup(_extra(about)),
         "citations": list(dict.fromkeys(each["citation"] for each in data if each["citation"])),
     }
+
+
+def _sees(about: Record) -> bool:
+    return about.facts.get("modality") == "image"
+
+
+def _backbone(about: Record) -> str | None:
+    """What the recipe starts from; None for a network that it makes itself."""
+    given = mapping(about.recipe.get("encoder")).get("backbone")
+    if isinstance(given, Mapping):
+        return given.get("model") or (f"timm/{given['timm']}" if given.get("timm") else None)
+    return given
+
+
+def _extra(about: Record) -> str:
+    """The extras of the package that the recipe needs."""
+    needed = ["quickstart"] if re.search(r"package:|source: builtin", about.recipe_text) else []
+    needed += ["image"] if _sees(about) else []
+    return f"[{','.join(needed)}]" if needed else ""
 
 
 def _settings(about: Record) -> dict[str, Any]:

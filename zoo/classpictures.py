@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.record import Record, mapping
+from zoo.record import Record, mapping, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,22 +13,27 @@ NAMED = 20  # classes whose names fit beside a matrix
 
 
 def gram(about: Record) -> Figure | None:
-    """|cos| between the vectors of the first classes."""
+    """|cos| between the vectors of the first classes, and how they spread below the largest of all and about the bound."""
     from zoo import plots
 
     table = about.facts.get("gram")
     if not isinstance(table, list) or len(table) < 2:
         return None
     figure = plots.new_figure(3.6)
-    axes = figure.subplots()
-    most = max(max(row[:i] + row[i + 1 :]) for i, row in enumerate(table)) or 1e-3
-    shown = [[None if i == j else value for j, value in enumerate(row)] for i, row in enumerate(table)]
-    picture = axes.imshow(
-        [[float("nan") if v is None else v for v in row] for row in shown], cmap="Blues", vmin=0, vmax=most
-    )
-    _bare(axes)
-    axes.set_title("|cos| between class vectors, without each with itself", fontweight="bold", fontsize=10)
-    figure.colorbar(picture, ax=axes, shrink=0.8)
+    left, right = figure.subplots(1, 2)
+    off = [value for i, row in enumerate(table) for j, value in enumerate(row) if i != j]
+    coherence, welch = number(about.facts.get("coherence")) or 0.0, number(about.facts.get("welch")) or 0.0
+    most = max(*off, coherence, 0.01)
+    shown = [[float("nan") if i == j else value for j, value in enumerate(row)] for i, row in enumerate(table)]
+    picture = left.imshow(shown, cmap="Blues", vmin=0, vmax=most)
+    _bare(left)
+    left.set_title("|cos| between class vectors", fontweight="bold", fontsize=10)
+    figure.colorbar(picture, ax=left, shrink=0.8)
+    right.hist(off, bins=30, range=(0, 1.1 * most), color=plots.ACCENT, alpha=0.6)
+    right.axvline(coherence, color=plots.INK, linewidth=1.2, label=f"largest of all: {coherence:.4f}")
+    right.axvline(welch, color=plots.SECOND, linewidth=1.2, linestyle="--", label=f"Welch bound: {welch:.4f}")
+    right.set(xlabel="|cos|", yticks=[])
+    right.legend(frameon=False, fontsize=8, labelcolor=plots.MUTED)
     return figure
 
 
@@ -43,7 +48,7 @@ def confusion(about: Record) -> Figure | None:
     figure = plots.new_figure(4.6)
     axes = figure.subplots()
     shares = [[value / max(1, sum(row)) for value in row] for row in table]
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     _bare(axes)
     if len(names) <= NAMED:
         short = [plots.short(name, 18) for name in names]

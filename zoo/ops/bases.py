@@ -29,9 +29,9 @@ Progress = Callable[[int, int, float], object]
 """Called now and then with the steps done, all steps, and the best coherence so far."""
 
 CELLS = 1 << 23  # cosines in memory at a time
-WORK = 2e12  # multiplications that the search with the shortest orbits may cost
+WORK = 2e11  # multiplications that one search may cost
 RESTARTS, SMALL = 8, 1 << 10  # of searches over so few cosines the best of several is taken
-STEPS = 3000
+STEPS, LEAST = 3000, 300  # of a search, and where that is too much work
 NEAR = 1.05  # a construction that comes this near to the bound is taken as it is
 
 
@@ -135,7 +135,7 @@ def cost(count: int, dim: int) -> float:
     """Multiplications that `make` takes at most, about; 0 for what is written down."""
     if count <= dim + 1 or _paley_prime(count, dim, NEAR * welch(count, dim)):
         return 0.0
-    return STEPS * sum(_work(count, dim, g) for g in _plan(count, dim))
+    return sum(steps * _work(count, dim, g) for g, steps in _plan(count, dim))
 
 
 def make(
@@ -266,17 +266,19 @@ def _search(
     """The best generators of a few searches: with the longest orbits, and with the shortest whose work is bearable, since shorter
     orbits leave more freedom and reach a little less."""
     plan = _plan(count, dim)
+    total, before = sum(steps for _, steps in plan), 0
     draw = torch.Generator().manual_seed(seed)
     best, found = 2.0, torch.empty(0)
-    for number, g in enumerate(plan):
+    for g, whole in plan:
         state = torch.randn(math.ceil(count / g), dim // g, g, generator=draw).to(device)
         for stage in STAGES:
-            steps = round(STEPS * stage.share)
+            steps = round(whole * stage.share)
 
-            def told(step: int, reached: float, before: int = number * STEPS, least: float = best) -> None:
-                progress(before + step, len(plan) * STEPS, min(least, reached))
+            def told(step: int, reached: float, before: int = before, least: float = best) -> None:
+                progress(before + step, total, min(least, reached))
 
             reached, state = _anneal(state, welch(count, dim), stage, steps, alpha, told)
+            before += steps
             if reached < best:
                 best, found = reached, state
             if best <= alpha:
@@ -285,12 +287,13 @@ def _search(
     return found
 
 
-def _plan(count: int, dim: int) -> list[int]:
-    """The order g of the shifts in each search."""
+def _plan(count: int, dim: int) -> list[tuple[int, int]]:
+    """The order g of the shifts in each search, and its steps."""
     if math.ceil(count / dim) ** 2 * dim <= SMALL:
-        return [dim] * RESTARTS
+        return [(dim, STEPS)] * RESTARTS
     shorter = next((g for g in range(8, dim) if dim % g == 0 and _work(count, dim, g) * STEPS <= WORK), None)
-    return [dim] if shorter is None else [dim, shorter]
+    first = (dim, max(LEAST, min(STEPS, int(WORK / _work(count, dim, dim)))))
+    return [first] if shorter is None else [first, (shorter, STEPS)]
 
 
 def _work(count: int, dim: int, g: int) -> float:
