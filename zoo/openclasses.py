@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     torch = lazy("torch")
 
-KEEP = 1.0
+KEEP = 2.0
 RIDGE = 1e-3  # of the mean second moment
 
 
