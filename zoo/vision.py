@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from zoo import encoding
+from zoo import encoding, hardware
 from zoo.data import pictures
 from zoo.errors import ZooError
 from zoo.lazy import lazy
@@ -132,7 +132,7 @@ class Images:
         self, project: torch.nn.Module, dim: int, inputs: Iterable[Any], precision: str = "fp32"
     ) -> Iterator[np.ndarray]:
         """Unit vectors (n, dim) float32 in blocks. `inputs` are PIL images, arrays of uint8, paths, or bytes of an image file."""
-        encoding.keep_large_blocks()
+        hardware.keep_large_blocks()
         if isinstance(inputs, str | bytes | Path):
             raise ZooError("encode takes a list of images, not one: write encode([image])")
         try:
@@ -140,7 +140,7 @@ class Images:
         except TypeError:
             raise ZooError(f"encode takes a list of images or another iterable, not {type(inputs).__name__}") from None
         device = next(self.module.parameters()).device
-        dtype = encoding.resolve_precision(precision, device)
+        dtype = hardware.resolve_precision(precision, device)
         place = 0
         while True:
             block = list(islice(source, BLOCK))
