@@ -278,6 +278,22 @@ NAMED: dict[str, Change] = {
         (folder / "space.safetensors").write_bytes((folder / "space.safetensors").read_bytes()[:-8]) and None
     ),
 }
+CLASSES: dict[str, Change] = {
+    "10^6 class vectors from a seed": zoo_block(
+        basis={"method": "orbits", "version": 1, "seed": 0, "count": 10**6, "sha256": "0"}
+    ),
+    "an embedding of 10^12 components": zoo_block(dim=10**12),
+    "classes that are a text": zoo_block(classes="many"),
+    "images of 10^9 pixels": zoo_block(tower={"size": 10**9, "channels": 3}),
+    "images of 10^6 channels": zoo_block(tower={"size": 8, "channels": 10**6}),
+    "a network of 10^9 channels": spec(backbone={"build": "resnet", "width": 10**9}),
+    "a network of other channels": spec(
+        backbone={"build": "resnet", "width": 1024, "blocks": [50, 50, 50, 50, 50, 50]}
+    ),
+    "a text backbone instead": spec(backbone="../../etc"),
+    "a model of timm": spec(backbone={"timm": "nothing"}),
+    "weights of no numbers": not_a_number,
+}
 PIPES: dict[str, Change] = {"a pipe without an end": pipe}
 """Once the manifest was written, which would wait for the pipe."""
 AFTER: dict[str, Change] = {  # the manifest itself
@@ -319,7 +335,7 @@ RECIPES = {
     "a dotted path": PLAIN.replace("matryoshka-2d", "os.system"),
 }
 """Recipes as a stranger might send them."""
-FAMILIES = {"binary-pv": BINARY, "lbl2vec": LABELS, "sesa": NAMED}
+FAMILIES = {"binary-pv": BINARY, "lbl2vec": LABELS, "sesa": NAMED, "equiangular": CLASSES}
 
 
 def make(honest: Path, target: Path) -> list[Path]:
@@ -355,7 +371,9 @@ def megabytes(name):
 def opened(folder):
     if folder.endswith(".yaml"):
         return recipe.loads(Path(folder).read_text(), folder=Path(), file=folder, confined=True)
-    zoo.from_pretrained(folder).encode(["the dog", "the dog and the cat " * 50])
+    encoder = zoo.from_pretrained(folder)
+    if "text" in encoder.modalities:
+        encoder.encode(["the dog", "the dog and the cat " * 50])
 opened(sys.argv[1])
 for folder in sys.argv[2:]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here

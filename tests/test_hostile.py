@@ -119,8 +119,9 @@ def test_any_value_at_any_place_of_a_small_file_is_refused_or_opens_to_finite_ve
     (folder / name).write_text(json.dumps(_with(whole, place, data.draw(VALUES))))
     if name.name != manifest.NAME:
         manifest.write(folder)
+    inputs = ["the dog", "rido soba"] if base == honest else golden.read(base.parent.name)[0]
     with suppress(ZooError):
-        assert np.isfinite(zoo.from_pretrained(folder).encode(["the dog", "rido soba"])).all()
+        assert np.isfinite(zoo.from_pretrained(folder).encode(inputs)).all()
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

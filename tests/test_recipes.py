@@ -6,6 +6,9 @@ import gzip
 import json
 
 import jsonschema
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import zoo
@@ -29,6 +32,7 @@ LIGHT = {  # recipes that need no download, in miniature
         "evaluation.0.data.limit=20",
         "evaluation.0.corpus.limit=50",
     ],
+    "equiangular-digits": ["data.limit=200", "training.max_steps=3", "evaluation.0.at_least=0"],
     "binary-pv-icd10cm": ["data.limit=200", "training.epochs=1", "evaluation.0.data.limit=100"],
 }
 
@@ -50,8 +54,15 @@ def stand_in(tmp_path, monkeypatch):
     for name, row in wanted.items():
         file = tmp_path / name.removeprefix("$ZOO_DATA/")
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(row).encode()
-        file.write_bytes(gzip.compress(text) if file.suffix == ".gz" else text)
+        if file.suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist([{**row, "image": b"x"}]), file)
+            continue
+        content = json.dumps({**row, "image": "x.png"}).encode()
+        if "images-idx" in file.name:
+            content = bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 7])
+            labels = file.with_name(file.name.replace("images-idx3", "labels-idx1"))
+            labels.write_bytes(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 1, 7])))
+        file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
     monkeypatch.setenv("ZOO_DATA", str(tmp_path))
 
 
@@ -80,7 +91,8 @@ def test_an_editor_takes_it_by_the_schema_and_marks_a_misspelt_key(name):
 @pytest.mark.parametrize("name", LIGHT)
 def test_in_miniature_it_trains_scores_and_documents(name, tmp_path):
     encoder = zoo.train(recipe.load(SHIPPED[name], *LIGHT[name]), tmp_path / "run")
-    assert encoder.encode(["a broken arm"]).shape[0] == 1
+    held = "a broken arm" if "text" in encoder.modalities else np.zeros((8, 8), np.uint8)
+    assert encoder.encode([held]).shape[0] == 1
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert len(report["results"]) == sum(len(task.views) for task in recipe.load(SHIPPED[name]).evaluation)
     assert (tmp_path / "run" / "model" / "README.md").is_file()

@@ -165,6 +165,7 @@ class _Run:
 
         self.say(f"training {self.recipe.encoder.family} on {len(tables['train'].rows)} rows")
         encoder = _untrained(self.recipe, tables)
+        evaluation.fitting(encoder, tasks)
         for task in tasks.tasks:
             for view in task.spec.views:
                 encoder.view(**view)  # of a backbone on the Hub, only now is it known which cuts there are

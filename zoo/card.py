@@ -23,6 +23,10 @@ from zoo.record import Record, Result, Task, mapping, number
 
 LONG = 8  # rows beyond which a table is folded away
 DIGITS = 12  # of a fingerprint
+SAMPLES = {
+    "text": Markup('["A man plays the guitar.", "Someone is making music."]'),
+    "image": Markup('["photo.jpg", "another.png"]'),
+}
 
 
 def write(folder: Path) -> Path:
@@ -90,6 +94,8 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "about": about,
         "facts": {**about.facts, "dims": dims, "prompts": mapping(about.facts.get("prompts"))},
         "family": family,
+        "unit": "Images" if _sees(about) else "Sentences",
+        "sample": SAMPLES["image" if _sees(about) else "text"],
         "name": frontmatter.name(about),
         "title": card.get("title") or frontmatter.name(about),
         "summary": str(card.get("summary") or ""),
@@ -99,7 +105,7 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "cut": cut,
         "cut_arguments": Markup(", ".join(f"{key}={value}" for key, value in cut.items())),
         "cut_options": Markup(" ".join(f"--{key} {value}" for key, value in cut.items())),
-        "backbone": mapping(lock.get("backbone")).get("name") or mapping(about.recipe.get("encoder")).get("backbone"),
+        "backbone": mapping(lock.get("backbone")).get("name") or _backbone(about),
         "main": next((task for task in about.tasks if task.whole.value is not None), None),
         "timed": next((task for task in about.tasks if task.whole.speed), None),
         "local": [task for task in about.tasks if not task.official],
@@ -113,9 +119,29 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "lowest": min(about.validation, key=lambda each: each[1]) if about.validation else None,
         "settings": [(markdown.code(key), markdown.code(value)) for key, value in _flat(_settings(about))],
         "packages": "\n".join(f"{name}=={version}" for name, version in mapping(lock.get("packages")).items()),
-        "extra": Markup("[quickstart]" if re.search(r"package:|source: builtin", about.recipe_text) else ""),
+        "image_extra": Markup("[image]" if _sees(about) else ""),
+        "extra": Markup(_extra(about)),
         "citations": list(dict.fromkeys(each["citation"] for each in data if each["citation"])),
     }
+
+
+def _sees(about: Record) -> bool:
+    return about.facts.get("modality") == "image"
+
+
+def _backbone(about: Record) -> str | None:
+    """What the recipe starts from; None for a network that it makes itself."""
+    given = mapping(about.recipe.get("encoder")).get("backbone")
+    if isinstance(given, Mapping):
+        return given.get("model") or (f"timm/{given['timm']}" if given.get("timm") else None)
+    return given
+
+
+def _extra(about: Record) -> str:
+    """The extras of the package that the recipe needs."""
+    needed = ["quickstart"] if re.search(r"package:|source: builtin", about.recipe_text) else []
+    needed += ["image"] if _sees(about) else []
+    return f"[{','.join(needed)}]" if needed else ""
 
 
 def _settings(about: Record) -> dict[str, Any]:
@@ -293,7 +319,17 @@ def _or_dash(value: float | None, *, signed: bool = False) -> Markup:
     return markdown.NOTHING if value is None else score(value, signed=signed)
 
 
-def costs(task: Task, parameters: Any) -> Markup:
+def figures(of: Mapping[str, Any], **besides: Mapping[str, Any]) -> Markup:
+    """Figures by name, and those of others `besides` under their own headings."""
+    names = {name: name.replace("_", " ") for name in of}
+    body = [
+        [words, *(score(each.get(name)) if name in each else markdown.NOTHING for each in (of, *besides.values()))]
+        for name, words in names.items()
+    ]
+    return markdown.table(["Figure", "Value" if not besides else "This model", *besides], body)
+
+
+def costs(task: Task, parameters: Any, unit: str = "Sentences") -> Markup:
     """What each view costs: speed, storage, memory and, where known by depth, parameters."""
     sizes, whole = mapping(parameters), task.whole
     body = []
@@ -301,7 +337,7 @@ def costs(task: Task, parameters: Any) -> Markup:
         size = sizes.get(str(r.corner.get("layers")))
         speed = [count(r.speed, 1), times(r.speed, whole.speed)]
         body.append([r.label, score(r.value), *speed, count(r.size), count(size), count(r.memory)])
-    header = ["Cut", "Score", "Sentences/s", "Speed", "Bytes per vector", "Parameters", "Peak memory, MB"]
+    header = ["Cut", "Score", f"{unit}/s", "Speed", "Bytes per vector", "Parameters", "Peak memory, MB"]
     shown = markdown.table(header, body)
     if len(body) <= LONG:
         return shown
@@ -316,6 +352,7 @@ HELPERS = (
     data_table,
     duration,
     ends,
+    figures,
     listing,
     named,
     parameter_range,

@@ -64,7 +64,7 @@ class Engine:
         Raises ZooError for an input that is not a string (with its position) and for one bare string.
         """
         source, dtype = texts(inputs), self._dtype(precision)
-        with _bar(len(inputs) if isinstance(inputs, Sized) else None, show_progress) as advance:
+        with bar(len(inputs) if isinstance(inputs, Sized) else None, show_progress) as advance:
             blocks = self._blocks(source, dtype, advance)
             if not isinstance(inputs, list | tuple):
                 return np.concatenate(list(blocks))
@@ -122,7 +122,7 @@ class Engine:
         module, device = self._in(dtype), next(self.module.parameters()).device
         budget = BUDGET_CPU if device.type == "cpu" else BUDGET_ACCELERATOR
         out = np.empty((len(ids), self.dim), dtype=np.float32)
-        with _evaluating(module), torch.inference_mode():
+        with evaluating(module), torch.inference_mode():
             for places in batches([len(row) for row in ids], budget):
                 batch = {name: values.to(device) for name, values in self.pad([ids[i] for i in places]).items()}
                 out[places] = module(batch).float().cpu().numpy()
@@ -253,7 +253,7 @@ def _kind(value: Any) -> str:
 
 
 @contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode inside; afterwards what was in training mode is so again, part by part."""
     training = [part for part in module.modules() if part.training]
     module.eval()
@@ -265,7 +265,7 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(total: int | None, show: bool) -> Iterator[Advance]:
+def bar(total: int | None, show: bool) -> Iterator[Advance]:
     """A progress bar on stderr, or nothing."""
     if not show:
         yield lambda count: None

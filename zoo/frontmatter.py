@@ -22,7 +22,8 @@ def front_matter(about: Record, family: str) -> str:
     license_id, license_name = _license(str(card.get("license") or ""))
     spoken, own = languages(about), card.get("tags")
     tags = ["sentence-transformers"] if about.standalone else []
-    tags += ["zoo", family, "feature-extraction", "sentence-similarity", *(own if isinstance(own, list) else [])]
+    kind = ["image-feature-extraction"] if _sees(about) else ["feature-extraction", "sentence-similarity"]
+    tags += ["zoo", family, *kind, *(own if isinstance(own, list) else [])]
     optional: dict[str, Any] = {"model_name": name(about), "eval_results": results} if results else {}
     if license_name:
         optional["license_name"] = license_name
@@ -30,7 +31,7 @@ def front_matter(about: Record, family: str) -> str:
         language=spoken[0] if len(spoken) == 1 else spoken or None,
         license=license_id,
         library_name="sentence-transformers" if about.standalone else "embedding-zoo",
-        pipeline_tag="sentence-similarity",
+        pipeline_tag=kind[-1],
         tags=[tag for tag in map(markdown.line, tags) if tag],
         base_model=_base_model(about),
         datasets=_hub_data(about),
@@ -91,12 +92,18 @@ def _hub_data(about: Record) -> list[str] | None:
     return [origin] if data.get("source") == "hub" and HUB_ID.fullmatch(origin) else None
 
 
+def _sees(about: Record) -> bool:
+    return about.facts.get("modality") == "image"
+
+
 def name(about: Record) -> str:
     """The recipe's name."""
     return markdown.line(about.recipe.get("name") or about.zoo.get("name") or "model")
 
 
 def languages(about: Record) -> list[str]:
-    """Codes of the languages that the recipe names."""
+    """Codes of the languages that the recipe names; none where the model reads images."""
+    if _sees(about):
+        return []
     given = mapping(about.recipe.get("card")).get("language") or []
     return [markdown.line(each) for each in (given if isinstance(given, list) else [given])]

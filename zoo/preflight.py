@@ -108,9 +108,7 @@ def transformer(folder: Path, blocks: str, count: str) -> None:
         shapes |= header(path)
     if not shapes:
         raise ArtefactError(f"{folder}: holds no model.safetensors")
-    for name, value in _integers({key: value for key, value in config.items() if key != "zoo"}):
-        if abs(value) > (LABELS if name == "num_labels" else INTEGER):
-            raise ArtefactError(f"{folder / 'config.json'}: {name}: {value} is beyond every model")
+    modest(folder / "config.json", config)
     numbers = {int(n) for name in shapes for n in re.findall(rf"(?:^|\.){re.escape(blocks)}\.(\d+)\.", name)}
     if config.get(count) != len(numbers):
         raise ArtefactError(
@@ -129,6 +127,15 @@ def transformer(folder: Path, blocks: str, count: str) -> None:
     held = sum(math.prod(shape) for shape in shapes.values())
     if wanted > 2 * held:  # a checkpoint may lack a pooler, and no more
         raise ArtefactError(f"{folder / 'config.json'}: describes {wanted} numbers, but the weights hold {held}")
+
+
+def modest(path: Path, config: Mapping[str, Any], most: int | None = None) -> None:
+    """Raises ArtefactError for an integer in the config `path` that is beyond every model, or, in the number of layers of a part
+    or of all, beyond `most`."""
+    for name, value in _integers({key: value for key, value in config.items() if key != "zoo"}):
+        few = most is not None and any(word in name for word in ("layers", "depth", "block", "stage"))
+        if abs(value) > (most if few and most is not None else LABELS if name == "num_labels" else INTEGER):
+            raise ArtefactError(f"{path}: {name}: {value} is beyond every model")
 
 
 def fits(folder: Path, shapes: Mapping[str, tuple[int, ...]], stem: str = "model") -> None:

@@ -17,7 +17,7 @@ from zoo import data as zoo_data
 from zoo import evaluation, families, guard, mistakes, yamltree
 from zoo.data.spec import Data, Size
 from zoo.errors import RecipeError, ZooError
-from zoo.evaluation.spec import Task, TaskSpec
+from zoo.evaluation.spec import Recognition, Task, TaskSpec
 from zoo.mistakes import Loc, Mistake
 from zoo.schema import Card, EncoderSpec, Publish, Section, Training
 from zoo.suggest import suggest
@@ -235,6 +235,8 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
         unsure = frozenset(str(path[0]) for path in without if path)
         found += _below(loc, mistakes.aside(evaluation.problems(task, folder=folder, unsure=unsure), without))
         found += _below(loc, _views(task, family, spec, folder))
+        if isinstance(task, Recognition) and family:
+            found += _below(loc, _recognised(task, family, need, folder))
         name = task.name or task.task
         if name in names:
             found.append((loc, f"two tasks are called {name!r}; give one a `name`"))
@@ -265,6 +267,19 @@ def _views(task: TaskSpec, family: Any, spec: Any, folder: Path) -> list[Mistake
             continue
         if spec is not None and (wrong := family.check_view(spec, view, folder)):
             found.append((("views", index), wrong))
+    return found
+
+
+def _recognised(task: Recognition, family: Any, need: Any, folder: Path) -> list[Mistake]:
+    """What the family needs of the parts of its own task: the input, and where there are classes, the label."""
+    if not family.measures:
+        return [(("task",), "the family has no classes of its own to recognise")]
+    found: list[Mistake] = []
+    for part in ("data", "train", "unknown"):
+        source = getattr(task, part)
+        if source is not None:
+            inputs = {role: kind for role, kind in need.items() if role != "label"}
+            found += _below((part,), zoo_data.problems(source, inputs, folder=folder))
     return found
 
 

@@ -53,7 +53,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Task:
-    """The results of one task; its views from the largest to the smallest."""
+    """The results of one task; its views from the largest to the smallest. `figures` are what its largest view was measured by
+    besides, where the family measures itself."""
 
     name: str
     type: str
@@ -61,6 +62,7 @@ class Task:
     official: bool
     revision: str
     results: tuple[Result, ...]
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def whole(self) -> Result:
@@ -180,6 +182,9 @@ def _tasks(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Task]:
             official=same[0].get("official") is True,
             revision=str(same[0].get("data_revision") or ""),
             results=tuple(sorted((_result(e, facts) for e in same), key=lambda r: r.rank, reverse=True)),
+            figures={
+                str(k): value for k, v in mapping(same[0].get("figures")).items() if (value := number(v)) is not None
+            },
         )
         for (name, metric), same in entries.items()
     ]

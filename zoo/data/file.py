@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path, PurePath
 
-from zoo.data import formats
+from zoo.data import formats, pictures
 from zoo.data.spec import FileData
 from zoo.data.table import Origin, Source
 from zoo.errors import DataError
@@ -16,8 +16,12 @@ from zoo.suggest import suggest
 VARIABLE = "ZOO_DATA"
 
 
+READ = (*formats.ENDINGS, *pictures.IDX, *pictures.ENDINGS)
+
+
 def find(data: FileData, folder: Path) -> list[Path]:
-    """The files of `data.path`, sorted. Raises DataError with the resolved path when there are none."""
+    """The files of `data.path`, sorted: tables, or images where there is no table, since a table may tell of the images beside
+    it. Raises DataError with the resolved path when there are none."""
     try:
         given = _expanded(data.path)
         path = folder / given
@@ -35,21 +39,29 @@ def find(data: FileData, folder: Path) -> list[Path]:
     except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, or holds a NUL; ~nobody
         raise DataError(f"{data.path!r}: cannot be looked up: {getattr(error, 'strerror', None) or error}") from None
     if not found:
-        raise DataError(f"{path}: {missing}: {', '.join(formats.ENDINGS)}")
+        raise DataError(f"{path}: {missing}: {', '.join(READ)}")
     return found
 
 
 def columns(data: FileData, folder: Path) -> tuple[str, ...]:
     """Column names of the first file."""
-    return formats.columns(find(data, folder)[0])
+    first = find(data, folder)[0]
+    return pictures.COLUMNS if _is_image(first) else formats.columns(first)
 
 
 def open_source(data: FileData, folder: Path) -> Source:
     """Find the files and read their headers. Raises DataError."""
     files = find(data, folder)
-    parts = tuple((str(path), formats.columns(path)) for path in files)
+    parts: tuple[tuple[str, tuple[str, ...]], ...]
+    if _is_image(files[0]):
+        base = Path(os.path.commonpath([path.parent for path in files]))
+        parts = ((str(base), pictures.COLUMNS),)
+    else:
+        parts = tuple((str(path), formats.columns(path)) for path in files)
 
     def rows() -> Iterator[formats.Item]:
+        if _is_image(files[0]):
+            return pictures.folder_rows(files, base)
         return chain.from_iterable(map(formats.rows, files))
 
     # A card is public: where on its author's disk a file lay is not part of it.
@@ -73,20 +85,25 @@ def _before_glob(path: Path) -> Iterator[str]:
         yield part
 
 
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(pictures.ENDINGS)
+
+
 def _is_supported(path: Path) -> bool:
-    return path.name.lower().endswith(formats.ENDINGS)
+    return formats.is_table(path) or _is_image(path)
 
 
 def _supported(path: Path) -> Path:
     if not _is_supported(path):
-        raise DataError(f"{path}: files of this kind cannot be read; there are: {', '.join(formats.ENDINGS)}")
+        raise DataError(f"{path}: files of this kind cannot be read; there are: {', '.join(READ)}")
     return path
 
 
 def _sorted(base: Path, paths: Iterator[Path]) -> list[Path]:
     """Without hidden files and what lies in hidden folders below `base`."""
     found = [(path.relative_to(base), path) for path in paths if _is_supported(path) and path.is_file()]
-    return [path for below, path in sorted(found) if not any(part.startswith(".") for part in below.parts)]
+    shown = [path for below, path in sorted(found) if not any(part.startswith(".") for part in below.parts)]
+    return [path for path in shown if not _is_image(path)] or shown
 
 
 def _closest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""csv, tsv, json, jsonl and parquet as rows, one reader each, in memory that does not grow with the file.
+"""csv, tsv, json, jsonl, parquet and idx as rows, one reader each, in memory that does not grow with the file.
 
 A reader yields every row it can; what it cannot read becomes a `Fault` in that row's place. Nothing heavy is imported
 but pyarrow for parquet.
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from zoo.data import pictures
 from zoo.data.stream import JsonStream, is_utf8
 from zoo.data.table import Fault, Place, Row
 from zoo.errors import DataError
@@ -61,6 +62,8 @@ def _format(path: Path) -> str:
 
 
 def _columns(path: Path) -> tuple[str, ...]:
+    if pictures.is_idx(path):
+        return pictures.idx_columns(path)
     kind = _format(path)
     if kind == "parquet":
         return tuple(_parquet(path).schema_arrow.names)
@@ -75,7 +78,15 @@ def _columns(path: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file is called like one that can be read here."""
+    return path.name.lower().endswith(ENDINGS) or pictures.is_idx(path)
+
+
 def _read(path: Path) -> Iterator[Item]:
+    if pictures.is_idx(path):
+        yield from pictures.idx_rows(path)
+        return
     kind = _format(path)
     if kind == "parquet":
         yield from _parquet_rows(path)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import data, files
 from zoo.data import Table
-from zoo.errors import ZooError
+from zoo.errors import DataError, ZooError
 from zoo.evaluation import official
-from zoo.evaluation.spec import Official, TaskSpec
+from zoo.evaluation.spec import Official, Recognition, TaskSpec
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
 
     from zoo.families import Encoder
 
-__all__ = ["Prepared", "evaluate", "host", "missed", "prepare", "problems"]
+__all__ = ["Prepared", "evaluate", "fitting", "host", "missed", "prepare", "problems"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Ready:
     make: Callable[[], AbsTask]
     official: bool
     modalities: frozenset[str] = frozenset({"text"})
+    tables: Mapping[str, Table] | None = None  # of a task that the family itself computes
 
     @property
     def name(self) -> str:
@@ -106,7 +108,6 @@ def prepare(tasks: Sequence[TaskSpec], folder: Path = Path()) -> Prepared:
 def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent: type[AbsTask] | None = None) -> Ready:
     from zoo.evaluation import tasks as own
 
-    shaped, revision = own.shape(task, tables), own.revision(tables)
     for part, table in tables.items():
         name = task.name or task.task
         lock[name if part == "data" else f"{name}/{part}"] = {
@@ -115,7 +116,21 @@ def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent:
             "skipped": len(table.skipped),
             "origin": vars(table.origin),
         }
-    return Ready(task, lambda: own.build(task, shaped, revision, parent), official=False)
+    modalities = frozenset(role for table in tables.values() for role in table.roles if role in ("text", "image"))
+    if isinstance(task, Recognition):
+        if len(modalities) != 1 or not all(modalities <= set(table.roles) for table in tables.values()):
+            raise DataError(
+                f"{task.name or task.task}: every part needs a column `text`, or every part a column `image`"
+            )
+        return Ready(task, _no_task, official=False, modalities=modalities, tables=tables)
+    shaped, revision = own.shape(task, tables), own.revision(tables)
+    image = frozenset({"image"}) & modalities
+    held = image or frozenset({"text"})
+    return Ready(task, lambda: own.build(task, shaped, revision, parent), official=False, modalities=held)
+
+
+def _no_task() -> AbsTask:
+    raise ZooError("a task that the family itself computes is none of mteb's")
 
 
 def _from_hub(task: TaskSpec, lock: dict[str, Any]) -> Ready:
@@ -124,6 +139,15 @@ def _from_hub(task: TaskSpec, lock: dict[str, Any]) -> Ready:
     lock[task.name or task.task] = official.lock_entry(known)
     modalities = frozenset(known.metadata.modalities)
     return Ready(task, lambda: official.get(task.task), official=True, modalities=modalities)
+
+
+def fitting(encoder: Encoder, prepared: Prepared) -> None:
+    """Raises ZooError for a task of a modality that `encoder` does not read, or that its family cannot compute."""
+    for ready in prepared.tasks:
+        if unread := ready.modalities - set(encoder.modalities):
+            raise ZooError(f"{ready.name}: holds {', '.join(sorted(unread))}, which {encoder.name} does not read")
+        if ready.tables is not None and not encoder.measures:
+            raise ZooError(f"{ready.name}: the family {encoder.spec.family} has no classes of its own to recognise")
 
 
 def evaluate(
@@ -150,9 +174,7 @@ def evaluate(
     from zoo.evaluation.isolation import quiet, random_state
 
     prepared = tasks if isinstance(tasks, Prepared) else prepare(tasks, folder)
-    for ready in prepared.tasks:
-        if unread := ready.modalities - set(encoder.modalities):
-            raise ZooError(f"{ready.name}: holds {', '.join(sorted(unread))}, which {encoder.name} does not read")
+    fitting(encoder, prepared)
     results: list[dict[str, Any]] = []
     with random_state(), quiet():
         for ready in prepared.tasks:
@@ -181,11 +203,13 @@ def _file(ready: Ready, view: dict[str, Any]) -> str:
 
 
 def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) -> tuple[dict[str, Any], str]:
-    """One view's entry of the report, and mteb's TaskResult as JSON."""
+    """One view's entry of the report, and mteb's TaskResult as JSON, or the family's own figures."""
     import mteb
 
     from zoo.evaluation.adapter import Adapter, PeakMemory
 
+    if ready.tables is not None:
+        return _measured(encoder, ready, ready.tables)
     task = ready.make()
     official.load(task)  # beforehand, so that a download does not count as time of the encoder
     adapter: Any = Adapter(encoder, precision, show_progress=show_progress)
@@ -219,6 +243,34 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
         "bytes_per_vector": encoder.bytes_per_vector,
         "sentences_per_second": round(adapter.texts / max(adapter.seconds, 1e-9), 1),
     }, result.model_dump_json(indent=2)
+
+
+def _measured(encoder: Encoder, ready: Ready, tables: Mapping[str, Table]) -> tuple[dict[str, Any], str]:
+    from zoo.evaluation.adapter import PeakMemory
+    from zoo.evaluation.tasks import revision
+
+    with PeakMemory() as memory:
+        began = time.perf_counter()
+        figures, details = encoder.measure({part: table.rows for part, table in tables.items()})
+        seconds = time.perf_counter() - began
+    if lost := [name for name, value in figures.items() if not math.isfinite(value)]:
+        raise ZooError(f"{ready.name}: {', '.join(lost)} is not finite")
+    main, value = next(iter(figures.items()))
+    entry = {
+        "task": ready.name,
+        "type": ready.spec.task,
+        "official": False,
+        "data_revision": revision(tables),
+        "metric": main,
+        "value": value,
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": round(memory.megabytes, 1),
+        "bytes_per_vector": encoder.bytes_per_vector,
+        "sentences_per_second": round(sum(len(table.rows) for table in tables.values()) / max(seconds, 1e-9), 1),
+        "figures": figures,
+        "details": details,
+    }
+    return entry, json.dumps(entry, indent=2, allow_nan=False)
 
 
 def missed(report: dict[str, Any]) -> list[str]:

@@ -33,12 +33,15 @@ LAYOUTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "STS14": ({"data": "sts14/test.*"}, TOKENISED),
     "SICK-R": ({"data": "sick/t*.jsonl*"}, PAIRS),  # mteb's test split is train, trial and test together
     "Banking77Classification": ({"train": "banking77/train.*", "data": "banking77/test.*"}, {}),
+    "MNIST": ({"train": "mnist/train-images-idx3-ubyte.gz", "data": "mnist/t10k-images-idx3-ubyte.gz"}, {}),
+    "CIFAR10": ({"train": "cifar10_jpg/train.*", "data": "cifar10_jpg/test.*"}, {}),
 }
 SPECS: dict[str, type[TaskSpec]] = {
     "STS": specs.Sts,
     "Classification": specs.Classification,
     "PairClassification": specs.PairClassification,
     "Clustering": specs.Clustering,
+    "ImageClassification": specs.ImageClassification,
 }
 
 
@@ -166,8 +169,8 @@ def _plain(known: AbsTask, shape: type[TaskSpec]) -> bool:
     from zoo.evaluation.tasks import KINDS
 
     kind = shape.model_fields["task"].annotation.__args__[0]  # type: ignore[union-attr]
-    text = known.metadata.modalities == ["text"]
-    return isinstance(known, KINDS[kind][0]) and text and not getattr(known, "is_cross_validation", False)
+    single = known.metadata.modalities == (["image"] if kind.startswith("image-") else ["text"])
+    return isinstance(known, KINDS[kind][0]) and single and not getattr(known, "is_cross_validation", False)
 
 
 def _sources(name: str, known: AbsTask, base: Path, shape: type[TaskSpec]) -> tuple[dict[str, FileData], list[str]]:
@@ -177,7 +180,7 @@ def _sources(name: str, known: AbsTask, base: Path, shape: type[TaskSpec]) -> tu
     missing: list[str] = []
     for patterns, columns in (LAYOUTS.get(name, ({}, {})), ({part: generic[part] for part in shape.roles}, {})):
         found = {
-            part: sorted(path for path in base.glob(pattern) if path.name.lower().endswith(formats.ENDINGS))
+            part: sorted(path for path in base.glob(pattern) if formats.is_table(path))
             for part, pattern in patterns.items()
         }
         missing += [pattern for part, pattern in patterns.items() if not found[part]]

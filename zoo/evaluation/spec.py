@@ -66,6 +66,35 @@ class Classification(TaskSpec):
     data: Data
 
 
+class ImageClassification(TaskSpec):
+    """The same for images. Main score: accuracy."""
+
+    roles = {"train": {"image": "image", "label": "label"}, "data": {"image": "image", "label": "label"}}
+    task: Literal["image-classification"]
+    train: Data
+    data: Data
+
+
+class ImageClustering(TaskSpec):
+    """Images with a class each. Main score: v_measure."""
+
+    roles = {"data": {"image": "image", "label": "label"}}
+    task: Literal["image-clustering"]
+    data: Data
+
+
+class Recognition(TaskSpec):
+    """What a family with classes of its own says of inputs of its modality: top-1 and top-5 accuracy, calibration, and more;
+    neighbours are looked for among `train`, and `unknown` holds inputs of no class. Main score: top1."""
+
+    roles = {"data": {"label": "label"}, "train": {"label": "label"}, "unknown": {}}
+    optional = {part: {"text": "text", "image": "image"} for part in ("data", "train", "unknown")}
+    task: Literal["recognition"]
+    data: Data
+    train: Data | None = None
+    unknown: Data | None = None
+
+
 class Clustering(TaskSpec):
     """Texts with a class each. Main score: v_measure."""
 
@@ -122,7 +151,10 @@ def _shape(value: Any) -> str:
     return task if task in OWN else "official"
 
 
-OWN = ("sts", "pair-classification", "classification", "clustering", "zero-shot", "retrieval", "reranking")
+OWN = (
+    *("sts", "pair-classification", "classification", "clustering", "zero-shot", "retrieval", "reranking"),
+    *("image-classification", "image-clustering", "recognition"),
+)
 
 Task = Annotated[
     Annotated[Sts, Tag("sts")]
@@ -132,6 +164,9 @@ Task = Annotated[
     | Annotated[ZeroShot, Tag("zero-shot")]
     | Annotated[Retrieval, Tag("retrieval")]
     | Annotated[Reranking, Tag("reranking")]
+    | Annotated[ImageClassification, Tag("image-classification")]
+    | Annotated[ImageClustering, Tag("image-clustering")]
+    | Annotated[Recognition, Tag("recognition")]
     | Annotated[Official, Tag("official")],
     Discriminator(_shape),
 ]

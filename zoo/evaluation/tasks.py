@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.classification import AbsTaskClassification
 from mteb.abstasks.clustering import AbsTaskClustering
@@ -35,6 +35,8 @@ KINDS: dict[str, tuple[type[AbsTask], str, str]] = {
     "classification": (AbsTaskClassification, "Classification", "accuracy"),
     "clustering": (AbsTaskClustering, "Clustering", "v_measure"),
     "zero-shot": (AbsTaskZeroShotClassification, "ZeroShotClassification", "accuracy"),
+    "image-classification": (AbsTaskClassification, "ImageClassification", "accuracy"),
+    "image-clustering": (AbsTaskClustering, "ImageClustering", "v_measure"),
 }
 COLUMNS: dict[str, dict[str, Any]] = {  # an official class may call them otherwise
     "sts": {"column_names": ("sentence1", "sentence2")},
@@ -46,6 +48,8 @@ COLUMNS: dict[str, dict[str, Any]] = {  # an official class may call them otherw
     "classification": {"input_column_name": "text", "label_column_name": "label", "train_split": "train"},
     "clustering": {"input_column_name": "sentences", "label_column_name": "labels"},
     "zero-shot": {"input_column_name": "text", "label_column_name": "label"},
+    "image-classification": {"input_column_name": "image", "label_column_name": "label", "train_split": "train"},
+    "image-clustering": {"input_column_name": "image", "label_column_name": "labels"},
 }
 
 
@@ -61,15 +65,18 @@ def shape(spec: TaskSpec, tables: Tables) -> Any:
     if spec.task == "reranking":
         return _reranking(tables["data"])
     name, rows = spec.name or spec.task, tables["data"].rows
-    if spec.task == "classification":
-        train, test = (
-            Dataset.from_dict({k: tables[part].rows[k] for k in ("text", "label")}) for part in ("train", "data")
-        )
+    if spec.task in ("classification", "image-classification"):
+        columns = list(spec.roles["data"])
+        train, test = (tables[part].rows.select_columns(columns) for part in ("train", "data"))
         _classes(name, train["label"])
         strange = sorted({str(x) for x in set(test["label"]) - set(train["label"])})
         if strange:
             raise DataError(f"{name}: labels without a training example: {', '.join(strange[:5])}")
         return DatasetDict(train=train, test=test)
+    if spec.task == "image-clustering":
+        _classes(name, rows["label"])
+        labels = Dataset.from_dict({"labels": [str(label) for label in rows["label"]]})
+        return DatasetDict(test=concatenate_datasets([rows.select_columns(["image"]), labels], axis=1))
     if spec.task == "clustering":
         _classes(name, rows["label"])
         labels = [str(label) for label in rows["label"]]  # as numbers, mteb would leave the rows of class -1 out
@@ -181,8 +188,8 @@ def build(spec: TaskSpec, shaped: Any, revision: str, parent: type[AbsTask] | No
             **own,
             description=f"{spec.task} over the user's own data",
             type=kind,
-            category="t2c" if spec.task in ("classification", "clustering", "zero-shot") else "t2t",
-            modalities=["text"],
+            category=_category(spec.task),
+            modalities=["image"] if spec.task.startswith("image-") else ["text"],
             eval_langs=["und-Zzzz"],  # nobody said which
             main_score=main_score,
         )
@@ -204,9 +211,16 @@ def build(spec: TaskSpec, shaped: Any, revision: str, parent: type[AbsTask] | No
         Own.k_values = (1, 3, 5, 10, 20, 100)  # ranking a thousand a query takes longer than most encoders
     if parent is None and spec.task == "zero-shot":
         Own.get_candidate_labels = lambda self: sorted(set(shaped["test"]["label"]))
-    if parent is None and spec.task == "clustering":
+    if parent is None and spec.task.endswith("clustering"):
         Own.max_fraction_of_documents_to_embed = None
     return Own()
+
+
+def _category(task: str) -> Any:
+    """What goes in and what comes out, in mteb's notation."""
+    if task.startswith("image-"):
+        return "i2c"
+    return "t2c" if task in ("classification", "clustering", "zero-shot") else "t2t"
 
 
 def slug(name: str) -> str:

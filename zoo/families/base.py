@@ -44,13 +44,16 @@ class Encoder:
 
     View: ClassVar[type[Section]] = NoView
     similarity: ClassVar[str] = "cosine"
-    modalities: ClassVar[tuple[str, ...]] = ("text",)
+    modalities: tuple[str, ...] = ("text",)
     training: ClassVar[Mapping[str, Any]] = {}
     """What `training:` of a recipe holds where its author is silent and the family needs other values than the schema's."""
     needs: ClassVar[str] = "0.1.0"
     """The first version of embedding-zoo that reads what `save` writes; a folder tells it to those that are older."""
     validates: ClassVar[bool] = True
     """Whether training looks at held-out rows; a recipe of another family may not have `validation:`."""
+
+    measures: ClassVar[bool] = False
+    """Whether the family has classes of its own, and `measure` tells how well it recognises them."""
 
     spec: EncoderSpec
     module: torch.nn.Module
@@ -174,6 +177,10 @@ class Encoder:
     def baseline(self) -> Encoder | None:
         """What the encoder was before training, for the report's baseline column; None where that says nothing."""
         return None
+
+    def measure(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
+        """For a task `recognition`: figures by name, the main one first, and JSON-able details for the card's pictures."""
+        raise NotImplementedError
 
     @property
     def bytes_per_vector(self) -> int:

@@ -1,0 +1,101 @@
+"""New classes for a classifier whose class vectors are fixed: which free vectors they get, and how the map to them changes.
+
+The map is linear on the backbone's features, so the change that sends new examples to their vectors, and alters least what the
+map makes of old inputs, is a regularised least-squares problem: old inputs enter through their second moments alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ZooError
+from zoo.lazy import lazy
+
+if TYPE_CHECKING:
+    import torch
+
+    from zoo.families.equiangular import Encoder
+else:
+    torch = lazy("torch")
+
+KEEP = 2.0
+RIDGE = 1e-3  # of the mean second moment
+
+
+def moments(features: torch.Tensor) -> torch.Tensor:
+    """Mean outer product (width + 1, width + 1) float32 of (n, width) features with a 1 at the end."""
+    whole = _with_one(features)
+    return (whole.T @ whole / len(whole)).float()
+
+
+def add(encoder: Encoder, names: Sequence[str | int], examples: Sequence[Sequence[Any]], keep: float) -> None:
+    """See `Encoder.add_classes`."""
+    basis, old = encoder.basis, encoder.moments
+    if basis is None or old is None:
+        raise ZooError("classes can be added to a trained encoder with head: equiangular alone")
+    if len(names) != len(examples) or isinstance(examples, str) or not all(len(each) for each in examples):
+        raise ZooError(
+            f"{len(names)} names and {len(examples)} lists of examples: each new class needs a list with at least one"
+        )
+    taken = [name for name in names if name in encoder.classes]
+    if taken or len(set(names)) < len(names):
+        raise ZooError(f"there is already a class {taken[0]!r}" if taken else "two new classes have one name")
+    if not all(isinstance(name, type(encoder.classes[0])) for name in names):
+        raise ZooError(f"a class is called by a {type(encoder.classes[0]).__name__} here, as {encoder.classes[0]!r} is")
+    free = sorted(set(range(basis.count)) - set(encoder.places))
+    if len(free) < len(names):
+        raise ZooError(
+            f"{len(names)} new classes, but only {len(free)} of {basis.count} vectors are free; train with a larger `capacity`"
+        )
+    if not 0 < keep < float("inf"):
+        raise ZooError(f"keep: {keep} must be above 0")
+    features = [encoder.features(list(each)) for each in examples]
+    basis = encoder.basis = basis.to(torch.device("cpu"))
+    places = _nearest(encoder, features, free)
+    _turn(encoder, features, basis.rows()[places], old, keep)
+    classes = len(encoder.classes)
+    new = sum(moments(each) for each in features)
+    encoder.moments = ((old * classes + new) / (classes + len(names))).float()
+    encoder.classes = [*encoder.classes, *names]
+    encoder.places = [*encoder.places, *places]
+
+
+def _nearest(encoder: Encoder, features: list[torch.Tensor], free: list[int]) -> list[int]:
+    """A free vector for each class, such that the sum of cosines to the classes' mean embeddings is largest."""
+    from scipy.optimize import linear_sum_assignment
+
+    assert encoder.basis is not None  # `add` has looked
+    device = next(encoder.project.parameters()).device
+    with torch.inference_mode():
+        ends = [encoder.project(each.to(device)).cpu() for each in features]
+        means = torch.stack([torch.nn.functional.normalize(each, dim=1).mean(0) for each in ends])
+        cosines = encoder.basis.cosines(means, encoder.basis.count)[:, free]
+    _, chosen = linear_sum_assignment(-cosines.numpy())
+    return [free[int(place)] for place in chosen]
+
+
+def _turn(
+    encoder: Encoder, features: list[torch.Tensor], targets: torch.Tensor, old: torch.Tensor, keep: float
+) -> None:
+    """Add to the map W the Δ that minimises Σ_c mean‖(W + Δ)z - r·w_c‖² + keep·classes·E‖Δz_old‖² + ridge·‖Δ‖², where r is the
+    length of what the map makes of old inputs."""
+    linear: Any = encoder.project
+    weight = torch.cat([linear.weight.data, linear.bias.data[:, None]], dim=1).cpu().double()
+    moment = old.double()
+    length = (weight @ moment @ weight.T).trace().sqrt()
+    left = keep * len(encoder.classes) * moment
+    left = left + RIDGE * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
+    right = torch.zeros_like(weight)
+    for each, target in zip(features, targets, strict=True):
+        z = _with_one(each).double()
+        right += (length * target.double()[:, None] - weight @ z.T) @ z / len(z)
+        left = left + z.T @ z / len(z)
+    weight = weight + torch.linalg.solve(left, right.T).T
+    with torch.no_grad():
+        linear.weight.copy_(weight[:, :-1])
+        linear.bias.copy_(weight[:, -1])
+
+
+def _with_one(features: torch.Tensor) -> torch.Tensor:
+    return torch.cat([features.double(), torch.ones(len(features), 1, dtype=torch.float64)], dim=1)

@@ -1,0 +1,367 @@
+"""Equiangular basis vectors: a classifier of images or texts whose head is a fixed geometry, with room for new classes.
+
+Source: Shen, Sun, Wei, "Equiangular Basis Vectors", arXiv 2303.11637. The vectors are made in `zoo.ops.bases`.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from zoo import encoding, references
+from zoo.classes import basisfile, classpictures, openclasses, vision, visionmodels
+from zoo.classes.classifier import ClassifierSpec
+from zoo.classes.vision import Vision
+from zoo.errors import ArtefactError, ZooError
+from zoo.families import base
+from zoo.lazy import lazy
+from zoo.ops import bases
+from zoo.schema import Kind, Training
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from datasets import Dataset
+
+    from zoo.classes import average, classscores, labelled, towers
+    from zoo.ops import augment, recognition
+else:
+    np, torch, average, towers = lazy("numpy"), lazy("torch"), lazy("zoo.classes.average"), lazy("zoo.classes.towers")
+    labelled, classscores = lazy("zoo.classes.labelled"), lazy("zoo.classes.classscores")
+    augment, recognition = lazy("zoo.ops.augment"), lazy("zoo.ops.recognition")
+
+AIM = 0.9
+NAMED = 30  # classes that the card names
+
+
+class Spec(ClassifierSpec):
+    """`encoder:` of a classifier with fixed class vectors."""
+
+    family: Literal["equiangular"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `predict` says of one input.
+
+    Attributes:
+        label: the class, or None for none of these.
+        cosine: of the embedding and the class's vector; with head softmax the score of the class.
+        probability: calibrated on validation rows, where training had some.
+    """
+
+    label: str | int | None
+    cosine: float
+    probability: float
+
+
+class Encoder(base.Encoder):
+    """Encodes images or texts as unit vectors (n, dim) float32; the nearest class vector is the class.
+
+    Attributes:
+        classes: names in order; places: the row of the basis that each has.
+        basis: its class vectors and the free ones; None for head softmax.
+        scale: what multiplies scores before the softmax of `predict`; threshold: the least score that is an answer, or None.
+    """
+
+    module: torch.nn.ModuleDict
+    measures = True
+    training = {"learning_rate": 2e-3, "schedule": "cosine"}
+    spec: Spec
+
+    def __init__(self, spec: Spec, tower: towers.Tower, project: torch.nn.Module) -> None:
+        super().__init__()
+        self.spec, self.tower, self.project = spec, tower, project
+        self.modalities = (tower.modality,)
+        self.module = torch.nn.ModuleDict({"tower": tower.module, "project": project})
+        self.dim = spec.dim if spec.head == "equiangular" else tower.width
+        self.base, self.base_revision = tower.name, tower.revision
+        self.classes: list[str | int] = []
+        self.places: list[int] = []
+        self.basis: bases.Basis | None = None
+        self.moments: torch.Tensor | None = None
+        self.scale, self.threshold = 1.0, None  # type: float, float | None
+        self._average: average.Average | None = None
+        self._facts: dict[str, Any] = {}
+
+    @classmethod
+    def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
+        """An image or a text, and its class."""
+        return {spec.modality: spec.modality, "label": "label"}, {}
+
+    @classmethod
+    def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
+        """A backbone that is not there, and a basis that cannot be."""
+        found: list[tuple[tuple[str | int, ...], str]] = []
+        if isinstance(spec.backbone, Vision):
+            if wrong := visionmodels.check(spec.backbone, folder):
+                found.append((("backbone",), wrong))
+        else:
+            try:
+                references.locate(spec.backbone, folder)
+            except ZooError as error:
+                found.append((("backbone",), str(error)))
+        if spec.alpha is not None and spec.capacity and (least := bases.welch(spec.capacity, spec.dim)) > spec.alpha:
+            what = f"{spec.capacity} vectors in {spec.dim} dimensions"
+            found.append((("alpha",), f"{what} cannot be below the Welch bound, {least:.4f}"))
+        return found
+
+    @classmethod
+    def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
+        """The backbone with a fresh map to `dim` components; classes and their vectors come with `prepare`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tower = towers.build(spec.backbone, revision=spec.revision, max_length=spec.max_length, folder=folder)
+            project = torch.nn.Linear(tower.width, spec.dim) if spec.head == "equiangular" else torch.nn.Identity()
+        encoder = cls(spec, tower, project)
+        encoder.seed, encoder.folder = seed, folder
+        return encoder
+
+    def prepare(self, rows: Dataset, cache: Path) -> None:
+        """Find the classes and make their vectors, which `cache` keeps. Raises ZooError for a single class, for more classes than
+        vectors, and for an `alpha` that no such basis has."""
+        self.classes = sorted(set(rows["label"]))
+        self.places = list(range(len(self.classes)))
+        if len(self.classes) < 2:
+            raise ZooError(f"every row has the label {self.classes[0]!r}; it takes two classes")
+        if self.spec.head == "softmax":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                self.module["head"] = torch.nn.Linear(self.dim, len(self.classes))
+            return
+        count = self.spec.capacity or max(len(self.classes), self.dim)
+        if count < len(self.classes):
+            raise ZooError(f"capacity: {count} vectors are too few for {len(self.classes)} classes")
+        show = sys.stderr.isatty()
+        self.basis = basisfile.cached(cache, count, self.dim, self.seed, self.spec.alpha, show_progress=show)
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        rows: Dataset,
+        settings: Training,
+        folder: Path,
+        *,
+        validation: Dataset | None = None,
+        show_progress: bool = False,
+    ) -> float:
+        """Train under the shared Trainer; then fit probability and threshold to the validation rows, if there are some, and
+        train the twin, if one is asked for."""
+        if self.spec.twin and validation is None:
+            raise ZooError("encoder.twin: both heads are measured on validation rows: give `validation`")
+        known = {label: place for place, label in enumerate(self.classes)}
+        train = labelled.Labelled(rows, known, self.tower)
+        held = None if validation is None else labelled.Labelled(validation, known, self.tower)
+        if isinstance(self.tower, vision.Images):
+            self.tower.learn_scale(self.tower.batch(train.sample())["pixels"])
+        if self.spec.ema is not None:
+            self._average = self.module["average"] = average.Average(self._body(), self.spec.ema)
+        seconds = super().fit(train, settings, folder, validation=held, show_progress=show_progress)
+        self.scale = 1.0 if self.basis is None else 1 / self.temperature
+        if self._average is not None:
+            self._average.into(self._body())
+            del self.module["average"]
+            self._average = None
+        if validation is not None:
+            self._calibrate(validation)
+        if self.spec.twin and validation is not None:
+            self._facts["twin"] = classscores.beside_softmax(self, rows, validation, settings, folder / "twin")
+        return seconds
+
+    def _body(self) -> torch.nn.Module:
+        return torch.nn.ModuleDict({name: part for name, part in self.module.items() if name != "average"})
+
+    def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
+        """The backbone at the recipe's rate, what is new on top of it at `head_rate` times that."""
+        groups = [{"params": [p for p in self.tower.module.parameters() if p.requires_grad]}]
+        fresh = [p for name in ("project", "head") if name in self.module for p in self.module[name].parameters()]
+        return [*groups, {"params": fresh, "lr": training.learning_rate * self.spec.head_rate}] if fresh else groups
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Inputs of the backbone and `gold` (n,) int64."""
+        return {**self.tower.batch([row["input"] for row in rows]), "gold": torch.tensor([row["gold"] for row in rows])}
+
+    def loss(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Cross-entropy over cos/τ (section 3.3) with label smoothing; in training on images changed by (seed, step)."""
+        training = self.module.training
+        gold = batch["gold"]
+        partner: torch.Tensor | None = None
+        share: torch.Tensor | None = None
+        if training and self._average is not None:
+            self._average.follow(self._body(), self.step)
+        if training and self.spec.modality == "image":
+            draw, spec = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step), self.spec
+            pixels = augment.crop(batch["pixels"].float(), spec.crop, draw)
+            pixels = augment.flip(pixels, draw) if spec.flip else pixels
+            pixels, partner, share = augment.mixed(pixels, spec.mixup, spec.cutmix, draw)
+            batch = {**batch, "pixels": pixels}
+        whole = self._average.inside(self._body()) if self._average is not None and not training else nullcontext()
+        with whole:
+            vectors = self.project(self.tower.features(batch))
+            with torch.autocast(vectors.device.type, enabled=False):
+                vectors = vectors.float()
+                losses = self.losses(vectors, gold)
+                if partner is not None and share is not None:
+                    losses = share * losses + (1 - share) * self.losses(vectors, gold[partner])
+        return losses.mean()
+
+    def losses(self, vectors: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy (n,) of outputs (n, dim) of the map, not normalised, with their classes."""
+        scores = self.scores(vectors) if self.basis is None else self.scores(vectors) / self.temperature
+        return torch.nn.functional.cross_entropy(scores, gold, label_smoothing=self.spec.smoothing, reduction="none")
+
+    @property
+    def temperature(self) -> float:
+        """τ. The smoothed target is met where cos/τ of a class is ln((1 - s)(K - 1)/s) above the others'. The default lets that
+        be a cosine of AIM for any number of classes K: with the paper's, few classes would stop far from their vectors."""
+        if self.spec.temperature is not None:
+            return self.spec.temperature
+        smoothing = max(self.spec.smoothing, 0.01)
+        return AIM / math.log((1 - smoothing) * max(2, len(self.classes) - 1) / smoothing)
+
+    def scores(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(n, classes): cosines of (n, dim) outputs and the classes' vectors, or what the softmax head makes of them."""
+        if self.basis is None:
+            return self.module["head"](vectors)
+        unit = torch.nn.functional.normalize(vectors, dim=-1)
+        self.basis = self.basis.to(unit.device)
+        cosines = self.basis.cosines(unit, max(self.places) + 1)
+        return cosines if self.places == list(range(len(self.places))) else cosines[:, self.places]
+
+    def finish(self, rows: Dataset) -> None:
+        """Keep what `add_classes` must not change: second moments of the features of training rows."""
+        if self.basis is not None:
+            self.moments = openclasses.moments(self.features(labelled.some(rows)[self.spec.modality]))
+
+    # -- use -------------------------------------------------------------------------------------------------------
+
+    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
+        """Unit vectors (n, dim) float32 of texts, or of images: PIL images, arrays (h, w[, 3]) of uint8, paths, file bytes."""
+        return self.tower.encode(self.project, self.dim, inputs, show_progress=show_progress, precision=precision)
+
+    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
+        """`encode` in blocks."""
+        return self.tower.stream(self.project, self.dim, inputs, precision)
+
+    def features(self, inputs: Iterable[Any]) -> torch.Tensor:
+        """(n, width) float32 of the backbone alone, not normalised."""
+        held = list(inputs)
+        parts = []
+        with encoding.evaluating(self.tower.module), torch.inference_mode():
+            device = next(self.tower.module.parameters()).device
+            for start in range(0, len(held), vision.BLOCK):
+                batch = self.tower.batch(held[start : start + vision.BLOCK])
+                parts.append(self.tower.features({k: v.to(device) for k, v in batch.items()}).float().cpu())
+        return torch.cat(parts).clone() if parts else torch.empty(0, self.tower.width)
+
+    def scored(self, inputs: Iterable[Any]) -> np.ndarray:
+        """(n, classes) float32: cosines with every class's vector; with head softmax its scores."""
+        with torch.inference_mode():
+            if self.basis is None:
+                return self.scores(self.project(self.features(inputs))).numpy()
+            return self.scores(torch.from_numpy(self.encode(inputs))).cpu().numpy()
+
+    def predict(self, inputs: Iterable[Any]) -> list[Answer]:
+        """The class of each input, or None where even the best cosine is below the threshold of the validation rows."""
+        held = self.scored(inputs)
+        sure = recognition.softmax(held, self.scale)
+        answers = []
+        for scores, probabilities in zip(held, sure, strict=True):
+            k = int(scores.argmax())
+            label = self.classes[k] if self.threshold is None or scores[k] >= self.threshold else None
+            answers.append(Answer(label, float(scores[k]), float(probabilities[k])))
+        return answers
+
+    def add_classes(
+        self, names: Sequence[str | int], examples: Sequence[Sequence[Any]], *, keep: float = openclasses.KEEP
+    ) -> None:
+        """Give each new class the free vector nearest to its examples, and change the map to `dim` components, in closed form, so
+        that they point there; vectors of old classes stay as they are, and so, as far as it can, does what the map makes of
+        old inputs.
+
+        Args:
+            examples: some inputs of each name; keep: how much an old input weighs against a new one.
+
+        Raises ZooError for a name that is taken, too few free vectors, and a class without examples.
+        """
+        openclasses.add(self, names, examples, keep)
+
+    def _calibrate(self, rows: Dataset) -> None:
+        scores = self.scored(rows[self.spec.modality])
+        place = {label: k for k, label in enumerate(self.classes)}
+        gold = np.array([place.get(label, -1) for label in rows["label"]])
+        self.scale = recognition.fitted_scale(scores[gold >= 0], gold[gold >= 0])
+        self.threshold = float(np.quantile(scores.max(1), 1 - self.spec.known))
+
+    def measure(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
+        """Figures on the rows of `data`, with neighbours from `train` and strangers from `unknown`, and what pictures show."""
+        return classscores.measure(self, tables)
+
+    # -- artefact --------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """The backbone and its map; the generators of the basis, moments, or the softmax head beside it."""
+        self.tower.save(folder, self.project, self.dim)
+        head = self.module["head"] if "head" in self.module else None
+        basisfile.write(folder, self.basis if self.spec.basis == "stored" else None, self.moments, head)
+
+    @classmethod
+    def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
+        """Open what `save` wrote; a basis that is made from its seed must have the sha256 that the folder tells."""
+        told = basisfile.told(folder, config)
+        tower, project = towers.read(spec.backbone, folder, told["tower"], told["dim"])
+        encoder = cls(spec, tower, project)
+        if encoder.dim != told["dim"]:
+            raise ArtefactError(
+                f"{folder / 'config.json'}: dim {told['dim']} is not the {encoder.dim} of its encoder section"
+            )
+        encoder.classes, encoder.places, encoder.seed = told["classes"], told["places"], told["seed"]
+        encoder.scale, encoder.threshold = told["scale"], told["threshold"]
+        encoder.basis, encoder.moments, head = basisfile.read(folder, spec, told, tower.width)
+        if head is not None:
+            encoder.module["head"] = head
+        facts = config.get("facts")
+        encoder._facts = (
+            {"twin": facts["twin"]} if isinstance(facts, dict) and isinstance(facts.get("twin"), dict) else {}
+        )
+        encoder.module.eval()
+        return encoder
+
+    def extra_config(self) -> dict[str, Any]:
+        """Classes, their places in the basis, how it was made, and what calibrates `predict`."""
+        made = None
+        if self.basis is not None:
+            b = self.basis
+            made = {"method": b.method, "version": b.version, "seed": b.seed, "count": b.count, "sha256": b.sha256}
+        return {
+            "dim": self.dim,
+            "seed": self.seed,
+            "classes": self.classes,
+            "places": self.places,
+            "scale": self.scale,
+            "threshold": self.threshold,
+            "basis": made,
+            "tower": self.tower.state(),
+        }
+
+    def card_facts(self) -> dict[str, Any]:
+        """Size and geometry of the head, and the softmax twin's figures."""
+        shape: dict[str, Any] = {
+            "modality": self.spec.modality,
+            "dim": self.dim,
+            "head": self.spec.head,
+            "classes": len(self.classes),
+        }
+        shape["names"] = [str(name) for name in self.classes[:NAMED]]
+        if self.tower.max_length:
+            shape["max_length"] = self.tower.max_length
+        return {**shape, **({} if self.basis is None else basisfile.geometry(self.basis, self.places)), **self._facts}
+
+
+PICTURES = classpictures.PICTURES
