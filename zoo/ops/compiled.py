@@ -87,6 +87,16 @@ def _step(inputs, count, outputs, bias, rows, positives, rate, learn, measure, g
         for j in range(dim):
             inputs[i, j] = 0
     r = 0
+    while count == 1 and r + 6 <= many:  # six sums side by side, so that none waits for its own last addition
+        p, q, s, t, u, v = rows[r], rows[r + 1], rows[r + 2], rows[r + 3], rows[r + 4], rows[r + 5]
+        a0 = a1 = a2 = a3 = a4 = a5 = np.float32(0)
+        for j in range(dim):
+            a = inputs[0, j]
+            a0, a1, a2 = a0 + a * outputs[p, j], a1 + a * outputs[q, j], a2 + a * outputs[s, j]
+            a3, a4, a5 = a3 + a * outputs[t, j], a4 + a * outputs[u, j], a5 + a * outputs[v, j]
+        gates[0, r], gates[0, r + 1], gates[0, r + 2] = a0, a1, a2
+        gates[0, r + 3], gates[0, r + 4], gates[0, r + 5] = a3, a4, a5
+        r += 6
     while r + 3 <= many:  # three outputs by four inputs at a time: what is loaded is used several times
         first, second, third = rows[r], rows[r + 1], rows[r + 2]
         i = 0
@@ -133,20 +143,27 @@ def _step(inputs, count, outputs, bias, rows, positives, rate, learn, measure, g
         for r in range(many):
             gates[i, r] = 0
     for i in range(count):
-        first, a = rows[0], gates[i, 0]
         for j in range(dim):
-            change[i, j] = a * outputs[first, j]
-        r = 1
-        while r + 3 <= many:
-            first, second, third = rows[r], rows[r + 1], rows[r + 2]
-            a, b, c = gates[i, r], gates[i, r + 1], gates[i, r + 2]
+            change[i, j] = 0
+        r = 0
+        while r + 6 <= many:
+            p, q, s, t, u, v = rows[r], rows[r + 1], rows[r + 2], rows[r + 3], rows[r + 4], rows[r + 5]
+            a, b, c, d, e, f = (
+                gates[i, r],
+                gates[i, r + 1],
+                gates[i, r + 2],
+                gates[i, r + 3],
+                gates[i, r + 4],
+                gates[i, r + 5],
+            )
             for j in range(dim):
-                change[i, j] += a * outputs[first, j] + b * outputs[second, j] + c * outputs[third, j]
-            r += 3
+                near = a * outputs[p, j] + b * outputs[q, j] + c * outputs[s, j]
+                change[i, j] += near + d * outputs[t, j] + e * outputs[u, j] + f * outputs[v, j]
+            r += 6
         while r < many:
-            first, a = rows[r], gates[i, r]
+            k, a = rows[r], gates[i, r]
             for j in range(dim):
-                change[i, j] += a * outputs[first, j]
+                change[i, j] += a * outputs[k, j]
             r += 1
     if learn:
         for r in range(many):
