@@ -63,6 +63,12 @@ class Results:
         return value
 
 
+def save_table(path: Path, title: str, command: str, about: str, lines: list[str]) -> None:
+    """Write what a benchmark printed as a page of Markdown."""
+    text = "\n".join(lines)
+    path.write_text(f"# {title}\n\nWritten by `python {command} --write FILE`: {about}\n\n{text}\n", encoding="utf-8")
+
+
 def finish(figures: dict[str, Any]) -> None:
     """Print every figure as one JSON object on the last line."""
     import torch
