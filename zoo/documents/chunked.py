@@ -6,7 +6,8 @@ are drawn once a step and shared by all of its pairs, each weighted by negatives
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +30,10 @@ class Chunked:
         self.bias = torch.from_numpy(draws.bias).to(device)
 
     def learn(
-        self, batch: Batch, state: dict[str, torch.Tensor], rates: tuple[float, float], seed: int, scale: float = 0.0
+        self, batch: Batch, state: Mapping[str, Any], rates: tuple[float, float], seed: int, scale: float = 0.0
     ) -> float:
         """One pass over `batch` in a drawn order that changes `state` in place; returns the loss of a word."""
-        rng = np.random.default_rng(seed)
+        rng, state = np.random.default_rng(seed), _tensors(state)
         kept = rng.random(len(batch.tokens), dtype=np.float32) < self.draws.keep[batch.tokens]
         sums = np.concatenate(([0], np.cumsum(kept)))
         chunk, words, offsets = CHUNK, WORDS, None
@@ -53,12 +54,10 @@ class Chunked:
             loss = value if measure else loss
         return loss
 
-    def infer(
-        self, batch: Batch, state: dict[str, torch.Tensor], rates: list[float], seed: int, scale: float = 0.0
-    ) -> float:
+    def infer(self, batch: Batch, state: Mapping[str, Any], rates: list[float], seed: int, scale: float = 0.0) -> float:
         """Change `state["documents"]` alone, by a pass at each of `rates`; a row does not depend on the others. Returns the
         loss of a word in the last pass's first step."""
-        lengths = batch.ends - batch.starts
+        state, lengths = _tensors(state), batch.ends - batch.starts
         owner = np.repeat(np.arange(len(lengths)), lengths)
         places, loss = np.arange(len(batch.tokens)) - np.repeat(batch.starts, lengths), 0.0
         for number, rate in enumerate(rates):
@@ -130,3 +129,7 @@ class Chunked:
             change = codes.straight_through(rows, change, scale)
         state["documents"].index_add_(0, mine, change, alpha=rate)
         return value
+
+
+def _tensors(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: torch.as_tensor(array) for name, array in state.items()}

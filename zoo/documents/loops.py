@@ -7,11 +7,13 @@ into shared rows (Hogwild) cannot promise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numba
 import numpy as np
-import torch
 
 from zoo.documents.corpus import Batch
 from zoo.documents.draws import Draws
@@ -37,12 +39,12 @@ class Loops:
         self.threads = min(threads, MOST_THREADS)
 
     def learn(
-        self, batch: Batch, state: dict[str, torch.Tensor], rates: tuple[float, float], seed: int, scale: float = 0.0
+        self, batch: Batch, state: Mapping[str, Any], rates: tuple[float, float], seed: int, scale: float = 0.0
     ) -> float:
         """One pass over `batch` in a drawn order that changes `state` ("documents", "outputs", with "inputs" those too) in
         place, the learning rate going from the first to the last of `rates`; returns the loss of a word."""
-        documents = state["documents"].numpy()
-        shared = [state[name].numpy() for name in ("outputs", "inputs") if name in state]
+        documents = np.asarray(state["documents"])
+        shared = [np.asarray(state[name]) for name in ("outputs", "inputs") if name in state]
         order = np.random.default_rng(seed).permutation(len(batch.owners))
         words = np.cumsum((batch.ends - batch.starts)[order])
         threads = int(min(self.threads, max(1, words[-1] // LEAST)))
@@ -69,13 +71,11 @@ class Loops:
                         list(pool.map(add, rows[:-1], rows[1:]))
         return float(measured[0] / max(1.0, measured[1]))
 
-    def infer(
-        self, batch: Batch, state: dict[str, torch.Tensor], rates: list[float], seed: int, scale: float = 0.0
-    ) -> float:
+    def infer(self, batch: Batch, state: Mapping[str, Any], rates: list[float], seed: int, scale: float = 0.0) -> float:
         """Change `state["documents"]` alone, by a pass at each of `rates`; a row does not depend on the others. Returns the
         loss of a word in the last pass."""
-        documents = state["documents"].numpy()
-        shared = [state[name].numpy() for name in ("outputs", "inputs") if name in state]
+        documents = np.asarray(state["documents"])
+        shared = [np.asarray(state[name]) for name in ("outputs", "inputs") if name in state]
         edges = np.linspace(0, len(batch.tokens), self.threads + 1)[1:-1]
         shares = np.split(np.arange(len(batch.ends)), np.searchsorted(batch.ends, edges))
 
@@ -111,3 +111,9 @@ class Loops:
 
 def _adder(array: np.ndarray, copies: np.ndarray) -> Callable[[int, int], None]:
     return lambda start, end: compiled.merge(array, copies, start, end)
+
+
+def default_threads() -> int:
+    """As many as torch uses, where it is imported, else one a core that this process may use."""
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch else int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]

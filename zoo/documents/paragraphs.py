@@ -6,23 +6,24 @@
 Source: Le and Mikolov, "Distributed Representations of Sentences and Documents", arXiv 1405.4053 (PV-DBOW, PV-DM);
 Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116 (codes, see `zoo.documents.codelayer`). On a CPU the
 gradient steps are compiled loops (`zoo.documents.loops`), on a GPU matrix products over chunks of many documents
-(`zoo.documents.chunked`).
+(`zoo.documents.chunked`). The loops need no torch, whose import alone takes more memory than most models: without codes and
+without a GPU it is not imported.
 """
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import torch
 
-from zoo.documents import codelayer
 from zoo.documents.corpus import Batch, Corpus
 from zoo.documents.draws import Draws
 from zoo.documents.runlog import Runlog
@@ -32,12 +33,16 @@ from zoo.lazy import lazy
 from zoo.ops import codes
 
 if TYPE_CHECKING:
-    from zoo.documents import chunked, loops
+    import torch
+
+    from zoo.documents import chunked, codelayer, loops
+
+    Array = np.ndarray | torch.Tensor
+    Engine = loops.Loops | chunked.Chunked
 else:
-    chunked, loops = (
-        lazy("zoo.documents.chunked"),
-        lazy("zoo.documents.loops"),
-    )  # a compiler is not imported to look at a model
+    torch, codelayer = lazy("torch"), lazy("zoo.documents.codelayer")
+    # a compiler is not imported to look at a model
+    chunked, loops = lazy("zoo.documents.chunked"), lazy("zoo.documents.loops")
 
 BLOCK = 1 << 20  # tokens that are shuffled together; a checkpoint falls between two blocks
 
@@ -84,35 +89,40 @@ class Settings:
 
 
 class Paragraphs:
-    """Vectors of documents and words. For one seed and one number of torch threads, training gives equal tensors.
+    """Vectors of documents and words. For one seed and one number of threads, training gives equal tensors.
 
     Attributes:
+        threads: at most so many on a CPU; by default as many as torch has, where it is imported, else one a core.
         vocabulary: set by `fit`.
-        state: the tensors by name: "documents" (n, dim), "outputs" (V, dim); "inputs" (V, dim) with word vectors; with codes
-            those of `zoo.documents.codelayer`.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, settings: Settings, *, threads: int | None = None) -> None:
+        self.settings, self.threads = settings, threads
+        self.gpu = _gpu()
         self.vocabulary = Vocabulary((), ())
-        self.state: dict[str, torch.Tensor] = {}
         self.seconds = 0.0
+        self._held: dict[str, Array] = {}
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The tensors by name, in the memory that training and inference use: "documents" (n, dim), "outputs" (V, dim);
+        "inputs" (V, dim) with word vectors; with codes those of `zoo.documents.codelayer`."""
+        return {name: torch.as_tensor(array) for name, array in self._held.items()}
 
     @property
     def documents(self) -> np.ndarray:
         """(n, dim) float32 vectors of the training documents in order."""
-        return self.state["documents"].numpy(force=True)
+        return _host(self._held["documents"])
 
     @property
     def words(self) -> np.ndarray:
         """(V, dim) float32 in the order of the vocabulary: input vectors if they were trained, else output vectors."""
-        return self.state["inputs" if "inputs" in self.state else "outputs"].numpy(force=True)
+        return _host(self._held["inputs" if "inputs" in self._held else "outputs"])
 
     @property
     def document_codes(self) -> np.ndarray:
         """(n, ceil(bits / 8)) uint8: the packed codes of the training documents in order."""
-        return codes.pack(self.state["code_documents"].numpy(force=True))
+        return codes.pack(_host(self._held["code_documents"]))
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -145,7 +155,7 @@ class Paragraphs:
         work = len(corpus.tokens) * ((first + steps - second) // blocks + (s.epochs if s.settle else 0))
         engine = self._engine()
         with Runlog(folder, steps, work, show_progress) as log:
-            log.resume(self.state)
+            self._hold(log.resume())
             every = checkpoint_every or max(1, steps // 10)
             for step in range(log.step, steps):
                 order = np.random.default_rng((s.seed, step // blocks)).permutation(len(corpus))
@@ -153,21 +163,23 @@ class Paragraphs:
                 began, words = time.monotonic(), len(batch.tokens)
                 seed = int(np.random.default_rng((s.seed, step, 1)).integers(2**31))
                 if step == second:
-                    self.state |= codelayer.start(self.state, s.bits, s.seed)
+                    self._held |= codelayer.start(self.state, s.bits, s.seed)
                 if first <= step < second:
                     rates, words = self._rates(s.epochs), words * s.epochs
-                    rows, loss = self._found(engine, batch, rates)
-                    self.state["documents"][torch.from_numpy(batch.owners).to(self.device)] = rows
+                    documents: Any = self._held["documents"]
+                    documents[batch.owners], loss = self._found(engine, batch, rates)
                 else:
                     done, out_of = (step, first) if step < first else (step - second, steps - second)
                     rates = [s.rate(done / out_of), s.rate((done + 1) / out_of)]
-                    learn = engine.learn if step < first else partial(codelayer.learn, engine)
-                    loss = learn(batch, self.state, (rates[0], rates[1]), seed)
+                    if step < first:
+                        loss = engine.learn(batch, self._held, (rates[0], rates[1]), seed)
+                    else:
+                        loss = codelayer.learn(engine, batch, self.state, (rates[0], rates[1]), seed)
                 if not np.isfinite(loss):
                     raise ZooError(f"the loss is {loss} in block {step + 1}: lower the learning rate")
                 log.advance(words, step + 1, (step + 1) / blocks, loss, rates[0], time.monotonic() - began)
                 if (step + 1) % every == 0:
-                    log.save(self.state)
+                    log.save({name: _host(array) for name, array in self._held.items()})
             self.seconds = log.seconds
         return self
 
@@ -184,30 +196,37 @@ class Paragraphs:
     def start(self, documents: int) -> None:
         """Fresh tensors for the vocabulary and so many documents, drawn by the seed."""
         s, vocabulary = self.settings, len(self.vocabulary)
-        generator = torch.Generator().manual_seed(s.seed)
+        rng = np.random.default_rng(s.seed)
 
-        def small(rows: int) -> torch.Tensor:
-            return (torch.rand(rows, s.dim, generator=generator) - 0.5) / s.dim
+        def small(rows: int) -> np.ndarray:
+            drawn = rng.random((rows, s.dim), dtype=np.float32)
+            drawn -= 0.5
+            drawn /= s.dim
+            return drawn
 
-        state = {"documents": small(documents), "outputs": torch.zeros(vocabulary, s.dim)}
+        self._held = {}
+        self._hold({"documents": small(documents), "outputs": np.zeros((vocabulary, s.dim), np.float32)})
         if s.words or s.mode == "dm":
-            state["inputs"] = small(vocabulary)
-        self.state = {name: tensor.to(self.device) for name, tensor in state.items()}
+            self._hold({"inputs": small(vocabulary)})
 
     def shell(self) -> None:
         """Tensors of the shapes that inference needs, to be filled with those of a trained model."""
-        self.state = {name: torch.zeros(shape, device=self.device) for name, shape in self.shapes().items()}
+        self._held = {}
+        self._hold({name: np.zeros(shape, np.float32) for name, shape in self.shapes().items()})
+
+    def _hold(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._held |= {name: torch.from_numpy(array).cuda() if self.gpu else array for name, array in arrays.items()}
 
     def _rates(self, passes: int) -> list[float]:
         return [self.settings.rate(number / passes) for number in range(passes)]
 
-    def _engine(self) -> loops.Loops | chunked.Chunked:
+    def _engine(self) -> Engine:
         s = self.settings
         options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "mean": s.mode == "dm"}
         draws = Draws.of(self.vocabulary, s.sample, s.negatives, bias=not s.words)
-        if self.device.type == "cpu":
-            return loops.Loops(draws, threads=torch.get_num_threads(), **options)
-        return chunked.Chunked(draws, self.device, **options)
+        if self.gpu:
+            return chunked.Chunked(draws, torch.device("cuda"), **options)
+        return loops.Loops(draws, threads=self.threads or loops.default_threads(), **options)
 
     # -- unseen documents ------------------------------------------------------------------------------------------
 
@@ -217,32 +236,52 @@ class Paragraphs:
         A text's vector does not depend on the texts beside it; one without a known word is zero.
         """
         found = self._inferred(self._engine(), texts, epochs, batch)
-        return np.concatenate([rows.numpy(force=True) for rows, _ in found])
+        return np.concatenate([_host(rows) for rows, _ in found])
 
     def infer_codes(self, texts: Iterable[str], *, epochs: int | None = None, batch: int = 1000) -> np.ndarray:
         """(n, ceil(bits / 8)) uint8: packed codes of any texts; of one without a known word, zeros."""
         s, engine, found = self.settings, self._engine(), []
         rates = self._rates(s.code_epochs)
         for rows, held in self._inferred(engine, texts, epochs, batch):
-            logits = codelayer.infer(engine, held, rows, self.state, rates, s.seed)
+            logits = codelayer.infer(engine, held, torch.as_tensor(rows), self.state, rates, s.seed)
             logits[torch.from_numpy(held.ends == held.starts)] = 0
             found.append(codes.pack(logits.numpy(force=True)))
         return np.concatenate(found)
 
     def _inferred(
-        self, engine: codelayer.Engine, texts: Iterable[str], epochs: int | None, size: int
-    ) -> Iterator[tuple[torch.Tensor, Batch]]:
-        source = iter(texts)
-        rates = self._rates(epochs or self.settings.epochs)
-        some = list(islice(source, size))
-        while True:
-            held = Batch.of([self.vocabulary.encode(text) for text in some])
-            yield self._found(engine, held, rates)[0], held
-            if not (some := list(islice(source, size))):
-                return
+        self, engine: Engine, texts: Iterable[str], epochs: int | None, size: int
+    ) -> Iterator[tuple[Array, Batch]]:
+        source, rates = iter(texts), self._rates(epochs or self.settings.epochs)
 
-    def _found(self, engine: codelayer.Engine, held: Batch, rates: list[float]) -> tuple[torch.Tensor, float]:
+        def read() -> Batch:
+            return Batch.of([self.vocabulary.encode(text) for text in islice(source, size)])
+
+        with ThreadPoolExecutor(1) as reader:  # texts are read while vectors of those before them are found
+            held = read()
+            while True:
+                coming = reader.submit(read)
+                yield self._found(engine, held, rates)[0], held
+                held = coming.result()
+                if not len(held.owners):
+                    return
+
+    def _found(self, engine: Engine, held: Batch, rates: list[float]) -> tuple[Array, float]:
         """(m, dim) vectors of the documents of a batch, from zero, and the loss of a word at the end."""
-        rows = torch.zeros(len(held.owners), self.settings.dim, device=self.device)
+        shape = len(held.owners), self.settings.dim
+        rows: Array = torch.zeros(shape, device="cuda") if self.gpu else np.zeros(shape, np.float32)
         held = held._replace(owners=np.arange(len(held.owners)))
-        return rows, engine.infer(held, {**self.state, "documents": rows}, rates, self.settings.seed)
+        return rows, engine.infer(held, {**self._held, "documents": rows}, rates, self.settings.seed)
+
+
+def _host(array: Array) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.numpy(force=True)
+
+
+def _gpu() -> bool:
+    """Whether torch has a GPU. Without the driver of one there is none, and torch need not be imported to be asked."""
+    if not Path("/dev/kfd").exists():  # AMD's
+        try:
+            ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        except OSError:
+            return False
+    return bool(torch.cuda.is_available())

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-from safetensors.torch import load_file, save_file
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from zoo import files
 
@@ -53,25 +53,26 @@ class Runlog:
         assert self.folder is not None
         return self.folder / "checkpoints"
 
-    def resume(self, state: dict[str, torch.Tensor]) -> None:
-        """Put the newest checkpoint, if there is one, into `state`; `step` says how many blocks it holds. A checkpoint
-        appears by one rename, so what has its name is whole."""
+    def resume(self) -> dict[str, np.ndarray]:
+        """The arrays of the newest checkpoint, if there is one; `step` says how many blocks it holds. A checkpoint appears by
+        one rename, so what has its name is whole."""
         if self.folder is None:
-            return
+            return {}
         self._checkpoints.mkdir(parents=True, exist_ok=True)
         files.sweep(self._checkpoints)
         found = sorted(self._checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        state = {}
         if found:
             mark = files.read_json(found[-1] / "progress.json")
             self.step, self.words, self.seconds = mark["step"], mark["words"], mark["seconds"]
-            for name, tensor in load_file(found[-1] / "state.safetensors").items():
-                state[name] = tensor.to(next(iter(state.values())).device)
+            state = load_file(found[-1] / "state.safetensors")
             if self._bar is not None:
                 self._bar.update(self._task, completed=self.words)
         metrics = self.folder / "metrics.jsonl"
         if metrics.exists():
             lines = metrics.read_text(encoding="utf-8").splitlines()[: self.step]
             files.write_text(metrics, "".join(f"{line}\n" for line in lines))
+        return state
 
     def advance(self, words: int, step: int, epoch: float, loss: float, rate: float, seconds: float) -> None:
         """A block is done: `words` more, in `seconds`."""
@@ -83,13 +84,16 @@ class Runlog:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line | {"seconds": round(self.seconds, 3)}) + "\n")
 
-    def save(self, state: dict[str, torch.Tensor]) -> None:
+    def save(self, state: dict[str, np.ndarray]) -> None:
         """Keep `state` as the newest checkpoint and remove those before it."""
         if self.folder is None:
             return
         new = self._checkpoints / f"checkpoint-{self.step}"
         with files.whole_folder(new) as partial:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial / "state.safetensors")
+            # not contiguous, an array would be written in another order
+            save_file(
+                {name: np.ascontiguousarray(array) for name, array in state.items()}, partial / "state.safetensors"
+            )
             mark = {"step": self.step, "words": self.words, "seconds": self.seconds}
             (partial / "progress.json").write_text(json.dumps(mark), encoding="utf-8")
         for old in self._checkpoints.glob("checkpoint-*"):

@@ -19,6 +19,7 @@ import numpy as np
 
 _REACH, _STEPS = 8.0, 4096  # the sigmoid is read from a table over (-8, 8), as word2vec.c has it over (-6, 6)
 _SIGMOID = (1 / (1 + np.exp(-(np.arange(_STEPS) + 0.5) * (2 * _REACH / _STEPS) + _REACH))).astype(np.float32)
+_RING = 4096  # noise words of a pass that documents share; whoever needs more begins again
 _TOGETHER = 8  # words of a document whose gradients are taken at the same vector
 _FAST = {"reassoc", "contract", "arcp", "nsz"}  # not nnan and ninf: a vector that is not finite must stay so
 
@@ -66,41 +67,111 @@ def _noise(state, chance, other):
 
 
 @compiled
+def _ring(seed, alike, state, chance, other):
+    """The noise of a pass that all documents share: it is drawn once, and its rows are in the cache; none if not `alike`."""
+    ring = np.empty(_RING if alike else 0, np.int64)
+    _start(state, seed, 1)
+    for i in range(len(ring)):
+        ring[i] = _noise(state, chance, other)
+    return ring
+
+
+@compiled
+def _against(rows, first, ring, used, state, chance, other):
+    """Fill `rows` with noise from place `first` on; returns how much of the ring is used."""
+    for i in range(first, len(rows)):
+        if len(ring) > 0:
+            rows[i] = ring[used % len(ring)]
+            used += 1
+        else:
+            rows[i] = _noise(state, chance, other)
+    return used
+
+
+@compiled
 def _kept(tokens, start, end, keep, state, into):
     count = 0
     for place in range(start, end):
-        if _chance(state) < keep[tokens[place]]:
-            into[count] = tokens[place]
-            count += 1
+        into[count] = tokens[
+            place
+        ]  # of one place more than there are tokens; without a branch that could be mispredicted
+        count += int(_chance(state) < keep[tokens[place]])
     return count
 
 
 @compiled
-def _step(inputs, count, outputs, bias, rows, positives, rate, learn, measure, gates, change):
-    """One gradient step of `count` inputs (rows of `inputs`) against the output vectors `rows`, of which the first
-    `positives` are to be predicted and the others are noise. Writes each input's change into `change`; returns the first
-    input's loss if `measure`. Of several inputs, `inputs` and `gates` have up to three rows more, which are overwritten.
+def _sigmoid(logit):
+    place = (logit + np.float32(_REACH)) * np.float32(_STEPS / (2 * _REACH))
+    place = min(max(place, np.float32(0)), np.float32(_STEPS - 1))
+    return _SIGMOID[int(place)] if place == place else logit  # what is not a number stays none
+
+
+@compiled
+def _loss(gates, rate):
+    loss = np.float32(0)
+    for r in range(len(gates)):
+        loss -= np.log(np.float32(1) - abs(gates[r]) / rate)
+    return loss
+
+
+@compiled
+def _step(x, outputs, bias, rows, positives, rate, learn, measure, gates, change):
+    """One gradient step of the vector `x` (d,) against the output vectors `rows`, of which the first `positives` are to be
+    predicted and the others are noise. Writes what `x` is to change by into `change`; returns the loss if `measure`.
     """
-    dim, many, loss = inputs.shape[1], len(rows), np.float32(0)
-    whole = count if count == 1 else (count + 3) // 4 * 4  # of zeros, what is missing to four times four
+    dim, many = len(x), len(rows)
+    for j in range(dim):
+        change[j] = 0
+    r = 0
+    while r + 6 <= many:  # six at a time: no sum waits for its own last addition, and what is loaded is used twice
+        p, q, s, t, u, v = rows[r], rows[r + 1], rows[r + 2], rows[r + 3], rows[r + 4], rows[r + 5]
+        a0 = a1 = a2 = a3 = a4 = a5 = np.float32(0)
+        for j in range(dim):
+            a = x[j]
+            a0, a1, a2 = a0 + a * outputs[p, j], a1 + a * outputs[q, j], a2 + a * outputs[s, j]
+            a3, a4, a5 = a3 + a * outputs[t, j], a4 + a * outputs[u, j], a5 + a * outputs[v, j]
+        a = (np.float32(r < positives) - _sigmoid(a0 + bias[p])) * rate
+        b = (np.float32(r + 1 < positives) - _sigmoid(a1 + bias[q])) * rate
+        c = (np.float32(r + 2 < positives) - _sigmoid(a2 + bias[s])) * rate
+        d = (np.float32(r + 3 < positives) - _sigmoid(a3 + bias[t])) * rate
+        e = (np.float32(r + 4 < positives) - _sigmoid(a4 + bias[u])) * rate
+        f = (np.float32(r + 5 < positives) - _sigmoid(a5 + bias[v])) * rate
+        for j in range(dim):
+            near = a * outputs[p, j] + b * outputs[q, j] + c * outputs[s, j]
+            change[j] += near + d * outputs[t, j] + e * outputs[u, j] + f * outputs[v, j]
+        gates[r], gates[r + 1], gates[r + 2], gates[r + 3], gates[r + 4], gates[r + 5] = a, b, c, d, e, f
+        r += 6
+    while r < many:
+        k, a = rows[r], np.float32(0)
+        for j in range(dim):
+            a += x[j] * outputs[k, j]
+        a = (np.float32(r < positives) - _sigmoid(a + bias[k])) * rate
+        for j in range(dim):
+            change[j] += a * outputs[k, j]
+        gates[r] = a
+        r += 1
+    if learn:
+        for r in range(many):
+            k, a = rows[r], gates[r]
+            for j in range(dim):
+                outputs[k, j] += a * x[j]
+    return _loss(gates[:many], rate) if measure else np.float32(0)
+
+
+@compiled
+def _steps(inputs, count, outputs, bias, rows, positives, rate, learn, measure, gates, change):
+    """`_step` of the first `count` rows of `inputs` together; of `change` too each has a row. Returns the loss of the first.
+    `inputs` and `gates` have up to three rows more, which are overwritten.
+    """
+    dim, many = inputs.shape[1], len(rows)
+    whole = (count + 3) // 4 * 4  # of zeros, what is missing to four times four
     for i in range(count, whole):
         for j in range(dim):
             inputs[i, j] = 0
     r = 0
-    while count == 1 and r + 6 <= many:  # six sums side by side, so that none waits for its own last addition
-        p, q, s, t, u, v = rows[r], rows[r + 1], rows[r + 2], rows[r + 3], rows[r + 4], rows[r + 5]
-        a0 = a1 = a2 = a3 = a4 = a5 = np.float32(0)
-        for j in range(dim):
-            a = inputs[0, j]
-            a0, a1, a2 = a0 + a * outputs[p, j], a1 + a * outputs[q, j], a2 + a * outputs[s, j]
-            a3, a4, a5 = a3 + a * outputs[t, j], a4 + a * outputs[u, j], a5 + a * outputs[v, j]
-        gates[0, r], gates[0, r + 1], gates[0, r + 2] = a0, a1, a2
-        gates[0, r + 3], gates[0, r + 4], gates[0, r + 5] = a3, a4, a5
-        r += 6
     while r + 3 <= many:  # three outputs by four inputs at a time: what is loaded is used several times
         first, second, third = rows[r], rows[r + 1], rows[r + 2]
-        i = 0
-        while i + 4 <= whole:
+        for i in range(0, whole, 4):
             a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = d0 = d1 = d2 = np.float32(0)
             for j in range(dim):
                 x, y, z = outputs[first, j], outputs[second, j], outputs[third, j]
@@ -113,14 +184,6 @@ def _step(inputs, count, outputs, bias, rows, positives, rate, learn, measure, g
             gates[i + 1, r], gates[i + 1, r + 1], gates[i + 1, r + 2] = b0, b1, b2
             gates[i + 2, r], gates[i + 2, r + 1], gates[i + 2, r + 2] = c0, c1, c2
             gates[i + 3, r], gates[i + 3, r + 1], gates[i + 3, r + 2] = d0, d1, d2
-            i += 4
-        while i < whole:
-            a0 = a1 = a2 = np.float32(0)
-            for j in range(dim):
-                a = inputs[i, j]
-                a0, a1, a2 = a0 + a * outputs[first, j], a1 + a * outputs[second, j], a2 + a * outputs[third, j]
-            gates[i, r], gates[i, r + 1], gates[i, r + 2] = a0, a1, a2
-            i += 1
         r += 3
     while r < many:
         first = rows[r]
@@ -132,13 +195,7 @@ def _step(inputs, count, outputs, bias, rows, positives, rate, learn, measure, g
         r += 1
     for i in range(count):
         for r in range(many):
-            logit = gates[i, r] + bias[rows[r]]
-            place = (logit + np.float32(_REACH)) * np.float32(_STEPS / (2 * _REACH))
-            place = min(max(place, np.float32(0)), np.float32(_STEPS - 1))
-            says = _SIGMOID[int(place)] if place == place else logit  # what is not a number stays none
-            if measure and i == 0:
-                loss -= np.log(says if r < positives else np.float32(1) - says)
-            gates[i, r] = (np.float32(1) - says if r < positives else -says) * rate
+            gates[i, r] = (np.float32(r < positives) - _sigmoid(gates[i, r] + bias[rows[r]])) * rate
     for i in range(count, whole):
         for r in range(many):
             gates[i, r] = 0
@@ -168,36 +225,29 @@ def _step(inputs, count, outputs, bias, rows, positives, rate, learn, measure, g
     if learn:
         for r in range(many):
             row = rows[r]
-            i = 0
-            while i + 4 <= whole:
+            for i in range(0, whole, 4):
                 a, b, c, d = gates[i, r], gates[i + 1, r], gates[i + 2, r], gates[i + 3, r]
                 for j in range(dim):
                     outputs[row, j] += (
                         a * inputs[i, j] + b * inputs[i + 1, j] + c * inputs[i + 2, j] + d * inputs[i + 3, j]
                     )
-                i += 4
-            while i < whole:
-                a = gates[i, r]
-                for j in range(dim):
-                    outputs[row, j] += a * inputs[i, j]
-                i += 1
-    return loss
+    return _loss(gates[0, :many], rate) if measure else np.float32(0)
 
 
 @compiled
-def _look(documents, number, scale, into):
-    for j in range(documents.shape[1]):
-        value = documents[number, j]
-        into[0, j] = value if scale == 0 else (scale if value > 0 else -scale)
+def _look(document, scale, into):
+    for j in range(len(document)):
+        value = document[j]
+        into[j] = value if scale == 0 else (scale if value > 0 else -scale)
 
 
 @compiled
-def _move(documents, number, scale, change):
-    for j in range(documents.shape[1]):
+def _move(document, scale, change):
+    for j in range(len(document)):
         slope = np.float32(1)
         if scale > 0:
-            slope -= np.tanh(documents[number, j] / (2 * scale)) ** 2
-        documents[number, j] += change[0, j] * slope
+            slope -= np.tanh(document[j] / (2 * scale)) ** 2
+        document[j] += change[j] * slope
 
 
 @compiled
@@ -229,7 +279,7 @@ def predict(
         order: places among the m of those that this pass takes.
         outputs: (V, d) float32, changed if `learn`; keep, chance, other, bias: of `zoo.documents.draws.Draws`.
         first_rate, last_rate: the learning rate at the first and the last document, linear between.
-        seed: of this pass; with `alike` every document draws the same numbers, else each its own.
+        seed: of this pass; with `alike` every document draws the same numbers and has the same noise, else each its own.
         scale: above 0, a document predicts by its code: `scale` times the signs of its vector, whose gradient is that of the
             code through a sigmoid of that steepness (arXiv 1611.01116, section 2); 0 for the vector itself.
 
@@ -239,28 +289,26 @@ def predict(
     longest = 0
     for at in order:
         longest = max(longest, ends[at] - starts[at])
-    kept = np.empty(longest, np.int64)
+    kept, ring = np.empty(longest + 1, np.int64), _ring(seed, alike, state, chance, other)
     rows = np.empty(_TOGETHER * (1 + negatives), np.int64)
-    gates, change = np.empty((1, len(rows)), np.float32), np.empty((1, dim), np.float32)
-    seen = np.empty((1, dim), np.float32)
+    gates, change, seen = np.empty(len(rows), np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
     for place in range(len(order)):
         at = order[place]
         number = owners[at]
         rate = np.float32(first_rate + (last_rate - first_rate) * place / len(order))
         _start(state, seed, 0 if alike else number)
-        count = _kept(tokens, starts[at], ends[at], keep, state, kept)
+        count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), 0
         for begin in range(0, count, _TOGETHER):
             some = min(_TOGETHER, count - begin)
             for i in range(some):
                 rows[i] = kept[begin + i]
-            for i in range(some, some * (1 + negatives)):
-                rows[i] = _noise(state, chance, other)
             used, measure = rows[: some * (1 + negatives)], begin == 0
-            _look(documents, number, scale, seen)
-            loss = _step(seen, 1, outputs, bias, used, some, rate, learn, measure, gates, change)
+            drawn = _against(used, some, ring, drawn, state, chance, other)
+            _look(documents[number], scale, seen)
+            loss = _step(seen, outputs, bias, used, some, rate, learn, measure, gates, change)
             if measure:
                 measured += np.array([loss, some])
-            _move(documents, number, scale, change)
+            _move(documents[number], scale, change)
     return measured
 
 
@@ -296,7 +344,8 @@ def predict_in_windows(
     longest = 0
     for at in order:
         longest = max(longest, ends[at] - starts[at])
-    kept, around = np.empty(longest, np.int64), np.empty(2 * window, np.int64)
+    kept, around = np.empty(longest + 1, np.int64), np.empty(2 * window, np.int64)
+    ring = _ring(seed, alike, state, chance, other)
     rows = np.empty(1 + negatives, np.int64)
     inputs, change = np.empty((2 * window + 4, dim), np.float32), np.empty((2 * window + 1, dim), np.float32)
     gates = np.empty((2 * window + 4, 1 + negatives), np.float32)
@@ -305,7 +354,7 @@ def predict_in_windows(
         number = owners[at]
         rate = np.float32(first_rate + (last_rate - first_rate) * place / len(order))
         _start(state, seed, 0 if alike else number)
-        count = _kept(tokens, starts[at], ends[at], keep, state, kept)
+        count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), 0
         for centre in range(count):
             reach = 1 + np.int64(_next(state) % np.uint64(window))
             seen = 0
@@ -313,7 +362,7 @@ def predict_in_windows(
                 if 0 <= near < count and near != centre:
                     around[seen] = kept[near]
                     seen += 1
-            _look(documents, number, scale, inputs)
+            _look(documents[number], scale, inputs[0])
             if mean:
                 for i in range(seen):
                     word = around[i]
@@ -327,13 +376,14 @@ def predict_in_windows(
                     for j in range(dim):
                         inputs[1 + i, j] = words[word, j]
             rows[0] = kept[centre]
-            for i in range(1, 1 + negatives):
-                rows[i] = _noise(state, chance, other)
-            many, measure = 1 if mean else 1 + seen, centre % 16 == 0
-            loss = _step(inputs, many, outputs, bias, rows, 1, rate, learn, measure, gates, change)
+            drawn, measure = _against(rows, 1, ring, drawn, state, chance, other), centre % 16 == 0
+            if mean:
+                loss = _step(inputs[0], outputs, bias, rows, 1, rate, learn, measure, gates[0], change[0])
+            else:
+                loss = _steps(inputs, 1 + seen, outputs, bias, rows, 1, rate, learn, measure, gates, change)
             if measure:
                 measured += np.array([loss, 1.0])
-            _move(documents, number, scale, change)
+            _move(documents[number], scale, change[0])
             if learn:
                 for i in range(seen):
                     word, source = around[i], 0 if mean else 1 + i
