@@ -51,13 +51,10 @@ def measure(side: str, case: dict[str, Any], file: str) -> dict[str, float]:
     size, words, epochs = case["dim"], case["words"], case["epochs"]
     window = 10 if words else 15
     if side == "zoo":
-        import torch
-
         from zoo.documents.paragraphs import Paragraphs, Settings
 
-        torch.set_num_threads(case["threads"])
         warm = Settings(dim=size, words=words, window=window, epochs=1)
-        Paragraphs(warm).fit(texts[:50]).infer(unseen[:5])  # compiles, where that was not done on this machine before
+        Paragraphs(warm, threads=1).fit(texts[:50]).infer(unseen[:5])  # loads what is compiled
         loaded = peak_mb()
         cpu = []
 
@@ -66,7 +63,8 @@ def measure(side: str, case: dict[str, Any], file: str) -> dict[str, float]:
                 cpu.append(time.process_time())
                 return super()._engine()
 
-        model = Timed(Settings(dim=size, words=words, window=window, epochs=epochs, seed=case["seed"]))
+        settings = Settings(dim=size, words=words, window=window, epochs=epochs, seed=case["seed"])
+        model = Timed(settings, threads=case["threads"])
         model.fit(texts)
         cpu_seconds, seconds = time.process_time() - cpu[0], model.seconds
         peak = peak_mb()
@@ -96,9 +94,8 @@ def measure(side: str, case: dict[str, Any], file: str) -> dict[str, float]:
         peer.train(documents, total_examples=len(documents), epochs=epochs)
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
         peak = peak_mb()
-        asked = [tokenise(text) for text in unseen]
         began = time.perf_counter()
-        found = np.stack([peer.infer_vector(each) for each in asked])
+        found = np.stack([peer.infer_vector(tokenise(text)) for text in unseen])
         inference, vectors = time.perf_counter() - began, peer.dv.vectors
         counted = sum(peer.wv.get_vecattr(word, "count") for word in peer.wv.key_to_index)
     np.savez(file, trained=vectors, unseen=found)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
-from zoo.documents import paragraphs
-from zoo.documents.chunked import Chunked
+from zoo.documents import paragraphs, words
 from zoo.documents.corpus import cut
-from zoo.documents.draws import Draws, alias
+from zoo.documents.draws import alias
 from zoo.documents.paragraphs import Paragraphs, Settings
 from zoo.documents.runlog import Runlog
 from zoo.documents.words import Vocabulary, tokenise
@@ -83,6 +88,34 @@ def test_noise_is_drawn_as_often_as_its_weight_says():
     np.testing.assert_allclose(seen, weights / weights.sum(), atol=0.02)
 
 
+def test_noise_follows_the_counts_to_the_power_of_three_quarters_and_frequent_words_are_seen_less():
+    vocabulary = Vocabulary(("a", "b", "c"), (1600, 81, 16))
+    np.testing.assert_allclose(vocabulary.noise(), np.array([1600**0.75, 27, 8]) / (1600**0.75 + 35))
+    sample = 1e-2
+    frequency = np.array(vocabulary.counts) / sum(vocabulary.counts)
+    keep = vocabulary.keep(sample)
+    np.testing.assert_allclose(keep, np.minimum(1, (np.sqrt(frequency / sample) + 1) * sample / frequency), rtol=1e-6)
+    tokens, state, into = np.zeros(20_000, np.int32), np.array([7], np.uint64), np.empty(20_001, np.int64)
+    assert compiled._kept(tokens, 0, 20_000, keep, state, into) / 20_000 == pytest.approx(keep[0], abs=0.01)
+    assert (vocabulary.keep(0) == 1).all()
+
+
+def test_a_word_sees_the_nearer_ones_more_often_as_its_reach_is_drawn():
+    size, window, times = 9, 3, 3000
+    tokens, ends = np.tile(np.arange(size, dtype=np.int32), times), np.arange(1, times + 1) * size
+    inputs, outputs = np.eye(size, dtype=np.float32), np.zeros((size, size), np.float32)
+    rate, none = 1e-4, np.zeros(size, np.float32)
+    draws = (np.ones(size, np.float32), none, np.zeros(size, np.int32), none)
+    batch = (tokens, ends - size, ends, np.arange(times), np.arange(times))
+    documents = np.zeros((times, size), np.float32)
+    rest = (0, window, rate, rate, 1, False, True, np.float32(0), False)
+    compiled.predict_in_windows(*batch, documents, inputs, outputs, *draws, *rest)
+    apart = np.abs(np.arange(size)[:, None] - np.arange(size))
+    expected = np.where(apart > 0, np.maximum(0, window + 1 - apart) / window, 0)
+    # without noise, each time that word j predicts word i adds half a rate to place j of output i
+    np.testing.assert_allclose(outputs / (times * rate / 2), expected, atol=0.12)
+
+
 def test_copies_are_added_up():
     rng = np.random.default_rng(0)
     base, changes = rng.normal(size=(6, 3)), rng.normal(size=(4, 6, 3))
@@ -117,8 +150,8 @@ def test_a_turn_loses_less_by_rounding_than_the_axes_it_starts_from():
 
 
 def test_a_window_reaches_as_far_as_drawn_and_never_into_padding():
-    words = torch.tensor([[4, 5, 6, 7, -1]])
-    seen = negative_sampling.window(words, torch.tensor([[1, 2, 1, 3, 4]]))[0]
+    chunk = torch.tensor([[4, 5, 6, 7, -1]])
+    seen = negative_sampling.window(chunk, torch.tensor([[1, 2, 1, 3, 4]]))[0]
     assert seen.int().tolist() == [[0, 1, 0, 0, 0], [1, 0, 1, 1, 0], [0, 1, 0, 1, 0], [1, 1, 1, 0, 0], [0] * 5]
 
 
@@ -126,9 +159,9 @@ def test_a_window_reaches_as_far_as_drawn_and_never_into_padding():
 def test_chunks_hold_every_word_once_in_order(offset):
     lengths = np.array([5, 0, 9, 1, 4])
     tokens = np.arange(lengths.sum())
-    words, owner = cut(tokens, lengths, 4, np.full(5, offset))
-    np.testing.assert_array_equal(words[words >= 0], tokens)
-    np.testing.assert_array_equal(np.bincount(owner, (words >= 0).sum(1), minlength=5), lengths)
+    chunks, owner = cut(tokens, lengths, 4, np.full(5, offset))
+    np.testing.assert_array_equal(chunks[chunks >= 0], tokens)
+    np.testing.assert_array_equal(np.bincount(owner, (chunks >= 0).sum(1), minlength=5), lengths)
 
 
 def test_a_vocabulary_is_counted_saved_and_strictly_loaded(tmp_path):
@@ -147,9 +180,11 @@ def test_a_vocabulary_is_counted_saved_and_strictly_loaded(tmp_path):
     assert tokenise("x" * 41 + " " + "é" * 41) == ["x" * 40, "é" * 40]
 
 
+@pytest.mark.parametrize("device", [None, "cpu"], ids=["loops", "matrix products"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_a_seed_gives_the_same_tensors_and_a_killed_run_too(kind, tmp_path, monkeypatch):
+def test_a_seed_gives_the_same_tensors_and_a_killed_run_too(kind, device, tmp_path, monkeypatch):
     monkeypatch.setattr(paragraphs, "BLOCK", 1500)
+    monkeypatch.setattr(paragraphs, "_accelerator", lambda: device)
     settings = Settings(**{**SMALL, "epochs": 3, **kind})
     whole = Paragraphs(settings).fit(texts())
     saves = []
@@ -169,8 +204,10 @@ def test_a_seed_gives_the_same_tensors_and_a_killed_run_too(kind, tmp_path, monk
     assert len(saves) == 2
     for name, tensor in whole.state.items():
         assert torch.equal(tensor, again.state[name]), name
-    steps = [line.split(",")[0] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [f'{{"step": {n}' for n in range(1, 13 + 9 * bool(whole.settings.bits))]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 13 + 9 * bool(whole.settings.bits)))
+    linear = np.linspace(settings.learning_rate, settings.last_learning_rate, 10)[:-1]
+    np.testing.assert_allclose([line["learning_rate"] for line in lines[:9]], linear)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -206,13 +243,8 @@ def test_an_inferred_training_document_lies_near_its_trained_vector_whatever_lie
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_matrix_products_as_a_gpu_has_them_learn_the_same_topics(kind, monkeypatch):
-    def engine(self):
-        s = self.settings
-        draws = Draws.of(self.vocabulary, s.sample, s.negatives)
-        return Chunked(draws, torch.device("cpu"), negatives=s.negatives, window=s.window, mean=s.mode == "dm")
-
     monkeypatch.setattr("zoo.documents.chunked.WORDS", 256)
-    monkeypatch.setattr(Paragraphs, "_engine", engine)
+    monkeypatch.setattr(paragraphs, "_accelerator", lambda: "cpu")
     test_paper_in_miniature_a_topic_is_nearer_than_others_also_when_unseen(kind)
 
 
@@ -244,3 +276,68 @@ def test_the_vector_of_a_training_text_is_what_its_text_is_inferred_to(kind, mon
     monkeypatch.setattr(paragraphs, "BLOCK", 1500)
     model = Paragraphs(Settings(**{**SMALL, "epochs": 3, **kind, "bits": 0})).fit(texts())
     np.testing.assert_array_equal(model.documents, model.infer(texts()))
+
+
+class Read:
+    """Texts that can be read again, and how often they were."""
+
+    def __init__(self, made):
+        self.made, self.times = made, 0
+
+    def __iter__(self):
+        self.times += 1
+        return self.made()
+
+
+def test_texts_are_read_twice_and_a_stream_of_a_data_set_trains_as_a_list_does():
+    settings, read = Settings(**{**SMALL, "epochs": 2}), Read(lambda: iter(texts()))
+    found = Paragraphs(settings).fit(read)
+    assert read.times == 2
+    stream = Dataset.from_dict({"text": texts()}).to_iterable_dataset()["text"]
+    np.testing.assert_array_equal(Paragraphs(settings).fit(stream).documents, found.documents)
+
+
+def test_memory_does_not_grow_with_the_words_of_a_corpus(monkeypatch):
+    monkeypatch.setattr(paragraphs, "BLOCK", 4000)
+    known = [word for topic in TOPICS for word in topic]
+
+    def peak(length):
+        def made():
+            rng = np.random.default_rng(0)
+            return (" ".join(rng.choice(known, length)) for _ in range(200))
+
+        tracemalloc.start()
+        Paragraphs(Settings(**{**SMALL, "epochs": 1})).fit(Read(made))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(30)
+    assert peak(600) < 1.2 * peak(30)
+
+
+def test_of_too_many_different_words_the_rarest_are_forgotten(monkeypatch):
+    monkeypatch.setattr(words, "DISTINCT", 40)
+    numbered = [f"w{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]
+    found = Vocabulary.count([f"often again often {word}" for word in numbered], min_count=2)
+    assert (found.words, found.counts) == (("often", "again"), (200, 100))
+
+
+def test_progress_says_words_a_second_and_the_time_left(capsys):
+    Paragraphs(Settings(**{**SMALL, "epochs": 1})).fit(texts(), show_progress=True)
+    shown = capsys.readouterr().err
+    assert "words/s" in shown
+    assert "left" in shown
+
+
+def test_training_and_inference_on_a_cpu_do_not_import_torch(tmp_path):
+    script = f"""
+import sys
+from pathlib import Path
+from zoo.documents.paragraphs import Paragraphs, Settings
+model = Paragraphs(Settings(dim=4, min_count=1, sample=0.0, words=True)).fit(["a b ab cd"] * 9, folder=Path({str(tmp_path)!r}))
+assert model.infer(["ab"]).any()
+assert not {{"torch", "transformers", "datasets", "pandas", "sklearn", "matplotlib"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert list(tmp_path.glob("checkpoints/*"))

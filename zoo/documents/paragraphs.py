@@ -93,12 +93,13 @@ class Paragraphs:
 
     Attributes:
         threads: at most so many on a CPU; by default as many as torch has, where it is imported, else one a core.
+        device: torch's name of the GPU that is used; None where the CPU is.
         vocabulary: set by `fit`.
     """
 
     def __init__(self, settings: Settings, *, threads: int | None = None) -> None:
         self.settings, self.threads = settings, threads
-        self.gpu = _gpu()
+        self.device = _accelerator()
         self.vocabulary = Vocabulary((), ())
         self.seconds = 0.0
         self._held: dict[str, Array] = {}
@@ -141,7 +142,7 @@ class Paragraphs:
         there, and training goes on from the last whole one to the same result.
         Raises ZooError for an iterator, for texts without words, and for a loss that is not finite.
         """
-        if iter(texts) is texts:
+        if isinstance(texts, Iterator):
             raise ZooError("the texts are read twice: give a list or a column of a data set, not an iterator")
         s = self.settings
         self.vocabulary = vocabulary or Vocabulary.count(texts, min_count=s.min_count, max_size=s.max_words)
@@ -215,7 +216,9 @@ class Paragraphs:
         self._hold({name: np.zeros(shape, np.float32) for name, shape in self.shapes().items()})
 
     def _hold(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._held |= {name: torch.from_numpy(array).cuda() if self.gpu else array for name, array in arrays.items()}
+        self._held |= {
+            name: torch.from_numpy(array).to(self.device) if self.device else array for name, array in arrays.items()
+        }
 
     def _rates(self, passes: int) -> list[float]:
         return [self.settings.rate(number / passes) for number in range(passes)]
@@ -224,8 +227,8 @@ class Paragraphs:
         s = self.settings
         options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "mean": s.mode == "dm"}
         draws = Draws.of(self.vocabulary, s.sample, s.negatives, bias=not s.words)
-        if self.gpu:
-            return chunked.Chunked(draws, torch.device("cuda"), **options)
+        if self.device:
+            return chunked.Chunked(draws, torch.device(self.device), **options)
         return loops.Loops(draws, threads=self.threads or loops.default_threads(), **options)
 
     # -- unseen documents ------------------------------------------------------------------------------------------
@@ -268,7 +271,7 @@ class Paragraphs:
     def _found(self, engine: Engine, held: Batch, rates: list[float]) -> tuple[Array, float]:
         """(m, dim) vectors of the documents of a batch, from zero, and the loss of a word at the end."""
         shape = len(held.owners), self.settings.dim
-        rows: Array = torch.zeros(shape, device="cuda") if self.gpu else np.zeros(shape, np.float32)
+        rows: Array = torch.zeros(shape, device=self.device) if self.device else np.zeros(shape, np.float32)
         held = held._replace(owners=np.arange(len(held.owners)))
         return rows, engine.infer(held, {**self._held, "documents": rows}, rates, self.settings.seed)
 
@@ -277,11 +280,11 @@ def _host(array: Array) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else array.numpy(force=True)
 
 
-def _gpu() -> bool:
-    """Whether torch has a GPU. Without the driver of one there is none, and torch need not be imported to be asked."""
+def _accelerator() -> str | None:
+    """The GPU that torch has. Without the driver of one there is none, and torch need not be imported to be asked."""
     if not Path("/dev/kfd").exists():  # AMD's
         try:
             ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         except OSError:
-            return False
-    return bool(torch.cuda.is_available())
+            return None
+    return "cuda" if torch.cuda.is_available() else None

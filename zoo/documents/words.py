@@ -22,6 +22,7 @@ else:
     np = lazy("numpy")
 
 FORMAT = 1
+DISTINCT = 4_000_000  # words that are counted at a time
 _WORD = re.compile(r"[^\W\d_]{2,40}")
 _ASCII_WORD = re.compile(r"[a-z]{2,40}")  # the same in lower-cased ASCII, without looking letters up
 
@@ -42,11 +43,16 @@ class Vocabulary:
     def count(cls, texts: Iterable[str], *, min_count: int = 5, max_size: int | None = None) -> Vocabulary:
         """In one pass over `texts`, the words that occur at least `min_count` times, at most `max_size` of them.
 
+        Whenever more than DISTINCT words are counted, the rarest are forgotten, as word2vec.c does it: memory has a bound.
         Raises ZooError when no word does.
         """
         counter: Counter[str] = Counter()
+        rare = 0
         for text in texts:
             counter.update(tokenise(text))
+            while len(counter) > DISTINCT:
+                rare += 1
+                counter = Counter({word: n for word, n in counter.items() if n > rare})
         found = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
         return cls(tuple(word for word, _ in found), tuple(n for _, n in found)).at_least(min_count, max_size)
 
