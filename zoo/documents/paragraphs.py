@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -44,6 +44,7 @@ else:
     # a compiler is not imported to look at a model
     chunked, loops = lazy("zoo.documents.chunked"), lazy("zoo.documents.loops")
 
+RARITY = 1e-4  # the frequency at which a word counts half in a mean of words
 BLOCK = 1 << 20  # tokens that are shuffled together; a checkpoint falls between two blocks
 
 
@@ -62,7 +63,9 @@ class Settings:
         sample: threshold of frequent-word subsampling; 0 keeps every word.
         epochs, code_epochs: passes over the corpus for the vectors, and then for the codes.
         settle: between the two, find the documents' vectors again, as those of unseen ones are: with the trained words frozen.
-            Then `infer` of a training text gives its own vector, and what is learned on the one holds for the other.
+            Then `infer` of a training text gives its own vector, and what is learned on the one holds for the other. With
+            codes it is always done: their documents start from the means of their words (`zoo.documents.codelayer`).
+        anchors: of the codes; known once they are trained.
         learning_rate, last_learning_rate: at the first and the last step of the vectors, and again of the codes, linear
             between.
     """
@@ -79,6 +82,7 @@ class Settings:
     epochs: int = 10
     code_epochs: int = 3
     settle: bool = True
+    anchors: int = 0
     learning_rate: float = 0.025
     last_learning_rate: float = 1e-4
     seed: int = 42
@@ -151,10 +155,12 @@ class Paragraphs:
         size = max(1, len(corpus) * BLOCK // len(corpus.tokens))
         blocks = -(-len(corpus) // size)
         first = blocks * s.epochs  # step after those that train the vectors
-        second = first + (blocks if s.settle else 0)  # after those that find them again; then come the codes
+        again = s.settle or bool(s.bits)
+        second = first + (blocks if again else 0)  # after those that find them again; then come the codes
         steps = second + (blocks * s.code_epochs if s.bits else 0)
-        work = len(corpus.tokens) * ((first + steps - second) // blocks + (s.epochs if s.settle else 0))
-        engine = self._engine()
+        passes = 1 if s.bits else s.epochs
+        work = len(corpus.tokens) * ((first + steps - second) // blocks + (passes if again else 0))
+        engine, coder = self._engine(), self._engine(coded=True)
         with Runlog(folder, steps, work, show_progress) as log:
             self._hold(log.resume())
             every = checkpoint_every or max(1, steps // 10)
@@ -164,9 +170,11 @@ class Paragraphs:
                 began, words = time.monotonic(), len(batch.tokens)
                 seed = int(np.random.default_rng((s.seed, step, 1)).integers(2**31))
                 if step == second:
-                    self._held |= codelayer.start(self.state, s.bits, s.seed)
+                    self._held |= codelayer.start(
+                        self.state, s.bits, s.seed, length=self._length(), context=s.mode == "dm"
+                    )
                 if first <= step < second:
-                    rates, words = self._rates(s.epochs), words * s.epochs
+                    rates, words = self._rates(s.epochs), words * passes
                     documents: Any = self._held["documents"]
                     documents[batch.owners], loss = self._found(engine, batch, rates)
                 else:
@@ -175,13 +183,15 @@ class Paragraphs:
                     if step < first:
                         loss = engine.learn(batch, self._held, (rates[0], rates[1]), seed)
                     else:
-                        loss = codelayer.learn(engine, batch, self.state, (rates[0], rates[1]), seed)
+                        loss = codelayer.learn(coder, batch, self.state, (rates[0], rates[1]), seed)
                 if not np.isfinite(loss):
                     raise ZooError(f"the loss is {loss} in block {step + 1}: lower the learning rate")
                 log.advance(words, step + 1, (step + 1) / blocks, loss, rates[0], time.monotonic() - began)
                 if (step + 1) % every == 0:
                     log.save({name: _host(array) for name, array in self._held.items()})
             self.seconds = log.seconds
+        if s.bits:
+            self.settings = replace(s, anchors=len(self._held["anchors"]))
         return self
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -190,8 +200,9 @@ class Paragraphs:
         names = ["outputs", *(["inputs"] if s.words or s.mode == "dm" else [])]
         found: dict[str, tuple[int, ...]] = dict.fromkeys(names, (vocabulary, s.dim))
         if s.bits:
-            found |= {f"code_{name}": (vocabulary, s.bits) for name in names}
-            found |= {"centre": (s.dim,), "projection": (s.dim, s.bits), "code_scale": (1,)}
+            found |= {f"code_{name}": (vocabulary, s.bits) for name in names if name == "outputs" or s.mode == "dm"}
+            found |= {"centre": (s.dim,), "anchors": (s.anchors, s.dim), "middle": (s.dim,)}
+            found |= {"projection": (s.dim, s.bits), "code_scale": (1,)}
         return found
 
     def start(self, documents: int) -> None:
@@ -223,28 +234,42 @@ class Paragraphs:
     def _rates(self, passes: int) -> list[float]:
         return [self.settings.rate(number / passes) for number in range(passes)]
 
-    def _engine(self) -> Engine:
+    def _engine(self, *, coded: bool = False) -> Engine:
         s = self.settings
         options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "mean": s.mode == "dm"}
-        draws = Draws.of(self.vocabulary, s.sample, s.negatives, bias=not s.words)
+        draws = Draws.of(self.vocabulary, s.sample, s.negatives, bias=coded or not s.words)
         if self.device:
             return chunked.Chunked(draws, torch.device(self.device), **options)
         return loops.Loops(draws, threads=self.threads or loops.default_threads(), **options)
 
+    @property
+    def _rarity(self) -> np.ndarray:
+        """(V,) float32: what a word counts in a mean of words."""
+        counts = np.asarray(self.vocabulary.counts, dtype=np.float64)
+        return (RARITY / (RARITY + counts / counts.sum())).astype(np.float32)
+
+    def _length(self) -> float:
+        """The length of a word's vector, on average over the noise."""
+        return float(np.linalg.norm(self.words, axis=1) @ self.vocabulary.noise())
+
     # -- unseen documents ------------------------------------------------------------------------------------------
 
     def infer(self, texts: Iterable[str], *, epochs: int | None = None, batch: int = 1000) -> np.ndarray:
-        """(n, dim) float32 vectors of any texts by gradient steps with the words frozen, `batch` texts at once.
+        """(n, dim) float32 vectors of any texts by gradient steps with the words frozen, `batch` texts at once; of a model with
+        codes, the vectors that codes start from.
 
         A text's vector does not depend on the texts beside it; one without a known word is zero.
         """
-        found = self._inferred(self._engine(), texts, epochs, batch)
-        return np.concatenate([_host(rows) for rows, _ in found])
+        found = [rows for rows, _ in self._inferred(self._engine(), texts, epochs, batch)]
+        if self.settings.bits:
+            found = [codelayer.vectors(torch.as_tensor(rows), self.state) for rows in found]
+        return np.concatenate([_host(rows) for rows in found])
 
     def infer_codes(self, texts: Iterable[str], *, epochs: int | None = None, batch: int = 1000) -> np.ndarray:
-        """(n, ceil(bits / 8)) uint8: packed codes of any texts; of one without a known word, zeros."""
-        s, engine, found = self.settings, self._engine(), []
-        rates = self._rates(s.code_epochs)
+        """(n, ceil(bits / 8)) uint8: packed codes of any texts, by `epochs` passes over each, `code_epochs` by default; of one
+        without a known word, zeros."""
+        s, engine, found = self.settings, self._engine(coded=True), []
+        rates = self._rates(epochs or s.code_epochs)
         for rows, held in self._inferred(engine, texts, epochs, batch):
             logits = codelayer.infer(engine, held, torch.as_tensor(rows), self.state, rates, s.seed)
             logits[torch.from_numpy(held.ends == held.starts)] = 0
@@ -269,7 +294,12 @@ class Paragraphs:
                     return
 
     def _found(self, engine: Engine, held: Batch, rates: list[float]) -> tuple[Array, float]:
-        """(m, dim) vectors of the documents of a batch, from zero, and the loss of a word at the end."""
+        """(m, dim) vectors of the documents of a batch, by steps from zero, and the loss of a word at the end; with codes, the
+        means of their words, and no loss."""
+        if self.settings.bits:
+            words = self._held["inputs" if "inputs" in self._held else "outputs"]
+            means = codelayer.word_means(held, torch.as_tensor(words), torch.from_numpy(self._rarity))
+            return (means if self.device else means.numpy()), 0.0
         shape = len(held.owners), self.settings.dim
         rows: Array = torch.zeros(shape, device=self.device) if self.device else np.zeros(shape, np.float32)
         held = held._replace(owners=np.arange(len(held.owners)))

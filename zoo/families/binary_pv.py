@@ -1,12 +1,19 @@
 """Binary paragraph vectors: short codes of documents, learned from raw text alone and compared by Hamming distance.
 
 Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116. The training is in `zoo.documents.paragraphs`.
+
+As in the paper, a code is the rounded sigmoid of a document's vector and learns to predict the words of the document; the
+gradient passes the rounding as if it were not there, and an unseen text gets its code by the same steps with the words frozen.
+Unlike the paper, words are predicted against noise and not by a sampled softmax; word vectors are trained beside the documents;
+and codes do not start at random but near the means of their words, drawn towards the training texts around them
+(`zoo.documents.codelayer`). The real part of real-binary is the vector that its code starts from.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -26,13 +33,13 @@ if TYPE_CHECKING:
 
     from zoo import encoding
     from zoo.documents import paragraphs, words
-    from zoo.ops import codes, topics
+    from zoo.ops import codes
 
     Ranking = tuple[np.ndarray, np.ndarray]
 else:
     np, torch, encoding = lazy("numpy"), lazy("torch"), lazy("zoo.encoding")
     paragraphs, words = lazy("zoo.documents.paragraphs"), lazy("zoo.documents.words")
-    codes, topics = lazy("zoo.ops.codes"), lazy("zoo.ops.topics")
+    codes = lazy("zoo.ops.codes")
 
 EPOCHS = 20  # where the recipe says nothing
 CODE_EPOCHS = 0.1  # as many more, for the codes
@@ -53,13 +60,13 @@ class Spec(EncoderSpec):
         description="Components of the vectors that codes are learned on, at least as many as bits; by default 300 for "
         "real-binary, else 128, or as many as bits.",
     )
-    window: Positive = Field(default=10, description="dm: most words to each side.")
-    negatives: Positive = Field(default=15, description="Noise words of a predicted word.")
-    sample: Annotated[float, Field(ge=0, lt=1)] = Field(default=1e-5, description="Subsampling threshold; 0: none.")
+    window: Positive = Field(default=20, description="Most words to each side.")
+    negatives: Positive = Field(default=5, description="Noise words of a predicted word.")
+    sample: Annotated[float, Field(ge=0, lt=1)] = Field(default=1e-4, description="Subsampling threshold; 0: none.")
     min_count: Positive = Field(default=2, description="Rarer words are left out.")
     max_words: Positive | None = Field(default=None, description="Keep only the most frequent words.")
     inference_epochs: Annotated[int, Field(gt=0, le=preflight.EPOCHS)] | None = Field(
-        default=None, description="For unseen texts; by default as in training."
+        default=None, description="Passes over a text for its code; by default as in training."
     )
 
     @model_validator(mode="after")
@@ -169,7 +176,7 @@ class Encoder(base.Encoder):
             yield (
                 self.model.infer_codes(some, **options)
                 if self.similarity == "hamming"
-                else topics.unit(self.model.infer(some, **options))
+                else self.model.infer(some, batch=TOGETHER)
             )
 
     def view(self, **options: Any) -> Self:
@@ -205,7 +212,8 @@ class Encoder(base.Encoder):
         """Open what `save` wrote; every tensor must be there, fit the vocabulary and be finite, and none be left over."""
         found = preflight.repeated(folder, config.get("training"))
         encoder = cls.build(spec, seed=int(found.get("seed", 42)))
-        encoder.model = paragraphs.Paragraphs(_settings(spec, Training(**found)))
+        anchors, training = int(found.get("anchors", 0)), {k: v for k, v in found.items() if k != "anchors"}
+        encoder.model = paragraphs.Paragraphs(replace(_settings(spec, Training(**training)), anchors=anchors))
         encoder.model.vocabulary = words.Vocabulary.load(folder / "vocabulary.json")
         preflight.fits(folder, encoder.model.shapes())
         encoder.model.shell()
@@ -216,12 +224,14 @@ class Encoder(base.Encoder):
     def extra_config(self) -> dict[str, Any]:
         """What inference repeats of the training."""
         s = self.model.settings
-        return {"training": {"epochs": s.epochs, "learning_rate": s.learning_rate, "seed": s.seed}}
+        kept = ("epochs", "learning_rate", "seed", "anchors")
+        return {"training": {name: getattr(s, name) for name in kept}}
 
     def card_facts(self) -> dict[str, Any]:
         """Bits, real components and vocabulary, for the card."""
         s = self.model.settings
-        return {"bits": s.bits, "real": s.dim, "words": len(self.model.vocabulary), "variant": self.spec.variant}
+        shape = {"bits": s.bits, "real": s.dim, "words": len(self.model.vocabulary), "anchors": s.anchors}
+        return {**shape, "variant": self.spec.variant}
 
 
 def _settings(spec: Spec, training: Training) -> paragraphs.Settings:
@@ -229,13 +239,13 @@ def _settings(spec: Spec, training: Training) -> paragraphs.Settings:
         dim=spec.width,
         bits=spec.bits,
         mode="dm" if spec.variant == "dm" else "dbow",
+        words=spec.variant != "dm",
         window=spec.window,
         negatives=spec.negatives,
         sample=spec.sample,
         min_count=spec.min_count,
         max_words=spec.max_words,
         epochs=max(1, round(training.epochs or EPOCHS)),
-        settle=False,  # the training documents' vectors are not kept, and codes become no better
         code_epochs=max(1, round((training.epochs or EPOCHS) * CODE_EPOCHS)),
         learning_rate=training.learning_rate,
         last_learning_rate=min(1e-4, training.learning_rate),
