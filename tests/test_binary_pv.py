@@ -80,6 +80,17 @@ def test_an_artefact_encodes_as_the_encoder_that_was_saved(variant, tmp_path):
         zoo.from_pretrained(tmp_path / "model")
 
 
+def test_a_real_part_beside_them_changes_no_code(tmp_path):
+    found = []
+    for variant in ("dbow", "real-binary"):
+        encoder = Encoder.build(
+            Spec(family="binary-pv", variant=variant, bits=13, dim=20, min_count=1, sample=0.0), seed=5
+        )
+        encoder.fit(Dataset.from_dict({"text": texts()}), Training(epochs=2, seed=5), tmp_path / variant)
+        found.append(encoder.encode(texts(20, seed=2)))
+    np.testing.assert_array_equal(*found)
+
+
 def test_a_recipe_trains_is_scored_by_hamming_and_writes_its_card(tmp_path):
     from zoo.builder import run
 

@@ -293,7 +293,8 @@ def test_the_card_names_the_keywords_that_no_text_has(tmp_path):
     encoder.fit(rows, Training(epochs=2), tmp_path)
     encoder.finish(rows)
     text = card.write(artefact.save(encoder, tmp_path / "model")).read_text()
-    assert "1 of 2 keywords known" in text
+    assert "1 of 2 keywords known, without jugde" in text
+    assert text.count("2 of 2 keywords known") == 2
     assert "jugde (did you mean judge" in text
     assert "SentenceTransformer(" not in text
 

@@ -52,13 +52,14 @@ class Spec(EncoderSpec):
 
     family: Literal["binary-pv"]
     variant: Literal["dbow", "dm", "real-binary"] = Field(
-        default="dbow", description="real-binary: a real vector and a code of it, learned together."
+        default="dbow",
+        description="dbow or dm, as documents are learned; real-binary: dbow that keeps the real vector of a code.",
     )
     bits: Positive = Field(default=128, description="Length of the code.")
     dim: Positive | None = Field(
         default=None,
-        description="Components of the vectors that codes are learned on, at least as many as bits; by default 300 for "
-        "real-binary, else 128, or as many as bits.",
+        description="Components of the vectors that codes start from, at least as many as bits; by default 300, or "
+        "as many as bits.",
     )
     window: Positive = Field(default=20, description="Most words to each side.")
     negatives: Positive = Field(default=5, description="Noise words of a predicted word.")
@@ -78,7 +79,7 @@ class Spec(EncoderSpec):
     @property
     def width(self) -> int:
         """`dim`, or what stands for it."""
-        return self.dim or max(self.bits, 300 if self.variant == "real-binary" else 128)
+        return self.dim or max(self.bits, 300)
 
 
 class View(Section):
