@@ -1,8 +1,8 @@
 """Passes of paragraph vectors over documents on the CPU, in threads that do not depend on each other's timing.
 
-Each thread trains on documents of its own and on copies of the words' vectors (of input vectors those that its documents
-need; noise may be any word). After some ten thousand words what the copies have changed is added up. For one number of threads
-the result is therefore the same every time, which threads that write into shared rows (Hogwild) cannot promise.
+Each thread trains on documents of its own and on copies of the words' vectors (`zoo.documents.copies`); after some ten thousand
+words what has been changed there is added up. For one number of threads the result is therefore the same every time, which
+threads that write into shared rows (Hogwild) cannot promise.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from zoo.documents.copies import Copies
 from zoo.documents.corpus import Batch
 from zoo.documents.draws import Draws
 from zoo.ops import compiled
@@ -38,8 +39,7 @@ class Loops:
     def __init__(self, draws: Draws, *, negatives: int, window: int, mean: bool, threads: int) -> None:
         self.draws, self.negatives, self.window, self.mean = draws, negatives, window, mean
         self.threads = min(threads, MOST_THREADS)
-        self._copies: list[np.ndarray] = []
-        self._every = np.arange(len(draws.keep))
+        self._copies, self._every = Copies(), np.arange(len(draws.keep))
 
     def learn(
         self, batch: Batch, state: Mapping[str, Any], rates: tuple[float, float], seed: int, scale: float = 0.0
@@ -55,49 +55,27 @@ class Loops:
         segments = max(1, round(words[-1] / together)) if threads > 1 else 1
         edges = np.linspace(0, words[-1], segments * threads + 1)[1:-1]
         shares = np.split(order, np.searchsorted(words, edges))
-        copies = self._copied(shared, threads) if threads > 1 else [array[None] for array in shared]
-        known, every = [self._every] * threads, self._every
-        measured = np.zeros(2)
+        copies, measured = self._copies, np.zeros(2)
+        copies.begin(shared, threads)
 
         def work(segment: int, thread: int) -> np.ndarray:
-            mine, own, slots = shares[segment * threads + thread], [each[thread] for each in copies], every
-            if threads > 1 and len(shared) > 1:
-                known[thread], slots = _words(batch, mine, len(every))
-                np.take(shared[1], known[thread], axis=0, out=own[1][: len(known[thread])], mode="clip")
+            mine = shares[segment * threads + thread]
+            own, slots = copies.take(thread, batch, mine)
             first, last = (rates[0] + (rates[1] - rates[0]) * s / segments for s in (segment, segment + 1))
             found = self._pass(batch, mine, documents, own, slots, first, last, seed, scale, learn=True)
-            if threads > 1 and len(shared) > 1:
-                compiled.subtract(own[1], shared[1], known[thread])
+            copies.give(thread)
             return found
 
         with ThreadPoolExecutor(threads) as pool:
             for segment in range(segments):
                 measured += sum(pool.map(work, [segment] * threads, range(threads)))
-                if threads > 1:
-                    rows = np.linspace(0, len(every), threads + 1).astype(int)
-                    list(
-                        pool.map(
-                            lambda start, end: compiled.merge(shared[0], copies[0], start, end), rows[:-1], rows[1:]
-                        )
-                    )
-                    for array, changes in zip(shared[1:], copies[1:], strict=True):
-                        for rows, change in zip(known, changes, strict=True):
-                            compiled.add(array, rows, change)
+                copies.add_up(pool)
         return float(measured[0] / max(1.0, measured[1]))
-
-    def _copied(self, shared: list[np.ndarray], threads: int) -> list[np.ndarray]:
-        """Room for each array (V, d) once a thread, (threads, V, d), which is kept from block to block: fresh pages cost more
-        than the writing. The outputs are copied; of the inputs each thread will copy those of its words."""
-        shapes = [(threads, *array.shape) for array in shared]
-        if [copies.shape for copies in self._copies] != shapes:
-            self._copies = [np.empty(shape, np.float32) for shape in shapes]
-        self._copies[0][:] = shared[0]
-        return self._copies
 
     def infer(self, batch: Batch, state: Mapping[str, Any], rates: list[float], seed: int, scale: float = 0.0) -> float:
         """Change `state["documents"]` alone, by a pass at each of `rates`; a row does not depend on the others. Returns the
         loss of a word in the last pass."""
-        self._copies = []
+        self._copies.end()
         documents = np.asarray(state["documents"])
         shared = [np.asarray(state[name]) for name in ("outputs", "inputs") if name in state]
         edges = np.linspace(0, len(batch.tokens), self.threads + 1)[1:-1]
@@ -134,14 +112,6 @@ class Loops:
             kinds = (outputs, *self.draws, self.negatives, self.window)
             return compiled.predict_in_windows(*batch, order, documents, shared[1], slots, *kinds, *common, self.mean)
         return compiled.predict(*batch, order, documents, outputs, *self.draws, self.negatives, *common)
-
-
-def _words(batch: Batch, places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (w,) of the words that those documents of `batch` hold, and for each of the `size` words its place among them."""
-    seen = np.zeros(size, dtype=bool)
-    for at in places:
-        seen[batch.tokens[batch.starts[at] : batch.ends[at]]] = True
-    return np.flatnonzero(seen), np.cumsum(seen) - 1
 
 
 def default_threads() -> int:
