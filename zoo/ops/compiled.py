@@ -5,8 +5,8 @@ arXiv 1405.4053. Noise words are drawn for the word that is predicted and shared
 "Parallelizing Word2Vec in Shared and Distributed Memory", arXiv 1604.04661, section 3: the same expectation, and rows that
 are in the cache are used several times.
 
-Random numbers are those of a document and a pass alone, so that a result depends neither on the machine nor on the documents
-beside it.
+All is in one file because what numba keeps on disk does not notice a change in another. Random numbers are those of a
+document and a pass alone, so that a result depends neither on the machine nor on the documents beside it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _kept(tokens, start, end, keep, state, into):
     for place in range(start, end):
         into[count] = tokens[
             place
-        ]  # of one place more than there are tokens; without a branch that could be mispredicted
+        ]  # kept or not: no branch is mispredicted, but `into` needs one place more than tokens
         count += int(_chance(state) < keep[tokens[place]])
     return count
 
