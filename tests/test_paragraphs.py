@@ -109,7 +109,7 @@ def test_a_word_sees_the_nearer_ones_more_often_as_its_reach_is_drawn():
     batch = (tokens, ends - size, ends, np.arange(times), np.arange(times))
     documents = np.zeros((times, size), np.float32)
     rest = (0, window, rate, rate, 1, False, True, np.float32(0), False)
-    compiled.predict_in_windows(*batch, documents, inputs, outputs, *draws, *rest)
+    compiled.predict_in_windows(*batch, documents, inputs, np.arange(size), outputs, *draws, *rest)
     apart = np.abs(np.arange(size)[:, None] - np.arange(size))
     expected = np.where(apart > 0, np.maximum(0, window + 1 - apart) / window, 0)
     # without noise, each time that word j predicts word i adds half a rate to place j of output i
@@ -123,6 +123,12 @@ def test_copies_are_added_up():
     compiled.merge(base, copies, 0, 6)
     np.testing.assert_allclose(base, expected)
     np.testing.assert_allclose(copies, np.stack([expected] * 4))
+    rows = np.array([1, 3, 4])
+    partial = expected[rows] + changes[0, :3]
+    compiled.subtract(partial, base, rows)
+    np.testing.assert_allclose(partial, changes[0, :3])
+    compiled.add(base, rows, partial)
+    np.testing.assert_allclose(base[rows], expected[rows] + changes[0, :3])
 
 
 def test_rounding_passes_the_gradient_of_the_sigmoid():

@@ -31,10 +31,15 @@ class Batch(NamedTuple):
 
 
 class Corpus:
-    """Documents as rows of a vocabulary: `tokens` (T,) int32 on disk, `ends` (n,) int64, where each document ends."""
+    """Documents as rows of a vocabulary, int32 on disk.
+
+    Attributes:
+        words: how many there are.
+        ends: (n,) int64, where each document ends.
+    """
 
     def __init__(self, texts: Iterable[str], vocabulary: Vocabulary) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  the memory map lives as long as this object
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  it is read as long as this object lives
         ends, total = array("q"), 0
         for number, text in enumerate(texts, 1):
             if not isinstance(text, str):
@@ -46,7 +51,7 @@ class Corpus:
         if not total:
             raise ZooError("no text holds a word of the vocabulary")
         self._file.flush()
-        self.tokens = np.memmap(self._file, dtype=np.int32, mode="r", shape=(total,))
+        self.words = total
         self.ends = np.asarray(ends, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -55,10 +60,12 @@ class Corpus:
     def take(self, documents: np.ndarray) -> Batch:
         """Those documents, read into memory."""
         starts = np.concatenate((np.zeros(1, np.int64), self.ends[:-1]))[documents]
-        lengths = self.ends[documents] - starts
-        ends = np.cumsum(lengths)
-        places = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
-        return Batch(np.asarray(self.tokens[places]), ends - lengths, ends, documents)
+        ends = np.cumsum(self.ends[documents] - starts)
+        batch = Batch(np.empty(ends[-1], np.int32), ends - np.diff(ends, prepend=0), ends, documents)
+        for place, start, end in zip(starts, batch.starts, ends, strict=True):
+            self._file.seek(int(place) * batch.tokens.itemsize)
+            self._file.readinto(batch.tokens[start:end])  # type: ignore[arg-type]
+        return batch
 
 
 def cut(

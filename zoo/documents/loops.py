@@ -1,25 +1,27 @@
 """Passes of paragraph vectors over documents on the CPU, in threads that do not depend on each other's timing.
 
-Each thread trains on documents of its own and on a copy of the words' vectors; after some ten thousand words what the copies
-have changed is added up. For one number of threads the result is therefore the same every time, which threads that write
-into shared rows (Hogwild) cannot promise.
+Each thread trains on documents of its own and on copies of the words' vectors (`zoo.documents.copies`); after some ten thousand
+words what has been changed there is added up. For one number of threads the result is therefore the same every time, which
+threads that write into shared rows (Hogwild) cannot promise.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
 import numpy as np
 
+from zoo.documents.copies import Copies
 from zoo.documents.corpus import Batch
 from zoo.documents.draws import Draws
 from zoo.ops import compiled
 
-TOGETHER = 200_000  # words, of all threads, between two additions
+TOGETHER = 200_000  # words, of all threads, between two additions at least,
+PER_WORD = 10  # and so many times the vocabulary, so that additions cost the same a word whatever its size
 LEAST = 25_000  # words of a thread between two: with fewer the copies would cost more than the work
 MOST_THREADS = 8
 
@@ -37,6 +39,7 @@ class Loops:
     def __init__(self, draws: Draws, *, negatives: int, window: int, mean: bool, threads: int) -> None:
         self.draws, self.negatives, self.window, self.mean = draws, negatives, window, mean
         self.threads = min(threads, MOST_THREADS)
+        self._copies, self._every = Copies(), np.arange(len(draws.keep))
 
     def learn(
         self, batch: Batch, state: Mapping[str, Any], rates: tuple[float, float], seed: int, scale: float = 0.0
@@ -48,32 +51,31 @@ class Loops:
         order = np.random.default_rng(seed).permutation(len(batch.owners))
         words = np.cumsum((batch.ends - batch.starts)[order])
         threads = int(min(self.threads, max(1, words[-1] // LEAST)))
-        segments = max(1, round(words[-1] / TOGETHER)) if threads > 1 else 1
+        together = max(TOGETHER, PER_WORD * len(shared[0]))
+        segments = max(1, round(words[-1] / together)) if threads > 1 else 1
         edges = np.linspace(0, words[-1], segments * threads + 1)[1:-1]
         shares = np.split(order, np.searchsorted(words, edges))
-        copies = [np.stack([array] * threads) if threads > 1 else array[None] for array in shared]
-        measured = np.zeros(2)
+        copies, measured = self._copies, np.zeros(2)
+        copies.begin(shared, threads)
 
         def work(segment: int, thread: int) -> np.ndarray:
             mine = shares[segment * threads + thread]
+            own, slots = copies.take(thread, batch, mine)
             first, last = (rates[0] + (rates[1] - rates[0]) * s / segments for s in (segment, segment + 1))
-            return self._pass(
-                batch, mine, documents, [each[thread] for each in copies], first, last, seed, scale, learn=True
-            )
+            found = self._pass(batch, mine, documents, own, slots, first, last, seed, scale, learn=True)
+            copies.give(thread)
+            return found
 
         with ThreadPoolExecutor(threads) as pool:
             for segment in range(segments):
                 measured += sum(pool.map(work, [segment] * threads, range(threads)))
-                if threads > 1:
-                    for array, each in zip(shared, copies, strict=True):
-                        rows = np.linspace(0, len(array), threads + 1).astype(int)
-                        add = _adder(array, each)
-                        list(pool.map(add, rows[:-1], rows[1:]))
+                copies.add_up(pool)
         return float(measured[0] / max(1.0, measured[1]))
 
     def infer(self, batch: Batch, state: Mapping[str, Any], rates: list[float], seed: int, scale: float = 0.0) -> float:
         """Change `state["documents"]` alone, by a pass at each of `rates`; a row does not depend on the others. Returns the
         loss of a word in the last pass."""
+        self._copies.end()
         documents = np.asarray(state["documents"])
         shared = [np.asarray(state[name]) for name in ("outputs", "inputs") if name in state]
         edges = np.linspace(0, len(batch.tokens), self.threads + 1)[1:-1]
@@ -82,7 +84,9 @@ class Loops:
         def work(mine: np.ndarray) -> np.ndarray:
             measured = np.zeros(2)
             for number, rate in enumerate(rates):
-                measured = self._pass(batch, mine, documents, shared, rate, rate, seed + number, scale, learn=False)
+                measured = self._pass(
+                    batch, mine, documents, shared, self._every, rate, rate, seed + number, scale, learn=False
+                )
             return measured
 
         with ThreadPoolExecutor(self.threads) as pool:
@@ -95,6 +99,7 @@ class Loops:
         order: np.ndarray,
         documents: np.ndarray,
         shared: list[np.ndarray],
+        slots: np.ndarray,
         first: float,
         last: float,
         seed: int,
@@ -105,12 +110,8 @@ class Loops:
         outputs, common = shared[0], (first, last, seed, not learn, learn, np.float32(scale))
         if self.mean or (learn and len(shared) > 1):
             kinds = (outputs, *self.draws, self.negatives, self.window)
-            return compiled.predict_in_windows(*batch, order, documents, shared[1], *kinds, *common, self.mean)
+            return compiled.predict_in_windows(*batch, order, documents, shared[1], slots, *kinds, *common, self.mean)
         return compiled.predict(*batch, order, documents, outputs, *self.draws, self.negatives, *common)
-
-
-def _adder(array: np.ndarray, copies: np.ndarray) -> Callable[[int, int], None]:
-    return lambda start, end: compiled.merge(array, copies, start, end)
 
 
 def default_threads() -> int:

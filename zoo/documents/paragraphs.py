@@ -152,14 +152,14 @@ class Paragraphs:
         self.vocabulary = vocabulary or Vocabulary.count(texts, min_count=s.min_count, max_size=s.max_words)
         corpus = Corpus(texts, self.vocabulary)
         self.start(len(corpus))
-        size = max(1, len(corpus) * BLOCK // len(corpus.tokens))
+        size = max(1, len(corpus) * BLOCK // corpus.words)
         blocks = -(-len(corpus) // size)
         first = blocks * s.epochs  # step after those that train the vectors
         again = s.settle or bool(s.bits)
         second = first + (blocks if again else 0)  # after those that find them again; then come the codes
         steps = second + (blocks * s.code_epochs if s.bits else 0)
         passes = 1 if s.bits else s.epochs
-        work = len(corpus.tokens) * ((first + steps - second) // blocks + (passes if again else 0))
+        work = corpus.words * ((first + steps - second) // blocks + (passes if again else 0))
         engine, coder = self._engine(), self._engine(coded=True)
         with Runlog(folder, steps, work, show_progress) as log:
             self._hold(log.resume())

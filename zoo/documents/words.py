@@ -53,7 +53,8 @@ class Vocabulary:
             while len(counter) > DISTINCT:
                 rare += 1
                 counter = Counter({word: n for word, n in counter.items() if n > rare})
-        found = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+        enough = ((word, n) for word, n in counter.items() if n >= min_count)
+        found = sorted(enough, key=lambda item: (-item[1], item[0]))
         return cls(tuple(word for word, _ in found), tuple(n for _, n in found)).at_least(min_count, max_size)
 
     def at_least(self, min_count: int, max_size: int | None = None) -> Vocabulary:

@@ -5,8 +5,8 @@ arXiv 1405.4053. Noise words are drawn for the word that is predicted and shared
 "Parallelizing Word2Vec in Shared and Distributed Memory", arXiv 1604.04661, section 3: the same expectation, and rows that
 are in the cache are used several times.
 
-Random numbers are those of a document and a pass alone, so that a result depends neither on the machine nor on the documents
-beside it.
+All is in one file because what numba keeps on disk does not notice a change in another. Random numbers are those of a
+document and a pass alone, so that a result depends neither on the machine nor on the documents beside it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _kept(tokens, start, end, keep, state, into):
     for place in range(start, end):
         into[count] = tokens[
             place
-        ]  # of one place more than there are tokens; without a branch that could be mispredicted
+        ]  # kept or not: no branch is mispredicted, but `into` needs one place more than tokens
         count += int(_chance(state) < keep[tokens[place]])
     return count
 
@@ -321,6 +321,7 @@ def predict_in_windows(
     order,
     documents,
     words,
+    slots,
     outputs,
     keep,
     chance,
@@ -336,9 +337,10 @@ def predict_in_windows(
     scale,
     mean,
 ):
-    """Each word is predicted by its document's vector and by those `words` (V, d) around it, at most `window` places away:
-    each by itself (skip-gram beside PV-DBOW), or with `mean` by the mean of them all (PV-DM). In a mean every member gets the
-    whole gradient, as in word2vec. Other arguments as in `predict`; `words` change if `learn`.
+    """Each word is predicted by its document's vector and by those `words` (w, d) around it, at most `window` places away; at
+    which place among them a word of the vocabulary has its vector, `slots` (V,) int64 says. Each predicts by itself (skip-gram
+    beside PV-DBOW), or with `mean` all by their mean (PV-DM), of which every member gets the whole gradient, as in word2vec.
+    Other arguments as in `predict`; `words` change if `learn`.
     """
     dim, state, measured = documents.shape[1], np.zeros(1, np.uint64), np.zeros(2)
     longest = 0
@@ -360,7 +362,7 @@ def predict_in_windows(
             seen = 0
             for near in range(centre - reach, centre + reach + 1):
                 if 0 <= near < count and near != centre:
-                    around[seen] = kept[near]
+                    around[seen] = slots[kept[near]]
                     seen += 1
             _look(documents[number], scale, inputs[0])
             if mean:
@@ -403,3 +405,21 @@ def merge(base, copies, start, end):
             base[i, j] = total
             for copy in range(len(copies)):
                 copies[copy, i, j] = total
+
+
+@compiled
+def subtract(copy, base, rows):
+    """Take those rows of `base` (V, d) from the first of `copy`: what is left has been changed there."""
+    for i in range(len(rows)):
+        row = rows[i]
+        for j in range(base.shape[1]):
+            copy[i, j] -= base[row, j]
+
+
+@compiled
+def add(base, rows, change):
+    """Add the first rows of `change` to those of `base` (V, d)."""
+    for i in range(len(rows)):
+        row = rows[i]
+        for j in range(base.shape[1]):
+            base[row, j] += change[i, j]
