@@ -8,6 +8,7 @@ ranking of pairs and the concepts that texts are tagged with train them together
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 else:
     torch, conceptspace, twin = lazy("torch"), lazy("zoo.semantics.conceptspace"), lazy("zoo.semantics.twin")
 
-SOME = 1000  # rows whose texts say where the middle of all texts is
+SOME = 1000  # rows whose texts say where the middle of all texts is, tagged or not
+MANY = 20_000  # tagged texts at most that say where concepts begin
 COLUMNS = {"query": "anchor", "document": "positive"}  # what each tower reads
 
 
@@ -107,7 +109,9 @@ class Encoder(Explicit):
         encoder = cls(spec)
         encoder.seed, encoder.folder = seed, folder
         if spec.backbone:
-            encoder.towers = Towers.open(spec, folder)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                encoder.towers = Towers.open(spec, folder)
             encoder.base, encoder.base_revision = encoder.towers.base, encoder.towers.base_revision
         return encoder
 
@@ -120,18 +124,39 @@ class Encoder(Explicit):
             trust.counted(listed, self.table("held_out"), "held_out")
         if self.spec.space == "concepts" and self.spec.supervision:
             bare = trust.without_example(listed, counts, by_name=self._by_name)
+            if bare:
+                told = ", ".join(listed.ids[i] for i in bare[: trust.LISTED]) + " …" * (len(bare) > trust.LISTED)
+                warnings.warn(f"{len(bare)} concepts without an example, known by name alone: {told}", stacklevel=2)
             self._facts = {"bare": [listed.names[i] for i in bare[: trust.LISTED]], "bare_count": len(bare)}
+        every = list(dict.fromkeys([*(text for column in COLUMNS.values() for text in rows[column]), *listed.names]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if not self.spec.backbone:
-                texts = dict.fromkeys(text for column in COLUMNS.values() for text in rows[column])
-                self.towers = Towers.learn(self.spec, [*texts, *listed.names])
+                self.towers = Towers.learn(self.spec, every)
             assert self.towers is not None  # built or learned
             self.make(self.towers, listed)
+        self.towers.weigh(every)
+        if self.towers.frozen:
+            self.towers.hold(every, cache)
         self.space.start(counts + 1)
+        if self.spec.space == "concepts" and not self.spec.supervision:
+            for unused in (self.space.sharpness, self.space.habit):
+                unused.requires_grad_(False)
         if self._by_name:
-            texts = dict.fromkeys(text for column in COLUMNS.values() for text in rows[column][:SOME])
-            self.space.start_from(self.towers.vectors(listed.names), self.towers.vectors(list(texts)))
+            some = self._examples(rows)
+            vectors = self.towers.vectors([text for text, _ in some])
+            self.space.start_from(self.towers.vectors(listed.names), vectors, [concepts for _, concepts in some])
+
+    def _examples(self, rows: Dataset) -> list[tuple[str, tuple[int, ...]]]:
+        """Distinct texts with the concepts that they are tagged with, and SOME texts of each side without any."""
+        assert self.listed is not None  # `prepare` has read them
+        found: dict[tuple[str, tuple[int, ...]], None] = {}
+        for column in COLUMNS.values():
+            found |= dict.fromkeys((text, ()) for text in rows[column][:SOME])
+        for column, tags in zip(COLUMNS.values(), trust.TAGS, strict=True):
+            told = zip(rows[column], rows[tags], strict=True) if tags in rows.column_names else ()
+            found |= dict.fromkeys((text, tuple(self.listed.tagged(ids))) for text, ids in told if ids)
+        return list(found)[-MANY:]
 
     @property
     def _by_name(self) -> bool:
@@ -141,9 +166,11 @@ class Encoder(Explicit):
         """The backbone at `backbone_rate` of the recipe's rate, everything else at the recipe's."""
         if not self.spec.backbone:
             return super().parameter_groups(training)
-        inner = [p for p in self.module["towers"].parameters() if p.requires_grad]  # type: ignore[index]
+        assert self.towers is not None  # built with the backbone
+        inner = {id(p): p for p in self.towers.pretrained() if p.requires_grad}
+        rest = [p for p in self.module.parameters() if p.requires_grad and id(p) not in inner]
         rate = training.learning_rate * self.spec.backbone_rate
-        return [{"params": inner, "lr": rate}, {"params": list(self.space.parameters())}]
+        return [*([{"params": list(inner.values()), "lr": rate}] if inner else []), {"params": rest}]
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The texts of each side, a key for each text, and the tags (2, rows, C) with what stands above them."""
@@ -161,15 +188,16 @@ class Encoder(Explicit):
         """The ranking of the pairs, and `supervision` times the tags of both sides."""
         assert self.towers is not None  # `prepare` has run
         training, space, weight = self.module.training, self.space, self.spec.supervision
-        gains = torch.stack([space.gain(self.towers.read(side, batch[side])) for side in COLUMNS])
+        raw = torch.stack([space(self.towers.read(side, batch[side])) for side in COLUMNS])
         keys, tags = batch["keys"], batch["tags"]
         if training:  # in validation every process has all the rows
-            gains, keys, tags = (distributed.gather(each, dim=1) for each in (gains, keys, tags))
-        a, b = (conceptspace.unit(space.components(gain, self.spec.active)) for gain in gains)
+            raw, keys, tags = (distributed.gather(each, dim=1) for each in (raw, keys, tags))
+        a, b = (conceptspace.unit(space.components(each, self.spec.active)) for each in raw)
         total = ops.ranking(a, b, keys, self.spec.scale)
         if weight and not space.opaque:
-            told = ops.tagging(gains.flatten(0, 1), space.prior, tags.flatten(0, 1), space.groups)
-            total = total + weight * told
+            known = tags.flatten(0, 1)
+            some = known.any(1)  # a text without tags says nothing
+            total = total + weight * ops.tagging(space.likelihood(raw.flatten(0, 1)[some]), known[some], space.groups)
         if not training:
             return total
         total = distributed.whole_batch(total)
@@ -183,11 +211,11 @@ class Encoder(Explicit):
         draw = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step)
         drawn = torch.randperm(len(self.listed), generator=draw)[:count].tolist()
         batch = self.towers.batch("document", [self.listed.names[i] for i in drawn])
-        gain = self.space.gain(self.towers.read("document", batch))
-        tags = torch.zeros(gain.shape, dtype=torch.bool, device=gain.device)
+        told = self.space.likelihood(self.space(self.towers.read("document", batch)))
+        tags = torch.zeros(told.shape, dtype=torch.bool, device=told.device)
         for row, i in enumerate(drawn):
             tags[row, [i, *self.listed.ancestors[i]]] = True
-        return ops.tagging(gain, self.space.prior, tags, self.space.groups)
+        return ops.tagging(told, tags, self.space.groups)
 
     def fit(
         self,

@@ -72,19 +72,17 @@ def ranking(a: torch.Tensor, b: torch.Tensor, keys: torch.Tensor, scale: float) 
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
-def tagging(
-    gain: torch.Tensor, prior: torch.Tensor, tags: torch.Tensor, groups: Sequence[torch.Tensor]
-) -> torch.Tensor:
+def tagging(told: torch.Tensor, tags: torch.Tensor, groups: Sequence[torch.Tensor]) -> torch.Tensor:
     """Mean over levels of -log p(c | text), averaged over the tags of a text, and over the texts that have a tag there: of
     a text without one nothing is known, and it counts for nothing. 0 where no text has any.
 
     Args:
-        gain: (n, C) of `information`; prior: (C,) log p(c); tags: (n, C) bool.
+        told: (n, C) log p(c | text); tags: (n, C) bool; groups: rows of the concepts of each level.
     """
     terms = []
     for rows in groups:
-        told = tags[:, rows].to(gain.dtype)
-        count = told.sum(1)
-        per_text = -((gain[:, rows] + prior[rows]) * told).sum(1) / count.clamp(min=1)
+        own = tags[:, rows].to(told.dtype)
+        count = own.sum(1)
+        per_text = -(told[:, rows] * own).sum(1) / count.clamp(min=1)
         terms.append(per_text.sum() / (count > 0).sum().clamp(min=1))
     return torch.stack(terms).mean()

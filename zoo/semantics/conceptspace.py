@@ -1,14 +1,18 @@
 """A space with one component per concept: what a text's vector says of each of them, non-negative and sparse.
 
-A component is the positive pointwise mutual information of text and concept, log p(c | text) - log p(c) where that is above a
-threshold, so that a frequent concept does not count more for being frequent; p is a softmax over the concepts of a level, and
-its prior is that of the tags. Then each parent is raised to its highest child, and the largest components stay.
+A component is the positive pointwise mutual information of text and concept, log q(c | text) - log p(c) where that is above a
+threshold, so that a frequent concept does not count more for being frequent; q is a softmax over the concepts of a level, and
+the prior p is that of the tags. Threshold and unit are the concept's own and trained by the ranking. Then each parent is raised
+to its highest child, and the largest components stay.
+
+How likely a tag is, p(c | text), follows from the same weights with a sharpness and a bias of its own: how often people write
+a concept down must not decide how much it counts in a score.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -16,7 +20,10 @@ from zoo.ops import concepts as ops
 from zoo.semantics.concepts import Concepts
 
 SCALE = 20.0  # of a cosine, at the start
+SHRUNK = 0.2  # of a covariance, towards that of a sphere
+SOFT = 0.1  # of the logits of discriminant analysis, which is too sure of few examples
 NOTHING = 1e-12
+OWN = ("threshold", "stretch", "sharpness", "habit")  # what a space of concepts has and an opaque one has not
 
 
 class Space(torch.nn.Module):
@@ -34,7 +41,11 @@ class Space(torch.nn.Module):
         self.scale = torch.nn.Parameter(torch.tensor(math.log(SCALE)))
         levels = torch.tensor(concepts.levels, device="cpu")
         depths = range(max(concepts.levels) + 1)
-        self.threshold = torch.nn.Parameter(torch.zeros(len(depths)))
+        if not opaque:
+            self.threshold = torch.nn.Parameter(torch.zeros(count))
+            self.stretch = torch.nn.Parameter(torch.zeros(count))
+            self.sharpness = torch.nn.Parameter(torch.zeros(()))
+            self.habit = torch.nn.Parameter(torch.zeros(count))
         self.register_buffer("prior", torch.zeros(count))
         self.register_buffer("levels", levels, persistent=False)
         self.groups = [torch.tensor([i for i, n in enumerate(concepts.levels) if n == d], device="cpu") for d in depths]
@@ -45,34 +56,59 @@ class Space(torch.nn.Module):
         total = torch.zeros(len(self.groups)).index_add(0, self.levels, counts)
         self.prior.copy_((counts / total[self.levels]).log())
 
-    def start_from(self, names: torch.Tensor, texts: torch.Tensor) -> None:
-        """Before training: concepts are where their names (C, width) are, apart from what all names
-        share, and whitened, so that a text is as near to another one by its components as it is by its vector; 0 is where the
-        mean of some `texts` (n, width) is. All are unit vectors."""
-        left, sizes, right = torch.linalg.svd(names - names.mean(0), full_matrices=False)
-        whole = sizes > NOTHING + 1e-4 * sizes[0]
-        if not whole.any():  # a single name
+    def start_from(self, names: torch.Tensor, texts: torch.Tensor, tagged: Sequence[Sequence[int]]) -> None:
+        """Before training: concepts are where linear discriminant analysis has them, of which each name is an example (C, width)
+        and each of the `texts` (n, width) one of the concepts in `tagged`, rows of concepts, which may be empty. All are unit
+        vectors. The covariance is that of all texts, shrunk towards a sphere (Ledoit and Wolf 2004); what all names share says
+        nothing, and neither does what all texts share."""
+        texts, centre = texts - texts.mean(0), texts.mean(0)
+        sums, counts = names - names.mean(0), torch.ones(len(names))
+        pairs = [(i, row) for i, rows in enumerate(tagged) for row in rows]
+        if pairs:
+            own, rows = torch.tensor(pairs).T
+            sums, counts = sums.index_add(0, rows, texts[own]), counts + torch.bincount(rows, minlength=len(names))
+        means, spread = sums / counts[:, None], texts.T @ texts / len(texts)
+        if not means.any():  # a single name
             return
-        directions = left[:, whole] @ right[whole]
+        even = spread.trace() / len(spread) + NOTHING
+        weight = SOFT * torch.linalg.solve((1 - SHRUNK) * spread + SHRUNK * even * torch.eye(len(spread)), means.T).T
+        size = torch.linalg.vector_norm(weight, dim=1).mean()
         with torch.no_grad():
-            self.weight.copy_(directions / torch.linalg.vector_norm(directions, dim=1).mean())
-            self.bias.copy_(-self.scale.exp() * (self.weight @ texts.mean(0)))
+            self.scale.copy_(size.log())
+            self.weight.copy_(weight / size)
+            self.bias.copy_(-(weight * means).sum(1) / 2 - weight @ centre)
 
-    def gain(self, vectors: torch.Tensor) -> torch.Tensor:
-        """(n, C) float32: pointwise mutual information, or the components themselves where they are opaque."""
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(n, C) float32: what speaks for each concept, a logit; or the components themselves where they are opaque."""
         with torch.autocast(vectors.device.type, enabled=False):
             unit = torch.nn.functional.normalize(vectors.float(), dim=-1)
-            raw = unit @ self.weight.T * self.scale.exp() + self.bias
-            if self.opaque:
-                return raw
-            return ops.information(raw, self.prior, self.groups)
+            return unit @ self.weight.T * self.scale.exp() + self.bias
 
-    def components(self, gain: torch.Tensor, active: int) -> torch.Tensor:
-        """(n, C) from `gain`: at most `active` are not 0, no parent is below its child. Not normalised."""
+    def components(self, raw: torch.Tensor, active: int) -> torch.Tensor:
+        """(n, C) from `forward`: at most `active` are not 0, no parent is below its child. Not normalised."""
         if self.opaque:
-            return gain
-        values = torch.relu(gain - self.threshold[self.levels])
+            return raw
+        values = torch.relu(ops.information(raw, self.prior, self.groups) - self.threshold) * self.stretch.exp()
         return ops.largest(ops.lift(values, self.steps), active, self.levels)
+
+    def likelihood(self, raw: torch.Tensor) -> torch.Tensor:
+        """(n, C) log p(c | text) from `forward`, of each level's concepts a distribution."""
+        told = raw * self.sharpness.exp() + self.habit
+        return ops.information(told, self.prior, self.groups) + self.prior
+
+
+def earlier(shapes: Mapping[str, tuple[int, ...]], levels: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a space that was saved when there was one threshold a level and nothing else of a concept's own."""
+    return {name: shape for name, shape in shapes.items() if name not in OWN} | {"threshold": (levels,)}
+
+
+def renewed(tensors: Mapping[str, torch.Tensor], space: Space) -> dict[str, torch.Tensor]:
+    """Tensors of `earlier` shapes as those of a `space` that gives the same vectors."""
+    kept = {name: tensor for name, tensor in tensors.items() if name != "threshold"}
+    if space.opaque:
+        return kept
+    nothing = {name: torch.zeros_like(getattr(space, name)) for name in OWN[1:]}
+    return kept | nothing | {"threshold": tensors["threshold"][space.levels]}
 
 
 def unit(components: torch.Tensor) -> torch.Tensor:
@@ -100,7 +136,7 @@ class Tower(torch.nn.Module):
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(batch, tokens) to (batch, C) float32."""
         space = self._space[0]
-        gain = space.gain(self.reader(batch))
+        raw = space(self.reader(batch))
         if self.probabilities:
-            return (gain + space.prior).exp()
-        return unit(space.components(gain, self.active) * self.factors)
+            return space.likelihood(raw).exp()
+        return unit(space.components(raw, self.active) * self.factors)

@@ -19,7 +19,8 @@ from zoo.schema import Positive, Section
 from zoo.semantics import inverted
 from zoo.semantics.concepts import Concepts
 from zoo.semantics.explaining import Contribution, Explanation
-from zoo.semantics.towers import Plain, Towers, TowerSpec
+from zoo.semantics.towers import Plain, Towers
+from zoo.semantics.towerspec import TowerSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,13 +81,15 @@ class Explicit(base.Encoder):
         show_progress: bool = False,
         precision: str = "fp32",
         prompt_type: str | None = None,
-        sparse: bool = False,
+        sparse: bool | Literal["torch"] = False,
     ) -> Any:
-        """Texts to (n, C) float32 of unit norm, in order, none of it below 0; with `sparse` a scipy CSR array. A text of which
-        nothing is known is zero. Of separate towers `prompt_type` says which: "query" (the one that None stands for) or
-        "document". Raises ZooError for an input that is not a string, and before `prepare`."""
+        """Texts to (n, C) float32 of unit norm, in order, none of it below 0; with `sparse` a scipy CSR array, or, where
+        it is "torch", a sparse COO tensor. A text of which nothing is known is zero. Of separate towers `prompt_type`
+        says which: "query" (the one that None stands for) or "document". Raises ZooError for an input that is not a
+        string, and before `prepare`."""
         if sparse:
-            return inverted.csr(self.stream(inputs, precision=precision, prompt_type=prompt_type))
+            vectors = inverted.csr(self.stream(inputs, precision=precision, prompt_type=prompt_type))
+            return inverted.as_torch(vectors) if sparse == "torch" else vectors
         engine = self._engine(prompt_type)
         return engine.encode(self._prompted(inputs, prompt_type), show_progress=show_progress, precision=precision)
 
@@ -211,9 +214,12 @@ class Explicit(base.Encoder):
         encoder, listed, towers = cls(spec), Concepts.load(folder / LIST), Towers.load(spec, folder)
         with torch.device("meta"):  # shapes without memory
             shell = conceptspace.Space(listed, towers.width, opaque=spec.space == "opaque")
-        preflight.fits(folder, tensors.shapes(shell), SPACE)
+        named = preflight.header(folder / f"{SPACE}.safetensors").keys() & set(conceptspace.OWN)
+        early, shapes = named == {"threshold"}, tensors.shapes(shell)
+        preflight.fits(folder, conceptspace.earlier(shapes, len(shell.groups)) if early else shapes, SPACE)
         encoder.make(towers, listed)
-        tensors.fill(encoder.space, tensors.read(folder, SPACE), folder)
+        held = tensors.read(folder, SPACE)
+        tensors.fill(encoder.space, conceptspace.renewed(held, encoder.space) if early else held, folder)
         encoder.module.eval()
         return encoder
 

@@ -8,13 +8,15 @@ from typing import Any, Protocol
 
 import torch
 
-from zoo import backbone, stock
+from zoo import backbone, preflight, stock, tensors
 from zoo.backbone import Backbone
 from zoo.semantics.pieces import PAD, Pieces
 
 MAX_LENGTH = 256  # subwords that a recurrent network reads, where the recipe says nothing
 RARE = 1e-3  # the frequency at which a subword counts half
 GATE = 0.3  # what states count beside embeddings, to begin with
+BESIDE = 0.5  # what the words count beside a backbone's vector, to begin with
+WORDS = "words"
 TOGETHER = 32  # texts in a chunk: on a CPU more of them only add padding
 
 
@@ -30,6 +32,8 @@ class Reader(Protocol):
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]: ...
 
     def pad(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]: ...
+
+    def weigh(self, texts: Sequence[str]) -> None: ...
 
 
 class Recurrent(torch.nn.Module):
@@ -75,10 +79,7 @@ class RecurrentReader:
 
     def weigh(self, texts: Sequence[str]) -> None:
         """Let subwords that are frequent in `texts` count less, to begin with."""
-        ids = torch.tensor([i for row in self.tokenize(texts) for i in row])
-        counts = torch.bincount(ids, minlength=len(self.pieces)).float()
-        with torch.no_grad():
-            self.module.rarity.weight.copy_((RARE / (RARE + counts / counts.sum())).log()[:, None])
+        _weigh(self.module.rarity, self.tokenize(texts))
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, at most `max_length`."""
@@ -106,28 +107,83 @@ class Pooled(torch.nn.Module):
         return self.pooling(features)["sentence_embedding"]
 
 
-class BackboneReader:
-    """A pretrained Transformer, pooled as its sentence encoder does it."""
+class Words(torch.nn.Module):
+    """Beside the vector of a backbone the mean of embeddings of its subwords, rare ones counting more: which words stand in a
+    text, where the backbone tells what it is about. Embeddings begin at random, which keeps texts apart (a random projection of
+    their words), and are trained."""
 
-    def __init__(self, body: Backbone, dropout: float | None = None) -> None:
-        self.body, self.width, self.max_length = body, body.width, body.max_length
+    def __init__(self, inner: Pooled, pieces: int, dim: int) -> None:
+        super().__init__()
+        self.inner = inner
+        self.embedding = torch.nn.Embedding(pieces, dim)
+        torch.nn.init.normal_(self.embedding.weight, std=dim**-0.5)  # as large as what a few hundred steps can change
+        self.rarity = torch.nn.Embedding(pieces, 1)
+        self.gate = torch.nn.Parameter(torch.tensor(BESIDE))
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(batch, tokens) to (batch, width + dim)."""
+        return self.join(self.inner(batch), batch)
+
+    def join(self, vectors: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The same, where the backbone's vectors (batch, width) are known."""
+        unit, ids = torch.nn.functional.normalize, batch["input_ids"]
+        with torch.autocast(ids.device.type, enabled=False):
+            weights = self.rarity(ids)[:, :, 0].float().exp() * batch["attention_mask"]
+            table = self.embedding.weight.float()
+            words = torch.nn.functional.embedding_bag(ids, table, mode="sum", per_sample_weights=weights)
+            return torch.cat([unit(vectors.float(), dim=1), self.gate * unit(words, dim=1)], dim=1)
+
+
+class BackboneReader:
+    """A pretrained Transformer, pooled as its sentence encoder does it; with `words`, so many components beside it, see
+    `Words`."""
+
+    def __init__(self, body: Backbone, dropout: float | None = None, words: int = 0) -> None:
+        self.body, self.width, self.max_length = body, body.width + words, body.max_length
         if dropout is not None:
             body.set_dropout(dropout)
         for name, parameter in body.model.named_parameters():
             parameter.requires_grad_(
                 not name.startswith("pooler.")
             )  # kept for those who load the file, never used here
-        self.module = Pooled(body)
+        self.inner = Pooled(body)
+        pieces: Any = body.model.get_input_embeddings()
+        self.words = Words(self.inner, pieces.num_embeddings, words) if words else None
+        self.module = self.words or self.inner
         self.tokenize, self.pad = body.tokenize, body.pad
 
+    def weigh(self, texts: Sequence[str]) -> None:
+        """Let subwords that are frequent in `texts` count less, to begin with."""
+        if self.words is not None:
+            _weigh(self.words.rarity, self.tokenize(texts))
+
     def save(self, folder: Path) -> None:
-        """Stock sentence-transformers modules, into an empty folder."""
+        """Stock sentence-transformers modules, into an empty folder, and the words."""
+        from safetensors.torch import save_file
+
         stock.write(folder, self.body, {}, self.body.width)
+        if self.words is not None:
+            save_file(self._own(), folder / f"{WORDS}.safetensors", metadata={"format": "pt"})
+
+    def _own(self) -> dict[str, torch.Tensor]:
+        held = tensors.plain(self.words) if self.words is not None else {}
+        return {name: tensor for name, tensor in held.items() if not name.startswith("inner.")}
 
     @classmethod
-    def load(cls, folder: Path, name: str) -> BackboneReader:
+    def load(cls, folder: Path, name: str, words: int = 0) -> BackboneReader:
         """Open what `save` wrote; every tensor must be there, fit and be finite."""
-        return cls(backbone.read(folder, name))
+        made = cls(backbone.read(folder, name), words=words)
+        if made.words is not None:
+            preflight.fits(folder, {name: tuple(tensor.shape) for name, tensor in made._own().items()}, WORDS)
+            inner = {name: t for name, t in tensors.plain(made.words).items() if name.startswith("inner.")}
+            tensors.fill(made.words, inner | tensors.read(folder, WORDS), folder)
+        return made
+
+
+def _weigh(rarity: torch.nn.Embedding, ids: Sequence[Sequence[int]]) -> None:
+    counts = torch.bincount(torch.tensor([i for row in ids for i in row]), minlength=rarity.num_embeddings).float()
+    with torch.no_grad():
+        rarity.weight.copy_((RARE / (RARE + counts / counts.sum())).log()[:, None])
 
 
 def chunks(reader: Reader, texts: Sequence[str]) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor]:

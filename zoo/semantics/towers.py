@@ -4,83 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, model_validator
-
-from zoo import encoding, preflight, references, tensors
-from zoo.cuttable import Cuttable, CuttableSpec, on
+from zoo import encoding, files, preflight, tensors
+from zoo.cuttable import Cuttable, on
 from zoo.errors import ZooError
 from zoo.lazy import lazy
-from zoo.schema import EncoderSpec, Positive
+from zoo.semantics.towerspec import TowerSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from zoo import backbone
     from zoo.semantics import pieces, readers
 else:
-    torch, backbone, pieces, readers = map(
-        lazy, ("torch", "zoo.backbone", "zoo.semantics.pieces", "zoo.semantics.readers")
+    np, torch, backbone, pieces, readers = map(
+        lazy, ("numpy", "torch", "zoo.backbone", "zoo.semantics.pieces", "zoo.semantics.readers")
     )
 
 SIDES = ("query", "document")
 SUBWORDS = "pieces.json"
-LEARNED = ("reader", "pieces", "dim", "hidden")
+LOOKED_UP = 1024  # texts at a time
 DROPOUT = 0.2  # of what is learned from the texts alone
-
-
-class TowerSpec(EncoderSpec):
-    """The part of `encoder:` that says what reads the texts."""
-
-    towers: Literal["shared", "separate"] = Field(
-        default="shared", description="separate: one for each side of a pair."
-    )
-    reader: Literal["gru", "lstm"] = Field(default="gru", description="Without a backbone: what reads the subwords.")
-    pieces: Annotated[int, Field(ge=64, le=1_000_000)] = Field(
-        default=8000, description="Without a backbone: subwords, learned from the texts, at most."
-    )
-    dim: Positive = Field(default=256, description="Without a backbone: components of a subword's embedding.")
-    hidden: Positive = Field(default=128, description="Without a backbone: components of a state, in each direction.")
-    backbone: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="A sentence encoder to start from: Hub id, folder, or package:NAME."
-    )
-    revision: str | None = None
-    backbone_rate: Annotated[float, Field(gt=0)] = Field(
-        default=0.05, description="The backbone's learning rate, times the recipe's."
-    )
-    max_length: Positive | None = Field(
-        default=None, description="Tokens; by default 256, or the backbone's own limit."
-    )
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        default=None, description="By default 0.2 without a backbone, and the backbone's own with one."
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        fields = type(self).model_fields
-        given = [name for name in LEARNED if getattr(self, name) != fields[name].default]
-        if self.backbone and given:
-            raise ValueError(f"`{given[0]}` belongs to towers learned from the texts alone: leave it or `backbone` out")
-        if self.revision and not self.backbone:
-            raise ValueError("`revision` is that of a backbone, and there is none")
-        return self
-
-    def mistakes(self, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """A backbone that is not there, and more tokens than it has positions for."""
-        if not self.backbone:
-            return []
-        try:
-            references.locate(self.backbone, folder)
-        except ZooError as error:
-            return [(("backbone",), str(error))]
-        return Cuttable.check(self.plain(), folder)
-
-    def plain(self) -> CuttableSpec:
-        """The backbone as a sentence encoder of its own."""
-        return CuttableSpec(
-            family=self.family, backbone=self.backbone or "", revision=self.revision, max_length=self.max_length
-        )
 
 
 class Towers:
@@ -97,6 +43,7 @@ class Towers:
         self.prompts: dict[str, str] = {}
         self.base: str | None = None
         self.base_revision = ""
+        self._held: dict[str, dict[str, torch.Tensor]] = {side: {} for side in self.by_side}
         first = self.by_side["query"]
         self.width, self.max_length = first.width, first.max_length
         if isinstance(first, readers.BackboneReader):
@@ -114,18 +61,27 @@ class Towers:
             body = backbone.load(spec.backbone or "", revision=spec.revision, folder=folder, max_length=spec.max_length)
             if any(body.prompts.values()) and not body.pooling.include_prompt:
                 raise ZooError(f"backbone {body.name}: leaves prompts out of its pooling, which is not supported")
-            made[side] = readers.BackboneReader(body, spec.dropout)
-        return cls(spec, made)
+            made[side] = readers.BackboneReader(body, spec.dropout, spec.words)
+        towers = cls(spec, made)
+        for parameter in towers.pretrained() if towers.frozen else ():
+            parameter.requires_grad_(False)
+        return towers
+
+    def weigh(self, texts: Sequence[str]) -> None:
+        """Let subwords that are frequent in `texts` count less, to begin with."""
+        for reader in self.by_side.values():
+            reader.weigh(texts)
+
+    def pretrained(self) -> list[torch.nn.Parameter]:
+        """The parameters that come with a backbone."""
+        known = [reader for reader in self.by_side.values() if isinstance(reader, readers.BackboneReader)]
+        return [parameter for reader in known for parameter in reader.inner.parameters()]
 
     @classmethod
     def learn(cls, spec: TowerSpec, texts: Iterable[str]) -> Towers:
         """Subwords of `texts`, and recurrent networks that know nothing yet."""
         known = list(texts)
-        made = cls._recurrent(spec, pieces.Pieces.learn(known, spec.pieces))
-        for reader in made.by_side.values():
-            assert isinstance(reader, readers.RecurrentReader)
-            reader.weigh(known)
-        return made
+        return cls._recurrent(spec, pieces.Pieces.learn(known, spec.pieces))
 
     @classmethod
     def _recurrent(cls, spec: TowerSpec, words: pieces.Pieces) -> Towers:
@@ -139,8 +95,47 @@ class Towers:
             raise ZooError(f"prompt_type: {side!r} is not one of {', '.join(SIDES)}")
         return self.by_side.get(side or "query") or self.by_side["query"]
 
+    @property
+    def frozen(self) -> bool:
+        """Whether training leaves them as they are."""
+        return bool(self.spec.backbone) and not self.spec.backbone_rate
+
+    def hold(self, texts: Iterable[str], cache: Path) -> None:
+        """Of frozen towers: the vectors of all texts of the training, which `batch` looks up; kept in `cache`."""
+        for side, held in self._held.items():
+            known = [text for text in dict.fromkeys(texts) if text not in held]
+            if not known:
+                continue
+            path = cache / f"{side}-{files.digest([self.base, self.base_revision, self.max_length, known])[:16]}.npy"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with files.whole_file(path) as partial, partial.open("wb") as file:
+                    np.save(file, self._read_at_once(side, known))
+            held |= zip(known, torch.from_numpy(np.load(path)), strict=True)
+
+    def _read_at_once(self, side: str, texts: Sequence[str]) -> np.ndarray:
+        reader, prompt = self.reader(side), self.prompts.get(side, "")
+        module, width = reader.module, reader.width
+        if isinstance(reader, readers.BackboneReader) and self.frozen:
+            module, width = reader.inner, reader.body.width
+        engine = encoding.Engine(module, reader.tokenize, reader.pad, width, reader.max_length)
+        return engine.encode([prompt + text for text in texts])
+
+    def _looked_up(self, side: str, cells: Sequence[str]) -> torch.Tensor:
+        held = self._held[side if side in self._held else "query"]
+        if new := [cell for cell in dict.fromkeys(cells) if cell not in held]:  # of validation rows
+            held |= zip(new, torch.from_numpy(self._read_at_once(side, new)), strict=True)
+        return torch.stack([held[cell] for cell in cells])
+
     def batch(self, side: str, cells: Sequence[str]) -> dict[str, Any]:
-        """What `read` takes: every distinct text once, in chunks of similar length, and the place of each cell's."""
+        """What `read` takes: every distinct text once, in chunks of similar length, and the place of each cell's; of frozen
+        towers the backbone's vectors, and the subwords where they count."""
+        if self.frozen:
+            known: dict[str, Any] = {"vectors": self._looked_up(side, cells)}
+            if self.spec.words:
+                prompt, reader = self.prompts.get(side, ""), self.reader(side)
+                known["words"] = reader.pad(reader.tokenize([prompt + cell for cell in cells]))
+            return known
         texts = list(dict.fromkeys(self.prompts.get(side, "") + cell for cell in cells))
         rank = {text: i for i, text in enumerate(texts)}
         chunks, order = readers.chunks(self.reader(side), texts)
@@ -148,15 +143,22 @@ class Towers:
 
     def read(self, side: str, batch: Mapping[str, Any]) -> torch.Tensor:
         """Vectors (cells, width) float32 of a `batch`."""
-        module = self.reader(side).module
+        module: Any = self.reader(side).module
         device = next(module.parameters()).device
+        if "words" in batch:
+            return module.join(batch["vectors"].to(device), on(device, batch["words"]))
+        if "vectors" in batch:
+            return batch["vectors"].to(device)
         return torch.cat([module(on(device, chunk)).float() for chunk in batch["chunks"]])[batch["places"]]
 
     def vectors(self, texts: Sequence[str]) -> torch.Tensor:
         """Unit vectors (n, width) of texts by the tower of queries, as it is now."""
-        reader = self.reader("query")
-        engine = encoding.Engine(reader.module, reader.tokenize, reader.pad, reader.width, reader.max_length)
-        return torch.nn.functional.normalize(torch.from_numpy(engine.encode(texts)), dim=-1)
+        if self.frozen:
+            parts = [texts[start : start + LOOKED_UP] for start in range(0, len(texts), LOOKED_UP)]
+            with torch.no_grad():
+                read = torch.cat([self.read("query", self.batch("query", part)).cpu() for part in parts])
+            return torch.nn.functional.normalize(read, dim=-1)
+        return torch.nn.functional.normalize(torch.from_numpy(self._read_at_once("query", texts)), dim=-1)
 
     def save(self, folder: Path) -> None:
         """A backbone as stock sentence-transformers modules, that of documents, if it is separate, below `document`; or subwords
@@ -176,7 +178,8 @@ class Towers:
         """Open what `save` wrote; every tensor must be there, fit the subwords and be finite, and none be left over."""
         if spec.backbone:
             places = {side: folder if side == "query" else folder / side for side in cls._sides(spec)}
-            return cls(spec, {side: readers.BackboneReader.load(at, spec.backbone) for side, at in places.items()})
+            loaded = {side: readers.BackboneReader.load(at, spec.backbone, spec.words) for side, at in places.items()}
+            return cls(spec, loaded)
         words = pieces.Pieces.load(folder / SUBWORDS)
         with torch.device("meta"):  # shapes without memory
             shell = cls._recurrent(spec, words)
