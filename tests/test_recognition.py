@@ -72,24 +72,24 @@ def seeded(seed: int) -> torch.Generator:
 
 def test_a_crop_is_the_image_moved_with_its_edge_gone_on():
     given = images()
-    moved = augment.crop(given, 2, seeded(0))
+    moved = augment.moved(given, 2, seeded(0))
     assert moved.shape == given.shape
     around = torch.nn.functional.pad(given, (2, 2, 2, 2), mode="replicate")
     for before, after in zip(around, moved, strict=True):
         places = [(y, x) for y in range(5) for x in range(5) if torch.equal(before[:, y : y + 9, x : x + 9], after)]
         assert len(places) == 1
-    assert torch.equal(augment.crop(given, 0, seeded(0)), given)
+    assert torch.equal(augment.moved(given, 0, seeded(0)), given)
 
 
 def test_a_flip_turns_some_and_leaves_the_rest():
     given = images()
-    turned = augment.flip(given, seeded(0))
+    turned = augment.flipped(given, seeded(0))
     same, mirrored = ((turned == other).flatten(1).all(1) for other in (given, given.flip(3)))
     assert (same ^ mirrored).all()
     assert 15 < int(same.sum()) < 49
 
 
-@pytest.mark.parametrize("way", [augment.mixup, augment.cutmix])
+@pytest.mark.parametrize("way", [augment.blended, augment.pasted])
 def test_mixed_images_are_in_brightness_what_their_shares_say(way):
     given = torch.arange(64.0).view(-1, 1, 1, 1).expand(-1, 3, 9, 9).clone()
     for seed in range(20):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import encoding, files, preflight, tensors
-from zoo.errors import ArtefactError
+from zoo.errors import ArtefactError, ZooError
 from zoo.lazy import lazy
-from zoo.ops import bases
+from zoo.ops import bases, orbits
 
 if TYPE_CHECKING:
     import torch
@@ -23,19 +23,20 @@ else:
     torch = lazy("torch")
 
 STEM = "classes"
-METHODS = ("orthonormal", "simplex", "paley", "orbits")
+METHODS = ("orthonormal", "simplex", "paley", "kerdock", "orbits")
 MOST = 1_000_000
 SHOWN = 48  # class vectors in the picture of the Gram matrix
 
 
-def cached(
-    cache: Path, count: int, dim: int, seed: int, alpha: float | None, *, show_progress: bool = False
-) -> bases.Basis:
-    """A basis, made once and then read from `cache`."""
+def asked(cache: Path, spec: Spec, classes: int, seed: int, *, show_progress: bool = False) -> bases.Basis:
+    """The basis that `spec` asks for, made once and then read from `cache`. Raises ZooError for a `capacity` below `classes`."""
     from safetensors.torch import save_file
 
-    asked = files.digest([bases.VERSION, count, dim, seed, alpha])[:16]
-    path = cache / f"basis-{asked}.safetensors"
+    dim, alpha, count = spec.dim, spec.alpha, spec.capacity or max(classes, spec.dim)
+    if count < classes:
+        raise ZooError(f"capacity: {count} vectors are too few for {classes} classes")
+    key = files.digest([bases.VERSION, count, dim, seed, alpha])[:16]
+    path = cache / f"basis-{key}.safetensors"
     if path.exists():
         found = tensors.read(cache, path.stem)
         name = next(iter(found))
@@ -68,6 +69,11 @@ def geometry(basis: bases.Basis, places: list[int]) -> dict[str, Any]:
         "welch": bases.welch(basis.count, basis.dim),
         "gram": (rows @ rows.T).abs().round(decimals=3).tolist(),
     }
+
+
+def made(basis: bases.Basis) -> dict[str, Any]:
+    """How a basis was made: what `told` expects under `basis`."""
+    return {name: getattr(basis, name) for name in ("method", "version", "seed", "count", "sha256")}
 
 
 def write(folder: Path, basis: bases.Basis | None, moments: torch.Tensor | None, head: torch.nn.Module | None) -> None:
@@ -122,10 +128,12 @@ def told(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
             type(made.get("version")) is int and isinstance(made.get("sha256"), str),
             "basis: has no version or no sha256",
         )
-    tower = config.get("tower")
+    tower, facts = config.get("tower"), config.get("facts")
     must(isinstance(tower, dict), "tower must be an object")
+    twin = facts.get("twin") if isinstance(facts, dict) else None
     return {
         "classes": classes, "places": places, "basis": made, "dim": dim, "seed": seed,
+        "facts": {"twin": twin} if isinstance(twin, dict) else {},
         "scale": float(scale), "threshold": None if threshold is None else float(threshold), "tower": tower,
     }  # fmt: skip
 
@@ -174,7 +182,7 @@ def read(
 def _again(folder: Path, made: Mapping[str, Any], dim: int, alpha: float | None) -> bases.Basis:
     if made["version"] != bases.VERSION:
         raise ArtefactError(f"{folder}: its basis is of version {made['version']}, and {bases.VERSION} is made here")
-    if bases.cost(made["count"], dim) > 2 * bases.WORK:
+    if bases.cost(made["count"], dim) > 2 * orbits.WORK:
         raise ArtefactError(
             f"{folder}: {made['count']} vectors in {dim} dimensions take too long to make again; they must be stored"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 from zoo.classes.vision import Vision
 from zoo.schema import EncoderSpec, Positive
 
+AIM = 0.9
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -75,6 +77,14 @@ class ClassifierSpec(EncoderSpec):
         if self.twin and self.head == "softmax":
             raise ValueError("`twin` is the softmax head beside the equiangular one: leave it or `head` out")
         return self
+
+    def tau(self, classes: int) -> float:
+        """τ. The smoothed target is met where cos/τ of a class is ln((1 - s)(K - 1)/s) above the others'. The default lets that
+        be a cosine of AIM for any number of classes K: with the paper's, few classes would stop far from their vectors."""
+        if self.temperature is not None:
+            return self.temperature
+        smoothing = max(self.smoothing, 0.01)
+        return AIM / math.log((1 - smoothing) * max(2, classes - 1) / smoothing)
 
     @property
     def modality(self) -> Literal["image", "text"]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import backbone, encoding, stock
+from zoo import backbone, encoding, references, stock
 from zoo.classes import visionmodels
-from zoo.classes.vision import Images, Vision
-from zoo.errors import ArtefactError
+from zoo.classes.vision import BLOCK, Images, Vision
+from zoo.errors import ArtefactError, ZooError
 from zoo.lazy import lazy
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from zoo.backbone import Backbone
 else:
     np, torch = lazy("numpy"), lazy("torch")
+
+LIKE = 8  # texts of like lengths that go through the backbone together
 
 
 @dataclass
@@ -54,9 +56,18 @@ class Texts:
         return self.body.pad(self.body.tokenize(inputs))
 
     def features(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, width) pooled."""
-        tokens = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        return self.body.pool(self.body.model(**tokens).last_hidden_state, tokens["attention_mask"])
+        """(n, width) pooled. On a CPU texts of like lengths go through the backbone together, since padding costs as much there
+        as text does; their pooled states are the same."""
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        lengths = mask.sum(1)
+        order = lengths.argsort(stable=True)
+        parts = order.split(LIKE if ids.device.type == "cpu" else len(ids))
+        pooled = []
+        for part in parts:
+            own = mask[part, : int(lengths[part].max())]
+            states = self.body.model(input_ids=ids[part, : own.shape[1]], attention_mask=own).last_hidden_state
+            pooled.append(self.body.pool(states, own))
+        return torch.cat(pooled)[order.argsort()]
 
     def _runner(self, project: torch.nn.Module, dim: int) -> encoding.Engine:
         if self._engine is None or self._engine[0] is not project:
@@ -98,11 +109,33 @@ class Texts:
 Tower = Texts | Images
 
 
+def check(spec: str | Vision, folder: Path) -> str | None:
+    """What is wrong with a backbone, without torch and without a download; None where nothing is."""
+    if isinstance(spec, Vision):
+        return visionmodels.check(spec, folder)
+    try:
+        references.locate(spec, folder)
+    except ZooError as error:
+        return str(error)
+    return None
+
+
 def build(spec: str | Vision, *, revision: str | None, max_length: int | None, folder: Path) -> Tower:
     """The backbone as it comes. Raises ZooError where it cannot be had."""
     if isinstance(spec, Vision):
         return visionmodels.build(spec, folder)
     return Texts(backbone.load(spec, revision=revision, folder=folder, max_length=max_length))
+
+
+def features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
+    """(n, width) float32 of texts or images by the backbone alone, not normalised, BLOCK at a time."""
+    held, parts = list(inputs), []
+    with encoding.evaluating(tower.module), torch.inference_mode():
+        device = next(tower.module.parameters()).device
+        for start in range(0, len(held), BLOCK):
+            batch = tower.batch(held[start : start + BLOCK])
+            parts.append(tower.features({k: v.to(device) for k, v in batch.items()}).float().cpu())
+    return torch.cat(parts).clone() if parts else torch.empty(0, tower.width)
 
 
 def read(spec: str | Vision, folder: Path, config: Mapping[str, Any], dim: int) -> tuple[Tower, torch.nn.Module]:

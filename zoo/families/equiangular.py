@@ -5,18 +5,14 @@ Source: Shen, Sun, Wei, "Equiangular Basis Vectors", arXiv 2303.11637. The vecto
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from zoo import encoding, references
-from zoo.classes import basisfile, classpictures, openclasses, vision, visionmodels
+from zoo.classes import answers, basisfile, classpictures, openclasses, towers, vision
 from zoo.classes.classifier import ClassifierSpec
-from zoo.classes.vision import Vision
 from zoo.errors import ArtefactError, ZooError
 from zoo.families import base
 from zoo.lazy import lazy
@@ -28,14 +24,16 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
-    from zoo.classes import average, classscores, labelled, towers
-    from zoo.ops import augment, recognition
+    from zoo.classes import average, classscores, labelled
+    from zoo.ops import augment
 else:
-    np, torch, average, towers = lazy("numpy"), lazy("torch"), lazy("zoo.classes.average"), lazy("zoo.classes.towers")
-    labelled, classscores = lazy("zoo.classes.labelled"), lazy("zoo.classes.classscores")
-    augment, recognition = lazy("zoo.ops.augment"), lazy("zoo.ops.recognition")
+    np, torch, average = lazy("numpy"), lazy("torch"), lazy("zoo.classes.average")
+    labelled, classscores, augment = (
+        lazy("zoo.classes.labelled"),
+        lazy("zoo.classes.classscores"),
+        lazy("zoo.ops.augment"),
+    )
 
-AIM = 0.9
 NAMED = 30  # classes that the card names
 
 
@@ -43,21 +41,6 @@ class Spec(ClassifierSpec):
     """`encoder:` of a classifier with fixed class vectors."""
 
     family: Literal["equiangular"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What `predict` says of one input.
-
-    Attributes:
-        label: the class, or None for none of these.
-        cosine: of the embedding and the class's vector; with head softmax the score of the class.
-        probability: calibrated on validation rows, where training had some.
-    """
-
-    label: str | int | None
-    cosine: float
-    probability: float
 
 
 class Encoder(base.Encoder):
@@ -97,15 +80,8 @@ class Encoder(base.Encoder):
     @classmethod
     def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
         """A backbone that is not there, and a basis that cannot be."""
-        found: list[tuple[tuple[str | int, ...], str]] = []
-        if isinstance(spec.backbone, Vision):
-            if wrong := visionmodels.check(spec.backbone, folder):
-                found.append((("backbone",), wrong))
-        else:
-            try:
-                references.locate(spec.backbone, folder)
-            except ZooError as error:
-                found.append((("backbone",), str(error)))
+        wrong = towers.check(spec.backbone, folder)
+        found: list[tuple[tuple[str | int, ...], str]] = [(("backbone",), wrong)] if wrong else []
         if spec.alpha is not None and spec.capacity and (least := bases.welch(spec.capacity, spec.dim)) > spec.alpha:
             what = f"{spec.capacity} vectors in {spec.dim} dimensions"
             found.append((("alpha",), f"{what} cannot be below the Welch bound, {least:.4f}"))
@@ -134,11 +110,7 @@ class Encoder(base.Encoder):
                 torch.manual_seed(self.seed)
                 self.module["head"] = torch.nn.Linear(self.dim, len(self.classes))
             return
-        count = self.spec.capacity or max(len(self.classes), self.dim)
-        if count < len(self.classes):
-            raise ZooError(f"capacity: {count} vectors are too few for {len(self.classes)} classes")
-        show = sys.stderr.isatty()
-        self.basis = basisfile.cached(cache, count, self.dim, self.seed, self.spec.alpha, show_progress=show)
+        self.basis = basisfile.asked(cache, self.spec, len(self.classes), self.seed, show_progress=sys.stderr.isatty())
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -163,13 +135,13 @@ class Encoder(base.Encoder):
         if self.spec.ema is not None:
             self._average = self.module["average"] = average.Average(self._body(), self.spec.ema)
         seconds = super().fit(train, settings, folder, validation=held, show_progress=show_progress)
-        self.scale = 1.0 if self.basis is None else 1 / self.temperature
+        self.scale = 1.0 if self.basis is None else 1 / self.spec.tau(len(self.classes))
         if self._average is not None:
             self._average.into(self._body())
             del self.module["average"]
             self._average = None
         if validation is not None:
-            self._calibrate(validation)
+            answers.calibrate(self, validation)
         if self.spec.twin and validation is not None:
             self._facts["twin"] = classscores.beside_softmax(self, rows, validation, settings, folder / "twin")
         return seconds
@@ -191,15 +163,14 @@ class Encoder(base.Encoder):
         """Cross-entropy over cos/τ (section 3.3) with label smoothing; in training on images changed by (seed, step)."""
         training = self.module.training
         gold = batch["gold"]
-        partner: torch.Tensor | None = None
-        share: torch.Tensor | None = None
+        partner = share = None
         if training and self._average is not None:
             self._average.follow(self._body(), self.step)
         if training and self.spec.modality == "image":
-            draw, spec = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step), self.spec
-            pixels = augment.crop(batch["pixels"].float(), spec.crop, draw)
-            pixels = augment.flip(pixels, draw) if spec.flip else pixels
-            pixels, partner, share = augment.mixed(pixels, spec.mixup, spec.cutmix, draw)
+            spec, seed = self.spec, (self.seed + 1) * 1_000_003 + self.step
+            pixels, partner, share = augment.changed(
+                batch["pixels"], seed, crop=spec.crop, flip=spec.flip, mixup=spec.mixup, cutmix=spec.cutmix
+            )
             batch = {**batch, "pixels": pixels}
         whole = self._average.inside(self._body()) if self._average is not None and not training else nullcontext()
         with whole:
@@ -213,17 +184,8 @@ class Encoder(base.Encoder):
 
     def losses(self, vectors: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
         """Cross-entropy (n,) of outputs (n, dim) of the map, not normalised, with their classes."""
-        scores = self.scores(vectors) if self.basis is None else self.scores(vectors) / self.temperature
+        scores = self.scores(vectors) if self.basis is None else self.scores(vectors) / self.spec.tau(len(self.classes))
         return torch.nn.functional.cross_entropy(scores, gold, label_smoothing=self.spec.smoothing, reduction="none")
-
-    @property
-    def temperature(self) -> float:
-        """τ. The smoothed target is met where cos/τ of a class is ln((1 - s)(K - 1)/s) above the others'. The default lets that
-        be a cosine of AIM for any number of classes K: with the paper's, few classes would stop far from their vectors."""
-        if self.spec.temperature is not None:
-            return self.spec.temperature
-        smoothing = max(self.spec.smoothing, 0.01)
-        return AIM / math.log((1 - smoothing) * max(2, len(self.classes) - 1) / smoothing)
 
     def scores(self, vectors: torch.Tensor) -> torch.Tensor:
         """(n, classes): cosines of (n, dim) outputs and the classes' vectors, or what the softmax head makes of them."""
@@ -251,14 +213,7 @@ class Encoder(base.Encoder):
 
     def features(self, inputs: Iterable[Any]) -> torch.Tensor:
         """(n, width) float32 of the backbone alone, not normalised."""
-        held = list(inputs)
-        parts = []
-        with encoding.evaluating(self.tower.module), torch.inference_mode():
-            device = next(self.tower.module.parameters()).device
-            for start in range(0, len(held), vision.BLOCK):
-                batch = self.tower.batch(held[start : start + vision.BLOCK])
-                parts.append(self.tower.features({k: v.to(device) for k, v in batch.items()}).float().cpu())
-        return torch.cat(parts).clone() if parts else torch.empty(0, self.tower.width)
+        return towers.features(self.tower, inputs)
 
     def scored(self, inputs: Iterable[Any]) -> np.ndarray:
         """(n, classes) float32: cosines with every class's vector; with head softmax its scores."""
@@ -267,16 +222,9 @@ class Encoder(base.Encoder):
                 return self.scores(self.project(self.features(inputs))).numpy()
             return self.scores(torch.from_numpy(self.encode(inputs))).cpu().numpy()
 
-    def predict(self, inputs: Iterable[Any]) -> list[Answer]:
-        """The class of each input, or None where even the best cosine is below the threshold of the validation rows."""
-        held = self.scored(inputs)
-        sure = recognition.softmax(held, self.scale)
-        answers = []
-        for scores, probabilities in zip(held, sure, strict=True):
-            k = int(scores.argmax())
-            label = self.classes[k] if self.threshold is None or scores[k] >= self.threshold else None
-            answers.append(Answer(label, float(scores[k]), float(probabilities[k])))
-        return answers
+    def predict(self, inputs: Iterable[Any]) -> list[answers.Answer]:
+        """The class of each input, or None where even the best score is below the threshold of the validation rows."""
+        return answers.given(self, inputs)
 
     def add_classes(
         self, names: Sequence[str | int], examples: Sequence[Sequence[Any]], *, keep: float = openclasses.KEEP
@@ -291,13 +239,6 @@ class Encoder(base.Encoder):
         Raises ZooError for a name that is taken, too few free vectors, and a class without examples.
         """
         openclasses.add(self, names, examples, keep)
-
-    def _calibrate(self, rows: Dataset) -> None:
-        scores = self.scored(rows[self.spec.modality])
-        place = {label: k for k, label in enumerate(self.classes)}
-        gold = np.array([place.get(label, -1) for label in rows["label"]])
-        self.scale = recognition.fitted_scale(scores[gold >= 0], gold[gold >= 0])
-        self.threshold = float(np.quantile(scores.max(1), 1 - self.spec.known))
 
     def measure(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
         """Figures on the rows of `data`, with neighbours from `train` and strangers from `unknown`, and what pictures show."""
@@ -326,19 +267,12 @@ class Encoder(base.Encoder):
         encoder.basis, encoder.moments, head = basisfile.read(folder, spec, told, tower.width)
         if head is not None:
             encoder.module["head"] = head
-        facts = config.get("facts")
-        encoder._facts = (
-            {"twin": facts["twin"]} if isinstance(facts, dict) and isinstance(facts.get("twin"), dict) else {}
-        )
+        encoder._facts = told["facts"]
         encoder.module.eval()
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
         """Classes, their places in the basis, how it was made, and what calibrates `predict`."""
-        made = None
-        if self.basis is not None:
-            b = self.basis
-            made = {"method": b.method, "version": b.version, "seed": b.seed, "count": b.count, "sha256": b.sha256}
         return {
             "dim": self.dim,
             "seed": self.seed,
@@ -346,22 +280,17 @@ class Encoder(base.Encoder):
             "places": self.places,
             "scale": self.scale,
             "threshold": self.threshold,
-            "basis": made,
+            "basis": None if self.basis is None else basisfile.made(self.basis),
             "tower": self.tower.state(),
         }
 
     def card_facts(self) -> dict[str, Any]:
         """Size and geometry of the head, and the softmax twin's figures."""
-        shape: dict[str, Any] = {
-            "modality": self.spec.modality,
-            "dim": self.dim,
-            "head": self.spec.head,
-            "classes": len(self.classes),
-        }
-        shape["names"] = [str(name) for name in self.classes[:NAMED]]
-        if self.tower.max_length:
-            shape["max_length"] = self.tower.max_length
-        return {**shape, **({} if self.basis is None else basisfile.geometry(self.basis, self.places)), **self._facts}
+        shape = {"modality": self.spec.modality, "dim": self.dim, "head": self.spec.head, "classes": len(self.classes)}
+        names = [str(name) for name in self.classes[:NAMED]]
+        length = {"max_length": self.tower.max_length} if self.tower.max_length else {}
+        geometry = {} if self.basis is None else basisfile.geometry(self.basis, self.places)
+        return {**shape, "names": names, **length, **geometry, **self._facts}
 
 
 PICTURES = classpictures.PICTURES

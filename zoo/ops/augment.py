@@ -13,7 +13,16 @@ Mixed = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Images, where the partner of each stands in the batch, and the share (n,) that is its own."""
 
 
-def crop(images: torch.Tensor, margin: int, draw: torch.Generator) -> torch.Tensor:
+def changed(
+    pixels: torch.Tensor, seed: int, *, crop: int, flip: bool, mixup: float, cutmix: float
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """Images (n, c, h, w) of 0 to 255 moved, turned and mixed as `seed` draws, as float, with partners and shares where mixed."""
+    draw = torch.Generator().manual_seed(seed)
+    images = moved(pixels.float(), crop, draw)
+    return mixed(flipped(images, draw) if flip else images, mixup, cutmix, draw)
+
+
+def moved(images: torch.Tensor, margin: int, draw: torch.Generator) -> torch.Tensor:
     """Each of (n, c, h, w) float moved by up to `margin` pixels each way; its edge goes on into what was outside."""
     if not margin:
         return images
@@ -26,7 +35,7 @@ def crop(images: torch.Tensor, margin: int, draw: torch.Generator) -> torch.Tens
     return around.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def flip(images: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+def flipped(images: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     """Half of the images (n, c, h, w), drawn, with left and right exchanged."""
     turned = (torch.rand(len(images), generator=draw) < 0.5).to(images.device)
     return torch.where(turned[:, None, None, None], images.flip(3), images)
@@ -35,15 +44,15 @@ def flip(images: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
 def mixed(
     images: torch.Tensor, blend: float, paste: float, draw: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """One of `mixup` with alpha `blend` and `cutmix` with alpha `paste`, drawn where neither is 0; none where both are."""
-    ways = [(way, alpha) for way, alpha in ((mixup, blend), (cutmix, paste)) if alpha]
+    """One of `blended` with alpha `blend` and `pasted` with alpha `paste`, drawn where neither is 0; none where both are."""
+    ways = [(way, alpha) for way, alpha in ((blended, blend), (pasted, paste)) if alpha]
     if not ways:
         return images, None, None
     way, alpha = ways[int(torch.randint(len(ways), (1,), generator=draw))]
     return way(images, alpha, draw)
 
 
-def mixup(images: torch.Tensor, alpha: float, draw: torch.Generator) -> Mixed:
+def blended(images: torch.Tensor, alpha: float, draw: torch.Generator) -> Mixed:
     """Each image (n, c, h, w) float blended with another of the batch, its own share drawn from Beta(alpha, alpha)."""
     partner, share = _partner(len(images), images.device, draw), _beta(alpha, draw)
     return (
@@ -53,7 +62,7 @@ def mixup(images: torch.Tensor, alpha: float, draw: torch.Generator) -> Mixed:
     )
 
 
-def cutmix(images: torch.Tensor, alpha: float, draw: torch.Generator) -> Mixed:
+def pasted(images: torch.Tensor, alpha: float, draw: torch.Generator) -> Mixed:
     """A rectangle of each image (n, c, h, w) replaced by that of another; the share that is kept, drawn from
     Beta(alpha, alpha), is afterwards what the rectangle, cut at the borders, left."""
     height, width = images.shape[2:]
