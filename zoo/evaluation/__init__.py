@@ -16,6 +16,7 @@ from zoo import data, files
 from zoo.data import Table
 from zoo.errors import DataError, ZooError
 from zoo.evaluation import official
+from zoo.evaluation.disentanglement import infomec
 from zoo.evaluation.spec import Official, Recognition, TaskSpec
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from zoo.families import Encoder
 
-__all__ = ["Prepared", "evaluate", "fitting", "host", "missed", "prepare", "problems"]
+__all__ = ["Prepared", "evaluate", "fitting", "host", "infomec", "missed", "prepare", "problems"]
 
 
 @dataclass(frozen=True)
