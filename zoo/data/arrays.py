@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -173,9 +173,17 @@ class _Zip:
         self.path = path
         self.zip = zipfile.ZipFile(path) if path.name.lower().endswith(".npz") else None
         self.names = [n[:-4] for n in self.zip.namelist() if n.endswith(".npy")] if self.zip else [ALONE]
+        self.held: list[IO[bytes]] = []
+
+    def close(self) -> None:
+        for file in self.held:
+            file.close()
+        if self.zip:
+            self.zip.close()
 
     def _open(self, name: str) -> tuple[IO[bytes], Header]:
         file = self.zip.open(f"{name}.npy") if self.zip else self.path.open("rb")
+        self.held.append(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         version = np.lib.format.read_magic(file)
         if version not in read:
@@ -220,6 +228,9 @@ class _Hdf:
         self.file = h5py.File(path, "r")
         self.names = [name for name, held in self.file.items() if isinstance(held, h5py.Dataset)]
 
+    def close(self) -> None:
+        self.file.close()
+
     def header(self, name: str) -> Header:
         return Header(self.file[name].shape, self.file[name].dtype)
 
@@ -234,7 +245,8 @@ class _Hdf:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        arrays = _Hdf(path) if path.name.lower().endswith(HDF) else _Zip(path)
-        yield arrays
+        arrays: Any = _Hdf(path) if path.name.lower().endswith(HDF) else _Zip(path)
+        with closing(arrays):
+            yield arrays
     except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: {UNREADABLE}: {' '.join(str(error).split())[:100]}") from None
