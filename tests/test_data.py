@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import datasets
 import huggingface_hub
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -521,10 +523,14 @@ def icd():
 def test_builtins_have_the_columns_they_declare_and_one_order(name):
     module = builtin.load(name)
     for table, columns in module.TABLES.items():
-        rows = list(module.rows(table))
+        drawn = getattr(module, "COUNTS", {}).get(table)  # too many to look at all of them
+        rows = list(itertools.islice(module.rows(table), 5000 if drawn else None))
         assert rows
         assert all(tuple(row) == columns for row in rows)
-        assert rows == list(module.rows(table))
+        assert rows == list(itertools.islice(module.rows(table), 5000 if drawn else None))
+        if drawn:
+            at = np.array([0, 7, 4999, drawn - 1])
+            assert list(module.some(table, at))[:3] == [rows[i] for i in at[:3]]
 
 
 def test_icd10cm_tables_fit_together(icd):

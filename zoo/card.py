@@ -26,6 +26,7 @@ DIGITS = 12  # of a fingerprint
 SAMPLES = {
     "text": Markup('["A man plays the guitar.", "Someone is making music."]'),
     "image": Markup('["photo.jpg", "another.png"]'),
+    "vector": Markup('numpy.load("vectors.npy")'),
 }
 
 
@@ -94,8 +95,8 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "about": about,
         "facts": {**about.facts, "dims": dims, "prompts": mapping(about.facts.get("prompts"))},
         "family": family,
-        "unit": "Images" if _sees(about) else "Sentences",
-        "sample": SAMPLES["image" if _sees(about) else "text"],
+        "unit": {"image": "Images", "vector": "Vectors"}.get(_reads(about), "Sentences"),
+        "sample": SAMPLES.get(_reads(about), SAMPLES["text"]),
         "name": frontmatter.name(about),
         "title": card.get("title") or frontmatter.name(about),
         "summary": str(card.get("summary") or ""),
@@ -126,7 +127,11 @@ def _context(about: Record, family: str) -> dict[str, Any]:
 
 
 def _sees(about: Record) -> bool:
-    return about.facts.get("modality") == "image"
+    return _reads(about) == "image"
+
+
+def _reads(about: Record) -> str:
+    return str(about.facts.get("modality", "text"))
 
 
 def _backbone(about: Record) -> str | None:

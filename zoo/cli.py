@@ -178,12 +178,15 @@ def _reproduce(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from zoo import evaluation
+    from zoo.evaluation import asked as words
     from zoo.evaluation import official
-    from zoo.evaluation.spec import Official
+    from zoo.evaluation.spec import OWN, Official
 
     asked: list[tuple[Sequence[Any], Path]] = []
-    for word in args.tasks:
-        if Path(word).is_file() or word in recipes.shipped():
+    for word, settings in words.words(args.tasks):
+        if word in OWN:
+            asked.append(([words.task(word, settings)], Path()))
+        elif Path(word).is_file() or word in recipes.shipped():
             loaded = recipes.load(word)
             asked.append((loaded.evaluation, loaded.folder))
         elif wrong := official.problem(word):
@@ -191,7 +194,10 @@ def _evaluate(args: argparse.Namespace) -> int:
         else:
             asked.append(([Official(task=word)], Path()))
     if not any(tasks for tasks, _ in asked):
-        raise ZooError("say what to evaluate: an mteb task by name, or a recipe whose `evaluation:` is meant")
+        raise ZooError(
+            "say what to evaluate: an mteb task by name, a recipe whose `evaluation:` is meant, or a task over your own data "
+            "with its settings: infomec data.source=file data.path=… sources=[…]"
+        )
     encoder = _open(args)  # before the data, which may have to be downloaded
     prepared = evaluation.Prepared([])
     for tasks, folder in asked:

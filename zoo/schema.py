@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-Kind = Literal["text", "texts", "number", "label", "image", "id", "ids"]
+Kind = Literal["text", "texts", "number", "label", "image", "vector", "id", "ids"]
 """What a column must hold: `text` a non-empty string, `texts` a non-empty list of them, `number` a finite float, `label` a
-string or integer, `image` whatever Pillow can open, `id` a string or integer used as a key, `ids` a list of them, which may be
-empty or missing; a single one is a list of one."""
+string or integer, `image` whatever Pillow can open, `vector` a list of finite numbers, as many in every row, `id` a string or
+integer used as a key, `ids` a list of them, which may be empty or missing; a single one is a list of one."""
 
 
 class Section(BaseModel):

@@ -97,24 +97,8 @@ class Images:
         return {"pixels": torch.stack(made)}
 
     def pixels(self, given: Any) -> np.ndarray:
-        """(channels, size, size) uint8: turned as its EXIF data says, on white where it is transparent, the middle of it where
-        it is not square. Raises ZooError for what is no image."""
-        from PIL import ImageOps
-
-        picture = ImageOps.exif_transpose(as_picture(given))
-        if picture.mode in ("P", "PA", "LA", "RGBA", "RGBa") and (
-            "transparency" in picture.info or picture.mode != "P"
-        ):
-            layer = picture.convert("RGBA")
-            picture = pictures.pillow().new("RGBA", layer.size, "white")
-            picture.alpha_composite(layer)
-        elif picture.mode.startswith("I"):  # 16 bits
-            picture = pictures.pillow().fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
-        picture = picture.convert("L" if self.channels == 1 else "RGB")
-        if picture.size != (self.size, self.size):
-            picture = ImageOps.fit(picture, (self.size, self.size), method=pictures.pillow().Resampling.BICUBIC)
-        array = np.array(picture)
-        return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+        """`pixels` of the module at this size and with these channels."""
+        return pixels(given, self.size, self.channels)
 
     def features(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(n, width) of `pixels`."""
@@ -211,6 +195,25 @@ class Images:
     def state(self) -> dict[str, Any]:
         """What `read` needs besides spec and tensors."""
         return {"size": self.size, "channels": self.channels}
+
+
+def pixels(given: Any, size: int, channels: int) -> np.ndarray:
+    """(channels, size, size) uint8: turned as its EXIF data says, on white where it is transparent, the middle of it where
+    it is not square. Raises ZooError for what is no image."""
+    from PIL import ImageOps
+
+    picture = ImageOps.exif_transpose(as_picture(given))
+    if picture.mode in ("P", "PA", "LA", "RGBA", "RGBa") and ("transparency" in picture.info or picture.mode != "P"):
+        layer = picture.convert("RGBA")
+        picture = pictures.pillow().new("RGBA", layer.size, "white")
+        picture.alpha_composite(layer)
+    elif picture.mode.startswith("I"):  # 16 bits
+        picture = pictures.pillow().fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if picture.size != (size, size):
+        picture = ImageOps.fit(picture, (size, size), method=pictures.pillow().Resampling.BICUBIC)
+    array = np.array(picture)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
 def as_picture(given: Any) -> Image:

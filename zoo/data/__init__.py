@@ -35,6 +35,7 @@ def read(data: Data, need: Roles, optional: Roles = MappingProxyType({}), *, fol
     may be skipped, and when no rows are left.
     """
     source = _open(data, folder)
+    data, source = rows.narrowed(data, source)
     mistakes = [f"{name}: {text}" for name, columns in source.parts for _, text in names.mistakes(data, columns, need)]
     if mistakes:
         raise DataError(*mistakes[:SHOWN])
@@ -53,6 +54,8 @@ def read(data: Data, need: Roles, optional: Roles = MappingProxyType({}), *, fol
     for role, kind in roles.items():
         if kind == "label":  # before the split, so that both sides agree
             columns[role] = kinds.settle_labels(columns[role])
+        if kind == "vector" and len(sizes := {len(value) for value in columns[role]}) > 1:
+            raise DataError(f"{source.origin.name}: {role}: has vectors of {min(sizes)} and of {max(sizes)} components")
     return build(rows.chosen(data, columns), roles, source.origin, bad)
 
 

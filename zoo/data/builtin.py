@@ -6,6 +6,11 @@ Each is a module of `zoo/data/builtins/`, found by file name, which defines
     origin() -> Origin                     # cheap; DataError when the package is missing
     rows(table) -> Iterable[dict]          # always in the same order
 
+and, where rows are drawn and not read, so that those which a recipe leaves out need not be,
+
+    COUNTS: dict[str, int]                 # table: how many rows it has
+    some(table, positions) -> Iterable[dict]
+
 so that adding one is adding a file.
 """
 
@@ -15,12 +20,16 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from zoo.data.formats import Item
 from zoo.data.spec import BuiltinData
 from zoo.data.table import Place, Source
 from zoo.errors import DataError
 from zoo.suggest import suggest
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def names() -> list[str]:
@@ -57,4 +66,9 @@ def open_source(data: BuiltinData) -> Source:
         for number, row in enumerate(module.rows(table(data)), 1):
             yield Place(name, number), row
 
-    return Source(module.origin(), ((name, columns(data)),), rows)
+    def some(positions: np.ndarray) -> Iterator[Item]:
+        for at, row in zip(positions.tolist(), module.some(table(data), positions), strict=True):
+            yield Place(name, at + 1), row
+
+    number = getattr(module, "COUNTS", {}).get(table(data))
+    return Source(module.origin(), ((name, columns(data)),), rows, number, some if number else None)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path, PurePath
 
-from zoo.data import formats, pictures
+from zoo.data import arrays, formats, pictures
 from zoo.data.spec import FileData
 from zoo.data.table import Origin, Source
 from zoo.errors import DataError
@@ -16,7 +16,7 @@ from zoo.suggest import suggest
 VARIABLE = "ZOO_DATA"
 
 
-READ = (*formats.ENDINGS, *pictures.IDX, *pictures.ENDINGS)
+READ = (*formats.ENDINGS, *pictures.IDX, *arrays.ENDINGS, *pictures.ENDINGS)
 
 
 def find(data: FileData, folder: Path) -> list[Path]:
@@ -66,6 +66,8 @@ def open_source(data: FileData, folder: Path) -> Source:
 
     # A card is public: where on its author's disk a file lay is not part of it.
     name = Path(data.path).name if Path(data.path).is_absolute() or data.path.startswith("~") else data.path
+    if len(files) == 1 and arrays.is_arrays(files[0]):
+        return Source(Origin(name), parts, rows, arrays.count(files[0]), lambda some: arrays.rows(files[0], some))
     return Source(Origin(name), parts, rows)
 
 

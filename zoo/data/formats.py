@@ -1,4 +1,4 @@
-"""csv, tsv, json, jsonl, parquet and idx as rows, one reader each, in memory that does not grow with the file.
+"""csv, tsv, json, jsonl, parquet, idx and arrays as rows, one reader each, in memory that does not grow with the file.
 
 A reader yields every row it can; what it cannot read becomes a `Fault` in that row's place. Nothing heavy is imported
 but pyarrow for parquet.
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from zoo.data import pictures
+from zoo.data import arrays, pictures
 from zoo.data.stream import JsonStream, is_utf8
 from zoo.data.table import Fault, Place, Row
 from zoo.errors import DataError
@@ -64,6 +64,8 @@ def _format(path: Path) -> str:
 def _columns(path: Path) -> tuple[str, ...]:
     if pictures.is_idx(path):
         return pictures.idx_columns(path)
+    if arrays.is_arrays(path):
+        return arrays.columns(path)
     kind = _format(path)
     if kind == "parquet":
         return tuple(_parquet(path).schema_arrow.names)
@@ -80,12 +82,15 @@ def _columns(path: Path) -> tuple[str, ...]:
 
 def is_table(path: Path) -> bool:
     """Whether a file is called like one that can be read here."""
-    return path.name.lower().endswith(ENDINGS) or pictures.is_idx(path)
+    return path.name.lower().endswith(ENDINGS) or pictures.is_idx(path) or arrays.is_arrays(path)
 
 
 def _read(path: Path) -> Iterator[Item]:
     if pictures.is_idx(path):
         yield from pictures.idx_rows(path)
+        return
+    if arrays.is_arrays(path):
+        yield from arrays.rows(path)
         return
     kind = _format(path)
     if kind == "parquet":

@@ -141,6 +141,18 @@ def _image(value: Any, folder: Path) -> dict[str, Any]:
     return {"bytes": value, "path": None}
 
 
+def _vector(value: Any) -> list[float]:
+    if isinstance(value, str):  # a csv cell
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError(f"is {_show(value)}, not a list of numbers; in csv write a JSON list") from None
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(f"is {_show(value)}, not a list of numbers" if value else "is an empty list")
+    plain = {float, int}.issuperset(map(type, value)) and all(map(math.isfinite, value))
+    return list(value) if plain else [_number(item) for item in value]
+
+
 def _show(value: Any) -> str:
     if isinstance(value, dict | list | tuple | bytes):
         return {dict: "an object", list: "a list", tuple: "a list", bytes: "bytes"}[type(value)]
@@ -153,6 +165,7 @@ _BY_KIND: dict[Kind, Callable[[Any], Any]] = {
     "texts": _texts,
     "number": _number,
     "label": _label,
+    "vector": _vector,
     "id": _id,
     "ids": _ids,
 }

@@ -34,12 +34,14 @@ def pillow() -> Any:
     return Image
 
 
-def opened(content: bytes) -> Image.Image:
+def opened(content: bytes, largest: int | None = None) -> Image.Image:
     """A decoded image from the bytes of its file. Raises ValueError, whose text goes on from "the image", for bytes that are
-    none, or that end too early."""
+    none, or that end too early, and for more than `largest` pixels, before they are decoded."""
     image = pillow()
     try:
         picture = image.open(io.BytesIO(content))
+        if largest is not None and picture.width * picture.height > largest:
+            raise ValueError(f"it has {picture.width} × {picture.height} pixels")
         picture.load()  # `verify` would not notice a JPEG that was cut short
     except image.UnidentifiedImageError:
         raise ValueError("is not an image that Pillow can open") from None

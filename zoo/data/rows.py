@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from zoo.data import kinds, names
 from zoo.data.spec import Data
 from zoo.data.split import drawn, held_out, key
 from zoo.data.table import Fault, Row, Source
+from zoo.lazy import lazy
 from zoo.schema import Kind
 
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = lazy("numpy")
+
 Columns = dict[str, list[Any]]
+
+
+def narrowed(data: Data, source: Source) -> tuple[Data, Source]:
+    """The same rows from a source that reads or draws only those which holdout and limit leave, where it can, and `data` without
+    them. What a row holds must not matter: nothing is filtered, grouped or skipped."""
+    by_content = data.where or data.on_bad_row == "skip" or (data.holdout and data.holdout.by is not None)
+    if source.some is None or source.count is None or by_content or not (data.holdout or data.limit):
+        return data, source
+    positions = chosen(data, {"": list(range(source.count))})[""]
+    some = source.some
+    return data.model_copy(update={"holdout": None, "limit": None}), replace(
+        source, rows=lambda: some(np.array(positions)), count=None, some=None
+    )
 
 
 def gather(

@@ -75,9 +75,9 @@ class HubData(Rows):
 
 class FileData(Rows):
     """A file, a glob or a folder of csv, tsv, json, jsonl or parquet, plain or .gz; of images, whose class is the folder that
-    each lies in; or an idx file of images, with the one of its labels beside it. Relative paths start at the recipe;
-    `$ZOO_DATA` at the front names the data folder of the environment. UTF-8; csv and tsv have a header and quote alike;
-    json is a list of records, jsonl one record a line."""
+    each lies in; an idx file of images, with the one of its labels beside it; or arrays: npy, npz, h5. Relative paths start
+    at the recipe; `$ZOO_DATA` at the front names the data folder of the environment. UTF-8; csv and tsv have a header and
+    quote alike; json is a list of records, jsonl one record a line."""
 
     source: Literal["file"]
     path: Annotated[str, Field(min_length=1)]

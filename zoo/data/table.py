@@ -44,7 +44,8 @@ class Table:
 
     Attributes:
         rows: every column; those of the roles in canonical types: text and id string, number float64, texts and ids
-            lists of string, label int64 if all of them are whole numbers and string otherwise, image `datasets.Image`.
+            lists of string, vector a list of float32, label int64 if all of them are whole numbers and string otherwise,
+            image `datasets.Image`.
         fingerprint: sha256 of the roles' values in order, whatever the file format, file names, caches, other columns.
         skipped: one line for each row that was bad and left out.
         roles: the columns that were asked for, sorted.
@@ -85,11 +86,14 @@ class Source:
     Attributes:
         parts: (name, columns as the data calls them) of each file; one for the other sources.
         rows: reads from the start each time it is called, in a fixed order.
+        count, some: of a source that knows how many rows it has, and can make those at ascending positions alone.
     """
 
     origin: Origin
     parts: tuple[tuple[str, tuple[str, ...]], ...]
     rows: Callable[[], Iterator[tuple[Place, Row | Fault]]]
+    count: int | None = None
+    some: Callable[[np.ndarray], Iterator[tuple[Place, Row | Fault]]] | None = None
 
 
 def build(
@@ -139,6 +143,8 @@ def _type(kind: Kind, values: Sequence[Any]) -> pa.DataType:
         return pa.int64()
     if kind == "image":
         return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    if kind == "vector":
+        return pa.list_(pa.float32())
     return {"number": pa.float64(), "texts": pa.list_(pa.string()), "ids": pa.list_(pa.string())}.get(kind, pa.string())
 
 

@@ -16,14 +16,19 @@ from zoo import data, files
 from zoo.data import Table
 from zoo.errors import DataError, ZooError
 from zoo.evaluation import official
-from zoo.evaluation.spec import Official, Recognition, TaskSpec
+from zoo.evaluation.disentanglement import infomec
+from zoo.evaluation.spec import Infomec, Official, Recognition, TaskSpec
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
 
     from zoo.families import Encoder
 
-__all__ = ["Prepared", "evaluate", "fitting", "host", "missed", "prepare", "problems"]
+INPUTS = ("text", "image", "vector")
+__all__ = ["Prepared", "evaluate", "fitting", "host", "infomec", "missed", "prepare", "problems"]
+
+
+Measure = Callable[["Encoder", Mapping[str, Any]], tuple[dict[str, float], dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Ready:
     make: Callable[[], AbsTask]
     official: bool
     modalities: frozenset[str] = frozenset({"text"})
-    tables: Mapping[str, Table] | None = None  # of a task that the family itself computes
+    tables: Mapping[str, Table] | None = None  # of a task that is not mteb's, and what computes it
+    measure: Measure | None = None
 
     @property
     def name(self) -> str:
@@ -106,6 +112,7 @@ def prepare(tasks: Sequence[TaskSpec], folder: Path = Path()) -> Prepared:
 
 
 def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent: type[AbsTask] | None = None) -> Ready:
+    from zoo.evaluation import factors
     from zoo.evaluation import tasks as own
 
     for part, table in tables.items():
@@ -116,13 +123,17 @@ def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent:
             "skipped": len(table.skipped),
             "origin": vars(table.origin),
         }
-    modalities = frozenset(role for table in tables.values() for role in table.roles if role in ("text", "image"))
-    if isinstance(task, Recognition):
+    modalities = frozenset(role for table in tables.values() for role in table.roles if role in INPUTS)
+    if isinstance(task, Recognition | Infomec):
         if len(modalities) != 1 or not all(modalities <= set(table.roles) for table in tables.values()):
             raise DataError(
-                f"{task.name or task.task}: every part needs a column `text`, or every part a column `image`"
+                f"{task.name or task.task}: every part needs a column `text`, or every part a column `image`, or `vector`"
             )
-        return Ready(task, _no_task, official=False, modalities=modalities, tables=tables)
+        measure: Measure = lambda encoder, rows: encoder.measure(rows)  # noqa: E731
+        if isinstance(task, Infomec):
+            sources = task.sources
+            measure = lambda encoder, rows: factors.measure(encoder, rows, sources)  # noqa: E731
+        return Ready(task, _no_task, official=False, modalities=modalities, tables=tables, measure=measure)
     shaped, revision = own.shape(task, tables), own.revision(tables)
     image = frozenset({"image"}) & modalities
     held = image or frozenset({"text"})
@@ -130,7 +141,7 @@ def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent:
 
 
 def _no_task() -> AbsTask:
-    raise ZooError("a task that the family itself computes is none of mteb's")
+    raise ZooError("a task that is computed here is none of mteb's")
 
 
 def _from_hub(task: TaskSpec, lock: dict[str, Any]) -> Ready:
@@ -146,7 +157,7 @@ def fitting(encoder: Encoder, prepared: Prepared) -> None:
     for ready in prepared.tasks:
         if unread := ready.modalities - set(encoder.modalities):
             raise ZooError(f"{ready.name}: holds {', '.join(sorted(unread))}, which {encoder.name} does not read")
-        if ready.tables is not None and not encoder.measures:
+        if isinstance(ready.spec, Recognition) and not encoder.measures:
             raise ZooError(f"{ready.name}: the family {encoder.spec.family} has no classes of its own to recognise")
 
 
@@ -208,8 +219,8 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
 
     from zoo.evaluation.adapter import Adapter, PeakMemory
 
-    if ready.tables is not None:
-        return _measured(encoder, ready, ready.tables)
+    if ready.tables is not None and ready.measure is not None:
+        return _measured(encoder, ready, ready.tables, ready.measure)
     task = ready.make()
     official.load(task)  # beforehand, so that a download does not count as time of the encoder
     adapter: Any = Adapter(encoder, precision, show_progress=show_progress)
@@ -245,13 +256,15 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
     }, result.model_dump_json(indent=2)
 
 
-def _measured(encoder: Encoder, ready: Ready, tables: Mapping[str, Table]) -> tuple[dict[str, Any], str]:
+def _measured(
+    encoder: Encoder, ready: Ready, tables: Mapping[str, Table], measure: Measure
+) -> tuple[dict[str, Any], str]:
     from zoo.evaluation.adapter import PeakMemory
     from zoo.evaluation.tasks import revision
 
     with PeakMemory() as memory:
         began = time.perf_counter()
-        figures, details = encoder.measure({part: table.rows for part, table in tables.items()})
+        figures, details = measure(encoder, {part: table.rows for part, table in tables.items()})
         seconds = time.perf_counter() - began
     if lost := [name for name, value in figures.items() if not math.isfinite(value)]:
         raise ZooError(f"{ready.name}: {', '.join(lost)} is not finite")

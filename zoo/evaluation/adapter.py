@@ -77,6 +77,7 @@ class Adapter(AbsEncoder):
             if task_metadata.type.endswith(SEARCH):
                 return vectors
             return np.unpackbits(vectors, axis=1, count=self.model.dim).astype(np.float32) * 2 - 1
+        vectors = self.model.comparable(vectors)
         if not np.isfinite(vectors).all():
             bad = int((~np.isfinite(vectors)).any(axis=1).sum())
             view = self.model.view_options or "the whole encoder"

@@ -95,6 +95,26 @@ class Recognition(TaskSpec):
     unknown: Data | None = None
 
 
+class Infomec(TaskSpec):
+    """Inputs with the labels of their true sources, each a column: how far every dimension of their vectors means one source
+    (arXiv 2305.18378), of any encoder that reads them. Main score: infom."""
+
+    optional = {"data": {"text": "text", "image": "image", "vector": "vector"}}
+    task: Literal["infomec"]
+    data: Data
+    sources: tuple[str, ...] = Field(min_length=1, description="Columns of the sources.")
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _sources(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def roles(self) -> dict[str, Roles]:  # type: ignore[override]
+        """The columns of the sources."""
+        return {"data": dict.fromkeys(self.sources, "label")}
+
+
 class Clustering(TaskSpec):
     """Texts with a class each. Main score: v_measure."""
 
@@ -153,7 +173,7 @@ def _shape(value: Any) -> str:
 
 OWN = (
     *("sts", "pair-classification", "classification", "clustering", "zero-shot", "retrieval", "reranking"),
-    *("image-classification", "image-clustering", "recognition"),
+    *("image-classification", "image-clustering", "recognition", "infomec"),
 )
 
 Task = Annotated[
@@ -167,6 +187,7 @@ Task = Annotated[
     | Annotated[ImageClassification, Tag("image-classification")]
     | Annotated[ImageClustering, Tag("image-clustering")]
     | Annotated[Recognition, Tag("recognition")]
+    | Annotated[Infomec, Tag("infomec")]
     | Annotated[Official, Tag("official")],
     Discriminator(_shape),
 ]

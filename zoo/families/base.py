@@ -182,6 +182,10 @@ class Encoder:
         """For a task `recognition`: figures by name, the main one first, and JSON-able details for the card's pictures."""
         raise NotImplementedError
 
+    def comparable(self, vectors: np.ndarray) -> np.ndarray:
+        """What mteb's similarities and probes compute with, (n, d) float32, of vectors that `encode` gave: by default these."""
+        return vectors
+
     @property
     def bytes_per_vector(self) -> int:
         """Storage of one encoded vector in bytes."""

@@ -1,0 +1,1 @@
+"""Autoencoders with a latent space of a chosen kind: their networks, inputs and pictures."""

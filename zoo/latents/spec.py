@@ -1,0 +1,110 @@
+"""The networks of an autoencoder as a recipe writes them; pydantic only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from zoo.schema import EncoderSpec, Section
+
+Width = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Net(Section):
+    """Encoder and decoder. The defaults are the 12 blocks of arXiv 2305.18378, appendix B, for 64 × 64 pixels; of vectors only
+    `dense` counts."""
+
+    widths: tuple[Width, ...] = Field(
+        (32, 64, 128, 256), min_length=1, max_length=6, description="Channels by stage, each of half the side."
+    )
+    blocks: Annotated[int, Field(ge=1, le=8)] = Field(
+        3, description="Convolutions a stage, the last one of which halves the side."
+    )
+    patch: Literal[1, 2, 4, 8] = Field(1, description="Side of the patches that the image is cut into beforehand.")
+    dense: tuple[Width, ...] = Field((256, 256), max_length=6, description="Widths of the layers beside the latents.")
+    norm: Literal["instance", "none"] = Field("instance", description="After every convolution.")
+    decoder: Literal["image", "style"] = Field(
+        "image", description="The encoder mirrored, or blocks whose gains and offsets the latents set (AdaIN)."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return value
+
+    @property
+    def shrinks(self) -> int:
+        """How many pixels of a side become one."""
+        return self.patch * 2 ** len(self.widths)
+
+
+SMALL = Net(widths=(32, 64), blocks=1, patch=4, dense=(256,), norm="none")
+"""For a laptop."""
+
+
+Size = Annotated[int, Field(ge=2, le=65_536)]
+Kinds = Literal["quantized", "continuous", "gaussian", "vector"]
+
+
+class AutoencoderSpec(EncoderSpec):
+    """What of `encoder:` makes an autoencoder."""
+
+    latent: Kinds = Field(
+        "quantized",
+        description="quantized: each latent takes one of its own scalars. Baselines: continuous (a plain autoencoder), gaussian "
+        "(β-VAE), vector (VQ-VAE).",
+    )
+    latents: Annotated[int, Field(ge=1, le=4096)] = Field(10, description="About twice the number of sources.")
+    values: Size | tuple[Size, ...] = Field(10, description="quantized: scalars of each latent, or of all.")
+    vectors: Size = Field(512, description="vector: of the codebook that all latents share.")
+    vector_dim: Annotated[int, Field(ge=1, le=1024)] = Field(64, description="vector: components of each.")
+    codebook_weight: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Of what moves the codebook; by default 0.01, for vector 1."
+    )
+    commitment_weight: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Of what keeps the encoder near it; by default 0.01, for vector 0.25."
+    )
+    beta: Annotated[float, Field(ge=0)] = Field(4.0, description="gaussian: weight of the KL divergence in nats.")
+    modality: Literal["image", "vector"] = "image"
+    size: Annotated[int, Field(ge=4, le=512)] = Field(64, description="Side of the square images in pixels.")
+    channels: Literal[1, 3] = Field(1, description="Grey or RGB.")
+    net: Literal["paper", "small"] | Net = Field("paper", description="Encoder and decoder.")
+    baselines: tuple[Kinds, ...] = Field(
+        (), description="Also train these kinds of latents, and measure all on the validation rows, for the card."
+    )
+    sources: tuple[str, ...] = Field((), description="Columns that hold the sources of the validation rows.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> AutoencoderSpec:
+        if isinstance(self.values, tuple) and len(self.values) != self.latents:
+            raise ValueError(f"`values` has {len(self.values)} sizes for {self.latents} latents")
+        if self.modality == "image" and self.size % self.layers.shrinks:
+            raise ValueError(f"`size` is {self.size}, but the net needs a multiple of {self.layers.shrinks}")
+        if self.baselines and not self.sources:
+            raise ValueError("baselines are compared by the sources of the validation rows: name them as `sources`")
+        return self
+
+    @property
+    def layers(self) -> Net:
+        """What `net` stands for."""
+        return self.net if isinstance(self.net, Net) else SMALL if self.net == "small" else Net()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """quantized: how many values each latent has."""
+        return self.values if isinstance(self.values, tuple) else (self.values,) * self.latents
+
+    @property
+    def discrete(self) -> bool:
+        """Whether an encoded input is a row of indices."""
+        return self.latent in ("quantized", "vector")
