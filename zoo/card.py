@@ -26,6 +26,7 @@ DIGITS = 12  # of a fingerprint
 SAMPLES = {
     "text": Markup('["A man plays the guitar.", "Someone is making music."]'),
     "image": Markup('["photo.jpg", "another.png"]'),
+    "image-text": Markup('["a red car", {"image": "photo.jpg"}, {"image": "photo.jpg", "text": "which make?"}]'),
 }
 
 
@@ -94,8 +95,8 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "about": about,
         "facts": {**about.facts, "dims": dims, "prompts": mapping(about.facts.get("prompts"))},
         "family": family,
-        "unit": "Images" if _sees(about) else "Sentences",
-        "sample": SAMPLES["image" if _sees(about) else "text"],
+        "unit": {"image": "Images", "image-text": "Inputs"}.get(_modality(about), "Sentences"),
+        "sample": SAMPLES[_modality(about)],
         "name": frontmatter.name(about),
         "title": card.get("title") or frontmatter.name(about),
         "summary": str(card.get("summary") or ""),
@@ -125,8 +126,13 @@ def _context(about: Record, family: str) -> dict[str, Any]:
     }
 
 
+def _modality(about: Record) -> str:
+    told = str(about.facts.get("modality"))
+    return told if told in SAMPLES else "text"
+
+
 def _sees(about: Record) -> bool:
-    return about.facts.get("modality") == "image"
+    return "image" in _modality(about)
 
 
 def _backbone(about: Record) -> str | None:
@@ -140,6 +146,7 @@ def _backbone(about: Record) -> str | None:
 def _extra(about: Record) -> str:
     """The extras of the package that the recipe needs."""
     needed = ["quickstart"] if re.search(r"package:|source: builtin", about.recipe_text) else []
+    needed += ["icons"] if re.search(r"name: icons\b", about.recipe_text) else []
     needed += ["image"] if _sees(about) else []
     return f"[{','.join(needed)}]" if needed else ""
 

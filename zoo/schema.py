@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-Kind = Literal["text", "texts", "number", "label", "image", "id", "ids"]
+Kind = Literal["text", "texts", "number", "label", "image", "id", "ids", "caption", "captions", "pictures"]
 """What a column must hold: `text` a non-empty string, `texts` a non-empty list of them, `number` a finite float, `label` a
 string or integer, `image` whatever Pillow can open, `id` a string or integer used as a key, `ids` a list of them, which may be
-empty or missing; a single one is a list of one."""
+empty or missing; a single one is a list of one. `caption` is a text that may be missing or empty, `captions` a list of such,
+`pictures` a list of images, some perhaps missing, that are opened only where they are used; a single one is a list of one."""
 
 
 class Section(BaseModel):

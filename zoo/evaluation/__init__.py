@@ -16,7 +16,7 @@ from zoo import data, files
 from zoo.data import Table
 from zoo.errors import DataError, ZooError
 from zoo.evaluation import official
-from zoo.evaluation.spec import Official, Recognition, TaskSpec
+from zoo.evaluation.spec import AnyRetrieval, Official, Recognition, TaskSpec
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
@@ -126,6 +126,8 @@ def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent:
     shaped, revision = own.shape(task, tables), own.revision(tables)
     image = frozenset({"image"}) & modalities
     held = image or frozenset({"text"})
+    if isinstance(task, AnyRetrieval):
+        held = frozenset(own.modalities(task.task, shaped))
     return Ready(task, lambda: own.build(task, shaped, revision, parent), official=False, modalities=held)
 
 
@@ -231,7 +233,10 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
     value = float(result.get_score())
     if not math.isfinite(value):
         raise ZooError(f"{ready.name} at {encoder.view_options or 'the whole encoder'}: the score is {value}")
-    return {
+    entry: dict[str, Any] = {}
+    if isinstance(ready.spec, AnyRetrieval):
+        entry["details"] = {"retrieved": _retrieved(adapter, ready.make())}
+    return entry | {
         "task": ready.name,
         "type": task.metadata.type if ready.official else ready.spec.task,
         "official": ready.official,
@@ -243,6 +248,17 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
         "bytes_per_vector": encoder.bytes_per_vector,
         "sentences_per_second": round(adapter.texts / max(adapter.seconds, 1e-9), 1),
     }, result.model_dump_json(indent=2)
+
+
+def _retrieved(adapter: Any, task: AbsTask) -> list[dict[str, Any]]:
+    """Some answers, from the vectors that were made for the score."""
+    from zoo.evaluation import anyretrieval
+
+    task.load_data()
+    held = task.dataset["default"]["test"]  # type: ignore[index]
+    queries = anyretrieval.kept(adapter.vectors, "query", len(held["queries"]))
+    documents = anyretrieval.kept(adapter.vectors, "document", len(held["corpus"]))
+    return [] if queries is None or documents is None else anyretrieval.examples(task.dataset, queries, documents)
 
 
 def _measured(encoder: Encoder, ready: Ready, tables: Mapping[str, Table]) -> tuple[dict[str, Any], str]:

@@ -11,6 +11,8 @@ from zoo.schema import Kind, Section
 
 View = dict[str, Any]
 Roles = dict[str, Kind]
+PAIR: Roles = {"query": "caption", "query_image": "pictures", "document": "caption", "document_image": "pictures"}
+"""What may be asked and what may be right: a text, an image or both."""
 
 
 class TaskSpec(Section):
@@ -138,6 +140,23 @@ class Retrieval(TaskSpec):
         return self
 
 
+class AnyRetrieval(TaskSpec):
+    """Retrieval of and by texts, images and both. Rows of `data` are a query and a document that is right for it; the documents
+    of all rows, and what `corpus` has besides, are the candidates; what rows of `known` say is right as well, for instance as it
+    was trained on, is left out of that query's candidates. Main score: ndcg_at_10."""
+
+    roles = {"data": {}, "corpus": {}, "known": {}}
+    optional = {
+        "data": dict(PAIR),
+        "corpus": {"text": "caption", "image": "pictures"},
+        "known": dict(PAIR),
+    }
+    task: Literal["any-retrieval"]
+    data: Data
+    corpus: Data | None = None
+    known: Data | None = None
+
+
 class Reranking(TaskSpec):
     """Rows of a query with lists of positive and negative candidates. Main score: map_at_1000."""
 
@@ -153,7 +172,7 @@ def _shape(value: Any) -> str:
 
 OWN = (
     *("sts", "pair-classification", "classification", "clustering", "zero-shot", "retrieval", "reranking"),
-    *("image-classification", "image-clustering", "recognition"),
+    *("image-classification", "image-clustering", "recognition", "any-retrieval"),
 )
 
 Task = Annotated[
@@ -167,6 +186,7 @@ Task = Annotated[
     | Annotated[ImageClassification, Tag("image-classification")]
     | Annotated[ImageClustering, Tag("image-clustering")]
     | Annotated[Recognition, Tag("recognition")]
+    | Annotated[AnyRetrieval, Tag("any-retrieval")]
     | Annotated[Official, Tag("official")],
     Discriminator(_shape),
 ]
