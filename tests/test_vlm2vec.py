@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import io
+import sys
+import types
 
 import numpy as np
 import pytest
+import tinyvlm
 import torch
+import transformers
 from contract import Contract
 from datasets import Dataset
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
+import zoo
 from zoo import artefact
-from zoo.errors import DataError, ZooError
+from zoo.errors import ArtefactError, DataError, ZooError
 from zoo.families.vlm2vec import Encoder, Spec
 from zoo.multimodal import items, sets
-from zoo.multimodal.spec import Share, VLMSpec
+from zoo.multimodal.architectures import ARCHITECTURES
+from zoo.multimodal.spec import Lora, Share, VLMSpec
 from zoo.multimodal.wording import worded
 from zoo.ops import infonce
 from zoo.schema import Training
@@ -317,3 +323,120 @@ def test_stock_sentence_transformers_gives_the_same_vectors(tmp_path):
     np.testing.assert_array_equal(
         encoder.view(instruction="Find what answers:").encode(inputs), encoder.view(role="query").encode(inputs)
     )
+
+
+# -- every architecture ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vlms")
+    return {kind: tinyvlm.backbone(folder / kind, kind) for kind in tinyvlm.KINDS}
+
+
+@pytest.mark.parametrize("kind", tinyvlm.KINDS)
+def test_each_architecture_goes_through_training_and_a_folder_without_a_difference(pretrained, kind, tmp_path):
+    spec = Spec(family="vlm2vec", backbone=VLMSpec(model=pretrained[kind]), chunk=3)
+    encoder = Encoder.build(spec)
+    assert encoder.vlm.architecture is ARCHITECTURES[kind]
+    before = encoder.encode(INPUTS)
+    encoder.fit(rows(8), Training(max_steps=2, batch_size=4, learning_rate=1e-3, warmup=0.0), tmp_path)
+    again = zoo.from_pretrained(artefact.save(encoder, tmp_path / "model"))
+    np.testing.assert_array_equal(again.encode(INPUTS), encoder.encode(INPUTS))
+    assert np.abs(encoder.encode(INPUTS) - before).max() > 1e-4
+    alone = np.concatenate([again.encode([each]) for each in INPUTS])
+    np.testing.assert_allclose(alone, again.encode(INPUTS), atol=1e-5)
+    assert np.abs(again.encode([picture("red")]) - again.encode([picture("blue")])).max() > 1e-4
+    assert again.base == encoder.base
+
+
+SIZES = [(40, 30), (28, 28), (20, 64), (90, 31)]
+
+
+@pytest.mark.parametrize("kind", tinyvlm.KINDS)
+def test_an_image_is_worded_as_the_real_processor_words_it(pretrained, kind):
+    """The processors of Qwen and SmolVLM cannot be made without torchvision; what they write for an image is asked of them all
+    the same."""
+    vlm = Encoder.build(Spec(family="vlm2vec", backbone=VLMSpec(model=pretrained[kind]))).vlm
+    images = [Image.new("RGB", size, "red") for size in SIZES]
+    told = {"return_row_col_info": True} if vlm.architecture.nested else {}
+    made = vlm.image_processor([images] if vlm.architecture.nested else images, return_tensors="pt", **told)
+    real = getattr(transformers, vlm.architecture.processor)
+    if kind in ("idefics3", "llava", "llava_next"):
+        self = real(vlm.image_processor, vlm.tokenizer, **vlm.architecture.told(vlm.config, vlm.image_processor))
+    else:
+        self = types.SimpleNamespace(
+            image_processor=vlm.image_processor,
+            image_token=vlm.architecture.image_token,
+            image_seq_len=1,
+            fake_image_token="<fake_token_around_image>",
+            global_image_token="<global-img>",
+        )
+    around = ("<|vision_start|>", "<|vision_end|>") if kind.startswith("qwen") else ("", "")
+    for i in range(len(images)):
+        wanted = real.replace_image_token(self, made, i).join(around)
+        assert vlm.architecture.tokens(made, i, vlm.config, vlm.image_processor) == wanted, SIZES[i]
+
+
+@pytest.mark.parametrize("kind", ["llava", "llava_next"])
+def test_stock_sentence_transformers_opens_other_architectures(pretrained, kind, tmp_path):
+    encoder = Encoder.build(Spec(family="vlm2vec", backbone=VLMSpec(model=pretrained[kind])))
+    model = SentenceTransformer(str(artefact.save(encoder, tmp_path / "model")), device="cpu")
+    inputs = [
+        "a red square",
+        Image.fromarray(picture("red")),
+        {"image": Image.fromarray(picture("blue")), "text": "what?"},
+    ]
+    np.testing.assert_allclose(model.encode(inputs), encoder.encode(inputs), atol=1e-6)
+
+
+# -- low-rank adapters -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("keep", "dora"), [("merged", False), ("adapter", False), ("adapter", True)])
+def test_an_adapter_is_trained_alone_and_kept_merged_or_apart(pretrained, keep, dora, tmp_path):
+    lora = Lora(rank=2, keep=keep, dora=dora)
+    encoder = Encoder.build(Spec(family="vlm2vec", backbone=VLMSpec(model=pretrained["idefics3"]), lora=lora))
+    trained = {name for name, parameter in encoder.module.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all(name.startswith("text_model.") and "lora_" in name for name in trained)
+    before = {n: t.clone() for n, t in encoder.module.state_dict().items()}
+    encoder.fit(rows(8), Training(max_steps=3, batch_size=4, learning_rate=1e-2, warmup=0.0), tmp_path)
+    changed = {n for n, t in encoder.module.state_dict().items() if not torch.equal(t, before[n])}
+    assert changed == trained
+    apart = encoder.encode(INPUTS)
+    encoder.finish(rows(8))
+    np.testing.assert_allclose(encoder.encode(INPUTS), apart, atol=1e-6)
+    model = artefact.save(encoder, tmp_path / "model")
+    again = zoo.from_pretrained(model)
+    np.testing.assert_array_equal(again.encode(INPUTS), encoder.encode(INPUTS))
+    assert (model / "model.safetensors").exists() == (keep == "merged")
+    stock = SentenceTransformer(str(model if keep == "merged" else model / "adapter"), device="cpu")
+    np.testing.assert_allclose(stock.encode(["a red square"]), encoder.encode(["a red square"]), atol=1e-6)
+
+
+def test_an_adapter_is_refused_on_another_base_and_where_it_does_not_fit(pretrained, tmp_path):
+    base = tinyvlm.backbone(tmp_path / "base", "idefics3")
+    encoder = Encoder.build(Spec(family="vlm2vec", backbone=VLMSpec(model=base), lora=Lora(rank=2, keep="adapter")))
+    model = artefact.save(encoder, tmp_path / "model")
+    tinyvlm.backbone(tmp_path / "base", "idefics3", seed=1)
+    with pytest.raises(ArtefactError, match="any more"):
+        zoo.from_pretrained(model)
+    with pytest.raises(ZooError, match="no linear map"):
+        Encoder.build(Spec(family="vlm2vec", backbone=VLMSpec(model=base), lora=Lora(modules=("query",))))
+
+
+def test_what_is_not_installed_is_told_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ZooError, match=r"embedding-zoo\[lora\]"):
+        Encoder.build(Spec(family="vlm2vec", backbone=VLMSpec(**TINY), lora=Lora()))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ZooError, match=r"embedding-zoo\[image\]"):
+        built()
+
+
+def test_a_backbone_that_cannot_be_is_refused_before_it_is_read(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_vlx"}')
+    for model, why in ((str(tmp_path), "did you mean qwen2_vl"), ("./nowhere", "no such folder")):
+        (found,) = Encoder.check(Spec(family="vlm2vec", backbone=VLMSpec(model=model)), tmp_path)
+        assert why in found[1]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from zoo.data import pictures
 from zoo.data.spec import Data
 from zoo.errors import ZooError
 from zoo.families import base
@@ -91,6 +92,7 @@ class Encoder(base.Encoder):
     View = View
     spec: Spec
     modalities = ("text", "image")
+    mixes = True
 
     def __init__(self, spec: Spec, vlm: VLM) -> None:
         super().__init__()
@@ -131,6 +133,7 @@ class Encoder(base.Encoder):
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
         """The pretrained model, or one from scratch, with an untrained adapter if one is asked for."""
+        pictures.pillow()  # tells how to get it, before anything is downloaded
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             vlm = scratch.build(spec.backbone) if spec.backbone.build else store.load(spec.backbone, folder)
@@ -290,10 +293,8 @@ class Encoder(base.Encoder):
 
     def save(self, folder: Path) -> None:
         """The model as stock sentence-transformers modules; its adapter alone if that is what is kept."""
-        kept = self.spec.lora if self.spec.lora and self.spec.lora.keep == "adapter" else None
-        store.write(folder, self.vlm, weights=kept is None)
-        if kept:
-            lowrank.write(folder, self.vlm, str(self.base), self.base_revision)
+        apart = self.spec.lora is not None and self.spec.lora.keep == "adapter"
+        (store.write_adapter if apart else store.write)(folder, self.vlm)
         store.prompts(folder, {k: v for k, v in self.spec.instructions.model_dump().items() if v})
 
     @classmethod

@@ -31,6 +31,7 @@ else:
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 BESIDE = ("processor_config.json", "video_preprocessor_config.json")
+ADAPTER = "adapter"
 MODULES = ("Transformer", "Pooling", "Normalize")
 
 
@@ -103,12 +104,30 @@ def _processor(own: Mapping[str, Any], default: str) -> Any:
 # -- artefact ----------------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path, vlm: VLM, *, weights: bool = True) -> None:
-    """Config, tokenizer, image processor and, unless an adapter stands for them, `weights`."""
+def write(folder: Path, vlm: VLM) -> None:
+    """Config, weights, tokenizer, processors, and what stock libraries want."""
     from safetensors.torch import save_file
 
     config = vlm.config.to_dict() | {"architectures": [type(vlm.model).__name__]}
     _json(folder / "config.json", json.loads(json.dumps(config, default=str)))
+    save_file(tensors.plain(vlm.model), folder / "model.safetensors", metadata={"format": "pt"})
+    _beside(folder, vlm)
+    _stock(folder, vlm, "")
+
+
+def write_adapter(folder: Path, vlm: VLM) -> None:
+    """The adapter of a model in place of its weights, in a folder of its own, which is a whole model of sentence-transformers:
+    stock libraries look for weights in any folder with a config.json, and open this one from the Hub alone."""
+    inner = folder / ADAPTER
+    inner.mkdir()
+    lowrank.write(inner, vlm, str(vlm.name), vlm.revision)
+    _beside(inner, vlm)
+    _stock(folder, vlm, ADAPTER)
+    _stock(inner, vlm, "")
+
+
+def _beside(folder: Path, vlm: VLM) -> None:
+    """Tokenizer, processors and chat template."""
     vlm.tokenizer.chat_template = None
     vlm.tokenizer.save_pretrained(folder)
     vlm.image_processor.save_pretrained(folder)
@@ -120,14 +139,11 @@ def write(folder: Path, vlm: VLM, *, weights: bool = True) -> None:
     stock |= {"processor_class": kind.processor, **kind.told(vlm.config, vlm.image_processor)}
     _json(folder / "processor_config.json", stock)
     (folder / "chat_template.jinja").write_text(chat_template(kind.marker), encoding="utf-8")
-    if weights:
-        save_file(tensors.plain(vlm.model), folder / "model.safetensors", metadata={"format": "pt"})
-    _stock(folder, vlm)
 
 
-def _stock(folder: Path, vlm: VLM) -> None:
-    """What sentence-transformers reads of a model of three modules."""
-    names = ["", "1_Pooling", "2_Normalize"]
+def _stock(folder: Path, vlm: VLM, transformer: str) -> None:
+    """What sentence-transformers reads of a model of three modules, the first of which lies in the folder `transformer`."""
+    names = [transformer, "1_Pooling", "2_Normalize"]
     paths = {"Transformer": "base.modules.transformer.Transformer"}
     paths |= {"Pooling": "sentence_transformer.modules.pooling.Pooling"}
     paths |= {"Normalize": "base.modules.normalize.Normalize"}
@@ -139,7 +155,7 @@ def _stock(folder: Path, vlm: VLM) -> None:
     message = {"method": "forward", "method_output_name": "last_hidden_state", "format": "structured"}
     plain = {"method": "forward", "method_output_name": "last_hidden_state"}
     _json(
-        folder / "sentence_bert_config.json",
+        folder / transformer / "sentence_bert_config.json",
         {
             "transformer_task": "feature-extraction",
             "modality_config": {"text": plain, "image": plain, "message": message},
@@ -153,9 +169,9 @@ def _stock(folder: Path, vlm: VLM) -> None:
 
 
 def prompts(folder: Path, named: Mapping[str, str]) -> None:
-    """The instructions, by role, where stock libraries look for them."""
-    path = folder / "config_sentence_transformers.json"
-    _json(path, told(path) | {"prompts": dict(named)})
+    """The instructions, by role, wherever stock libraries look for them."""
+    for path in folder.rglob("config_sentence_transformers.json"):
+        _json(path, told(path) | {"prompts": dict(named)})
 
 
 def read(spec: VLMSpec, folder: Path, state: Mapping[str, Any]) -> VLM:
@@ -192,8 +208,8 @@ def with_adapter(spec: VLMSpec, lora: Lora, folder: Path, state: Mapping[str, An
         raise ArtefactError(f"{folder}: its base {spec.model} is {body.revision[:12]}, not {revision[:12]} any more")
     with torch.random.fork_rng(devices=[]):
         lowrank.put_in(body, lora)
-    lowrank.fill(folder, body)
-    found = opened(folder, body.model, state)
+    lowrank.fill(folder / ADAPTER, body)
+    found = opened(folder / ADAPTER, body.model, state)
     found.name, found.revision = body.name, body.revision
     return found
 
@@ -214,12 +230,21 @@ def opened(folder: Path, model: Any, state: Mapping[str, Any]) -> VLM:
 def _config(folder: Path, most: int) -> Any:
     found = told(folder / "config.json")
     found.pop("zoo", None)
-    preflight.modest(folder / "config.json", found, most)
+    preflight.modest(folder / "config.json", _counted(found), most)
     architecture(str(found.get("model_type")))
     try:
         return transformers.AutoConfig.for_model(**found)
     except Exception as error:  # a config that the installed library does not take
         raise ArtefactError(f"{folder / 'config.json'}: no config of transformers: {_first(error)}") from None
+
+
+def _counted(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without an entry that sounds like a number of layers and is a bound, often beyond them."""
+    return {
+        name: _counted(value) if isinstance(value, Mapping) else value
+        for name, value in config.items()
+        if name != "max_window_layers"
+    }
 
 
 def _json(path: Path, value: Any) -> None:
