@@ -16,7 +16,7 @@ from zoo import data, files
 from zoo.data import Table
 from zoo.errors import DataError, ZooError
 from zoo.evaluation import official
-from zoo.evaluation.spec import AnyRetrieval, Official, Recognition, TaskSpec
+from zoo.evaluation.spec import AnyRetrieval, Mmeb, Official, Recognition, TaskSpec
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
@@ -94,6 +94,12 @@ def prepare(tasks: Sequence[TaskSpec], folder: Path = Path()) -> Prepared:
                     ready = _own(found.spec, found.tables, out.lock, found.parent)
                 else:
                     ready = _from_hub(task, out.lock)
+            elif isinstance(task, Mmeb):
+                from zoo.evaluation import mmeb
+
+                several = [_own(each, {"data": mmeb.read(each, folder)}, out.lock) for each in mmeb.expanded(task)]
+                out = out.joined(Prepared(several))
+                continue
             else:
                 if task.name in official.names():
                     raise ZooError(_claims(task.name))
@@ -126,7 +132,7 @@ def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent:
     shaped, revision = own.shape(task, tables), own.revision(tables)
     image = frozenset({"image"}) & modalities
     held = image or frozenset({"text"})
-    if isinstance(task, AnyRetrieval):
+    if task.task in own.ANY:
         held = frozenset(own.modalities(task.task, shaped))
     return Ready(task, lambda: own.build(task, shaped, revision, parent), official=False, modalities=held)
 
@@ -194,6 +200,10 @@ def evaluate(
                     next(rest)["baseline"] = _score(twin, ready, precision, show_progress)[0]["value"]
     skipped = {name: entry["skipped"] for name, entry in prepared.lock.items() if entry["skipped"]}
     report = {"format": 1, "model": encoder.name, "revision": encoder.revision, "host": host(), "results": results}
+    if any(isinstance(ready.spec, Mmeb) for ready in prepared.tasks):
+        from zoo.evaluation import mmeb
+
+        report["averages"] = mmeb.averages(results)
     return report | {"skipped_rows": skipped}
 
 
@@ -234,8 +244,12 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
     if not math.isfinite(value):
         raise ZooError(f"{ready.name} at {encoder.view_options or 'the whole encoder'}: the score is {value}")
     entry: dict[str, Any] = {}
-    if isinstance(ready.spec, AnyRetrieval):
+    if isinstance(ready.spec, AnyRetrieval | Mmeb):
         entry["details"] = {"retrieved": _retrieved(adapter, ready.make())}
+    if isinstance(ready.spec, Mmeb):
+        from zoo.evaluation import mmeb
+
+        entry["details"]["mmeb"] = mmeb.about(ready.spec, result.scores["test"][0])
     return entry | {
         "task": ready.name,
         "type": task.metadata.type if ready.official else ready.spec.task,

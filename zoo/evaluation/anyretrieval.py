@@ -105,7 +105,7 @@ class Strict(AbsTaskRetrieval):
         hf_split: str,
         hf_subset: str,
     ) -> dict[str, float]:
-        """`strict_hit_at_1`, and `chance`: what one of the candidates, drawn at random, would score."""
+        """`strict_hit_at_1`; `chance`, what a random choice would score; `candidates`, how many a query has on average."""
         hits, chances = [], []
         ranked: Any = self.dataset[hf_subset][hf_split]["top_ranked"]
         for query, right in qrels.items():
@@ -114,7 +114,8 @@ class Strict(AbsTaskRetrieval):
             rival = max((score for name, score in found.items() if not right.get(name)), default=-np.inf)
             hits.append(best > rival + TIE)
             chances.append(len(right) / len(ranked[query]))
-        return {"strict_hit_at_1": float(np.mean(hits)), "chance": float(np.mean(chances))}
+        count = float(np.mean([len(ranked[query]) for query in qrels]))
+        return {"strict_hit_at_1": float(np.mean(hits)), "chance": float(np.mean(chances)), "candidates": count}
 
 
 # -- what pictures show ------------------------------------------------------------------------------------------------

@@ -39,7 +39,10 @@ KINDS: dict[str, tuple[type[AbsTask], str, str]] = {
     "image-classification": (AbsTaskClassification, "ImageClassification", "accuracy"),
     "image-clustering": (AbsTaskClustering, "ImageClustering", "v_measure"),
     "any-retrieval": (AbsTaskRetrieval, "Any2AnyRetrieval", "ndcg_at_10"),
+    "mmeb": (anyretrieval.Strict, "Any2AnyRetrieval", "strict_hit_at_1"),
 }
+ANY = ("any-retrieval", "mmeb")
+"""Tasks whose sides may be texts, images or both."""
 COLUMNS: dict[str, dict[str, Any]] = {  # an official class may call them otherwise
     "sts": {"column_names": ("sentence1", "sentence2")},
     "pair-classification": {
@@ -68,6 +71,10 @@ def shape(spec: TaskSpec, tables: Tables) -> Any:
         return _reranking(tables["data"])
     if spec.task == "any-retrieval":
         return anyretrieval.shaped(tables, spec.name or spec.task)
+    if spec.task == "mmeb":
+        from zoo.evaluation import mmeb
+
+        return mmeb.shaped(tables["data"], spec.name or spec.task)
     name, rows = spec.name or spec.task, tables["data"].rows
     if spec.task in ("classification", "image-classification"):
         columns = list(spec.roles["data"])
@@ -222,14 +229,14 @@ def build(spec: TaskSpec, shaped: Any, revision: str, parent: type[AbsTask] | No
 
 def modalities(task: str, shaped: Any) -> Any:
     """What a task holds."""
-    if task == "any-retrieval":
+    if task in ANY:
         return [kind for kind in ("image", "text") if kind[0] in shaped["category"].replace("2", "")]
     return ["image"] if task.startswith("image-") else ["text"]
 
 
 def _category(task: str, shaped: Any) -> Any:
     """What goes in and what comes out, in mteb's notation."""
-    if task == "any-retrieval":
+    if task in ANY:
         return shaped["category"]
     if task.startswith("image-"):
         return "i2c"

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 else:
     torch = lazy("torch")
 
-ROLES: dict[str, Kind] = {
-    "query": "caption",
-    "query_image": "pictures",
-    "positive": "caption",
-    "positive_image": "pictures",
-    "negative": "captions",
-    "negative_image": "pictures",
+MMEB: dict[str, tuple[str, Kind]] = {
+    "query": ("qry", "caption"),
+    "query_image": ("qry_image_path", "pictures"),
+    "positive": ("pos_text", "caption"),
+    "positive_image": ("pos_image_path", "pictures"),
+    "negative": ("neg_text", "captions"),
+    "negative_image": ("neg_image_path", "pictures"),
 }
+"""What the training sets of MMEB call a set's columns, which are read under either name; and what each holds."""
+ROLES: dict[str, Kind] = {name: kind for role, (other, kind) in MMEB.items() for name in (role, other)}
 """Columns of a set, none of which it needs, though both sides must have something; a negative is a text, an image, or both."""
 
 
@@ -118,7 +120,7 @@ class Sets:
 def _sides(name: str, table: Dataset) -> None:
     held = set(table.column_names)
     for side in ("query", "positive"):
-        if not held & {side, f"{side}_image"}:
+        if not held & {side, f"{side}_image", MMEB[side][0], MMEB[f"{side}_image"][0]}:
             raise DataError(f"{name}: needs a column `{side}`, a column `{side}_image`, or both")
 
 
@@ -131,11 +133,12 @@ def cells(row: Mapping[str, Any], query: str | None, document: str | None, where
         held = tuple(each for each in images or () if each["bytes"] is not None or each["path"])
         return Cell(text or "", held, instruction, f"{said}: {side}") if text or held else None
 
-    first = cell(row.get("query"), row.get("query_image"), "query", query)
-    second = cell(row.get("positive"), row.get("positive_image"), "positive", document)
+    given = {role: row.get(role) or row.get(other) for role, (other, _) in MMEB.items()}
+    first = cell(given["query"], given["query_image"], "query", query)
+    second = cell(given["positive"], given["positive_image"], "positive", document)
     if first is None or second is None:
         raise DataError(f"{said}: {'query' if first is None else 'positive'}: neither text nor image")
-    texts, images = row.get("negative") or [], row.get("negative_image") or []
+    texts, images = given["negative"] or [], given["negative_image"] or []
     if texts and images and len(texts) != len(images):
         raise DataError(f"{said}: {len(texts)} texts and {len(images)} images of negatives")
     rest = [
@@ -148,7 +151,7 @@ def cells(row: Mapping[str, Any], query: str | None, document: str | None, where
 def texts(tables: Sequence[Dataset]) -> Iterator[str]:
     """Every text of the rows, for a tokenizer that is trained on them."""
     for table in tables:
-        for name in ("query", "positive", "negative"):
+        for name in (name for role in ("query", "positive", "negative") for name in (role, MMEB[role][0])):
             if name in table.column_names:
                 for value in table[name]:
                     yield from value if isinstance(value, list) else [value or ""]
