@@ -109,8 +109,14 @@ def test_the_benchmark_has_its_36_sets_by_meta_task_and_distribution():
     for found in SETS.values():
         count[found] = count.get(found, 0) + 1
     assert {(f.meta, f.trained): n for f, n in count.items()} == {
-        ("Classification", True): 5, ("VQA", True): 6, ("Retrieval", True): 8, ("Grounding", True): 1,
-        ("Classification", False): 5, ("VQA", False): 4, ("Retrieval", False): 4, ("Grounding", False): 3,
+        ("Classification", True): 5,
+        ("VQA", True): 6,
+        ("Retrieval", True): 8,
+        ("Grounding", True): 1,
+        ("Classification", False): 5,
+        ("VQA", False): 4,
+        ("Retrieval", False): 4,
+        ("Grounding", False): 3,
     }
     assert len(mmeb.expanded(task(task="mmeb"))) == 36
 

@@ -308,6 +308,9 @@ class Encoder(base.Encoder):
             encoder = cls(spec, store.with_adapter(spec.backbone, spec.lora, folder, state))
         encoder.base = encoder.base or (None if spec.backbone.build else spec.backbone.model)
         encoder.module.eval()
+        encoder.encode(
+            [["a", pictures.pillow().new("RGB", (8, 8))]]
+        )  # tokens, processor and model may not fit together
         return encoder
 
     def extra_config(self) -> dict[str, Any]:

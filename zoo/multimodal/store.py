@@ -31,6 +31,7 @@ else:
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 BESIDE = ("processor_config.json", "video_preprocessor_config.json")
+SIDE, PIXELS = 4096, 1 << 24  # Qwen has its smallest and largest image in pixels
 ADAPTER = "adapter"
 MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -96,7 +97,12 @@ def _fingerprint(where: Path) -> str:
 
 
 def _processor(own: Mapping[str, Any], default: str) -> Any:
+    """Raises ZooError for one that would make any image enormous."""
     kind = image_processor(str(own.get("image_processor_type") or default))
+    whole = kind.startswith("Qwen")
+    for name, value in preflight.integers(own):
+        if abs(value) > (PIXELS if whole and name.endswith(("_edge", "_pixels")) else SIDE):
+            raise ZooError(f"preprocessor_config.json: {name}: {value} is beyond every image")
     settings = {name: value for name, value in own.items() if name not in ("image_processor_type", "processor_class")}
     return getattr(transformers, kind)(**settings)
 
