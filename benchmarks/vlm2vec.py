@@ -100,8 +100,8 @@ def scenes(each: int, seed: int) -> list[dict[str, Any]]:
 
 def scene_figures(steps: int, without: frozenset[str]) -> dict[str, float]:
     """Hit@1 on unseen images, over all 32 texts, and of the classes `without` training rows apart."""
-    backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=7, vocabulary=400)
-    encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, temperature=0.05, symmetric=True), seed=1)
+    backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=14, vocabulary=400)
+    encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, temperature=0.1, symmetric=True), seed=1)
     table = Dataset.from_list([row for row in scenes(40, 1) if row["query"] not in without])
     encoder.prepare(table, Path())
     settings = Training(max_steps=steps, batch_size=32, learning_rate=2e-3, schedule="cosine", precision="fp32")
@@ -124,7 +124,7 @@ def scene_figures(steps: int, without: frozenset[str]) -> dict[str, float]:
 
 
 def part_scenes(results: Results, quick: bool) -> dict[str, Any]:
-    steps = 60 if quick else 600
+    steps = 60 if quick else 1000
     unseen = frozenset(f"a {colour} {SHAPES[i % 4]}" for i, colour in enumerate(COLOURS))
     whole = results.get("scenes", lambda: scene_figures(steps, frozenset()))
     apart = results.get("scenes-new", lambda: scene_figures(steps, unseen))
@@ -327,7 +327,7 @@ def part_retrieval(kind: str, results: Results, quick: bool) -> dict[str, Any]:
 
 
 def trainee(dropout: float, chunk: int, rows: int, double: bool = False) -> tuple[Encoder, dict[str, Any]]:
-    backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=7, vocabulary=400)
+    backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=14, vocabulary=400)
     encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, chunk=chunk), seed=1)
     table = Dataset.from_list((scenes(-(-rows // 32), 1))[:rows])
     encoder.prepare(table, Path())
