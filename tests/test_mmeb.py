@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import mteb
 import numpy as np
 import pytest
+from datasets import Dataset, Features, Value
+from datasets import Image as HubImage
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from test_vlm2vec import COLOURS, encoded, picture
@@ -13,6 +16,7 @@ from test_vlm2vec import COLOURS, encoded, picture
 from zoo import card, evaluation
 from zoo.errors import DataError, ZooError
 from zoo.evaluation import mmeb
+from zoo.evaluation.adapter import Adapter
 from zoo.evaluation.mmebsets import SETS
 from zoo.evaluation.spec import Task
 from zoo.families.base import Encoder as Base
@@ -208,3 +212,19 @@ def test_the_card_shows_what_was_retrieved(folder, tmp_path):
     text = card.render(model)
     assert "plots/retrieved.png" in text
     assert "out of distribution" in text
+
+
+def test_mtebs_own_tasks_of_text_and_images_keep_their_images():
+    known = mteb.get_task("Flickr30kT2IRetrieval")
+    images = [Image.fromarray(picture(name, i)) for i, name in enumerate(NAMES)]
+    names = [f"d{i}" for i in range(4)]
+    features = Features({"id": Value("string"), "image": HubImage(), "modality": Value("string")})
+    corpus = Dataset.from_dict({"id": names, "image": images, "modality": ["image"] * 4}, features=features)
+    queries = Dataset.from_dict({"id": NAMES, "text": [f"a {name} square" for name in NAMES], "modality": ["text"] * 4})
+    relevant = {name: {document: 1} for name, document in zip(NAMES, names, strict=True)}
+    split = {"corpus": corpus, "queries": queries, "relevant_docs": relevant, "top_ranked": None}
+    known.dataset, known.data_loaded = {"default": {known.metadata.eval_splits[0]: split}}, True
+    encoder = Knows()
+    found = mteb.evaluate(Adapter(encoder, "fp32"), [known], cache=None, co2_tracker=False, show_progress_bar=False)
+    assert found.task_results[0].get_score() == 1.0
+    assert sum(isinstance(each, Image.Image) for _, each in encoder.asked) == 4

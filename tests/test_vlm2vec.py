@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 import types
 
@@ -17,7 +18,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 import zoo
-from zoo import artefact
+from zoo import artefact, recipe
 from zoo.errors import ArtefactError, DataError, ZooError
 from zoo.families.vlm2vec import Encoder, Spec
 from zoo.multimodal import items, sets
@@ -220,6 +221,47 @@ def test_gradients_of_chunks_that_are_run_again_are_those_of_one_graph(dropout):
     assert (relative(found, gradients(encoder, whole, again=False)) <= 1e-6) == (dropout == 0)
 
 
+def test_blocks_that_are_run_again_give_the_same_gradient():
+    encoder = built()
+    encoder.module.train()
+    table = sets.Sets({"data": rows(4)}, {}, None)
+    batch = encoder.collate([table[i] for i in range(4)])
+    plain = gradients(encoder, batch, again=False)
+    encoder.vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for again in (False, True):
+        assert relative(gradients(encoder, batch, again=again), plain) <= 1e-6
+
+
+def test_several_sets_are_trained_on_together_under_instructions_of_their_own(tmp_path):
+    for name in ("one", "two"):
+        lines = [
+            {"qry": f"{name} {i}", "pos_text": f"answer {i}", "neg_text": ["no", "never"][: i % 3]} for i in range(12)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = {
+        "name": "two-sets",
+        "encoder": {
+            "family": "vlm2vec",
+            "backbone": TINY,
+            "sets": {"more": {"source": "file", "path": "two.jsonl"}},
+            "mixture": {"data": {"query": "First:"}, "more": {"query": "Second:", "weight": 2}},
+            "sub_batch": 4,
+        },
+        "data": {"source": "file", "path": "one.jsonl"},
+        "training": {"max_steps": 2, "batch_size": 8},
+    }
+    made = recipe.loads(json.dumps(told), folder=tmp_path)
+    encoder = zoo.train(made, tmp_path / "run")
+    assert encoder.dim == 16
+    assert set(json.loads((tmp_path / "run" / "lock.json").read_text())["data"]) == {"train", "more"}
+    known = Encoder.build(made.encoder)
+    table = sets.Sets({"data": rows(2), "more": rows(2)}, made.encoder.mixture, 4)
+    assert [cell.instruction for i in (0, 2) for cell in known._cells(table[i])] == ["First:", None, "Second:", None]
+    told["training"]["batch_size"] = 6
+    with pytest.raises(ZooError, match="must divide"):
+        zoo.train(recipe.loads(json.dumps(told), folder=tmp_path), tmp_path / "other")
+
+
 def test_a_step_moves_every_part_of_the_model():
     encoder = built(chunk=4)
     before = {name: tensor.clone() for name, tensor in encoder.module.state_dict().items()}
@@ -413,6 +455,24 @@ def test_an_adapter_is_trained_alone_and_kept_merged_or_apart(pretrained, keep, 
     assert (model / "model.safetensors").exists() == (keep == "merged")
     stock = SentenceTransformer(str(model if keep == "merged" else model / "adapter"), device="cpu")
     np.testing.assert_allclose(stock.encode(["a red square"]), encoder.encode(["a red square"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", tinyvlm.KINDS)
+def test_adapters_are_put_into_the_language_model_unless_the_vision_tower_is_asked_for(pretrained, kind):
+    def adapted(**more) -> set[str]:
+        vlm = Encoder.build(
+            Spec(family="vlm2vec", backbone=VLMSpec(model=pretrained[kind]), lora=Lora(rank=2, **more))
+        ).vlm
+        return {name.split(".lora_")[0] for name in vlm.model.state_dict() if ".lora_A" in name}
+
+    language = f"{ARCHITECTURES[kind].language}."
+    alone = adapted()
+    assert len(alone) == 7
+    assert all(name.startswith(language) for name in alone)
+    modules = ("q_proj", "v_proj", "proj", "fc1")
+    both = adapted(vision=True, modules=modules)
+    assert any(name.startswith(language) for name in both)
+    assert any(not name.startswith(language) for name in both)
 
 
 def test_an_adapter_is_refused_on_another_base_and_where_it_does_not_fit(pretrained, tmp_path):

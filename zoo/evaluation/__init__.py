@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from zoo.families import Encoder
 
+LABEL = 80  # characters of a view in the name of a file
 __all__ = ["Prepared", "evaluate", "fitting", "host", "missed", "prepare", "problems"]
 
 
@@ -211,7 +212,8 @@ def _file(ready: Ready, view: dict[str, Any]) -> str:
     from zoo.evaluation.tasks import slug
 
     label = "-".join(f"{k}{v}" for k, v in view.items()) or "whole"
-    return f"{slug(ready.name)}__{slug(label)}.json"
+    short = slug(label) if len(label) <= LABEL else f"{slug(label[:LABEL])}-{files.digest(label)[:8]}"
+    return f"{slug(ready.name)}__{short}.json"
 
 
 def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) -> tuple[dict[str, Any], str]:
@@ -223,8 +225,9 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
     if ready.tables is not None:
         return _measured(encoder, ready, ready.tables)
     task = ready.make()
+    shown = isinstance(ready.spec, AnyRetrieval | Mmeb)
     official.load(task)  # beforehand, so that a download does not count as time of the encoder
-    adapter: Any = Adapter(encoder, precision, show_progress=show_progress)
+    adapter: Any = Adapter(encoder, precision, show_progress=show_progress, keep=shown)
     with PeakMemory() as memory:
         began = time.perf_counter()
         found = mteb.evaluate(
@@ -244,7 +247,7 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
     if not math.isfinite(value):
         raise ZooError(f"{ready.name} at {encoder.view_options or 'the whole encoder'}: the score is {value}")
     entry: dict[str, Any] = {}
-    if isinstance(ready.spec, AnyRetrieval | Mmeb):
+    if shown:
         entry["details"] = {"retrieved": _retrieved(adapter, ready.make())}
     if isinstance(ready.spec, Mmeb):
         from zoo.evaluation import mmeb

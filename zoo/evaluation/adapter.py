@@ -26,16 +26,18 @@ SEARCH = ("Retrieval", "Reranking")  # how the types of tasks end that use vecto
 
 
 class Adapter(AbsEncoder):
-    """Wraps one view of an encoder for mteb; counts the inputs and the seconds spent in `encode`, and keeps the vectors.
+    """Wraps one view of an encoder for mteb; counts the inputs and the seconds spent in `encode`, and may `keep` the
+    vectors.
 
     An encoder whose `encode` has a parameter `prompt_type` is told "query", "document" or None.
     """
 
-    def __init__(self, encoder: Encoder, precision: str, *, show_progress: bool = False) -> None:
+    def __init__(self, encoder: Encoder, precision: str, *, show_progress: bool = False, keep: bool = False) -> None:
         self.model = encoder
         self.options: dict[str, Any] = {"precision": precision, "show_progress": show_progress}
         self.prompted = "prompt_type" in inspect.signature(encoder.encode).parameters
         self.texts, self.seconds = 0, 0.0
+        self.keep = keep
         self.vectors: dict[str, list[np.ndarray]] = {}
         hamming = encoder.similarity == "hamming"
         self.mteb_model_meta = ModelMeta.create_empty(
@@ -74,7 +76,8 @@ class Adapter(AbsEncoder):
         vectors = self.model.encode(items, **self.options)
         self.seconds += time.perf_counter() - began
         self.texts += len(items)
-        self.vectors.setdefault(str(getattr(prompt_type, "value", prompt_type)), []).append(vectors)
+        if self.keep:
+            self.vectors.setdefault(str(getattr(prompt_type, "value", prompt_type)), []).append(vectors)
         if self.model.similarity == "hamming":
             if task_metadata.type.endswith(SEARCH):
                 return vectors

@@ -294,6 +294,8 @@ class Encoder(base.Encoder):
     def save(self, folder: Path) -> None:
         """The model as stock sentence-transformers modules; its adapter alone if that is what is kept."""
         apart = self.spec.lora is not None and self.spec.lora.keep == "adapter"
+        if self.spec.lora and not apart:
+            lowrank.merge(self.vlm)  # of an encoder that was never finished; changes no vector
         (store.write_adapter if apart else store.write)(folder, self.vlm)
         store.prompts(folder, {k: v for k, v in self.spec.instructions.model_dump().items() if v})
 
@@ -326,6 +328,7 @@ class Encoder(base.Encoder):
             "parameters_total": sum(parameter.numel() for parameter in self.module.parameters()),
             "max_length": self.vlm.max_length,
             "instructions": {k: v for k, v in self.spec.instructions.model_dump().items() if v},
+            "stock_needs": "torchvision" if self.vlm.architecture.torchvision else None,
             "adapter": None if self.spec.lora is None else self.spec.lora.keep,
         }
 

@@ -29,6 +29,7 @@ class Architecture:
         image_token: the token whose states are replaced by the image's.
         nested: whether images are given row by row, and not in one list.
         types: whether the model must be told which tokens are the image's.
+        torchvision: whether the stock processor needs it.
         tokens: (processor outputs, number of the image, config, image processor) to the text of that image.
         resized: side in pixels and image processor's settings to the settings that bring images to that resolution.
         told: what a stock processor keeps in processor_config.json, from config and image processor.
@@ -43,6 +44,7 @@ class Architecture:
     resized: Callable[[int, Mapping[str, Any]], dict[str, Any]]
     nested: bool = False
     types: bool = False
+    torchvision: bool = False
     told: Callable[[Any, Any], dict[str, Any]] = field(default=lambda config, processor: {})
 
 
@@ -158,6 +160,7 @@ _QWEN: dict[str, Any] = {
     "tokens": _grid,
     "resized": _pixels,
     "types": True,
+    "torchvision": True,
 }
 PROCESSORS = ("Idefics3", "SmolVLM", "Llava", "LlavaNext", "CLIP", "Siglip", "Qwen2VL")
 """Image processors that there is a form of which needs only Pillow."""
@@ -170,6 +173,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "smolvlm": Architecture(
         image_processor="SmolVLMImageProcessor",
         processor="SmolVLMProcessor",
+        torchvision=True,
         **_IDEFICS,
     ),
     "llava": Architecture(

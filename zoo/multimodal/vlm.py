@@ -110,7 +110,7 @@ class VLM:
     def _plain(self, text: str) -> str:
         """At most `max_length` tokens of a text, in which the tokens that stand for images are words like any other."""
         held = re.split(r"[<>|]+", self.architecture.marker + "<fake_token_around_image><global-img>")
-        for name in {each for each in held if each}:
+        for name in sorted({each for each in held if each}):
             text = re.sub(rf"<(\|?){re.escape(name)}(\|?)>", rf"< \g<1>{name}\g<2>>", text)
         if len(text) <= self.max_length:  # a token has a character at least
             return text
@@ -136,11 +136,6 @@ class VLM:
             for name in ("attention_dropout", "dropout"):
                 if isinstance(getattr(module, name, None), float):
                     setattr(module, name, rate)
-
-    @property
-    def language(self) -> Any:
-        """The language model inside."""
-        return self.model.get_submodule(self.architecture.language)
 
     def state(self) -> dict[str, Any]:
         """What reading it needs besides its files."""
