@@ -2,7 +2,7 @@
 
     ZOO_DATA=… python benchmarks/vlm2vec.py [--only NAME…] [--quick] [--work FOLDER] [--write FILE] [--threads 2]
 
-    scenes      a shape in a colour somewhere on noise: 8 colours × 4 shapes. A model of 64 components is trained on 40 images of
+    scenes      a shape in a colour somewhere on grey: 8 colours × 4 shapes. A model of 64 components is trained on 80 images of
                 each of the 32 classes and asked about 10 new ones of each; and once more without one shape of every colour, which
                 it must then put together from what it has seen
     icons       the recipe recipes/vlm2vec-icons.yaml as it stands: held-out search terms of known icons, icons that were never
@@ -66,11 +66,10 @@ SIDE = 56
 
 
 def scene(colour: str, shape: str, draw: np.random.Generator) -> bytes:
-    """A PNG: the shape at a random place, in a random size, on noise of its own tint."""
-    tint = draw.integers(60, 190, 3)
-    noise = (tint + draw.integers(-30, 30, (SIDE, SIDE, 3))).clip(0, 255).astype(np.uint8)
+    """A PNG: the shape at a random place, in a random size, on a grey of its own with some noise."""
+    noise = (draw.integers(90, 170) + draw.integers(-8, 9, (SIDE, SIDE, 1))).repeat(3, axis=2).astype(np.uint8)
     image = Image.fromarray(noise)
-    pen, size = ImageDraw.Draw(image), int(draw.integers(18, 34))
+    pen, size = ImageDraw.Draw(image), int(draw.integers(24, 40))
     left, top = (int(n) for n in draw.integers(0, SIDE - size, 2))
     right, bottom, third = left + size, top + size, size // 3
     fill = tuple(int(np.clip(c + draw.integers(-12, 12), 0, 255)) for c in COLOURS[colour])
@@ -102,7 +101,7 @@ def scene_figures(steps: int, without: frozenset[str]) -> dict[str, float]:
     """Hit@1 on unseen images, over all 32 texts, and of the classes `without` training rows apart."""
     backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=14, vocabulary=400)
     encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, temperature=0.1, symmetric=True), seed=1)
-    table = Dataset.from_list([row for row in scenes(40, 1) if row["query"] not in without])
+    table = Dataset.from_list([row for row in scenes(80, 1) if row["query"] not in without])
     encoder.prepare(table, Path())
     settings = Training(max_steps=steps, batch_size=32, learning_rate=2e-3, schedule="cosine", precision="fp32")
     with tempfile.TemporaryDirectory() as folder:
