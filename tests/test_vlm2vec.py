@@ -329,6 +329,15 @@ def test_a_damaged_image_is_named_when_its_turn_comes(tmp_path):
     encoder = built()
     with pytest.raises(DataError, match=r"data, row 1: positive: .*torn\.png is not an image"):
         encoder.collate([sets.Sets({"data": table.rows}, {}, None)[0]])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "red.png").write_bytes(encoded(picture("red")))
+    (tmp_path / "rows.jsonl").write_text(
+        '{"qry": "red", "pos_image_path": "red.png", "neg_image_path": ["red.png", ""]}\n'
+    )
+    elsewhere = FileData(source="file", path="rows.jsonl", images="other")
+    found = data.read(elsewhere, {}, sets.ROLES, folder=tmp_path)
+    assert [len(c.images) for c in sets.cells(found.rows[0], None, None, ("data", 0))] == [0, 1, 1]
+    assert found.fingerprint == data.read(elsewhere, {}, sets.ROLES, folder=tmp_path).fingerprint
     (tmp_path / "rows.jsonl").write_text('{"query": "red", "positive_image": "gone.png"}\n')
     with pytest.raises(DataError, match=r"rows\.jsonl.*positive_image: is 'gone\.png'"):
         data.read(FileData(source="file", path="rows.jsonl"), {}, sets.ROLES, folder=tmp_path)

@@ -148,6 +148,7 @@ def _extra(about: Record) -> str:
     needed = ["quickstart"] if re.search(r"package:|source: builtin", about.recipe_text) else []
     needed += ["icons"] if re.search(r"name: icons\b", about.recipe_text) else []
     needed += ["image"] if _sees(about) else []
+    needed += ["lora"] if mapping(about.recipe.get("encoder")).get("lora") else []
     return f"[{','.join(needed)}]" if needed else ""
 
 
