@@ -103,7 +103,7 @@ def scene_figures(steps: int, without: frozenset[str]) -> dict[str, float]:
     encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, temperature=0.1, symmetric=True), seed=1)
     table = Dataset.from_list([row for row in scenes(80, 1) if row["query"] not in without])
     encoder.prepare(table, Path())
-    settings = Training(max_steps=steps, batch_size=32, learning_rate=2e-3, schedule="cosine", precision="fp32")
+    settings = Training(max_steps=steps, batch_size=32, learning_rate=3e-3, schedule="cosine", precision="fp32")
     with tempfile.TemporaryDirectory() as folder:
         seconds = encoder.fit(table, settings, Path(folder))
     test = scenes(10, 2)
@@ -123,7 +123,7 @@ def scene_figures(steps: int, without: frozenset[str]) -> dict[str, float]:
 
 
 def part_scenes(results: Results, quick: bool) -> dict[str, Any]:
-    steps = 60 if quick else 1000
+    steps = 60 if quick else 500
     unseen = frozenset(f"a {colour} {SHAPES[i % 4]}" for i, colour in enumerate(COLOURS))
     whole = results.get("scenes", lambda: scene_figures(steps, frozenset()))
     apart = results.get("scenes-new", lambda: scene_figures(steps, unseen))

@@ -22,6 +22,7 @@ POSITIONS = 2048
 def build(spec: VLMSpec) -> VLM:
     """The untrained model, its weights drawn from torch's generator; every byte is a token until `learn` is called."""
     make: Any = transformers.Idefics3Config
+    spread = spec.hidden**-0.5  # the usual 0.02 is that of a width of 2,500: a narrow model would hardly begin to learn
     config = make(
         vision_config={
             "hidden_size": spec.hidden,
@@ -30,6 +31,7 @@ def build(spec: VLMSpec) -> VLM:
             "num_attention_heads": spec.heads,
             "image_size": spec.side,
             "patch_size": spec.patch,
+            "initializer_range": spread,
         },
         text_config={
             "model_type": "llama",
@@ -40,6 +42,7 @@ def build(spec: VLMSpec) -> VLM:
             "num_attention_heads": spec.heads,
             "num_key_value_heads": spec.heads,
             "max_position_embeddings": POSITIONS,
+            "initializer_range": spread,
             "pad_token_id": SPECIAL.index("<pad>"),
             "bos_token_id": 0,
             "eos_token_id": 0,
