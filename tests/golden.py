@@ -33,18 +33,30 @@ def write(family: str) -> Path:
         artefact.save(encoder, folder / "model")
         inputs, vectors = told.inputs[:8], encoder.encode(told.inputs[:8])
     if isinstance(inputs[0], str):
-        (folder / "inputs.json").write_text(json.dumps(inputs, indent=1) + "\n")
+        (folder / "inputs.json").write_text(json.dumps(inputs, indent=1, default=_pixels) + "\n")
     else:
         np.save(folder / "inputs.npy", np.stack([np.asarray(each) for each in inputs]))
     np.save(folder / "vectors.npy", vectors)
     return folder
 
 
+def _pixels(image: np.ndarray) -> dict[str, Any]:
+    return {"shape": image.shape, "pixels": image.tobytes().hex()}
+
+
+def _array(held: dict[str, Any]) -> Any:
+    """An image as it was, and any other mapping of an input."""
+    return np.frombuffer(bytes.fromhex(held["pixels"]), np.uint8).reshape(held["shape"]) if "pixels" in held else held
+
+
 def read(family: str) -> tuple[list[Any], np.ndarray]:
     """Inputs and the vectors that they had."""
     folder = GOLDEN / family
     told = folder / "inputs.json"
-    inputs = json.loads(told.read_text()) if told.exists() else list(np.load(folder / "inputs.npy", allow_pickle=False))
+    if told.exists():
+        inputs = json.loads(told.read_text(), object_hook=_array)
+    else:
+        inputs = list(np.load(folder / "inputs.npy", allow_pickle=False))
     return inputs, np.load(folder / "vectors.npy", allow_pickle=False)
 
 

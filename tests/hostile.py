@@ -294,6 +294,22 @@ CLASSES: dict[str, Change] = {
     "a model of timm": spec(backbone={"timm": "nothing"}),
     "weights of no numbers": not_a_number,
 }
+VISION: dict[str, Change] = {
+    "images of 10^9 pixels a side": edit("preprocessor_config.json", size={"longest_edge": 10**9}),
+    "tiles of 10^9 pixels": edit("preprocessor_config.json", max_image_size={"longest_edge": 10**9}),
+    "a processor of nobody": edit("preprocessor_config.json", image_processor_type="os.system"),
+    "an image of 10^6 tokens": edit("config.json", scale_factor=1),
+    "pictures for another architecture": edit("config.json", model_type="bert"),
+    "10^12 layers of text": edit("config.json", text_config={"model_type": "llama", "num_hidden_layers": 10**12}),
+    "another token for images": edit("config.json", image_token_id=5),
+    "a tokenizer of nothing": text("tokenizer.json", "{}"),
+    "texts of 10^12 tokens": zoo_block(vlm={"max_length": 10**12}),
+    "no limit of tokens": zoo_block(vlm=None),
+    "an adapter that is not there": spec(lora={"keep": "adapter"}),
+    "pictures for a backbone outside": spec(backbone={"model": "../../etc", "hidden": 10**9}),
+    "pixels of no numbers": edit("preprocessor_config.json", image_std=[0, 0, 0]),
+    "pictures and weights of no numbers": not_a_number,
+}
 PIPES: dict[str, Change] = {"a pipe without an end": pipe}
 """Once the manifest was written, which would wait for the pipe."""
 AFTER: dict[str, Change] = {  # the manifest itself
@@ -335,7 +351,7 @@ RECIPES = {
     "a dotted path": PLAIN.replace("matryoshka-2d", "os.system"),
 }
 """Recipes as a stranger might send them."""
-FAMILIES = {"binary-pv": BINARY, "lbl2vec": LABELS, "sesa": NAMED, "equiangular": CLASSES}
+FAMILIES = {"binary-pv": BINARY, "lbl2vec": LABELS, "sesa": NAMED, "equiangular": CLASSES, "vlm2vec": VISION}
 
 
 def make(honest: Path, target: Path) -> list[Path]:

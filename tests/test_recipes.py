@@ -32,6 +32,13 @@ LIGHT = {  # recipes that need no download, in miniature
         "evaluation.0.data.limit=20",
         "evaluation.0.corpus.limit=50",
     ],
+    "vlm2vec-icons": [
+        "data.limit=64",
+        "training.max_steps=2",
+        "training.batch_size=16",
+        *(f"evaluation.{i}.data.limit=20" for i in range(3)),
+        "evaluation.0.corpus.limit=30",
+    ],
     "equiangular-digits": ["data.limit=200", "training.max_steps=3", "evaluation.0.at_least=0"],
     "latent-quantized-sprites": ["data.limit=200", "training.max_steps=2", "evaluation.0.data.limit=100"],
     "latent-quantized-scenes": [

@@ -27,6 +27,7 @@ SAMPLES = {
     "text": Markup('["A man plays the guitar.", "Someone is making music."]'),
     "image": Markup('["photo.jpg", "another.png"]'),
     "vector": Markup('numpy.load("vectors.npy")'),
+    "image-text": Markup('["a red car", {"image": "photo.jpg"}, {"image": "photo.jpg", "text": "which make?"}]'),
 }
 
 
@@ -95,8 +96,8 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "about": about,
         "facts": {**about.facts, "dims": dims, "prompts": mapping(about.facts.get("prompts"))},
         "family": family,
-        "unit": {"image": "Images", "vector": "Vectors"}.get(_reads(about), "Sentences"),
-        "sample": SAMPLES.get(_reads(about), SAMPLES["text"]),
+        "unit": {"image": "Images", "image-text": "Inputs", "vector": "Vectors"}.get(_modality(about), "Sentences"),
+        "sample": SAMPLES[_modality(about)],
         "name": frontmatter.name(about),
         "title": card.get("title") or frontmatter.name(about),
         "summary": str(card.get("summary") or ""),
@@ -126,12 +127,13 @@ def _context(about: Record, family: str) -> dict[str, Any]:
     }
 
 
+def _modality(about: Record) -> str:
+    told = str(about.facts.get("modality"))
+    return told if told in SAMPLES else "text"
+
+
 def _sees(about: Record) -> bool:
-    return _reads(about) == "image"
-
-
-def _reads(about: Record) -> str:
-    return str(about.facts.get("modality", "text"))
+    return "image" in _modality(about)
 
 
 def _backbone(about: Record) -> str | None:
@@ -145,7 +147,9 @@ def _backbone(about: Record) -> str | None:
 def _extra(about: Record) -> str:
     """The extras of the package that the recipe needs."""
     needed = ["quickstart"] if re.search(r"package:|source: builtin", about.recipe_text) else []
+    needed += ["icons"] if re.search(r"name: icons\b", about.recipe_text) else []
     needed += ["image"] if _sees(about) else []
+    needed += ["lora"] if mapping(about.recipe.get("encoder")).get("lora") else []
     return f"[{','.join(needed)}]" if needed else ""
 
 

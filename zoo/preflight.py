@@ -132,7 +132,7 @@ def transformer(folder: Path, blocks: str, count: str) -> None:
 def modest(path: Path, config: Mapping[str, Any], most: int | None = None) -> None:
     """Raises ArtefactError for an integer in the config `path` that is beyond every model, or, in the number of layers of a part
     or of all, beyond `most`."""
-    for name, value in _integers({key: value for key, value in config.items() if key != "zoo"}):
+    for name, value in integers({key: value for key, value in config.items() if key != "zoo"}):
         few = most is not None and any(word in name for word in ("layers", "depth", "block", "stage"))
         if abs(value) > (most if few and most is not None else LABELS if name == "num_labels" else INTEGER):
             raise ArtefactError(f"{path}: {name}: {value} is beyond every model")
@@ -218,12 +218,13 @@ def _list(path: Path) -> list[Any]:
     return content
 
 
-def _integers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
+def integers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Every integer below a value, with the nearest name above it."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _integers(inner, str(key))
+            yield from integers(inner, str(key))
     elif isinstance(value, list):
         for inner in value:
-            yield from _integers(inner, name)
+            yield from integers(inner, name)
     elif isinstance(value, int) and not isinstance(value, bool):
         yield name, value

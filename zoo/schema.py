@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-Kind = Literal["text", "texts", "number", "label", "image", "vector", "id", "ids"]
+Kind = Literal["text", "texts", "number", "label", "image", "vector", "id", "ids", "caption", "captions", "pictures"]
 """What a column must hold: `text` a non-empty string, `texts` a non-empty list of them, `number` a finite float, `label` a
 string or integer, `image` whatever Pillow can open, `vector` a list of finite numbers, as many in every row, `id` a string or
-integer used as a key, `ids` a list of them, which may be empty or missing; a single one is a list of one."""
+integer used as a key, `ids` a list of them, which may be empty or missing; a single one is a list of one. `caption` is a text
+that may be missing or empty, `captions` a list of such, `pictures` a list of images, some perhaps missing, that are opened only
+where they are used; a single one is a list of one."""
 
 
 class Section(BaseModel):

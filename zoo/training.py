@@ -42,15 +42,19 @@ class _Objective(torch.nn.Module):
 
 
 class _Shuffle(Sampler[int]):
-    """A permutation that depends on seed and epoch alone, so that a resumed or a shared run sees the same batches."""
+    """A permutation, or the `order` that rows of their own kind have; it depends on seed and epoch alone, so that a resumed or
+    a shared run sees the same batches."""
 
-    def __init__(self, rows: int, seed: int) -> None:
-        self.rows, self.seed, self.epoch = rows, seed, 0
+    def __init__(self, rows: Any, seed: int) -> None:
+        self.rows, self.seed, self.epoch = len(rows), seed, 0
+        self.order = getattr(rows, "order", None)
 
     def __len__(self) -> int:
         return self.rows
 
     def __iter__(self) -> Iterator[int]:
+        if self.order is not None:
+            return iter(self.order(self.seed, self.epoch))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         return iter(torch.randperm(self.rows, generator=generator).tolist())
 
@@ -64,7 +68,7 @@ class _Trainer(transformers.Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        return _Shuffle(len(rows), self.args.seed)
+        return _Shuffle(rows, self.args.seed)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         self.objective.encoder.step = self.state.global_step

@@ -202,14 +202,7 @@ def pixels(given: Any, size: int, channels: int) -> np.ndarray:
     it is not square. Raises ZooError for what is no image."""
     from PIL import ImageOps
 
-    picture = ImageOps.exif_transpose(as_picture(given))
-    if picture.mode in ("P", "PA", "LA", "RGBA", "RGBa") and ("transparency" in picture.info or picture.mode != "P"):
-        layer = picture.convert("RGBA")
-        picture = pictures.pillow().new("RGBA", layer.size, "white")
-        picture.alpha_composite(layer)
-    elif picture.mode.startswith("I"):  # 16 bits
-        picture = pictures.pillow().fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
-    picture = picture.convert("L" if channels == 1 else "RGB")
+    picture = pictures.upright(as_picture(given), "L" if channels == 1 else "RGB")
     if picture.size != (size, size):
         picture = ImageOps.fit(picture, (size, size), method=pictures.pillow().Resampling.BICUBIC)
     array = np.array(picture)

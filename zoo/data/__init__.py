@@ -41,10 +41,11 @@ def read(data: Data, need: Roles, optional: Roles = MappingProxyType({}), *, fol
         raise DataError(*mistakes[:SHOWN])
     present = {name for _, columns in source.parts for name in names.final(data, columns)}
     roles = {**need, **{role: kind for role, kind in optional.items() if role in present}}
-    columns, bad, late = rows.gather(data, source, roles, optional.keys() - roles.keys())
+    images = str(folder / file.expanded(data.images) / "_") if data.images else ""
+    columns, bad, late = rows.gather(data, source, roles, optional.keys() - roles.keys(), images)
     while late:  # json has no header: a role may show up in a later row, and then every row needs it
         roles |= {role: optional[role] for role in late}
-        columns, bad, late = rows.gather(data, source, roles, optional.keys() - roles.keys())
+        columns, bad, late = rows.gather(data, source, roles, optional.keys() - roles.keys(), images)
     if bad and data.on_bad_row == "error":
         count = f"{len(bad)} bad row{'s' * (len(bad) > 1)}"
         raise DataError(*bad[:SHOWN], f"{count}; mend the data, or set on_bad_row: skip")

@@ -23,7 +23,7 @@ def find(data: FileData, folder: Path) -> list[Path]:
     """The files of `data.path`, sorted: tables, or images where there is no table, since a table may tell of the images beside
     it. Raises DataError with the resolved path when there are none."""
     try:
-        given = _expanded(data.path)
+        given = expanded(data.path)
         path = folder / given
         if path.is_file():
             return [_supported(path)]
@@ -71,7 +71,8 @@ def open_source(data: FileData, folder: Path) -> Source:
     return Source(Origin(name), parts, rows)
 
 
-def _expanded(path: str) -> Path:
+def expanded(path: str) -> Path:
+    """A path with its home or `$ZOO_DATA` written out. Raises DataError where that is not set."""
     if PurePath(path).parts[:1] not in ((f"${VARIABLE}",), (f"${{{VARIABLE}}}",)):
         return Path(path).expanduser()
     root = os.environ.get(VARIABLE)

@@ -17,14 +17,17 @@ from typing import Any
 from zoo.data import pictures
 from zoo.schema import Kind
 
+MAY_MISS = ("ids", "caption", "captions", "pictures")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")  # "007" and "1.0" are names, not numbers
 
 
 def canonical(kind: Kind, value: Any, file: str) -> Any:
     """`value` as `kind`. Relative image paths start where `file` lies. Raises ValueError, whose text goes on from the
     column's name: "is empty", "is 'high', not a number"."""
-    if value is None and kind != "ids":
+    if value is None and kind not in MAY_MISS:
         raise ValueError("is missing")
+    if kind == "pictures":
+        return _pictures(value, Path(file).parent)
     return _image(value, Path(file).parent) if kind == "image" else _BY_KIND[kind](value)
 
 
@@ -153,6 +156,50 @@ def _vector(value: Any) -> list[float]:
     return list(value) if plain else [_number(item) for item in value]
 
 
+def _caption(value: Any) -> str:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ""
+    return _text(value)
+
+
+def _captions(value: Any) -> list[str]:
+    if isinstance(value, str) and value.lstrip().startswith("["):  # a csv cell
+        value = _listed(value)
+    several = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    return [_caption(each) for each in several]
+
+
+def _listed(value: str) -> Any:
+    """A cell that is a JSON list, or else the text that it is."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _pictures(value: Any, folder: Path) -> list[dict[str, Any]]:
+    """{"bytes", "path"} of each image: the bytes, or the whole path of a file that is there; both None for none."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = _listed(value)
+    several = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    return [_picture(each, folder) for each in several]
+
+
+def _picture(value: Any, folder: Path) -> dict[str, Any]:
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if value is None or value == "":
+        return {"bytes": None, "path": None}
+    if isinstance(value, bytes):
+        return {"bytes": value, "path": None}
+    if not isinstance(value, str):
+        raise ValueError(f"is {_show(value)}, not an image")
+    path = folder / _text(value)
+    if not path.is_file():
+        raise ValueError(f"is {_show(value)}, and there is no such file below {folder}")
+    return {"bytes": None, "path": str(path)}
+
+
 def _show(value: Any) -> str:
     if isinstance(value, dict | list | tuple | bytes):
         return {dict: "an object", list: "a list", tuple: "a list", bytes: "bytes"}[type(value)]
@@ -168,4 +215,6 @@ _BY_KIND: dict[Kind, Callable[[Any], Any]] = {
     "vector": _vector,
     "id": _id,
     "ids": _ids,
+    "caption": _caption,
+    "captions": _captions,
 }

@@ -52,6 +52,23 @@ def opened(content: bytes, largest: int | None = None) -> Image.Image:
     return picture
 
 
+def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
+    """In `mode` ("RGB" or "L"): turned as its EXIF data says, on white where it is transparent, 16 bits brought to 8."""
+    from PIL import ImageOps
+
+    image = pillow()
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("P", "PA", "LA", "RGBA", "RGBa") and ("transparency" in picture.info or picture.mode != "P"):
+        layer = picture.convert("RGBA")
+        picture = image.new("RGBA", layer.size, "white")
+        picture.alpha_composite(layer)
+    elif picture.mode.startswith("I"):  # 16 bits
+        import numpy as np
+
+        picture = image.fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
+    return picture.convert(mode)
+
+
 # -- a folder of images by class ---------------------------------------------------------------------------------------
 
 

@@ -35,10 +35,10 @@ def narrowed(data: Data, source: Source) -> tuple[Data, Source]:
 
 
 def gather(
-    data: Data, source: Source, roles: Mapping[str, Kind], absent: Iterable[str]
+    data: Data, source: Source, roles: Mapping[str, Kind], absent: Iterable[str], images: str = ""
 ) -> tuple[Columns, list[str], set[str]]:
     """Columns of the good rows, with those of `roles` canonical; a line for each bad one; and the roles of `absent`
-    that were met after all, upon which it stops."""
+    that were met after all, upon which it stops. `images` is a file beside which relative paths of images start."""
     rename, passes, missing = names.renamer(data), _filter(data), set(absent)
     columns: Columns = {role: [] for role in roles}
     bad: list[str] = []
@@ -55,7 +55,7 @@ def gather(
         role, values = "", dict(row)
         try:
             for role, kind in roles.items():
-                values[role] = kinds.canonical(kind, row.get(role), place.name)
+                values[role] = kinds.canonical(kind, row.get(role), images or place.name)
         except ValueError as error:
             bad.append(f"{place}: {role}: {error}")
             continue

@@ -40,6 +40,9 @@ class Rows(Section):
     where: dict[str, Scalar | tuple[Scalar, ...]] = Field(
         default={}, description="Keep rows whose column has (one of) these values."
     )
+    images: str | None = Field(
+        default=None, description="Folder at which relative paths of images start; by default where the file lies."
+    )
     on_bad_row: Literal["error", "skip"] = "error"
     holdout: Holdout | None = None
     limit: Positive | None = Field(

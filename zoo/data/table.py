@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.lazy import lazy
@@ -134,18 +135,33 @@ def fingerprint(rows: datasets.Dataset, names: Sequence[str]) -> str:
             values = arrow[start : start + BATCH].column(name).to_pylist()
             if values and isinstance(values[0], dict):  # an image
                 values = [hashlib.sha256(value["bytes"]).hexdigest() for value in values]
+            elif any(held and isinstance(held[0], dict) for held in values if isinstance(held, list)):
+                values = [[_seen(each) for each in held] for held in values]
             digest.update(json.dumps(values, ensure_ascii=False).encode())
     return digest.hexdigest()
+
+
+def _seen(picture: Mapping[str, Any]) -> Any:
+    """What tells an image from others: its bytes, or, of one that is opened later, its file's name and size."""
+    if picture["bytes"] is not None:
+        return hashlib.sha256(picture["bytes"]).hexdigest()
+    path = picture["path"] and Path(picture["path"])
+    return path and [path.name, path.stat().st_size]
 
 
 def _type(kind: Kind, values: Sequence[Any]) -> pa.DataType:
     if kind == "label" and isinstance(values[0], int):
         return pa.int64()
-    if kind == "image":
-        return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    if kind == "vector":
-        return pa.list_(pa.float32())
-    return {"number": pa.float64(), "texts": pa.list_(pa.string()), "ids": pa.list_(pa.string())}.get(kind, pa.string())
+    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    if kind in ("image", "pictures"):
+        return picture if kind == "image" else pa.list_(picture)
+    return {
+        "captions": pa.list_(pa.string()),
+        "number": pa.float64(),
+        "vector": pa.list_(pa.float32()),
+        "texts": pa.list_(pa.string()),
+        "ids": pa.list_(pa.string()),
+    }.get(kind, pa.string())
 
 
 def _any_array(values: Sequence[Any]) -> pa.Array:

@@ -17,7 +17,7 @@ from zoo.data import Table
 from zoo.errors import DataError, ZooError
 from zoo.evaluation import official
 from zoo.evaluation.disentanglement import infomec
-from zoo.evaluation.spec import Infomec, Official, Recognition, TaskSpec
+from zoo.evaluation.spec import AnyRetrieval, Infomec, Mmeb, Official, Recognition, TaskSpec
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zoo.families import Encoder
 
 INPUTS = ("text", "image", "vector")
+LABEL = 80  # characters of a view in the name of a file
 __all__ = ["Prepared", "evaluate", "fitting", "host", "infomec", "missed", "prepare", "problems"]
 
 
@@ -100,6 +101,12 @@ def prepare(tasks: Sequence[TaskSpec], folder: Path = Path()) -> Prepared:
                     ready = _own(found.spec, found.tables, out.lock, found.parent)
                 else:
                     ready = _from_hub(task, out.lock)
+            elif isinstance(task, Mmeb):
+                from zoo.evaluation import mmeb
+
+                several = [_own(each, {"data": mmeb.read(each, folder)}, out.lock) for each in mmeb.expanded(task)]
+                out = out.joined(Prepared(several))
+                continue
             else:
                 if task.name in official.names():
                     raise ZooError(_claims(task.name))
@@ -137,6 +144,8 @@ def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent:
     shaped, revision = own.shape(task, tables), own.revision(tables)
     image = frozenset({"image"}) & modalities
     held = image or frozenset({"text"})
+    if task.task in own.ANY:
+        held = frozenset(own.modalities(task.task, shaped))
     return Ready(task, lambda: own.build(task, shaped, revision, parent), official=False, modalities=held)
 
 
@@ -203,6 +212,10 @@ def evaluate(
                     next(rest)["baseline"] = _score(twin, ready, precision, show_progress)[0]["value"]
     skipped = {name: entry["skipped"] for name, entry in prepared.lock.items() if entry["skipped"]}
     report = {"format": 1, "model": encoder.name, "revision": encoder.revision, "host": host(), "results": results}
+    if any(isinstance(ready.spec, Mmeb) for ready in prepared.tasks):
+        from zoo.evaluation import mmeb
+
+        report["averages"] = mmeb.averages(results)
     return report | {"skipped_rows": skipped}
 
 
@@ -210,7 +223,8 @@ def _file(ready: Ready, view: dict[str, Any]) -> str:
     from zoo.evaluation.tasks import slug
 
     label = "-".join(f"{k}{v}" for k, v in view.items()) or "whole"
-    return f"{slug(ready.name)}__{slug(label)}.json"
+    short = slug(label) if len(label) <= LABEL else f"{slug(label[:LABEL])}-{files.digest(label)[:8]}"
+    return f"{slug(ready.name)}__{short}.json"
 
 
 def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) -> tuple[dict[str, Any], str]:
@@ -222,8 +236,9 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
     if ready.tables is not None and ready.measure is not None:
         return _measured(encoder, ready, ready.tables, ready.measure)
     task = ready.make()
+    shown = isinstance(ready.spec, AnyRetrieval | Mmeb)
     official.load(task)  # beforehand, so that a download does not count as time of the encoder
-    adapter: Any = Adapter(encoder, precision, show_progress=show_progress)
+    adapter: Any = Adapter(encoder, precision, show_progress=show_progress, keep=shown)
     with PeakMemory() as memory:
         began = time.perf_counter()
         found = mteb.evaluate(
@@ -242,7 +257,14 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
     value = float(result.get_score())
     if not math.isfinite(value):
         raise ZooError(f"{ready.name} at {encoder.view_options or 'the whole encoder'}: the score is {value}")
-    return {
+    entry: dict[str, Any] = {}
+    if shown:
+        entry["details"] = {"retrieved": _retrieved(adapter, ready.make())}
+    if isinstance(ready.spec, Mmeb):
+        from zoo.evaluation import mmeb
+
+        entry["details"]["mmeb"] = mmeb.about(ready.spec, result.scores["test"][0])
+    return entry | {
         "task": ready.name,
         "type": task.metadata.type if ready.official else ready.spec.task,
         "official": ready.official,
@@ -254,6 +276,17 @@ def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) 
         "bytes_per_vector": encoder.bytes_per_vector,
         "sentences_per_second": round(adapter.texts / max(adapter.seconds, 1e-9), 1),
     }, result.model_dump_json(indent=2)
+
+
+def _retrieved(adapter: Any, task: AbsTask) -> list[dict[str, Any]]:
+    """Some answers, from the vectors that were made for the score."""
+    from zoo.evaluation import anyretrieval
+
+    task.load_data()
+    held = task.dataset["default"]["test"]  # type: ignore[index]
+    queries = anyretrieval.kept(adapter.vectors, "query", len(held["queries"]))
+    documents = anyretrieval.kept(adapter.vectors, "document", len(held["corpus"]))
+    return [] if queries is None or documents is None else anyretrieval.examples(task.dataset, queries, documents)
 
 
 def _measured(

@@ -26,16 +26,19 @@ SEARCH = ("Retrieval", "Reranking")  # how the types of tasks end that use vecto
 
 
 class Adapter(AbsEncoder):
-    """Wraps one view of an encoder for mteb; counts the inputs and the seconds spent in `encode`.
+    """Wraps one view of an encoder for mteb; counts the inputs and the seconds spent in `encode`, and may `keep` the
+    vectors.
 
     An encoder whose `encode` has a parameter `prompt_type` is told "query", "document" or None.
     """
 
-    def __init__(self, encoder: Encoder, precision: str, *, show_progress: bool = False) -> None:
+    def __init__(self, encoder: Encoder, precision: str, *, show_progress: bool = False, keep: bool = False) -> None:
         self.model = encoder
         self.options: dict[str, Any] = {"precision": precision, "show_progress": show_progress}
         self.prompted = "prompt_type" in inspect.signature(encoder.encode).parameters
         self.texts, self.seconds = 0, 0.0
+        self.keep = keep
+        self.vectors: dict[str, list[np.ndarray]] = {}
         hamming = encoder.similarity == "hamming"
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={
@@ -73,6 +76,8 @@ class Adapter(AbsEncoder):
         vectors = self.model.encode(items, **self.options)
         self.seconds += time.perf_counter() - began
         self.texts += len(items)
+        if self.keep:
+            self.vectors.setdefault(str(getattr(prompt_type, "value", prompt_type)), []).append(vectors)
         if self.model.similarity == "hamming":
             if task_metadata.type.endswith(SEARCH):
                 return vectors
@@ -86,6 +91,8 @@ class Adapter(AbsEncoder):
 
     def _content(self, batch: Any, task: str) -> Any:
         held = [modality for modality in MODALITIES if modality in batch]
+        if held == ["text", "image"] and self.model.mixes:
+            return [_both(text, image) for text, image in zip(batch["text"], batch["image"], strict=True)]
         if len(held) != 1 or held[0] not in self.model.modalities:
             raise ZooError(
                 f"{task}: an input holds {' and '.join(held) or 'nothing'}; {self.model.name} reads "
@@ -110,6 +117,11 @@ class Adapter(AbsEncoder):
         if a.dtype != np.uint8:
             return torch.from_numpy((a * b).sum(axis=1) - self.model.dim) / 2
         return -torch.from_numpy(np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int32)).float()
+
+
+def _both(text: str, image: Any) -> Any:
+    """One input of a text and an image, either of which may be missing."""
+    return text if image is None else {"image": image, "text": text}
 
 
 class PeakMemory:

@@ -7,10 +7,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from zoo.data.spec import Data
-from zoo.schema import Kind, Section
+from zoo.evaluation.mmebsets import SETS
+from zoo.schema import Kind, Positive, Section
+from zoo.suggest import suggest
 
 View = dict[str, Any]
 Roles = dict[str, Kind]
+PAIR: Roles = {"query": "caption", "query_image": "pictures", "document": "caption", "document_image": "pictures"}
+"""What may be asked and what may be right: a text, an image or both."""
 
 
 class TaskSpec(Section):
@@ -158,6 +162,50 @@ class Retrieval(TaskSpec):
         return self
 
 
+class AnyRetrieval(TaskSpec):
+    """Retrieval of and by texts, images and both. Rows of `data` are a query and a document that is right for it; the documents
+    of all rows, and what `corpus` has besides, are the candidates; what rows of `known` say is right as well, for instance as it
+    was trained on, is left out of that query's candidates. Main score: ndcg_at_10."""
+
+    roles = {"data": {}, "corpus": {}, "known": {}}
+    optional = {
+        "data": dict(PAIR),
+        "corpus": {"text": "caption", "image": "pictures"},
+        "known": dict(PAIR),
+    }
+    task: Literal["any-retrieval"]
+    data: Data
+    corpus: Data | None = None
+    known: Data | None = None
+
+
+class Mmeb(TaskSpec):
+    """The data sets of MMEB, each a task, in the layout of TIGER-Lab/MMEB-eval: from a `folder` that has a table or a folder of
+    each set's name, or from the Hub. Main score: strict_hit_at_1, hit@1 among a query's own candidates, ties being misses."""
+
+    task: Literal["mmeb"]
+    sets: tuple[str, ...] = Field((), description="Names of data sets; all 36 by default.")
+    folder: str | None = None
+    images: str | None = Field(
+        None, description="Where paths of images start; by default `images` in the folder, or it."
+    )
+    revision: str | None = Field(None, description="Of the data on the Hub.")
+    limit: Positive | None = Field(None, description="Queries of each set, drawn by seed 0.")
+
+    @field_validator("sets", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("sets")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in SETS:
+                raise ValueError(f"MMEB has no set {name!r}{suggest(name, SETS)}")
+        return value
+
+
 class Reranking(TaskSpec):
     """Rows of a query with lists of positive and negative candidates. Main score: map_at_1000."""
 
@@ -173,7 +221,7 @@ def _shape(value: Any) -> str:
 
 OWN = (
     *("sts", "pair-classification", "classification", "clustering", "zero-shot", "retrieval", "reranking"),
-    *("image-classification", "image-clustering", "recognition", "infomec"),
+    *("image-classification", "image-clustering", "recognition", "infomec", "any-retrieval", "mmeb"),
 )
 
 Task = Annotated[
@@ -188,6 +236,8 @@ Task = Annotated[
     | Annotated[ImageClustering, Tag("image-clustering")]
     | Annotated[Recognition, Tag("recognition")]
     | Annotated[Infomec, Tag("infomec")]
+    | Annotated[AnyRetrieval, Tag("any-retrieval")]
+    | Annotated[Mmeb, Tag("mmeb")]
     | Annotated[Official, Tag("official")],
     Discriminator(_shape),
 ]

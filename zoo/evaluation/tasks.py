@@ -24,6 +24,7 @@ from mteb.abstasks.zeroshot_classification import AbsTaskZeroShotClassification
 from zoo import files
 from zoo.data import Table
 from zoo.errors import DataError
+from zoo.evaluation import anyretrieval
 from zoo.evaluation.spec import TaskSpec
 
 Tables = Mapping[str, Table]
@@ -37,7 +38,11 @@ KINDS: dict[str, tuple[type[AbsTask], str, str]] = {
     "zero-shot": (AbsTaskZeroShotClassification, "ZeroShotClassification", "accuracy"),
     "image-classification": (AbsTaskClassification, "ImageClassification", "accuracy"),
     "image-clustering": (AbsTaskClustering, "ImageClustering", "v_measure"),
+    "any-retrieval": (AbsTaskRetrieval, "Any2AnyRetrieval", "ndcg_at_10"),
+    "mmeb": (anyretrieval.Strict, "Any2AnyRetrieval", "strict_hit_at_1"),
 }
+ANY = ("any-retrieval", "mmeb")
+"""Tasks whose sides may be texts, images or both."""
 COLUMNS: dict[str, dict[str, Any]] = {  # an official class may call them otherwise
     "sts": {"column_names": ("sentence1", "sentence2")},
     "pair-classification": {
@@ -64,6 +69,12 @@ def shape(spec: TaskSpec, tables: Tables) -> Any:
         return _retrieval(tables)
     if spec.task == "reranking":
         return _reranking(tables["data"])
+    if spec.task == "any-retrieval":
+        return anyretrieval.shaped(tables, spec.name or spec.task)
+    if spec.task == "mmeb":
+        from zoo.evaluation import mmeb
+
+        return mmeb.shaped(tables["data"], spec.name or spec.task)
     name, rows = spec.name or spec.task, tables["data"].rows
     if spec.task in ("classification", "image-classification"):
         columns = list(spec.roles["data"])
@@ -188,8 +199,8 @@ def build(spec: TaskSpec, shaped: Any, revision: str, parent: type[AbsTask] | No
             **own,
             description=f"{spec.task} over the user's own data",
             type=kind,
-            category=_category(spec.task),
-            modalities=["image"] if spec.task.startswith("image-") else ["text"],
+            category=_category(spec.task, shaped),
+            modalities=modalities(spec.task, shaped),
             eval_langs=["und-Zzzz"],  # nobody said which
             main_score=main_score,
         )
@@ -207,7 +218,7 @@ def build(spec: TaskSpec, shaped: Any, revision: str, parent: type[AbsTask] | No
     if parent is None and spec.task == "sts":
         gold = shaped["test"]["score"]
         Own.min_score, Own.max_score = min(gold), max(gold)
-    if parent is None and spec.task == "retrieval":
+    if parent is None and spec.task in ("retrieval", "any-retrieval"):
         Own.k_values = (1, 3, 5, 10, 20, 100)  # ranking a thousand a query takes longer than most encoders
     if parent is None and spec.task == "zero-shot":
         Own.get_candidate_labels = lambda self: sorted(set(shaped["test"]["label"]))
@@ -216,8 +227,17 @@ def build(spec: TaskSpec, shaped: Any, revision: str, parent: type[AbsTask] | No
     return Own()
 
 
-def _category(task: str) -> Any:
+def modalities(task: str, shaped: Any) -> Any:
+    """What a task holds."""
+    if task in ANY:
+        return [kind for kind in ("image", "text") if kind[0] in shaped["category"].replace("2", "")]
+    return ["image"] if task.startswith("image-") else ["text"]
+
+
+def _category(task: str, shaped: Any) -> Any:
     """What goes in and what comes out, in mteb's notation."""
+    if task in ANY:
+        return shaped["category"]
     if task.startswith("image-"):
         return "i2c"
     return "t2c" if task in ("classification", "clustering", "zero-shot") else "t2t"

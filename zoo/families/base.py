@@ -45,6 +45,8 @@ class Encoder:
     View: ClassVar[type[Section]] = NoView
     similarity: ClassVar[str] = "cosine"
     modalities: tuple[str, ...] = ("text",)
+    mixes: ClassVar[bool] = False
+    """Whether one input may hold several modalities, as {"image": …, "text": …}."""
     training: ClassVar[Mapping[str, Any]] = {}
     """What `training:` of a recipe holds where its author is silent and the family needs other values than the schema's."""
     needs: ClassVar[str] = "0.1.0"

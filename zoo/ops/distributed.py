@@ -28,6 +28,15 @@ def gather(rows: torch.Tensor, dim: int = 0) -> torch.Tensor:
     return torch.cat(parts, dim=dim)
 
 
+def widest(count: int) -> int:
+    """The largest `count` of all processes."""
+    if world_size() == 1:
+        return count
+    found = torch.tensor(count, device="cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
+    torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
+    return int(found)
+
+
 def whole_batch(loss: torch.Tensor) -> torch.Tensor:
     """A loss over the gathered batch, its value unchanged and its gradient multiplied by the number of processes, because
     each holds the gradient of its own rows only and DistributedDataParallel takes the mean where the sum is due."""

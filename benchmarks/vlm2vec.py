@@ -1,0 +1,471 @@
+"""VLM2Vec from scratch on small images: what it finds, and what exact large batches cost.
+
+    ZOO_DATA=… python benchmarks/vlm2vec.py [--only NAME…] [--quick] [--work FOLDER] [--write FILE] [--threads 2]
+
+    scenes      a shape in a colour somewhere on grey: 8 colours × 4 shapes. A model of 64 components is trained on 80 images of
+                each of the 32 classes and asked about 10 new ones of each; and once more without one shape of every colour, which
+                it must then put together from what it has seen
+    icons       the recipe recipes/vlm2vec-icons.yaml as it stands: held-out search terms of known icons, icons that were never
+                seen, and their categories
+    emoji       the same recipe on emoji_twitter64 of ZOO_DATA: keywords for search terms, names for labels
+    gradcache   gradients against those of the whole batch, and of the same chunks in one graph; memory and seconds a step
+
+Chance is the expected figure of a random order. Tags: candidates are ordered by the words they share with the query, rare words
+counting more, from the label and, of known icons, the training terms: what a search without a model would do; it sees names,
+which the encoder never does. --quick: a tenth of the steps. With --work an interrupted run goes on, finished parts are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import math
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import Results, data_folder, finish, peak_mb
+from datasets import Dataset
+from PIL import Image, ImageDraw
+
+import zoo
+from zoo import data, evaluation
+from zoo.data import builtin
+from zoo.families.vlm2vec import Encoder, Spec
+from zoo.multimodal import sets
+from zoo.multimodal.spec import VLMSpec
+from zoo.recipe import loads
+from zoo.schema import Training
+
+PARTS = ("scenes", "icons", "emoji", "gradcache")
+COLOURS = {
+    "red": (215, 25, 28),
+    "green": (26, 150, 65),
+    "blue": (44, 90, 200),
+    "yellow": (250, 220, 40),
+    "purple": (130, 50, 160),
+    "orange": (245, 140, 30),
+    "white": (245, 245, 245),
+    "black": (15, 15, 15),
+}
+SHAPES = ("circle", "square", "triangle", "cross")
+SIDE = 56
+
+
+# -- scenes ------------------------------------------------------------------------------------------------------------
+
+
+def scene(colour: str, shape: str, draw: np.random.Generator) -> bytes:
+    """A PNG: the shape at a random place, in a random size, on a grey of its own with some noise."""
+    noise = (draw.integers(90, 170) + draw.integers(-8, 9, (SIDE, SIDE, 1))).repeat(3, axis=2).astype(np.uint8)
+    image = Image.fromarray(noise)
+    pen, size = ImageDraw.Draw(image), int(draw.integers(24, 40))
+    left, top = (int(n) for n in draw.integers(0, SIDE - size, 2))
+    right, bottom, third = left + size, top + size, size // 3
+    fill = tuple(int(np.clip(c + draw.integers(-12, 12), 0, 255)) for c in COLOURS[colour])
+    if shape == "circle":
+        pen.ellipse((left, top, right, bottom), fill=fill)
+    elif shape == "square":
+        pen.rectangle((left, top, right, bottom), fill=fill)
+    elif shape == "triangle":
+        pen.polygon([(left, bottom), (right, bottom), ((left + right) // 2, top)], fill=fill)
+    else:
+        pen.rectangle((left + third, top, right - third, bottom), fill=fill)
+        pen.rectangle((left, top + third, right, bottom - third), fill=fill)
+    held = io.BytesIO()
+    image.save(held, "PNG")
+    return held.getvalue()
+
+
+def scenes(each: int, seed: int) -> list[dict[str, Any]]:
+    draw = np.random.default_rng(seed)
+    return [
+        {"query": f"a {colour} {shape}", "positive_image": [{"bytes": scene(colour, shape, draw), "path": None}]}
+        for colour in COLOURS
+        for shape in SHAPES
+        for _ in range(each)
+    ]
+
+
+def scene_figures(steps: int, without: frozenset[str]) -> dict[str, float]:
+    """Hit@1 on unseen images, over all 32 texts, and of the classes `without` training rows apart."""
+    backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=14, vocabulary=400)
+    encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, temperature=0.1, symmetric=True), seed=1)
+    table = Dataset.from_list([row for row in scenes(80, 1) if row["query"] not in without])
+    encoder.prepare(table, Path())
+    settings = Training(max_steps=steps, batch_size=32, learning_rate=3e-3, schedule="cosine", precision="fp32")
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = encoder.fit(table, settings, Path(folder))
+    test = scenes(10, 2)
+    texts = list(dict.fromkeys(row["query"] for row in test))
+    asked = encoder.encode(texts)
+    images = encoder.encode([row["positive_image"][0]["bytes"] for row in test])
+    scores, gold = images @ asked.T, np.array([texts.index(row["query"]) for row in test])
+    strict = scores[np.arange(len(gold)), gold]
+    rivals = np.where(np.arange(len(texts))[None] == gold[:, None], -np.inf, scores).max(1)
+    hit = strict > rivals
+    new = np.array([row["query"] in without for row in test])
+    found = (asked @ images.T).argmax(1)
+    figures = {"image_to_text": hit.mean(), "text_to_image": (gold[found] == np.arange(len(texts))).mean()}
+    if without:
+        figures = {"seen_pairs": hit[~new].mean(), "new_pairs": hit[new].mean()}
+    return {name: float(value) for name, value in figures.items()} | {"seconds": seconds}
+
+
+def part_scenes(results: Results, quick: bool) -> dict[str, Any]:
+    steps = 60 if quick else 500
+    unseen = frozenset(f"a {colour} {SHAPES[i % 4]}" for i, colour in enumerate(COLOURS))
+    whole = results.get("scenes", lambda: scene_figures(steps, frozenset()))
+    apart = results.get("scenes-new", lambda: scene_figures(steps, unseen))
+    print(f"\n## Colours and shapes\n\n{steps} steps of 32 rows; 320 unseen images; hit@1, ties counted as misses.\n")
+    print("| trained on | asked | hit@1 | chance |")
+    print("|:---|:---|---:|---:|")
+    print(f"| all 32 classes | image → 32 texts | {whole['image_to_text']:.3f} | {1 / 32:.3f} |")
+    print(f"| all 32 classes | text → 320 images | {whole['text_to_image']:.3f} | {1 / 32:.3f} |")
+    print(f"| 24 classes | image of those 24 → 32 texts | {apart['seen_pairs']:.3f} | {1 / 32:.3f} |")
+    print(f"| 24 classes | image of the 8 new pairs → 32 texts | {apart['new_pairs']:.3f} | {1 / 32:.3f} |")
+    print(f"\nTrained in {whole['seconds']:.0f} s.")
+    return {"whole": whole, "new_pairs": apart}
+
+
+# -- icons and emoji ---------------------------------------------------------------------------------------------------
+
+
+def emoji_tables(folder: Path) -> None:
+    """emoji.parquet as the three tables that `builtin: icons` has, split in the same way."""
+    import pyarrow.parquet as pq
+
+    apart = builtin.load("icons")._apart
+    rows = pq.read_table(data_folder() / "emoji_twitter64" / "emoji.parquet").to_pylist()
+    tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        name, held = row["unified"], row["image"]
+        common = {"icon": name, "kind": "label", "split": "icons" if apart(name) else "train"}
+        tables["icons"].append({"image": held, "label": row["name"], **common})
+        tables["terms"].append({"text": row["name"], "image": held, **common})
+        tables["categories"].append({"image": held, "label": row["category"], **common})
+        for term in dict.fromkeys(word.replace("_", " ").lower() for word in row["keywords"] or []):
+            if term.strip() and term != row["name"]:
+                split = "icons" if apart(name) else "terms" if apart(f"{name}/{term}") else "train"
+                tables["terms"].append({"text": term, "image": held, "icon": name, "kind": "term", "split": split})
+    for name, table in tables.items():
+        Dataset.from_list(table).to_parquet(folder / f"{name}.parquet")
+
+
+def recipe(kind: str, folder: Path, *overrides: str) -> Any:
+    """The shipped recipe, or the same with its data replaced by files."""
+    text = zoo.load_recipe("vlm2vec-icons").dump()
+    if kind == "emoji":
+        import yaml
+
+        def replaced(value: Any) -> Any:
+            if isinstance(value, list):
+                return [replaced(each) for each in value]
+            if not isinstance(value, dict):
+                return value
+            if value.get("source") == "builtin":
+                kept = {k: v for k, v in value.items() if k not in ("source", "name", "table") and v is not None}
+                if "shown" in kept.get("columns", {}):
+                    kept["columns"] = {}
+                return {"source": "file", "path": str(folder / f"{value['table']}.parquet"), **kept}
+            return {key: replaced(each) for key, each in value.items()}
+
+        tree = replaced(yaml.safe_load(text))
+        for task in tree["evaluation"]:
+            task["name"] = task["name"].replace("icon", "emoji")
+        text = yaml.safe_dump({**tree, "name": "vlm2vec-emoji"}, allow_unicode=True)
+    return loads(text, *overrides, folder=folder)
+
+
+def retrieval_figures(kind: str, work: Path, quick: bool) -> dict[str, Any]:
+    """Train, score with mteb, and score the two baselines on the same queries and candidates."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if kind == "emoji":
+            emoji_tables(folder)
+        told = recipe(kind, folder, *(["training.max_steps=50"] if quick else []))
+        table = data.read(told.data, {}, sets.ROLES, folder=folder).rows
+        encoder = Encoder.build(told.encoder, seed=told.training.seed)
+        encoder.prepare(table, folder)
+        seconds = encoder.fit(table, told.training, work / f"run-{kind}")
+        report = evaluation.evaluate(encoder, told.evaluation, folder=folder, results_folder=folder / "results")
+        out: dict[str, Any] = {"seconds": seconds, "steps": 0, "tasks": {}}
+        lines = (work / f"run-{kind}" / "metrics.jsonl").read_text().splitlines()
+        out["steps"] = json.loads(lines[-1])["step"]
+        for task, entry in zip(told.evaluation, report["results"], strict=True):
+            path = folder / "results" / f"{entry['task']}__whole.json"
+            scores = json.loads(path.read_text())["scores"]["test"][0]
+            if task.task == "any-retrieval":
+                names = ("hit_rate_at_1", "hit_rate_at_10", "ndcg_at_10")
+                out["tasks"][entry["task"]] = {
+                    "model": [scores[name] for name in names],
+                    **baselines(task, folder, kind),
+                }
+            else:
+                rows = {
+                    part: data.read(getattr(task, part), {"label": "label"}, folder=folder).rows
+                    for part in ("train", "data")
+                }
+                common = Counter(rows["train"]["label"]).most_common(1)[0][0]
+                share = sum(label == common for label in rows["data"]["label"]) / len(rows["data"])
+                out["tasks"][entry["task"]] = {"model": [entry["value"]], "largest class": [share]}
+        return out
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
+
+
+def tags(folder: Path, kind: str) -> dict[str, set[str]]:
+    """By image (sha256 of its bytes): the words of its label and of the terms that are trained on."""
+    if kind == "icons":
+        rows: Any = builtin.load("icons").rows("terms")
+    else:
+        import pyarrow.parquet as pq
+
+        rows = pq.read_table(folder / "terms.parquet").to_pylist()
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["kind"] == "label" or row["split"] == "train":
+            found[hashlib.sha256(row["image"]).hexdigest()] |= words(row["text"])
+    return found
+
+
+def baselines(task: Any, folder: Path, kind: str) -> dict[str, list[float]]:
+    """Chance, and where a query is a text that of tags, on the task's own queries and candidates."""
+    tables = {
+        part: data.read(getattr(task, part), {}, task.optional[part], folder=folder)
+        for part in task.roles
+        if getattr(task, part)
+    }
+    from zoo.evaluation import anyretrieval
+
+    held = anyretrieval.shaped(tables, "")["default"]["test"]
+    corpus = held["corpus"].cast_column("image", _raw()) if "image" in held["corpus"].column_names else held["corpus"]
+    names = corpus["id"]
+    ranked = held["top_ranked"] or dict.fromkeys(held["relevant_docs"], names)
+    chance, found = [], []
+    known = tags(folder, kind) if "image" in corpus.column_names else None
+    seen = (
+        {
+            name: known[hashlib.sha256(image["bytes"]).hexdigest()]
+            for name, image in zip(names, corpus["image"], strict=True)
+        }
+        if known
+        else {}
+    )
+    spread = Counter(word for each in seen.values() for word in each)
+    draw = np.random.default_rng(0)
+    for query in held["queries"]:
+        right, candidates = held["relevant_docs"][query["id"]], ranked[query["id"]]
+        chance.append(expected(len(right), len(candidates)))
+        if known is not None and "text" in query:
+            asked = words(query["text"])
+            score = np.array(
+                [sum(math.log(1 + len(names) / spread[w]) for w in asked & seen[name]) for name in candidates]
+            )
+            order = np.lexsort((draw.random(len(score)), -score))
+            found.append(measured([candidates[i] in right for i in order[:10]], len(right)))
+    return {"chance": _mean(chance), **({"tags": _mean(found)} if found else {})}
+
+
+def _raw() -> Any:
+    import datasets
+
+    return datasets.Image(decode=False)
+
+
+def _mean(rows: list[tuple[float, ...]]) -> list[float]:
+    return [statistics.fmean(column) for column in zip(*rows, strict=True)]
+
+
+GAINS = [1 / math.log2(i + 2) for i in range(10)]
+
+
+def measured(right: list[bool], total: int) -> tuple[float, float, float]:
+    """Hit@1, hit@10 and nDCG@10 of the first ten."""
+    gained = sum(gain for gain, hit in zip(GAINS, right, strict=False) if hit)
+    return float(right[0]), float(any(right)), gained / sum(GAINS[:total])
+
+
+def expected(right: int, count: int) -> tuple[float, float, float]:
+    """The same of a random order."""
+    none = math.comb(count - right, 10) / math.comb(count, 10) if count >= 10 else 0.0
+    return right / count, 1 - none, right / count * sum(GAINS[:count]) / sum(GAINS[:right])
+
+
+def part_retrieval(kind: str, results: Results, quick: bool) -> dict[str, Any]:
+    work = results.folder or Path(tempfile.mkdtemp())
+    found = results.get(kind, lambda: retrieval_figures(kind, work, quick))
+    title = {"icons": "Icons", "emoji": "Emoji"}[kind]
+    print(f"\n## {title}\n\n{found['steps']} steps, trained in {found['seconds']:.0f} s.\n")
+    print("| task | | hit@1 | hit@10 | nDCG@10 |")
+    print("|:---|:---|---:|---:|---:|")
+    for task, rows in found["tasks"].items():
+        for name, values in rows.items():
+            if len(values) == 3:
+                print(f"| {task} | {name} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    for task, rows in found["tasks"].items():
+        if len(rows["model"]) == 1:
+            shown = ", ".join(f"{name} {values[0]:.3f}" for name, values in rows.items())
+            print(f"\n{task}: accuracy of a logistic regression on the vectors: {shown}.")
+    return found
+
+
+# -- large batches -----------------------------------------------------------------------------------------------------
+
+
+def trainee(dropout: float, chunk: int, rows: int, double: bool = False) -> tuple[Encoder, dict[str, Any]]:
+    backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=14, vocabulary=400)
+    encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, chunk=chunk), seed=1)
+    table = Dataset.from_list((scenes(-(-rows // 32), 1))[:rows])
+    encoder.prepare(table, Path())
+    encoder.vlm.set_dropout(dropout)
+    encoder.module.train()
+    if double:
+        encoder.module.double()
+    encoder._chunk = chunk
+    whole = sets.Sets({"data": table}, {}, None)
+    return encoder, encoder.collate([whole[i] for i in range(rows)])
+
+
+def gradient(encoder: Encoder, batch: dict[str, Any], again: bool) -> torch.Tensor:
+    encoder.module.zero_grad()
+    encoder._again = again
+    torch.manual_seed(3)
+    encoder.loss(batch).backward()
+    return torch.cat(
+        [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in encoder.module.parameters()]
+    )
+
+
+def errors(rows: int) -> dict[str, float]:
+    """|found - wanted| / |wanted| over all gradients, chunks of 8, of a freshly drawn model."""
+
+    def apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
+        return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+    out, single = {}, torch.zeros(1)
+    for name, double in (("fp32", False), ("fp64", True)):
+        encoder, batch = trainee(0.0, 8, rows, double)
+        found = gradient(encoder, batch, again=True)
+        encoder._chunk = 2 * rows
+        table = sets.Sets({"data": Dataset.from_list(scenes(-(-rows // 32), 1)[:rows])}, {}, None)
+        whole = encoder.collate([table[i] for i in range(rows)])
+        plain = gradient(encoder, whole, again=False)
+        out[f"whole batch, dropout 0, {name}"] = apart(found, plain)
+        if double:
+            out["fp32 itself, whole batch, against fp64"] = apart(single, plain)
+        single = plain
+        encoder, batch = trainee(0.1, 8, rows, double)
+        out[f"same chunks, dropout 0.1, {name}"] = apart(
+            gradient(encoder, batch, again=True), gradient(encoder, batch, again=False)
+        )
+    return out
+
+
+def step(rows: int, chunk: int, again: bool, repeats: int) -> dict[str, float]:
+    """In this process: the high-water mark of memory, and the median of some steps in CPU seconds: those of the clock are of
+    whatever else runs."""
+    encoder, batch = trainee(0.1, chunk, rows)
+    times = []
+    for _ in range(repeats):
+        began = time.process_time()
+        gradient(encoder, batch, again)
+        times.append(time.process_time() - began)
+    return {"mb": peak_mb(), "seconds": statistics.median(times)}
+
+
+def alone(rows: int, chunk: int, again: bool, repeats: int) -> dict[str, float]:
+    """`step` in a process of its own, so that its memory is its own."""
+    told = [str(rows), str(chunk), str(int(again)), str(repeats), str(torch.get_num_threads())]
+    done = subprocess.run([sys.executable, __file__, "--alone", *told], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def part_gradcache(results: Results, quick: bool) -> dict[str, Any]:
+    found = results.get("errors", lambda: errors(16 if quick else 64))
+    print("\n## Large batches\n\nRelative error of the gradient of chunks of 8 that are run again:\n")
+    print("| against | error |\n|:---|---:|")
+    for name, value in found.items():
+        print(f"| {name} | {value:.1e} |")
+    out: dict[str, Any] = {"errors": found, "steps": {}}
+    sizes = (32, 64) if quick else (64, 256, 1024)
+    print("\n| rows | chunks of 8, MB | CPU s a step | one graph, MB | CPU s a step | time |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for rows in sizes:
+        repeats = 2 if rows > 256 else 5
+        ours = results.get(f"cached-{rows}", lambda r=rows, n=repeats: alone(r, 8, True, n))
+        plain = results.get(f"plain-{rows}", lambda r=rows, n=repeats: alone(r, 8, False, n))
+        ratio = ours["seconds"] / plain["seconds"]
+        print(
+            f"| {rows} | {ours['mb']:.0f} | {ours['seconds']:.2f} | {plain['mb']:.0f} | {plain['seconds']:.2f} | {ratio:.2f}× |"
+        )
+        out["steps"][rows] = {"cached": ours, "plain": plain}
+    most = max(each["cached"]["mb"] for each in out["steps"].values())
+    least = min(each["cached"]["mb"] for each in out["steps"].values())
+    print(
+        f"\nThe memory of the whole process grows by {100 * (most / least - 1):.0f} % from {sizes[0]} to {sizes[-1]} rows."
+    )
+    return out
+
+
+def main(arguments: argparse.Namespace) -> dict[str, Any]:
+    results = Results(arguments.work)
+    print("# VLM2Vec from scratch\n")
+    print(
+        "Written by `python benchmarks/vlm2vec.py`, on a machine that was busy with other work, which all times feel."
+    )
+    run = {
+        "scenes": lambda: part_scenes(results, arguments.quick),
+        "icons": lambda: part_retrieval("icons", results, arguments.quick),
+        "emoji": lambda: part_retrieval("emoji", results, arguments.quick),
+        "gradcache": lambda: part_gradcache(results, arguments.quick),
+    }
+    return {name: run[name]() for name in PARTS if name in (arguments.only or PARTS)}
+
+
+class Tee(io.TextIOBase):
+    """Standard output that also keeps what was printed."""
+
+    def __init__(self) -> None:
+        self.out, self.kept = sys.stdout, io.StringIO()
+
+    def write(self, text: str) -> int:
+        self.kept.write(text)
+        return self.out.write(text)
+
+    def flush(self) -> None:
+        self.out.flush()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--alone"]:
+        torch.set_num_threads(int(sys.argv[6]))
+        print(json.dumps(step(int(sys.argv[2]), int(sys.argv[3]), bool(int(sys.argv[4])), int(sys.argv[5]))))
+        sys.exit()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--work")
+    parser.add_argument("--write", help="also write the tables to this file")
+    parser.add_argument("--threads", type=int)
+    given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    sys.stdout = tee = Tee()
+    figures = main(given)
+    sys.stdout = tee.out
+    if given.write:
+        Path(given.write).write_text(tee.kept.getvalue(), encoding="utf-8")
+    finish(figures)
