@@ -271,7 +271,10 @@ def main() -> None:
     print("\n".join(lines))
     split = "a tenth of the training posts" if asked.dev else "the test posts"
     if asked.write:
-        about = f"mean ± spread over seeds, queries are {split} of 20 Newsgroups."
+        seeds = max(run["seed"] for run in runs)
+        about = (
+            f"mean ± spread, seeds 1 to {seeds}, methods {', '.join(asked.only)}; queries are {split} of 20 Newsgroups."
+        )
         save_table(asked.write, "Codes of documents beside their peers", "benchmarks/binary_pv.py", about, lines)
     finish({"benchmark": "binary_pv", "split": "dev" if asked.dev else "test", "runs": runs})
 

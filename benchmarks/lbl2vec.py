@@ -161,7 +161,7 @@ def main() -> None:
             table.append(f"| {name} | {peer.__name__} | {' | '.join(cells)} | {values[names[-1]].mean():.0f} |")
     print("\n".join([*table, "", *verdicts(figures)]))
     if asked.write:
-        about = "mean ± spread over seeds; `ours` has every default, `original` is the published algorithm on gensim."
+        about = f"mean ± spread, {asked.seeds} seeds; `ours` has every default, `original` is the published algorithm on gensim."
         save_table(
             asked.write, "Topics from keywords", "benchmarks/lbl2vec.py", about, [*table, "", *verdicts(figures)]
         )
