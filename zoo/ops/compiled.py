@@ -19,9 +19,7 @@ import numpy as np
 
 _REACH, _STEPS = 8.0, 4096  # the sigmoid is read from a table over (-8, 8), as word2vec.c has it over (-6, 6)
 _SIGMOID = (1 / (1 + np.exp(-(np.arange(_STEPS) + 0.5) * (2 * _REACH / _STEPS) + _REACH))).astype(np.float32)
-_RING = (
-    1 << 14
-)  # noise words of a pass that infers; a document reads on from somewhere in it, and from its end begins again
+_RING = 1 << 14  # numbers of a pass that infers; a document that needs more begins again
 _TOGETHER = 8  # words of a document whose gradients are taken at the same vector
 _FAST = {"reassoc", "contract", "arcp", "nsz"}  # not nnan and ninf: a vector that is not finite must stay so
 
@@ -70,27 +68,15 @@ def _noise(state, chance, other):
 
 @compiled
 def _ring(seed, alike, state, chance, other):
-    """The noise of a pass that infers: drawn once, as all documents together need several times as much; none if not `alike`."""
+    """If `alike`, the noise word that each of the first numbers of a pass draws, else none. All documents have these numbers,
+    so that one of n words, which chooses among them by the first n, only has to look up what those after them draw. (From one
+    place on for all of them, or with numbers of its own for each, documents get worse neighbours.)
+    """
     ring = np.empty(_RING if alike else 0, np.int64)
-    _start(state, seed, 1)
+    _start(state, seed, 0)
     for i in range(len(ring)):
         ring[i] = _noise(state, chance, other)
     return ring
-
-
-@compiled
-def _key(tokens, start, end):
-    """A number that stands for these words: FNV-1a, of which a sign is left out."""
-    key = np.uint64(0xCBF29CE484222325)
-    for place in range(start, end):
-        key = (key ^ np.uint64(tokens[place])) * np.uint64(0x100000001B3)
-    return np.int64(key >> np.uint64(2))
-
-
-@compiled
-def _begin(ring, state):
-    """The place in the ring that a document reads on from."""
-    return np.int64(_next(state) % np.uint64(len(ring))) if len(ring) > 0 else 0
 
 
 @compiled
@@ -109,9 +95,7 @@ def _against(rows, first, ring, used, state, chance, other):
 def _kept(tokens, start, end, keep, state, into):
     count = 0
     for place in range(start, end):
-        into[count] = tokens[
-            place
-        ]  # kept or not: no branch is mispredicted, but `into` needs one place more than tokens
+        into[count] = tokens[place]  # kept or not, so that no branch is mispredicted: one place more is written
         count += int(_chance(state) < keep[tokens[place]])
     return count
 
@@ -296,8 +280,8 @@ def predict(
             to wait until another, which tokenises, lets the interpreter go.
         outputs: (V, d) float32, changed if `learn`; keep, chance, other, bias: of `zoo.documents.draws.Draws`.
         rates: (P, 2) float64, the learning rate at the first and the last document of each pass, linear between.
-        seed: of the first pass, from which the others count on; the numbers that a document draws are those of its
-            words with `alike`, so that equal texts get equal vectors, else those of its owner.
+        seed: of the first pass, from which the others count on; with `alike` every document draws the same numbers, else
+            each its own.
         scale: above 0, a document predicts by its code: `scale` times the signs of its vector, whose gradient is that of the
             code through a sigmoid of that steepness (arXiv 1611.01116, section 2); 0 for the vector itself.
 
@@ -318,8 +302,8 @@ def predict(
             at = order[place]
             owner = owners[at]
             rate = np.float32(first + (last - first) * place / len(order))
-            _start(state, seed + number, _key(tokens, starts[at], ends[at]) if alike else owner)
-            count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), _begin(ring, state)
+            _start(state, seed + number, 0 if alike else owner)
+            count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), ends[at] - starts[at]
             for begin in range(0, count, _TOGETHER):
                 some = min(_TOGETHER, count - begin)
                 for i in range(some):
@@ -379,8 +363,8 @@ def predict_in_windows(
             at = order[place]
             owner = owners[at]
             rate = np.float32(first + (last - first) * place / len(order))
-            _start(state, seed + number, _key(tokens, starts[at], ends[at]) if alike else owner)
-            count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), _begin(ring, state)
+            _start(state, seed + number, 0 if alike else owner)
+            count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), ends[at] - starts[at]
             for centre in range(count):
                 reach = 1 + np.int64(_next(state) % np.uint64(window))
                 seen = 0
