@@ -108,7 +108,7 @@ def test_a_word_sees_the_nearer_ones_more_often_as_its_reach_is_drawn():
     draws = (np.ones(size, np.float32), none, np.zeros(size, np.int32), none)
     batch = (tokens, ends - size, ends, np.arange(times), np.arange(times))
     documents = np.zeros((times, size), np.float32)
-    rest = (0, window, rate, rate, 1, False, True, np.float32(0), False)
+    rest = (0, window, np.array([[rate, rate]]), 1, False, True, np.float32(0), False)
     compiled.predict_in_windows(*batch, documents, inputs, np.arange(size), outputs, *draws, *rest)
     apart = np.abs(np.arange(size)[:, None] - np.arange(size))
     expected = np.where(apart > 0, np.maximum(0, window + 1 - apart) / window, 0)

@@ -51,7 +51,7 @@ class Loops:
         order = np.random.default_rng(seed).permutation(len(batch.owners))
         words = np.cumsum((batch.ends - batch.starts)[order])
         threads = int(min(self.threads, max(1, words[-1] // LEAST)))
-        together = max(TOGETHER, PER_WORD * len(shared[0]))
+        together = max(TOGETHER, PER_WORD * len(shared[0])) // len(shared)  # with inputs there is more to do for a word
         segments = max(1, round(words[-1] / together)) if threads > 1 else 1
         edges = np.linspace(0, words[-1], segments * threads + 1)[1:-1]
         shares = np.split(order, np.searchsorted(words, edges))
@@ -61,8 +61,8 @@ class Loops:
         def work(segment: int, thread: int) -> np.ndarray:
             mine = shares[segment * threads + thread]
             own, slots = copies.take(thread, batch, mine)
-            first, last = (rates[0] + (rates[1] - rates[0]) * s / segments for s in (segment, segment + 1))
-            found = self._pass(batch, mine, documents, own, slots, first, last, seed, scale, learn=True)
+            ends = [[rates[0] + (rates[1] - rates[0]) * s / segments for s in (segment, segment + 1)]]
+            found = self._passes(batch, mine, documents, own, slots, ends, seed, scale, learn=True)
             copies.give(thread)
             return found
 
@@ -82,32 +82,27 @@ class Loops:
         shares = np.split(np.arange(len(batch.ends)), np.searchsorted(batch.ends, edges))
 
         def work(mine: np.ndarray) -> np.ndarray:
-            measured = np.zeros(2)
-            for number, rate in enumerate(rates):
-                measured = self._pass(
-                    batch, mine, documents, shared, self._every, rate, rate, seed + number, scale, learn=False
-                )
-            return measured
+            ends = [[rate, rate] for rate in rates]
+            return self._passes(batch, mine, documents, shared, self._every, ends, seed, scale, learn=False)
 
         with ThreadPoolExecutor(self.threads) as pool:
             measured = sum(pool.map(work, shares), np.zeros(2))
         return float(measured[0] / max(1.0, measured[1]))
 
-    def _pass(
+    def _passes(
         self,
         batch: Batch,
         order: np.ndarray,
         documents: np.ndarray,
         shared: list[np.ndarray],
         slots: np.ndarray,
-        first: float,
-        last: float,
+        rates: list[list[float]],
         seed: int,
         scale: float,
         *,
         learn: bool,
     ) -> np.ndarray:
-        outputs, common = shared[0], (first, last, seed, not learn, learn, np.float32(scale))
+        outputs, common = shared[0], (np.array(rates), seed, not learn, learn, np.float32(scale))
         if self.mean or (learn and len(shared) > 1):
             kinds = (outputs, *self.draws, self.negatives, self.window)
             return compiled.predict_in_windows(*batch, order, documents, shared[1], slots, *kinds, *common, self.mean)

@@ -19,7 +19,7 @@ import numpy as np
 
 _REACH, _STEPS = 8.0, 4096  # the sigmoid is read from a table over (-8, 8), as word2vec.c has it over (-6, 6)
 _SIGMOID = (1 / (1 + np.exp(-(np.arange(_STEPS) + 0.5) * (2 * _REACH / _STEPS) + _REACH))).astype(np.float32)
-_RING = 4096  # noise words of a pass that documents share; whoever needs more begins again
+_RING = 1 << 14  # numbers of a pass that infers; a document that needs more begins again
 _TOGETHER = 8  # words of a document whose gradients are taken at the same vector
 _FAST = {"reassoc", "contract", "arcp", "nsz"}  # not nnan and ninf: a vector that is not finite must stay so
 
@@ -68,9 +68,12 @@ def _noise(state, chance, other):
 
 @compiled
 def _ring(seed, alike, state, chance, other):
-    """The noise of a pass that all documents share: it is drawn once, and its rows are in the cache; none if not `alike`."""
+    """If `alike`, the noise word that each of the first numbers of a pass draws, else none. All documents have these numbers,
+    so that one of n words, which chooses among them by the first n, only has to look up what those after them draw. (From one
+    place on for all of them, or with numbers of its own for each, documents get worse neighbours.)
+    """
     ring = np.empty(_RING if alike else 0, np.int64)
-    _start(state, seed, 1)
+    _start(state, seed, 0)
     for i in range(len(ring)):
         ring[i] = _noise(state, chance, other)
     return ring
@@ -92,9 +95,7 @@ def _against(rows, first, ring, used, state, chance, other):
 def _kept(tokens, start, end, keep, state, into):
     count = 0
     for place in range(start, end):
-        into[count] = tokens[
-            place
-        ]  # kept or not: no branch is mispredicted, but `into` needs one place more than tokens
+        into[count] = tokens[place]  # kept or not, so that no branch is mispredicted: one place more is written
         count += int(_chance(state) < keep[tokens[place]])
     return count
 
@@ -264,8 +265,7 @@ def predict(
     other,
     bias,
     negatives,
-    first_rate,
-    last_rate,
+    rates,
     seed,
     alike,
     learn,
@@ -276,39 +276,45 @@ def predict(
     Args:
         tokens: (T,) int32 rows of the vocabulary; starts, ends: (m,) int64, where each document's are.
         owners: (m,) int64, whose they are: rows of `documents` (n, d) float32.
-        order: places among the m of those that this pass takes.
+        order: places among the m of those that each pass takes. All passes are one call: between two calls a thread may have
+            to wait until another, which tokenises, lets the interpreter go.
         outputs: (V, d) float32, changed if `learn`; keep, chance, other, bias: of `zoo.documents.draws.Draws`.
-        first_rate, last_rate: the learning rate at the first and the last document, linear between.
-        seed: of this pass; with `alike` every document draws the same numbers and has the same noise, else each its own.
+        rates: (P, 2) float64, the learning rate at the first and the last document of each pass, linear between.
+        seed: of the first pass, from which the others count on; with `alike` every document draws the same numbers, else
+            each its own.
         scale: above 0, a document predicts by its code: `scale` times the signs of its vector, whose gradient is that of the
             code through a sigmoid of that steepness (arXiv 1611.01116, section 2); 0 for the vector itself.
 
-    Returns (2,) float64: a sum of losses and of how many words.
+    Returns (2,) float64: a sum of losses in the last pass and of how many words.
     """
     dim, state, measured = documents.shape[1], np.zeros(1, np.uint64), np.zeros(2)
     longest = 0
     for at in order:
         longest = max(longest, ends[at] - starts[at])
-    kept, ring = np.empty(longest + 1, np.int64), _ring(seed, alike, state, chance, other)
+    kept = np.empty(longest + 1, np.int64)
     rows = np.empty(_TOGETHER * (1 + negatives), np.int64)
     gates, change, seen = np.empty(len(rows), np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
-    for place in range(len(order)):
-        at = order[place]
-        number = owners[at]
-        rate = np.float32(first_rate + (last_rate - first_rate) * place / len(order))
-        _start(state, seed, 0 if alike else number)
-        count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), 0
-        for begin in range(0, count, _TOGETHER):
-            some = min(_TOGETHER, count - begin)
-            for i in range(some):
-                rows[i] = kept[begin + i]
-            used, measure = rows[: some * (1 + negatives)], begin == 0
-            drawn = _against(used, some, ring, drawn, state, chance, other)
-            _look(documents[number], scale, seen)
-            loss = _step(seen, outputs, bias, used, some, rate, learn, measure, gates, change)
-            if measure:
-                measured += np.array([loss, some])
-            _move(documents[number], scale, change)
+    for number in range(len(rates)):
+        first, last = rates[number, 0], rates[number, 1]
+        ring = _ring(seed + number, alike, state, chance, other)
+        measured[:] = 0
+        for place in range(len(order)):
+            at = order[place]
+            owner = owners[at]
+            rate = np.float32(first + (last - first) * place / len(order))
+            _start(state, seed + number, 0 if alike else owner)
+            count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), ends[at] - starts[at]
+            for begin in range(0, count, _TOGETHER):
+                some = min(_TOGETHER, count - begin)
+                for i in range(some):
+                    rows[i] = kept[begin + i]
+                used, measure = rows[: some * (1 + negatives)], begin == 0
+                drawn = _against(used, some, ring, drawn, state, chance, other)
+                _look(documents[owner], scale, seen)
+                loss = _step(seen, outputs, bias, used, some, rate, learn, measure, gates, change)
+                if measure:
+                    measured += np.array([loss, some])
+                _move(documents[owner], scale, change)
     return measured
 
 
@@ -329,8 +335,7 @@ def predict_in_windows(
     bias,
     negatives,
     window,
-    first_rate,
-    last_rate,
+    rates,
     seed,
     alike,
     learn,
@@ -347,50 +352,53 @@ def predict_in_windows(
     for at in order:
         longest = max(longest, ends[at] - starts[at])
     kept, around = np.empty(longest + 1, np.int64), np.empty(2 * window, np.int64)
-    ring = _ring(seed, alike, state, chance, other)
     rows = np.empty(1 + negatives, np.int64)
     inputs, change = np.empty((2 * window + 4, dim), np.float32), np.empty((2 * window + 1, dim), np.float32)
     gates = np.empty((2 * window + 4, 1 + negatives), np.float32)
-    for place in range(len(order)):
-        at = order[place]
-        number = owners[at]
-        rate = np.float32(first_rate + (last_rate - first_rate) * place / len(order))
-        _start(state, seed, 0 if alike else number)
-        count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), 0
-        for centre in range(count):
-            reach = 1 + np.int64(_next(state) % np.uint64(window))
-            seen = 0
-            for near in range(centre - reach, centre + reach + 1):
-                if 0 <= near < count and near != centre:
-                    around[seen] = slots[kept[near]]
-                    seen += 1
-            _look(documents[number], scale, inputs[0])
-            if mean:
-                for i in range(seen):
-                    word = around[i]
+    for number in range(len(rates)):
+        first, last = rates[number, 0], rates[number, 1]
+        ring = _ring(seed + number, alike, state, chance, other)
+        measured[:] = 0
+        for place in range(len(order)):
+            at = order[place]
+            owner = owners[at]
+            rate = np.float32(first + (last - first) * place / len(order))
+            _start(state, seed + number, 0 if alike else owner)
+            count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), ends[at] - starts[at]
+            for centre in range(count):
+                reach = 1 + np.int64(_next(state) % np.uint64(window))
+                seen = 0
+                for near in range(centre - reach, centre + reach + 1):
+                    if 0 <= near < count and near != centre:
+                        around[seen] = slots[kept[near]]
+                        seen += 1
+                _look(documents[owner], scale, inputs[0])
+                if mean:
+                    for i in range(seen):
+                        word = around[i]
+                        for j in range(dim):
+                            inputs[0, j] += words[word, j]
                     for j in range(dim):
-                        inputs[0, j] += words[word, j]
-                for j in range(dim):
-                    inputs[0, j] /= np.float32(1 + seen)
-            else:
-                for i in range(seen):
-                    word = around[i]  # read inside the loop over j, it would keep that from being vectorised
-                    for j in range(dim):
-                        inputs[1 + i, j] = words[word, j]
-            rows[0] = kept[centre]
-            drawn, measure = _against(rows, 1, ring, drawn, state, chance, other), centre % 16 == 0
-            if mean:
-                loss = _step(inputs[0], outputs, bias, rows, 1, rate, learn, measure, gates[0], change[0])
-            else:
-                loss = _steps(inputs, 1 + seen, outputs, bias, rows, 1, rate, learn, measure, gates, change)
-            if measure:
-                measured += np.array([loss, 1.0])
-            _move(documents[number], scale, change[0])
-            if learn:
-                for i in range(seen):
-                    word, source = around[i], 0 if mean else 1 + i
-                    for j in range(dim):
-                        words[word, j] += change[source, j]
+                        inputs[0, j] /= np.float32(1 + seen)
+                else:
+                    for i in range(seen):
+                        word = around[i]  # read inside the loop over j, it would keep that from being vectorised
+                        for j in range(dim):
+                            inputs[1 + i, j] = words[word, j]
+                rows[0] = kept[centre]
+                drawn, measure = _against(rows, 1, ring, drawn, state, chance, other), centre % 16 == 0
+                if mean:
+                    loss = _step(inputs[0], outputs, bias, rows, 1, rate, learn, measure, gates[0], change[0])
+                else:
+                    loss = _steps(inputs, 1 + seen, outputs, bias, rows, 1, rate, learn, measure, gates, change)
+                if measure:
+                    measured += np.array([loss, 1.0])
+                _move(documents[owner], scale, change[0])
+                if learn:
+                    for i in range(seen):
+                        word, source = around[i], 0 if mean else 1 + i
+                        for j in range(dim):
+                            words[word, j] += change[source, j]
     return measured
 
 
