@@ -40,7 +40,8 @@ def infomec(sources: Any, latents: Any, discrete: bool = True) -> dict[str, Any]
     Returns a mapping with
         infom: modularity, how far each active latent tells of one source alone; infoc: compactness, how far each source is
             told by one active latent alone; infoe: explicitness, how well all latents together predict each source by a
-            logistic regression; each 1 at best, and about 0 for codes that tell nothing;
+            logistic regression; each 1 at best. For codes that tell nothing InfoE is about 0; the other two are ratios of
+            estimates that are then mere noise, so they stay a little above 0 on few samples;
         nmi: (n_s, n_z) float64, I(source; latent) / H(source); active: (n_z,) bool; informative: (n_s,) bool, the sources
             that vary; infoe_by_source: (n_s,) float64.
 
