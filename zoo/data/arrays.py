@@ -224,7 +224,9 @@ class _Hdf:
         try:
             import h5py
         except ImportError:
-            raise DataError(f"{path}: h5 files need h5py, which is not installed: pip install h5py") from None
+            raise DataError(
+                f'{path}: h5 files need h5py, which is not installed: pip install "embedding-zoo[factors]"'
+            ) from None
         self.file = h5py.File(path, "r")
         self.names = [name for name, held in self.file.items() if isinstance(held, h5py.Dataset)]
 
