@@ -1,9 +1,10 @@
 """Equiangular basis vectors beside what a user would pick instead, on images and texts.
 
-    ZOO_DATA=… python benchmarks/equiangular.py [--only NAME…] [--quick] [--seeds 3] [--dev] [--work FOLDER]
+    ZOO_DATA=… python benchmarks/equiangular.py [--only NAME…] [--quick] [--seeds 3] [--dev]
+                                                       [--work FOLDER] [--made] [--write FILE]
 
     bases     the largest |cos| of (count, dim) beside Welch's bound, and beside the hinge loop of the paper's authors, which is
-              given the same seconds, or a minute where ours takes less; peak memory, each in a process of its own; growth
+              given the same seconds, or half a minute where ours takes less; peak memory, each in a process of its own; growth
     mnist, cifar10   a small residual network from scratch (width 16, three stages) on images of ZOO_DATA: mnist, one epoch of the
               60,000; cifar10_jpg, 20 epochs of its 15,000. Unknown images are those of the other set
     banking77, banking77-10   all-MiniLM-L6-v2 on all, or on ten a class, of the training queries. Unknown: the questions of trec
@@ -14,7 +15,7 @@
 Every head has the same backbone, data, order of batches, crops and flips, optimiser (AdamW, cosine schedule), label smoothing
 and number of steps: ours; a learned linear head (`head: softmax`); ArcFace of pytorch-metric-learning, whose loss takes no
 smoothing, in as many components as ours. A tenth of the training rows is left out of the training: temperatures are fitted on
-it, and with --dev it is what is measured, which is how settings were chosen. knn: the 20 nearest of 10,000 training rows. ood:
+it, and with --dev its figures are shown, which is how settings were chosen. knn: the 20 nearest of 10,000 training rows. ood:
 AUROC of known against unknown inputs by the score of the head itself (largest cosine; for softmax largest probability), and
 ood knn by the cosine to the 20th nearest training row, the same for all. Mean ± spread over the seeds. Needs
 pytorch-metric-learning for ArcFace, which is left out where it is missing. --quick: small bases, one seed, a tenth of the
@@ -31,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,17 @@ from zoo.schema import Training
 
 IMAGES: dict[str, Any] = {"dim": 64}
 PARTS = ("bases", "mnist", "cifar10", "banking77", "banking77-10", "long", "classes", "cost")
+TITLES = {
+    "bases": "Class vectors",
+    "mnist": "MNIST, one epoch",
+    "cifar10": "CIFAR-10, 20 epochs of 15,000 images",
+    "banking77": "BANKING77, all training queries",
+    "banking77-10": "BANKING77, ten queries a class",
+    "long": "CIFAR-10, 100 epochs",
+    "classes": "New classes",
+    "cost": "What a head costs",
+}
+TIMES = "Other work ran on the machine, which all times feel."
 SIZES = ((100, 50), (1000, 128), (1000, 512), (10_000, 1000))
 GROWTH = ((1000, 1000), (3000, 1000), (30_000, 1000), (100_000, 1000))
 HEADS = ("equiangular", "softmax", "arcface")
@@ -79,6 +92,23 @@ SETS: dict[str, dict[str, Any]] = {
 }
 SETS["banking77-10"] = {**SETS["banking77"], "training": {**SETS["banking77"]["training"], "epochs": 10}}
 SETS["long"] = {**SETS["cifar10"], "training": {**SETS["cifar10"]["training"], "epochs": 100}}
+
+
+class Made(Results):
+    """What a work folder holds already, and None for the rest."""
+
+    def get(self, name: str, measure: Callable[[], Any]) -> Any:
+        """Nothing is measured."""
+        return super().get(name, measure) if self.folder and (self.folder / f"{name}.json").exists() else None
+
+
+SAID: list[str] = []
+
+
+def say(text: str) -> None:
+    """Print a part of a table, which --write keeps."""
+    print(text, flush=True)
+    SAID.append(text)
 
 
 # -- bases -------------------------------------------------------------------------------------------------------------
@@ -127,30 +157,33 @@ def apart(name: str, *arguments: float) -> Any:
 
 def part_bases(results: Results, quick: bool) -> list[dict[str, Any]]:
     out = []
-    print("\n| vectors | dimensions | Welch bound | ours | ours / bound | how | seconds | MB | authors' loop |")
-    print("|---:|---:|---:|---:|---:|:---|---:|---:|---:|")
+    say("\n| vectors | dimensions | Welch bound | ours | ours / bound | how | seconds | MB | authors' loop |")
+    say("|---:|---:|---:|---:|---:|:---|---:|---:|---:|")
     for count, dim in SIZES[:3] if quick else SIZES:
         found = results.get(f"basis-{count}-{dim}", lambda c=count, d=dim: apart("basis", c, d))
         theirs = results.get(
             f"hinge-{count}-{dim}",
-            lambda c=count, d=dim, f=found: apart("hinge", c, d, max(60.0, f["seconds"]), f["coherence"]),
+            lambda c=count, d=dim, f=found: apart("hinge", c, d, max(30.0, f["seconds"]), f["coherence"]),
         )
+        if found is None or theirs is None:
+            continue
         bound = bases.welch(count, dim)
         ratio = f"{found['coherence'] / bound:.3f}"
-        print(
+        say(
             f"| {count:,} | {dim} | {bound:.5f} | {found['coherence']:.5f} | {ratio} | {found['method']} | "
-            f"{found['seconds']:.1f} | {found['memory']:.0f} | {theirs['coherence']:.5f} ({theirs['steps']} steps) |",
-            flush=True,
+            f"{found['seconds']:.1f} | {found['memory']:.0f} | {theirs['coherence']:.5f} ({theirs['steps']} steps) |"
         )
         out.append({"count": count, "dim": dim, "bound": bound, "ours": found, "hinge": theirs})
     if quick:
         return out
-    print("\n| vectors | dimensions | ours / bound | seconds | MB |\n|---:|---:|---:|---:|---:|")
+    say("\n| vectors | dimensions | ours / bound | seconds | MB |\n|---:|---:|---:|---:|---:|")
     for count, dim in GROWTH:
         found = results.get(f"basis-{count}-{dim}", lambda c=count, d=dim: apart("basis", c, d))
+        if found is None:
+            continue
         bound = bases.welch(count, dim)
         ratio = f"{found['coherence'] / bound:.3f}" if bound else "exact"
-        print(f"| {count:,} | {dim} | {ratio} | {found['seconds']:.1f} | {found['memory']:.0f} |", flush=True)
+        say(f"| {count:,} | {dim} | {ratio} | {found['seconds']:.1f} | {found['memory']:.0f} |")
         out.append({"count": count, "dim": dim, "bound": bound, "ours": found})
     return out
 
@@ -186,7 +219,7 @@ def table(name: str, part: str) -> Dataset:
     return data.read(FileData(source="file", path=str(data_folder() / SETS[name][part])), roles, folder=Path()).rows
 
 
-def split(name: str, dev: bool) -> tuple[Dataset, Dataset, Dataset]:
+def split(name: str) -> tuple[Dataset, Dataset, Dataset]:
     """Rows to train on, rows left out of the training, rows to measure on."""
     rows = table(name, "train")
     mask = data.held_out(len(rows), Holdout(size=0.1, take="held-out"))
@@ -195,7 +228,7 @@ def split(name: str, dev: bool) -> tuple[Dataset, Dataset, Dataset]:
         draw = np.random.default_rng(0).permutation(len(train))
         labels = np.array(train["label"])[draw]
         train = train.select(np.sort(np.concatenate([draw[labels == k][:10] for k in np.unique(labels)])))
-    return train, held, held if dev else table(name, "test")
+    return train, held, table(name, "test")
 
 
 def trained(
@@ -247,20 +280,28 @@ def part_heads(name: str, results: Results, seeds: int, quick: bool, dev: bool) 
     heads = [h for h in HEADS if h != "arcface" or importlib.util.find_spec("pytorch_metric_learning")]
     out: list[dict[str, Any]] = []
     names = " | ".join(figure.replace("_", " ") for figure in FIGURES)
-    print(f"\n{name}\n\n| head | {names} | seconds |\n|:---|{'---:|' * (len(FIGURES) + 1)}")
+    say(f"\n| head | runs | {names} | seconds |\n|:---|{'---:|' * (len(FIGURES) + 2)}")
     for head in heads:
         found = []
         for seed in range(1, 2 if quick or name == "long" else seeds + 1):
 
-            def run(head: str = head, seed: int = seed) -> dict[str, float]:
-                train, held, test = split(name, dev)
+            def run(head: str = head, seed: int = seed) -> dict[str, dict[str, float]]:
+                train, held, test = split(name)
                 encoder, seconds = trained(name, head, train, held, seed, quick)
-                return {**measured(encoder, train, test, table(SETS[name]["unknown"], "test")), "seconds": seconds}
+                unknown = table(SETS[name]["unknown"], "test")
+                return {
+                    which: {**measured(encoder, train, rows, unknown), "seconds": seconds}
+                    for which, rows in (("dev", held), ("test", test))
+                }
 
-            found.append(results.get(f"{name}{'-dev' * dev}{'-quick' * quick}-{head}-{seed}", run))
-            out.append({"set": name, "head": head, "seed": seed, **found[-1]})
-        cells = [spread([each[figure] for each in found]) for figure in FIGURES]
-        print(f"| {head} | {' | '.join(cells)} | {np.mean([each['seconds'] for each in found]):.0f} |", flush=True)
+            made = results.get(f"{name}{'-quick' * quick}-{head}-{seed}", run)
+            if made is not None:
+                found.append(made["dev" if dev else "test"])
+                out.append({"set": name, "head": head, "seed": seed, **found[-1]})
+        if found:
+            cells = [spread([each[figure] for each in found]) for figure in FIGURES]
+            seconds = np.mean([each["seconds"] for each in found])
+            say(f"| {head} | {len(found)} | {' | '.join(cells)} | {seconds:.0f} |")
     return out
 
 
@@ -273,8 +314,9 @@ def spread(values: list[float]) -> str:
 
 def part_classes(results: Results, seeds: int, quick: bool, dev: bool) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
-    print(
-        "\n| set | old classes before | after | change, points | new classes | of all |\n|:---|---:|---:|---:|---:|---:|"
+    say(
+        "\n| set | runs | old classes before | after | change, points | new classes | of all |"
+        "\n|:---|---:|---:|---:|---:|---:|---:|"
     )
     for name in ("mnist", "cifar10", "banking77"):
         found = []
@@ -283,19 +325,21 @@ def part_classes(results: Results, seeds: int, quick: bool, dev: bool) -> list[d
                 f"classes-{name}{'-dev' * dev}{'-quick' * quick}-{seed}",
                 lambda n=name, s=seed: added(n, s, quick, dev),
             )
-            found.append(made)
-            out.append({"set": name, "seed": seed, **made})
+            if made is not None:
+                found.append(made)
+                out.append({"set": name, "seed": seed, **made})
+        if not found:
+            continue
         change = [100 * (each["after"] - each["before"]) for each in found]
         cells = [spread([each[k] for each in found]) for k in ("before", "after", "new", "all")]
-        print(
-            f"| {name} | {cells[0]} | {cells[1]} | {np.mean(change):+.2f} ± {np.std(change):.2f} | {cells[2]} | {cells[3]} |",
-            flush=True,
-        )
+        moved = f"{np.mean(change):+.2f} ± {np.std(change):.2f}"
+        say(f"| {name} | {len(found)} | {cells[0]} | {cells[1]} | {moved} | {cells[2]} | {cells[3]} |")
     return out
 
 
 def added(name: str, seed: int, quick: bool, dev: bool) -> dict[str, float]:
-    train, held, test = split(name, dev)
+    train, held, test = split(name)
+    test = held if dev else test
     labels = np.array(train["label"])
     new = sorted(set(labels.tolist()))[-2:]
     old, old_held = (
@@ -349,14 +393,15 @@ def cost(classes: int, ours: int) -> dict[str, float]:
 
 
 def part_cost(results: Results) -> list[dict[str, Any]]:
-    print("\n| classes | ours, ms a step | softmax, ms a step | ours, MB | softmax, MB |\n|---:|---:|---:|---:|---:|")
+    say("\n| classes | ours, ms a step | softmax, ms a step | ours, MB | softmax, MB |\n|---:|---:|---:|---:|---:|")
     out = []
     for classes in (100, 10_000, 100_000):
         ours, theirs = (results.get(f"cost-{classes}-{k}", lambda c=classes, k=k: apart("cost", c, k)) for k in (1, 0))
-        print(
+        if ours is None or theirs is None:
+            continue
+        say(
             f"| {classes:,} | {1000 * ours['seconds']:.1f} | {1000 * theirs['seconds']:.1f} | "
-            f"{ours['memory']:.0f} | {theirs['memory']:.0f} |",
-            flush=True,
+            f"{ours['memory']:.0f} | {theirs['memory']:.0f} |"
         )
         out.append({"classes": classes, "ours": ours, "softmax": theirs})
     return out
@@ -375,10 +420,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", help="folder where finished pieces are kept for the next run")
+    parser.add_argument("--made", action="store_true", help="tables of what --work holds already; nothing is measured")
+    parser.add_argument("--write", type=Path, help="write the tables as Markdown")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    results, figures = Results(asked.work), {}
+    results, figures = (Made if asked.made else Results)(asked.work), {}
     for part in asked.only or PARTS:
+        start = len(SAID)
+        say(f"\n## {TITLES[part]}")
         if part == "bases":
             figures[part] = part_bases(results, asked.quick)
         elif part == "cost":
@@ -387,6 +436,14 @@ def main() -> None:
             figures[part] = part_classes(results, asked.seeds, asked.quick, asked.dev)
         else:
             figures[part] = part_heads(part, results, asked.seeds, asked.quick, asked.dev)
+        if not figures[part]:
+            del SAID[start + 1 :]
+            say(f"\nNot run: `python benchmarks/equiangular.py --only {part}`")
+    if asked.write:
+        head = f"Written by `python benchmarks/equiangular.py --write FILE`, threads: {asked.threads}, rows: "
+        head += "those left out of the training." if asked.dev else "those of the test sets."
+        body = "\n".join(SAID).strip()
+        asked.write.write_text(f"# Equiangular basis vectors beside their peers\n\n{head} {TIMES}\n\n{body}\n")
     finish({"benchmark": "equiangular", "split": "dev" if asked.dev else "test", **figures})
 
 

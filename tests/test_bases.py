@@ -77,7 +77,7 @@ def test_sign_changes_written_out_are_the_rows_whose_cosines_the_search_saw():
     rows = orbits._written_out(unit.detach())[:, :, 0]
     assert rows.shape == (40, 24)
     largest = (rows @ rows.T).fill_diagonal_(0).abs().max()
-    assert orbits._descend(unit, 9.0, 0.5, shifts=False) == pytest.approx(float(largest), abs=1e-6)
+    assert orbits._descend(unit, 9.0, 0.5, lines.characters(8)) == pytest.approx(float(largest), abs=1e-6)
 
 
 def test_beginning_with_kerdock_lines_ends_far_lower_than_beginning_anywhere(monkeypatch):

@@ -29,9 +29,10 @@ CELLS = 1 << 23  # cosines in memory at a time
 WORK = 2e11  # multiplications that one search may cost
 RESTARTS, SMALL = 8, 1 << 10  # of searches over so few cosines the best of several is taken
 STEPS, LEAST = 3000, 300  # of a search, and where that is too much work
+SHARP, NOUGHT = 20, -80  # exponents: where cosh is its rising half, and where numbers are as good as 0 and not yet slow
 SIGNS = 8  # characters
 FORMS = 7  # with fewer of them the start is no better than a random one
-LONGER = 3  # times the steps for a search that begins with lines, whose steps are the cheapest
+LONGER = 2  # times the steps for a search that begins with lines, whose steps are the cheapest
 OUTSIDE = 0.15  # of the squared length of a vector that begins as a Kerdock line is in the other dimensions
 NOISE = 0.02  # of a component there, to break the symmetry
 
@@ -69,13 +70,14 @@ def search(
     best, found, shifts = 2.0, torch.empty(0), True
     for plan in plans:
         state = _start(count, dim, plan, draw).to(device)
+        signs = None if plan.shifts else lines.characters(plan.order).to(device)
         for stage in FROM_RANDOM if plan.shifts else FROM_LINES:
             steps = round(plan.steps * stage.share)
 
             def told(step: int, reached: float, before: int = before, least: float = best) -> None:
                 progress(before + step, total, min(least, reached))
 
-            reached, state = _anneal(state, bound, stage, steps, alpha, told, shifts=plan.shifts)
+            reached, state = _anneal(state, bound, stage, steps, alpha, told, signs)
             before += steps
             if reached < best:
                 best, found, shifts = reached, state, plan.shifts
@@ -141,8 +143,7 @@ def _anneal(
     steps: int,
     alpha: float,
     told: Callable[[int, float], None],
-    *,
-    shifts: bool = True,
+    signs: torch.Tensor | None = None,
 ) -> tuple[float, torch.Tensor]:
     """The least coherence met, and the unit generators (m, channels, g) that have it."""
     state = start.clone().requires_grad_()
@@ -155,7 +156,7 @@ def _anneal(
             group["lr"] = stage.rate * ((1 - step / steps) ** stage.decay + 1e-3)
         optimiser.zero_grad(set_to_none=True)
         unit = state / state.flatten(1).norm(dim=1)[:, None, None]
-        reached = _descend(unit, sharp, before, shifts=shifts)
+        reached = _descend(unit, sharp, before, signs)
         before = reached
         if reached < best:
             best, kept = reached, unit.detach().clone()
@@ -167,7 +168,7 @@ def _anneal(
     return best, kept
 
 
-def _descend(unit: torch.Tensor, sharp: float, before: float | None, *, shifts: bool = True) -> float:
+def _descend(unit: torch.Tensor, sharp: float, before: float | None, signs: torch.Tensor | None = None) -> float:
     """Leave in the graph of `unit` the gradient of the logarithm of Σ cosh(sharp·cos); returns the largest |cos|. While it is
     not yet sharp, a cosine near 0 is left alone, which |cos| in an exponent would not do.
 
@@ -176,7 +177,6 @@ def _descend(unit: torch.Tensor, sharp: float, before: float | None, *, shifts: 
     """
     m, _, g = unit.shape
     leaf = unit.detach().requires_grad_()
-    signs = None if shifts else lines.characters(g).to(unit)
     block = max(1, CELLS // (m * g))
     largest, total = 0.0, 0.0
     for start in range(0, m, block):
@@ -193,13 +193,13 @@ def _descend(unit: torch.Tensor, sharp: float, before: float | None, *, shifts: 
             top = float(cosines.max())
             largest = max(largest, top)
             reference = before if before is not None else largest
-            rising = ((cosines - reference) * sharp).clamp_(max=30).exp_()
-            falling = ((-cosines - reference) * sharp).exp_()
-            for part in (rising, falling):
+            rising = ((cosines - reference) * sharp).clamp_(NOUGHT, 30).exp_()
+            falling = ((-cosines - reference) * sharp).clamp_(min=NOUGHT).exp_() if reference * sharp < SHARP else None
+            for part in (rising,) if falling is None else (rising, falling):
                 part[own, own, 0] = 0.0
                 part[:, stop - start :] *= 2  # stands for the pair the other way round, too
                 total += float(part.sum())
-            rising -= falling
+            rising -= 0 if falling is None else falling
         if before is None:
             before = reference
         (rising * cosines).sum().backward()
