@@ -233,8 +233,15 @@ def test_separate_towers_read_each_side_in_their_own_way(tmp_path):
         encoder.encode(TEXTS[:2], prompt_type="passage")
 
 
-@pytest.mark.parametrize("towers", ["shared", "separate"])
-@pytest.mark.parametrize("options", [{}, {"words": 5}, {"backbone_rate": 0}, {"backbone_rate": 0, "words": 5}])
+@pytest.mark.parametrize(
+    ("towers", "options"),
+    [
+        ("shared", {}),
+        ("separate", {"words": 5}),
+        ("shared", {"backbone_rate": 0}),
+        ("separate", {"backbone_rate": 0, "words": 5}),
+    ],
+)
 def test_a_backbone_is_a_tower_and_opens_without_zoo(towers, options, tmp_path):
     from sentence_transformers import SentenceTransformer
 
@@ -246,9 +253,8 @@ def test_a_backbone_is_a_tower_and_opens_without_zoo(towers, options, tmp_path):
     assert (model / "document" / "model.safetensors").exists() == (towers == "separate")
     vectors = SentenceTransformer(str(model)).encode(TEXTS[:2])
     assert vectors.shape == (2, 32)
-    assert np.allclose(vectors, SentenceTransformer(str(source)).encode(TEXTS[:2]), atol=1e-5) == (
-        len(options) > 0 and "backbone_rate" in options
-    )
+    as_before = np.allclose(vectors, SentenceTransformer(str(source)).encode(TEXTS[:2]), atol=1e-5)
+    assert as_before == ("backbone_rate" in options)
     assert encoder.baseline().view(edit={"head": 0.0}).encode(TEXTS[:2]).shape == (2, 32)
     for wrong, match in (
         ({"backbone": "x", "hidden": 7}, "belongs to towers learned from the texts"),
@@ -480,7 +486,7 @@ encoder:
   dim: 12
   hidden: 8
 data: {source: file, path: train.jsonl}
-training: {epochs: 12, batch_size: 20, learning_rate: 0.02}
+training: {epochs: 25, batch_size: 20, learning_rate: 0.02}
 evaluation:
   - task: retrieval
     data: {source: file, path: test.jsonl, columns: {query: anchor, document: positive}}
