@@ -20,8 +20,6 @@ from zoo.ops import concepts as ops
 from zoo.semantics.concepts import Concepts
 
 SCALE = 20.0  # of a cosine, at the start
-SHRUNK = 0.2  # of a covariance, towards that of a sphere
-SOFT = 0.1  # of the logits of discriminant analysis, which is too sure of few examples
 NOTHING = 1e-12
 OWN = ("threshold", "stretch", "sharpness", "habit")  # what a space of concepts has and an opaque one has not
 
@@ -57,26 +55,24 @@ class Space(torch.nn.Module):
         self.prior.copy_((counts / total[self.levels]).log())
 
     def start_from(self, names: torch.Tensor, texts: torch.Tensor, tagged: Sequence[Sequence[int]]) -> None:
-        """Before training: concepts are where linear discriminant analysis has them, of which each name is an example (C, width)
-        and each of the `texts` (n, width) one of the concepts in `tagged`, rows of concepts, which may be empty. All are unit
-        vectors. The covariance is that of all texts, shrunk towards a sphere (Ledoit and Wolf 2004); what all names share says
-        nothing, and neither does what all texts share."""
-        texts, centre = texts - texts.mean(0), texts.mean(0)
+        """Before training: a concept is where its examples are, its name (C, width) and those of the `texts` (n, width) that
+        `tagged` gives it, rows of concepts by text; apart from what all names and all texts share, and whitened, so that a text
+        is as near to another one by its components as it is by its vector. 0 is where the mean text is. All are unit vectors.
+        """
+        centre = texts.mean(0)
         sums, counts = names - names.mean(0), torch.ones(len(names))
-        pairs = [(i, row) for i, rows in enumerate(tagged) for row in rows]
-        if pairs:
+        if pairs := [(i, row) for i, rows in enumerate(tagged) for row in rows]:
             own, rows = torch.tensor(pairs).T
-            sums, counts = sums.index_add(0, rows, texts[own]), counts + torch.bincount(rows, minlength=len(names))
-        means, spread = sums / counts[:, None], texts.T @ texts / len(texts)
-        if not means.any():  # a single name
+            sums = sums.index_add(0, rows, texts[own] - centre)
+            counts = counts + torch.bincount(rows, minlength=len(names))
+        left, sizes, right = torch.linalg.svd(sums / counts[:, None], full_matrices=False)
+        whole = sizes > NOTHING + 1e-4 * sizes[0]
+        if not whole.any():  # a single name
             return
-        even = spread.trace() / len(spread) + NOTHING
-        weight = SOFT * torch.linalg.solve((1 - SHRUNK) * spread + SHRUNK * even * torch.eye(len(spread)), means.T).T
-        size = torch.linalg.vector_norm(weight, dim=1).mean()
+        directions = left[:, whole] @ right[whole]
         with torch.no_grad():
-            self.scale.copy_(size.log())
-            self.weight.copy_(weight / size)
-            self.bias.copy_(-(weight * means).sum(1) / 2 - weight @ centre)
+            self.weight.copy_(directions / torch.linalg.vector_norm(directions, dim=1).mean())
+            self.bias.copy_(-self.scale.exp() * (self.weight @ centre))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """(n, C) float32: what speaks for each concept, a logit; or the components themselves where they are opaque."""
