@@ -123,7 +123,7 @@ def scene_figures(steps: int, without: frozenset[str]) -> dict[str, float]:
 
 
 def part_scenes(results: Results, quick: bool) -> dict[str, Any]:
-    steps = 60 if quick else 500
+    steps = 60 if quick else 1500
     unseen = frozenset(f"a {colour} {SHAPES[i % 4]}" for i, colour in enumerate(COLOURS))
     whole = results.get("scenes", lambda: scene_figures(steps, frozenset()))
     apart = results.get("scenes-new", lambda: scene_figures(steps, unseen))
