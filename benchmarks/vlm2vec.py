@@ -123,7 +123,7 @@ def scene_figures(steps: int, without: frozenset[str]) -> dict[str, float]:
 
 
 def part_scenes(results: Results, quick: bool) -> dict[str, Any]:
-    steps = 60 if quick else 500
+    steps = 60 if quick else 1500
     unseen = frozenset(f"a {colour} {SHAPES[i % 4]}" for i, colour in enumerate(COLOURS))
     whole = results.get("scenes", lambda: scene_figures(steps, frozenset()))
     apart = results.get("scenes-new", lambda: scene_figures(steps, unseen))
@@ -423,16 +423,19 @@ def part_gradcache(results: Results, quick: bool) -> dict[str, Any]:
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
     results = Results(arguments.work)
     print("# VLM2Vec from scratch\n")
+    parts = [name for name in PARTS if name in (arguments.only or PARTS)]
     print(
-        "Written by `python benchmarks/vlm2vec.py`, on a machine that was busy with other work, which all times feel."
+        f"Written by `python benchmarks/vlm2vec.py --only {' '.join(parts)}` on a machine that was busy with other work."
     )
+    if left := [name for name in PARTS if name not in parts]:
+        print(f"Not run: {', '.join(left)}.")
     run = {
         "scenes": lambda: part_scenes(results, arguments.quick),
         "icons": lambda: part_retrieval("icons", results, arguments.quick),
         "emoji": lambda: part_retrieval("emoji", results, arguments.quick),
         "gradcache": lambda: part_gradcache(results, arguments.quick),
     }
-    return {name: run[name]() for name in PARTS if name in (arguments.only or PARTS)}
+    return {name: run[name]() for name in parts}
 
 
 class Tee(io.TextIOBase):

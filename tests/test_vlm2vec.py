@@ -21,7 +21,7 @@ import zoo
 from zoo import artefact, recipe
 from zoo.errors import ArtefactError, DataError, ZooError
 from zoo.families.vlm2vec import Encoder, Spec
-from zoo.multimodal import items, sets
+from zoo.multimodal import cachesize, items, sets
 from zoo.multimodal.architectures import ARCHITECTURES
 from zoo.multimodal.spec import Lora, Share, VLMSpec
 from zoo.multimodal.wording import worded
@@ -219,6 +219,22 @@ def test_gradients_of_chunks_that_are_run_again_are_those_of_one_graph(dropout):
     encoder._chunk = 100
     whole = encoder.collate([table[i] for i in range(12)])
     assert (relative(found, gradients(encoder, whole, again=False)) <= 1e-6) == (dropout == 0)
+
+
+def test_the_less_memory_is_free_the_fewer_inputs_are_held_and_the_draws_stay_what_they_were(monkeypatch):
+    encoder = built(chunk="auto")
+    table = sets.Sets({"data": rows(4)}, {}, None)
+    settings, found = Training(batch_size=64), []
+    state = torch.get_rng_state()
+    for free in (1 << 40, 1 << 26, 1 << 22, 1):
+        monkeypatch.setattr(cachesize, "free", lambda device, free=free: free)
+        found.append(encoder._held(table, settings))
+    assert found[0] == (cachesize.MOST, False)
+    assert found[-1] == (1, True)
+    sizes = [size for size, again in found if again]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) > 1
+    torch.testing.assert_close(torch.get_rng_state(), state)
 
 
 def test_blocks_that_are_run_again_give_the_same_gradient():

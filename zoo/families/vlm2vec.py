@@ -204,13 +204,13 @@ class Encoder(base.Encoder):
         grid = [self._cells(row) for row in rows]
         depth = max(map(len, grid))
         flat = [(column, i) for i, cells in enumerate(grid) for column in range(len(cells))]
-        opened = [grid[i][column].parts() for column, i in flat]
+        sizes = [(len(grid[i][column].images), len(grid[i][column].text)) for column, i in flat]
         places = torch.full((depth, len(rows)), -1)
         keys = torch.zeros((depth, len(rows)), dtype=torch.int64)
         chunks, rank = [], 0
-        for some in inference.chunks([inference.size(parts) for parts in opened], self._chunk):
+        for some in inference.chunks(sizes, self._chunk):
             cells = [grid[flat[j][1]][flat[j][0]] for j in some]
-            chunks.append(self.vlm.batch([opened[j] for j in some], [cell.instruction for cell in cells]))
+            chunks.append(self.vlm.batch([cell.parts() for cell in cells], [cell.instruction for cell in cells]))
             for j, cell in zip(some, cells, strict=True):
                 places[flat[j]], keys[flat[j]] = rank, cell.key
                 rank += 1

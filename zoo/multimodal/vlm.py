@@ -24,6 +24,7 @@ else:
     torch, transformers = lazy("torch"), lazy("transformers")
 
 SPLIT = ("rows", "cols")  # what an image processor says of its tiles, and no model takes
+MASK = "pixel_attention_mask"
 LONGEST = 4096  # tokens of a text, where neither the recipe nor the tokenizer says
 
 
@@ -93,6 +94,8 @@ class VLM:
         if kind.types:
             image_token = self.tokenizer.convert_tokens_to_ids(kind.image_token)
             tokens["mm_token_type_ids"] = (tokens["input_ids"] == image_token).long()
+        if MASK in made:
+            made[MASK] = made[MASK].bool()  # as whole numbers it would weigh two thirds of what the pixels do
         return tokens | {name: value for name, value in made.items() if name not in SPLIT}
 
     def _processed(self, images: list[list[Any]]) -> dict[str, Any]:
