@@ -60,9 +60,9 @@ def measure(side: str, case: dict[str, Any], file: str) -> dict[str, float]:
         cpu = []
 
         class Timed(Paragraphs):
-            def _engine(self) -> Any:
+            def _engine(self, *, coded: bool = False) -> Any:
                 cpu.append(time.process_time())
-                return super()._engine()
+                return super()._engine(coded=coded)
 
         settings = Settings(dim=size, words=words, window=window, epochs=epochs, seed=case["seed"])
         model = Timed(settings, threads=case["threads"])

@@ -160,7 +160,8 @@ class Paragraphs:
         steps = second + (blocks * s.code_epochs if s.bits else 0)
         passes = 1 if s.bits else s.epochs
         work = corpus.words * ((first + steps - second) // blocks + (passes if again else 0))
-        engine, coder = self._engine(), self._engine(coded=True)
+        engine = self._engine()
+        coder = self._engine(coded=True) if s.bits else engine
         with Runlog(folder, steps, work, show_progress) as log:
             self._hold(log.resume())
             every = checkpoint_every or max(1, steps // 10)
