@@ -6,11 +6,37 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import test_builder
 import tiny
 from safetensors.torch import load_file
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+LAUNCHERS = {
+    "one": [sys.executable],
+    "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+}
+
+
+def command(folder: Path, recipe: Path, name: str) -> list[str]:
+    return [*LAUNCHERS[name], "-m", "zoo.cli", "train", str(recipe), "--out", str(folder / name)]
+
+
+def both(folder: Path, recipe: Path) -> tuple[dict[str, list[float]], float]:
+    """The loss curves of one process and of two, and how far their weights end apart."""
+    curves, weights = {}, {}
+    for name in LAUNCHERS:
+        done = subprocess.run(
+            command(folder, recipe, name), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+        curves[name] = [line["loss"] for line in lines if "loss" in line]
+        weights[name] = load_file(folder / name / "trained" / "model.safetensors")
+    one, two = weights["one"], weights["two"]
+    return curves, max((one[key] - two[key]).abs().max().item() for key in one)
 
 
 @pytest.mark.parametrize(
@@ -38,24 +64,13 @@ def test_two_processes_have_the_loss_curve_and_the_weights_of_one(tmp_path, accu
         },
         evaluation=[],
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    launchers = {
-        "one": [sys.executable],
-        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
-    }
-    for name, launcher in launchers.items():
-        command = [*launcher, "-m", "zoo.cli", "train", str(recipe), "--out", str(tmp_path / name)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-    curves = {}
-    for name in launchers:
-        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        curves[name] = [line["loss"] for line in lines if "loss" in line]
+    curves, apart = both(tmp_path, recipe)
     assert len(curves["one"]) == 9
     assert curves["two"] == pytest.approx(curves["one"], rel=loss)
-    one, two = (load_file(tmp_path / name / "trained" / "model.safetensors") for name in launchers)
-    assert max((one[key] - two[key]).abs().max().item() for key in one) < weight
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert apart < weight
+    again = subprocess.run(
+        command(tmp_path, recipe, "two"), env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
     assert again.returncode == 0, again.stderr[-3000:]
     assert "nothing to do" in again.stderr, "no process waits for a training that is over"
 
@@ -79,19 +94,6 @@ def test_two_processes_train_on_images_as_one_does(tmp_path):
         validation=None,
         evaluation=[],
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    launchers = {
-        "one": [sys.executable],
-        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
-    }
-    for name, launcher in launchers.items():
-        command = [*launcher, "-m", "zoo.cli", "train", str(recipe), "--out", str(tmp_path / name)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-    curves = {}
-    for name in launchers:
-        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        curves[name] = [line["loss"] for line in lines if "loss" in line]
+    curves, apart = both(tmp_path, recipe)
     assert curves["two"] == pytest.approx(curves["one"], rel=1e-3)
-    one, two = (load_file(tmp_path / name / "trained" / "model.safetensors") for name in launchers)
-    assert max((one[key] - two[key]).abs().max().item() for key in one) < 2e-3
+    assert apart < 2e-3
