@@ -49,11 +49,6 @@ class Recipe(Section, Generic[SpecT]):
 
     _folder: Path = PrivateAttr(default=Path())
 
-    @field_validator("evaluation", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
     @field_validator("after", mode="before")
     @classmethod
     def _reserved(cls, value: Any) -> Any:

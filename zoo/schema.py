@@ -5,7 +5,7 @@ Imports pydantic only, so that a recipe can be checked in a fraction of a second
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -64,11 +64,6 @@ class Card(Section):
     tags: tuple[str, ...] = ()
     summary: str = ""
     title: str | None = None
-
-    @field_validator("language", "tags", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
 
 class Publish(Section):

@@ -52,16 +52,21 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):  # a csv cell
+    return [_text_inside(item, index) for index, item in enumerate(_filled(value, "texts"), 1)]
+
+
+def _filled(value: Any, what: str) -> list[Any] | tuple[Any, ...]:
+    """A list that is one, or is written in a csv cell, and holds something."""
+    if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise ValueError(f"is {_show(value)}, not a list of texts; in csv write a JSON list") from None
+            raise ValueError(f"is {_show(value)}, not a list of {what}; in csv write a JSON list") from None
     if not isinstance(value, list | tuple):
-        raise ValueError(f"is {_show(value)}, not a list of texts")
+        raise ValueError(f"is {_show(value)}, not a list of {what}")
     if not value:
         raise ValueError("is an empty list")
-    return [_text_inside(item, index) for index, item in enumerate(value, 1)]
+    return value
 
 
 def _text_inside(value: Any, index: int) -> str:
@@ -145,13 +150,7 @@ def _image(value: Any, folder: Path) -> dict[str, Any]:
 
 
 def _vector(value: Any) -> list[float]:
-    if isinstance(value, str):  # a csv cell
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"is {_show(value)}, not a list of numbers; in csv write a JSON list") from None
-    if not isinstance(value, list | tuple) or not value:
-        raise ValueError(f"is {_show(value)}, not a list of numbers" if value else "is an empty list")
+    value = _filled(value, "numbers")
     plain = {float, int}.issuperset(map(type, value)) and all(map(math.isfinite, value))
     return list(value) if plain else [_number(item) for item in value]
 
@@ -163,26 +162,22 @@ def _caption(value: Any) -> str:
 
 
 def _captions(value: Any) -> list[str]:
-    if isinstance(value, str) and value.lstrip().startswith("["):  # a csv cell
-        value = _listed(value)
-    several = value if isinstance(value, list | tuple) else [] if value is None else [value]
-    return [_caption(each) for each in several]
+    return [_caption(each) for each in _several(value)]
 
 
-def _listed(value: str) -> Any:
-    """A cell that is a JSON list, or else the text that it is."""
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
+def _several(value: Any) -> list[Any] | tuple[Any, ...]:
+    """None, one or many as a list. A csv cell is a JSON list, or else the one text that it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return [value]
+    return value if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def _pictures(value: Any, folder: Path) -> list[dict[str, Any]]:
     """{"bytes", "path"} of each image: the bytes, or the whole path of a file that is there; both None for none."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        value = _listed(value)
-    several = value if isinstance(value, list | tuple) else [] if value is None else [value]
-    return [_picture(each, folder) for each in several]
+    return [_picture(each, folder) for each in _several(value)]
 
 
 def _picture(value: Any, folder: Path) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from zoo.schema import Positive, Section
 
@@ -48,14 +48,6 @@ class Rows(Section):
     limit: Positive | None = Field(
         default=None, description="Rows drawn by seed 0 when there are more; the order is kept."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, value: Any) -> Any:
-        where = value.get("where") if isinstance(value, dict) else None
-        if isinstance(where, dict):
-            value = {**value, "where": {k: tuple(v) if isinstance(v, list) else v for k, v in where.items()}}
-        return value
 
 
 class HubData(Rows):

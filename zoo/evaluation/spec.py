@@ -32,11 +32,6 @@ class TaskSpec(Section):
         None, description="`zoo train` and `zoo evaluate` exit 1 when a view scores below this."
     )
 
-    @field_validator("views", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
 
 class Official(TaskSpec):
     """An mteb task by name, from the Hub, or from `folder` (or `$ZOO_DATA`): a result on local files never claims to be
@@ -107,11 +102,6 @@ class Infomec(TaskSpec):
     task: Literal["infomec"]
     data: Data
     sources: tuple[str, ...] = Field(min_length=1, description="Columns of the sources.")
-
-    @field_validator("sources", mode="before")
-    @classmethod
-    def _sources(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @property
     def roles(self) -> dict[str, Roles]:  # type: ignore[override]
@@ -191,11 +181,6 @@ class Mmeb(TaskSpec):
     )
     revision: str | None = Field(None, description="Of the data on the Hub.")
     limit: Positive | None = Field(None, description="Queries of each set, drawn by seed 0.")
-
-    @field_validator("sets", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("sets")
     @classmethod

@@ -74,11 +74,6 @@ class Spec(CuttableSpec):
         default=None, description="By default none for elastic, and the backbone's own for 2dmse."
     )
 
-    @field_validator("dims", "weights", "angle_weights", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
     @field_validator("dims")
     @classmethod
     def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:

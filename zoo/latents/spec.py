@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,13 +27,6 @@ class Net(Section):
     decoder: Literal["image", "style"] = Field(
         "image", description="The encoder mirrored, or blocks whose gains and offsets the latents set (AdaIN)."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        return value
 
     @property
     def shrinks(self) -> int:
@@ -76,13 +69,6 @@ class AutoencoderSpec(EncoderSpec):
         (), description="Also train these kinds of latents, and measure all on the validation rows, for the card."
     )
     sources: tuple[str, ...] = Field((), description="Columns that hold the sources of the validation rows.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        return value
 
     @model_validator(mode="after")
     def _fits(self) -> AutoencoderSpec:
