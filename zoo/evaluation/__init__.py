@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
-import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ from zoo.data import Table
 from zoo.errors import DataError, ZooError
 from zoo.evaluation import official
 from zoo.evaluation.disentanglement import infomec
-from zoo.evaluation.spec import AnyRetrieval, Infomec, Mmeb, Official, Recognition, TaskSpec
+from zoo.evaluation.spec import Infomec, Mmeb, Official, Recognition, TaskSpec
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
@@ -136,10 +134,7 @@ def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent:
             raise DataError(
                 f"{task.name or task.task}: every part needs a column `text`, or every part a column `image`, or `vector`"
             )
-        measure: Measure = lambda encoder, rows: encoder.measure(rows)  # noqa: E731
-        if isinstance(task, Infomec):
-            sources = task.sources
-            measure = lambda encoder, rows: factors.measure(encoder, rows, sources)  # noqa: E731
+        measure = partial(factors.measure, sources=task.sources) if isinstance(task, Infomec) else _by_the_family
         return Ready(task, _no_task, official=False, modalities=modalities, tables=tables, measure=measure)
     shaped, revision = own.shape(task, tables), own.revision(tables)
     image = frozenset({"image"}) & modalities
@@ -147,6 +142,10 @@ def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent:
     if task.task in own.ANY:
         held = frozenset(own.modalities(task.task, shaped))
     return Ready(task, lambda: own.build(task, shaped, revision, parent), official=False, modalities=held)
+
+
+def _by_the_family(encoder: Encoder, rows: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    return encoder.measure(rows)
 
 
 def _no_task() -> AbsTask:
@@ -197,9 +196,11 @@ def evaluate(
     fitting(encoder, prepared)
     results: list[dict[str, Any]] = []
     with random_state(), quiet():
+        from zoo.evaluation import scores  # not before: the import of mteb speaks and draws
+
         for ready in prepared.tasks:
             for view in ready.spec.views:
-                score, saved = _score(encoder.view(**view), ready, precision, show_progress)
+                score, saved = scores.score(encoder.view(**view), ready, precision, show_progress)
                 if results_folder is not None:
                     files.write_text(results_folder / _file(ready, view), saved)
                 results.append(score | {"view": dict(view), "baseline": None, "at_least": ready.spec.at_least})
@@ -209,7 +210,7 @@ def evaluate(
             rest = iter(results)
             for ready in prepared.tasks:
                 for twin in before.together(ready.spec.views):
-                    next(rest)["baseline"] = _score(twin, ready, precision, show_progress)[0]["value"]
+                    next(rest)["baseline"] = scores.score(twin, ready, precision, show_progress)[0]["value"]
     skipped = {name: entry["skipped"] for name, entry in prepared.lock.items() if entry["skipped"]}
     report = {"format": 1, "model": encoder.name, "revision": encoder.revision, "host": host(), "results": results}
     if any(isinstance(ready.spec, Mmeb) for ready in prepared.tasks):
@@ -225,98 +226,6 @@ def _file(ready: Ready, view: dict[str, Any]) -> str:
     label = "-".join(f"{k}{v}" for k, v in view.items()) or "whole"
     short = slug(label) if len(label) <= LABEL else f"{slug(label[:LABEL])}-{files.digest(label)[:8]}"
     return f"{slug(ready.name)}__{short}.json"
-
-
-def _score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) -> tuple[dict[str, Any], str]:
-    """One view's entry of the report, and mteb's TaskResult as JSON, or the family's own figures."""
-    import mteb
-
-    from zoo.evaluation.adapter import Adapter, PeakMemory
-
-    if ready.tables is not None and ready.measure is not None:
-        return _measured(encoder, ready, ready.tables, ready.measure)
-    task = ready.make()
-    shown = isinstance(ready.spec, AnyRetrieval | Mmeb)
-    official.load(task)  # beforehand, so that a download does not count as time of the encoder
-    adapter: Any = Adapter(encoder, precision, show_progress=show_progress, keep=shown)
-    with PeakMemory() as memory:
-        began = time.perf_counter()
-        found = mteb.evaluate(
-            adapter,
-            [task],
-            cache=None,
-            overwrite_strategy="always",
-            co2_tracker=False,
-            show_progress_bar=False,
-            encode_kwargs={"show_progress_bar": False},  # the encoder has a bar of its own
-        )
-        seconds = time.perf_counter() - began
-    for part in official.parts(task):
-        part.unload_data()  # the parts of an aggregate live as long as its class
-    result = found.task_results[0]
-    value = float(result.get_score())
-    if not math.isfinite(value):
-        raise ZooError(f"{ready.name} at {encoder.view_options or 'the whole encoder'}: the score is {value}")
-    entry: dict[str, Any] = {}
-    if shown:
-        entry["details"] = {"retrieved": _retrieved(adapter, ready.make())}
-    if isinstance(ready.spec, Mmeb):
-        from zoo.evaluation import mmeb
-
-        entry["details"]["mmeb"] = mmeb.about(ready.spec, result.scores["test"][0])
-    return entry | {
-        "task": ready.name,
-        "type": task.metadata.type if ready.official else ready.spec.task,
-        "official": ready.official,
-        "data_revision": task.metadata.dataset["revision"],
-        "metric": task.metadata.main_score,
-        "value": value,
-        "seconds": round(seconds, 3),
-        "peak_memory_mb": round(memory.megabytes, 1),
-        "bytes_per_vector": encoder.bytes_per_vector,
-        "sentences_per_second": round(adapter.texts / max(adapter.seconds, 1e-9), 1),
-    }, result.model_dump_json(indent=2)
-
-
-def _retrieved(adapter: Any, task: AbsTask) -> list[dict[str, Any]]:
-    """Some answers, from the vectors that were made for the score."""
-    from zoo.evaluation import anyretrieval
-
-    task.load_data()
-    held = task.dataset["default"]["test"]  # type: ignore[index]
-    queries = anyretrieval.kept(adapter.vectors, "query", len(held["queries"]))
-    documents = anyretrieval.kept(adapter.vectors, "document", len(held["corpus"]))
-    return [] if queries is None or documents is None else anyretrieval.examples(task.dataset, queries, documents)
-
-
-def _measured(
-    encoder: Encoder, ready: Ready, tables: Mapping[str, Table], measure: Measure
-) -> tuple[dict[str, Any], str]:
-    from zoo.evaluation.adapter import PeakMemory
-    from zoo.evaluation.tasks import revision
-
-    with PeakMemory() as memory:
-        began = time.perf_counter()
-        figures, details = measure(encoder, {part: table.rows for part, table in tables.items()})
-        seconds = time.perf_counter() - began
-    if lost := [name for name, value in figures.items() if not math.isfinite(value)]:
-        raise ZooError(f"{ready.name}: {', '.join(lost)} is not finite")
-    main, value = next(iter(figures.items()))
-    entry = {
-        "task": ready.name,
-        "type": ready.spec.task,
-        "official": False,
-        "data_revision": revision(tables),
-        "metric": main,
-        "value": value,
-        "seconds": round(seconds, 3),
-        "peak_memory_mb": round(memory.megabytes, 1),
-        "bytes_per_vector": encoder.bytes_per_vector,
-        "sentences_per_second": round(sum(len(table.rows) for table in tables.values()) / max(seconds, 1e-9), 1),
-        "figures": figures,
-        "details": details,
-    }
-    return entry, json.dumps(entry, indent=2, allow_nan=False)
 
 
 def missed(report: dict[str, Any]) -> list[str]:
