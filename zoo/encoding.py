@@ -14,10 +14,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeGuard
 
 from zoo import files, hardware
 from zoo.errors import ZooError
@@ -135,11 +134,11 @@ class Engine:
 
     def _in(self, dtype: torch.dtype) -> torch.nn.Module:
         """The module in `dtype`: a copy made once, since autocast would convert the weights at every batch, and made again
-        when they were trained on; in float32 it shares them. Buffers stay float32: rotary frequencies do not survive fewer
-        bits."""
+        when they were trained on; in float32 it shares them, but for the linear layers on a CPU, which hold theirs in the order
+        that is multiplied fastest. Buffers stay float32: rotary frequencies do not survive fewer bits."""
         exact = dtype == torch.float32
         device = next(self.module.parameters()).device
-        if exact and not (device.type == "cpu" and any(map(_has_bias, self.module.modules()))):
+        if exact and not (device.type == "cpu" and any(map(_is_linear, self.module.modules()))):
             return self.module
         stamp = (dtype, [(p.data_ptr(), p._version) for p in self.module.parameters()])
         if self._converted is None or self._converted[0] != stamp:
@@ -149,20 +148,14 @@ class Engine:
                 for p in self.module.parameters()
             }
             module = copy.deepcopy(self.module, known)
-            for part in filter(_has_bias, module.modules()) if exact else ():
-                part.forward = partial(_bias_last, part)
+            for part in filter(_is_linear, module.modules()) if exact else ():
+                part.forward = hardware.linear(part)  # type: ignore[assignment]
             self._converted = (stamp, module)
         return self._converted[1]
 
 
-def _has_bias(part: torch.nn.Module) -> bool:
-    return type(part) is torch.nn.Linear and part.bias is not None
-
-
-def _bias_last(part: Any, x: torch.Tensor) -> torch.Tensor:
-    """A linear layer whose bias is added to the product: PyTorch on a CPU fills the product with copies of the bias first,
-    which costs twice as much."""
-    return torch.nn.functional.linear(x, part.weight).add_(part.bias)
+def _is_linear(part: torch.nn.Module) -> TypeGuard[torch.nn.Linear]:
+    return type(part) is torch.nn.Linear
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
