@@ -25,7 +25,7 @@ from zoo.latents.spec import Net
 from zoo.ops import latents
 from zoo.schema import Training
 
-TINY = Net(widths=(8, 16), blocks=1, patch=2, dense=(32,), norm="none")
+TINY = Net(widths=(8, 16), blocks=1, patch=2, dense=(32,), norm="instance")
 SOURCES = ("x", "y", "tone")
 
 
@@ -56,11 +56,11 @@ def contract(folder) -> Contract:
     return Contract(told, rows(), training, list(squares(10, seed=3)[0]), {"values": True}, folder)
 
 
-def trained(folder, *, steps: int = 400, **more) -> Encoder:
+def trained(folder, *, steps: int = 400, rate: float = 3e-3, **more) -> Encoder:
     encoder = Encoder.build(spec(**more))
     table = vectors() if more.get("modality") == "vector" else rows(480)
     encoder.prepare(table, folder)
-    encoder.fit(table, Training(max_steps=steps, batch_size=32, learning_rate=3e-3, weight_decay=0.01), folder)
+    encoder.fit(table, Training(max_steps=steps, batch_size=32, learning_rate=rate, weight_decay=0.01), folder)
     encoder.finish(table)
     return encoder
 
@@ -109,7 +109,7 @@ def test_training_moves_the_values_and_no_decay_does(tmp_path):
     assert groups[1]["weight_decay"] == 0
     assert "weight_decay" not in groups[0]
     assert {n for n, p in moved.module.named_parameters() if id(p) in still} == {
-        n for n, _ in moved.module.named_parameters() if n.startswith("latent.") or n.endswith("bias")
+        n for n, p in moved.module.named_parameters() if n.startswith("latent.") or n.endswith("bias") or p.ndim == 1
     }
     fixed = trained(tmp_path / "b", steps=20, codebook_weight=0)
     assert all(torch.equal(value.detach(), start) for value in fixed.between.values)
@@ -192,7 +192,7 @@ def test_training_makes_codes_that_tell_the_sources_and_bring_the_image_back(mod
     again = model.decode(codes)
     assert again.shape == images.shape
     untrained = np.mean((images - images.mean(0)) ** 2.0)
-    assert np.mean((again.astype(float) - images) ** 2) < 0.9 * untrained
+    assert np.mean((again.astype(float) - images) ** 2) < 0.5 * untrained
     np.testing.assert_array_equal(model.reconstruct(list(images)), again)
 
 
@@ -269,13 +269,13 @@ def test_the_baselines_share_everything_but_the_latents(tmp_path, kind):
 
 
 def test_embeddings_of_another_model_get_codes_and_come_back(tmp_path):
-    encoder = trained(tmp_path, modality="vector", values=24, latents=6, net=Net(dense=(64,)))
+    encoder = trained(tmp_path, rate=1e-2, modality="vector", values=24, latents=6, net=Net(dense=(64,)))
     held = np.array(vectors(100, seed=4)["vector"], dtype=np.float32)
     codes = encoder.encode(held)
     assert codes.shape == (100, 6)
     lost = ((encoder.decode(codes) - held) ** 2).sum() / ((held - held.mean(0)) ** 2).sum()
-    assert lost < 0.3
-    assert encoder.card_facts()["error"] < 0.3
+    assert lost < 0.2
+    assert encoder.card_facts()["error"] < 0.2
     artefact.save(encoder, tmp_path / "model")
     again = zoo.from_pretrained(tmp_path / "model")
     np.testing.assert_array_equal(again.encode(held), codes)

@@ -313,7 +313,9 @@ def test_memory_does_not_grow_with_the_words_of_a_corpus(monkeypatch):
             return (" ".join(rng.choice(known, length)) for _ in range(200))
 
         tracemalloc.start()
-        Paragraphs(Settings(**{**SMALL, "epochs": 1})).fit(Read(made))
+        Paragraphs(Settings(**{**SMALL, "epochs": 1}), threads=1).fit(
+            Read(made)
+        )  # more of them, in any order, add to it
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     try:
-        return args.verb(args) or 0
+        status = args.verb(args) or 0
+        _leave()
+        return status
     except ZooError as error:
         if args.verbose:
             raise
@@ -55,6 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             else "stopped"
         )
         return 143 if isinstance(stop, TerminatedError) else 130
+
+
+def _leave() -> None:
+    """End the part in a distributed run: a process that ends while threads of the group hold its tensors may abort. After an
+    error it is left to the launcher, since the others may still be waiting."""
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 class TerminatedError(KeyboardInterrupt):
