@@ -285,6 +285,11 @@ def test_hostile_or_broken_yaml_is_one_error(text):
         recipe.loads(text)
 
 
+def test_what_was_never_closed_is_named_where_it_begins():
+    with pytest.raises(yamltree.YamlError, match=r"but got ':', while parsing a flow mapping that begins at 1:4"):
+        yamltree.parse("a: {b: 1,\n  c: 2\nd: 3\n")
+
+
 @given(st.text(max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_any_text_is_a_tree_or_an_error_with_a_place(text):

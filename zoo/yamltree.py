@@ -69,7 +69,9 @@ def parse(text: str) -> Tree:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise YamlError(line, column, f"not YAML: {error.problem or error.context}") from None
+        begun = error.context_mark if error.context_mark and error.context_mark.line + 1 < line else None
+        where = f", {error.context} that begins at {begun.line + 1}:{begun.column + 1}" if begun else ""
+        raise YamlError(line, column, f"not YAML: {error.problem or error.context}{where}") from None
     except yaml.YAMLError as error:
         raise YamlError(1, 1, f"not YAML: {str(error).splitlines()[0]}") from None
     tree = Tree(None, {(): (1, 1)})
