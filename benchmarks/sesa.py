@@ -243,7 +243,7 @@ def measured(encoder: Encoder, texts: list[str], *, active: int = 256, probabili
     assert encoder.towers is not None  # it is trained
     raw = encoder.space(encoder.towers.read("query", encoder.towers.batch("query", texts)))
     if probabilities:
-        return encoder.space.likelihood(raw).exp().numpy()
+        return encoder.space.tags(raw).numpy()
     return conceptspace.unit(encoder.space.components(raw, active)).numpy()
 
 

@@ -180,9 +180,28 @@ def test_pairs_are_found_and_tags_are_told_of_texts_never_seen(made):
         tags = made.listed.tagged([topic])
         right += [row[tag] == row[[j for j, n in enumerate(levels) if n == levels[tag]]].max() for tag in tags]
     assert np.mean(right) > 0.8
-    for level in (0, 1):
-        columns = [i for i, n in enumerate(made.listed.levels) if n == level]
-        np.testing.assert_allclose(told[:, columns].sum(1), 1, atol=1e-4)
+    assert ((told >= 0) & (told <= 1)).all()
+
+
+def test_levels_agree_on_what_a_text_is_about():
+    """By hand: the root r of two inner concepts, x of which has the leaves a and b, and y is a leaf; z has no one above."""
+    names, above = "rxyabz", ((), (0,), (0,), (1,), (1,), ())
+    listed = Concepts(tuple(names), tuple(names), above)
+    told = torch.tensor([[0.7, 0.6, 0.4, 0.5, 0.5, 0.3], [0.9, 0.2, 0.8, 0.1, 0.9, 0.1]])
+    r, x, y, a, b, z = told.double().T
+    found = ops.agreed(told.double().log(), ops.edges(above, listed.levels)).exp()
+    root = (r * (a + b + y)).sqrt()
+    inner, leaf = (x * (a + b)).sqrt() * root.sqrt(), y * root.sqrt()
+    expected = torch.stack([root, inner, leaf, a * inner.sqrt(), b * inner.sqrt(), z], dim=1)
+    torch.testing.assert_close(found, expected)
+    flat = ops.edges(((),) * 6, (0,) * 6)
+    torch.testing.assert_close(ops.agreed(told.log(), flat), told.log())
+    diamond = ((), (), (0, 1), (2, 0))  # mass goes in equal parts to all above
+    p = torch.tensor([[0.5, 0.5, 1.0, 1.0]]).double()
+    found = ops.agreed(p.log(), ops.edges(diamond, Concepts(tuple("abcd"), tuple("abcd"), diamond).levels)).exp()
+    tops = torch.tensor([0.5 * 0.75, 0.5 * 0.25]).double().sqrt()
+    middle = (1.0 * 0.5) ** 0.5 * tops.max().sqrt()
+    torch.testing.assert_close(found[0], torch.stack([*tops, middle, torch.maximum(middle, tops[0]).sqrt()]))
 
 
 @pytest.mark.parametrize("reader", ["gru", "lstm", "backbone"])

@@ -49,6 +49,26 @@ def lift(values: torch.Tensor, steps: Edges) -> torch.Tensor:
     return values
 
 
+def agreed(told: torch.Tensor, steps: Edges) -> torch.Tensor:
+    """Log-probabilities (n, C) on which the levels of a hierarchy agree: that of a parent is the geometric mean of its own and
+    of what the deepest below it sum to; then each child's is multiplied by the root of its likeliest parent's. The less
+    the levels agree about a text, the smaller they are."""
+    own, sums = told.exp(), torch.zeros_like(told)
+    inner = torch.zeros(told.shape[1], dtype=torch.bool, device=told.device)
+    for _, ups in steps:
+        inner[ups] = True
+    for children, ups in steps:
+        shares = torch.where(inner, sums, own)[:, children] / torch.bincount(children)[children].to(told)
+        sums = sums.index_add(1, ups.to(told.device), shares)
+    mass = torch.where(inner, sums, own).clamp(min=torch.finfo(told.dtype).tiny)
+    out = (told + mass.log()) / 2
+    for children, ups in reversed(steps):
+        places = children.to(out.device).expand(len(out), -1)
+        above = torch.full_like(out, -torch.inf).scatter_reduce(1, places, out[:, ups], "amax")
+        out = torch.where(above > -torch.inf, out + above / 2, out)
+    return out
+
+
 def largest(values: torch.Tensor, count: int, levels: torch.Tensor) -> torch.Tensor:
     """(n, C) non-negative values with all but the `count` largest of each row at 0. Of nearly equal ones those of a lower
     level (C,) stay, so that no child stays whose parent goes, where `lift` came before."""

@@ -92,6 +92,10 @@ class Space(torch.nn.Module):
         told = raw * self.sharpness.exp() + self.habit
         return ops.information(told, self.prior, self.groups) + self.prior
 
+    def tags(self, raw: torch.Tensor) -> torch.Tensor:
+        """(n, C) in [0, 1] from `forward`: p(c | text) as the levels agree on it, see `zoo.ops.concepts.agreed`."""
+        return ops.agreed(self.likelihood(raw), self.steps).exp()
+
 
 def earlier(shapes: Mapping[str, tuple[int, ...]], levels: int) -> dict[str, tuple[int, ...]]:
     """The shapes of a space that was saved when there was one threshold a level and nothing else of a concept's own."""
@@ -134,5 +138,5 @@ class Tower(torch.nn.Module):
         space = self._space[0]
         raw = space(self.reader(batch))
         if self.probabilities:
-            return space.likelihood(raw).exp()
+            return space.tags(raw)
         return unit(space.components(raw, self.active) * self.factors)

@@ -100,7 +100,8 @@ class Explicit(base.Encoder):
         return self._engine(prompt_type).stream(self._prompted(inputs, prompt_type), precision=precision)
 
     def probabilities(self, texts: Iterable[str], *, prompt_type: str | None = None) -> np.ndarray:
-        """p(c | text), (n, C) float32: of each level's concepts a distribution."""
+        """p(c | text), (n, C) float32, as the levels of the hierarchy agree on it (`zoo.ops.concepts.agreed`); where there is one
+        level, a distribution over its concepts."""
         self._named_components()
         return self._engine(prompt_type, probabilities=True).encode(self._prompted(texts, prompt_type))
 
