@@ -67,13 +67,15 @@ def test_confidence_is_a_softmax_at_a_twentieth():
     np.testing.assert_allclose(topics.confidence(cosines), expected, atol=1e-12)
 
 
-def test_a_label_is_the_mean_of_its_documents_and_its_name_is_encoded_as_it(tmp_path):
-    encoder = build(tmp_path, clean_outliers=False, num_docs=5, min_num_docs=1)
+@pytest.mark.parametrize("weight", [0, 0.5])
+def test_a_label_is_where_its_documents_and_keywords_point_and_its_name_is_encoded_as_it(weight, tmp_path):
+    encoder = build(tmp_path, clean_outliers=False, num_docs=5, min_num_docs=1, keyword_weight=weight)
     documents = encoder.encode(tiny.SENTENCES)
     words = encoder.encode(list(LABELS["music"]))
     near = np.argsort(-(documents @ words.mean(0)), kind="stable")[:5]
-    mean = documents[near].mean(0)
-    np.testing.assert_allclose(encoder.labels[1], mean / np.linalg.norm(mean), atol=1e-5)
+    means = [each.mean(0) / np.linalg.norm(each.mean(0)) for each in (documents[near], words)]
+    label = means[0] + weight * means[1]
+    np.testing.assert_allclose(encoder.labels[1], label / np.linalg.norm(label), atol=1e-5)
     np.testing.assert_array_equal(encoder.encode(["a dog", "music"])[1], encoder.labels[1])
     assert not np.allclose(encoder.baseline().encode(["music"])[0], encoder.labels[1])
 
@@ -112,9 +114,8 @@ def test_paper_in_miniature_keywords_find_their_topic(tmp_path):
         for _ in range(40):
             texts.append(" ".join(rng.choice(words, size=5)))
             gold.append(k)
-    made = Spec(
-        family="lbl2vec", backbone=tiny.backbone(tmp_path / "b"), labels={k: tuple(v[:2]) for k, v in groups.items()}
-    )
+    labels = {k: tuple(v[:2]) for k, v in groups.items()}
+    made = Spec(family="lbl2vec", backbone=tiny.backbone(tmp_path / "b"), labels=labels, keyword_weight=0)
     encoder = Encoder.build(made)
     encoder.finish(Dataset.from_dict({"text": texts}))
     right = [a.label == list(groups)[g] for a, g in zip(encoder.classify(texts), gold, strict=True)]
@@ -268,6 +269,9 @@ def test_the_size_of_the_corpus_decides_what_nobody_set():
     assert seen == [4]
     small.fit(few, min_count=4, epochs=2)
     assert (small.model.settings.min_count, small.model.settings.epochs) == (4, 2)
+    # words, texts: short ones until enough was read, ten times at least; long ones up to thirty times
+    given = ((250_000, 8_000), (3_000_000, 100_000), (3_000_000, 30_000), (3_000_000, 10_000), (10**9, 10**6), (0, 0))
+    assert [wordspace.passes(*each) for each in given] == [24, 10, 20, 30, 30, 100]
 
 
 def test_a_label_without_a_known_keyword_is_an_error_before_training_with_what_could_be_meant(tmp_path):

@@ -27,6 +27,9 @@ from zoo.schema import Training
 
 RARITY = 1e-3  # the frequency at which a word counts half
 WORDS_TRAINED = 6_000_000  # words that training passes over at least, however small the corpus
+PASSES = 10  # at least, and
+LONG = 30  # of texts of LONG * PER_PASS words or more, which short ones would be learned by heart in
+PER_PASS = 5
 TOGETHER = 1000  # texts whose vectors are found together
 FILE = "vocabulary.json"
 REPEATED = ("epochs", "learning_rate", "last_learning_rate", "seed", "sample")
@@ -35,7 +38,7 @@ REPEATED = ("epochs", "learning_rate", "last_learning_rate", "seed", "sample")
 def settings(dim: int | None, window: int | None, training: Training) -> Settings:
     """Those of a space; what is None has its default."""
     return Settings(
-        dim=dim or 100,
+        dim=dim or 200,
         words=True,
         window=window or 10,
         settle=False,  # topics become no better
@@ -43,6 +46,12 @@ def settings(dim: int | None, window: int | None, training: Training) -> Setting
         last_learning_rate=min(1e-4, training.learning_rate),
         seed=training.seed,
     )
+
+
+def passes(words: int, texts: int) -> int:
+    """How often training reads a corpus of so many words in so many texts."""
+    least = int(np.clip(words / max(1, texts) / PER_PASS, PASSES, LONG))
+    return int(np.clip(-(-WORDS_TRAINED // max(1, words)), least, 100))
 
 
 class WordSpace:
@@ -78,19 +87,26 @@ class WordSpace:
         """Train on `texts`; returns seconds, those before an interruption included.
 
         Args:
-            min_count, epochs: None for what follows the size of the corpus: a small one keeps rarer words, and is read more
-                often.
+            min_count, epochs: None for what follows the corpus: a small one keeps rarer words, and is read more often; so is one
+                of long texts.
             check: is shown the vocabulary before any step, and may raise.
             options: those of `Paragraphs.fit`.
         """
-        everything = Vocabulary.count(texts, min_count=1)
+        number = 0
+
+        def numbered() -> Iterator[str]:
+            nonlocal number
+            for text in texts:
+                number += 1
+                yield text
+
+        everything = Vocabulary.count(numbered(), min_count=1)
         words = sum(everything.counts)
-        auto = int(np.clip(-(-WORDS_TRAINED // max(1, words)), 10, 100))
-        least = min_count or int(np.clip(words // 60_000, 2, 50))
-        passes = auto if epochs is None else max(1, round(epochs))
+        least = min_count or int(np.clip(words // 60_000, 2, max(5, words // 20_000_000)))
+        times = passes(words, number) if epochs is None else max(1, round(epochs))
         vocabulary = everything.at_least(least)
         check(vocabulary)
-        self.model = Paragraphs(dataclasses.replace(self.model.settings, min_count=least, epochs=passes))
+        self.model = Paragraphs(dataclasses.replace(self.model.settings, min_count=least, epochs=times))
         self.model.fit(texts, vocabulary=vocabulary, **options)
         self._hold()
         return self.model.seconds
