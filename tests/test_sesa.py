@@ -518,7 +518,9 @@ evaluation:
     text = (tmp_path / "run" / "model" / "README.md").read_text()
     assert "plots/deletion.png" in text
     assert (tmp_path / "run" / "model" / "plots" / "deletion.png").exists()
-    assert "About guitar" in text
+    shown = {part["name"] for each in facts["examples"] for part in each["parts"]}
+    assert shown
+    assert all(name in text for name in shown)
     assert "opaque" in text
     locked = files.read_json(tmp_path / "run" / "lock.json")["data"]
     assert {"train", "concepts", "held_out"} <= set(locked)

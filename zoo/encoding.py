@@ -134,8 +134,8 @@ class Engine:
 
     def _in(self, dtype: torch.dtype) -> torch.nn.Module:
         """The module in `dtype`: a copy made once, since autocast would convert the weights at every batch, and made again
-        when they were trained on; in float32 it shares them, but for the linear layers on a CPU, which hold theirs in the order
-        that is multiplied fastest. Buffers stay float32: rotary frequencies do not survive fewer bits."""
+        when they were trained on; in float32 it shares them. The linear layers hold theirs once more on a CPU, in the order that
+        is multiplied fastest. Buffers stay float32: rotary frequencies do not survive fewer bits."""
         exact = dtype == torch.float32
         device = next(self.module.parameters()).device
         if exact and not (device.type == "cpu" and any(map(_is_linear, self.module.modules()))):
@@ -148,7 +148,7 @@ class Engine:
                 for p in self.module.parameters()
             }
             module = copy.deepcopy(self.module, known)
-            for part in filter(_is_linear, module.modules()) if exact else ():
+            for part in filter(_is_linear, module.modules()) if device.type == "cpu" else ():
                 part.forward = hardware.linear(part)  # type: ignore[assignment]
             self._converted = (stamp, module)
         return self._converted[1]

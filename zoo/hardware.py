@@ -48,21 +48,25 @@ def _cpu_flags() -> frozenset[str]:
 
 
 def linear(part: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A linear layer in float32 on a CPU, for inference: by oneDNN with a copy of the weights in the order that it multiplies
-    them in, as PyTorch's own compiler does it. The product that PyTorch asks of its BLAS is slower, much so on processors that
-    this BLAS was not written for."""
+    """A linear layer on a CPU, for inference: by oneDNN with a copy of the weights in the order that it multiplies them in, as
+    PyTorch's own compiler does it, in float32, and in bfloat16 where the processor has it. The product that PyTorch asks of its
+    BLAS in float32 is slower, much so on processors that this BLAS was not written for."""
     weight, bias = part.weight.detach(), None if part.bias is None else part.bias.detach()
-    if not _packs():
+    if not _packs(weight.dtype):
         return lambda x: torch.nn.functional.linear(x, weight, bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
 @cache
-def _packs() -> bool:
-    """Whether this build of PyTorch has oneDNN and the operators by which its compiler calls it; they are not documented."""
-    found = torch.backends.mkldnn.is_available()
-    return found and all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether this build of PyTorch has oneDNN and the operators by which its compiler calls it, which are not documented, and
+    the processor has instructions for `dtype`."""
+    names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in names):
+        return False
+    few = dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == torch.float32 or bool(few)
 
 
 @cache
