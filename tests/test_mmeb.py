@@ -26,7 +26,7 @@ NAMES = list(COLOURS)
 
 
 class Knows(Base):
-    """A component for each colour that an input names or shows; the last input is what it was asked."""
+    """A component for each colour that an input names or shows, and one for a mark."""
 
     modalities, mixes, dim = ("text", "image"), True, len(NAMES) + 1
 
@@ -51,6 +51,7 @@ class Knows(Base):
                     pixels = np.asarray(part).reshape(-1, 3).astype(int)
                     near = [np.abs(pixels - COLOURS[name]).sum(1) < 20 for name in NAMES]
                     vector[:-1] += np.array([n.mean() for n in near]) > 0.1
+                    vector[-1] += (pixels[0] == 255).all()  # a mark in the corner, which no text speaks of
             out.append(np.ones(self.dim) + draw.normal(0, 1e-9, self.dim) if self.collapsed else vector)
         out = np.array(out, np.float32)
         return out / np.linalg.norm(out, axis=1, keepdims=True)
@@ -180,7 +181,9 @@ def test_what_a_set_lacks_is_told_before_anything_is_encoded(folder, tmp_path):
 def test_retrieval_over_ones_own_pictures_leaves_out_what_is_known(tmp_path):
     rows = [{"query": NAMES[i % 4], "document_image": f"{i}.png"} for i in range(8)]
     for i in range(8):
-        (tmp_path / f"{i}.png").write_bytes(encoded(picture(NAMES[i % 4], 40 + i)))
+        image = picture(NAMES[i % 4], 40 + i)
+        image[0, 0] = 255 if i < 4 else 0  # what is asked for comes after what is known
+        (tmp_path / f"{i}.png").write_bytes(encoded(image))
     for name, some in (("test", rows[:4]), ("train", rows[4:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"image": f"{i}.png"}) + "\n" for i in range(8)))

@@ -122,14 +122,16 @@ class Strict(AbsTaskRetrieval):
 
 
 def examples(shaped: Any, queries: np.ndarray, documents: np.ndarray) -> list[dict[str, Any]]:
-    """The best candidates of a few queries, evenly spread over them, as JSON-able texts and small images."""
+    """The best of the candidates of a few queries, evenly spread over them, as JSON-able texts and small images."""
     held = shaped["default"]["test"]
-    count = len(held["queries"])
+    count, place_of = len(held["queries"]), {name: i for i, name in enumerate(held["corpus"]["id"])}
     out = []
     for place in sorted({round(i * (count - 1) / max(1, SHOWN - 1)) for i in range(SHOWN)}):
         query = held["queries"][place]
         right = held["relevant_docs"][query["id"]]
-        order = np.argsort(-(documents @ queries[place]), kind="stable")[:TOP]
+        ranked = held["top_ranked"][query["id"]] if held["top_ranked"] else place_of
+        own = np.array([place_of[name] for name in ranked])
+        order = own[np.argsort(-(documents[own] @ queries[place]), kind="stable")[:TOP]]
         answers = [held["corpus"][int(i)] for i in order]
         out.append({"query": _shown(query), "found": [{**_shown(a), "right": a["id"] in right} for a in answers]})
     return out

@@ -2,9 +2,8 @@
 
 A component is the positive pointwise mutual information of text and concept, log q(c | text) - log p(c) where that is above a
 threshold, so that a frequent concept does not count more for being frequent; q is a softmax over the concepts of a level, and
-the prior p is that of the tags. It is damped by a logarithm, so that one certain concept does not outweigh many likely ones.
-Threshold, damping and unit are the concept's own and trained by the ranking. Then each parent is raised to its highest child,
-and the largest components stay.
+the prior p is that of the tags. Threshold and unit are the concept's own and trained by the ranking. Then each parent is raised
+to its highest child, and the largest components stay.
 
 How likely a tag is, p(c | text), follows from the same weights with a sharpness and a bias of its own: how often people write
 a concept down must not decide how much it counts in a score.
@@ -13,7 +12,7 @@ a concept down must not decide how much it counts in a score.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -22,14 +21,7 @@ from zoo.semantics.concepts import Concepts
 
 SCALE = 20.0  # of a cosine, at the start
 NOTHING = 1e-12
-OWN = (
-    "threshold",
-    "stretch",
-    "sharpness",
-    "habit",
-    "damping",
-)  # what a space of concepts has and an opaque one has not
-UNDAMPED = -18.0  # an exponent: so little that nothing is damped
+OWN = ("threshold", "stretch", "sharpness", "habit")  # what a space of concepts has and an opaque one has not
 
 
 class Space(torch.nn.Module):
@@ -50,7 +42,6 @@ class Space(torch.nn.Module):
         if not opaque:
             self.threshold = torch.nn.Parameter(torch.zeros(count))
             self.stretch = torch.nn.Parameter(torch.zeros(count))
-            self.damping = torch.nn.Parameter(torch.zeros(count))
             self.sharpness = torch.nn.Parameter(torch.zeros(()))
             self.habit = torch.nn.Parameter(torch.zeros(count))
         self.register_buffer("prior", torch.zeros(count))
@@ -93,8 +84,7 @@ class Space(torch.nn.Module):
         """(n, C) from `forward`: at most `active` are not 0, no parent is below its child. Not normalised."""
         if self.opaque:
             return raw
-        above = torch.relu(ops.information(raw, self.prior, self.groups) - self.threshold)
-        values = torch.log1p(above * self.damping.exp()) * (self.stretch - self.damping).exp()
+        values = torch.relu(ops.information(raw, self.prior, self.groups) - self.threshold) * self.stretch.exp()
         return ops.largest(ops.lift(values, self.steps), active, self.levels)
 
     def likelihood(self, raw: torch.Tensor) -> torch.Tensor:
@@ -107,28 +97,18 @@ class Space(torch.nn.Module):
         return ops.agreed(self.likelihood(raw), self.steps).exp()
 
 
-def earlier(shapes: Mapping[str, tuple[int, ...]], named: Set[str], levels: int) -> Mapping[str, tuple[int, ...]]:
-    """The shapes of a space of which `named` tensors were saved: before concepts were damped, or when there was one threshold a
-    level and nothing else of a concept's own."""
-    if "damping" in named or not named & {*OWN}:
-        return shapes
-    if named & {*OWN} == {"threshold"}:
-        return {name: shape for name, shape in shapes.items() if name not in OWN} | {"threshold": (levels,)}
-    return {name: shape for name, shape in shapes.items() if name != "damping"}
+def earlier(shapes: Mapping[str, tuple[int, ...]], levels: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a space that was saved when there was one threshold a level and nothing else of a concept's own."""
+    return {name: shape for name, shape in shapes.items() if name not in OWN} | {"threshold": (levels,)}
 
 
 def renewed(tensors: Mapping[str, torch.Tensor], space: Space) -> dict[str, torch.Tensor]:
     """Tensors of `earlier` shapes as those of a `space` that gives the same vectors."""
-    found = dict(tensors)
+    kept = {name: tensor for name, tensor in tensors.items() if name != "threshold"}
     if space.opaque:
-        return {name: tensor for name, tensor in found.items() if name != "threshold"}
-    if "stretch" not in found:
-        found |= {name: torch.zeros_like(getattr(space, name)) for name in OWN[1:]}
-        found["threshold"] = found["threshold"][space.levels]
-        found["damping"] += UNDAMPED
-    elif "damping" not in found:
-        found["damping"] = torch.full_like(space.damping, UNDAMPED)
-    return found
+        return kept
+    nothing = {name: torch.zeros_like(getattr(space, name)) for name in OWN[1:]}
+    return kept | nothing | {"threshold": tensors["threshold"][space.levels]}
 
 
 def unit(components: torch.Tensor) -> torch.Tensor:

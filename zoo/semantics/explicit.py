@@ -215,10 +215,12 @@ class Explicit(base.Encoder):
         encoder, listed, towers = cls(spec), Concepts.load(folder / LIST), Towers.load(spec, folder)
         with torch.device("meta"):  # shapes without memory
             shell = conceptspace.Space(listed, towers.width, opaque=spec.space == "opaque")
-        named = preflight.header(folder / f"{SPACE}.safetensors").keys()
-        preflight.fits(folder, conceptspace.earlier(tensors.shapes(shell), named, len(shell.groups)), SPACE)
+        named = preflight.header(folder / f"{SPACE}.safetensors").keys() & set(conceptspace.OWN)
+        early, shapes = named == {"threshold"}, tensors.shapes(shell)
+        preflight.fits(folder, conceptspace.earlier(shapes, len(shell.groups)) if early else shapes, SPACE)
         encoder.make(towers, listed)
-        tensors.fill(encoder.space, conceptspace.renewed(tensors.read(folder, SPACE), encoder.space), folder)
+        held = tensors.read(folder, SPACE)
+        tensors.fill(encoder.space, conceptspace.renewed(held, encoder.space) if early else held, folder)
         encoder.module.eval()
         return encoder
 
