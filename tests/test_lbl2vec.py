@@ -9,6 +9,7 @@ from contract import Contract
 from datasets import Dataset
 from pydantic import ValidationError
 
+import zoo
 from zoo import artefact, card, files, manifest, recipe
 from zoo.documents import coverage, wordspace
 from zoo.documents.words import Vocabulary
@@ -258,6 +259,16 @@ def test_the_vectors_of_raw_text_travel_in_the_folder(learned, tmp_path):
     manifest.write(model)
     with pytest.raises(ArtefactError, match="shape"):
         zoo.from_pretrained(model)
+
+
+def test_a_folder_of_another_default_size_opens(learned, tmp_path, monkeypatch):
+    model = artefact.save(learned, tmp_path / "model")
+    config = files.read_json(model / "config.json")
+    config["zoo"]["spec"]["dim"] = None
+    files.write_json(model / "config.json", config)
+    manifest.write(model)
+    assert learned.dim != wordspace.settings(None, None, Training()).dim
+    np.testing.assert_array_equal(zoo.from_pretrained(model).labels, learned.labels)
 
 
 def test_the_size_of_the_corpus_decides_what_nobody_set():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from zoo import backbone as backbones
-from zoo import encoding, references, stock, tensors
+from zoo import encoding, preflight, references, stock, tensors
 from zoo.cuttable import Cuttable, CuttableSpec
 from zoo.documents import coverage, topicmap
 from zoo.errors import ArtefactError, ZooError
@@ -306,7 +306,10 @@ class Encoder(base.Encoder):
         if spec.backbone:
             inner = Cuttable(_plain(spec), backbones.read(folder, spec.backbone))
         else:
-            inner = wordspace.WordSpace.load(folder, _settings(spec, Training()), config.get("space") or {})
+            shape = preflight.header(folder / FILE).get("labels", ())
+            dim = spec.dim or (shape[1] if len(shape) == 2 else None)  # of then, whatever is the default now
+            settings = wordspace.settings(dim, spec.window, Training())
+            inner = wordspace.WordSpace.load(folder, settings, config.get("space") or {})
         found = tensors.read(folder, FILE.split(".")[0])
         shape = (len(spec.labels), inner.dim)
         if set(found) != {"labels"} or tuple(found["labels"].shape) != shape or not found["labels"].isfinite().all():
