@@ -108,8 +108,14 @@ def test_training_moves_the_values_and_no_decay_does(tmp_path):
     still = {id(p) for p in groups[1]["params"]}
     assert groups[1]["weight_decay"] == 0
     assert "weight_decay" not in groups[0]
+    norms = {
+        n for n, part in moved.module.named_modules() if isinstance(part, torch.nn.InstanceNorm2d | torch.nn.GroupNorm)
+    }
+    assert norms
     assert {n for n, p in moved.module.named_parameters() if id(p) in still} == {
-        n for n, p in moved.module.named_parameters() if n.startswith("latent.") or n.endswith("bias") or p.ndim == 1
+        n
+        for n, _ in moved.module.named_parameters()
+        if n.startswith("latent.") or n.endswith("bias") or n.rsplit(".", 1)[0] in norms
     }
     fixed = trained(tmp_path / "b", steps=20, codebook_weight=0)
     assert all(torch.equal(value.detach(), start) for value in fixed.between.values)

@@ -241,8 +241,6 @@ def test_topics_are_told_apart_from_raw_text_and_two_keywords_each_without_a_set
 
 
 def test_the_vectors_of_raw_text_travel_in_the_folder(learned, tmp_path):
-    import zoo
-
     model = artefact.save(learned, tmp_path / "model")
     again = zoo.from_pretrained(model)
     texts = [*themed(7, seed=3)[0], "sea", "nothing known at all"]
@@ -261,7 +259,7 @@ def test_the_vectors_of_raw_text_travel_in_the_folder(learned, tmp_path):
         zoo.from_pretrained(model)
 
 
-def test_a_folder_of_another_default_size_opens(learned, tmp_path, monkeypatch):
+def test_a_folder_of_another_default_size_opens(learned, tmp_path):
     model = artefact.save(learned, tmp_path / "model")
     config = files.read_json(model / "config.json")
     config["zoo"]["spec"]["dim"] = None

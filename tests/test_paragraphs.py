@@ -312,10 +312,9 @@ def test_memory_does_not_grow_with_the_words_of_a_corpus(monkeypatch):
             rng = np.random.default_rng(0)
             return (" ".join(rng.choice(known, length)) for _ in range(200))
 
+        model = Paragraphs(Settings(**{**SMALL, "epochs": 1}), threads=1)  # of more, what is there at once is by chance
         tracemalloc.start()
-        Paragraphs(Settings(**{**SMALL, "epochs": 1}), threads=1).fit(
-            Read(made)
-        )  # more of them, in any order, add to it
+        model.fit(Read(made))
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

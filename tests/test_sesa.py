@@ -181,6 +181,13 @@ def test_pairs_are_found_and_tags_are_told_of_texts_never_seen(made):
         right += [row[tag] == row[[j for j, n in enumerate(levels) if n == levels[tag]]].max() for tag in tags]
     assert np.mean(right) > 0.8
     assert ((told >= 0) & (told <= 1)).all()
+    with torch.inference_mode():
+        own = made.space.likelihood(made.space(made.towers.vectors(held["anchor"]))).exp()
+        agreed = ops.agreed(own.log(), made.space.steps).exp()
+    np.testing.assert_allclose(told, agreed, atol=1e-5)
+    for level in (0, 1):
+        columns = [i for i, n in enumerate(levels) if n == level]
+        np.testing.assert_allclose(own[:, columns].sum(1), 1, atol=1e-4)
 
 
 def test_levels_agree_on_what_a_text_is_about():
