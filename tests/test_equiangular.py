@@ -19,7 +19,7 @@ from zoo.classes.vision import Vision
 from zoo.data import pictures
 from zoo.errors import ArtefactError, RecipeError, ZooError
 from zoo.families.equiangular import Encoder, Spec
-from zoo.ops import orbits, recognition
+from zoo.ops import orbits, procrustes, recognition
 from zoo.schema import Training
 
 TINY = {"build": "resnet", "width": 4, "blocks": (1, 1), "channels": 1, "size": 8}
@@ -166,6 +166,40 @@ def test_texts_take_the_same_head_and_open_in_sentence_transformers(tmp_path):
     stock = SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(tiny.SENTENCES[:5])
     np.testing.assert_allclose(stock, encoder.encode(tiny.SENTENCES[:5]), atol=1e-5)
     np.testing.assert_allclose(zoo.from_pretrained(tmp_path / "model").encode(tiny.SENTENCES[:5]), stock, atol=1e-5)
+
+
+def test_on_a_pretrained_backbone_the_map_begins_as_a_rotation_that_brings_each_class_to_its_vector(tmp_path):
+    backbone = tiny.backbone(tmp_path / "b")
+    kinds = [sum(map(ord, sentence.split()[1])) % 3 for sentence in tiny.SENTENCES]
+    table = Dataset.from_dict({"text": tiny.SENTENCES, "label": kinds})
+    width = towers.build(str(backbone), revision=None, max_length=None, folder=tmp_path).width
+    encoder = Encoder.build(Spec(family="equiangular", backbone=backbone, dim=width))
+    encoder.prepare(table, tmp_path)
+    weight = encoder.project.weight.detach()
+    assert torch.allclose(weight @ weight.T, torch.eye(width), atol=1e-5)
+    vectors = torch.from_numpy(encoder.encode(tiny.SENTENCES))
+    scores = encoder.scored(tiny.SENTENCES)
+    means = np.stack([scores[np.array(kinds) == name].mean(0) for name in encoder.classes])
+    assert (means.argmax(1) == np.arange(3)).all(), "each class points to its own vector the most"
+    features = encoder.features(tiny.SENTENCES)
+    centred = torch.nn.functional.normalize(features - features.mean(0), dim=1)
+    assert torch.allclose(vectors @ vectors.T, centred @ centred.T, atol=1e-4), "what was near is as near"
+
+
+def test_procrustes_finds_a_rotation_also_where_classes_are_missing():
+    draw = torch.Generator().manual_seed(0)
+    vectors = torch.eye(6, 8)
+    turn = torch.linalg.qr(torch.randn(8, 8, generator=draw))[0]
+    gold = torch.arange(5).repeat(40)  # nothing is known of the last one
+    features = (vectors[gold] + 0.02 * torch.randn(200, 8, generator=draw)) @ turn + 3
+    weight, bias = procrustes.towards(features, gold, vectors)
+    centred = features - features.mean(0)
+    torch.testing.assert_close(features @ weight.T + bias, centred @ weight.T, atol=1e-4, rtol=0)
+    torch.testing.assert_close((centred @ weight.T).norm(dim=1), centred.norm(dim=1))
+    ends = (centred @ weight.T @ vectors.T)[:, :5]
+    assert (ends.argmax(1) == gold).all()
+    wide = procrustes.towards(features, gold, torch.eye(6, 6))[0]
+    torch.testing.assert_close(wide @ wide.T, torch.eye(6), atol=1e-5, rtol=0)
 
 
 def test_texts_of_like_lengths_together_have_the_features_of_each_alone(tmp_path):

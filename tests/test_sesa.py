@@ -12,7 +12,7 @@ from contract import Contract
 from datasets import Dataset
 
 import zoo
-from zoo import artefact, cli, files
+from zoo import artefact, cli, files, manifest
 from zoo.errors import ArtefactError, DataError, ZooError
 from zoo.families.sesa import Encoder, Spec
 from zoo.ops import concepts as ops
@@ -115,6 +115,25 @@ def test_a_hierarchy_of_any_shape_is_respected_and_what_is_left_of_it_is_closed_
         for child, above in enumerate(parents):
             assert all((kept[:, p] >= kept[:, child]).all() for p in above)
         np.testing.assert_allclose(kept.sum(1), lifted.topk(count, dim=1).values.sum(1), rtol=1e-4)
+
+
+def test_a_folder_of_an_earlier_version_keeps_its_relative_components(made, tmp_path):
+    folder = tmp_path / "model"
+    artefact.save(made, folder)
+    config = files.read_json(folder / "config.json")
+    del config["zoo"]["components"]
+    files.write_json(folder / "config.json", config)
+    manifest.write(folder)
+    opened, space, texts = zoo.from_pretrained(folder), made.space, TEXTS[:20]
+    with torch.inference_mode():
+        raw = space(made.towers.vectors(texts))
+        told = torch.relu(ops.information(raw, space.prior, space.groups) - space.threshold) * space.stretch.exp()
+        kept = ops.largest(ops.lift(told, space.steps), made.spec.active, space.levels)
+    expected = torch.nn.functional.normalize(kept, dim=1).numpy()
+    np.testing.assert_allclose(opened.encode(texts), expected, atol=1e-5)
+    assert np.abs(made.encode(texts) - expected).max() > 1e-2, "those of today are other ones"
+    artefact.save(opened, tmp_path / "again")
+    np.testing.assert_array_equal(zoo.from_pretrained(tmp_path / "again").encode(texts), opened.encode(texts))
 
 
 def test_information_is_the_logarithm_of_a_ratio_of_probabilities():

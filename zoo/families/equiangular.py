@@ -25,16 +25,14 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from zoo.classes import average, classscores, labelled
-    from zoo.ops import augment
+    from zoo.ops import augment, procrustes
 else:
     np, torch, average = lazy("numpy"), lazy("torch"), lazy("zoo.classes.average")
-    labelled, classscores, augment = (
-        lazy("zoo.classes.labelled"),
-        lazy("zoo.classes.classscores"),
-        lazy("zoo.ops.augment"),
-    )
+    labelled, classscores = lazy("zoo.classes.labelled"), lazy("zoo.classes.classscores")
+    augment, procrustes = lazy("zoo.ops.augment"), lazy("zoo.ops.procrustes")
 
 NAMED = 30  # classes that the card names
+ALIGNED = 4096  # rows by which the map begins turned
 
 
 class Spec(ClassifierSpec):
@@ -111,6 +109,18 @@ class Encoder(base.Encoder):
                 self.module["head"] = torch.nn.Linear(self.dim, len(self.classes))
             return
         self.basis = basisfile.asked(cache, self.spec, len(self.classes), self.seed, show_progress=sys.stderr.isatty())
+        if self.base:
+            self._align(labelled.some(rows, ALIGNED))
+
+    def _align(self, rows: Dataset) -> None:
+        """Turn the fresh map so that the classes of `rows` point to their vectors."""
+        assert self.basis is not None  # `prepare` has made it
+        known = {label: place for place, label in enumerate(self.classes)}
+        gold = torch.tensor([known[label] for label in rows["label"]])
+        found = procrustes.towards(self.features(rows[self.spec.modality]), gold, self.basis.rows(0, len(self.classes)))
+        with torch.no_grad():
+            for parameter, value in zip((self.project.weight, self.project.bias), found, strict=True):
+                parameter.copy_(value)  # type: ignore[operator]
 
     # -- training --------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,11 @@
 """A space with one component per concept: what a text's vector says of each of them, non-negative and sparse.
 
-A component is the positive pointwise mutual information of text and concept, log q(c | text) - log p(c) where that is above a
-threshold, so that a frequent concept does not count more for being frequent; q is a softmax over the concepts of a level, and
-the prior p is that of the tags. Threshold and unit are the concept's own and trained by the ranking. Then each parent is raised
-to its highest child, and the largest components stay.
+A component is what speaks for the concept, a logit that is 0 where the mean text is, where that is above a threshold. Threshold
+and unit are the concept's own and trained by the ranking. Then each parent is raised to its highest child, and the largest
+components stay.
 
-How likely a tag is, p(c | text), follows from the same weights with a sharpness and a bias of its own: how often people write
-a concept down must not decide how much it counts in a score.
+How likely a tag is, p(c | text), follows from the same weights with a sharpness and a bias of its own, and the prior p(c) of the
+tags beside them: how often people write a concept down must not decide how much it counts in a score.
 """
 
 from __future__ import annotations
@@ -25,15 +24,19 @@ OWN = ("threshold", "stretch", "sharpness", "habit")  # what a space of concepts
 
 
 class Space(torch.nn.Module):
-    """From vectors (n, width) of a tower to components (n, C). Opaque ones are those of a linear map, which mean nothing."""
+    """From vectors (n, width) of a tower to components (n, C). Opaque ones are those of a linear map, which mean nothing.
+
+    Args:
+        relative: of each level's concepts take log q(c | text) - log p(c), as earlier versions did.
+    """
 
     prior: torch.Tensor
     levels: torch.Tensor
 
-    def __init__(self, concepts: Concepts, width: int, *, opaque: bool = False) -> None:
+    def __init__(self, concepts: Concepts, width: int, *, opaque: bool = False, relative: bool = False) -> None:
         super().__init__()
         count = len(concepts)
-        self.opaque = opaque
+        self.opaque, self.relative = opaque, relative
         self.weight = torch.nn.Parameter(torch.randn(count, width) / math.sqrt(width))
         self.bias = torch.nn.Parameter(torch.zeros(count))
         self.scale = torch.nn.Parameter(torch.tensor(math.log(SCALE)))
@@ -84,7 +87,8 @@ class Space(torch.nn.Module):
         """(n, C) from `forward`: at most `active` are not 0, no parent is below its child. Not normalised."""
         if self.opaque:
             return raw
-        values = torch.relu(ops.information(raw, self.prior, self.groups) - self.threshold) * self.stretch.exp()
+        told = ops.information(raw, self.prior, self.groups) if self.relative else raw
+        values = torch.relu(told - self.threshold) * self.stretch.exp()
         return ops.largest(ops.lift(values, self.steps), active, self.levels)
 
     def likelihood(self, raw: torch.Tensor) -> torch.Tensor:

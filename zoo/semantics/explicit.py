@@ -31,6 +31,7 @@ else:
     np, torch, conceptspace = lazy("numpy"), lazy("torch"), lazy("zoo.semantics.conceptspace")
 
 LIST, SPACE = "concepts.json", "space"
+COMPONENTS, EVIDENCE = "components", "evidence"
 
 
 class ExplicitSpec(TowerSpec):
@@ -191,11 +192,12 @@ class Explicit(base.Encoder):
 
     # -- artefact --------------------------------------------------------------------------------------------------
 
-    def make(self, towers: Towers, listed: Concepts) -> None:
-        """A space of these concepts on top of the towers, its weights drawn anew."""
+    def make(self, towers: Towers, listed: Concepts, *, relative: bool = False) -> None:
+        """A space of these concepts on top of the towers, its weights drawn anew; `relative`: see `Space`."""
         self.towers, self.listed, self.dim = towers, listed, len(listed)
         self.base, self.base_revision = towers.base, towers.base_revision
-        self.space = conceptspace.Space(listed, towers.width, opaque=self.spec.space == "opaque")
+        opaque = self.spec.space == "opaque"
+        self.space = conceptspace.Space(listed, towers.width, opaque=opaque, relative=relative)
         self.module = torch.nn.ModuleDict({"towers": towers.module, "space": self.space})
         self._engines = {}
 
@@ -218,11 +220,15 @@ class Explicit(base.Encoder):
         named = preflight.header(folder / f"{SPACE}.safetensors").keys() & set(conceptspace.OWN)
         early, shapes = named == {"threshold"}, tensors.shapes(shell)
         preflight.fits(folder, conceptspace.earlier(shapes, len(shell.groups)) if early else shapes, SPACE)
-        encoder.make(towers, listed)
+        encoder.make(towers, listed, relative=config.get(COMPONENTS) != EVIDENCE)
         held = tensors.read(folder, SPACE)
         tensors.fill(encoder.space, conceptspace.renewed(held, encoder.space) if early else held, folder)
         encoder.module.eval()
         return encoder
+
+    def extra_config(self) -> dict[str, Any]:
+        """What components are made of; earlier versions, whose were relative, did not say."""
+        return {} if self.space.relative else {COMPONENTS: EVIDENCE}
 
     def card_facts(self) -> dict[str, Any]:
         """Concepts, how many of them a text has, and tokens."""
