@@ -93,6 +93,16 @@ def test_beginning_with_kerdock_lines_ends_far_lower_than_beginning_anywhere(mon
     assert begun.coherence() < 0.9 * anywhere.coherence()
 
 
+def test_a_seed_of_an_earlier_version_gives_the_basis_that_it_gave_then(monkeypatch):
+    for name, value in (("STEPS", 100), ("LEAST", 100), ("EARLIER", {2: 1}), ("LONGER", 3)):
+        monkeypatch.setattr(orbits, name, value)
+    now, then = bases.make(500, 80), bases.make(500, 80, version=2)
+    assert (now.version, then.version) == (bases.VERSION, 2)
+    monkeypatch.setattr(orbits, "LONGER", 1)
+    assert torch.equal(then.generators, bases.make(500, 80).generators)
+    assert not torch.equal(then.generators, now.generators)
+
+
 @pytest.mark.parametrize(("count", "dim"), [(40, 12), (100, 32), (23, 6)])
 def test_a_search_ends_far_below_random_vectors_and_above_the_bound(count, dim, fast):
     basis = bases.make(count, dim, seed=1)

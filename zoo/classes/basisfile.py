@@ -182,13 +182,13 @@ def read(
 
 def _again(folder: Path, made: Mapping[str, Any], dim: int, alpha: float | None) -> bases.Basis:
     searched = made["method"] == "orbits"  # what theory writes down is the same in every version
-    if made["version"] > bases.VERSION or (searched and made["version"] != bases.VERSION):
+    if made["version"] > bases.VERSION or (searched and made["version"] not in (*orbits.EARLIER, bases.VERSION)):
         raise ArtefactError(f"{folder}: its basis is of version {made['version']}, and {bases.VERSION} is made here")
     if bases.cost(made["count"], dim) > 2 * orbits.WORK:
         raise ArtefactError(
             f"{folder}: {made['count']} vectors in {dim} dimensions take too long to make again; they must be stored"
         )
-    basis = bases.make(made["count"], dim, seed=made["seed"], alpha=alpha)
+    basis = bases.make(made["count"], dim, seed=made["seed"], alpha=alpha, version=made["version"])
     return replace(basis, version=made["version"])
 
 

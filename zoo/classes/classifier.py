@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from zoo.classes.vision import Vision
 from zoo.schema import EncoderSpec, Positive
 
-AIM = 0.9
+AIM, PRETRAINED = 0.9, 0.65  # cosines to their vectors that training leads inputs to
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -80,11 +80,13 @@ class ClassifierSpec(EncoderSpec):
 
     def tau(self, classes: int) -> float:
         """τ. The smoothed target is met where cos/τ of a class is ln((1 - s)(K - 1)/s) above the others'. The default lets that
-        be a cosine of AIM for any number of classes K: with the paper's, few classes would stop far from their vectors."""
+        be a cosine of AIM for any number of classes K: with the paper's, few classes would stop far from their vectors. On a
+        pretrained backbone it is PRETRAINED: who must go all the way forgets which classes are alike."""
         if self.temperature is not None:
             return self.temperature
+        fresh = isinstance(self.backbone, Vision) and self.backbone.build
         smoothing = max(self.smoothing, 0.01)
-        return AIM / math.log((1 - smoothing) * max(2, classes - 1) / smoothing)
+        return (AIM if fresh else PRETRAINED) / math.log((1 - smoothing) * max(2, classes - 1) / smoothing)
 
     @property
     def modality(self) -> Literal["image", "text"]:

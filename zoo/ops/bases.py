@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     torch = lazy("torch")
 
-VERSION = 2  # of what a seed stands for: raised when the same seed would give other numbers
+VERSION = 3  # of what a seed stands for: raised when the same seed would give other numbers
 CELLS = 1 << 23  # cosines or components in memory at a time
 NEAR = 1.05  # a construction that comes this near to the bound is taken as it is
 
@@ -140,11 +140,13 @@ def make(
     alpha: float | None = None,
     device: str | torch.device = "cpu",
     progress: orbits.Progress = lambda done, total, best: None,
+    version: int = VERSION,
 ) -> Basis:
     """`count` unit vectors in `dim` dimensions.
 
     Args:
         alpha: stop as soon as no |cos| is above it; by default the search ends when its steps do.
+        version: what the seed stands for, 2 or later.
 
     Raises ZooError for sizes below 1, and, before any work, for an `alpha` that no such vectors can have.
     """
@@ -164,8 +166,8 @@ def make(
         return Basis(lines.simplex(dim)[:, :, None].to(device), count, dim, "simplex", seed)
     exact = _written_down(count, dim, alpha if alpha is not None else NEAR * bound)
     if exact is None:
-        found = orbits.search(count, dim, bound, seed, alpha or 0.0, device, progress)
-        basis = Basis(found, count, dim, "orbits", seed)
+        found = orbits.search(count, dim, bound, seed, alpha or 0.0, device, progress, version)
+        basis = Basis(found, count, dim, "orbits", seed, version)
         exact = _written_down(count, dim, basis.coherence() * (1 - 1e-6))
         if exact is None:
             return basis

@@ -32,7 +32,8 @@ STEPS, LEAST = 3000, 300  # of a search, and where that is too much work
 SHARP, NOUGHT = 20, -80  # exponents: where cosh is its rising half, and where numbers are as good as 0 and not yet slow
 SIGNS = 8  # characters
 FORMS = 7  # with fewer of them the start is no better than a random one
-LONGER = 2  # times the steps for a search that begins with lines, whose steps are the cheapest
+LONGER = 4  # times the steps for a search that begins with lines, whose steps are the cheapest
+EARLIER = {2: 2}  # what LONGER was, by the version of `bases`
 OUTSIDE = 0.15  # of the squared length of a vector that begins as a Kerdock line is in the other dimensions
 NOISE = 0.02  # of a component there, to break the symmetry
 
@@ -61,10 +62,17 @@ class _Plan:
 
 
 def search(
-    count: int, dim: int, bound: float, seed: int, alpha: float, device: str | torch.device, progress: Progress
+    count: int,
+    dim: int,
+    bound: float,
+    seed: int,
+    alpha: float,
+    device: str | torch.device,
+    progress: Progress,
+    version: int | None = None,
 ) -> torch.Tensor:
     """The best generators (m, channels, g) of the searches planned; those that are not of shifts are written out, with g = 1."""
-    plans = planned(count, dim)
+    plans = planned(count, dim, version)
     total, before = sum(plan.steps for plan in plans), 0
     draw = torch.Generator().manual_seed(seed)
     best, found, shifts = 2.0, torch.empty(0), True
@@ -89,7 +97,7 @@ def search(
     return found if shifts else _written_out(found)[:count]
 
 
-def planned(count: int, dim: int) -> list[_Plan]:
+def planned(count: int, dim: int, version: int | None = None) -> list[_Plan]:
     """With the longest orbits; and from lines of a Kerdock set where there is one, or else with the shortest orbits whose work is
     bearable, since shorter orbits leave more freedom and reach a little less."""
     if math.ceil(count / dim) ** 2 * dim <= SMALL:
@@ -97,8 +105,9 @@ def planned(count: int, dim: int) -> list[_Plan]:
     first = _Plan(dim, max(LEAST, min(STEPS, int(WORK / work(count, dim, dim)))))
     inside = lines.kerdock_dim(dim)
     fits = inside is not None and dim <= 2 * inside and FORMS * inside <= count <= inside * inside // 2
-    if fits and work(count, dim, SIGNS) * LONGER * STEPS <= WORK:
-        return [first, _Plan(SIGNS, LONGER * STEPS, shifts=False)]
+    longer = EARLIER.get(version or 0, LONGER)
+    if fits and work(count, dim, SIGNS) * longer * STEPS <= WORK:
+        return [first, _Plan(SIGNS, longer * STEPS, shifts=False)]
     shorter = next((g for g in range(8, dim) if dim % g == 0 and work(count, dim, g) * STEPS <= WORK), None)
     return [first] if shorter is None else [first, _Plan(shorter, STEPS)]
 
