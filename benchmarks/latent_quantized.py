@@ -215,6 +215,9 @@ def shown(figures: dict[str, Any]) -> str:
     if found := figures.get("speed"):
         lines += ["\n## Speed\n", *(f"{name}: {found[name]:,.0f} images a second drawn." for name in DRAWN)]
         lines.append(f"Memory of a training on sprites, at most: {found['memory_mb']:,.0f} MB.")
+    missing = [part for part in PARTS if part not in figures]
+    if missing:
+        lines.append(f"\nNot run: `python benchmarks/latent_quantized.py --only {' '.join(missing)}`")
     return "\n".join(lines) + "\n"
 
 
