@@ -117,6 +117,7 @@ class Encoder(base.Encoder):
         assert self.basis is not None  # `prepare` has made it
         known = {label: place for place, label in enumerate(self.classes)}
         gold = torch.tensor([known[label] for label in rows["label"]])
+        self.tower.module.to("cuda" if torch.cuda.is_available() else "cpu")
         found = procrustes.towards(self.features(rows[self.spec.modality]), gold, self.basis.rows(0, len(self.classes)))
         with torch.no_grad():
             for parameter, value in zip((self.project.weight, self.project.bias), found, strict=True):
