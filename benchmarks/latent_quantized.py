@@ -250,7 +250,8 @@ def main() -> None:
     print(text)
     if asked.write:
         command = f"python benchmarks/latent_quantized.py --steps {asked.steps} --seeds {asked.seeds}"
-        head = f"# Latent quantization beside its baselines\n\nPrinted by `{command}`.\n\n"
+        head = f"# Latent quantization beside its baselines\n\nPrinted by `{command}`,\n"
+        head += "on a machine that was busy with other work, which all times feel.\n\n"
         Path(asked.write).write_text(head + text, encoding="utf-8")
     finish({"benchmark": "latent_quantized", **figures})
 
