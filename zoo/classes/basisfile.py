@@ -184,7 +184,7 @@ def _again(folder: Path, made: Mapping[str, Any], dim: int, alpha: float | None)
     searched = made["method"] == "orbits"  # what theory writes down is the same in every version
     if made["version"] > bases.VERSION or (searched and made["version"] not in (*orbits.EARLIER, bases.VERSION)):
         raise ArtefactError(f"{folder}: its basis is of version {made['version']}, and {bases.VERSION} is made here")
-    if bases.cost(made["count"], dim) > 2 * orbits.WORK:
+    if bases.cost(made["count"], dim, made["version"]) > 2 * orbits.WORK:
         raise ArtefactError(
             f"{folder}: {made['count']} vectors in {dim} dimensions take too long to make again; they must be stored"
         )

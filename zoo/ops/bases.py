@@ -125,11 +125,11 @@ class Basis:
         return most
 
 
-def cost(count: int, dim: int) -> float:
+def cost(count: int, dim: int, version: int = VERSION) -> float:
     """Multiplications that `make` takes at most, about; 0 for what is written down."""
     if count <= dim + 1 or _written_down(count, dim, NEAR * welch(count, dim)):
         return 0.0
-    return sum(plan.steps * orbits.work(count, dim, plan.order) for plan in orbits.planned(count, dim))
+    return sum(plan.steps * orbits.work(count, dim, plan.order) for plan in orbits.planned(count, dim, version))
 
 
 def make(
