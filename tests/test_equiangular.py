@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import zoo
 from zoo import artefact, manifest, recipe
-from zoo.classes import towers
+from zoo.classes import openclasses, towers
 from zoo.classes.vision import Vision
 from zoo.data import pictures
 from zoo.errors import ArtefactError, RecipeError, ZooError
@@ -130,6 +130,34 @@ def test_new_classes_take_free_vectors_and_leave_the_old_where_they_were(tmp_pat
     ):
         with pytest.raises(ZooError, match=message):
             encoder.add_classes(names, examples)
+
+
+def test_what_new_classes_may_cost_the_old_ones_is_bounded_on_held_rows(tmp_path):
+    encoder = trained(tmp_path, classes=4, width=16)
+    images, labels = stripes(240, 6, seed=4)
+    by = {k: [x for x, y in zip(images, labels, strict=True) if y == k] for k in range(6)}
+    held = [x for k in range(4) for x in by[k]], [k for k in range(4) for _ in by[k]]
+    state = {name: value.clone() for name, value in encoder.project.state_dict().items()}
+    kept = (encoder.moments, encoder.classes, encoder.places)
+
+    def added(lose: float) -> tuple[float, int, float]:
+        encoder.project.load_state_dict(state)
+        encoder.moments, encoder.classes, encoder.places = kept
+        right = encoder.scored(held[0]).argmax(1) == held[1]
+        keep = encoder.add_classes([4, 5], [by[4][:20], by[5][:20]], held=held, lose=lose)
+        lost = right.sum() - (encoder.scored(held[0]).argmax(1) == held[1]).sum()
+        new = [encoder.scored(by[k][20:]).argmax(1) == k for k in (4, 5)]
+        return keep, int(lost), float(np.mean(np.concatenate(new)))
+
+    strict, loose = added(0.0), added(1.0)
+    assert strict[1] <= 0
+    assert loose[0] == min(openclasses.KEEPS) <= strict[0]
+    assert loose[2] >= strict[2]
+    for wrong, message in (((held[0], [9] * len(held[1])), "9 is no class yet"), (([], []), "0 inputs and 0 labels")):
+        with pytest.raises(ZooError, match=message):
+            encoder.add_classes([7], [by[4][:1]], held=wrong)
+    with pytest.raises(ZooError, match="keep and held"):
+        encoder.add_classes([7], [by[4][:1]], held=held, keep=2.0)
 
 
 def test_the_softmax_twin_shares_everything_but_the_head(tmp_path):

@@ -6,7 +6,7 @@ map makes of old inputs, is a regularised least-squares problem: old inputs ente
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
@@ -20,6 +20,7 @@ else:
     torch = lazy("torch")
 
 KEEP = 2.0
+KEEPS = tuple(2.0**k for k in range(8, -3, -1))
 RIDGE = 1e-3  # of the mean second moment
 
 
@@ -29,7 +30,14 @@ def moments(features: torch.Tensor) -> torch.Tensor:
     return (whole.T @ whole / len(whole)).float()
 
 
-def add(encoder: Encoder, names: Sequence[str | int], examples: Sequence[Sequence[Any]], keep: float) -> None:
+def add(
+    encoder: Encoder,
+    names: Sequence[str | int],
+    examples: Sequence[Sequence[Any]],
+    keep: float | None,
+    held: tuple[Iterable[Any], Sequence[str | int]] | None,
+    lose: float,
+) -> float:
     """See `Encoder.add_classes`."""
     basis, old = encoder.basis, encoder.moments
     if basis is None or old is None:
@@ -48,17 +56,29 @@ def add(encoder: Encoder, names: Sequence[str | int], examples: Sequence[Sequenc
         raise ZooError(
             f"{len(names)} new classes, but only {len(free)} of {basis.count} vectors are free; train with a larger `capacity`"
         )
-    if not 0 < keep < float("inf"):
+    if keep is not None and not 0 < keep < float("inf"):
         raise ZooError(f"keep: {keep} must be above 0")
+    if keep is not None and held is not None:
+        raise ZooError("keep and held: one says what the other finds")
     features = [encoder.features(list(each)) for each in examples]
     basis = encoder.basis = basis.to(torch.device("cpu"))
     places = _nearest(encoder, features, free)
-    _turn(encoder, features, basis.rows()[places], old, keep)
+    vectors = basis.rows()[[*encoder.places, *places]]
+    before = _map(encoder)
+    if held is not None:
+        keep = _largest_change(encoder, features, vectors, before, _known(encoder, held), lose)
+    keep = KEEP if keep is None else keep
+    weight = _turned(features, vectors[len(encoder.places) :], before, old, keep * len(encoder.classes))
+    linear: Any = encoder.project
+    with torch.no_grad():
+        linear.weight.copy_(weight[:, :-1])
+        linear.bias.copy_(weight[:, -1])
     classes = len(encoder.classes)
     new = sum(moments(each) for each in features)
     encoder.moments = ((old * classes + new) / (classes + len(names))).float()
     encoder.classes = [*encoder.classes, *names]
     encoder.places = [*encoder.places, *places]
+    return keep
 
 
 def _nearest(encoder: Encoder, features: list[torch.Tensor], free: list[int]) -> list[int]:
@@ -75,26 +95,65 @@ def _nearest(encoder: Encoder, features: list[torch.Tensor], free: list[int]) ->
     return [free[int(place)] for place in chosen]
 
 
-def _turn(
-    encoder: Encoder, features: list[torch.Tensor], targets: torch.Tensor, old: torch.Tensor, keep: float
-) -> None:
-    """Add to the map W the Δ that minimises Σ_c mean‖(W + Δ)z - r·w_c‖² + keep·classes·E‖Δz_old‖² + ridge·‖Δ‖², where r is the
-    length of what the map makes of old inputs."""
+def _known(encoder: Encoder, held: tuple[Iterable[Any], Sequence[str | int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features with a 1 at the end and places of the classes of `held`."""
+    inputs, labels = list(held[0]), list(held[1])
+    place = {name: k for k, name in enumerate(encoder.classes)}
+    strange = [label for label in labels if label not in place]
+    if strange or not inputs or len(inputs) != len(labels):
+        what = f"{strange[0]!r} is no class yet" if strange else f"{len(inputs)} inputs and {len(labels)} labels"
+        raise ZooError(f"held: {what}; it takes inputs of classes there are, and the class of each")
+    return _with_one(encoder.features(inputs)), torch.tensor([place[label] for label in labels])
+
+
+def _largest_change(
+    encoder: Encoder,
+    features: list[torch.Tensor],
+    vectors: torch.Tensor,
+    before: torch.Tensor,
+    held: tuple[torch.Tensor, torch.Tensor],
+    lose: float,
+) -> float:
+    """The last of KEEPS, from large to small, before the share of held inputs that are no longer right, a standard error added,
+    exceeds `lose`; the first where even that one costs more."""
+    assert encoder.moments is not None  # `add` has looked
+    z, gold = held
+    classes = len(encoder.classes)
+
+    def right(weight: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
+        return (torch.nn.functional.normalize(z @ weight.T, dim=1) @ among.double().T).argmax(1) == gold
+
+    was, found = right(before, vectors[:classes]), KEEPS[0]
+    for keep in KEEPS:
+        weight = _turned(features, vectors[classes:], before, encoder.moments, keep * classes)
+        now = right(weight, vectors)
+        lost, changed = int(was.sum() - now.sum()), int((was != now).sum())
+        if lost + changed**0.5 > lose * len(gold):
+            break
+        found = keep
+    return found
+
+
+def _map(encoder: Encoder) -> torch.Tensor:
+    """The map to components (dim, width + 1) float64, its offset last."""
     linear: Any = encoder.project
-    weight = torch.cat([linear.weight.data, linear.bias.data[:, None]], dim=1).cpu().double()
+    return torch.cat([linear.weight.data, linear.bias.data[:, None]], dim=1).cpu().double()
+
+
+def _turned(
+    features: list[torch.Tensor], targets: torch.Tensor, weight: torch.Tensor, old: torch.Tensor, keep: float
+) -> torch.Tensor:
+    """The map W + Δ for the Δ that minimises Σ_c mean‖(W + Δ)z - r·w_c‖² + keep·E‖Δz_old‖² + ridge·‖Δ‖², where r is the length of
+    what the map makes of old inputs."""
     moment = old.double()
     length = (weight @ moment @ weight.T).trace().sqrt()
-    left = keep * len(encoder.classes) * moment
-    left = left + RIDGE * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
+    left = keep * moment + RIDGE * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
     right = torch.zeros_like(weight)
     for each, target in zip(features, targets, strict=True):
         z = _with_one(each).double()
         right += (length * target.double()[:, None] - weight @ z.T) @ z / len(z)
         left = left + z.T @ z / len(z)
-    weight = weight + torch.linalg.solve(left, right.T).T
-    with torch.no_grad():
-        linear.weight.copy_(weight[:, :-1])
-        linear.bias.copy_(weight[:, -1])
+    return weight + torch.linalg.solve(left, right.T).T
 
 
 def _with_one(features: torch.Tensor) -> torch.Tensor:

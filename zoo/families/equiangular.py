@@ -238,18 +238,27 @@ class Encoder(base.Encoder):
         return answers.given(self, inputs)
 
     def add_classes(
-        self, names: Sequence[str | int], examples: Sequence[Sequence[Any]], *, keep: float = openclasses.KEEP
-    ) -> None:
+        self,
+        names: Sequence[str | int],
+        examples: Sequence[Sequence[Any]],
+        *,
+        keep: float | None = None,
+        held: tuple[Iterable[Any], Sequence[str | int]] | None = None,
+        lose: float = 0.005,
+    ) -> float:
         """Give each new class the free vector nearest to its examples, and change the map to `dim` components, in closed form, so
         that they point there; vectors of old classes stay as they are, and so, as far as it can, does what the map makes of
-        old inputs.
+        old inputs. Returns the `keep` it was done with.
 
         Args:
-            examples: some inputs of each name; keep: how much an old input weighs against a new one.
+            examples: some inputs of each name; keep: how much an old input weighs against a new one, by default 2.
+            held: inputs of old classes that training has not seen, and their classes; `keep` is then as small as it can be
+                while the share `lose` of them, a standard error included, stays right.
 
-        Raises ZooError for a name that is taken, too few free vectors, and a class without examples.
+        Raises ZooError for a name that is taken, too few free vectors, a class without examples, and held inputs of a class
+        that is not there.
         """
-        openclasses.add(self, names, examples, keep)
+        return openclasses.add(self, names, examples, keep, held, lose)
 
     def measure(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
         """Figures on the rows of `data`, with neighbours from `train` and strangers from `unknown`, and what pictures show."""
