@@ -63,6 +63,14 @@ class Results:
         return value
 
 
+class Made(Results):
+    """What a work folder holds already, and None for the rest."""
+
+    def get(self, name: str, measure: Callable[[], Any]) -> Any:
+        """Nothing is measured."""
+        return super().get(name, measure) if self.folder and (self.folder / f"{name}.json").exists() else None
+
+
 def save_table(path: Path, title: str, command: str, about: str, lines: list[str]) -> None:
     """Write what a benchmark printed as a page of Markdown."""
     text = "\n".join(lines)

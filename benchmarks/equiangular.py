@@ -34,13 +34,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import Results, data_folder, finish, peak_mb
+from common import Made, Results, data_folder, finish, peak_mb
 from datasets import Dataset
 
 from zoo import data, training
@@ -95,14 +94,6 @@ SETS: dict[str, dict[str, Any]] = {
 }
 SETS["banking77-10"] = {**SETS["banking77"], "training": {**SETS["banking77"]["training"], "epochs": 10}}
 SETS["long"] = {**SETS["cifar10"], "training": {**SETS["cifar10"]["training"], "epochs": 100}}
-
-
-class Made(Results):
-    """What a work folder holds already, and None for the rest."""
-
-    def get(self, name: str, measure: Callable[[], Any]) -> Any:
-        """Nothing is measured."""
-        return super().get(name, measure) if self.folder and (self.folder / f"{name}.json").exists() else None
 
 
 SAID: list[str] = []

@@ -59,10 +59,17 @@ def image_decoder(net: Net, channels: int, size: int, given: int) -> nn.Module:
     if net.decoder == "style":
         return Styled(net, channels, side, given)
     layers: list[nn.Module] = [dense((given, *reversed(net.dense)), widest * side**2), nn.ReLU()]
-    layers += [nn.Unflatten(1, (widest, side, side))]
+    layers += [_Maps(1, (widest, side, side))]
     for convolution, wide in _growing(net, widest):
         layers += [convolution, *_after(net, wide)]
     return nn.Sequential(*layers, _last(net, channels))
+
+
+class _Maps(nn.Unflatten):
+    """In the layout in which convolutions are fast."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).contiguous(memory_format=torch.channels_last)
 
 
 class Styled(nn.Module):
