@@ -20,7 +20,7 @@ else:
     torch = lazy("torch")
 
 KEEP = 2.0
-KEEPS = tuple(2.0**k for k in range(8, -3, -1))
+KEEPS = tuple(2.0 ** (k / 2) for k in range(16, -5, -1))
 RIDGE = 1e-3  # of the mean second moment
 
 
@@ -114,8 +114,8 @@ def _largest_change(
     held: tuple[torch.Tensor, torch.Tensor],
     lose: float,
 ) -> float:
-    """The last of KEEPS, from large to small, before the share of held inputs that are no longer right, a standard error added,
-    exceeds `lose`; the first where even that one costs more."""
+    """The last of KEEPS, from large to small, before the share of held inputs that are right falls by more than `lose`; the first
+    where even that one costs more."""
     assert encoder.moments is not None  # `add` has looked
     z, gold = held
     classes = len(encoder.classes)
@@ -127,8 +127,7 @@ def _largest_change(
     for keep in KEEPS:
         weight = _turned(features, vectors[classes:], before, encoder.moments, keep * classes)
         now = right(weight, vectors)
-        lost, changed = int(was.sum() - now.sum()), int((was != now).sum())
-        if lost + changed**0.5 > lose * len(gold):
+        if int(was.sum() - now.sum()) > lose * len(gold):
             break
         found = keep
     return found

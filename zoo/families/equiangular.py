@@ -253,7 +253,7 @@ class Encoder(base.Encoder):
         Args:
             examples: some inputs of each name; keep: how much an old input weighs against a new one, by default 2.
             held: inputs of old classes that training has not seen, and their classes; `keep` is then as small as it can be
-                while the share `lose` of them, a standard error included, stays right.
+                while the share of them that is right falls by `lose` at most.
 
         Raises ZooError for a name that is taken, too few free vectors, a class without examples, and held inputs of a class
         that is not there.
