@@ -272,7 +272,8 @@ def twentieth(vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def part_heads(name: str, results: Results, seeds: int, quick: bool, dev: bool) -> list[dict[str, Any]]:
-    heads = [h for h in HEADS if h != "arcface" or importlib.util.find_spec("pytorch_metric_learning")]
+    can = isinstance(results, Made) or importlib.util.find_spec("pytorch_metric_learning")
+    heads = [h for h in HEADS if h != "arcface" or can]
     out: list[dict[str, Any]] = []
     names = " | ".join(figure.replace("_", " ") for figure in FIGURES)
     say(f"\n| head | runs | {names} | seconds |\n|:---|{'---:|' * (len(FIGURES) + 2)}")
