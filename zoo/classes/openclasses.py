@@ -60,13 +60,16 @@ def add(
         raise ZooError(f"keep: {keep} must be above 0")
     if keep is not None and held is not None:
         raise ZooError("keep and held: one says what the other finds")
+    if not 0 <= lose <= 1:
+        raise ZooError(f"lose: {lose} must be a share, from 0 to 1")
+    known = None if held is None else _known(encoder, held)
     features = [encoder.features(list(each)) for each in examples]
     basis = encoder.basis = basis.to(torch.device("cpu"))
     places = _nearest(encoder, features, free)
     vectors = basis.rows()[[*encoder.places, *places]]
     before = _map(encoder)
-    if held is not None:
-        keep = _largest_change(encoder, features, vectors, before, _known(encoder, held), lose)
+    if known is not None:
+        keep = _largest_change(encoder, features, vectors, before, known, lose)
     keep = KEEP if keep is None else keep
     weight = _turned(features, vectors[len(encoder.places) :], before, old, keep * len(encoder.classes))
     linear: Any = encoder.project

@@ -253,10 +253,10 @@ class Encoder(base.Encoder):
         Args:
             examples: some inputs of each name; keep: how much an old input weighs against a new one, by default 2.
             held: inputs of old classes that training has not seen, and their classes; `keep` is then as small as it can be
-                while the share of them that is right falls by `lose` at most.
+                while the share of them that is right falls by `lose` at most, and 256 where even that costs more.
 
-        Raises ZooError for a name that is taken, too few free vectors, a class without examples, and held inputs of a class
-        that is not there.
+        Raises ZooError for a name that is taken, too few free vectors, a class without examples, held inputs of a class that is
+        not there, and a `lose` that is no share.
         """
         return openclasses.add(self, names, examples, keep, held, lose)
 
