@@ -40,9 +40,15 @@ LIGHT = {  # recipes that need no download, in miniature
         "evaluation.0.corpus.limit=30",
     ],
     "equiangular-digits": ["data.limit=200", "training.max_steps=3", "evaluation.0.at_least=0"],
-    "latent-quantized-sprites": ["data.limit=200", "training.max_steps=2", "evaluation.0.data.limit=100"],
+    "latent-quantized-sprites": [
+        "data.limit=200",
+        "validation=0.1",
+        "training.max_steps=2",
+        "evaluation.0.data.limit=100",
+    ],
     "latent-quantized-scenes": [
         "data.limit=200",
+        "validation=0.1",
         "training.max_steps=2",
         "training.batch_size=8",
         "encoder.net=small",

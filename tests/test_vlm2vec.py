@@ -18,8 +18,8 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 import zoo
-from zoo import artefact, recipe
-from zoo.errors import ArtefactError, DataError, ZooError
+from zoo import artefact, hub, recipe
+from zoo.errors import ArtefactError, DataError, HubError, ZooError
 from zoo.families.vlm2vec import Encoder, Spec
 from zoo.multimodal import cachesize, items, sets
 from zoo.multimodal.architectures import ARCHITECTURES
@@ -504,6 +504,8 @@ def test_an_adapter_is_refused_on_another_base_and_where_it_does_not_fit(pretrai
     base = tinyvlm.backbone(tmp_path / "base", "idefics3")
     encoder = Encoder.build(Spec(family="vlm2vec", backbone=VLMSpec(model=base), lora=Lora(rank=2, keep="adapter")))
     model = artefact.save(encoder, tmp_path / "model")
+    with pytest.raises(HubError, match="folder that others do not have"):
+        hub.push(model, "me/adapter", dry_run=True)
     tinyvlm.backbone(tmp_path / "base", "idefics3", seed=1)
     with pytest.raises(ArtefactError, match="any more"):
         zoo.from_pretrained(model)

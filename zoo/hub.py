@@ -17,6 +17,7 @@ from zoo import allowlist, files, manifest, preflight
 from zoo.errors import ArtefactError, HubError
 from zoo.hub_calls import READING, WRITING, Say, UnreachableError, explained, patiently, quiet
 from zoo.hub_commit import Target, Tree, look, open_api, same
+from zoo.references import public_id
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -75,7 +76,7 @@ def _private_as_asked(repo: str, tree: Tree) -> None:
 def listing(folder: Path) -> list[str]:
     """The files of a model folder that a push sends. Raises ArtefactError when the folder is not what its manifest says or
     its weights are no safetensors, and HubError for a file that must not leave the machine: of another kind, or with an
-    access token inside."""
+    access token inside, or an adapter whose base is a folder of this machine."""
     manifest.verify(folder)
     readers = (name for name in manifest.READERS if (folder / name).exists())
     results = [path.relative_to(folder).as_posix() for path in folder.glob(allowlist.RESULTS)]
@@ -87,7 +88,18 @@ def listing(folder: Path) -> list[str]:
             raise HubError(f"{folder / name}: holds an access token: take it out and revoke it; nothing was sent")
         if name.endswith(".safetensors"):
             preflight.header(folder / name)
+        if Path(name).name == "adapter_config.json":
+            _base_of_others(folder / name)
     return names
+
+
+def _base_of_others(path: Path) -> None:
+    base = str(files.read_json(path).get("base_model_name_or_path"))
+    if public_id(base) is None:
+        raise HubError(
+            f"{path}: the adapter's base is {base}, a folder that others do not have: name the base by its Hub id, "
+            "or train with `lora: {keep: merged}`; nothing was sent"
+        )
 
 
 def push(
