@@ -201,10 +201,13 @@ def spread(values: list[float], digits: int = 3) -> str:
 def compared(title: str, runs: list[dict[str, Any]]) -> list[str]:
     """A table by kind of latents, and what the kinds differ by."""
     kinds = [kind for kind in KINDS if any(r["latent"] == kind for r in runs)]
+    name, settings = runs[0]["set"], SETTINGS[runs[0]["set"]]
     words = " | ".join(f.replace("_", " ") for f in FIGURES)
     lines = [
         f"\n## {title}\n",
-        f"{runs[0]['steps']:,} steps of 64 images.\n",
+        f"{runs[0]['steps']:,} steps of 64 of {ROWS:,} images, rate {settings['learning_rate']}, decay "
+        f"{settings['weight_decay']}, {2 * len(runs[0]['best'])} latents, of QLAE of {VALUES[name]} values; measured on "
+        f"{TESTS:,} images.\n",
         f"| | runs | {words} | trained a second of a core | seconds of a core | encoded a second |",
         f"|:---|{'---:|' * (len(FIGURES) + 4)}",
     ]
