@@ -317,6 +317,14 @@ def part_retrieval(kind: str, results: Results, quick: bool) -> dict[str, Any]:
         for name, values in rows.items():
             if len(values) == 3:
                 print(f"| {task} | {name} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    print()
+    for task, rows in found["tasks"].items():
+        for name in ("chance", "tags"):
+            if name in rows:
+                shown = ", ".join(
+                    f"{ours / theirs:.2f}" for ours, theirs in zip(rows["model"], rows[name], strict=True)
+                )
+                print(f"- {task}, model over {name}: {shown}")
     for task, rows in found["tasks"].items():
         if len(rows["model"]) == 1:
             shown = ", ".join(f"{name} {values[0]:.3f}" for name, values in rows.items())
