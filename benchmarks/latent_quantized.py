@@ -274,6 +274,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=PARTS)
     parser.add_argument("--quick", action="store_true", help="200 steps and one seed: that it runs, not how good it is")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of latents; all by default")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--longer", type=int, default=6)
     parser.add_argument("--threads", type=int, default=2)
@@ -293,7 +294,7 @@ def main() -> None:
         elif part == "long":
             figures[part] = part_models("sprites", KINDS[:2], results, 1, asked.longer * steps, asked.dev)
         else:
-            figures[part] = part_models(part, KINDS, results, seeds, steps, asked.dev)
+            figures[part] = part_models(part, tuple(asked.kinds), results, seeds, steps, asked.dev)
     text = shown(figures)
     print(text)
     if asked.write:
