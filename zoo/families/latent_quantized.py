@@ -92,6 +92,7 @@ class Encoder(coder.Coder):
         held: Any = None if validation is None else inputs.Rows(validation, self._kind)
         seconds = super().fit(train, settings, folder, validation=held, show_progress=show_progress)
         self._range(train)
+        del train  # the baselines decode the rows for themselves
         if validation is not None and self.spec.sources:
             self._facts |= baselines.compared(self, rows, validation, settings, folder / "baselines")
         return seconds

@@ -93,7 +93,11 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
         self.rows, self.kind = rows, kind
         self.held: torch.Tensor | None = None
         if len(rows) * int(np.prod(kind.shape)) * np.dtype(kind.dtype).itemsize <= MEMORY:
-            self.held = torch.cat(list(blocks(kind, iter(rows[kind.modality]))))
+            held, place = np.empty((len(rows), *kind.shape), dtype=kind.dtype), 0
+            for block in blocks(kind, iter(rows[kind.modality])):
+                held[place : place + len(block)] = block
+                place += len(block)
+            self.held = torch.from_numpy(held)
 
     def __len__(self) -> int:
         return len(self.rows)
