@@ -228,6 +228,10 @@ def compared(title: str, runs: list[dict[str, Any]]) -> list[str]:
         same = [r for r in runs if r["latent"] == kind]
         cells = [f"{np.mean([r['best'][s] for r in same]):.2f}" for s in runs[0]["best"]]
         lines.append(f"| {NAMES[kind]} | {' | '.join(cells)} |")
+    if len(runs) > len(kinds):
+        found = {kind: [f"{r['infom']:.3f}" for r in runs if r["latent"] == kind] for kind in kinds}
+        told = (f"{NAMES[kind]} {', '.join(each)}" for kind, each in found.items())
+        lines.append(f"\nInfoM by seed: {'; '.join(told)}.")
     others = [kind for kind in kinds if kind != "quantized"]
     if "quantized" in mean and "continuous" in mean:
         ours, best = mean["quantized"], max(others, key=lambda kind: mean[kind]["infom"])
