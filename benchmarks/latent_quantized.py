@@ -305,8 +305,9 @@ def main() -> None:
         command = (
             f"python benchmarks/latent_quantized.py --steps {asked.steps} --seeds {asked.seeds} --longer {asked.longer}"
         )
-        head = f"# Latent quantization beside its baselines\n\nPrinted by `{command}`,\n"
-        head += f"threads: {asked.threads}, on a machine that was busy with other work, which all times feel. Rows: "
+        head = f"# Latent quantization beside its baselines\n\nPrinted by `{command}`, a kind of latents at a\n"
+        head += "time (`--kinds`); a row says how many seeds it has. "
+        head += f"Threads: {asked.threads}, on a machine that was busy with other work, which all times feel. Rows: "
         head += (
             "neither those trained on nor the tables'.\n\n"
             if asked.dev
