@@ -204,3 +204,12 @@ def test_the_metric_alone_needs_no_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert out.stdout.strip() == "['active', 'infoc'] False False", out.stderr
+
+
+def test_few_samples_make_a_code_look_less_modular_and_more_explicit():
+    draw = np.random.default_rng(0)
+    sources = draw.integers(0, 20, (10_000, 3))
+    latents = np.where(draw.random((10_000, 3)) < 0.3, sources, draw.integers(0, 20, (10_000, 3)))
+    few, many = infomec(sources[:500], latents[:500]), infomec(sources, latents)
+    assert few["infom"] < many["infom"]
+    assert few["infoe"] > many["infoe"]

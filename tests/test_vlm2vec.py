@@ -506,6 +506,8 @@ def test_an_adapter_is_refused_on_another_base_and_where_it_does_not_fit(pretrai
     model = artefact.save(encoder, tmp_path / "model")
     with pytest.raises(HubError, match="folder that others do not have"):
         hub.push(model, "me/adapter", dry_run=True)
+    encoder.vlm.name, encoder.vlm.revision = "org/base", "0" * 40
+    assert hub.push(artefact.save(encoder, tmp_path / "public"), "me/adapter", dry_run=True).files
     tinyvlm.backbone(tmp_path / "base", "idefics3", seed=1)
     with pytest.raises(ArtefactError, match="any more"):
         zoo.from_pretrained(model)

@@ -6,6 +6,7 @@ when an answer was lost, an allowlist of what may leave the machine, and a check
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from zoo import allowlist, files, manifest, preflight
 from zoo.errors import ArtefactError, HubError
 from zoo.hub_calls import READING, WRITING, Say, UnreachableError, explained, patiently, quiet
 from zoo.hub_commit import Target, Tree, look, open_api, same
-from zoo.references import public_id
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,11 @@ def listing(folder: Path) -> list[str]:
 
 
 def _base_of_others(path: Path) -> None:
-    base = str(files.read_json(path).get("base_model_name_or_path"))
-    if public_id(base) is None:
+    held = files.read_json(path)
+    if not COMMIT.fullmatch(str(held.get("revision"))):  # of a folder it is the weights' sha256
         raise HubError(
-            f"{path}: the adapter's base is {base}, a folder that others do not have: name the base by its Hub id, "
-            "or train with `lora: {keep: merged}`; nothing was sent"
+            f"{path}: the adapter's base is {held.get('base_model_name_or_path')}, a folder that others do not have: name "
+            "the base by its Hub id, or train with `lora: {keep: merged}`; nothing was sent"
         )
 
 

@@ -5,8 +5,8 @@ the true labels of n samples, and `latents` (n, n_z), what an encoder made of th
 (or one of few values) or a real number. At least two sources that vary, or two active latents, are what the ratios compare.
 
 The plug-in mutual information of indices is too high by about (values - 1)(labels - 1) / 2n nats, most where it is small, so that
-InfoM and InfoC of few samples are too low, and InfoE, which is fitted on the samples themselves, too high. Compare on 10,000 of
-them: a code of scenes that has an InfoM of .82 and an InfoE of .84 there has .75 and .90 on 1,000.
+InfoM and InfoC of few samples are too low, and InfoE, which is fitted on the samples themselves, too high. Compare
+on 10,000 of them.
 
 The dead cases have values of their own, and none of them is NaN:
     a source of one value has nothing to be told: its row of the NMI is 0, and no mean counts it;
