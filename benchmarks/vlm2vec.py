@@ -1,6 +1,6 @@
 """VLM2Vec from scratch on small images: what it finds, and what exact large batches cost.
 
-    ZOO_DATA=… python benchmarks/vlm2vec.py [--only NAME…] [--quick] [--work FOLDER] [--write FILE] [--threads 2]
+    ZOO_DATA=… python benchmarks/vlm2vec.py [--only NAME…] [--quick] [--seeds 3] [--work FOLDER] [--write FILE] [--threads 2]
 
     scenes      a shape in a colour somewhere on grey: 8 colours × 4 shapes. A model of 64 components is trained on 600 images of
                 each of the 32 classes and asked about 10 new ones of each; and once more without one shape of every colour, which
@@ -11,8 +11,10 @@
     gradcache   gradients against those of the whole batch, and of the same chunks in one graph; memory and seconds a step
 
 Chance is the expected figure of a random order. Tags: candidates are ordered by the words they share with the query, rare words
-counting more, from the label and, of known icons, the training terms: what a search without a model would do; it sees names,
-which the encoder never does. --quick: a tenth of the steps. With --work an interrupted run goes on, finished parts are kept.
+counting more, an image having those of its label and, of known icons, of the training terms; where the label itself is sought,
+those of all its search terms: what a search without a model would do; it sees names, which the encoder never does. --quick: a
+tenth of the steps. --seeds: of weights and of the order of rows; figures are their mean ± spread, and those of the baselines have
+no seed. With --work an interrupted run goes on, finished parts are kept.
 """
 
 from __future__ import annotations
@@ -98,13 +100,15 @@ def scenes(each: int, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def scene_figures(steps: int, without: frozenset[str]) -> dict[str, float]:
+def scene_figures(steps: int, without: frozenset[str], seed: int) -> dict[str, float]:
     """Hit@1 on unseen images, over all 32 texts, and of the classes `without` training rows apart."""
     backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=14, vocabulary=400)
-    encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, temperature=0.1, symmetric=True), seed=1)
+    encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, temperature=0.1, symmetric=True), seed=seed)
     table = Dataset.from_list([row for row in scenes(EACH, 1) if row["query"] not in without])
     encoder.prepare(table, Path())
-    settings = Training(max_steps=steps, batch_size=32, learning_rate=3e-3, schedule="cosine", precision="fp32")
+    settings = Training(
+        max_steps=steps, batch_size=32, learning_rate=3e-3, schedule="cosine", precision="fp32", seed=41 + seed
+    )
     with tempfile.TemporaryDirectory() as folder:
         seconds = encoder.fit(table, settings, Path(folder))
     test = scenes(TESTS, 3)  # settings were chosen on those of other seeds
@@ -123,20 +127,33 @@ def scene_figures(steps: int, without: frozenset[str]) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items()} | {"seconds": seconds}
 
 
-def part_scenes(results: Results, quick: bool) -> dict[str, Any]:
+def spread(values: list[float]) -> str:
+    """Mean ± spread over seeds."""
+    return f"{np.mean(values):.3f}" + (f" ± {np.std(values):.3f}" if len(values) > 1 else "")
+
+
+def listed(values: list[float]) -> str:
+    return ", ".join(f"{value:.0f}" for value in values)
+
+
+def part_scenes(results: Results, quick: bool, seeds: int) -> dict[str, Any]:
     steps = 60 if quick else 5000
     unseen = frozenset(f"a {colour} {SHAPES[i % 4]}" for i, colour in enumerate(COLOURS))
-    whole = results.get("scenes", lambda: scene_figures(steps, frozenset()))
-    apart = results.get("scenes-new", lambda: scene_figures(steps, unseen))
+    numbers = range(1, seeds + 1)
+    whole = [results.get(f"scenes-{n}", lambda n=n: scene_figures(steps, frozenset(), n)) for n in numbers]
+    apart = [results.get(f"scenes-new-{n}", lambda n=n: scene_figures(steps, unseen, n)) for n in numbers]
     print(f"\n## Colours and shapes\n\n{steps} steps of 32 rows, {EACH} images a class; 320 unseen images;")
-    print("hit@1, ties counted as misses.\n")
+    print(f"hit@1, ties counted as misses; seeds: {seeds}.\n")
     print("| trained on | asked | hit@1 | chance |")
     print("|:---|:---|---:|---:|")
-    print(f"| all 32 classes | image → 32 texts | {whole['image_to_text']:.3f} | {1 / 32:.3f} |")
-    print(f"| all 32 classes | text → 320 images | {whole['text_to_image']:.3f} | {1 / 32:.3f} |")
-    print(f"| 24 classes | image of those 24 → 32 texts | {apart['seen_pairs']:.3f} | {1 / 32:.3f} |")
-    print(f"| 24 classes | image of the 8 new pairs → 32 texts | {apart['new_pairs']:.3f} | {1 / 32:.3f} |")
-    print(f"\nTrained in {whole['seconds']:.0f} s.")
+    for runs, told, name in (
+        (whole, "all 32 classes | image → 32 texts", "image_to_text"),
+        (whole, "all 32 classes | text → 320 images", "text_to_image"),
+        (apart, "24 classes | image of those 24 → 32 texts", "seen_pairs"),
+        (apart, "24 classes | image of the 8 new pairs → 32 texts", "new_pairs"),
+    ):
+        print(f"| {told} | {spread([run[name] for run in runs])} | {1 / 32:.3f} |")
+    print(f"\nOn all classes trained in {listed([run['seconds'] for run in whole])} s.")
     return {"whole": whole, "new_pairs": apart}
 
 
@@ -189,23 +206,24 @@ def recipe(kind: str, folder: Path, *overrides: str) -> Any:
     return loads(text, *overrides, folder=folder)
 
 
-def retrieval_figures(kind: str, work: Path, quick: bool) -> dict[str, Any]:
+def retrieval_figures(kind: str, work: Path, quick: bool, seed: int) -> dict[str, Any]:
     """Train, score with mteb, and score the two baselines on the same queries and candidates."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if kind == "emoji":
             emoji_tables(folder)
         told = recipe(kind, folder, *(["training.max_steps=50"] if quick else []))
+        training = told.training.model_copy(update={"seed": told.training.seed + seed - 1})
         table = data.read(told.data, {}, sets.ROLES, folder=folder).rows
-        encoder = Encoder.build(told.encoder, seed=told.training.seed)
+        encoder = Encoder.build(told.encoder, seed=training.seed)
         encoder.prepare(table, folder)
-        seconds = encoder.fit(table, told.training, work / f"run-{kind}")
+        seconds = encoder.fit(table, training, work / f"run-{kind}-{seed}")
         report = evaluation.evaluate(encoder, told.evaluation, folder=folder, results_folder=folder / "results")
         out: dict[str, Any] = {"seconds": seconds, "steps": 0, "tasks": {}}
-        lines = (work / f"run-{kind}" / "metrics.jsonl").read_text().splitlines()
+        lines = (work / f"run-{kind}-{seed}" / "metrics.jsonl").read_text().splitlines()
         out["steps"] = json.loads(lines[-1])["step"]
         for task, entry in zip(told.evaluation, report["results"], strict=True):
-            path = folder / "results" / f"{entry['task']}__whole.json"
+            (path,) = (folder / "results").glob(f"{entry['task']}__*.json")
             scores = json.loads(path.read_text())["scores"]["test"][0]
             if task.task == "any-retrieval":
                 names = ("hit_rate_at_1", "hit_rate_at_10", "ndcg_at_10")
@@ -228,8 +246,9 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
 
 
-def tags(folder: Path, kind: str) -> dict[str, set[str]]:
-    """By image (sha256 of its bytes): the words of its label and of the terms that are trained on."""
+def tags(folder: Path, kind: str, *, labels: bool) -> dict[str, set[str]]:
+    """By image (sha256 of its bytes): the words of its label and of the terms that are trained on; or, if the `labels` are what
+    is sought, those of all its search terms."""
     if kind == "icons":
         rows: Any = builtin.load("icons").rows("terms")
     else:
@@ -238,13 +257,13 @@ def tags(folder: Path, kind: str) -> dict[str, set[str]]:
         rows = pq.read_table(folder / "terms.parquet").to_pylist()
     found: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        if row["kind"] == "label" or row["split"] == "train":
+        if row["kind"] == "term" if labels else row["kind"] == "label" or row["split"] == "train":
             found[hashlib.sha256(row["image"]).hexdigest()] |= words(row["text"])
     return found
 
 
 def baselines(task: Any, folder: Path, kind: str) -> dict[str, list[float]]:
-    """Chance, and where a query is a text that of tags, on the task's own queries and candidates."""
+    """Chance and tags, on the task's own queries and candidates."""
     tables = {
         part: data.read(getattr(task, part), {}, task.optional[part], folder=folder)
         for part in task.roles
@@ -253,32 +272,29 @@ def baselines(task: Any, folder: Path, kind: str) -> dict[str, list[float]]:
     from zoo.evaluation import anyretrieval
 
     held = anyretrieval.shaped(tables, "")["default"]["test"]
-    corpus = held["corpus"].cast_column("image", _raw()) if "image" in held["corpus"].column_names else held["corpus"]
-    names = corpus["id"]
-    ranked = held["top_ranked"] or dict.fromkeys(held["relevant_docs"], names)
+    known = tags(folder, kind, labels="label" in task.data.columns.values())
+    queries, corpus = said(held["queries"], known), said(held["corpus"], known)
+    ranked = held["top_ranked"] or {name: list(corpus) for name in queries}
+    common = Counter(word for each in corpus.values() for word in each)
+    weight = {word: math.log(1 + len(corpus) / count) for word, count in common.items()}
     chance, found = [], []
-    known = tags(folder, kind) if "image" in corpus.column_names else None
-    seen = (
-        {
-            name: known[hashlib.sha256(image["bytes"]).hexdigest()]
-            for name, image in zip(names, corpus["image"], strict=True)
-        }
-        if known
-        else {}
-    )
-    spread = Counter(word for each in seen.values() for word in each)
     draw = np.random.default_rng(0)
-    for query in held["queries"]:
-        right, candidates = held["relevant_docs"][query["id"]], ranked[query["id"]]
+    for query, asked in queries.items():
+        right, candidates = held["relevant_docs"][query], ranked[query]
         chance.append(expected(len(right), len(candidates)))
-        if known is not None and "text" in query:
-            asked = words(query["text"])
-            score = np.array(
-                [sum(math.log(1 + len(names) / spread[w]) for w in asked & seen[name]) for name in candidates]
-            )
-            order = np.lexsort((draw.random(len(score)), -score))
-            found.append(measured([candidates[i] in right for i in order[:10]], len(right)))
-    return {"chance": _mean(chance), **({"tags": _mean(found)} if found else {})}
+        score = np.array([math.fsum(weight[word] for word in asked & corpus[name]) for name in candidates])
+        order = np.lexsort((draw.random(len(score)), -score))
+        found.append(measured([candidates[i] in right for i in order[:10]], len(right)))
+    return {"chance": _mean(chance), "tags": _mean(found)}
+
+
+def said(rows: Dataset, known: dict[str, set[str]]) -> dict[str, set[str]]:
+    """By id: the words of a text, or those that are known of an image."""
+    if "image" not in rows.column_names:
+        return {name: words(text) for name, text in zip(rows["id"], rows["text"], strict=True)}
+    raw = rows.cast_column("image", _raw())
+    hashes = (hashlib.sha256(image["bytes"]).hexdigest() for image in raw["image"])
+    return {name: known.get(each, set()) for name, each in zip(rows["id"], hashes, strict=True)}
 
 
 def _raw() -> Any:
@@ -306,30 +322,37 @@ def expected(right: int, count: int) -> tuple[float, float, float]:
     return right / count, 1 - none, right / count * sum(GAINS[:count]) / sum(GAINS[:right])
 
 
-def part_retrieval(kind: str, results: Results, quick: bool) -> dict[str, Any]:
+def part_retrieval(kind: str, results: Results, quick: bool, seeds: int) -> dict[str, Any]:
     work = results.folder or Path(tempfile.mkdtemp())
-    found = results.get(kind, lambda: retrieval_figures(kind, work, quick))
+    runs = [
+        results.get(f"{kind}-{n}", lambda n=n: retrieval_figures(kind, work, quick, n)) for n in range(1, seeds + 1)
+    ]
     title = {"icons": "Icons", "emoji": "Emoji"}[kind]
-    print(f"\n## {title}\n\n{found['steps']} steps, trained in {found['seconds']:.0f} s.\n")
+    print(f"\n## {title}\n\n{runs[0]['steps']} steps, trained in {listed([run['seconds'] for run in runs])} s.\n")
     print("| task | | hit@1 | hit@10 | nDCG@10 |")
     print("|:---|:---|---:|---:|---:|")
-    for task, rows in found["tasks"].items():
-        for name, values in rows.items():
-            if len(values) == 3:
-                print(f"| {task} | {name} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    tasks = {name: [run["tasks"][name] for run in runs] for name in runs[0]["tasks"]}
+    means = {
+        task: {name: np.mean([run[name] for run in found], axis=0) for name in found[0]}
+        for task, found in tasks.items()
+    }
+    for task, found in tasks.items():
+        for name in found[0]:
+            if len(found[0][name]) == 3:
+                each = zip(*(run[name] for run in (found if name == "model" else found[:1])), strict=True)
+                print(f"| {task} | {name} | {' | '.join(spread(list(values)) for values in each)} |")
     print()
-    for task, rows in found["tasks"].items():
+    for task, rows in means.items():
         for name in ("chance", "tags"):
             if name in rows:
-                shown = ", ".join(
-                    f"{ours / theirs:.2f}" for ours, theirs in zip(rows["model"], rows[name], strict=True)
-                )
+                shown = ", ".join(f"{ratio:.2f}" for ratio in rows["model"] / rows[name])
                 print(f"- {task}, model over {name}: {shown}")
-    for task, rows in found["tasks"].items():
-        if len(rows["model"]) == 1:
-            shown = ", ".join(f"{name} {values[0]:.3f}" for name, values in rows.items())
-            print(f"\n{task}: accuracy of a logistic regression on the vectors: {shown}.")
-    return found
+    for task, found in tasks.items():
+        if len(found[0]["model"]) == 1:
+            shown = f"model {spread([run['model'][0] for run in found])}, "
+            print(f"\n{task}: accuracy of a logistic regression on the vectors: {shown}", end="")
+            print(f"largest class {found[0]['largest class'][0]:.3f}.")
+    return {"runs": runs}
 
 
 # -- large batches -----------------------------------------------------------------------------------------------------
@@ -434,15 +457,14 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     results = Results(arguments.work)
     print("# VLM2Vec from scratch\n")
     parts = [name for name in PARTS if name in (arguments.only or PARTS)]
-    print(
-        f"Written by `python benchmarks/vlm2vec.py --only {' '.join(parts)}` on a machine that was busy with other work."
-    )
+    told = f"{' '.join(parts)} --seeds {arguments.seeds}"
+    print(f"Written by `python benchmarks/vlm2vec.py --only {told}` on a machine that was busy with other work.")
     if left := [name for name in PARTS if name not in parts]:
         print(f"Not run: {', '.join(left)}.")
     run = {
-        "scenes": lambda: part_scenes(results, arguments.quick),
-        "icons": lambda: part_retrieval("icons", results, arguments.quick),
-        "emoji": lambda: part_retrieval("emoji", results, arguments.quick),
+        "scenes": lambda: part_scenes(results, arguments.quick, arguments.seeds),
+        "icons": lambda: part_retrieval("icons", results, arguments.quick, arguments.seeds),
+        "emoji": lambda: part_retrieval("emoji", results, arguments.quick, arguments.seeds),
         "gradcache": lambda: part_gradcache(results, arguments.quick),
     }
     return {name: run[name]() for name in parts}
@@ -470,6 +492,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--seeds", type=int, default=1, help="of scenes, icons and emoji")
     parser.add_argument("--work")
     parser.add_argument("--write", help="also write the tables to this file")
     parser.add_argument("--threads", type=int)

@@ -139,6 +139,20 @@ def test_the_order_of_images_and_the_instruction_change_the_vector(plain):
         assert all(np.abs(vector - other).max() > 1e-4 for other in vectors[:i])
 
 
+def test_a_task_may_have_instructions_of_its_own_for_queries_and_documents(plain):
+    asked, own = built(instructions={"query": "Find:", "document": "Read:"}), [picture("red", 1), "a word"]
+    asked.vlm = plain.vlm
+    back = asked.view(query="Name:", document="Find:")
+    for prompt, instruction in (("query", "Name:"), ("document", "Find:"), (None, None)):
+        wanted = plain.view(instruction=instruction) if instruction else plain
+        np.testing.assert_array_equal(back.encode(own, prompt_type=prompt), wanted.encode(own))
+    half = asked.view(query="Name:")
+    np.testing.assert_array_equal(half.encode(own, prompt_type="document"), asked.view(role="document").encode(own))
+    np.testing.assert_array_equal(asked.view(query="").encode(own, prompt_type="query"), plain.encode(own))
+    with pytest.raises(ZooError, match="give `instruction` or `query`, not both"):
+        asked.view(instruction="x", query="y")
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_on_either_side_changes_nothing(plain, side):
     inputs = [items.parts(each) for each in INPUTS]

@@ -76,10 +76,13 @@ class Spec(EncoderSpec):
 
 
 class View(Section):
-    """An instruction in its own words, or that of a role."""
+    """One instruction for everything, in its own words; or that of a `role`; or, where queries and documents are told apart, as
+    in retrieval, one for each in place of the encoder's own."""
 
     instruction: str | None = None
     role: Literal["query", "document"] | None = None
+    query: str | None = None
+    document: str | None = None
 
 
 class Encoder(base.Encoder):
@@ -124,9 +127,10 @@ class Encoder(base.Encoder):
 
     @classmethod
     def check_view(cls, spec: Spec, view: Mapping[str, Any], folder: Path) -> str | None:
-        """An instruction and a role exclude each other."""
-        both = view.get("instruction") is not None and view.get("role") is not None
-        return "give `instruction` or `role`, not both" if both else None
+        """What is one for everything and what differs between queries and documents exclude each other."""
+        given = [name for name in View.model_fields if view.get(name) is not None]
+        other = next((name for name in given if name != "instruction"), None)
+        return f"give `instruction` or `{other}`, not both" if other and "instruction" in given else None
 
     # -- life of an encoder ------------------------------------------------------------------------------------------
 
@@ -265,16 +269,18 @@ class Encoder(base.Encoder):
         return inference.stream(self.vlm, inputs, self._said(None), precision)
 
     def _said(self, prompt_type: str | None) -> str | None:
-        if "instruction" in self.view_options:
-            return self.view_options["instruction"]
-        role = self.view_options.get("role") or prompt_type
-        return getattr(self.spec.instructions, role) if role in ("query", "document") else None
+        given = self.view_options
+        if "instruction" in given:
+            return given["instruction"]
+        role = given.get("role") or prompt_type
+        return given.get(role, getattr(self.spec.instructions, role)) if role in ("query", "document") else None
 
     def view(self, **options: Any) -> Self:
-        """The same encoder under an `instruction`, or under that of a `role`: query or document."""
+        """The same encoder under an `instruction`, under that of a `role`, query or document, or with other instructions for
+        `query` and `document`."""
         for name, value in options.items():
             if name not in View.model_fields:
-                raise ZooError(f"a view is made of `instruction` or `role`, not {name!r}")
+                raise ZooError(f"a view is made of {', '.join(View.model_fields)}; not of {name!r}")
             if not isinstance(value, str) or (name == "role" and value not in ("query", "document")):
                 raise ZooError(f"{name}: {value!r} is no {'role' if name == 'role' else 'text'}")
         if wrong := self.check_view(self.spec, options, self.folder):
