@@ -36,7 +36,7 @@ LIGHT = {  # recipes that need no download, in miniature
         "data.limit=64",
         "training.max_steps=2",
         "training.batch_size=16",
-        *(f"evaluation.{i}.data.limit=20" for i in range(3)),
+        *(f"evaluation.{i}.data.limit=20" for i in range(4)),
         "evaluation.0.corpus.limit=30",
     ],
     "equiangular-digits": ["data.limit=200", "training.max_steps=3", "evaluation.0.at_least=0"],

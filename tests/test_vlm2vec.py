@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -494,6 +496,23 @@ def test_an_adapter_is_trained_alone_and_kept_merged_or_apart(pretrained, keep, 
     assert (model / "model.safetensors").exists() == (keep == "merged")
     stock = SentenceTransformer(str(model if keep == "merged" else model / "adapter"), device="cpu")
     np.testing.assert_allclose(stock.encode(["a red square"]), encoder.encode(["a red square"]), atol=1e-6)
+
+
+def test_the_recipe_in_the_readme_trains_on_ones_own_photos(pretrained, tmp_path):
+    blocks = re.findall(r"```yaml\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+    (text,) = (block for block in blocks if "family: vlm2vec" in block)
+    for name in ("photos", "test"):
+        lines = [f"a {colour} square,{name}-{colour}.png" for colour in COLOURS]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["caption,photo", *lines]))
+        for i, colour in enumerate(COLOURS):
+            (tmp_path / f"{name}-{colour}.png").write_bytes(encoded(picture(colour, i)))
+    less = [f"encoder.backbone.model={pretrained['smolvlm']}", "training.max_steps=2", "training.batch_size=4"]
+    encoder = zoo.train(recipe.loads(text, *less, folder=tmp_path), tmp_path / "run")
+    assert encoder.encode(INPUTS).shape == (len(INPUTS), encoder.dim)
+    (result,) = json.loads((tmp_path / "run" / "report.json").read_text())["results"]
+    assert 0 <= result["value"] <= 1
+    assert 0 <= result["baseline"] <= 1
+    assert (tmp_path / "run" / "model" / "adapter" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("kind", tinyvlm.KINDS)
