@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import test_builder
+import test_vlm2vec
 import tiny
 
 import zoo
@@ -41,6 +42,35 @@ def test_list_show_copy_check(capsys, tmp_path):
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2
     assert all(line.startswith(f"error: {tmp_path / 'mine.yaml'}:") for line in errors)
+
+
+def test_every_option_of_a_view_is_told_with_its_families(capsys):
+    with pytest.raises(SystemExit):
+        main(["encode", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--layers LAYERS Blocks that are run. (matryoshka-2d" in shown
+    assert "None (" not in shown
+
+
+@pytest.mark.parametrize("said", ["Find:", "7", "[a, b]"])
+def test_an_instruction_is_taken_as_it_is_written(said, tmp_path):
+    encoder = test_vlm2vec.built()
+    encoder.prepare(test_vlm2vec.rows(), tmp_path)
+    folder = str(artefact.save(encoder, tmp_path / "model"))
+    (tmp_path / "lines").write_text("red\n")
+    words = [
+        "encode",
+        folder,
+        "--instruction",
+        said,
+        "--input",
+        str(tmp_path / "lines"),
+        "--out",
+        str(tmp_path / "o.npy"),
+    ]
+    assert main(words) == 0
+    expected = zoo.from_pretrained(folder).view(instruction=said).encode(["red"])
+    np.testing.assert_allclose(np.load(tmp_path / "o.npy"), expected, atol=1e-6)
 
 
 def test_schema_is_json(capsys):

@@ -84,9 +84,24 @@ def _out(text: str) -> None:
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
 
 
-def _view_options() -> list[str]:
-    """What views can be asked for, over all families: {"layers", "dim", …}."""
-    return sorted({field for name in families.names() for field in families.load(name).Encoder.View.model_fields})
+def _view_options() -> dict[str, str]:
+    """What views can be asked for, over all families, and what it is: {"layers": "…", …}."""
+    told: dict[str, str] = {}
+    having: dict[str, list[str]] = {}
+    for name in families.names():
+        for option, field in families.load(name).Encoder.View.model_fields.items():
+            told[option] = str(field.description)
+            having.setdefault(option, []).append(name)
+    return {option: f"{told[option]} ({', '.join(having[option])})" for option in sorted(told)}
+
+
+def _view_value(encoder: Encoder, name: str, text: str) -> Any:
+    """The text itself where the family wants a text, though YAML would read `Find:` as a mapping; else what YAML makes of it."""
+    try:
+        encoder.View.model_validate({name: text}, strict=True)
+    except ValueError:
+        return recipes.yamltree.scalar(text)
+    return text
 
 
 def _open(args: argparse.Namespace) -> Encoder:
@@ -94,7 +109,7 @@ def _open(args: argparse.Namespace) -> Encoder:
 
     encoder = zoo.from_pretrained(args.model, revision=args.revision)
     given = {name: getattr(args, name) for name in _view_options()}
-    view = {name: recipes.yamltree.scalar(value) for name, value in given.items() if value is not None}
+    view = {name: _view_value(encoder, name, value) for name, value in given.items() if value is not None}
     return encoder.view(**view) if view else encoder
 
 
@@ -334,8 +349,8 @@ def _parser() -> argparse.ArgumentParser:
         if model:
             sub.add_argument("model", help="a model folder, a Hub id, or package:NAME")
             sub.add_argument("--revision", help="commit, tag or branch on the Hub")
-            for option in _view_options():
-                sub.add_argument(f"--{option.replace('_', '-')}", help="cut the model, where its family can be cut so")
+            for option, told in _view_options().items():
+                sub.add_argument(f"--{option.replace('_', '-')}", help=told)
         return sub
 
     verb("list", _list, "families and shipped recipes")

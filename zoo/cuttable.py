@@ -45,8 +45,8 @@ class CuttableSpec(EncoderSpec):
 class View(Section):
     """A cut: the first `layers` blocks, the first `dim` components."""
 
-    layers: Positive | None = None
-    dim: Positive | None = None
+    layers: Positive | None = Field(None, description="Blocks that are run.")
+    dim: Positive | None = Field(None, description="Components that are kept.")
 
 
 class Cuttable(base.Encoder):

@@ -85,7 +85,7 @@ class Spec(EncoderSpec):
 class View(Section):
     """`real: true` gives the real vectors of variant real-binary, compared by cosine."""
 
-    real: bool = False
+    real: bool = Field(False, description="Real vectors in place of codes.")
 
 
 class Encoder(base.Encoder):

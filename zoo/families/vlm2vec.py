@@ -76,13 +76,12 @@ class Spec(EncoderSpec):
 
 
 class View(Section):
-    """One instruction for everything, in its own words; or that of a `role`; or, where queries and documents are told apart, as
-    in retrieval, one for each in place of the encoder's own."""
+    """One instruction for everything; or, where queries and documents are told apart, as in retrieval, one for each."""
 
-    instruction: str | None = None
-    role: Literal["query", "document"] | None = None
-    query: str | None = None
-    document: str | None = None
+    instruction: str | None = Field(None, description="Instruction of every input, in words of one's own.")
+    role: Literal["query", "document"] | None = Field(None, description="Whose instruction every input has.")
+    query: str | None = Field(None, description="Instruction of queries, in place of the encoder's.")
+    document: str | None = Field(None, description="Instruction of documents, in place of the encoder's.")
 
 
 class Encoder(base.Encoder):

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import Field
+
 from zoo import encoding, hardware
 from zoo.errors import ZooError
 from zoo.families import base
@@ -32,7 +34,7 @@ STEPS = 8  # of a traversal of a latent that is not quantised
 class View(Section):
     """`values: true` gives the values that the indices stand for, float32."""
 
-    values: bool = False
+    values: bool = Field(False, description="Values in place of their indices.")
 
 
 class Coder(base.Encoder):

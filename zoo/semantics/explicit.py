@@ -46,8 +46,10 @@ class ExplicitSpec(TowerSpec):
 class View(Section):
     """`active`: keep fewer components; `edit`: concepts, by id or name, and how often their contribution counts."""
 
-    active: Positive | None = None
-    edit: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = None
+    active: Positive | None = Field(None, description="Components that are kept.")
+    edit: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
+        None, description="How often the contribution of each of these concepts counts: {concept: times}."
+    )
 
 
 class Explicit(base.Encoder):
