@@ -79,7 +79,7 @@ class Encoder(Explicit):
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         self._facts: dict[str, Any] = {}
-        self._twin: Encoder | None = None
+        self._twin: Explicit | None = None
 
     # -- before torch ----------------------------------------------------------------------------------------------
 

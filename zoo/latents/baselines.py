@@ -14,12 +14,12 @@ from zoo.latents import samples
 from zoo.schema import Training
 
 if TYPE_CHECKING:
-    from zoo.families.latent_quantized import Encoder
+    from zoo.latents.coder import Coder
 
 FIGURES = ("infom", "infoe", "infoc", "active_latents", "mig", "sap")
 
 
-def compared(encoder: Encoder, rows: Dataset, validation: Dataset, settings: Training, folder: Path) -> dict[str, Any]:
+def compared(encoder: Coder, rows: Dataset, validation: Dataset, settings: Training, folder: Path) -> dict[str, Any]:
     """Figures on the validation rows: `own`, and `baselines` by kind of latent, each of which is trained once a `folder`."""
     out: dict[str, dict[str, float]] = {}
     for kind in encoder.spec.baselines:
@@ -37,7 +37,7 @@ def compared(encoder: Encoder, rows: Dataset, validation: Dataset, settings: Tra
     return {"own": figures(encoder, validation), "baselines": out}
 
 
-def figures(encoder: Encoder, rows: Dataset) -> dict[str, float]:
+def figures(encoder: Coder, rows: Dataset) -> dict[str, float]:
     """InfoMEC and its neighbours of `rows`, which hold the sources, and the error of reconstruction."""
     found, _ = factors.measure(encoder, {"data": rows}, encoder.spec.sources)
     shown = list(rows.select(range(min(len(rows), samples.ROWS)))[encoder.spec.modality])

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from matplotlib.figure import Figure
 
-    from zoo.families.sesa import Encoder
     from zoo.record import Record
+    from zoo.semantics.explicit import Explicit
 else:
     np, torch = lazy("numpy"), lazy("torch")
 
@@ -65,7 +65,7 @@ def without_example(listed: Concepts, counts: torch.Tensor, *, by_name: bool) ->
     return bare
 
 
-def tried(encoder: Encoder, held: Dataset, twin: Encoder | None) -> dict[str, Any]:
+def tried(encoder: Explicit, held: Dataset, twin: Explicit | None) -> dict[str, Any]:
     """What the card says of the held-out pairs, as plain values under the keys FACTS."""
     held = held.select(range(min(len(held), PAIRS)))
     anchors, positives = list(held["anchor"]), list(held["positive"])
@@ -93,7 +93,7 @@ def tried(encoder: Encoder, held: Dataset, twin: Encoder | None) -> dict[str, An
     }
 
 
-def between(encoder: Encoder, anchors: list[str], positives: list[str]) -> rankings.Quality:
+def between(encoder: Explicit, anchors: list[str], positives: list[str]) -> rankings.Quality:
     """How well distinct anchors find their positives among all distinct ones."""
     asked, held = list(dict.fromkeys(anchors)), list(dict.fromkeys(positives))
     relevant = np.zeros((len(asked), len(held)), dtype=bool)
@@ -154,7 +154,7 @@ def precision(listed: Concepts, probabilities: np.ndarray, tags: list[list[str]]
     return sorted(found, key=lambda each: (-each["precision"], -each["texts"], each["id"]))
 
 
-def _example(encoder: Encoder, left: str, right: str) -> dict[str, Any]:
+def _example(encoder: Explicit, left: str, right: str) -> dict[str, Any]:
     found = encoder.explain(left, right, top=PARTS)
     parts = [{"name": each.name, "share": each.value / max(found.score, 1e-12)} for each in found.parts]
     texts = {"a": " ".join(left.split())[:CHARACTERS], "b": " ".join(right.split())[:CHARACTERS]}

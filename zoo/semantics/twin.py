@@ -13,10 +13,10 @@ from zoo.schema import Training
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from zoo.families.sesa import Encoder
+    from zoo.semantics.explicit import Explicit
 
 
-def trained(encoder: Encoder, rows: Dataset, settings: Training, folder: Path, validation: Dataset | None) -> Encoder:
+def trained(encoder: Explicit, rows: Dataset, settings: Training, folder: Path, validation: Dataset | None) -> Explicit:
     """Train the twin in `folder`/twin, from its newest checkpoint if there is one."""
     plain = encoder.spec.model_copy(update={"space": "opaque", "held_out": None, "twin": False})
     other = type(encoder).build(plain, seed=encoder.seed, folder=encoder.folder)
