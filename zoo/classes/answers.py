@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
 
-    from zoo.families.equiangular import Encoder
+    from zoo.classes.recogniser import Recogniser
     from zoo.ops import recognition
 else:
     np, recognition = lazy("numpy"), lazy("zoo.ops.recognition")
@@ -33,8 +33,8 @@ class Answer:
     probability: float
 
 
-def given(encoder: Encoder, inputs: Iterable[Any]) -> list[Answer]:
-    """See `Encoder.predict`."""
+def given(encoder: Recogniser, inputs: Iterable[Any]) -> list[Answer]:
+    """See `predict` of the family."""
     held = encoder.scored(inputs)
     sure = recognition.softmax(held, encoder.scale)
     out = []
@@ -45,7 +45,7 @@ def given(encoder: Encoder, inputs: Iterable[Any]) -> list[Answer]:
     return out
 
 
-def calibrate(encoder: Encoder, rows: Dataset) -> None:
+def calibrate(encoder: Recogniser, rows: Dataset) -> None:
     """Fit the scale of probabilities to validation rows, and take the threshold below which the share 1 - `known` of them is."""
     scores = encoder.scored(rows[encoder.spec.modality])
     place = {label: k for k, label in enumerate(encoder.classes)}

@@ -15,7 +15,7 @@ from zoo.lazy import lazy
 if TYPE_CHECKING:
     import torch
 
-    from zoo.families.equiangular import Encoder
+    from zoo.classes.recogniser import Recogniser
 else:
     torch = lazy("torch")
 
@@ -31,14 +31,14 @@ def moments(features: torch.Tensor) -> torch.Tensor:
 
 
 def add(
-    encoder: Encoder,
+    encoder: Recogniser,
     names: Sequence[str | int],
     examples: Sequence[Sequence[Any]],
     keep: float | None,
     held: tuple[Iterable[Any], Sequence[str | int]] | None,
     lose: float,
 ) -> float:
-    """See `Encoder.add_classes`."""
+    """See `add_classes` of the family."""
     basis, old = encoder.basis, encoder.moments
     if basis is None or old is None:
         raise ZooError("classes can be added to a trained encoder with head: equiangular alone")
@@ -84,7 +84,7 @@ def add(
     return keep
 
 
-def _nearest(encoder: Encoder, features: list[torch.Tensor], free: list[int]) -> list[int]:
+def _nearest(encoder: Recogniser, features: list[torch.Tensor], free: list[int]) -> list[int]:
     """A free vector for each class, such that the sum of cosines to the classes' mean embeddings is largest."""
     from scipy.optimize import linear_sum_assignment
 
@@ -98,7 +98,7 @@ def _nearest(encoder: Encoder, features: list[torch.Tensor], free: list[int]) ->
     return [free[int(place)] for place in chosen]
 
 
-def _known(encoder: Encoder, held: tuple[Iterable[Any], Sequence[str | int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _known(encoder: Recogniser, held: tuple[Iterable[Any], Sequence[str | int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Features with a 1 at the end and places of the classes of `held`."""
     inputs, labels = list(held[0]), list(held[1])
     place = {name: k for k, name in enumerate(encoder.classes)}
@@ -110,7 +110,7 @@ def _known(encoder: Encoder, held: tuple[Iterable[Any], Sequence[str | int]]) ->
 
 
 def _largest_change(
-    encoder: Encoder,
+    encoder: Recogniser,
     features: list[torch.Tensor],
     vectors: torch.Tensor,
     before: torch.Tensor,
@@ -136,7 +136,7 @@ def _largest_change(
     return found
 
 
-def _map(encoder: Encoder) -> torch.Tensor:
+def _map(encoder: Recogniser) -> torch.Tensor:
     """The map to components (dim, width + 1) float64, its offset last."""
     linear: Any = encoder.project
     return torch.cat([linear.weight.data, linear.bias.data[:, None]], dim=1).cpu().double()

@@ -6,15 +6,15 @@ Source: Shen, Sun, Wei, "Equiangular Basis Vectors", arXiv 2303.11637. The vecto
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from zoo.classes import answers, basisfile, classpictures, openclasses, towers, vision
 from zoo.classes.classifier import ClassifierSpec
+from zoo.classes.recogniser import Recogniser
 from zoo.errors import ArtefactError, ZooError
-from zoo.families import base
 from zoo.lazy import lazy
 from zoo.ops import bases
 from zoo.schema import Kind, Training
@@ -41,32 +41,16 @@ class Spec(ClassifierSpec):
     family: Literal["equiangular"]
 
 
-class Encoder(base.Encoder):
-    """Encodes images or texts as unit vectors (n, dim) float32; the nearest class vector is the class.
+class Encoder(Recogniser):
+    """Trains a backbone and its map towards class vectors that stay where they are; what it gives is in
+    `zoo.classes.recogniser`."""
 
-    Attributes:
-        classes: names in order; places: the row of the basis that each has.
-        basis: its class vectors and the free ones; None for head softmax.
-        scale: what multiplies scores before the softmax of `predict`; threshold: the least score that is an answer, or None.
-    """
-
-    module: torch.nn.ModuleDict
     measures = True
     training = {"learning_rate": 2e-3, "schedule": "cosine"}
     spec: Spec
 
     def __init__(self, spec: Spec, tower: towers.Tower, project: torch.nn.Module) -> None:
-        super().__init__()
-        self.spec, self.tower, self.project = spec, tower, project
-        self.modalities = (tower.modality,)
-        self.module = torch.nn.ModuleDict({"tower": tower.module, "project": project})
-        self.dim = spec.dim if spec.head == "equiangular" else tower.width
-        self.base, self.base_revision = tower.name, tower.revision
-        self.classes: list[str | int] = []
-        self.places: list[int] = []
-        self.basis: bases.Basis | None = None
-        self.moments: torch.Tensor | None = None
-        self.scale, self.threshold = 1.0, None  # type: float, float | None
+        super().__init__(spec, tower, project)
         self._average: average.Average | None = None
         self._facts: dict[str, Any] = {}
 
@@ -198,40 +182,12 @@ class Encoder(base.Encoder):
         scores = self.scores(vectors) if self.basis is None else self.scores(vectors) / self.spec.tau(len(self.classes))
         return torch.nn.functional.cross_entropy(scores, gold, label_smoothing=self.spec.smoothing, reduction="none")
 
-    def scores(self, vectors: torch.Tensor) -> torch.Tensor:
-        """(n, classes): cosines of (n, dim) outputs and the classes' vectors, or what the softmax head makes of them."""
-        if self.basis is None:
-            return self.module["head"](vectors)
-        unit = torch.nn.functional.normalize(vectors, dim=-1)
-        self.basis = self.basis.to(unit.device)
-        cosines = self.basis.cosines(unit, max(self.places) + 1)
-        return cosines if self.places == list(range(len(self.places))) else cosines[:, self.places]
-
     def finish(self, rows: Dataset) -> None:
         """Keep what `add_classes` must not change: second moments of the features of training rows."""
         if self.basis is not None:
             self.moments = openclasses.moments(self.features(labelled.some(rows)[self.spec.modality]))
 
     # -- use -------------------------------------------------------------------------------------------------------
-
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
-        """Unit vectors (n, dim) float32 of texts, or of images: PIL images, arrays (h, w[, 3]) of uint8, paths, file bytes."""
-        return self.tower.encode(self.project, self.dim, inputs, show_progress=show_progress, precision=precision)
-
-    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
-        """`encode` in blocks."""
-        return self.tower.stream(self.project, self.dim, inputs, precision)
-
-    def features(self, inputs: Iterable[Any]) -> torch.Tensor:
-        """(n, width) float32 of the backbone alone, not normalised."""
-        return towers.features(self.tower, inputs)
-
-    def scored(self, inputs: Iterable[Any]) -> np.ndarray:
-        """(n, classes) float32: cosines with every class's vector; with head softmax its scores."""
-        with torch.inference_mode():
-            if self.basis is None:
-                return self.scores(self.project(self.features(inputs))).numpy()
-            return self.scores(torch.from_numpy(self.encode(inputs))).cpu().numpy()
 
     def predict(self, inputs: Iterable[Any]) -> list[answers.Answer]:
         """The class of each input, or None where even the best score is below the threshold of the validation rows."""
