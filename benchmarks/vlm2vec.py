@@ -408,23 +408,32 @@ def errors(rows: int) -> dict[str, float]:
     return out
 
 
-def step(rows: int, chunk: int, again: bool, repeats: int) -> dict[str, float]:
-    """In this process: the high-water mark of memory, and the median of some steps in CPU seconds: those of the clock are of
-    whatever else runs."""
-    encoder, batch = trainee(0.1, chunk, rows)
-    times = []
-    for _ in range(repeats):
-        began = time.process_time()
+def peak(rows: int, again: bool) -> float:
+    """The high-water mark of this process's memory after two steps in chunks of 8, which are run again or are one graph."""
+    encoder, batch = trainee(0.1, 8, rows)
+    for _ in range(2):
         gradient(encoder, batch, again)
-        times.append(time.process_time() - began)
-    return {"mb": peak_mb(), "seconds": statistics.median(times)}
+    return peak_mb()
 
 
-def alone(rows: int, chunk: int, again: bool, repeats: int) -> dict[str, float]:
-    """`step` in a process of its own, so that its memory is its own."""
-    told = [str(rows), str(chunk), str(int(again)), str(repeats), str(torch.get_num_threads())]
+def alone(rows: int, again: bool) -> float:
+    """`peak` in a process of its own, so that its memory is its own."""
+    told = [str(rows), str(int(again)), str(torch.get_num_threads())]
     done = subprocess.run([sys.executable, __file__, "--alone", *told], stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return float(done.stdout.splitlines()[-1])
+
+
+def turns(rows: int, repeats: int) -> dict[str, list[float]]:
+    """CPU seconds of steps whose chunks are run again and of those in one graph, in turns: seconds of the clock are of whatever
+    else runs."""
+    encoder, batch = trainee(0.1, 8, rows)
+    times: dict[str, list[float]] = {"again": [], "plain": []}
+    for _ in range(repeats):
+        for name in times:
+            began = time.process_time()
+            gradient(encoder, batch, again=name == "again")
+            times[name].append(time.process_time() - began)
+    return times
 
 
 def part_gradcache(results: Results, quick: bool) -> dict[str, Any]:
@@ -435,21 +444,25 @@ def part_gradcache(results: Results, quick: bool) -> dict[str, Any]:
         print(f"| {name} | {value:.1e} |")
     out: dict[str, Any] = {"errors": found, "steps": {}}
     sizes = (32, 64) if quick else (64, 256, 1024)
-    print("\n| rows | chunks of 8, MB | CPU s a step | one graph, MB | CPU s a step | time |")
+    print(
+        "\nThe same chunks in one graph are the plain step; times in turns, with the least and the largest ratio of two turns:\n"
+    )
+    print("| rows | chunks again, MB | CPU s a step | one graph, MB | CPU s a step | time |")
     print("|---:|---:|---:|---:|---:|---:|")
     for rows in sizes:
-        repeats = 2 if rows > 256 else 5
-        ours = results.get(f"cached-{rows}", lambda r=rows, n=repeats: alone(r, 8, True, n))
-        plain = results.get(f"plain-{rows}", lambda r=rows, n=repeats: alone(r, 8, False, n))
-        ratio = ours["seconds"] / plain["seconds"]
+        memory = {again: results.get(f"peak-{rows}-{again:d}", lambda r=rows, a=again: alone(r, a)) for again in (1, 0)}
+        times = results.get(f"turns-{rows}", lambda r=rows: turns(r, 3 if quick else max(9, 2000 // r)))
+        again, plain = (np.array(times[name]) for name in ("again", "plain"))
+        ratios = again / plain
         print(
-            f"| {rows} | {ours['mb']:.0f} | {ours['seconds']:.2f} | {plain['mb']:.0f} | {plain['seconds']:.2f} | {ratio:.2f}× |"
+            f"| {rows} | {memory[1]:.0f} | {np.median(again):.2f} | {memory[0]:.0f} | {np.median(plain):.2f} ", end=""
         )
-        out["steps"][rows] = {"cached": ours, "plain": plain}
-    most = max(each["cached"]["mb"] for each in out["steps"].values())
-    least = min(each["cached"]["mb"] for each in out["steps"].values())
+        print(f"| {np.median(ratios):.2f}× ({ratios.min():.2f} to {ratios.max():.2f}) |")
+        out["steps"][rows] = {"mb": memory, "times": times}
+    most = max(each["mb"][1] for each in out["steps"].values())
+    least = min(each["mb"][1] for each in out["steps"].values())
     print(
-        f"\nThe memory of the whole process grows by {100 * (most / least - 1):.0f} % from {sizes[0]} to {sizes[-1]} rows."
+        f"\nThe memory of the whole process grows by {100 * (most / least - 1):.1f} % from {sizes[0]} to {sizes[-1]} rows."
     )
     return out
 
@@ -557,8 +570,8 @@ class Tee(io.TextIOBase):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--alone"]:
-        torch.set_num_threads(int(sys.argv[6]))
-        print(json.dumps(step(int(sys.argv[2]), int(sys.argv[3]), bool(int(sys.argv[4])), int(sys.argv[5]))))
+        torch.set_num_threads(int(sys.argv[4]))
+        print(peak(int(sys.argv[2]), bool(int(sys.argv[3]))))
         sys.exit()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS)

@@ -326,6 +326,20 @@ def test_what_is_right_twice_is_never_a_negative():
     torch.testing.assert_close(one, wanted)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_masked_is_what_a_search_through_all_pairs_finds(seed):
+    draw = torch.Generator().manual_seed(seed)
+    queries, candidates = (torch.randint(0, 6, (size,), generator=draw) for size in (12, 30))
+    present = torch.rand(30, generator=draw) < 0.8
+    present[:12] = True
+    found = infonce.also_right(queries, candidates, present)
+    pairs = {(int(q), int(c)) for q, c in zip(queries, candidates[:12], strict=True)}
+    for i in range(12):
+        for j in range(30):
+            right = (int(queries[i]), int(candidates[j])) in pairs
+            assert found[i, j] == (i != j and (right or not present[j]))
+
+
 def test_hard_negatives_are_candidates_and_rows_may_have_none():
     table = Dataset.from_list(
         [

@@ -22,7 +22,9 @@ def infonce(
     `masked` (n, m) is true where a candidate must not count as a negative: it is missing, or right for the query as well; its
     diagonal is false. Source: van den Oord et al., arXiv 1807.03748, equation 4; VLM2Vec, arXiv 2410.05160, equation 1.
     """
-    logits = (cosines(queries, candidates) / temperature).masked_fill(masked, float("-inf"))
+    logits = (
+        cosines(queries, candidates).div_(temperature).masked_fill_(masked, float("-inf"))
+    )  # in place: it is (n, m)
     return F.cross_entropy(logits, torch.arange(len(queries), device=logits.device))
 
 
@@ -32,9 +34,10 @@ def also_right(queries: torch.Tensor, candidates: torch.Tensor, present: torch.T
     A candidate is right for query i if it equals the positive of i, or is the positive of a query equal to i; those not
     `present` (m,) are missing."""
     n = len(queries)
-    equal = queries[:, None] == queries[None, :]
-    right = candidates[:n][:, None] == candidates[None, :]
-    right = (equal.float() @ right.float()) > 0  # also what is right for a query that says the same
-    masked = right | ~present[None, :]
+    _, asked = torch.unique(queries, return_inverse=True)
+    _, given = torch.unique(candidates, return_inverse=True)
+    right = torch.zeros(int(asked.max()) + 1, int(given.max()) + 1, dtype=torch.bool, device=queries.device)
+    right[asked, given[:n]] = True  # of what was asked, whoever asked it
+    masked = right[asked][:, given] | ~present[None, :]
     masked[torch.arange(n), torch.arange(n)] = False
     return masked
