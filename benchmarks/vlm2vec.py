@@ -329,7 +329,13 @@ def part_retrieval(kind: str, results: Results, quick: bool, seeds: int) -> dict
         results.get(f"{kind}-{n}", lambda n=n: retrieval_figures(kind, work, quick, n)) for n in range(1, seeds + 1)
     ]
     title = {"icons": "Icons", "emoji": "Emoji"}[kind]
-    print(f"\n## {title}\n\n{runs[0]['steps']} steps, trained in {listed([run['seconds'] for run in runs])} s.\n")
+    print(
+        f"\n## {title}\n\n{runs[0]['steps']} steps, trained in {listed([run['seconds'] for run in runs])} s. Tags: the words"
+    )
+    print(
+        "that a query shares with a picture's label and the terms it was trained with, or, where the label is sought, with"
+    )
+    print("all its search terms; names, which the encoder never sees.\n")
     print("| task | | hit@1 | hit@10 | nDCG@10 |")
     print("|:---|:---|---:|---:|---:|")
     tasks = {name: [run["tasks"][name] for run in runs] for name in runs[0]["tasks"]}
