@@ -71,6 +71,9 @@ def test_an_instruction_is_taken_as_it_is_written(said, tmp_path):
     assert main(words) == 0
     expected = zoo.from_pretrained(folder).view(instruction=said).encode(["red"])
     np.testing.assert_allclose(np.load(tmp_path / "o.npy"), expected, atol=1e-6)
+    words[2:4] = ["--query", said, "--prompt", "query"]
+    assert main(words) == 0
+    np.testing.assert_allclose(np.load(tmp_path / "o.npy"), expected, atol=1e-6)
 
 
 def test_schema_is_json(capsys):

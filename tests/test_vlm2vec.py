@@ -387,6 +387,18 @@ def test_a_damaged_image_is_named_when_its_turn_comes(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"query": "red", "positive_image": "gone.png"}\n')
     with pytest.raises(DataError, match=r"rows\.jsonl.*positive_image: is 'gone\.png'"):
         data.read(FileData(source="file", path="rows.jsonl"), {}, sets.ROLES, folder=tmp_path)
+    nothing = {"bytes": None, "path": None}
+    some = [
+        {"query": "red", "positive": None, "positive_image": held(picture("red"))},
+        {"query": " ", "positive": "x", "positive_image": []},
+        {"query": "red", "positive": "", "positive_image": [nothing]},
+        {"query": "red", "positive": None, "positive_image": None},
+        {"query": "red", "positive": None, "positive_image": [{"bytes": None, "path": "a.png"}]},
+    ]
+    with pytest.raises(DataError, match="data, row 2: query: neither text nor image$"):
+        sets.Sets({"data": Dataset.from_list(some)}, {}, None)
+    with pytest.raises(DataError, match=r"data, row 2: positive: neither text nor image \(2 such rows\)"):
+        sets.Sets({"data": Dataset.from_list(some).select([4, 2, 0, 3])}, {}, None)
     with pytest.raises(DataError, match="column `query`"):
         sets.Sets({"data": Dataset.from_dict({"positive": ["a"]})}, {}, None)
 

@@ -263,9 +263,11 @@ class Encoder(base.Encoder):
         said = self._said(prompt_type)
         return inference.encode(self.vlm, inputs, said, show_progress=show_progress, precision=precision)
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
+    def stream(
+        self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
+    ) -> Iterator[np.ndarray]:
         """`encode` in blocks."""
-        return inference.stream(self.vlm, inputs, self._said(None), precision)
+        return inference.stream(self.vlm, inputs, self._said(prompt_type), precision)
 
     def _said(self, prompt_type: str | None) -> str | None:
         given = self.view_options

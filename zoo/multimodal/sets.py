@@ -16,10 +16,16 @@ from zoo.multimodal.spec import Share
 from zoo.schema import Kind
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow
     import torch
     from datasets import Dataset
+    from pyarrow import compute
 else:
-    torch = lazy("torch")
+    np, torch = lazy("numpy"), lazy("torch")
+    pyarrow, compute = lazy("pyarrow"), lazy("pyarrow.compute")
+
+BLOCK = 1000  # rows looked at together
 
 MMEB: dict[str, tuple[str, Kind]] = {
     "query": ("qry", "caption"),
@@ -118,10 +124,37 @@ class Sets:
 
 
 def _sides(name: str, table: Dataset) -> None:
-    held = set(table.column_names)
+    """Raises DataError for a side without a column, and, before an image is opened, for rows in which it is empty."""
     for side in ("query", "positive"):
-        if not held & {side, f"{side}_image", MMEB[side][0], MMEB[f"{side}_image"][0]}:
+        told = {side, f"{side}_image", MMEB[side][0], MMEB[f"{side}_image"][0]}
+        held = [column for column in table.column_names if column in told]
+        if not held:
             raise DataError(f"{name}: needs a column `{side}`, a column `{side}_image`, or both")
+        blocks = table.select_columns(held).with_format("arrow").iter(BLOCK)
+        empty = [i for start, block in enumerate(blocks) for i in _empty(block, start * BLOCK)]
+        if empty:
+            more = f" ({len(empty)} such rows)" if len(empty) > 1 else ""
+            raise DataError(f"{name}, row {empty[0] + 1}: {side}: neither text nor image{more}")
+
+
+def _empty(block: pyarrow.Table, start: int) -> list[int]:
+    """Numbers, from `start` on, of the rows that hold nothing; bytes of images are not touched."""
+    found = np.zeros(len(block), dtype=bool)
+
+    def said(texts: pyarrow.Array) -> np.ndarray:
+        return np.asarray(compute.utf8_length(compute.utf8_trim_whitespace(texts.cast("string"))).fill_null(0)) > 0
+
+    for column in block.columns:
+        values = column.combine_chunks()
+        if not pyarrow.types.is_nested(values.type):
+            found |= said(values)
+            continue
+        images, rows = compute.list_flatten(values), np.asarray(compute.list_parent_indices(values))
+        there = said(compute.struct_field(images, "path")) | np.asarray(
+            compute.struct_field(images, "bytes").is_valid()
+        )
+        found[rows[there]] = True
+    return (start + np.flatnonzero(~found)).tolist()
 
 
 def cells(row: Mapping[str, Any], query: str | None, document: str | None, where: tuple[str, int]) -> list[Cell]:
