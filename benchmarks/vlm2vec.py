@@ -492,7 +492,6 @@ def peers(rows: int, repeats: int) -> dict[str, Any]:
     """A step of `rows` rows, inputs' preparation included, chunks of 8, in turns: CPU seconds of both. And on one row of each of
     the 32 classes, since the peer takes equal texts for wrong ones, how far the gradients are apart."""
     encoder, _ = trainee(0.0, 8, 32)
-    encoder.module.float()
     held = scenes(-(-rows // 32), 1)
     one_each = list({row["query"]: row for row in held}.values())
 
