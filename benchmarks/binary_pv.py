@@ -35,9 +35,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import zoo
-from zoo.documents.words import tokenise
-from zoo.families.binary_pv import Encoder, Spec
+from zoo.families.binary_pv.encoder import Encoder, Spec
 from zoo.ops import codes
+from zoo.paragraph_vectors.vocabulary import tokenise
 from zoo.schema import Training
 
 Vectors = tuple[np.ndarray, np.ndarray]  # of the queries and of the collection

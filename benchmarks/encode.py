@@ -57,7 +57,7 @@ def serve(side: str, count: int, threads: int, vectors: str) -> None:
     if side == "sentence-transformers":
         from sentence_transformers import SentenceTransformer
 
-        from zoo.references import package_folder
+        from zoo.text.model_references import package_folder
 
         model = SentenceTransformer(str(package_folder(MODEL.removeprefix("package:"))), device="cpu")
 
@@ -196,7 +196,7 @@ def main() -> None:
         return serve(side, int(texts), int(threads), vectors)
     import torch
 
-    from zoo import hardware
+    from zoo.core import hardware
 
     count = 500 if args.quick else 5000
     results = Results(args.work)

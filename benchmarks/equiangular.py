@@ -42,13 +42,14 @@ import torch
 from common import Made, Results, data_folder, finish, peak_mb
 from datasets import Dataset
 
-from zoo import data, training
-from zoo.classes import answers, classscores, labelled
-from zoo.classes.vision import Vision
+from zoo import data
 from zoo.data.spec import FileData, Holdout
-from zoo.families.equiangular import Encoder, Spec
-from zoo.ops import bases, recognition
+from zoo.families.equiangular import basis_vectors, dataset, metrics, prediction
+from zoo.families.equiangular.encoder import Encoder, Spec
+from zoo.metrics import classification
 from zoo.schema import Training
+from zoo.training import trainer
+from zoo.vision.backbone import Vision
 
 IMAGES: dict[str, Any] = {"dim": 64}
 PARTS = ("bases", "mnist", "cifar10", "banking77", "banking77-10", "long", "classes", "cost")
@@ -112,7 +113,7 @@ def basis(count: int, dim: int) -> dict[str, Any]:
     """In this process: seconds, memory beyond the start, and the coherence that was reached."""
     torch.zeros(1).sum()
     before, began = peak_mb(), time.perf_counter()
-    made = bases.make(count, dim, seed=1)
+    made = basis_vectors.make(count, dim, seed=1)
     seconds = time.perf_counter() - began
     memory = peak_mb() - before
     return {"method": made.method, "seconds": seconds, "memory": memory, "coherence": made.coherence()}
@@ -161,7 +162,7 @@ def part_bases(results: Results, quick: bool) -> list[dict[str, Any]]:
         )
         if found is None or theirs is None:
             continue
-        bound = bases.welch(count, dim)
+        bound = basis_vectors.welch(count, dim)
         ratio = f"{found['coherence'] / bound:.3f}"
         say(
             f"| {count:,} | {dim} | {bound:.5f} | {found['coherence']:.5f} | {ratio} | {found['method']} | "
@@ -175,7 +176,7 @@ def part_bases(results: Results, quick: bool) -> list[dict[str, Any]]:
         found = results.get(f"basis-{count}-{dim}", lambda c=count, d=dim: apart("basis", c, d))
         if found is None:
             continue
-        bound = bases.welch(count, dim)
+        bound = basis_vectors.welch(count, dim)
         ratio = f"{found['coherence'] / bound:.3f}" if bound else "exact"
         say(f"| {count:,} | {dim} | {ratio} | {found['seconds']:.1f} | {found['memory']:.0f} |")
         out.append({"count": count, "dim": dim, "bound": bound, "ours": found})
@@ -237,33 +238,35 @@ def trained(
         told["epochs"] = told["epochs"] / 10
     with tempfile.TemporaryDirectory() as folder:
         encoder.prepare(train, Path(folder))
-        rows = labelled.Labelled(train, {label: k for k, label in enumerate(encoder.classes)}, encoder.tower)
+        rows = dataset.Labelled(train, {label: k for k, label in enumerate(encoder.classes)}, encoder.tower)
         if hasattr(encoder.tower, "learn_scale"):
             encoder.tower.learn_scale(encoder.tower.batch(rows.sample())["pixels"])
         began = time.perf_counter()
-        training.fit(encoder, rows, Training(**told), Path(folder))  # type: ignore[arg-type]
+        trainer.fit(encoder, rows, Training(**told), Path(folder))  # type: ignore[arg-type]
         seconds = time.perf_counter() - began
-    answers.calibrate(encoder, held)
+    prediction.calibrate(encoder, held)
     encoder.finish(train)
     return encoder, seconds
 
 
 def measured(encoder: Encoder, train: Dataset, test: Dataset, unknown: Dataset) -> dict[str, float]:
-    vectors, scores = classscores.both(encoder, test)
-    near = labelled.some(train, classscores.NEIGHBOURS)
-    known, gold = classscores.both(encoder, near)[0], classscores.positions(encoder, test)
-    strange, odd = classscores.both(encoder, labelled.some(unknown, 2000))
-    sure, unsure = (recognition.softmax(each, encoder.scale) for each in (scores, odd))
+    vectors, scores = metrics.both(encoder, test)
+    near = dataset.some(train, metrics.NEIGHBOURS)
+    known, gold = metrics.both(encoder, near)[0], metrics.positions(encoder, test)
+    strange, odd = metrics.both(encoder, dataset.some(unknown, 2000))
+    sure, unsure = (classification.softmax(each, encoder.scale) for each in (scores, odd))
     plain = encoder.spec.head == "softmax"
-    targets = encoder.vectors() if isinstance(encoder, ArcFace) else classscores.targets(encoder)
+    targets = encoder.vectors() if isinstance(encoder, ArcFace) else metrics.targets(encoder)
     return {
-        "top1": recognition.top(scores, gold, 1),
-        "top5": recognition.top(scores, gold, 5),
-        "knn": recognition.neighbours(vectors, gold, known, classscores.positions(encoder, near)),
-        "ece": recognition.calibration(sure, gold)[0],
-        "ood": recognition.auroc(sure.max(1), unsure.max(1)) if plain else recognition.auroc(scores.max(1), odd.max(1)),
-        "ood_knn": recognition.auroc(twentieth(vectors, known), twentieth(strange, known)),
-        **recognition.collapse(vectors, gold, targets),
+        "top1": classification.top(scores, gold, 1),
+        "top5": classification.top(scores, gold, 5),
+        "knn": classification.neighbours(vectors, gold, known, metrics.positions(encoder, near)),
+        "ece": classification.calibration(sure, gold)[0],
+        "ood": classification.auroc(sure.max(1), unsure.max(1))
+        if plain
+        else classification.auroc(scores.max(1), odd.max(1)),
+        "ood_knn": classification.auroc(twentieth(vectors, known), twentieth(strange, known)),
+        **classification.collapse(vectors, gold, targets),
     }
 
 
@@ -382,7 +385,7 @@ def cost(classes: int, ours: int) -> dict[str, float]:
     head: torch.nn.Module | None = None
     if ours:
         generators = torch.randn(-(-classes // dim), 1, dim)
-        fixed = bases.Basis(generators / generators.norm(dim=2, keepdim=True), classes, dim, "orbits", 0)
+        fixed = basis_vectors.Basis(generators / generators.norm(dim=2, keepdim=True), classes, dim, "orbits", 0)
     else:
         head = torch.nn.Linear(dim, classes)
         optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3, fused=True)

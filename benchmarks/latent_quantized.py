@@ -34,11 +34,12 @@ from datasets import Dataset, Features, Image, Value
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, mutual_info_score
 
-from zoo.data.builtins import scenes, sprites
-from zoo.evaluation import factors, infomec
-from zoo.families.latent_quantized import Encoder, Spec
-from zoo.latents import samples
-from zoo.latents.spec import SMALL
+from zoo.data.sources.builtins import scenes, sprites
+from zoo.evaluation import infomec
+from zoo.families.latent_quantized import card_samples
+from zoo.families.latent_quantized.autoencoder_spec import SMALL
+from zoo.families.latent_quantized.encoder import Encoder, Spec
+from zoo.metrics import infomec_of_encoder
 from zoo.schema import Training
 
 PARTS = ("check", "sprites", "scenes", "long", "speed")
@@ -144,10 +145,10 @@ def measured(name: str, kind: str, seed: int, steps: int, dev: bool = False) -> 
     began = time.perf_counter()
     encoder.encode(images)
     encoding = time.perf_counter() - began
-    figures, details = factors.measure(encoder, {"data": tests}, sources)
+    figures, details = infomec_of_encoder.measure(encoder, {"data": tests}, sources)
     return {
         **figures,
-        "error": samples.error(encoder, images[:2000]),
+        "error": card_samples.error(encoder, images[:2000]),
         "best": dict(zip(sources, np.max(details["nmi"], axis=1).tolist(), strict=True)),
         "seconds": seconds,
         "cpu_seconds": computing,

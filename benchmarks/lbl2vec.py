@@ -31,9 +31,9 @@ from datasets import Dataset
 from sklearn.metrics import f1_score, roc_auc_score
 
 from zoo import recipe
-from zoo.documents.words import tokenise
-from zoo.families.lbl2vec import Encoder, Spec
-from zoo.ops import topics
+from zoo.families.lbl2vec import topics
+from zoo.families.lbl2vec.encoder import Encoder, Spec
+from zoo.paragraph_vectors.vocabulary import tokenise
 from zoo.schema import Training
 
 Corpus = tuple[list[str], np.ndarray, dict[str, list[str]]]

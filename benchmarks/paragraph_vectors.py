@@ -45,14 +45,14 @@ def corpus(share: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def measure(side: str, case: dict[str, Any], file: str) -> dict[str, float]:
     """Train, infer, and leave the vectors in `file`."""
-    from zoo.documents.words import tokenise
+    from zoo.paragraph_vectors.vocabulary import tokenise
 
     train, test = corpus(case["share"])
     texts, unseen = [row["text"] for row in train], [row["text"] for row in test]
     size, words, epochs = case["dim"], case["words"], case["epochs"]
     window = 10 if words else 15
     if side == "zoo":
-        from zoo.documents.paragraphs import Paragraphs, Settings
+        from zoo.paragraph_vectors.model import Paragraphs, Settings
 
         warm = Settings(dim=size, words=words, window=window, epochs=1)
         Paragraphs(warm, threads=1).fit(texts[:50]).infer(unseen[:5])  # loads what is compiled

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = Path(__file__).parent.parent / "tests" / "support"
 sys.path.insert(0, str(TESTS))
 os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 import hub_server  # noqa: E402
@@ -46,19 +46,22 @@ import tiny  # noqa: E402
 from common import finish  # noqa: E402
 
 import zoo  # noqa: E402
-from zoo import artefact, files, hub, manifest, recipe  # noqa: E402
-from zoo.errors import HubError, RecipeError, ZooError  # noqa: E402
+from zoo import recipe  # noqa: E402
+from zoo.artefact import manifest, model_folder  # noqa: E402
+from zoo.core import atomic_files  # noqa: E402
+from zoo.core.errors import HubError, RecipeError, ZooError  # noqa: E402  # noqa: E402
+from zoo.hub import push as hub  # noqa: E402
 
 
 def model(folder: Path) -> Path:
     """A tiny model folder with heads."""
     from datasets import Dataset
 
-    from zoo.families.matryoshka_2d import Encoder, Spec
+    from zoo.families.matryoshka_2d.encoder import Encoder, Spec
 
     encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(folder / "backbone"), dims=(8,)))
     encoder.prepare(Dataset.from_dict({"sentence1": tiny.SENTENCES, "sentence2": tiny.SENTENCES}), folder)
-    return artefact.save(encoder, folder / "model")
+    return model_folder.save(encoder, folder / "model")
 
 
 def push(folder: Path, quick: bool) -> dict[str, Any]:
@@ -140,7 +143,7 @@ def kill(folder: Path, quick: bool) -> dict[str, Any]:
     if run(folder / "whole").wait():
         raise SystemExit("the undisturbed run failed")
     took, draw = time.perf_counter() - began, random.Random(0)
-    expected = files.sha256(folder / "whole" / "model" / "model.safetensors")
+    expected = atomic_files.sha256(folder / "whole" / "model" / "model.safetensors")
     stages, equal, killed = Counter(), 0, 0
     moments = 5 if quick else 24
     for number in range(moments):
@@ -157,8 +160,8 @@ def kill(folder: Path, quick: bool) -> dict[str, Any]:
             (s for s in ("model", "report.json", "trained", "checkpoints", "lock.json") if s in held), "nothing"
         )
         stages[last] += 1
-        done = run(out).wait() == 0 and files.sha256(out / "model" / "model.safetensors") == expected
-        equal += done and not any(p.name.startswith(files.TEMPORARY) for p in out.iterdir())
+        done = run(out).wait() == 0 and atomic_files.sha256(out / "model" / "model.safetensors") == expected
+        equal += done and not any(p.name.startswith(atomic_files.TEMPORARY) for p in out.iterdir())
         shutil.rmtree(out)
     return {
         "runs killed": killed,

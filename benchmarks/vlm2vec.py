@@ -43,10 +43,10 @@ from PIL import Image, ImageDraw
 
 import zoo
 from zoo import data, evaluation
-from zoo.data import builtin
-from zoo.families.vlm2vec import Encoder, Spec
-from zoo.multimodal import sets
-from zoo.multimodal.spec import VLMSpec
+from zoo.data.sources import builtin
+from zoo.families.vlm2vec import dataset
+from zoo.families.vlm2vec.encoder import Encoder, Spec
+from zoo.families.vlm2vec.vlm_spec import VLMSpec
 from zoo.recipe import loads
 from zoo.schema import Training
 
@@ -215,7 +215,7 @@ def retrieval_figures(kind: str, work: Path, quick: bool, seed: int) -> dict[str
             emoji_tables(folder)
         told = recipe(kind, folder, *(["training.max_steps=50"] if quick else []))
         training = told.training.model_copy(update={"seed": told.training.seed + seed - 1})
-        table = data.read(told.data, {}, sets.ROLES, folder=folder).rows
+        table = data.read(told.data, {}, dataset.ROLES, folder=folder).rows
         encoder = Encoder.build(told.encoder, seed=training.seed)
         encoder.prepare(table, folder)
         seconds = encoder.fit(table, training, work / f"run-{kind}-{seed}")
@@ -270,9 +270,9 @@ def baselines(task: Any, folder: Path, kind: str) -> dict[str, list[float]]:
         for part in task.roles
         if getattr(task, part)
     }
-    from zoo.evaluation import anyretrieval
+    from zoo.evaluation import any_retrieval
 
-    held = anyretrieval.shaped(tables, "")["default"]["test"]
+    held = any_retrieval.shaped(tables, "")["default"]["test"]
     known = tags(folder, kind, labels="label" in task.data.columns.values())
     queries, corpus = said(held["queries"], known), said(held["corpus"], known)
     ranked = held["top_ranked"] or {name: list(corpus) for name in queries}
@@ -375,7 +375,7 @@ def trainee(dropout: float, chunk: int, rows: int, double: bool = False) -> tupl
     if double:
         encoder.module.double()
     encoder._chunk = chunk
-    whole = sets.Sets({"data": table}, {}, None)
+    whole = dataset.Sets({"data": table}, {}, None)
     return encoder, encoder.collate([whole[i] for i in range(rows)])
 
 
@@ -400,7 +400,7 @@ def errors(rows: int) -> dict[str, float]:
         encoder, batch = trainee(0.0, 8, rows, double)
         found = gradient(encoder, batch, again=True)
         encoder._chunk = 2 * rows
-        table = sets.Sets({"data": Dataset.from_list(scenes(-(-rows // 32), 1)[:rows])}, {}, None)
+        table = dataset.Sets({"data": Dataset.from_list(scenes(-(-rows // 32), 1)[:rows])}, {}, None)
         whole = encoder.collate([table[i] for i in range(rows)])
         plain = gradient(encoder, whole, again=False)
         out[f"whole batch, dropout 0, {name}"] = apart(found, plain)
@@ -500,7 +500,7 @@ def peers(rows: int, repeats: int) -> dict[str, Any]:
     theirs = dict(model[0].auto_model.named_parameters())
 
     def ours_step(some: list[dict[str, Any]]) -> None:
-        table = sets.Sets({"data": Dataset.from_list(some)}, {}, None)
+        table = dataset.Sets({"data": Dataset.from_list(some)}, {}, None)
         gradient(encoder, encoder.collate([table[i] for i in range(len(some))]), again=True)
 
     def peer_step(some: list[dict[str, Any]]) -> None:

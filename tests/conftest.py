@@ -28,7 +28,7 @@ import pytest  # noqa: E402
 @pytest.fixture(scope="session", autouse=True)
 def one_precision():
     """`auto` is float32, so that vectors of two ways can be held against each other on every processor."""
-    from zoo import hardware
+    from zoo.core import hardware
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hardware, "_cpu_flags", frozenset)
@@ -53,7 +53,7 @@ def folder(tmp_path):
     import numpy as np
     from safetensors.numpy import save_file
 
-    from zoo import manifest
+    from zoo.artefact import manifest
 
     base = tmp_path / "run" / "model"
     (base / "1_Pooling").mkdir(parents=True)
@@ -73,10 +73,10 @@ def model(tmp_path_factory):
     """A small model that really encodes."""
     import tiny
 
-    from zoo import artefact
-    from zoo.families.matryoshka_2d import Encoder, Spec
+    from zoo.artefact import model_folder
+    from zoo.families.matryoshka_2d.encoder import Encoder, Spec
 
     base = tmp_path_factory.mktemp("hub")
     encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(base / "backbone"), dims=(8, 16)))
     encoder.name = "tiny"
-    return artefact.save(encoder, base / "model")
+    return model_folder.save(encoder, base / "model")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import artefact, families, manifest
-from zoo.errors import ArtefactError
+from zoo import families
+from zoo.artefact import manifest, model_folder
+from zoo.core.errors import ArtefactError
 
 
 @pytest.mark.parametrize("family", families.names())
@@ -35,7 +36,7 @@ def newer(tmp_path):
     return change
 
 
-@pytest.mark.parametrize("change", [{"format": artefact.FORMAT + 1}, {"family": "not-yet-known"}])
+@pytest.mark.parametrize("change", [{"format": model_folder.FORMAT + 1}, {"family": "not-yet-known"}])
 def test_a_folder_of_a_newer_version_says_which_one_it_needs(newer, change):
     with pytest.raises(ArtefactError, match="update embedding-zoo to ≥ 7.1.0"):
         zoo.from_pretrained(newer(needs="7.1.0", **change))
@@ -48,7 +49,7 @@ def test_what_is_no_version_is_not_repeated(newer, needs):
 
 
 def test_also_one_whose_manifest_is_newer(newer):
-    folder = newer(needs="7.1.0", format=artefact.FORMAT + 1)
+    folder = newer(needs="7.1.0", format=model_folder.FORMAT + 1)
     (folder / manifest.NAME).write_text('{"format": 2, "trees": []}')
     with pytest.raises(ArtefactError, match="update embedding-zoo to ≥ 7.1.0"):
         zoo.from_pretrained(folder)

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import AcceptanceError, ArtefactError, DataError, HubError, RecipeError, ZooError
+from zoo.core.errors import AcceptanceError, ArtefactError, DataError, HubError, RecipeError, ZooError
 
 if TYPE_CHECKING:
-    from zoo.families import Encoder
+    from zoo.encoder import Encoder
     from zoo.recipe import Recipe
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ def train(recipe: Recipe[Any] | str | Path, out: str | Path | None = None, *, sh
 
     Raises ZooError for what the user can mend, AcceptanceError when a score is below its `at_least`.
     """
-    from zoo import builder
+    from zoo.build import builder
 
     loaded = load_recipe(recipe) if isinstance(recipe, str | Path) else recipe
     return builder.run(loaded, Path(out or Path("runs") / loaded.name), show_progress=show_progress)
@@ -74,16 +74,18 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     Strict: missing, extra or mis-shaped tensors, a wrong sha256, an unknown format or family are an ArtefactError; pickles
     and remote code are never touched.
     """
-    from zoo import artefact, families, references
+    from zoo import families
+    from zoo.artefact import model_folder
+    from zoo.text import model_references
 
     name = str(reference)
-    local = folder = references.locate(name)
+    local = folder = model_references.locate(name)
     if folder is None:
-        from zoo import hub
+        from zoo.hub import push as hub
 
         folder = hub.fetch(name, revision)
-    if "zoo" in artefact.read_config(folder):
-        encoder = artefact.load(folder)
+    if "zoo" in model_folder.read_config(folder):
+        encoder = model_folder.load(folder)
         if local is None:
             encoder.name = name.rsplit("/", 1)[-1]
         return encoder

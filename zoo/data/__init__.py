@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from zoo.data import builtin, file, hub, kinds, names, rows
-from zoo.data.names import Mistake
+from zoo.core.errors import DataError
+from zoo.core.suggest import suggest
+from zoo.data import column_mapping, kinds, rows
+from zoo.data.column_mapping import Mistake
+from zoo.data.sources import builtin, file, hub
 from zoo.data.spec import BuiltinData, Data, FileData, Holdout, HubData
 from zoo.data.split import held_out, key
 from zoo.data.table import Origin, Source, Table, build, filtered
-from zoo.errors import DataError
 from zoo.schema import Kind
-from zoo.suggest import suggest
 
 __all__ = ["Origin", "Table", "hold_out", "peek", "problems", "read"]
 
@@ -36,10 +37,12 @@ def read(data: Data, need: Roles, optional: Roles = MappingProxyType({}), *, fol
     """
     source = _open(data, folder)
     data, source = rows.narrowed(data, source)
-    mistakes = [f"{name}: {text}" for name, columns in source.parts for _, text in names.mistakes(data, columns, need)]
+    mistakes = [
+        f"{name}: {text}" for name, columns in source.parts for _, text in column_mapping.mistakes(data, columns, need)
+    ]
     if mistakes:
         raise DataError(*mistakes[:SHOWN])
-    present = {name for _, columns in source.parts for name in names.final(data, columns)}
+    present = {name for _, columns in source.parts for name in column_mapping.final(data, columns)}
     roles = {**need, **{role: kind for role, kind in optional.items() if role in present}}
     images = str(folder / file.expanded(data.images) / "_") if data.images else ""
     columns, bad, late = rows.gather(data, source, roles, optional.keys() - roles.keys(), images)
@@ -75,7 +78,7 @@ def peek(data: Data, *, folder: Path) -> tuple[str, ...] | None:
     """Column names after `columns`; None when only the network knows. Of several files the first is asked. Raises
     DataError for what is missing, unknown or unreadable."""
     raw = _raw_columns(data, folder)
-    return None if raw is None else names.final(data, raw)
+    return None if raw is None else column_mapping.final(data, raw)
 
 
 def problems(data: Data, need: Roles, *, folder: Path) -> list[Mistake]:
@@ -89,7 +92,7 @@ def problems(data: Data, need: Roles, *, folder: Path) -> list[Mistake]:
         raw = _raw_columns(data, folder)
     except DataError as error:
         return [(("path",) if isinstance(data, FileData) else ("table",), str(error))]
-    return [] if raw is None else names.mistakes(data, raw, need)
+    return [] if raw is None else column_mapping.mistakes(data, raw, need)
 
 
 def _open(data: Data, folder: Path) -> Source:

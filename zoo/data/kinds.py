@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from zoo.data import pictures
+from zoo.data.formats import image_files
 from zoo.schema import Kind
 
 MAY_MISS = ("ids", "caption", "captions", "pictures")
@@ -145,7 +145,7 @@ def _image(value: Any, folder: Path) -> dict[str, Any]:
             raise ValueError(f"is {_show(value)}, {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(value, bytes):
         raise ValueError(f"is {_show(value)}, not an image")
-    pictures.opened(value)
+    image_files.opened(value)
     return {"bytes": value, "path": None}
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from zoo.data import kinds, names
+from zoo.core.lazy import lazy
+from zoo.data import column_mapping, kinds
 from zoo.data.spec import Data
 from zoo.data.split import drawn, held_out, key
 from zoo.data.table import Fault, Row, Source
-from zoo.lazy import lazy
 from zoo.schema import Kind
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def gather(
 ) -> tuple[Columns, list[str], set[str]]:
     """Columns of the good rows, with those of `roles` canonical; a line for each bad one; and the roles of `absent`
     that were met after all, upon which it stops. `images` is a file beside which relative paths of images start."""
-    rename, passes, missing = names.renamer(data), _filter(data), set(absent)
+    rename, passes, missing = column_mapping.renamer(data), _filter(data), set(absent)
     columns: Columns = {role: [] for role in roles}
     bad: list[str] = []
     count = 0
@@ -79,7 +79,7 @@ def _filter(data: Data) -> Callable[[Row], bool]:
 
     def passes(row: Row) -> bool:
         for name, spellings in wanted.items():
-            value = row.get(names.resolved(data, name, row))
+            value = row.get(column_mapping.resolved(data, name, row))
             if value is None or key(value) not in spellings:
                 return False
         return True
@@ -92,7 +92,7 @@ def chosen(data: Data, columns: Columns) -> Columns:
     count = len(next(iter(columns.values())))
     if data.holdout:
         by = data.holdout.by
-        groups = None if by is None else [key(value) for value in columns[names.resolved(data, by, columns)]]
+        groups = None if by is None else [key(value) for value in columns[column_mapping.resolved(data, by, columns)]]
         mask = held_out(count, data.holdout, groups)
         columns = _taken(columns, (mask if data.holdout.take == "held-out" else ~mask).nonzero()[0])
         count = len(next(iter(columns.values())))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from zoo.core.errors import DataError
+from zoo.core.lazy import lazy
 from zoo.data.spec import Holdout
-from zoo.errors import DataError
-from zoo.lazy import lazy
 
 if TYPE_CHECKING:
     import numpy as np

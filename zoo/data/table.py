@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.lazy import lazy
+from zoo.core.lazy import lazy
 from zoo.schema import Kind
 
 if TYPE_CHECKING:

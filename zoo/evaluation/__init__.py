@@ -10,17 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import data, files
+from zoo import data
+from zoo.core import atomic_files
+from zoo.core.errors import DataError, ZooError
 from zoo.data import Table
-from zoo.errors import DataError, ZooError
-from zoo.evaluation import official
-from zoo.evaluation.disentanglement import infomec
+from zoo.evaluation import mteb_tasks
 from zoo.evaluation.spec import Infomec, Mmeb, Official, Recognition, TaskSpec
+from zoo.metrics.disentanglement import infomec
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
 
-    from zoo.families import Encoder
+    from zoo.encoder import Encoder
 
 INPUTS = ("text", "image", "vector")
 LABEL = 80  # characters of a view in the name of a file
@@ -66,10 +67,10 @@ def problems(task: TaskSpec, *, folder: Path, unsure: Container[str] = ()) -> li
     """What can be said against a task without reading its rows: (path below the task, message). Of its parts that are `unsure`
     nobody knows yet which columns they have."""
     if isinstance(task, Official):
-        wrong = official.problem(task.task)
+        wrong = mteb_tasks.problem(task.task)
         return [(("task",), wrong)] if wrong else []
     found: list[tuple[tuple[str | int, ...], str]] = []
-    if task.name in official.names():
+    if task.name in mteb_tasks.names():
         found.append((("name",), _claims(task.name)))
     for name, roles in task.roles.items():
         source = getattr(task, name)
@@ -89,13 +90,13 @@ def prepare(tasks: Sequence[TaskSpec], folder: Path = Path()) -> Prepared:
     Raises DataError for data that no task can be made of, ZooError for an official task that mteb does not know or whose
     data cannot be had, and for two tasks of one name.
     """
-    from zoo.evaluation.isolation import quiet, random_state
+    from zoo.evaluation.mteb_isolation import quiet, random_state
 
     out = Prepared([])
     with random_state(), quiet():
         for task in tasks:
             if isinstance(task, Official):
-                if found := official.local(task, folder):
+                if found := mteb_tasks.local(task, folder):
                     ready = _own(found.spec, found.tables, out.lock, found.parent)
                 else:
                     ready = _from_hub(task, out.lock)
@@ -106,7 +107,7 @@ def prepare(tasks: Sequence[TaskSpec], folder: Path = Path()) -> Prepared:
                 out = out.joined(Prepared(several))
                 continue
             else:
-                if task.name in official.names():
+                if task.name in mteb_tasks.names():
                     raise ZooError(_claims(task.name))
                 parts = {n: (getattr(task, n), need) for n, need in task.roles.items() if getattr(task, n) is not None}
                 extra = task.optional
@@ -117,8 +118,8 @@ def prepare(tasks: Sequence[TaskSpec], folder: Path = Path()) -> Prepared:
 
 
 def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent: type[AbsTask] | None = None) -> Ready:
-    from zoo.evaluation import factors
-    from zoo.evaluation import tasks as own
+    from zoo.evaluation import local_tasks as own
+    from zoo.metrics import infomec_of_encoder
 
     for part, table in tables.items():
         name = task.name or task.task
@@ -134,7 +135,9 @@ def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent:
             raise DataError(
                 f"{task.name or task.task}: every part needs a column `text`, or every part a column `image`, or `vector`"
             )
-        measure = partial(factors.measure, sources=task.sources) if isinstance(task, Infomec) else _by_the_family
+        measure = (
+            partial(infomec_of_encoder.measure, sources=task.sources) if isinstance(task, Infomec) else _by_the_family
+        )
         return Ready(task, _no_task, official=False, modalities=modalities, tables=tables, measure=measure)
     shaped, revision = own.shape(task, tables), own.revision(tables)
     image = frozenset({"image"}) & modalities
@@ -153,11 +156,11 @@ def _no_task() -> AbsTask:
 
 
 def _from_hub(task: TaskSpec, lock: dict[str, Any]) -> Ready:
-    known = official.get(task.task)
-    official.load(known)
-    lock[task.name or task.task] = official.lock_entry(known)
+    known = mteb_tasks.get(task.task)
+    mteb_tasks.load(known)
+    lock[task.name or task.task] = mteb_tasks.lock_entry(known)
     modalities = frozenset(known.metadata.modalities)
-    return Ready(task, lambda: official.get(task.task), official=True, modalities=modalities)
+    return Ready(task, lambda: mteb_tasks.get(task.task), official=True, modalities=modalities)
 
 
 def fitting(encoder: Encoder, prepared: Prepared) -> None:
@@ -190,19 +193,19 @@ def evaluate(
     scoring), peak memory of the process in MB, bytes per vector and sentences per second of `encode`.
     Raises ZooError when a task's data cannot be had or a vector is not finite.
     """
-    from zoo.evaluation.isolation import quiet, random_state
+    from zoo.evaluation.mteb_isolation import quiet, random_state
 
     prepared = tasks if isinstance(tasks, Prepared) else prepare(tasks, folder)
     fitting(encoder, prepared)
     results: list[dict[str, Any]] = []
     with random_state(), quiet():
-        from zoo.evaluation import scores  # not before: the import of mteb speaks and draws
+        from zoo.evaluation import scoring  # not before: the import of mteb speaks and draws
 
         for ready in prepared.tasks:
             for view in ready.spec.views:
-                score, saved = scores.score(encoder.view(**view), ready, precision, show_progress)
+                score, saved = scoring.score(encoder.view(**view), ready, precision, show_progress)
                 if results_folder is not None:
-                    files.write_text(results_folder / _file(ready, view), saved)
+                    atomic_files.write_text(results_folder / _file(ready, view), saved)
                 results.append(score | {"view": dict(view), "baseline": None, "at_least": ready.spec.at_least})
         # afterwards, so that it does not stand in the memory that the encoder's own views are said to take
         before = encoder.baseline() if baseline and prepared.tasks else None
@@ -210,7 +213,7 @@ def evaluate(
             rest = iter(results)
             for ready in prepared.tasks:
                 for twin in before.together(ready.spec.views):
-                    next(rest)["baseline"] = scores.score(twin, ready, precision, show_progress)[0]["value"]
+                    next(rest)["baseline"] = scoring.score(twin, ready, precision, show_progress)[0]["value"]
     skipped = {name: entry["skipped"] for name, entry in prepared.lock.items() if entry["skipped"]}
     report = {"format": 1, "model": encoder.name, "revision": encoder.revision, "host": host(), "results": results}
     if any(isinstance(ready.spec, Mmeb) for ready in prepared.tasks):
@@ -221,10 +224,10 @@ def evaluate(
 
 
 def _file(ready: Ready, view: dict[str, Any]) -> str:
-    from zoo.evaluation.tasks import slug
+    from zoo.evaluation.local_tasks import slug
 
     label = "-".join(f"{k}{v}" for k, v in view.items()) or "whole"
-    short = slug(label) if len(label) <= LABEL else f"{slug(label[:LABEL])}-{files.digest(label)[:8]}"
+    short = slug(label) if len(label) <= LABEL else f"{slug(label[:LABEL])}-{atomic_files.digest(label)[:8]}"
     return f"{slug(ready.name)}__{short}.json"
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from zoo import data
-from zoo.data import Table, file, formats
+from zoo.core.errors import DataError, ZooError
+from zoo.data import Table
+from zoo.data.formats import tabular
+from zoo.data.sources import file
 from zoo.data.spec import FileData, HubData
-from zoo.errors import DataError, ZooError
-from zoo.evaluation import anyretrieval
-from zoo.evaluation.mmebsets import METAS, SETS
+from zoo.evaluation import any_retrieval
+from zoo.evaluation.mmeb_sets import METAS, SETS
 from zoo.evaluation.spec import Mmeb
 from zoo.schema import Kind
 
@@ -58,7 +60,7 @@ def _found(base: Path, name: str) -> Path:
     """A folder of the data set's name, or the one table of that name."""
     if (base / name).is_dir():
         return base / name
-    files = [path for path in sorted(base.glob(f"{name}.*")) if formats.is_table(path)]
+    files = [path for path in sorted(base.glob(f"{name}.*")) if tabular.is_table(path)]
     if len(files) != 1:
         what = "holds no table or folder" if not files else f"holds {' and '.join(path.name for path in files)}"
         raise ZooError(f"mmeb: {base} {what} for {name}; name fewer `sets`, or another `folder`")
@@ -67,17 +69,17 @@ def _found(base: Path, name: str) -> Path:
 
 def shaped(table: Table, task: str) -> Any:
     """Queries with candidates of their own. Raises DataError for a row without a query or without candidates."""
-    asked: dict[str, anyretrieval.Side] = {}
-    candidates: dict[str, anyretrieval.Side] = {}
+    asked: dict[str, any_retrieval.Side] = {}
+    candidates: dict[str, any_retrieval.Side] = {}
     relevant: dict[str, dict[str, int]] = {}
     ranked: dict[str, list[str]] = {}
     for place, row in enumerate(table.rows, 1):
-        query = anyretrieval.side(_joined(row.get("qry_inst"), row.get("qry_text")), row.get("qry_img_path"))
+        query = any_retrieval.side(_joined(row.get("qry_inst"), row.get("qry_text")), row.get("qry_img_path"))
         texts, images = row.get("tgt_text") or [], row.get("tgt_img_path") or []
         if texts and images and len(texts) != len(images):
             raise DataError(f"{task}: row {place} has {len(texts)} texts and {len(images)} images of candidates")
         sides = [
-            anyretrieval.side(
+            any_retrieval.side(
                 _joined(row.get("tgt_inst"), texts[i] if texts else ""), images[i : i + 1] if images else ()
             )
             for i in range(max(len(texts), len(images)))
@@ -86,11 +88,11 @@ def shaped(table: Table, task: str) -> Any:
         if query is None or len(held) < 2 or sides[0] is None:
             what = "query" if query is None else "candidates, the first of which is right"
             raise DataError(f"{task}: row {place} of {table.origin.name} has no {what}")
-        names = [anyretrieval.name(each) for each in held]
+        names = [any_retrieval.name(each) for each in held]
         candidates |= dict(zip(names, held, strict=True))
         key = f"q{place}"
         asked[key], relevant[key], ranked[key] = query, {names[0]: 1}, sorted(set(names))
-    return anyretrieval.split(asked, candidates, relevant, ranked)
+    return any_retrieval.split(asked, candidates, relevant, ranked)
 
 
 def _joined(instruction: Any, text: Any) -> str:

@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from zoo.core.suggest import suggest
 from zoo.data.spec import Data
-from zoo.evaluation.mmebsets import SETS
+from zoo.evaluation.mmeb_sets import SETS
 from zoo.schema import Kind, Positive, Section
-from zoo.suggest import suggest
 
 View = dict[str, Any]
 Roles = dict[str, Kind]

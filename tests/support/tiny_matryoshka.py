@@ -1,0 +1,34 @@
+"""A tiny 2D Matryoshka encoder, and rows of synonyms to train it on."""
+
+from __future__ import annotations
+
+import tiny
+from datasets import Dataset
+
+from zoo.families.matryoshka_2d.encoder import Encoder, Spec
+
+SYNONYM = dict(zip(tiny.WORDS, [*tiny.WORDS[7:], *tiny.WORDS[:7]], strict=True))
+
+
+def rows(n: int = 64) -> Dataset:
+    return Dataset.from_list(
+        [
+            {
+                "anchor": text,
+                "positive": " ".join(SYNONYM[w] for w in text.split()),
+                "negative": tiny.SENTENCES[(i + 40) % 120],
+            }
+            for i, text in enumerate(tiny.SENTENCES[:n])
+        ]
+    )
+
+
+def build(tmp_path, kind: str = "bert", **options) -> Encoder:
+    spec = Spec(
+        family="matryoshka-2d",
+        backbone=tiny.backbone(tmp_path / kind, kind),
+        **{"dims": (8, 16), "loss": "contrastive", **options},
+    )
+    encoder = Encoder.build(spec, seed=3)
+    encoder.prepare(rows(), tmp_path / "cache")
+    return encoder

@@ -1,0 +1,44 @@
+"""A recipe whose whole run takes seconds, and the command that runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+
+def recipe(folder: Path, name: str = "recipe.yaml", **changes) -> Path:
+    data = {"source": "file", "path": "pairs.jsonl", "columns": {"sentence1": "a", "sentence2": "b", "score": "gold"}}
+    whole = {
+        "name": "tiny",
+        "encoder": {"family": "matryoshka-2d", "backbone": "backbone", "dims": [8, 16], "loss": "cosent"},
+        "data": {**data, "holdout": {"size": 24, "take": "kept"}},
+        "validation": 16,
+        "training": {"epochs": 6, "batch_size": 16, "learning_rate": 1e-3, "checkpoint_every": 3},
+        "evaluation": [
+            {
+                "task": "sts",
+                "data": {**data, "holdout": {"size": 24, "take": "held-out"}},
+                "views": [{"layers": 3, "dim": 32}, {"layers": 2, "dim": 8}],
+            }
+        ],
+        "card": {"license": "mit", "summary": "A tiny one."},
+    }
+    path = folder / name
+    path.write_text(yaml.safe_dump({**whole, **changes}))
+    return path
+
+
+def train(path: Path, out: Path, *more: str) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "zoo.cli", "train", str(path), "--out", str(out), *more]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> str:
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return err

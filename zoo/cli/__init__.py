@@ -1,0 +1,1 @@
+"""The command line. Each verb is a thin function over the Python API."""

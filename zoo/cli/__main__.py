@@ -1,0 +1,5 @@
+"""`python -m zoo.cli`."""
+
+from zoo.cli.main import main
+
+raise SystemExit(main())

@@ -1,1 +1,0 @@
-"""Builtin data sets, one module each; see zoo/data/builtin.py."""

@@ -1,0 +1,1 @@
+"""Where rows come from: a file, the Hub, or a builtin data set."""

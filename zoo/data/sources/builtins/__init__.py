@@ -1,0 +1,1 @@
+"""Builtin data sets, one module each; see zoo/data/sources/builtin.py."""

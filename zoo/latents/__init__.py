@@ -1,1 +1,0 @@
-"""Autoencoders with a latent space of a chosen kind: their networks, inputs and pictures."""

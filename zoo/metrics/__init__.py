@@ -1,0 +1,1 @@
+"""Measures that mteb does not have, computed on arrays."""

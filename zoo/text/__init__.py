@@ -1,0 +1,1 @@
+"""Text backbones: loading, tokenising, pooling, bulk encoding and the sentence-transformers format."""

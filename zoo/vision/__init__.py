@@ -1,0 +1,1 @@
+"""Image backbones: a small residual network, and vision models of transformers and timm."""
