@@ -238,7 +238,7 @@ def trained(
         told["epochs"] = told["epochs"] / 10
     with tempfile.TemporaryDirectory() as folder:
         encoder.prepare(train, Path(folder))
-        rows = dataset.Labelled(train, {label: k for k, label in enumerate(encoder.classes)}, encoder.tower)
+        rows = dataset.LabelledDataset(train, {label: k for k, label in enumerate(encoder.classes)}, encoder.tower)
         if hasattr(encoder.tower, "learn_scale"):
             encoder.tower.learn_scale(encoder.tower.batch(rows.sample())["pixels"])
         began = time.perf_counter()

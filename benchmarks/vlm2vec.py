@@ -375,7 +375,7 @@ def trainee(dropout: float, chunk: int, rows: int, double: bool = False) -> tupl
     if double:
         encoder.module.double()
     encoder._chunk = chunk
-    whole = dataset.Sets({"data": table}, {}, None)
+    whole = dataset.MixtureDataset({"data": table}, {}, None)
     return encoder, encoder.collate([whole[i] for i in range(rows)])
 
 
@@ -400,7 +400,7 @@ def errors(rows: int) -> dict[str, float]:
         encoder, batch = trainee(0.0, 8, rows, double)
         found = gradient(encoder, batch, again=True)
         encoder._chunk = 2 * rows
-        table = dataset.Sets({"data": Dataset.from_list(scenes(-(-rows // 32), 1)[:rows])}, {}, None)
+        table = dataset.MixtureDataset({"data": Dataset.from_list(scenes(-(-rows // 32), 1)[:rows])}, {}, None)
         whole = encoder.collate([table[i] for i in range(rows)])
         plain = gradient(encoder, whole, again=False)
         out[f"whole batch, dropout 0, {name}"] = apart(found, plain)
@@ -500,7 +500,7 @@ def peers(rows: int, repeats: int) -> dict[str, Any]:
     theirs = dict(model[0].auto_model.named_parameters())
 
     def ours_step(some: list[dict[str, Any]]) -> None:
-        table = dataset.Sets({"data": Dataset.from_list(some)}, {}, None)
+        table = dataset.MixtureDataset({"data": Dataset.from_list(some)}, {}, None)
         gradient(encoder, encoder.collate([table[i] for i in range(len(some))]), again=True)
 
     def peer_step(some: list[dict[str, Any]]) -> None:

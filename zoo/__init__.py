@@ -92,5 +92,5 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     family = families.load("matryoshka-2d")
     spec = family.Spec(family="matryoshka-2d", backbone=name if local else str(folder))
     plain = family.Encoder.build(spec)
-    plain.name, plain.revision = name.rsplit("/", 1)[-1].replace(":", "-"), plain.base_revision
+    plain.name, plain.revision = name.rsplit("/", 1)[-1].replace(":", "-"), plain.backbone_revision
     return plain

@@ -36,7 +36,7 @@ class Encoder:
         dim: components of an encoded vector (bits for binary codes).
         view_options: the view this object is, e.g. {"layers": 3, "dim": 128}; {} for the whole encoder.
         similarity: "cosine" or "hamming".
-        base, base_revision: id and content hash (or commit) of the pretrained model it starts from, if any.
+        backbone_name, backbone_revision: id and content hash (or commit) of the pretrained model it starts from, if any.
         seed, step: what a loss may draw from; `step` is the optimiser step under way, set by the Trainer.
         folder: where relative paths in `spec` start.
         tables: the rows of the data sections that `further` names.
@@ -45,22 +45,22 @@ class Encoder:
     View: ClassVar[type[Section]] = NoView
     similarity: ClassVar[str] = "cosine"
     modalities: tuple[str, ...] = ("text",)
-    mixes: ClassVar[bool] = False
+    accepts_mixed_inputs: ClassVar[bool] = False
     """Whether one input may hold several modalities, as {"image": …, "text": …}."""
     training: ClassVar[Mapping[str, Any]] = {}
     """What `training:` of a recipe holds where its author is silent and the family needs other values than the schema's."""
-    needs: ClassVar[str] = "0.1.0"
+    min_reader_version: ClassVar[str] = "0.1.0"
     """The first version of embedding-zoo that reads what `save` writes; a folder tells it to those that are older."""
-    validates: ClassVar[bool] = True
+    uses_validation: ClassVar[bool] = True
     """Whether training looks at held-out rows; a recipe of another family may not have `validation:`."""
 
-    measures: ClassVar[bool] = False
+    recognises: ClassVar[bool] = False
     """Whether the family has classes of its own, and `measure` tells how well it recognises them."""
 
     spec: EncoderSpec
     module: torch.nn.Module
     dim: int
-    base: str | None = None
+    backbone_name: str | None = None
 
     def __init__(self) -> None:
         self.view_options: dict[str, Any] = {}
@@ -69,7 +69,7 @@ class Encoder:
         self.seed = 42
         self.step = 0
         self.folder = Path()
-        self.base_revision = ""
+        self.backbone_revision = ""
         self.tables: dict[str, Dataset] = {}
 
     # -- known without torch, before anything is read -------------------------------------------------------------
@@ -80,7 +80,7 @@ class Encoder:
         raise NotImplementedError
 
     @classmethod
-    def further(cls, spec: Any) -> Mapping[tuple[str, ...], tuple[Data, Roles] | tuple[Data, Roles, Roles]]:
+    def extra_datasets(cls, spec: Any) -> Mapping[tuple[str, ...], tuple[Data, Roles] | tuple[Data, Roles, Roles]]:
         """Data sections inside `spec`, by their path below `encoder`, and the columns they need and may use. They are checked and
         locked like the recipe's own, and given to `prepare` as `tables`, under the last step of the path."""
         return {}
@@ -101,7 +101,7 @@ class Encoder:
         if name not in self.tables:
             from zoo import data
 
-            wanted = next(each for path, each in self.further(self.spec).items() if path[-1] == name)
+            wanted = next(each for path, each in self.extra_datasets(self.spec).items() if path[-1] == name)
             self.tables[name] = data.read(*wanted, folder=self.folder).rows
         return self.tables[name]
 
@@ -172,7 +172,7 @@ class Encoder:
             raise ZooError(f"the family {self.spec.family} has no views, so nothing can be asked for: {options}")
         return copy.copy(self)
 
-    def together(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
+    def views_sharing_a_pass(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
         """One view each, for scores and not for timings: a family whose views have work in common may do it once."""
         return [self.view(**view) for view in views]
 
@@ -180,11 +180,11 @@ class Encoder:
         """What the encoder was before training, for the report's baseline column; None where that says nothing."""
         return None
 
-    def measure(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
+    def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
         """For a task `recognition`: figures by name, the main one first, and JSON-able details for the card's pictures."""
         raise NotImplementedError
 
-    def comparable(self, vectors: np.ndarray) -> np.ndarray:
+    def as_float_vectors(self, vectors: np.ndarray) -> np.ndarray:
         """What mteb's similarities and probes compute with, (n, d) float32, of vectors that `encode` gave: by default these."""
         return vectors
 

@@ -85,9 +85,9 @@ def test_what_should_be_private_is_not_sent_to_a_public_repo(hub, folder):
     with pytest.raises(HubError, match="is public"):
         zoo_hub.push(folder, "me/open", private=True)
     with pytest.raises(HubError, match="is public"):
-        zoo_hub.may_write("me/open", private=True)
-    zoo_hub.may_write("me/open")
-    zoo_hub.may_write("me/not-yet", private=True)
+        zoo_hub.check_write_access("me/open", private=True)
+    zoo_hub.check_write_access("me/open")
+    zoo_hub.check_write_access("me/not-yet", private=True)
     assert hub.commits("me/open") == ["initial commit"]
     assert hub.blobs == {}
 
@@ -346,7 +346,7 @@ def test_a_wait_is_announced_and_as_long_as_the_hub_asks_for(hub, folder, monkey
     hub.fail(429, path="/api/repos/create", headers={"Retry-After": "40"})
     hub.fail(429, path="/commit/", headers={"RateLimit": '"api";r=0;t=70'})
     hub.fail(429, path="/api/whoami-v2", headers={"Retry-After": "20"})
-    zoo_hub.may_write("me/tiny", say=said.append)
+    zoo_hub.check_write_access("me/tiny", say=said.append)
     assert said.pop() == "the Hub answers 429; trying again in 20 s"
     assert slept.pop() == 20
     zoo_hub.push(folder, "me/tiny", say=said.append)
@@ -412,7 +412,7 @@ def test_a_card_that_the_hub_refuses_is_told_before_anything_is_sent(hub, folder
 
 
 def test_a_bug_keeps_its_traceback():
-    with pytest.raises(KeyError), retries.explained("x", {}):
+    with pytest.raises(KeyError), retries.as_hub_error("x", {}):
         raise KeyError("a")
 
 
@@ -428,15 +428,15 @@ def _scoped(name, *permissions):
 
 def test_the_right_to_write_is_known_before_training(hub, monkeypatch):
     hub.orgs.update(ours="write", theirs="read")
-    zoo_hub.may_write("me/new")
-    zoo_hub.may_write("ours/new")
+    zoo_hub.check_write_access("me/new")
+    zoo_hub.check_write_access("ours/new")
     for repo, words in (
         ("theirs/new", "may not write to theirs"),
         ("somebody/else", "may not write to somebody"),
         ("me/a b", "a b"),
     ):
         with pytest.raises(HubError, match=words):
-            zoo_hub.may_write(repo)
+            zoo_hub.check_write_access(repo)
     for token, words in (
         (hub_server.READ_ONLY, "may only read"),
         ("hf_" + "x" * 34, "hf auth login"),
@@ -444,7 +444,7 @@ def test_the_right_to_write_is_known_before_training(hub, monkeypatch):
     ):
         monkeypatch.setenv("HF_TOKEN", token)
         with pytest.raises(HubError, match=words) as caught:
-            zoo_hub.may_write("me/new")
+            zoo_hub.check_write_access("me/new")
         assert "xxxx" not in str(caught.value)
     assert {method for method, _ in hub.requests} == {"GET"}, "nothing was made while asking"
 
@@ -459,7 +459,7 @@ def test_a_fine_grained_token_may_write_where_it_says_so(hub, monkeypatch, folde
     ):
         hub.tokens[hub_server.FINE_GRAINED] = _scoped(name, *permissions)
         with contextlib.nullcontext() if may else pytest.raises(HubError, match="may only read"):
-            zoo_hub.may_write("me/new")
+            zoo_hub.check_write_access("me/new")
         with contextlib.nullcontext() if may else pytest.raises(HubError, match="write access"):
             zoo_hub.push(folder, "me/new")
         hub.repos.clear()

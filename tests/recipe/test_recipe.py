@@ -329,7 +329,7 @@ def test_the_schema_says_what_the_recipe_takes(folder):
 def test_check_and_list_do_not_import_torch(folder):
     (folder / "r.yaml").write_text(GOOD)
     code = (
-        "import sys; from zoo.cli import main; status = main(sys.argv[1:]); "
+        "import sys; from zoo.cli.main import main; status = main(sys.argv[1:]); "
         "assert not {'torch', 'mteb', 'transformers', 'datasets', 'pandas'} & set(sys.modules), 'heavy import'; sys.exit(status)"
     )
     (folder / "misspelt.yaml").write_text(GOOD.replace("STSBenchmark", "STSBenchmrk"))

@@ -44,7 +44,7 @@ def save(
         config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
         config["zoo"] = {
             "format": FORMAT,
-            "needs": encoder.needs,
+            "needs": encoder.min_reader_version,
             "family": encoder.spec.family,
             "name": encoder.name,
             "spec": encoder.spec.model_dump(mode="json"),

@@ -63,11 +63,11 @@ def _join(recipe: Recipe[Any], out: Path) -> Encoder:
     """The part of the other processes of a distributed run: train, write nothing."""
     from zoo.training import trainer
 
-    if not trainer.meet():
+    if not trainer.broadcast_from_main():
         return model_folder.load(out / "trained")
     tables = _read(recipe)
     encoder = _untrained(recipe, tables)
-    trainer.meet()
+    trainer.broadcast_from_main()
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = tables["validation"].rows if "validation" in tables else None
     encoder.fit(tables["train"].rows, recipe.training, out, validation=validation)
@@ -87,7 +87,7 @@ class _Run:
         if self.recipe.publish:
             from zoo.hub import push as hub
 
-            hub.may_write(self.recipe.publish.repo, private=self.recipe.publish.private, say=self.say)
+            hub.check_write_access(self.recipe.publish.repo, private=self.recipe.publish.private, say=self.say)
         self.say("reading the data")
         tables = _read(self.recipe)
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
@@ -161,7 +161,7 @@ class _Run:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from zoo.training import trainer
 
-            trainer.meet(train)
+            trainer.broadcast_from_main(train)
 
     def _train(
         self, tables: dict[str, Table], tasks: evaluation.Prepared, locked: dict[str, Any], made_from: str
@@ -176,7 +176,7 @@ class _Run:
                 encoder.view(**view)  # of a backbone on the Hub, only now is it known which cuts there are
         rows = tables["train"].rows
         encoder.prepare(rows, self.out / "cache")
-        trainer.meet()
+        trainer.broadcast_from_main()
         validation = tables["validation"].rows if "validation" in tables else None
         seconds = encoder.fit(rows, self.recipe.training, self.out, validation=validation, show_progress=self.show)
         encoder.finish(rows)
@@ -185,7 +185,9 @@ class _Run:
             "format": 1,
             "packages": packages(),
             "data": locked,
-            "backbone": {"name": encoder.base, "revision": encoder.base_revision} if encoder.base else None,
+            "backbone": {"name": encoder.backbone_name, "revision": encoder.backbone_revision}
+            if encoder.backbone_name
+            else None,
             "seed": self.recipe.training.seed,
             "precision": trainer.precision(self.recipe.training),
             "host": evaluation.host(),
@@ -274,7 +276,7 @@ def _read(recipe: Recipe[Any]) -> dict[str, Table]:
         tables["validation"] = data.hold_out(train, split.model_copy(update={"take": "held-out"}))
     elif recipe.validation is not None:
         tables["validation"] = data.read(recipe.validation, need, optional, folder=recipe.folder)
-    for path, wanted in family.further(recipe.encoder).items():
+    for path, wanted in family.extra_datasets(recipe.encoder).items():
         tables[path[-1]] = data.read(*wanted, folder=recipe.folder)
     return tables
 
@@ -282,7 +284,7 @@ def _read(recipe: Recipe[Any]) -> dict[str, Table]:
 def _untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
     encoder = recipe.family.Encoder.build(recipe.encoder, seed=recipe.training.seed, folder=recipe.folder)
     encoder.name = recipe.name
-    encoder.tables = {path[-1]: tables[path[-1]].rows for path in encoder.further(recipe.encoder)}
+    encoder.tables = {path[-1]: tables[path[-1]].rows for path in encoder.extra_datasets(recipe.encoder)}
     return encoder
 
 

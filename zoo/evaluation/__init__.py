@@ -148,7 +148,7 @@ def _own(task: TaskSpec, tables: dict[str, Table], lock: dict[str, Any], parent:
 
 
 def _by_the_family(encoder: Encoder, rows: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
-    return encoder.measure(rows)
+    return encoder.evaluate_recognition(rows)
 
 
 def _no_task() -> AbsTask:
@@ -168,7 +168,7 @@ def fitting(encoder: Encoder, prepared: Prepared) -> None:
     for ready in prepared.tasks:
         if unread := ready.modalities - set(encoder.modalities):
             raise ZooError(f"{ready.name}: holds {', '.join(sorted(unread))}, which {encoder.name} does not read")
-        if isinstance(ready.spec, Recognition) and not encoder.measures:
+        if isinstance(ready.spec, Recognition) and not encoder.recognises:
             raise ZooError(f"{ready.name}: the family {encoder.spec.family} has no classes of its own to recognise")
 
 
@@ -212,7 +212,7 @@ def evaluate(
         if before is not None:
             rest = iter(results)
             for ready in prepared.tasks:
-                for twin in before.together(ready.spec.views):
+                for twin in before.views_sharing_a_pass(ready.spec.views):
                     next(rest)["baseline"] = scoring.score(twin, ready, precision, show_progress)[0]["value"]
     skipped = {name: entry["skipped"] for name, entry in prepared.lock.items() if entry["skipped"]}
     report = {"format": 1, "model": encoder.name, "revision": encoder.revision, "host": host(), "results": results}

@@ -82,7 +82,7 @@ class Adapter(AbsEncoder):
             if task_metadata.type.endswith(SEARCH):
                 return vectors
             return np.unpackbits(vectors, axis=1, count=self.model.dim).astype(np.float32) * 2 - 1
-        vectors = self.model.comparable(vectors)
+        vectors = self.model.as_float_vectors(vectors)
         if not np.isfinite(vectors).all():
             bad = int((~np.isfinite(vectors)).any(axis=1).sum())
             view = self.model.view_options or "the whole encoder"
@@ -91,7 +91,7 @@ class Adapter(AbsEncoder):
 
     def _content(self, batch: Any, task: str) -> Any:
         held = [modality for modality in MODALITIES if modality in batch]
-        if held == ["text", "image"] and self.model.mixes:
+        if held == ["text", "image"] and self.model.accepts_mixed_inputs:
             return [_both(text, image) for text, image in zip(batch["text"], batch["image"], strict=True)]
         if len(held) != 1 or held[0] not in self.model.modalities:
             raise ZooError(

@@ -18,7 +18,7 @@ from zoo.artefact import allowed_files, manifest, preflight
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, HubError
 from zoo.hub.commit import Target, Tree, look, open_api, same
-from zoo.hub.retries import READING, WRITING, Say, UnreachableError, explained, patiently, quiet
+from zoo.hub.retries import READING, WRITING, Say, UnreachableError, as_hub_error, quiet, with_retries
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -36,7 +36,7 @@ class Push:
     created: bool
 
 
-def may_write(repo: str, *, private: bool = False, say: Say = quiet) -> None:
+def check_write_access(repo: str, *, private: bool = False, say: Say = quiet) -> None:
     """Raises HubError unless the token at hand may write to `repo`; asked before training, not after it.
 
     With `private`, also when the repo exists and is public. Waits are announced by `say`.
@@ -49,9 +49,9 @@ def may_write(repo: str, *, private: bool = False, say: Say = quiet) -> None:
     if not get_token():
         raise HubError(f"{doing}: no token: run `hf auth login`, or set HF_TOKEN")
     api = open_api()
-    with explained(doing, WRITING):
+    with as_hub_error(doing, WRITING):
         validate_repo_id(repo)
-        who = patiently(api.whoami, say)
+        who = with_retries(api.whoami, say)
     me, owner = who["name"], repo.split("/")[0]
     orgs = {org["name"]: org.get("roleInOrg", "write") for org in who.get("orgs", [])}
     if owner != me and orgs.get(owner) in (None, "read", "no_access"):
@@ -59,8 +59,8 @@ def may_write(repo: str, *, private: bool = False, say: Say = quiet) -> None:
     if not _may_token_write(who.get("auth", {}).get("accessToken", {}), owner, repo):
         raise HubError(f"{doing}: the token may only read there: {WRITING[403]}")
     if private:
-        with explained(doing, WRITING), suppress(RepositoryNotFoundError):  # the push will create it
-            _private_as_asked(repo, patiently(lambda: look(api, repo, None), say))
+        with as_hub_error(doing, WRITING), suppress(RepositoryNotFoundError):  # the push will create it
+            _private_as_asked(repo, with_retries(lambda: look(api, repo, None), say))
 
 
 def _may_token_write(token: dict[str, Any], owner: str, repo: str) -> bool:
@@ -128,31 +128,31 @@ def push(
     api = open_api()
     if dry_run:
         return Push(f"{api.endpoint}/{repo}", "", sized, created=False)
-    with explained(f"push to {repo}", WRITING):
+    with as_hub_error(f"push to {repo}", WRITING):
         with suppress(
             KeyError
         ):  # at a 409 without the repo's address: whether it is there, the look that follows tells
             # None, not False: an organisation may have private as its default
-            patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True), say)
+            with_retries(lambda: api.create_repo(repo, private=private or None, exist_ok=True), say)
         if branch:
-            patiently(lambda: api.create_branch(repo, branch=branch, exist_ok=True), say)
-        before = patiently(lambda: look(api, repo, branch), say)
+            with_retries(lambda: api.create_branch(repo, branch=branch, exist_ok=True), say)
+        before = with_retries(lambda: look(api, repo, branch), say)
         if private:
             _private_as_asked(repo, before)
         target = Target(api, repo, folder, names, branch, create_pr, before)
-        done = patiently(target.landed, say)
-        tagged = patiently(lambda: _tagged(api, repo, tag), say) if tag else None
+        done = with_retries(target.landed, say)
+        tagged = with_retries(lambda: _tagged(api, repo, tag), say) if tag else None
         if tagged and (done is None or done[1] != tagged):
             raise HubError(f"push to {repo}: {tag} already names {tagged[:8]}: choose another tag, or delete that one")
         if created := done is None:
             say(target.plan())
             # Each attempt looks first: the commit of the one before may have landed, and only its answer been lost.
-            done = patiently(lambda: target.landed() or target.commit(), say)
+            done = with_retries(lambda: target.landed() or target.commit(), say)
             commit = done[1]
-            patiently(lambda: target.confirm(look(api, repo, commit)), say)
+            with_retries(lambda: target.confirm(look(api, repo, commit)), say)
         url, commit = done
         if tag and not tagged:
-            patiently(lambda: api.create_tag(repo, tag=tag, revision=commit, exist_ok=True), say)
+            with_retries(lambda: api.create_tag(repo, tag=tag, revision=commit, exist_ok=True), say)
     return Push(url, commit, sized, created)
 
 
@@ -175,9 +175,9 @@ def fetch(ref: str, revision: str | None = None) -> Path:
     if Path(ref).is_dir():
         return Path(ref)
     api = open_api()
-    with explained(f"{ref} at {revision}" if revision else ref, READING):
+    with as_hub_error(f"{ref} at {revision}" if revision else ref, READING):
         try:
-            tree = patiently(lambda: look(api, ref, revision))
+            tree = with_retries(lambda: look(api, ref, revision))
         except UnreachableError as error:
             return _cached(ref, revision, str(error))
         folder = _downloaded(api, ref, tree)
@@ -191,11 +191,11 @@ def _downloaded(api: HfApi, ref: str, tree: Tree) -> Path:
     from huggingface_hub import hf_hub_download
 
     _refuse(ref, tree.ids)
-    folder = patiently(lambda: _snapshot(ref, tree.commit, endpoint=api.endpoint))
+    folder = with_retries(lambda: _snapshot(ref, tree.commit, endpoint=api.endpoint))
     known = {name: oid for name, oid in tree.ids.items() if oid and allowed_files.belongs(name)}
     again = partial(hf_hub_download, ref, revision=tree.commit, force_download=True, endpoint=api.endpoint)
     for name in [name for name, oid in known.items() if not same(folder / name, oid)]:
-        patiently(partial(again, name))  # past the cache, as the client itself compares sizes only
+        with_retries(partial(again, name))  # past the cache, as the client itself compares sizes only
         if not same(folder / name, known[name]):
             raise HubError(f"{ref}: {name} arrived damaged twice: try again later, or from another network")
     return _verified(folder)

@@ -41,7 +41,7 @@ def quiet(_: str) -> None:
     """Say nothing."""
 
 
-def patiently(call: Callable[[], T], say: Say = quiet) -> T:
+def with_retries(call: Callable[[], T], say: Say = quiet) -> T:
     """`call()`, again after a wait while the Hub is overloaded or the connection drops; each wait is announced by `say`.
 
     Raises UnreachableError after the last attempt, and whatever else `call` raises at once.
@@ -68,7 +68,7 @@ def patiently(call: Callable[[], T], say: Say = quiet) -> T:
 
 
 @contextmanager
-def explained(doing: str, advice: Mapping[int, str]) -> Iterator[None]:
+def as_hub_error(doing: str, advice: Mapping[int, str]) -> Iterator[None]:
     """Turn what the client raises into a HubError: `doing`, the Hub's own words, and the advice for its status."""
     try:
         yield

@@ -18,7 +18,7 @@ def world_size() -> int:
     return torch.distributed.get_world_size() if ready else 1
 
 
-def gather(rows: torch.Tensor, dim: int = 0) -> torch.Tensor:
+def all_gather_with_grad(rows: torch.Tensor, dim: int = 0) -> torch.Tensor:
     """Rows of all processes in rank order along `dim`; the gradient flows to this process's own. Equal shapes required."""
     if world_size() == 1:
         return rows
@@ -37,7 +37,7 @@ def widest(count: int) -> int:
     return int(found)
 
 
-def whole_batch(loss: torch.Tensor) -> torch.Tensor:
+def global_batch_gradient(loss: torch.Tensor) -> torch.Tensor:
     """A loss over the gathered batch, its value unchanged and its gradient multiplied by the number of processes, because
     each holds the gradient of its own rows only and DistributedDataParallel takes the mean where the sum is due."""
     return loss + (world_size() - 1) * (loss - loss.detach())

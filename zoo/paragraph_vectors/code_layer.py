@@ -27,7 +27,7 @@ RATE = 0.1  # of the learning rate: at the whole, the start would be lost before
 
 
 class Engine(Protocol):
-    """`zoo.paragraph_vectors.cpu_engine.Loops` or `zoo.paragraph_vectors.gpu_engine.Chunked`."""
+    """`zoo.paragraph_vectors.cpu_engine.CpuEngine` or `zoo.paragraph_vectors.gpu_engine.GpuEngine`."""
 
     def learn(
         self, batch: Batch, state: dict[str, torch.Tensor], rates: tuple[float, float], seed: int, scale: float = 0.0

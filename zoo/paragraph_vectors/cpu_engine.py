@@ -17,7 +17,7 @@ import numpy as np
 
 from zoo.paragraph_vectors import kernels
 from zoo.paragraph_vectors.corpus import Batch
-from zoo.paragraph_vectors.sampling import Draws
+from zoo.paragraph_vectors.sampling import SamplingTables
 from zoo.paragraph_vectors.thread_copies import Copies
 
 TOGETHER = 200_000  # words, of all threads, between two additions at least,
@@ -26,7 +26,7 @@ LEAST = 25_000  # words of a thread between two: with fewer the copies would cos
 MOST_THREADS = 8
 
 
-class Loops:
+class CpuEngine:
     """Trains and infers with compiled loops.
 
     Args:
@@ -36,7 +36,7 @@ class Loops:
         threads: how many at most.
     """
 
-    def __init__(self, draws: Draws, *, negatives: int, window: int, mean: bool, threads: int) -> None:
+    def __init__(self, draws: SamplingTables, *, negatives: int, window: int, mean: bool, threads: int) -> None:
         self.draws, self.negatives, self.window, self.mean = draws, negatives, window, mean
         self.threads = min(threads, MOST_THREADS)
         self._copies, self._every = Copies(), np.arange(len(draws.keep))

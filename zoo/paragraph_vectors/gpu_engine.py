@@ -15,17 +15,17 @@ import torch
 from zoo.ops import codes
 from zoo.paragraph_vectors import negative_sampling
 from zoo.paragraph_vectors.corpus import Batch, cut
-from zoo.paragraph_vectors.sampling import Draws
+from zoo.paragraph_vectors.sampling import SamplingTables
 
 SHARED = 64  # noise words of a step
 CHUNK = 16  # words of one document that a step takes together; with word vectors at least three windows
 WORDS = 2048  # of a step: sums of more than some thousand pairs make the rows of frequent words overshoot
 
 
-class Chunked:
-    """Trains and infers by matrix products on a device; arguments as `zoo.paragraph_vectors.cpu_engine.Loops` has them."""
+class GpuEngine:
+    """Trains and infers by matrix products on a device; arguments as `zoo.paragraph_vectors.cpu_engine.CpuEngine` has them."""
 
-    def __init__(self, draws: Draws, device: torch.device, *, negatives: int, window: int, mean: bool) -> None:
+    def __init__(self, draws: SamplingTables, device: torch.device, *, negatives: int, window: int, mean: bool) -> None:
         self.draws, self.device = draws, device
         self.negatives, self.window, self.mean = negatives, window, mean
         self.bias = torch.from_numpy(draws.bias).to(device)

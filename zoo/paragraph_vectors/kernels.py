@@ -278,7 +278,7 @@ def predict(
         owners: (m,) int64, whose they are: rows of `documents` (n, d) float32.
         order: places among the m of those that each pass takes. All passes are one call: between two calls a thread may have
             to wait until another, which tokenises, lets the interpreter go.
-        outputs: (V, d) float32, changed if `learn`; keep, chance, other, bias: of `zoo.paragraph_vectors.sampling.Draws`.
+        outputs: (V, d) float32, changed if `learn`; keep, chance, other, bias: of `sampling.SamplingTables`.
         rates: (P, 2) float64, the learning rate at the first and the last document of each pass, linear between.
         seed: of the first pass, from which the others count on; with `alike` every document draws the same numbers, else
             each its own.

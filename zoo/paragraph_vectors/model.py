@@ -29,7 +29,7 @@ from zoo.core.lazy import lazy
 from zoo.ops import codes
 from zoo.paragraph_vectors.checkpoints import Runlog
 from zoo.paragraph_vectors.corpus import Batch, Corpus
-from zoo.paragraph_vectors.sampling import Draws
+from zoo.paragraph_vectors.sampling import SamplingTables
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from zoo.paragraph_vectors import code_layer, cpu_engine, gpu_engine
 
     Array = np.ndarray | torch.Tensor
-    Engine = cpu_engine.Loops | gpu_engine.Chunked
+    Engine = cpu_engine.CpuEngine | gpu_engine.GpuEngine
 else:
     torch, code_layer = lazy("torch"), lazy("zoo.paragraph_vectors.code_layer")
     # a compiler is not imported to look at a model
@@ -238,10 +238,10 @@ class Paragraphs:
     def _engine(self, *, coded: bool = False) -> Engine:
         s = self.settings
         options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "mean": s.mode == "dm"}
-        draws = Draws.of(self.vocabulary, s.sample, s.negatives, bias=coded or not s.words)
+        draws = SamplingTables.of(self.vocabulary, s.sample, s.negatives, bias=coded or not s.words)
         if self.device:
-            return gpu_engine.Chunked(draws, torch.device(self.device), **options)
-        return cpu_engine.Loops(draws, threads=self.threads or cpu_engine.default_threads(), **options)
+            return gpu_engine.GpuEngine(draws, torch.device(self.device), **options)
+        return cpu_engine.CpuEngine(draws, threads=self.threads or cpu_engine.default_threads(), **options)
 
     @property
     def _rarity(self) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 
 
-class Draws(NamedTuple):
+class SamplingTables(NamedTuple):
     """What a pass draws by, for a vocabulary of V words.
 
     Attributes:
@@ -26,7 +26,7 @@ class Draws(NamedTuple):
     bias: np.ndarray
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, sample: float, negatives: int, *, bias: bool = True) -> Draws:
+    def of(cls, vocabulary: Vocabulary, sample: float, negatives: int, *, bias: bool = True) -> SamplingTables:
         """For subsampling at threshold `sample` and so many noise words a word; without `bias` it is zero."""
         keep, noise = vocabulary.keep(sample), vocabulary.noise()
         seen = keep * np.asarray(vocabulary.counts, dtype=np.float64)

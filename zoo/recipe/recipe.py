@@ -208,12 +208,12 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
     if family and spec:
         found += _below(("encoder",), error_messages.aside(family.check(spec, folder), gone))
         need = {} if gone else family.roles(spec)[0]
-        for path, (more, roles, *_) in family.further(spec).items():
+        for path, (more, roles, *_) in family.extra_datasets(spec).items():
             found += _below(("encoder", *path), zoo_data.problems(more, roles, folder=folder))
     for field in ("data", "validation"):
         if isinstance(value.get(field), dict):
             found += _data((field,), value[field], need, folder)
-    if family and not family.validates and value.get("validation") is not None:
+    if family and not family.uses_validation and value.get("validation") is not None:
         name = value["encoder"]["family"]
         found.append((("validation",), f"the family {name} does not look at held-out rows: leave it out"))
     if isinstance(given, dict) and given.get("early_stop") and value.get("validation") is None:
@@ -269,7 +269,7 @@ def _views(task: TaskSpec, family: Any, spec: Any, folder: Path) -> list[Mistake
 
 def _recognised(task: Recognition, family: Any, need: Any, folder: Path) -> list[Mistake]:
     """What the family needs of the parts of its own task: the input, and where there are classes, the label."""
-    if not family.measures:
+    if not family.recognises:
         return [(("task",), "the family has no classes of its own to recognise")]
     found: list[Mistake] = []
     for part in ("data", "train", "unknown"):

@@ -1,6 +1,6 @@
 """An encoder over a Transformer backbone that is cut, in layers and in dimensions, when it is loaded: its views, its files.
 
-A family that trains such an encoder derives from `Cuttable` and says how.
+A family that trains such an encoder derives from `TruncatableEncoder` and says how.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from zoo import encoder as base
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
+from zoo.encoder import Encoder as BaseEncoder
 from zoo.schema import EncoderSpec, Positive, Section
 from zoo.text import architectures, backbone, model_references, sentence_transformers_format
 from zoo.text import engine as encoding
@@ -32,7 +32,7 @@ else:
 ROLES = ("query", "document")
 
 
-class CuttableSpec(EncoderSpec):
+class TruncatableSpec(EncoderSpec):
     """The part of `encoder:` that names the backbone."""
 
     backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
@@ -50,7 +50,7 @@ class View(Section):
     dim: Positive | None = Field(None, description="Components that are kept.")
 
 
-class Cuttable(base.Encoder):
+class TruncatableEncoder(BaseEncoder):
     """A backbone and linear heads whose every (layers, dim) corner is an encoder. Vectors have unit norm at every cut.
 
     Attributes:
@@ -64,13 +64,13 @@ class Cuttable(base.Encoder):
 
     def __init__(
         self,
-        spec: CuttableSpec,
+        spec: TruncatableSpec,
         body: Backbone,
         heads: Mapping[int, torch.nn.Linear] | None = None,
         dim: int | None = None,
     ) -> None:
         super().__init__()
-        self.spec: CuttableSpec = spec
+        self.spec: TruncatableSpec = spec
         given: Mapping[Any, str] = body.prompts if spec.prompts is None else spec.prompts
         self.prompts: dict[str, str] = dict(given)
         if any(self.prompts.values()) and not body.pooling.include_prompt:
@@ -84,7 +84,7 @@ class Cuttable(base.Encoder):
         self._width = self.dim
         self._runner: encoding.Engine | None = None
         self._shared: _Pass | None = None
-        self.base, self.base_revision = body.name, body.revision
+        self.backbone_name, self.backbone_revision = body.name, body.revision
         for name, parameter in body.model.named_parameters():
             parameter.requires_grad_(
                 not name.startswith("pooler.")
@@ -119,13 +119,13 @@ class Cuttable(base.Encoder):
         return _misfit(view.get("layers"), view.get("dim"), *size) if size else None
 
     @classmethod
-    def size(cls, spec: CuttableSpec, folder: Path) -> tuple[int, int] | None:
+    def size(cls, spec: TruncatableSpec, folder: Path) -> tuple[int, int] | None:
         """(depth, width) of a local backbone from its config.json; None for one on the Hub."""
         config = cls._config(spec, folder)
         return None if config is None else architectures.depth_of(config)
 
     @classmethod
-    def _config(cls, spec: CuttableSpec, folder: Path) -> dict[str, Any] | None:
+    def _config(cls, spec: TruncatableSpec, folder: Path) -> dict[str, Any] | None:
         local = model_references.locate(spec.backbone, folder)
         return json.loads((local / "config.json").read_text(encoding="utf-8")) if local else None
 
@@ -168,7 +168,7 @@ class Cuttable(base.Encoder):
             raise ZooError(f"this encoder is cut by layers and dim, not by {', '.join(sorted(unknown))}")
         return self.truncate(**options)
 
-    def together(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
+    def views_sharing_a_pass(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
         """Views that take their vectors from one pass over each text."""
         shared = _Pass(self)
         twins = [self.view(**view) for view in views]
@@ -176,7 +176,7 @@ class Cuttable(base.Encoder):
             twin._shared = shared
         return twins
 
-    def baseline(self) -> base.Encoder | None:
+    def baseline(self) -> BaseEncoder | None:
         """The backbone as it was before training, or None where it cannot be had (any more)."""
         try:
             return type(self).build(self.spec, folder=self.folder)
@@ -275,7 +275,7 @@ class _Pass:
 
     LIMIT = 1 << 27
 
-    def __init__(self, encoder: Cuttable) -> None:
+    def __init__(self, encoder: TruncatableEncoder) -> None:
         self.encoder = encoder
         self._rows: dict[str, list[np.ndarray]] = {}
 

@@ -321,7 +321,7 @@ def _forget_after(metrics: Path, step: int) -> None:
     atomic_files.write_text(metrics, "".join(f"{line}\n" for line in kept) if step else "")
 
 
-def meet(word: Any = None) -> Any:
+def broadcast_from_main(word: Any = None) -> Any:
     """A point that every process of a distributed run reaches before any goes on; returns the first one's `word` to all."""
     from accelerate.utils import broadcast_object_list
 

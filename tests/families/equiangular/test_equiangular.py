@@ -190,7 +190,7 @@ def test_texts_take_the_same_head_and_open_in_sentence_transformers(tmp_path):
     encoder.fit(table, Training(max_steps=60, batch_size=32, learning_rate=2e-3), tmp_path / "run", validation=table)
     encoder.finish(table)
     assert encoder.modalities == ("text",)
-    assert encoder.measure({"data": table})[0]["top1"] > 0.9
+    assert encoder.evaluate_recognition({"data": table})[0]["top1"] > 0.9
     model_folder.save(encoder, tmp_path / "model")
     stock = SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(tiny.SENTENCES[:5])
     np.testing.assert_allclose(stock, encoder.encode(tiny.SENTENCES[:5]), atol=1e-5)
@@ -477,7 +477,7 @@ def test_a_model_of_timm_where_it_is_installed_and_a_word_where_it_is_not(tmp_pa
 
     monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model, __spec__=object()))
     encoder = Encoder.build(recipe.loads(text).encoder)
-    assert (encoder.tower.size, encoder.tower.width, encoder.base) == (12, 5, "timm/tiny")
+    assert (encoder.tower.size, encoder.tower.width, encoder.backbone_name) == (12, 5, "timm/tiny")
     encoder.prepare(rows(), tmp_path)
     encoder.fit(rows(), Training(max_steps=2, batch_size=8), tmp_path / "run")
     encoder.finish(rows())

@@ -83,7 +83,7 @@ def model(tmp_path_factory) -> Encoder:
 
 
 def test_the_gradient_reaches_the_values_by_the_first_term_and_the_encoder_by_the_others():
-    between = quantizers.Scalars((4, 3))
+    between = quantizers.ScalarQuantizer((4, 3))
     given = torch.tensor([[0.4, -0.1], [0.1, 0.6]], requires_grad=True)
     found = between(given)
     assert found.decoded.tolist() == [[0.5, 0.0], [pytest.approx(1 / 6), 0.5]]
@@ -124,7 +124,7 @@ def test_training_moves_the_values_and_no_decay_does(tmp_path):
 
 
 def test_each_latent_has_as_many_values_as_it_was_given_and_never_another():
-    between = quantizers.Scalars((2, 9, 4))
+    between = quantizers.ScalarQuantizer((2, 9, 4))
     codes = between.nearest(torch.randn(500, 3) * 5)
     assert codes.max(0).values.tolist() == [1, 8, 3]
     torch.testing.assert_close(between.nearest(between.looked_up(codes)), codes)
@@ -133,7 +133,7 @@ def test_each_latent_has_as_many_values_as_it_was_given_and_never_another():
 
 
 def test_vectors_take_the_nearest_of_the_shared_codebook():
-    between = quantizers.Vectors(3, 20, 4)
+    between = quantizers.VectorQuantizer(3, 20, 4)
     given = torch.randn(10, 12)
     codes = between.nearest(given)
     distances = (given.view(10, 3, 1, 4) - between.codebook.detach()).norm(dim=-1)
@@ -246,13 +246,13 @@ def test_codes_are_searched_by_the_steps_between_them(model):
     )
     steps = np.abs(ranks[:, None].astype(int) - ranks[None]).sum(-1)
     adapter = Adapter(model, "fp32")
-    vectors = model.comparable(codes)
+    vectors = model.as_float_vectors(codes)
     cosines = np.asarray(adapter.similarity(vectors, vectors))
     np.testing.assert_allclose(cosines, 1 - 2 * steps / 16, atol=1e-6)
     other = Encoder.build(spec(latent="vector", vectors=6))
     codes = other.encode(images)
     differ = (codes[:, None] != codes[None]).sum(-1)
-    vectors = other.comparable(codes)
+    vectors = other.as_float_vectors(codes)
     np.testing.assert_allclose(vectors @ vectors.T / 24, 1 - 4 * differ / 24, atol=1e-6)
 
 

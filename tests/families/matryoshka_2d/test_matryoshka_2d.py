@@ -82,7 +82,7 @@ def test_views_together_give_the_vectors_of_each_alone_from_one_pass(tmp_path, m
     monkeypatch.setattr(
         type(encoder), "encode_layers", lambda self, texts: passes.append(len(texts)) or whole(self, texts)
     )
-    twins = encoder.together(views)
+    twins = encoder.views_sharing_a_pass(views)
     for twin, expected in zip(twins, alone, strict=True):
         np.testing.assert_allclose(twin.encode(tiny.SENTENCES[:40], precision="fp32"), expected, atol=1e-6)
     assert passes == [len(set(tiny.SENTENCES[:40]))]
@@ -91,7 +91,7 @@ def test_views_together_give_the_vectors_of_each_alone_from_one_pass(tmp_path, m
         twins[0].encode([None], precision="fp32")
     monkeypatch.setattr(truncatable._Pass, "LIMIT", 0)
     np.testing.assert_allclose(
-        encoder.together(views)[1].encode(["the dog"], precision="fp32"),
+        encoder.views_sharing_a_pass(views)[1].encode(["the dog"], precision="fp32"),
         encoder.view(**views[1]).encode(["the dog"]),
         atol=1e-6,
     )

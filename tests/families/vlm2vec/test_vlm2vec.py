@@ -183,7 +183,7 @@ def gradients(encoder: Encoder, batch: dict, again: bool) -> list:
 def test_gradients_of_chunks_that_are_run_again_are_those_of_one_graph(dropout):
     encoder = built(dropout=dropout, instructions={"query": "Find:"})
     encoder.vlm.set_dropout(dropout)
-    table = dataset.Sets({"data": rows(12)}, {}, None)
+    table = dataset.MixtureDataset({"data": rows(12)}, {}, None)
     encoder.module.train()
     encoder._chunk = 5
     batch = encoder.collate([table[i] for i in range(12)])
@@ -199,7 +199,7 @@ def test_gradients_of_chunks_that_are_run_again_are_those_of_one_graph(dropout):
 
 def test_the_less_memory_is_free_the_fewer_inputs_are_held_and_the_draws_stay_what_they_were(monkeypatch):
     encoder = built(chunk="auto")
-    table = dataset.Sets({"data": rows(4)}, {}, None)
+    table = dataset.MixtureDataset({"data": rows(4)}, {}, None)
     settings, found = Training(batch_size=64), []
     state = torch.get_rng_state()
     for free in (1 << 40, 1 << 26, 1 << 22, 1):
@@ -216,7 +216,7 @@ def test_the_less_memory_is_free_the_fewer_inputs_are_held_and_the_draws_stay_wh
 def test_blocks_that_are_run_again_give_the_same_gradient():
     encoder = built()
     encoder.module.train()
-    table = dataset.Sets({"data": rows(4)}, {}, None)
+    table = dataset.MixtureDataset({"data": rows(4)}, {}, None)
     batch = encoder.collate([table[i] for i in range(4)])
     plain = gradients(encoder, batch, again=False)
     encoder.vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -247,7 +247,7 @@ def test_several_sets_are_trained_on_together_under_instructions_of_their_own(tm
     assert encoder.dim == 16
     assert set(json.loads((tmp_path / "run" / "lock.json").read_text())["data"]) == {"train", "more"}
     known = Encoder.build(made.encoder)
-    table = dataset.Sets({"data": rows(2), "more": rows(2)}, made.encoder.mixture, 4)
+    table = dataset.MixtureDataset({"data": rows(2), "more": rows(2)}, made.encoder.mixture, 4)
     assert [cell.instruction for i in (0, 2) for cell in known._cells(table[i])] == ["First:", None, "Second:", None]
     told["training"]["batch_size"] = 6
     with pytest.raises(ZooError, match="must divide"):
@@ -270,7 +270,7 @@ def test_a_step_moves_every_part_of_the_model():
 
 def test_what_is_right_twice_is_never_a_negative():
     queries, positives = torch.tensor([1, 1, 2, 3]), torch.tensor([10, 11, 12, 12, 10, 99])
-    masked = infonce.also_right(queries, positives, torch.tensor([True, True, True, True, True, False]))
+    masked = infonce.false_negative_mask(queries, positives, torch.tensor([True, True, True, True, True, False]))
     assert masked.int().tolist() == [
         [0, 1, 0, 0, 1, 1],  # the other positive of the same query, its own positive once more, and what is missing
         [1, 0, 0, 0, 1, 1],
@@ -292,7 +292,7 @@ def test_what_is_masked_is_what_a_search_through_all_pairs_finds(seed):
     queries, candidates = (torch.randint(0, 6, (size,), generator=draw) for size in (12, 30))
     present = torch.rand(30, generator=draw) < 0.8
     present[:12] = True
-    found = infonce.also_right(queries, candidates, present)
+    found = infonce.false_negative_mask(queries, candidates, present)
     pairs = {(int(q), int(c)) for q, c in zip(queries, candidates[:12], strict=True)}
     for i in range(12):
         for j in range(30):
@@ -308,7 +308,7 @@ def test_hard_negatives_are_candidates_and_rows_may_have_none():
         ]
     )
     encoder = built()
-    one = dataset.Sets({"data": table}, {}, None)
+    one = dataset.MixtureDataset({"data": table}, {}, None)
     batch = encoder.collate([one[0], one[1]])
     assert (batch["cells"] >= 0).int().tolist() == [[1, 1], [1, 1], [1, 0]]
     assert torch.isfinite(encoder.loss(batch))
@@ -316,7 +316,7 @@ def test_hard_negatives_are_candidates_and_rows_may_have_none():
 
 def test_sub_batches_hold_one_set_and_come_by_weight():
     tables = {"data": rows(40), "more": rows(40, 50)}
-    both = dataset.Sets(tables, {"more": Share(weight=3)}, 8)
+    both = dataset.MixtureDataset(tables, {"more": Share(weight=3)}, 8)
     picked = [[int(i >= 40) for i in epoch] for epoch in (both.order(1, e) for e in range(20))]
     blocks = [epoch[i : i + 8] for epoch in picked for i in range(0, 80, 8)]
     assert all(len(set(block)) == 1 for block in blocks)
@@ -334,7 +334,7 @@ def test_a_damaged_image_is_named_when_its_turn_comes(tmp_path):
     table = data.read(FileData(source="file", path="rows.jsonl"), {}, dataset.ROLES, folder=tmp_path)
     encoder = built()
     with pytest.raises(DataError, match=r"data, row 1: positive: .*torn\.png is not an image"):
-        encoder.collate([dataset.Sets({"data": table.rows}, {}, None)[0]])
+        encoder.collate([dataset.MixtureDataset({"data": table.rows}, {}, None)[0]])
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "red.png").write_bytes(encoded(picture("red")))
     (tmp_path / "rows.jsonl").write_text(
@@ -356,11 +356,11 @@ def test_a_damaged_image_is_named_when_its_turn_comes(tmp_path):
         {"query": "red", "positive": None, "positive_image": [{"bytes": None, "path": "a.png"}]},
     ]
     with pytest.raises(DataError, match="data, row 2: query: neither text nor image$"):
-        dataset.Sets({"data": Dataset.from_list(some)}, {}, None)
+        dataset.MixtureDataset({"data": Dataset.from_list(some)}, {}, None)
     with pytest.raises(DataError, match=r"data, row 2: positive: neither text nor image \(2 such rows\)"):
-        dataset.Sets({"data": Dataset.from_list(some).select([4, 2, 0, 3])}, {}, None)
+        dataset.MixtureDataset({"data": Dataset.from_list(some).select([4, 2, 0, 3])}, {}, None)
     with pytest.raises(DataError, match="column `query`"):
-        dataset.Sets({"data": Dataset.from_dict({"positive": ["a"]})}, {}, None)
+        dataset.MixtureDataset({"data": Dataset.from_dict({"positive": ["a"]})}, {}, None)
 
 
 def test_it_learns_which_text_belongs_to_which_image(tmp_path):
@@ -416,7 +416,7 @@ def test_each_architecture_goes_through_training_and_a_folder_without_a_differen
     alone = np.concatenate([again.encode([each]) for each in INPUTS])
     np.testing.assert_allclose(alone, again.encode(INPUTS), atol=1e-5)
     assert np.abs(again.encode([picture("red")]) - again.encode([picture("blue")])).max() > 1e-4
-    assert again.base == encoder.base
+    assert again.backbone_name == encoder.backbone_name
 
 
 SIZES = [(40, 30), (28, 28), (20, 64), (90, 31)]

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zoo import encoder as base
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
+from zoo.encoder import Encoder as BaseEncoder
 from zoo.schema import EncoderSpec, Kind, Positive, Section, Training
 
 if TYPE_CHECKING:
@@ -89,12 +89,12 @@ class View(Section):
     real: bool = Field(False, description="Real vectors in place of codes.")
 
 
-class Encoder(base.Encoder):
+class Encoder(BaseEncoder):
     """Encodes texts as packed codes, (n, ceil(bits / 8)) uint8; `view(real=True)` as (n, dim) float32 of unit length."""
 
     View = View
     similarity = "hamming"
-    validates = False
+    uses_validation = False
     training = {"learning_rate": 0.025}
     spec: Spec
 

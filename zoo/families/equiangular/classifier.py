@@ -1,5 +1,5 @@
 """A classifier in use whose classes have vectors: inputs to unit vectors, and to a score of every class. A family that trains one
-derives from `Recogniser` and says how.
+derives from `ClassifierEncoder` and says how.
 """
 
 from __future__ import annotations
@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from zoo import encoder as base
 from zoo.core.lazy import lazy
+from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.equiangular import towers
 from zoo.families.equiangular.classifier_spec import ClassifierSpec
 
@@ -21,7 +21,7 @@ else:
     torch = lazy("torch")
 
 
-class Recogniser(base.Encoder):
+class ClassifierEncoder(BaseEncoder):
     """Encodes images or texts as unit vectors (n, dim) float32; the nearest class vector is the class.
 
     Attributes:
@@ -39,7 +39,7 @@ class Recogniser(base.Encoder):
         self.modalities = (tower.modality,)
         self.module = torch.nn.ModuleDict({"tower": tower.module, "project": project})
         self.dim = spec.dim if spec.head == "equiangular" else tower.width
-        self.base, self.base_revision = tower.name, tower.revision
+        self.backbone_name, self.backbone_revision = tower.name, tower.revision
         self.classes: list[str | int] = []
         self.places: list[int] = []
         self.basis: basis_vectors.Basis | None = None

@@ -17,7 +17,7 @@ MEMORY = 1 << 30  # bytes of decoded images that are kept
 SOME = 8192
 
 
-class Labelled(torch.utils.data.Dataset[dict[str, Any]]):
+class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """`input`, as `tower.batch` takes it, and `gold`, the place of its class, by row.
 
     Raises ZooError for a label that is not in `known`.

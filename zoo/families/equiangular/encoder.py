@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
 from zoo.families.equiangular import basis_file, basis_vectors, new_classes, plots, prediction, towers
-from zoo.families.equiangular.classifier import Recogniser
+from zoo.families.equiangular.classifier import ClassifierEncoder
 from zoo.families.equiangular.classifier_spec import ClassifierSpec
 from zoo.schema import Kind, Training
 from zoo.vision import backbone
@@ -43,11 +43,11 @@ class Spec(ClassifierSpec):
     family: Literal["equiangular"]
 
 
-class Encoder(Recogniser):
+class Encoder(ClassifierEncoder):
     """Trains a backbone and its map towards class vectors that stay where they are; what it gives is in
     `classifier`."""
 
-    measures = True
+    recognises = True
     training = {"learning_rate": 2e-3, "schedule": "cosine"}
     spec: Spec
 
@@ -99,7 +99,7 @@ class Encoder(Recogniser):
                 self.module["head"] = torch.nn.Linear(self.dim, len(self.classes))
             return
         self.basis = basis_file.asked(cache, self.spec, len(self.classes), self.seed, show_progress=sys.stderr.isatty())
-        if self.base:
+        if self.backbone_name:
             self._align(dataset.some(rows, ALIGNED))
 
     def _align(self, rows: Dataset) -> None:
@@ -129,8 +129,8 @@ class Encoder(Recogniser):
         if self.spec.twin and validation is None:
             raise ZooError("encoder.twin: both heads are measured on validation rows: give `validation`")
         known = {label: place for place, label in enumerate(self.classes)}
-        train = dataset.Labelled(rows, known, self.tower)
-        held = None if validation is None else dataset.Labelled(validation, known, self.tower)
+        train = dataset.LabelledDataset(rows, known, self.tower)
+        held = None if validation is None else dataset.LabelledDataset(validation, known, self.tower)
         if isinstance(self.tower, backbone.Images):
             self.tower.learn_scale(self.tower.batch(train.sample())["pixels"])
         if self.spec.ema is not None:
@@ -195,7 +195,7 @@ class Encoder(Recogniser):
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    def predict(self, inputs: Iterable[Any]) -> list[prediction.Answer]:
+    def predict(self, inputs: Iterable[Any]) -> list[prediction.Prediction]:
         """The class of each input, or None where even the best score is below the threshold of the validation rows."""
         return prediction.given(self, inputs)
 
@@ -222,7 +222,7 @@ class Encoder(Recogniser):
         """
         return new_classes.add(self, names, examples, keep, held, lose)
 
-    def measure(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
+    def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
         """Figures on the rows of `data`, with neighbours from `train` and strangers from `unknown`, and what pictures show."""
         return metrics.measure(self, tables)
 

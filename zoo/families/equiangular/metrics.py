@@ -18,13 +18,13 @@ from zoo.metrics import classification
 from zoo.schema import Training
 
 if TYPE_CHECKING:
-    from zoo.families.equiangular.classifier import Recogniser
+    from zoo.families.equiangular.classifier import ClassifierEncoder
 
 NEIGHBOURS = 10_000  # training rows that neighbours are looked for among
 SHOWN = 60  # classes beyond which a confusion matrix shows nothing
 
 
-def measure(encoder: Recogniser, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
+def measure(encoder: ClassifierEncoder, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
     """Figures of `encoder` on the rows of `data`: top1 (first, as the main one), top5, ece, neural collapse; with `train`, knn;
     with `unknown`, whose rows are of no class, ood_auroc and the share that is refused. And what pictures need.
 
@@ -55,7 +55,7 @@ def measure(encoder: Recogniser, tables: Mapping[str, Dataset]) -> tuple[dict[st
     return found, details
 
 
-def both(encoder: Recogniser, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def both(encoder: ClassifierEncoder, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors (n, dim) and scores (n, classes) float32, from one pass over the inputs of `rows`."""
     inputs = rows[encoder.spec.modality]
     if encoder.basis is not None:
@@ -67,7 +67,7 @@ def both(encoder: Recogniser, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
         return torch.nn.functional.normalize(features, dim=1).numpy(), encoder.scores(features).numpy()
 
 
-def positions(encoder: Recogniser, rows: Dataset) -> np.ndarray:
+def positions(encoder: ClassifierEncoder, rows: Dataset) -> np.ndarray:
     """(n,) places of the rows' labels among the classes."""
     known = {label: place for place, label in enumerate(encoder.classes)}
     strange = sorted({str(label) for label in set(rows["label"]) - set(known)})
@@ -76,7 +76,7 @@ def positions(encoder: Recogniser, rows: Dataset) -> np.ndarray:
     return np.array([known[label] for label in rows["label"]])
 
 
-def targets(encoder: Recogniser) -> np.ndarray:
+def targets(encoder: ClassifierEncoder) -> np.ndarray:
     """(classes, dim): the class vectors, or the rows of the softmax head."""
     if encoder.basis is None:
         head: Any = encoder.module["head"]
@@ -85,7 +85,7 @@ def targets(encoder: Recogniser) -> np.ndarray:
 
 
 def beside_softmax(
-    encoder: Recogniser, rows: Dataset, validation: Dataset, settings: Training, folder: Path
+    encoder: ClassifierEncoder, rows: Dataset, validation: Dataset, settings: Training, folder: Path
 ) -> dict[str, Any]:
     """Train the same with a softmax head, once a `folder`, and measure both heads on the validation rows: {"softmax": figures,
     "equiangular": figures}."""

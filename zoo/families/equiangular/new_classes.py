@@ -15,7 +15,7 @@ from zoo.core.lazy import lazy
 if TYPE_CHECKING:
     import torch
 
-    from zoo.families.equiangular.classifier import Recogniser
+    from zoo.families.equiangular.classifier import ClassifierEncoder
 else:
     torch = lazy("torch")
 
@@ -31,7 +31,7 @@ def moments(features: torch.Tensor) -> torch.Tensor:
 
 
 def add(
-    encoder: Recogniser,
+    encoder: ClassifierEncoder,
     names: Sequence[str | int],
     examples: Sequence[Sequence[Any]],
     keep: float | None,
@@ -84,7 +84,7 @@ def add(
     return keep
 
 
-def _nearest(encoder: Recogniser, features: list[torch.Tensor], free: list[int]) -> list[int]:
+def _nearest(encoder: ClassifierEncoder, features: list[torch.Tensor], free: list[int]) -> list[int]:
     """A free vector for each class, such that the sum of cosines to the classes' mean embeddings is largest."""
     from scipy.optimize import linear_sum_assignment
 
@@ -98,7 +98,9 @@ def _nearest(encoder: Recogniser, features: list[torch.Tensor], free: list[int])
     return [free[int(place)] for place in chosen]
 
 
-def _known(encoder: Recogniser, held: tuple[Iterable[Any], Sequence[str | int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _known(
+    encoder: ClassifierEncoder, held: tuple[Iterable[Any], Sequence[str | int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Features with a 1 at the end and places of the classes of `held`."""
     inputs, labels = list(held[0]), list(held[1])
     place = {name: k for k, name in enumerate(encoder.classes)}
@@ -110,7 +112,7 @@ def _known(encoder: Recogniser, held: tuple[Iterable[Any], Sequence[str | int]])
 
 
 def _largest_change(
-    encoder: Recogniser,
+    encoder: ClassifierEncoder,
     features: list[torch.Tensor],
     vectors: torch.Tensor,
     before: torch.Tensor,
@@ -136,7 +138,7 @@ def _largest_change(
     return found
 
 
-def _map(encoder: Recogniser) -> torch.Tensor:
+def _map(encoder: ClassifierEncoder) -> torch.Tensor:
     """The map to components (dim, width + 1) float64, its offset last."""
     linear: Any = encoder.project
     return torch.cat([linear.weight.data, linear.bias.data[:, None]], dim=1).cpu().double()

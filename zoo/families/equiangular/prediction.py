@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
 
-    from zoo.families.equiangular.classifier import Recogniser
+    from zoo.families.equiangular.classifier import ClassifierEncoder
     from zoo.metrics import classification
 else:
     np, classification = lazy("numpy"), lazy("zoo.metrics.classification")
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What `predict` says of one input.
 
     Attributes:
@@ -33,7 +33,7 @@ class Answer:
     probability: float
 
 
-def given(encoder: Recogniser, inputs: Iterable[Any]) -> list[Answer]:
+def given(encoder: ClassifierEncoder, inputs: Iterable[Any]) -> list[Prediction]:
     """See `predict` of the family."""
     held = encoder.scored(inputs)
     sure = classification.softmax(held, encoder.scale)
@@ -41,11 +41,11 @@ def given(encoder: Recogniser, inputs: Iterable[Any]) -> list[Answer]:
     for scores, probabilities in zip(held, sure, strict=True):
         k = int(scores.argmax())
         label = encoder.classes[k] if encoder.threshold is None or scores[k] >= encoder.threshold else None
-        out.append(Answer(label, float(scores[k]), float(probabilities[k])))
+        out.append(Prediction(label, float(scores[k]), float(probabilities[k])))
     return out
 
 
-def calibrate(encoder: Recogniser, rows: Dataset) -> None:
+def calibrate(encoder: ClassifierEncoder, rows: Dataset) -> None:
     """Fit the scale of probabilities to validation rows, and take the threshold below which the share 1 - `known` of them is."""
     scores = encoder.scored(rows[encoder.spec.modality])
     place = {label: k for k, label in enumerate(encoder.classes)}

@@ -1,5 +1,5 @@
 """An autoencoder in use: inputs to codes, codes to inputs, and what lies between two codes. A family that trains one derives from
-`Coder` and says how.
+`Autoencoder` and says how.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
-from zoo import encoder as base
 from zoo.core import hardware
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
+from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.latent_quantized.autoencoder_spec import AutoencoderSpec
 from zoo.schema import Section
 from zoo.text import engine as encoding
@@ -38,7 +38,7 @@ class View(Section):
     values: bool = Field(False, description="Values in place of their indices.")
 
 
-class Coder(base.Encoder):
+class Autoencoder(BaseEncoder):
     """Encodes images or vectors as indices (n, latents), uint8 or, above 256 values, uint16; as float32 with latent continuous
     or gaussian (the means), and in the view `values=True`.
 
@@ -56,13 +56,15 @@ class Coder(base.Encoder):
         self.modalities = (spec.modality,)
         self.dim = spec.latents
         self.module = torch.nn.ModuleDict()
-        self.kind: inputs.Images | inputs.Vectors | None = None
+        self.kind: inputs.Images | inputs.VectorQuantizer | None = None
         if spec.modality == "image" or components:
             self._make(components)
 
     def _make(self, components: int | None) -> None:
         s = self.spec
-        self.kind = inputs.Images(s.channels, s.size) if s.modality == "image" else inputs.Vectors(components or 0)
+        self.kind = (
+            inputs.Images(s.channels, s.size) if s.modality == "image" else inputs.VectorQuantizer(components or 0)
+        )
         self.module = networks.autoencoder(s, components)
 
     @property
@@ -84,7 +86,7 @@ class Coder(base.Encoder):
         return self.module.get_buffer(name)
 
     @property
-    def _kind(self) -> inputs.Images | inputs.Vectors:
+    def _kind(self) -> inputs.Images | inputs.VectorQuantizer:
         if self.kind is None:
             raise ZooError("how many components a vector has is not known yet: the encoder has not seen any rows")
         return self.kind
@@ -185,9 +187,9 @@ class Coder(base.Encoder):
         code = self.view().encode([given])[0]
         return self.decode(codes.traversed(self.between, code, latent, steps, low, high))
 
-    def comparable(self, vectors: np.ndarray) -> np.ndarray:
+    def as_float_vectors(self, vectors: np.ndarray) -> np.ndarray:
         """Codes as -1 and 1, whose cosine falls with the steps (of vectors, the number of latents) between two of them."""
-        return vectors if vectors.dtype.kind == "f" else codes.comparable(self.between, vectors)
+        return vectors if vectors.dtype.kind == "f" else codes.as_float_vectors(self.between, vectors)
 
     def view(self, **options: Any) -> Self:
         """`view(values=True)`: the values that the indices stand for; `view()`: the indices."""

@@ -14,12 +14,14 @@ from zoo.metrics import infomec_of_encoder
 from zoo.schema import Training
 
 if TYPE_CHECKING:
-    from zoo.families.latent_quantized.autoencoder import Coder
+    from zoo.families.latent_quantized.autoencoder import Autoencoder
 
 FIGURES = ("infom", "infoe", "infoc", "active_latents", "mig", "sap")
 
 
-def compared(encoder: Coder, rows: Dataset, validation: Dataset, settings: Training, folder: Path) -> dict[str, Any]:
+def compared(
+    encoder: Autoencoder, rows: Dataset, validation: Dataset, settings: Training, folder: Path
+) -> dict[str, Any]:
     """Figures on the validation rows: `own`, and `baselines` by kind of latent, each of which is trained once a `folder`."""
     out: dict[str, dict[str, float]] = {}
     for kind in encoder.spec.baselines:
@@ -37,7 +39,7 @@ def compared(encoder: Coder, rows: Dataset, validation: Dataset, settings: Train
     return {"own": figures(encoder, validation), "baselines": out}
 
 
-def figures(encoder: Coder, rows: Dataset) -> dict[str, float]:
+def figures(encoder: Autoencoder, rows: Dataset) -> dict[str, float]:
     """InfoMEC and its neighbours of `rows`, which hold the sources, and the error of reconstruction."""
     found, _ = infomec_of_encoder.measure(encoder, {"data": rows}, encoder.spec.sources)
     shown = list(rows.select(range(min(len(rows), card_samples.ROWS)))[encoder.spec.modality])

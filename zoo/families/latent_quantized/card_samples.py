@@ -14,7 +14,7 @@ from zoo.data.split import drawn
 from zoo.families.latent_quantized import quantizers
 
 if TYPE_CHECKING:
-    from zoo.families.latent_quantized.autoencoder import Coder
+    from zoo.families.latent_quantized.autoencoder import Autoencoder
 
 ROWS = 2048  # training rows that are looked at
 SHOWN, PAIRS = 16, 10  # latents and values of a traversal; reconstructions
@@ -22,7 +22,7 @@ KEPT = ("error", "usage", "values", "traversal", "pairs", "own", "baselines")
 """Facts that a folder keeps."""
 
 
-def facts(encoder: Coder, rows: Dataset) -> dict[str, Any]:
+def facts(encoder: Autoencoder, rows: Dataset) -> dict[str, Any]:
     """Error of reconstruction; of indices how often each is taken; of images the pictures, as base64 of an image file."""
     held = list(rows.select(drawn(len(rows), ROWS))[encoder.spec.modality])
     codes = encoder.encode(held)
@@ -31,7 +31,7 @@ def facts(encoder: Coder, rows: Dataset) -> dict[str, Any]:
     if encoder.spec.discrete and encoder.spec.latents <= 64:
         counts = [np.bincount(column, minlength=n) for column, n in zip(codes.T, between.sizes, strict=True)]
         found["usage"] = [(c / len(codes)).round(4).tolist() for c in counts] if max(between.sizes) <= 64 else None
-        if isinstance(between, quantizers.Scalars):
+        if isinstance(between, quantizers.ScalarQuantizer):
             found["values"] = [v.detach().cpu().numpy().round(4).tolist() for v in between.values]
     if encoder.spec.modality == "image":
         inputs = encoder._blocks(held[:PAIRS])
@@ -42,7 +42,7 @@ def facts(encoder: Coder, rows: Dataset) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def error(encoder: Coder, inputs: list[Any]) -> float:
+def error(encoder: Autoencoder, inputs: list[Any]) -> float:
     """Mean squared error of reconstructions: of images with pixels from 0 to 1; of vectors as a share of their variance."""
     given = np.concatenate([block.numpy() for block in encoder._blocks(inputs)]).astype(np.float64)
     found = np.concatenate(

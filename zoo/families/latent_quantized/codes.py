@@ -19,15 +19,15 @@ def traversed(between: Any, code: np.ndarray, latent: int, steps: int, low: floa
         return out
     out = np.repeat(code[None].astype(np.int64), sizes[latent], axis=0)
     out[:, latent] = (
-        _ascending(between, latent) if isinstance(between, quantizers.Scalars) else np.arange(sizes[latent])
+        _ascending(between, latent) if isinstance(between, quantizers.ScalarQuantizer) else np.arange(sizes[latent])
     )
     return out
 
 
-def comparable(between: Any, codes: np.ndarray) -> np.ndarray:
+def as_float_vectors(between: Any, codes: np.ndarray) -> np.ndarray:
     """Codes (n, n_latents) as float32 of -1 and 1, whose cosine falls with the steps between two codes of scalars, and with the
     number of latents at which two codes of vectors differ."""
-    steps, parts = isinstance(between, quantizers.Scalars), []
+    steps, parts = isinstance(between, quantizers.ScalarQuantizer), []
     for j, (size, column) in enumerate(zip(between.sizes, codes.T, strict=True)):
         if steps:
             rank = np.argsort(_ascending(between, j))[column]
@@ -37,5 +37,5 @@ def comparable(between: Any, codes: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=1).astype(np.float32) * 2 - 1
 
 
-def _ascending(between: quantizers.Scalars, latent: int) -> np.ndarray:
+def _ascending(between: quantizers.ScalarQuantizer, latent: int) -> np.ndarray:
     return between.values[latent].detach().cpu().numpy().argsort(kind="stable")

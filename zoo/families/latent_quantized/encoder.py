@@ -43,7 +43,7 @@ class Spec(AutoencoderSpec):
     family: Literal["latent-quantized"]
 
 
-class Encoder(autoencoder.Coder):
+class Encoder(autoencoder.Autoencoder):
     """An autoencoder as a family: its training and its files. What it gives is in `autoencoder`."""
 
     training = {"learning_rate": 1e-3, "weight_decay": 0.1, "batch_size": 128, "schedule": "constant", "warmup": 0.0}

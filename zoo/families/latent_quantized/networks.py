@@ -31,12 +31,14 @@ def autoencoder(spec: AutoencoderSpec, components: int | None = None) -> nn.Modu
     return out
 
 
-def _latent(spec: AutoencoderSpec) -> quantizers.Scalars | quantizers.Vectors | quantizers.Gaussian | quantizers.Plain:
+def _latent(
+    spec: AutoencoderSpec,
+) -> quantizers.ScalarQuantizer | quantizers.VectorQuantizer | quantizers.Gaussian | quantizers.Identity:
     if spec.latent == "quantized":
-        return quantizers.Scalars(spec.sizes)
+        return quantizers.ScalarQuantizer(spec.sizes)
     if spec.latent == "vector":
-        return quantizers.Vectors(spec.latents, spec.vectors, spec.vector_dim)
-    return quantizers.Gaussian(spec.latents) if spec.latent == "gaussian" else quantizers.Plain(spec.latents)
+        return quantizers.VectorQuantizer(spec.latents, spec.vectors, spec.vector_dim)
+    return quantizers.Gaussian(spec.latents) if spec.latent == "gaussian" else quantizers.Identity(spec.latents)
 
 
 def image_encoder(net: Net, channels: int, size: int, out: int) -> nn.Module:

@@ -31,7 +31,7 @@ def straight_through(given: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor
     return given + (rounded - given).detach()
 
 
-class Scalars(torch.nn.Module):
+class ScalarQuantizer(torch.nn.Module):
     """Latent quantization (Hsu et al., arXiv 2305.18378, section 3): latent j takes the nearest of its own learnable scalars.
 
     Attributes:
@@ -65,7 +65,7 @@ class Scalars(torch.nn.Module):
         return Latent(straight_through(given, rounded), pull, commit)
 
 
-class Vectors(torch.nn.Module):
+class VectorQuantizer(torch.nn.Module):
     """Vector quantization (van den Oord et al., arXiv 1711.00937): each of `count` vectors takes the nearest of one codebook."""
 
     def __init__(self, count: int, size: int, dim: int) -> None:
@@ -90,7 +90,7 @@ class Vectors(torch.nn.Module):
         return Latent(straight_through(given, rounded), pull, commit)
 
 
-class Plain(torch.nn.Module):
+class Identity(torch.nn.Module):
     """The latents of an autoencoder as they are."""
 
     def __init__(self, count: int) -> None:

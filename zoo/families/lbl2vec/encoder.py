@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from zoo import encoder as base
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
+from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.lbl2vec import keyword_coverage, topic_map, topics
 from zoo.schema import EncoderSpec, Kind, Positive, Training
 from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
 from zoo.text import model_references, sentence_transformers_format
-from zoo.text.truncatable import Cuttable, CuttableSpec
+from zoo.text.truncatable import TruncatableEncoder, TruncatableSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,14 +104,14 @@ class Spec(EncoderSpec):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What `classify` says of one document: `label` is None below `none_below`; `confidence` by label sums to 1."""
 
     label: str | None
     confidence: dict[str, float]
 
 
-class Encoder(base.Encoder):
+class Encoder(BaseEncoder):
     """Documents and labels in one space. A text that is exactly the name of a label is encoded as that label, so that
     retrieval by topic and zero-shot classification need nothing else.
 
@@ -119,16 +119,16 @@ class Encoder(base.Encoder):
         labels: (labels, d) float32 of unit norm, in the order of the recipe.
     """
 
-    validates = False
+    uses_validation = False
     training = {"learning_rate": 0.025}
     spec: Spec
 
-    def __init__(self, spec: Spec, inner: Cuttable | WordSpace, labels: np.ndarray | None = None) -> None:
+    def __init__(self, spec: Spec, inner: TruncatableEncoder | WordSpace, labels: np.ndarray | None = None) -> None:
         super().__init__()
         self.spec, self.inner = spec, inner
         self.dim = inner.dim
-        if isinstance(inner, Cuttable):
-            self.base, self.base_revision = inner.base, inner.base_revision
+        if isinstance(inner, TruncatableEncoder):
+            self.backbone_name, self.backbone_revision = inner.backbone_name, inner.backbone_revision
         self.labels = labels if labels is not None else np.zeros((len(spec.labels), self.dim), dtype=np.float32)
         self._facts: dict[str, Any] = {}
 
@@ -151,7 +151,7 @@ class Encoder(base.Encoder):
         """The backbone as it comes, or a space that `fit` fills; the labels get their place in `finish`."""
         if spec.backbone:
             body = backbones.load(spec.backbone, revision=spec.revision, folder=folder)
-            encoder = cls(spec, Cuttable(_plain(spec), body))
+            encoder = cls(spec, TruncatableEncoder(_plain(spec), body))
         else:
             encoder = cls(spec, word_space.WordSpace(_settings(spec, Training(seed=seed))))
         encoder.seed, encoder.folder = seed, folder
@@ -175,7 +175,7 @@ class Encoder(base.Encoder):
         a million words). A sentence encoder is taken as it is. Raises ZooError, before any step, for a label without any
         known keyword."""
         self.without_validation(validation)
-        if isinstance(self.inner, Cuttable):
+        if isinstance(self.inner, TruncatableEncoder):
             return 0.0
         labels = self.spec.labels
         self.inner = word_space.WordSpace(_settings(self.spec, settings))
@@ -192,7 +192,7 @@ class Encoder(base.Encoder):
     def finish(self, rows: Dataset) -> None:
         """Give every label its place by the documents that stand for it (sections 3.2 and 3.3), and by its keywords."""
         texts = list(rows["text"])
-        if isinstance(self.inner, Cuttable):
+        if isinstance(self.inner, TruncatableEncoder):
             documents = self.inner.encode(texts, precision="fp32")
             keywords = {
                 label: self.inner.encode(list(given), precision="fp32") for label, given in self.spec.labels.items()
@@ -215,7 +215,7 @@ class Encoder(base.Encoder):
         means = topics.unit(np.stack([documents[near].mean(0) for near in chosen]))
         words = topics.unit(np.stack([given.mean(0) for given in keywords.values()]))
         self.labels = topics.unit(means + spec.keyword_weight * words).astype(np.float32)
-        known = None if isinstance(self.inner, Cuttable) else self.inner.vocabulary
+        known = None if isinstance(self.inner, TruncatableEncoder) else self.inner.vocabulary
         missing = keyword_coverage.of(spec.labels, known) if known else {}
         self._facts = {
             "topics": [
@@ -261,19 +261,19 @@ class Encoder(base.Encoder):
             if not block:
                 return
 
-    def baseline(self) -> base.Encoder | None:
+    def baseline(self) -> BaseEncoder | None:
         """The sentence encoder alone, for which a label is no more than its name; None without one."""
-        return self.inner if isinstance(self.inner, Cuttable) else None
+        return self.inner if isinstance(self.inner, TruncatableEncoder) else None
 
     def similarities(self, texts: Iterable[str]) -> np.ndarray:
         """Cosines (n, labels) of documents and labels."""
         return self.inner.encode(list(texts)) @ self.labels.T
 
-    def classify(self, texts: Iterable[str]) -> list[Answer]:
+    def classify(self, texts: Iterable[str]) -> list[Prediction]:
         """The topic of each document, seen in training or not."""
         scores = topics.confidence(self.similarities(texts))
         return [
-            Answer(
+            Prediction(
                 self.names[row.argmax()] if row.max() >= self.spec.none_below else None,
                 dict(zip(self.names, map(float, row), strict=True)),
             )
@@ -294,7 +294,7 @@ class Encoder(base.Encoder):
         """The backbone as stock sentence-transformers modules, or words and their vectors; the labels beside it."""
         from safetensors.torch import save_file
 
-        if isinstance(self.inner, Cuttable):
+        if isinstance(self.inner, TruncatableEncoder):
             sentence_transformers_format.write(folder, self.inner.backbone, {}, self.dim)
         else:
             self.inner.save(folder)
@@ -303,9 +303,9 @@ class Encoder(base.Encoder):
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `save` wrote."""
-        inner: Cuttable | WordSpace
+        inner: TruncatableEncoder | WordSpace
         if spec.backbone:
-            inner = Cuttable(_plain(spec), backbones.read(folder, spec.backbone))
+            inner = TruncatableEncoder(_plain(spec), backbones.read(folder, spec.backbone))
         else:
             shape = preflight.header(folder / FILE).get("labels", ())
             dim = spec.dim or (shape[1] if len(shape) == 2 else None)  # of then, whatever is the default now
@@ -321,20 +321,20 @@ class Encoder(base.Encoder):
 
     def extra_config(self) -> dict[str, Any]:
         """Without a backbone: what inference repeats of the training."""
-        return {} if isinstance(self.inner, Cuttable) else {"space": self.inner.state()}
+        return {} if isinstance(self.inner, TruncatableEncoder) else {"space": self.inner.state()}
 
     def card_facts(self) -> dict[str, Any]:
         """Keywords, documents and examples by label, and the map."""
         shape: dict[str, Any] = {"dim": self.dim}
-        if isinstance(self.inner, Cuttable):
+        if isinstance(self.inner, TruncatableEncoder):
             shape["max_length"] = self.inner.backbone.max_length
         elif self.inner.model.state:
             shape |= {"words": len(self.inner.vocabulary), "epochs": self.inner.model.settings.epochs}
         return {**shape, **self._facts}
 
 
-def _plain(spec: Spec) -> CuttableSpec:
-    return CuttableSpec(family="lbl2vec", backbone=spec.backbone or "", revision=spec.revision)
+def _plain(spec: Spec) -> TruncatableSpec:
+    return TruncatableSpec(family="lbl2vec", backbone=spec.backbone or "", revision=spec.revision)
 
 
 def _settings(spec: Spec, training: Training) -> Settings:

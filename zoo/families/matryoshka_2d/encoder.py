@@ -20,7 +20,7 @@ from zoo.ops import distributed, losses
 from zoo.schema import Kind, Positive, Training
 from zoo.text import heads as headfit
 from zoo.text.backbone import Backbone
-from zoo.text.truncatable import Cuttable, CuttableSpec, on
+from zoo.text.truncatable import TruncatableEncoder, TruncatableSpec, on
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ else:
     np, torch, checkpoint = lazy("numpy"), lazy("torch"), lazy("torch.utils.checkpoint")
 
 
-class Spec(CuttableSpec):
+class Spec(TruncatableSpec):
     """`encoder:` of a 2D Matryoshka model.
 
     `objective: elastic` (the default) gives every layer a linear head, fitted in closed form and then trained;
@@ -89,7 +89,7 @@ _CHUNK = 32  # texts of similar length that run together: on a CPU more of them 
 _FIT_TEXTS = 4096  # distinct training texts that the heads are fitted on
 
 
-class Encoder(Cuttable):
+class Encoder(TruncatableEncoder):
     """A backbone whose every (layers, dim) corner is trained to be an encoder."""
 
     spec: Spec
@@ -108,7 +108,7 @@ class Encoder(Cuttable):
         return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
 
     @classmethod
-    def further(cls, spec: Spec) -> dict[tuple[str, ...], tuple[Data, Mapping[str, Kind]]]:
+    def extra_datasets(cls, spec: Spec) -> dict[tuple[str, ...], tuple[Data, Mapping[str, Kind]]]:
         """The teacher's unlabelled texts."""
         more = spec.teacher.unlabelled if spec.teacher else None
         return {("teacher", "unlabelled"): (more, {"text": "text"})} if more else {}
@@ -208,8 +208,8 @@ class Encoder(Cuttable):
         own = self._layers(batch, [*shallow, depth])
         vectors, scores = own, batch.get("scores")
         if training:  # in validation every process has all the rows
-            vectors = {n: distributed.gather(each, dim=1) for n, each in own.items()}
-            scores = None if scores is None else distributed.gather(scores)
+            vectors = {n: distributed.all_gather_with_grad(each, dim=1) for n, each in own.items()}
+            scores = None if scores is None else distributed.all_gather_with_grad(scores)
 
         def sentence_loss(columns: torch.Tensor) -> torch.Tensor:
             return losses.sentence(columns, scores, self.spec.loss, self.spec.scale, self.spec.angle_weights)
@@ -222,7 +222,7 @@ class Encoder(Cuttable):
             total = torch.stack(terms).mean()
         if not training:  # held-out texts have no teacher vectors: validation is on the task alone
             return total
-        total = distributed.whole_batch(total)
+        total = distributed.global_batch_gradient(total)
         return total + self._teaching(batch, own, m) if self._teacher is not None else total
 
     def _paper(self, deep: torch.Tensor, rest: dict[int, torch.Tensor], width: int, loss: Any) -> torch.Tensor:

@@ -60,7 +60,9 @@ class Teacher:
         self.unlabelled = list(dict.fromkeys(unlabelled))
         every = list(dict.fromkeys([*texts, *self.unlabelled]))
         self._place = {text: i for i, text in enumerate(every)}
-        path = cache / f"teacher-{atomic_files.digest([encoder.base, encoder.base_revision, every])[:16]}.npy"
+        path = (
+            cache / f"teacher-{atomic_files.digest([encoder.backbone_name, encoder.backbone_revision, every])[:16]}.npy"
+        )
         if not path.exists():
             vectors = encoder.encode(every, precision="fp32")
             with atomic_files.whole_file(path) as partial, partial.open("wb") as file:

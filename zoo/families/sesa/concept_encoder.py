@@ -1,5 +1,5 @@
 """An encoder whose components have names: what a text is about, why two score as they do, views that edit a concept, and
-retrieval by an inverted index. A family that trains such an encoder derives from `Explicit` and says how.
+retrieval by an inverted index. A family that trains such an encoder derives from `ConceptEncoder` and says how.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from zoo import encoder as base
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
+from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.sesa import inverted_index
 from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.explanation import Contribution, Explanation
@@ -35,7 +35,7 @@ LIST, SPACE = "concepts.json", "space"
 COMPONENTS, EVIDENCE = "components", "evidence"
 
 
-class ExplicitSpec(TowerSpec):
+class ConceptEncoderSpec(TowerSpec):
     """The part of `encoder:` that says what vectors are made of."""
 
     space: Literal["concepts", "opaque"] = Field(
@@ -53,7 +53,7 @@ class View(Section):
     )
 
 
-class Explicit(base.Encoder):
+class ConceptEncoder(BaseEncoder):
     """Encodes texts as (n, C) float32 of unit norm, one non-negative component a concept; a score is their dot product.
 
     Attributes:
@@ -62,10 +62,10 @@ class Explicit(base.Encoder):
     """
 
     View = View
-    spec: ExplicitSpec
+    spec: ConceptEncoderSpec
     space: concept_space.Space
 
-    def __init__(self, spec: ExplicitSpec) -> None:
+    def __init__(self, spec: ConceptEncoderSpec) -> None:
         super().__init__()
         self.spec, self.dim = spec, 0
         self.listed: Concepts | None = None
@@ -188,7 +188,7 @@ class Explicit(base.Encoder):
         """The `top` items of an index for each query: places and scores, (q, top) each, the best first."""
         return index.search(self.encode(queries, prompt_type="query", sparse=True), top)
 
-    def baseline(self) -> base.Encoder | None:
+    def baseline(self) -> BaseEncoder | None:
         """The sentence encoder alone; None without one."""
         try:
             return Plain.build(self.spec.plain(), folder=self.folder) if self.spec.backbone else None
@@ -200,7 +200,7 @@ class Explicit(base.Encoder):
     def make(self, towers: Towers, listed: Concepts, *, relative: bool = False) -> None:
         """A space of these concepts on top of the towers, its weights drawn anew; `relative`: see `Space`."""
         self.towers, self.listed, self.dim = towers, listed, len(listed)
-        self.base, self.base_revision = towers.base, towers.base_revision
+        self.backbone_name, self.backbone_revision = towers.backbone_name, towers.backbone_revision
         opaque = self.spec.space == "opaque"
         self.space = concept_space.Space(listed, towers.width, opaque=opaque, relative=relative)
         self.module = torch.nn.ModuleDict({"towers": towers.module, "space": self.space})

@@ -19,7 +19,7 @@ from zoo.core.lazy import lazy
 from zoo.data.spec import Data
 from zoo.families.sesa import faithfulness
 from zoo.families.sesa import hierarchy as ops
-from zoo.families.sesa.concept_encoder import Explicit, ExplicitSpec
+from zoo.families.sesa.concept_encoder import ConceptEncoder, ConceptEncoderSpec
 from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.towers import Towers
 from zoo.ops import distributed
@@ -42,7 +42,7 @@ MANY = 20_000  # tagged texts at most that say where concepts begin
 COLUMNS = {"query": "anchor", "document": "positive"}  # what each tower reads
 
 
-class Spec(ExplicitSpec):
+class Spec(ConceptEncoderSpec):
     """`encoder:` of a SESA model. Rows are pairs of texts that belong together, `anchor` and `positive`; `anchor_concepts` and
     `positive_concepts`, where there are any, are lists of concept ids, and an empty one says nothing."""
 
@@ -74,7 +74,7 @@ class Spec(ExplicitSpec):
         return value
 
 
-class Encoder(Explicit):
+class Encoder(ConceptEncoder):
     """Two towers into a space of concepts; what they give is in `concept_encoder`."""
 
     training = {"learning_rate": 2e-3, "epochs": 10.0}
@@ -83,7 +83,7 @@ class Encoder(Explicit):
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         self._facts: dict[str, Any] = {}
-        self._twin: Explicit | None = None
+        self._twin: ConceptEncoder | None = None
 
     # -- before torch ----------------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class Encoder(Explicit):
         return dict.fromkeys(COLUMNS.values(), "text"), dict.fromkeys(faithfulness.TAGS, "ids")
 
     @classmethod
-    def further(cls, spec: Spec) -> dict[tuple[str, ...], tuple[Data, dict[str, Kind], dict[str, Kind]]]:
+    def extra_datasets(cls, spec: Spec) -> dict[tuple[str, ...], tuple[Data, dict[str, Kind], dict[str, Kind]]]:
         """The lists of concepts, and the held-out pairs."""
         one: tuple[dict[str, Kind], dict[str, Kind]] = {"id": "id"}, {"name": "text", "parent": "ids"}
         out: dict[tuple[str, ...], Any] = {("concepts",): (spec.concepts, *one)}
@@ -116,7 +116,10 @@ class Encoder(Explicit):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 encoder.towers = Towers.open(spec, folder)
-            encoder.base, encoder.base_revision = encoder.towers.base, encoder.towers.base_revision
+            encoder.backbone_name, encoder.backbone_revision = (
+                encoder.towers.backbone_name,
+                encoder.towers.backbone_revision,
+            )
         return encoder
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
@@ -197,7 +200,7 @@ class Encoder(Explicit):
         raw = torch.stack([space(self.towers.read(side, batch[side])) for side in COLUMNS])
         keys, tags = batch["keys"], batch["tags"]
         if training:  # in validation every process has all the rows
-            raw, keys, tags = (distributed.gather(each, dim=1) for each in (raw, keys, tags))
+            raw, keys, tags = (distributed.all_gather_with_grad(each, dim=1) for each in (raw, keys, tags))
         a, b = (concept_space.unit(space.components(each, self.spec.active)) for each in raw)
         total = ops.ranking(a, b, keys, self.spec.scale)
         if weight and not space.opaque:
@@ -206,7 +209,7 @@ class Encoder(Explicit):
             total = total + weight * ops.tagging(space.likelihood(raw.flatten(0, 1)[some]), known[some], space.groups)
         if not training:
             return total
-        total = distributed.whole_batch(total)
+        total = distributed.global_batch_gradient(total)
         return total + weight * self._names(len(keys[0])) if self._by_name else total
 
     def _names(self, count: int) -> torch.Tensor:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from zoo.card.run_record import Record
-    from zoo.families.sesa.concept_encoder import Explicit
+    from zoo.families.sesa.concept_encoder import ConceptEncoder
 else:
     np, torch = lazy("numpy"), lazy("torch")
 
@@ -65,7 +65,7 @@ def without_example(listed: Concepts, counts: torch.Tensor, *, by_name: bool) ->
     return bare
 
 
-def tried(encoder: Explicit, held: Dataset, twin: Explicit | None) -> dict[str, Any]:
+def tried(encoder: ConceptEncoder, held: Dataset, twin: ConceptEncoder | None) -> dict[str, Any]:
     """What the card says of the held-out pairs, as plain values under the keys FACTS."""
     held = held.select(range(min(len(held), PAIRS)))
     anchors, positives = list(held["anchor"]), list(held["positive"])
@@ -93,7 +93,7 @@ def tried(encoder: Explicit, held: Dataset, twin: Explicit | None) -> dict[str, 
     }
 
 
-def between(encoder: Explicit, anchors: list[str], positives: list[str]) -> ranking.Quality:
+def between(encoder: ConceptEncoder, anchors: list[str], positives: list[str]) -> ranking.Quality:
     """How well distinct anchors find their positives among all distinct ones."""
     asked, held = list(dict.fromkeys(anchors)), list(dict.fromkeys(positives))
     relevant = np.zeros((len(asked), len(held)), dtype=bool)
@@ -154,7 +154,7 @@ def precision(listed: Concepts, probabilities: np.ndarray, tags: list[list[str]]
     return sorted(found, key=lambda each: (-each["precision"], -each["texts"], each["id"]))
 
 
-def _example(encoder: Explicit, left: str, right: str) -> dict[str, Any]:
+def _example(encoder: ConceptEncoder, left: str, right: str) -> dict[str, Any]:
     found = encoder.explain(left, right, top=PARTS)
     parts = [{"name": each.name, "share": each.value / max(found.score, 1e-12)} for each in found.parts]
     texts = {"a": " ".join(left.split())[:CHARACTERS], "b": " ".join(right.split())[:CHARACTERS]}

@@ -13,10 +13,12 @@ from zoo.training import trainer
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from zoo.families.sesa.concept_encoder import Explicit
+    from zoo.families.sesa.concept_encoder import ConceptEncoder
 
 
-def trained(encoder: Explicit, rows: Dataset, settings: Training, folder: Path, validation: Dataset | None) -> Explicit:
+def trained(
+    encoder: ConceptEncoder, rows: Dataset, settings: Training, folder: Path, validation: Dataset | None
+) -> ConceptEncoder:
     """Train the twin in `folder`/twin, from its newest checkpoint if there is one."""
     plain = encoder.spec.model_copy(update={"space": "opaque", "held_out": None, "twin": False})
     other = type(encoder).build(plain, seed=encoder.seed, folder=encoder.folder)
@@ -25,6 +27,6 @@ def trained(encoder: Explicit, rows: Dataset, settings: Training, folder: Path, 
     own = folder / "twin"
     own.mkdir(parents=True, exist_ok=True)
     trainer.fit(other, rows, settings, own, validation=validation)
-    trainer.meet()
+    trainer.broadcast_from_main()
     shutil.rmtree(own / "checkpoints", ignore_errors=True)
     return other

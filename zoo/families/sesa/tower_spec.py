@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from zoo.core.errors import ZooError
 from zoo.schema import EncoderSpec, Positive
 from zoo.text import model_references
-from zoo.text.truncatable import Cuttable, CuttableSpec
+from zoo.text.truncatable import TruncatableEncoder, TruncatableSpec
 
 LEARNED = ("reader", "pieces", "dim", "hidden")
 
@@ -66,10 +66,10 @@ class TowerSpec(EncoderSpec):
             model_references.locate(self.backbone, folder)
         except ZooError as error:
             return [(("backbone",), str(error))]
-        return Cuttable.check(self.plain(), folder)
+        return TruncatableEncoder.check(self.plain(), folder)
 
-    def plain(self) -> CuttableSpec:
+    def plain(self) -> TruncatableSpec:
         """The backbone as a sentence encoder of its own."""
-        return CuttableSpec(
+        return TruncatableSpec(
             family=self.family, backbone=self.backbone or "", revision=self.revision, max_length=self.max_length
         )

@@ -12,7 +12,7 @@ from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
 from zoo.families.sesa.tower_spec import TowerSpec
 from zoo.text import engine as encoding
-from zoo.text.truncatable import Cuttable, on
+from zoo.text.truncatable import TruncatableEncoder, on
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,20 +36,24 @@ class Towers:
 
     Attributes:
         module: what they are made of; prompts: what stands before the texts of a side.
-        base, base_revision: of the backbone, if there is one.
+        base, backbone_revision: of the backbone, if there is one.
     """
 
     def __init__(self, spec: TowerSpec, made: Mapping[str, tower_modules.Reader]) -> None:
         self.spec, self.by_side = spec, dict(made)
         self.module = torch.nn.ModuleDict({side: each.module for side, each in self.by_side.items()})
         self.prompts: dict[str, str] = {}
-        self.base: str | None = None
-        self.base_revision = ""
+        self.backbone_name: str | None = None
+        self.backbone_revision = ""
         self._held: dict[str, dict[str, torch.Tensor]] = {side: {} for side in self.by_side}
         first = self.by_side["query"]
         self.width, self.max_length = first.width, first.max_length
         if isinstance(first, tower_modules.BackboneReader):
-            self.prompts, self.base, self.base_revision = dict(first.body.prompts), first.body.name, first.body.revision
+            self.prompts, self.backbone_name, self.backbone_revision = (
+                dict(first.body.prompts),
+                first.body.name,
+                first.body.revision,
+            )
 
     @staticmethod
     def _sides(spec: TowerSpec) -> tuple[str, ...]:
@@ -110,7 +114,7 @@ class Towers:
                 continue
             path = (
                 cache
-                / f"{side}-{atomic_files.digest([self.base, self.base_revision, self.max_length, known])[:16]}.npy"
+                / f"{side}-{atomic_files.digest([self.backbone_name, self.backbone_revision, self.max_length, known])[:16]}.npy"
             )
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +179,7 @@ class Towers:
                 reader.save(folder if side == "query" else folder / side)
             elif isinstance(reader, tower_modules.RecurrentReader):
                 reader.pieces.save(folder / SUBWORDS)
-        if self.base is None:
+        if self.backbone_name is None:
             save_file(tensors.plain(self.module), folder / "model.safetensors", metadata={"format": "pt"})
 
     @classmethod
@@ -196,7 +200,7 @@ class Towers:
         return made
 
 
-class Plain(Cuttable):
+class Plain(TruncatableEncoder):
     """A sentence encoder, whatever view of another encoder it stands beside."""
 
     def view(self, **options: Any) -> Self:

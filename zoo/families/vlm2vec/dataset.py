@@ -81,7 +81,7 @@ class Cell:
         return int.from_bytes(seen.digest()) >> 1
 
 
-class Sets:
+class MixtureDataset:
     """Rows of several sets as one sequence, for the Trainer; `order` says in which order an epoch takes them."""
 
     def __init__(self, tables: Mapping[str, Dataset], shares: Mapping[str, Share], sub_batch: int | None) -> None:

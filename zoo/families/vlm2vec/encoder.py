@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zoo import encoder as base
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
 from zoo.data.formats import image_files
 from zoo.data.spec import Data
+from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.vlm2vec import plots
 from zoo.families.vlm2vec.vlm_spec import Instructions, Lora, Share, VLMSpec
 from zoo.schema import EncoderSpec, Kind, Positive, Section, Training
@@ -93,7 +93,7 @@ class View(Section):
     document: str | None = Field(None, description="Instruction of documents, in place of the encoder's.")
 
 
-class Encoder(base.Encoder):
+class Encoder(BaseEncoder):
     """Encodes texts, images and mixtures of both as unit vectors (n, dim) float32.
 
     An input is a text, an image (PIL image, array of uint8, `Path`, bytes), {"image": …, "text": …} with one image or several,
@@ -103,12 +103,12 @@ class Encoder(base.Encoder):
     View = View
     spec: Spec
     modalities = ("text", "image")
-    mixes = True
+    accepts_mixed_inputs = True
 
     def __init__(self, spec: Spec, vlm: VLM) -> None:
         super().__init__()
         self.spec, self.vlm, self.module, self.dim = spec, vlm, vlm.model, vlm.width
-        self.base, self.base_revision = vlm.name, vlm.revision
+        self.backbone_name, self.backbone_revision = vlm.name, vlm.revision
         self._chunk, self._again = inference.ROWS, False
 
     # -- known without torch -----------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ class Encoder(base.Encoder):
         return {}, ROLES
 
     @classmethod
-    def further(cls, spec: Spec) -> Mapping[tuple[str, ...], Any]:
+    def extra_datasets(cls, spec: Spec) -> Mapping[tuple[str, ...], Any]:
         """The other sets."""
         return {("sets", name): (data, *cls.roles(spec)) for name, data in spec.sets.items()}
 
@@ -187,14 +187,14 @@ class Encoder(base.Encoder):
                     parameter.requires_grad_(False)
         if spec.gradient_checkpointing:
             self.vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        train = dataset.Sets(
+        train = dataset.MixtureDataset(
             dict(zip(["data", *spec.sets], [rows, *self._further()], strict=True)), spec.mixture, spec.sub_batch
         )
-        held = None if validation is None else dataset.Sets({"data": validation}, spec.mixture, None)
+        held = None if validation is None else dataset.MixtureDataset({"data": validation}, spec.mixture, None)
         self._chunk, self._again = self._held(train, settings)
         return super().fit(train, settings, folder, validation=held, show_progress=show_progress)
 
-    def _held(self, train: dataset.Sets, settings: Training) -> tuple[int, bool]:
+    def _held(self, train: dataset.MixtureDataset, settings: Training) -> tuple[int, bool]:
         if self.spec.chunk == "whole":
             return inference.ROWS, False
         if self.spec.chunk != "auto":
@@ -243,15 +243,15 @@ class Encoder(base.Encoder):
         if training:
             wide = distributed.widest(len(columns))
             pad = (0, 0, 0, 0, 0, wide - len(columns))
-            columns = distributed.gather(torch.nn.functional.pad(columns, pad), dim=1)
-            keys = distributed.gather(torch.nn.functional.pad(keys, pad[2:]), dim=1)
-            present = distributed.gather(torch.nn.functional.pad(present, pad[2:]), dim=1)
-        masked = infonce.also_right(keys[0], keys[1:].flatten(), present[1:].flatten())
+            columns = distributed.all_gather_with_grad(torch.nn.functional.pad(columns, pad), dim=1)
+            keys = distributed.all_gather_with_grad(torch.nn.functional.pad(keys, pad[2:]), dim=1)
+            present = distributed.all_gather_with_grad(torch.nn.functional.pad(present, pad[2:]), dim=1)
+        masked = infonce.false_negative_mask(keys[0], keys[1:].flatten(), present[1:].flatten())
         total = infonce.infonce(columns[0], columns[1:].flatten(0, 1), masked, self.spec.temperature)
         if self.spec.symmetric:
             back = infonce.infonce(columns[1], columns[0], masked[:, : len(masked)].T, self.spec.temperature)
             total = (total + back) / 2
-        return distributed.whole_batch(total) if training else total
+        return distributed.global_batch_gradient(total) if training else total
 
     def finish(self, rows: Dataset) -> None:
         """Add the adapter to the weights, unless it is kept apart."""
@@ -324,7 +324,7 @@ class Encoder(base.Encoder):
             encoder = cls(spec, checkpoint.read(spec.backbone, folder, state))
         else:
             encoder = cls(spec, checkpoint.with_adapter(spec.backbone, spec.lora, folder, state))
-        encoder.base = encoder.base or (None if spec.backbone.build else spec.backbone.model)
+        encoder.backbone_name = encoder.backbone_name or (None if spec.backbone.build else spec.backbone.model)
         encoder.module.eval()
         encoder.encode(
             [["a", image_files.pillow().new("RGB", (8, 8))]]
@@ -333,7 +333,7 @@ class Encoder(base.Encoder):
 
     def extra_config(self) -> dict[str, Any]:
         """Limits of inputs, and the revision of the base."""
-        return {"vlm": {**self.vlm.state(), "base": self.base, "revision": self.base_revision}}
+        return {"vlm": {**self.vlm.state(), "base": self.backbone_name, "revision": self.backbone_revision}}
 
     def card_facts(self) -> dict[str, Any]:
         """Size, architecture and instructions."""

@@ -28,7 +28,7 @@ def infonce(
     return F.cross_entropy(logits, torch.arange(len(queries), device=logits.device))
 
 
-def also_right(queries: torch.Tensor, candidates: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+def false_negative_mask(queries: torch.Tensor, candidates: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """What `infonce` must mask (n, m), from keys of content: `queries` (n,) and `candidates` (m,) int64, equal for equal inputs.
 
     A candidate is right for query i if it equals the positive of i, or is the positive of a query equal to i; those not
