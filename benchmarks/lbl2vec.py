@@ -30,10 +30,11 @@ from common import Results, data_folder, finish, rows, save_table
 from datasets import Dataset
 from sklearn.metrics import f1_score, roc_auc_score
 
-from zoo import recipe
 from zoo.families.lbl2vec import topics
-from zoo.families.lbl2vec.encoder import Encoder, Spec
+from zoo.families.lbl2vec.encoder import Encoder
+from zoo.families.lbl2vec.spec import Spec
 from zoo.paragraph_vectors.vocabulary import tokenise
+from zoo.recipe import recipe, shipped
 from zoo.schema import Training
 
 Corpus = tuple[list[str], np.ndarray, dict[str, list[str]]]
@@ -49,7 +50,7 @@ def ag_news() -> Corpus:
 
 def news20() -> Corpus:
     """The same of 20 Newsgroups."""
-    labels = recipe.load(recipe.shipped()["lbl2vec-news20"]).encoder.labels
+    labels = recipe.load(shipped.shipped()["lbl2vec-news20"]).encoder.labels
     data = [row for row in rows("news20/train") if row["text"].strip()]
     names = list(labels)
     return [row["text"] for row in data], np.array([names.index(row["label_text"]) for row in data]), labels

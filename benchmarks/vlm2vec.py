@@ -45,9 +45,9 @@ import zoo
 from zoo import data, evaluation
 from zoo.data.sources import builtin
 from zoo.families.vlm2vec import dataset
-from zoo.families.vlm2vec.encoder import Encoder, Spec
-from zoo.families.vlm2vec.vlm_spec import VLMSpec
-from zoo.recipe import loads
+from zoo.families.vlm2vec.encoder import Encoder
+from zoo.families.vlm2vec.spec import Spec, VLMSpec
+from zoo.recipe.recipe import loads
 from zoo.schema import Training
 
 PARTS = ("scenes", "icons", "emoji", "gradcache", "peer")
@@ -103,7 +103,7 @@ def scenes(each: int, seed: int) -> list[dict[str, Any]]:
 
 def scene_figures(steps: int, without: frozenset[str], seed: int) -> dict[str, float]:
     """Hit@1 on unseen images, over all 32 texts, and of the classes `without` training rows apart."""
-    backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=14, vocabulary=400)
+    backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=14, vocab_size=400)
     encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, temperature=0.1, symmetric=True), seed=seed)
     table = Dataset.from_list([row for row in scenes(EACH, 1) if row["query"] not in without])
     encoder.prepare(table, Path())
@@ -366,7 +366,7 @@ def part_retrieval(kind: str, results: Results, quick: bool, seeds: int) -> dict
 
 
 def trainee(dropout: float, chunk: int, rows: int, double: bool = False) -> tuple[Encoder, dict[str, Any]]:
-    backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=14, vocabulary=400)
+    backbone = VLMSpec(build="idefics3", hidden=64, layers=2, vision_layers=2, size=SIDE, patch=14, vocab_size=400)
     encoder = Encoder.build(Spec(family="vlm2vec", backbone=backbone, chunk=chunk), seed=1)
     table = Dataset.from_list((scenes(-(-rows // 32), 1))[:rows])
     encoder.prepare(table, Path())

@@ -74,7 +74,8 @@ def model(tmp_path_factory):
     import tiny
 
     from zoo.artefact import model_folder
-    from zoo.families.matryoshka_2d.encoder import Encoder, Spec
+    from zoo.families.matryoshka_2d.encoder import Encoder
+    from zoo.families.matryoshka_2d.spec import Spec
 
     base = tmp_path_factory.mktemp("hub")
     encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(base / "backbone"), dims=(8, 16)))

@@ -19,9 +19,9 @@ from zoo.core.errors import AcceptanceError, ArtefactError, DataError, HubError,
 
 if TYPE_CHECKING:
     from zoo.encoder import Encoder
-    from zoo.recipe import Recipe
+    from zoo.recipe.recipe import Recipe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "AcceptanceError",
     "ArtefactError",
@@ -38,7 +38,7 @@ __all__ = [
 
 def load_recipe(path: str | Path, *overrides: str) -> Recipe[Any]:
     """Read and check a recipe; `overrides` are `key.path=value`. Raises RecipeError that lists every mistake."""
-    from zoo import recipe
+    from zoo.recipe import recipe
 
     return recipe.load(path, *overrides)
 
@@ -69,28 +69,11 @@ def evaluate(
 
 def from_pretrained(reference: str | Path, revision: str | None = None) -> Encoder:
     """Open a model: a folder that zoo wrote, a Hub id of one, or a plain sentence-transformers backbone (Hub id, folder or
-    `package:NAME`), which opens as an untrained 2D Matryoshka encoder.
+    `package:NAME`), which opens untrained.
 
-    Strict: missing, extra or mis-shaped tensors, a wrong sha256, an unknown format or family are an ArtefactError; pickles
-    and remote code are never touched.
+    Opening is strict. Raises ArtefactError for missing, extra or mis-shaped tensors, a wrong sha256, and an unknown format or
+    family. Pickles and remote code are never touched.
     """
-    from zoo import families
-    from zoo.artefact import model_folder
-    from zoo.text import model_references
+    from zoo import pretrained
 
-    name = str(reference)
-    local = folder = model_references.locate(name)
-    if folder is None:
-        from zoo.hub import push as hub
-
-        folder = hub.fetch(name, revision)
-    if "zoo" in model_folder.read_config(folder):
-        encoder = model_folder.load(folder)
-        if local is None:
-            encoder.name = name.rsplit("/", 1)[-1]
-        return encoder
-    family = families.load("matryoshka-2d")
-    spec = family.Spec(family="matryoshka-2d", backbone=name if local else str(folder))
-    plain = family.Encoder.build(spec)
-    plain.name, plain.revision = name.rsplit("/", 1)[-1].replace(":", "-"), plain.backbone_revision
-    return plain
+    return pretrained.from_pretrained(reference, revision)

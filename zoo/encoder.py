@@ -1,30 +1,44 @@
-"""What a family is: a `Spec` (its `encoder:` section) and an `Encoder`. Imported by `zoo check`, so torch stays lazy.
+"""`Encoder`, the base of every family's encoder: what a trained or trainable encoder can do.
 
-A family module defines the two classes under exactly these names. Adding one is one module here, one recipe, one card and
-one test file; nothing that exists is edited.
+A family defines a subclass called `Encoder` in its encoder.py, and a subclass of `EncoderSpec` called `Spec` in its spec.py.
 """
 
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from zoo.core.errors import ZooError
-from zoo.schema import EncoderSpec, Kind, Section, Training
+from zoo.schema import Training
+from zoo.spec import EncoderSpec
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from datasets import Dataset
 
-    from zoo.data import Roles
-    from zoo.data.spec import Data
 
+@dataclass(frozen=True)
+class TrainingRun:
+    """What `Encoder.train` gets.
 
-class NoView(Section):
-    """The view options of a family without views."""
+    Attributes:
+        rows: the training rows.
+        settings: the recipe's `training:` section.
+        folder: receives checkpoints/ and metrics.jsonl.
+        validation: held-out rows, or None; never test data.
+        show_progress: whether a progress bar is shown on stderr.
+    """
+
+    rows: Dataset
+    settings: Training
+    folder: Path
+    validation: Dataset | None = None
+    show_progress: bool = False
 
 
 class Encoder:
@@ -32,30 +46,17 @@ class Encoder:
 
     Attributes that evaluation, card and hub read:
         spec: the family's section of the recipe.
-        module: every trainable tensor, or None for families that hold none.
+        module: every trainable tensor; an empty module for families without any.
         dim: components of an encoded vector (bits for binary codes).
-        view_options: the view this object is, e.g. {"layers": 3, "dim": 128}; {} for the whole encoder.
+        view_options: the options of this view, e.g. {"layers": 3, "dim": 128}; {} for the whole encoder.
         similarity: "cosine" or "hamming".
-        backbone_name, backbone_revision: id and content hash (or commit) of the pretrained model it starts from, if any.
-        seed, step: what a loss may draw from; `step` is the optimiser step under way, set by the Trainer.
+        backbone_name, backbone_revision: id and content hash (or commit) of the pretrained model that training starts from.
+        seed, step: a loss may draw random numbers from these two only. The trainer sets `step`, the current optimiser step.
         folder: where relative paths in `spec` start.
-        tables: the rows of the data sections that `further` names.
+        tables: rows of the data sections that `spec.extra_datasets` names, by the last step of their path.
     """
 
-    View: ClassVar[type[Section]] = NoView
     similarity: ClassVar[str] = "cosine"
-    modalities: tuple[str, ...] = ("text",)
-    accepts_mixed_inputs: ClassVar[bool] = False
-    """Whether one input may hold several modalities, as {"image": …, "text": …}."""
-    training: ClassVar[Mapping[str, Any]] = {}
-    """What `training:` of a recipe holds where its author is silent and the family needs other values than the schema's."""
-    min_reader_version: ClassVar[str] = "0.1.0"
-    """The first version of embedding-zoo that reads what `save` writes; a folder tells it to those that are older."""
-    uses_validation: ClassVar[bool] = True
-    """Whether training looks at held-out rows; a recipe of another family may not have `validation:`."""
-
-    recognises: ClassVar[bool] = False
-    """Whether the family has classes of its own, and `measure` tells how well it recognises them."""
 
     spec: EncoderSpec
     module: torch.nn.Module
@@ -72,60 +73,46 @@ class Encoder:
         self.backbone_revision = ""
         self.tables: dict[str, Dataset] = {}
 
-    # -- known without torch, before anything is read -------------------------------------------------------------
-
-    @classmethod
-    def roles(cls, spec: Any) -> tuple[dict[str, Kind], dict[str, Kind]]:
-        """Columns of the training data that `spec` needs, and those it uses when they are there."""
-        raise NotImplementedError
-
-    @classmethod
-    def extra_datasets(cls, spec: Any) -> Mapping[tuple[str, ...], tuple[Data, Roles] | tuple[Data, Roles, Roles]]:
-        """Data sections inside `spec`, by their path below `encoder`, and the columns they need and may use. They are checked and
-        locked like the recipe's own, and given to `prepare` as `tables`, under the last step of the path."""
-        return {}
-
-    @classmethod
-    def check(cls, spec: Any, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """Mistakes that only this family can see, as (path below `encoder`, message). `folder` is the recipe's."""
-        return []
-
-    @classmethod
-    def check_view(cls, spec: Any, view: Mapping[str, Any], folder: Path) -> str | None:
-        """What is wrong with a view that has the right keys and types, or None."""
-        return None
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Kinds of inputs that `encode` takes: text, image, vector."""
+        return self.spec.modalities
 
     def table(self, name: str) -> Dataset:
-        """The rows of a data section that `further` names, by the last step of its path; read now where nobody has given them
-        in `tables`. Raises DataError."""
+        """The rows of a data section that `spec.extra_datasets` names, by the last step of its path.
+
+        Read the data if `tables` does not hold it yet. Raises DataError.
+        """
         if name not in self.tables:
             from zoo import data
 
-            wanted = next(each for path, each in self.extra_datasets(self.spec).items() if path[-1] == name)
-            self.tables[name] = data.read(*wanted, folder=self.folder).rows
+            dataset = next(each for path, each in self.spec.extra_datasets().items() if path[-1] == name)
+            self.tables[name] = data.read(*dataset, folder=self.folder).rows
         return self.tables[name]
 
-    # -- life of an encoder ----------------------------------------------------------------------------------------
+    # -- training --------------------------------------------------------------------------------------------------
 
     @classmethod
     def build(cls, spec: Any, *, seed: int = 42, folder: Path = Path()) -> Self:
-        """The untrained encoder. Raises ZooError where the backbone cannot be had or is not supported."""
+        """The untrained encoder. Raises ZooError if the backbone cannot be loaded or is not supported."""
         raise NotImplementedError
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
-        """See the training rows once before training (vocabulary, fixed bases, teacher vectors). Deterministic; what takes
-        long is kept in `cache`, which survives a killed run."""
+        """See the training rows once before training, for example to build a vocabulary or to compute teacher vectors.
+
+        The result is deterministic. Whatever takes long is kept in the folder `cache`, which survives a killed run.
+        """
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Rows of the data set to a batch of tensors."""
+        """Turn rows of the data set into a batch of tensors."""
         raise NotImplementedError
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Scalar training loss of one batch, under the shared Trainer."""
+        """Scalar training loss of one batch."""
         raise NotImplementedError
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
-        """Optimiser groups; by default every trainable parameter at the recipe's rate."""
+        """Parameter groups for the optimiser. Default: every trainable parameter, at the recipe's learning rate."""
         return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
 
     def fit(
@@ -137,55 +124,67 @@ class Encoder:
         validation: Dataset | None = None,
         show_progress: bool = False,
     ) -> float:
-        """Train in place and return the seconds it took, those before an interruption included; by default `loss` under the
-        shared Trainer. A family with a trainer of its own keeps checkpoints and metrics.jsonl in `folder` as that one does."""
+        """Train in place, and return the seconds it took, including those before an interruption.
+
+        The arguments are those of `TrainingRun`. Raises ZooError for validation rows that the family does not use.
+        """
+        if validation is not None and not self.spec.uses_validation:
+            raise ZooError(f"the family {self.spec.family} does not look at held-out rows: leave `validation` out")
+        return self.train(TrainingRun(rows, settings, folder, validation, show_progress))
+
+    def train(self, run: TrainingRun) -> float:
+        """Train in place, and return the seconds it took. Default: train `loss` with `zoo.training`.
+
+        A family with a trainer of its own overrides this; it keeps checkpoints and metrics.jsonl in `run.folder` too.
+        """
         from zoo.training import trainer
 
-        return trainer.fit(self, rows, settings, folder, validation=validation, show_progress=show_progress)
-
-    def without_validation(self, validation: Dataset | None) -> None:
-        """For a `fit` that has no use for held-out rows. Raises ZooError where it is given some."""
-        if validation is not None:
-            raise ZooError(f"the family {self.spec.family} does not look at held-out rows: leave `validation` out")
+        return trainer.fit(
+            self, run.rows, run.settings, run.folder, validation=run.validation, show_progress=run.show_progress
+        )
 
     def finish(self, rows: Dataset) -> None:
-        """See the training rows once after training (label vectors, outlier cleaning)."""
+        """See the training rows once after training, for example to place label vectors."""
 
     # -- use -------------------------------------------------------------------------------------------------------
 
     def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """Vectors in the order of `inputs`: (n, dim) float32, or packed uint8 codes (n, ceil(dim / 8)).
 
-        `inputs` may be a list or any iterable; a bare string is refused (ZooError), as is None among the inputs. `precision`
-        is fp32, so that vectors are the same everywhere; bf16 and fp16 are faster and close; auto is bf16 where the hardware
-        is fast at it.
+        Args:
+            inputs: a list or any iterable. Raises ZooError for a bare string and for None among the inputs.
+            precision: fp32 gives the same vectors everywhere; bf16 and fp16 are faster and close to it; auto uses bf16 on
+                hardware that is fast at it.
         """
         raise NotImplementedError
 
     def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
-        """`encode` in pieces, in order, with memory that does not grow with the length of `inputs`."""
+        """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
         raise NotImplementedError
 
     def view(self, **options: Any) -> Self:
-        """A cheap view that shares this encoder's tensors. Raises ZooError for options the family does not know."""
+        """A view with these options, which shares this encoder's tensors. Raises ZooError for an unknown option."""
         if options:
             raise ZooError(f"the family {self.spec.family} has no views, so nothing can be asked for: {options}")
         return copy.copy(self)
 
     def views_sharing_a_pass(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
-        """One view each, for scores and not for timings: a family whose views have work in common may do it once."""
+        """One view for each set of options. A family may encode an input once for all of them.
+
+        Use these for scores only: timings of such views say nothing.
+        """
         return [self.view(**view) for view in views]
 
     def baseline(self) -> Encoder | None:
-        """What the encoder was before training, for the report's baseline column; None where that says nothing."""
+        """The encoder before training, for the baseline column of the report; None if its scores say nothing."""
         return None
 
     def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
-        """For a task `recognition`: figures by name, the main one first, and JSON-able details for the card's pictures."""
+        """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures."""
         raise NotImplementedError
 
     def as_float_vectors(self, vectors: np.ndarray) -> np.ndarray:
-        """What mteb's similarities and probes compute with, (n, d) float32, of vectors that `encode` gave: by default these."""
+        """Turn vectors from `encode` into (n, d) float32 for mteb's similarities and probes. Default: leave them as is."""
         return vectors
 
     @property
@@ -193,20 +192,26 @@ class Encoder:
         """Storage of one encoded vector in bytes."""
         return self.dim * 4
 
-    # -- artefact --------------------------------------------------------------------------------------------------
+    # -- model folder ----------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """Write weights (safetensors), tokenizer and, where stock sentence-transformers can open it, modules.json into an
-        empty `folder`. config.json, if written, is the backbone's own; the caller adds the `zoo` block."""
+        """Write weights (safetensors) and tokenizer into an empty `folder`.
+
+        Also write modules.json if stock sentence-transformers can open the result. config.json, if written, is the
+        backbone's own; the caller adds the `zoo` block.
+        """
         raise NotImplementedError
 
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
-        """The inverse of `save`. `config` is the `zoo` block. Strict: missing, extra or mis-shaped tensors are an error."""
+        """Open what `save` wrote. `config` is the `zoo` block of config.json.
+
+        Raises ArtefactError for a missing, extra or mis-shaped tensor.
+        """
         raise NotImplementedError
 
     def extra_config(self) -> dict[str, Any]:
-        """JSON-able state that `load` needs besides spec and tensors; becomes part of the `zoo` block."""
+        """JSON-able state that `load` needs besides spec and tensors. It becomes part of the `zoo` block."""
         return {}
 
     def card_facts(self) -> dict[str, Any]:
@@ -214,7 +219,13 @@ class Encoder:
         return {}
 
     def push_to_hub(self, repo: str, *, private: bool = False) -> str:
-        """Save and publish in one commit; returns the commit's URL. Raises HubError."""
-        from zoo.artefact import model_folder
+        """Save and publish in one commit; return the URL of the commit. Raises HubError."""
+        from zoo.artefact import manifest, model_folder
+        from zoo.card import model_card
+        from zoo.hub import push
 
-        return model_folder.publish(self, repo, private=private)
+        with tempfile.TemporaryDirectory() as parent:
+            folder = model_folder.save(self, Path(parent) / self.name)
+            model_card.write(folder, type(self.spec))
+            manifest.write(folder)
+            return push.push(folder, repo, private=private).url

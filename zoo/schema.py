@@ -5,9 +5,13 @@ Imports pydantic only, so that a recipe can be checked in a fraction of a second
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from zoo.core.errors import RenamedFieldWarning
 
 Kind = Literal["text", "texts", "number", "label", "image", "vector", "id", "ids", "caption", "captions", "pictures"]
 """What a column must hold: `text` a non-empty string, `texts` a non-empty list of them, `number` a finite float, `label` a
@@ -17,10 +21,54 @@ that may be missing or empty, `captions` a list of such, `pictures` a list of im
 where they are used; a single one is a list of one."""
 
 
+Roles = Mapping[str, Kind]
+"""What each role's column must hold, for example {"anchor": "text", "score": "number"}."""
+
+
+class Renamed(NamedTuple):
+    """The new name of a field, and how a value of the old field becomes one of the new field."""
+
+    name: str
+    convert: Callable[[Any], Any] = lambda value: value
+
+
 class Section(BaseModel):
-    """Base of all recipe sections: frozen, and a key it does not know is a mistake."""
+    """Base of all recipe sections. Sections are frozen, and an unknown field is an error.
+
+    A section that renames a field lists the old name in `renamed_fields`. Recipes and model folders that use the old name stay
+    valid for ever; a RenamedFieldWarning gives the new name.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    renamed_fields: ClassVar[Mapping[str, Renamed]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_renamed_fields(cls, value: Any) -> Any:
+        old_names = cls.renamed_fields.keys() & value.keys() if isinstance(value, dict) else ()
+        if not old_names:
+            return value
+        fields = dict(value)
+        for old in sorted(old_names):
+            new = cls.renamed_fields[old]
+            if new.name in fields:
+                raise ValueError(f"`{old}` is the old name of `{new.name}`: give one of them, not both")
+            warnings.warn(f"the recipe field `{old}` is now called `{new.name}`", RenamedFieldWarning, stacklevel=2)
+            fields[new.name] = new.convert(fields.pop(old))
+        return fields
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields changed. Unlike pydantic's own, it raises TypeError for a field that does not exist."""
+        unknown = set(update or ()) - type(self).model_fields.keys()
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
+        return super().model_copy(update=update, deep=deep)
+
+
+def invert(value: Any) -> Any:
+    """1 / value, for a field that became its own inverse; a value that has none is left for the field's own check."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return 1 / value if is_number and value > 0 else value
 
 
 Positive = Annotated[int, Field(ge=1)]
@@ -71,9 +119,3 @@ class Publish(Section):
 
     repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name, as the Hub has it")]
     private: bool = True
-
-
-class EncoderSpec(Section):
-    """Base of every family's `encoder:` section."""
-
-    family: str

@@ -22,15 +22,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 import zoo
-from zoo import recipe
 from zoo.artefact import manifest, model_folder, preflight
 from zoo.core import located_yaml
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
+from zoo.recipe import recipe
 
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory) -> Path:
-    from zoo.families.matryoshka_2d.encoder import Encoder, Spec
+    from zoo.families.matryoshka_2d.encoder import Encoder
+    from zoo.families.matryoshka_2d.spec import Spec
 
     folder = tmp_path_factory.mktemp("hostile")
     spec = Spec(family="matryoshka-2d", backbone=tiny.backbone(folder / "b"), dims=(8,), loss="contrastive")

@@ -15,9 +15,9 @@ import tiny
 from tiny_run import finish, recipe, train
 
 import zoo
-from zoo import recipe as recipes
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ZooError
+from zoo.recipe import recipe as recipes
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ JUMPING = """
 import sys, time
 real, calls = time.time, iter(range(10**9))
 time.time = lambda: real() + (86_400 if next(calls) % 2 else -86_400)
-from zoo.cli import main
+from zoo.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -12,13 +12,12 @@ import tiny_run
 import yaml
 from published import content
 
-from zoo import recipe
 from zoo.artefact import manifest
 from zoo.build import builder, reproduction
 from zoo.cli.main import main
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
-from zoo.recipe import untrusted
+from zoo.recipe import recipe, untrusted
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+import cards
 from zoo import families
-from zoo.card import markdown, model_card, plots
+from zoo.card import markdown, plots
 from zoo.core.errors import ArtefactError
+from zoo.families.matryoshka_2d import spec as spec_module
 
 VIEWS: list[dict[str, int]] = [{"layers": 3, "dim": 64}, {"layers": 3, "dim": 384}, {"layers": 6, "dim": 64}, {}]
 DIAGONAL: list[dict[str, int]] = [{"layers": 1, "dim": 32}, {"layers": 2, "dim": 64}, {"layers": 3, "dim": 128}, {}]
@@ -166,7 +168,7 @@ def shown(text: str) -> str:
 
 
 def test_every_cell_of_the_grid_is_the_report_s_value(tmp_path: Path) -> None:
-    text = body(model_card.render(model_folder(tmp_path)))
+    text = body(cards.render(model_folder(tmp_path)))
     grids = [t for t in tables(text) if t[0][0] == "Layers"]
     assert len(grids) == len(TASKS)
     expected = {(r["task"], r["view"].get("layers", 6), r["view"].get("dim", 384)): r for r in results(VIEWS)}
@@ -181,7 +183,7 @@ def test_every_cell_of_the_grid_is_the_report_s_value(tmp_path: Path) -> None:
 
 
 def test_few_cells_of_a_grid_are_listed_with_what_training_added(tmp_path: Path) -> None:
-    listed = [t for t in tables(body(model_card.render(model_folder(tmp_path, DIAGONAL)))) if t[0][-1] == "Gain"]
+    listed = [t for t in tables(body(cards.render(model_folder(tmp_path, DIAGONAL)))) if t[0][-1] == "Gain"]
     assert [[row[0] for row in t[1:]] for t in listed] == [
         ["6 layers · 384", "3 layers · 128", "2 layers · 64", "1 layer · 32"]
     ] * 2
@@ -191,7 +193,7 @@ def test_few_cells_of_a_grid_are_listed_with_what_training_added(tmp_path: Path)
 
 
 def test_no_score_in_the_text_comes_from_elsewhere(tmp_path: Path) -> None:
-    text = body(model_card.render(model_folder(tmp_path)))
+    text = body(cards.render(model_folder(tmp_path)))
     allowed = {f"{r[key]:.4f}" for r in results(VIEWS) for key in ("value", "baseline")} | {
         "0.5500",
         f"{3 / 50 + 0.2:.4f}",
@@ -209,7 +211,7 @@ def test_templates_hold_no_figures() -> None:
 
 
 def test_a_missed_bar_is_named(tmp_path: Path) -> None:
-    text = model_card.render(model_folder(tmp_path))
+    text = cards.render(model_folder(tmp_path))
     assert "The bar that the recipe sets, 0.5500, is missed by 3 layers · 64." in text
 
 
@@ -217,7 +219,7 @@ def test_a_missed_bar_is_named(tmp_path: Path) -> None:
 
 
 def test_front_matter_round_trips_and_its_results_are_the_report_s(tmp_path: Path) -> None:
-    text = model_card.render(model_folder(tmp_path))
+    text = cards.render(model_folder(tmp_path))
     parsed = ModelCard(text)
     assert parsed.data.to_dict() == front(text)
     assert parsed.data.model_name == "tiny-2d"
@@ -246,7 +248,7 @@ def test_a_score_that_is_no_finite_number_is_not_written_but_named(tmp_path: Pat
     entries[1]["value"] = value
     entries[2]["baseline"] = value
     edit(folder / "report.json", results=entries)
-    text = model_card.write(folder).read_text()
+    text = cards.write(folder).read_text()
     assert len(ModelCard(text).data.eval_results) == len(entries) - 1
     assert not re.search(r"\.nan|\.inf|\bnan\b|\binf\b", text, re.IGNORECASE)
     assert "left out of the metadata: STSBenchmark (3 layers · 384)." in text
@@ -256,7 +258,7 @@ def test_names_that_look_alike_stay_apart(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     entries = [r | {"task": name, "data_revision": ""} for name in ("My set", "my-set") for r in results([{}])[:1]]
     edit(folder / "report.json", results=entries)
-    found = ModelCard(model_card.render(folder)).data.eval_results
+    found = ModelCard(cards.render(folder)).data.eval_results
     assert [e.dataset_name for e in found] == ["My set", "my-set"]
 
 
@@ -266,7 +268,7 @@ def test_a_folder_of_the_author_s_own_is_not_called_a_model_of_the_hub(tmp_path:
     (folder / "recipe.yaml").write_text(recipe)
     for revision, expected in (("e" * 64, None), ("f" * 40, "models/mine")):
         edit(folder / "lock.json", backbone={"name": "models/mine", "revision": revision})
-        assert front(model_card.render(folder)).get("base_model") == expected
+        assert front(cards.render(folder)).get("base_model") == expected
 
 
 # -- nothing a person writes can break it ------------------------------------------------------------------------------
@@ -286,8 +288,8 @@ def test_escaped_text_shows_exactly_that_text(value: str) -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_what_a_person_writes_cannot_break_the_card(tmp_path: Path, hostile: str) -> None:
-    plain = model_card.render(model_folder(tmp_path / "plain", text="plain words"))
-    text = model_card.render(model_folder(tmp_path / "hostile", text=hostile))
+    plain = cards.render(model_folder(tmp_path / "plain", text="plain words"))
+    text = cards.render(model_folder(tmp_path / "hostile", text=hostile))
     parsed = ModelCard(text)
     assert parsed.data.to_dict().keys() | {"license_name"} == front(plain).keys() | {"license_name"}
     assert len(parsed.data.eval_results) == 2 * len(VIEWS)
@@ -315,7 +317,7 @@ def test_a_recipe_with_fences_in_it_stays_in_its_block(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     recipe = "# ```\n# ````yaml\n" + (folder / "recipe.yaml").read_text()
     (folder / "recipe.yaml").write_text(recipe)
-    fences = [t.content for t in MARKDOWN.parse(body(model_card.render(folder))) if t.type == "fence"]
+    fences = [t.content for t in MARKDOWN.parse(body(cards.render(folder))) if t.type == "fence"]
     assert recipe in fences
 
 
@@ -327,7 +329,7 @@ def test_parts_that_are_missing_leave_their_sections_out(tmp_path: Path, missing
     folder = model_folder(tmp_path)
     for part in missing:
         (folder / part).unlink()
-    text = model_card.write(folder).read_text()
+    text = cards.write(folder).read_text()
     assert ("## Results" in text) == ("report.json" not in missing) == ("model-index" in front(text))
     assert ("### Loss" in text) == ("metrics.jsonl" not in missing)
     assert ("### Data" in text) == (not {"lock.json", "report.json"} <= set(missing))
@@ -341,17 +343,17 @@ def test_a_card_can_be_made_without_any_facts(tmp_path: Path) -> None:
     edit(folder / "config.json", zoo={"family": "matryoshka-2d", "name": "bare"})
     for part in PARTS:
         (folder / part).unlink()
-    text = model_card.render(folder)
+    text = cards.render(folder)
     assert "# bare" in text
     assert "truncate" not in text
 
 
 def test_rendering_again_changes_nothing(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
-    first = model_card.write(folder).read_bytes()
+    first = cards.write(folder).read_bytes()
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    assert model_card.render(folder).encode() == first
-    model_card.write(folder)
+    assert cards.render(folder).encode() == first
+    cards.write(folder)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
@@ -360,7 +362,7 @@ def test_a_broken_part_is_named(tmp_path: Path, part: str) -> None:
     folder = model_folder(tmp_path)
     (folder / part).write_text("{broken")
     with pytest.raises(ArtefactError, match=re.escape(part)):
-        model_card.render(folder)
+        cards.render(folder)
 
 
 @pytest.mark.parametrize("family", ["base", "../recipes/x", "", None, "unheard-of"])
@@ -368,7 +370,7 @@ def test_a_family_that_is_unknown_here_is_refused(tmp_path: Path, family: Any) -
     folder = model_folder(tmp_path)
     edit(folder / "config.json", zoo={"family": family})
     with pytest.raises(ArtefactError, match="family"):
-        model_card.render(folder)
+        cards.render(folder)
 
 
 @pytest.mark.parametrize("family", families.names())
@@ -385,9 +387,9 @@ def test_every_family_has_a_card(family: str) -> None:
 def test_pictures_are_the_same_bytes_whatever_the_user_set_up(tmp_path: Path, views: list[dict[str, int]]) -> None:
     import matplotlib as mpl
 
-    first = plots.draw(model_folder(tmp_path / "a", views))
+    first = cards.draw(model_folder(tmp_path / "a", views))
     with mpl.rc_context({"font.size": 22, "axes.linewidth": 5, "grid.linestyle": ":", "savefig.dpi": 31}):
-        second = plots.draw(model_folder(tmp_path / "b", views))
+        second = cards.draw(model_folder(tmp_path / "b", views))
     assert [p.name for p in first] == ["grid.png", "quality-speed.png", "loss.png"]
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert not any(b"Software" in p.read_bytes() or b"matplotlib" in p.read_bytes() for p in first)
@@ -395,9 +397,9 @@ def test_pictures_are_the_same_bytes_whatever_the_user_set_up(tmp_path: Path, vi
 
 def test_a_picture_that_the_report_no_longer_supports_goes_away(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
-    model_card.write(folder)
+    cards.write(folder)
     edit(folder / "report.json", results=results([{}]))
-    text = model_card.write(folder).read_text()
+    text = cards.write(folder).read_text()
     assert [p.name for p in (folder / "plots").iterdir()] == ["loss.png"]
     assert re.findall(r"!\[.*?\]\((.*?)\)", text) == ["plots/loss.png"]
 
@@ -408,12 +410,14 @@ def test_a_family_draws_its_own_pictures(tmp_path: Path, monkeypatch: pytest.Mon
         figure.subplots().set_title(about.zoo["family"])
         return figure
 
-    family = families.load("matryoshka-2d")
-    monkeypatch.setattr(family, "PICTURES", {"own": own, "none": lambda about: None}, raising=False)
-    assert [p.name for p in plots.draw(model_folder(tmp_path))][-1] == "own.png"
+    spec_class = families.load_spec("matryoshka-2d")
+    monkeypatch.setattr(spec_class, "pictures", {"own": "spec:own", "none": "spec:none"})
+    monkeypatch.setattr(spec_module, "own", own, raising=False)
+    monkeypatch.setattr(spec_module, "none", lambda about: None, raising=False)
+    assert [p.name for p in cards.draw(model_folder(tmp_path))][-1] == "own.png"
 
 
 def test_every_picture_of_the_card_is_there(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
-    linked = re.findall(r"!\[.*?\]\((.*?)\)", model_card.write(folder).read_text())
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", cards.write(folder).read_text())
     assert sorted(linked) == sorted(f"plots/{p.name}" for p in (folder / "plots").iterdir())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import tiny_vlm2vec
 import zoo
 from zoo.artefact import model_folder
 from zoo.cli.main import main
-from zoo.families.matryoshka_2d.encoder import Encoder, Spec
+from zoo.families.matryoshka_2d.encoder import Encoder
+from zoo.families.matryoshka_2d.spec import Spec
 
 
 @pytest.fixture(scope="module")
@@ -44,36 +46,74 @@ def test_list_show_copy_check(capsys, tmp_path):
     assert all(line.startswith(f"error: {tmp_path / 'mine.yaml'}:") for line in errors)
 
 
-def test_every_option_of_a_view_is_told_with_its_families(capsys):
-    with pytest.raises(SystemExit):
-        main(["encode", "--help"])
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "--layers LAYERS Blocks that are run. (matryoshka-2d" in shown
-    assert "None (" not in shown
+def test_every_option_of_a_view_is_listed_with_its_family(capsys):
+    assert main(["show", "views"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("--view layers=…" in line and "matryoshka-2d" in line and "blocks" in line for line in lines)
+    assert not any(line.endswith("None") for line in lines)
 
 
-@pytest.mark.parametrize("said", ["Find:", "7", "[a, b]"])
-def test_an_instruction_is_taken_as_it_is_written(said, tmp_path):
+@pytest.fixture(scope="module")
+def instructed(tmp_path_factory):
+    base = tmp_path_factory.mktemp("instructed")
     encoder = tiny_vlm2vec.built()
-    encoder.prepare(tiny_vlm2vec.rows(), tmp_path)
-    folder = str(model_folder.save(encoder, tmp_path / "model"))
+    encoder.prepare(tiny_vlm2vec.rows(), base)
+    return str(model_folder.save(encoder, base / "model"))
+
+
+@pytest.mark.parametrize("text", ["Find:", "7", "[a, b]"])
+@pytest.mark.parametrize("options", [["--view", "instruction={}"], ["--view", "query={}", "--prompt", "query"]])
+def test_an_instruction_is_taken_as_it_is_written(text, options, instructed, tmp_path):
     (tmp_path / "lines").write_text("red\n")
-    words = [
-        "encode",
-        folder,
-        "--instruction",
-        said,
-        "--input",
-        str(tmp_path / "lines"),
-        "--out",
-        str(tmp_path / "o.npy"),
-    ]
-    assert main(words) == 0
-    expected = zoo.from_pretrained(folder).view(instruction=said).encode(["red"])
+    files = ["--input", str(tmp_path / "lines"), "--out", str(tmp_path / "o.npy")]
+    assert main(["encode", instructed, *(option.format(text) for option in options), *files]) == 0
+    expected = zoo.from_pretrained(instructed).view(instruction=text).encode(["red"])
     np.testing.assert_allclose(np.load(tmp_path / "o.npy"), expected, atol=1e-6)
-    words[2:4] = ["--query", said, "--prompt", "query"]
-    assert main(words) == 0
+
+
+@pytest.mark.parametrize("option", [["--instruction", "Find:"], ["--instruction=Find:"]])
+def test_a_view_option_in_its_old_form_still_works_and_a_warning_gives_the_new_form(
+    option, instructed, tmp_path, capsys
+):
+    (tmp_path / "lines").write_text("red\n")
+    files = ["--input", str(tmp_path / "lines"), "--out", str(tmp_path / "o.npy")]
+    assert main(["encode", instructed, *option, *files]) == 0
+    assert "--view instruction=Find:" in capsys.readouterr().err
+    expected = zoo.from_pretrained(instructed).view(instruction="Find:").encode(["red"])
     np.testing.assert_allclose(np.load(tmp_path / "o.npy"), expected, atol=1e-6)
+
+
+def test_a_view_option_that_the_family_does_not_have_is_an_error_with_the_nearest_name(model, capsys):
+    assert main(["export", model, "--view", "layer=2", "out"]) == 1
+    error = capsys.readouterr().err
+    assert "did you mean layers" in error
+    assert main(["export", model, "--view", "layers", "out"]) == 1
+    assert "--view KEY=VALUE" in capsys.readouterr().err
+
+
+def test_a_view_option_with_the_name_of_a_verbs_own_option_changes_nothing_of_the_verb(model, monkeypatch, tmp_path):
+    """A family may call a view option `precision` or `out`: such names live behind `--view` and hide no option of a verb."""
+
+    class View(Spec.View):
+        precision: str | None = None
+        out: str | None = None
+
+    monkeypatch.setattr(Spec, "View", View)
+    (tmp_path / "lines").write_text("the dog\n")
+    files = ["--input", str(tmp_path / "lines"), "--out", str(tmp_path / "o.npy")]
+    assert main(["encode", model, "--precision", "fp32", *files]) == 0
+    assert np.load(tmp_path / "o.npy").shape == (1, 32)
+
+
+@pytest.mark.parametrize("verb", [["list"], ["encode", "--help"], ["export", "--help"]])
+def test_the_parser_imports_no_family_for_a_verb_of_its_own(verb):
+    code = (
+        "import sys\nfrom zoo.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "assert not [name for name in sys.modules if name.startswith('zoo.families.')]"
+    )
+    run = subprocess.run([sys.executable, "-c", code, *verb], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_schema_is_json(capsys):

@@ -202,9 +202,9 @@ def test_labels_agree_on_both_sides_of_a_holdout(tmp_path):
     write(tmp_path / "x.jsonl", *({"y": n} for n in range(20)), {"y": "other"})
     kept, held = (
         data.read(
-            section(source="file", path="x.jsonl", holdout={"size": 5, "take": take}), {"y": "label"}, folder=tmp_path
+            section(source="file", path="x.jsonl", holdout={"size": 5, "side": side}), {"y": "label"}, folder=tmp_path
         )
-        for take in ("kept", "held-out")
+        for side in ("train", "test")
     )
     assert kept.rows.features == held.rows.features == {"y": datasets.Value("string")}
 
@@ -275,14 +275,14 @@ def test_other_columns_of_mixed_types_are_kept_as_json(tmp_path):
 
 @given(st.integers(2, 300), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
 def test_a_share_is_held_out_to_the_nearest_row(count, size, seed):
-    mask = split.held_out(count, Holdout(size=size, take="kept", seed=seed))
+    mask = split.held_out(count, Holdout(size=size, side="train", seed=seed))
     assert 0 < mask.sum() < count
     assert abs(mask.sum() - size * count) <= 1
 
 
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=80), st.floats(0.01, 0.99), st.integers(0, 99))
 def test_groups_stay_together_and_neither_side_is_empty(groups, size, seed):
-    holdout = Holdout(size=size, take="kept", by="group", seed=seed)
+    holdout = Holdout(size=size, side="train", by="group", seed=seed)
     sizes = Counter(groups)
     if len(sizes) == 1:
         with pytest.raises(DataError, match="same group"):
@@ -296,7 +296,7 @@ def test_groups_stay_together_and_neither_side_is_empty(groups, size, seed):
 
 
 def test_a_split_is_frozen_for_good():
-    mask = split.held_out(20, Holdout(size=4, take="kept", seed=7))
+    mask = split.held_out(20, Holdout(size=4, side="train", seed=7))
     assert mask.nonzero()[0].tolist() == [1, 2, 5, 17]
 
 
@@ -305,8 +305,7 @@ def test_a_split_is_frozen_for_good():
 def test_kept_and_held_out_are_a_partition_in_the_order_of_the_data(pairs, by, size):
     whole = pairs().rows["anchor"][:]
     kept, held = (
-        pairs(holdout={"size": size, "take": take, "by": by, "seed": 3}).rows["anchor"][:]
-        for take in ("kept", "held-out")
+        pairs(holdout={"size": size, "side": side, "by": by, "seed": 3}).rows["anchor"][:] for side in ("train", "test")
     )
     assert len(held) == 12
     assert sorted(kept + held) == sorted(whole)
@@ -315,8 +314,8 @@ def test_kept_and_held_out_are_a_partition_in_the_order_of_the_data(pairs, by, s
 
 
 def test_hold_out_of_a_table_equals_reading_its_side(pairs):
-    for take in ("kept", "held-out"):
-        holdout = Holdout(size=0.25, take=take, by="topic", seed=5)
+    for side in ("train", "test"):
+        holdout = Holdout(size=0.25, side=side, by="topic", seed=5)
         read, cut = pairs(holdout=holdout.model_dump()), data.hold_out(pairs(), holdout)
         assert cut.rows.to_list() == read.rows.to_list()
         assert cut.fingerprint == read.fingerprint
@@ -325,16 +324,16 @@ def test_hold_out_of_a_table_equals_reading_its_side(pairs):
 
 def test_too_much_cannot_be_held_out(pairs):
     with pytest.raises(DataError, match="60 rows cannot be held out of 60"):
-        pairs(holdout={"size": 60, "take": "kept"})
+        pairs(holdout={"size": 60, "side": "train"})
     with pytest.raises(DataError, match="there is no column 'topics'; did you mean topic"):
-        pairs(holdout={"size": 0.5, "take": "kept", "by": "topics"})
+        pairs(holdout={"size": 0.5, "side": "train", "by": "topics"})
     with pytest.raises(DataError, match="there is no column 'topics'; did you mean topic"):
-        data.hold_out(pairs(), Holdout(size=0.5, take="kept", by="topics"))
+        data.hold_out(pairs(), Holdout(size=0.5, side="train", by="topics"))
 
 
 def test_limit_draws_rows_in_order_after_the_holdout(pairs):
-    kept = pairs(holdout={"size": 0.5, "take": "kept"}).rows["anchor"][:]
-    few = pairs(holdout={"size": 0.5, "take": "kept"}, limit=10).rows["anchor"][:]
+    kept = pairs(holdout={"size": 0.5, "side": "train"}).rows["anchor"][:]
+    few = pairs(holdout={"size": 0.5, "side": "train"}, limit=10).rows["anchor"][:]
     assert len(few) == 10
     assert few == [text for text in kept if text in few]
     assert few != kept[:10]
@@ -373,7 +372,7 @@ def test_problems_of_columns(tmp_path):
         path="x.jsonl",
         columns={"anchor": "sentence3"},
         where={"scor": 1},
-        holdout={"size": 1, "take": "kept", "by": "group"},
+        holdout={"size": 1, "side": "train", "by": "group"},
     )
     assert data.problems(wrong, PAIR, folder=tmp_path) == [
         (("columns", "anchor"), "there is no column 'sentence3'; did you mean sentence2?"),
@@ -569,7 +568,7 @@ def test_icd10cm_terms_are_held_out_for_good(icd):
     need = {"query": "text", "document": "text"}
     fields = {"columns": {"query": "term", "document": "description"}}
     kept, held = (
-        icd("terms", need, holdout={"size": 1500, "take": t, "by": "term"}, **fields) for t in ("kept", "held-out")
+        icd("terms", need, holdout={"size": 1500, "side": t, "by": "term"}, **fields) for t in ("train", "test")
     )
     assert len(held.rows) == 1500
     assert not set(kept.rows["query"]) & set(held.rows["query"])

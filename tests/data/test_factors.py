@@ -105,8 +105,8 @@ def test_a_larger_scale_shows_more_of_the_object_and_a_turned_camera_mirrors_the
     "fields",
     [
         {"limit": 12},
-        {"holdout": {"size": 0.9999, "take": "kept"}},
-        {"holdout": {"size": 30, "take": "held-out", "seed": 3}, "limit": 12},
+        {"holdout": {"size": 0.9999, "side": "train"}},
+        {"holdout": {"size": 30, "side": "test", "seed": 3}, "limit": 12},
     ],
 )
 def test_rows_that_are_left_out_are_not_drawn_and_those_that_stay_are_the_same(fields, monkeypatch):

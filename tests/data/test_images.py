@@ -176,8 +176,9 @@ def test_an_image_set_of_the_hub_keeps_its_images_encoded(tmp_path, monkeypatch)
 
 def test_an_official_task_over_images_runs_on_local_files_under_another_name(tmp_path, monkeypatch):
     import zoo
-    from zoo.families.equiangular.encoder import Encoder, Spec
-    from zoo.vision.backbone import Vision
+    from zoo.families.equiangular.encoder import Encoder
+    from zoo.families.equiangular.spec import Spec
+    from zoo.vision.spec import Vision
 
     (tmp_path / "mnist").mkdir()
     for name, seed in (("train", 0), ("t10k", 1)):
@@ -213,5 +214,8 @@ def test_without_pillow_the_error_names_the_extra(monkeypatch):
 
 
 def test_checking_a_recipe_of_images_imports_neither_torch_nor_pillow():
-    code = "import sys; from zoo import recipe; recipe.load('equiangular-digits'); print({'torch', 'PIL'} & set(sys.modules))"
+    code = (
+        "import sys; from zoo.recipe import recipe; recipe.load('equiangular-digits'); "
+        "print({'torch', 'PIL'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

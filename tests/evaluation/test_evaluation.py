@@ -29,7 +29,8 @@ from zoo.encoder import Encoder as Base
 from zoo.evaluation import mteb_tasks
 from zoo.evaluation.mteb_model import Adapter
 from zoo.evaluation.spec import Task
-from zoo.families.matryoshka_2d.encoder import Encoder, Spec
+from zoo.families.matryoshka_2d.encoder import Encoder
+from zoo.families.matryoshka_2d.spec import Spec
 
 TEXTS = tiny.SENTENCES
 PAIRS = [(a, f"{a} {TEXTS[i - 9].split()[0]}" if i % 3 else TEXTS[-i - 1]) for i, a in enumerate(TEXTS[:60])]

@@ -13,8 +13,8 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from tiny_vlm2vec import COLOURS, encoded, picture
 
+import cards
 from zoo import evaluation
-from zoo.card import model_card
 from zoo.core.errors import DataError, ZooError
 from zoo.encoder import Encoder as Base
 from zoo.evaluation import mmeb
@@ -208,14 +208,13 @@ def test_the_card_shows_what_was_retrieved(folder, tmp_path):
     from tiny_vlm2vec import built
 
     from zoo.artefact import model_folder
-    from zoo.card import plots
     from zoo.core import atomic_files
 
     model = model_folder.save(built(), tmp_path / "model")
     report = scored(Knows(), folder=str(folder), sets=["EDIS"])
     atomic_files.write_json(model / "report.json", report)
-    assert "retrieved.png" in {path.name for path in plots.draw(model)}
-    text = model_card.render(model)
+    assert "retrieved.png" in {path.name for path in cards.draw(model)}
+    text = cards.render(model)
     assert "plots/retrieved.png" in text
     assert "out of distribution" in text
 

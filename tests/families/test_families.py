@@ -13,10 +13,10 @@ import torch
 from contract import Contract, load_contract, train
 from safetensors.torch import load_file, save_file
 
+import cards
 import zoo
 from zoo import families
 from zoo.artefact import manifest, model_folder
-from zoo.card import model_card
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.encoder import Encoder
@@ -112,7 +112,7 @@ def test_weights_that_are_missing_extra_or_not_finite_are_refused(made, tmp_path
 
 def test_the_card_renders_from_the_folder(made):
     _, encoder, model = made
-    text = model_card.render(model)
+    text = cards.render(model)
     assert "zoo.from_pretrained(" in text
     assert encoder.spec.family in text
 
@@ -125,7 +125,7 @@ def test_a_family_is_a_module_a_recipe_a_card_and_a_test_file_and_is_read_withou
     texts = [p.read_text(encoding="utf-8") for p in recipes.iterdir() if p.name.endswith(".yaml")]
     assert any(f"family: {family}\n" in text for text in texts), f"no recipe for {family}"
     assert (importlib.resources.files("zoo.cards") / f"{family}.md").is_file()
-    code = f"import sys; from zoo import families; families.load({family!r}).Spec; print('torch' in sys.modules)"
+    code = f"import sys; from zoo import families; families.load_spec({family!r}); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 

@@ -12,9 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo import families, recipe
+from zoo import families
 from zoo.core import located_yaml
 from zoo.core.errors import RecipeError
+from zoo.recipe import recipe
 
 GOOD = """\
 name: good

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import zoo
-from zoo import recipe
 from zoo.core import located_yaml
 from zoo.core.errors import ZooError
+from zoo.recipe import recipe, shipped
 
-SHIPPED = recipe.shipped()
+SHIPPED = shipped.shipped()
 LIGHT = {  # recipes that need no download, in miniature
     "quickstart": [
         "data.limit=200",
@@ -52,7 +52,7 @@ LIGHT = {  # recipes that need no download, in miniature
         "validation=0.1",
         "training.max_steps=2",
         "training.batch_size=8",
-        "encoder.net=small",
+        "encoder.network=small",
         "encoder.baselines=[gaussian, vector]",
         "evaluation.0.data.limit=100",
     ],

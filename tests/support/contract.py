@@ -11,7 +11,8 @@ from datasets import Dataset
 
 from zoo import families
 from zoo.encoder import Encoder
-from zoo.schema import EncoderSpec, Training
+from zoo.schema import Training
+from zoo.spec import EncoderSpec
 
 
 class Contract(NamedTuple):
@@ -36,7 +37,7 @@ def load_contract(family: str, folder: Path) -> Contract:
 
 def train(contract: Contract, folder: Path) -> Encoder:
     """The trained encoder of a contract; `folder` receives its cache and its checkpoints."""
-    encoder = families.load(contract.spec.family).Encoder.build(
+    encoder = families.load_encoder(contract.spec.family).build(
         contract.spec, seed=contract.training.seed, folder=contract.folder
     )
     encoder.prepare(contract.rows, folder / "cache")

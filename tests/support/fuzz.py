@@ -20,15 +20,18 @@ from pathlib import Path
 
 import atheris
 
+from zoo import pretrained
+from zoo.recipe import shipped
+
 with atheris.instrument_imports(include=["zoo", "yaml"]):
     import golden
     import hostile
     import numpy as np
 
     import zoo
-    from zoo import recipe
-    from zoo.artefact import manifest, model_folder, preflight
+    from zoo.artefact import manifest, preflight
     from zoo.core.errors import ArtefactError, RecipeError, ZooError
+    from zoo.recipe import recipe
 
 HERE = Path(tempfile.mkdtemp(prefix="zoo-fuzz-"))
 BASES = sorted(path / "model" for path in golden.GOLDEN.iterdir())
@@ -65,7 +68,7 @@ def seeds(kind: str) -> Path:
     out = HERE / "seeds"
     out.mkdir()
     texts: dict[str, list[bytes]] = {
-        "recipe": [*(p.read_bytes() for p in recipe.shipped().values())]
+        "recipe": [*(p.read_bytes() for p in shipped.shipped().values())]
         + [text.encode() for text in hostile.RECIPES.values() if len(text) < 5_000],
         "header": [path.read_bytes() for base in BASES for path in base.rglob("*.safetensors")],
         "folder": [bytes([number]) + (base / name).read_bytes() for number, (base, name) in enumerate(NAMES)],
@@ -82,6 +85,6 @@ if __name__ == "__main__":
         raise SystemExit(__doc__)
     kind, *options = sys.argv[1:]
     for base in BASES:
-        model_folder.load(base)  # the heavy libraries are imported now, not in the first case
+        pretrained.load(base)  # the heavy libraries are imported now, not in the first case
     atheris.Setup([sys.argv[0], "-max_len=65536", "-rss_limit_mb=4096", *options, str(seeds(kind))], TARGETS[kind])
     atheris.Fuzz()

@@ -379,7 +379,7 @@ CHILD = """
 import json, re, sys, time
 from pathlib import Path
 import zoo
-from zoo import recipe
+from zoo.recipe import recipe
 from zoo.core.errors import ZooError
 def megabytes(name):
     found = re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())

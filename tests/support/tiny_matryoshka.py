@@ -5,7 +5,8 @@ from __future__ import annotations
 import tiny
 from datasets import Dataset
 
-from zoo.families.matryoshka_2d.encoder import Encoder, Spec
+from zoo.families.matryoshka_2d.encoder import Encoder
+from zoo.families.matryoshka_2d.spec import Spec
 
 SYNONYM = dict(zip(tiny.WORDS, [*tiny.WORDS[7:], *tiny.WORDS[:7]], strict=True))
 

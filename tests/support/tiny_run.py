@@ -15,13 +15,13 @@ def recipe(folder: Path, name: str = "recipe.yaml", **changes) -> Path:
     whole = {
         "name": "tiny",
         "encoder": {"family": "matryoshka-2d", "backbone": "backbone", "dims": [8, 16], "loss": "cosent"},
-        "data": {**data, "holdout": {"size": 24, "take": "kept"}},
+        "data": {**data, "holdout": {"size": 24, "side": "train"}},
         "validation": 16,
         "training": {"epochs": 6, "batch_size": 16, "learning_rate": 1e-3, "checkpoint_every": 3},
         "evaluation": [
             {
                 "task": "sts",
-                "data": {**data, "holdout": {"size": 24, "take": "held-out"}},
+                "data": {**data, "holdout": {"size": 24, "side": "test"}},
                 "views": [{"layers": 3, "dim": 32}, {"layers": 2, "dim": 8}],
             }
         ],

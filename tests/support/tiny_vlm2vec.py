@@ -8,13 +8,13 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image
 
-from zoo.families.vlm2vec.encoder import Encoder, Spec
-from zoo.families.vlm2vec.vlm_spec import VLMSpec
+from zoo.families.vlm2vec.encoder import Encoder
+from zoo.families.vlm2vec.spec import Spec, VLMSpec
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 180, 20), "blue": (20, 20, 220), "grey": (128, 128, 128)}
 
 
-TINY = {"build": "idefics3", "hidden": 16, "layers": 1, "vision_layers": 1, "heads": 2, "size": 28, "vocabulary": 300}
+TINY = {"build": "idefics3", "hidden": 16, "layers": 1, "vision_layers": 1, "heads": 2, "size": 28, "vocab_size": 300}
 
 
 def picture(colour: str, seed: int = 0) -> np.ndarray:

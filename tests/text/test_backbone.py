@@ -11,7 +11,8 @@ import tiny
 import torch
 
 from zoo.core.errors import ZooError
-from zoo.text import architectures, backbone, model_references
+from zoo.hub import model_references
+from zoo.text import architectures, backbone
 
 KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert"]
 

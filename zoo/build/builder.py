@@ -8,7 +8,6 @@ output is there and was made from the same. Only training can take long, and it 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -20,7 +19,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zoo import data, evaluation
+import filelock
+
+from zoo import data, evaluation, families, pretrained
 from zoo.artefact import manifest, model_folder
 from zoo.card import model_card
 from zoo.core import atomic_files, located_yaml
@@ -29,7 +30,7 @@ from zoo.data import Table
 from zoo.data.spec import Holdout
 from zoo.encoder import Encoder
 from zoo.evaluation import leaderboard
-from zoo.recipe import Recipe
+from zoo.recipe.recipe import Recipe
 
 Say = Callable[[str], None]
 FREE = ("evaluation", "card", "publish")  # may change between two runs in one folder; anything else is another run
@@ -64,7 +65,7 @@ def _join(recipe: Recipe[Any], out: Path) -> Encoder:
     from zoo.training import trainer
 
     if not trainer.broadcast_from_main():
-        return model_folder.load(out / "trained")
+        return pretrained.load(out / "trained")
     tables = _read(recipe)
     encoder = _untrained(recipe, tables)
     trainer.broadcast_from_main()
@@ -113,7 +114,7 @@ class _Run:
             if not self._made("report.json", report_from):
                 self._evaluate(tasks, locked, report_from)
             self._document(locked | tasks.lock, card_from)
-        encoder = model_folder.load(self.out / "model")
+        encoder = pretrained.load(self.out / "model")
         if self.recipe.publish:
             from zoo.hub import push as hub
 
@@ -200,7 +201,7 @@ class _Run:
 
     def _evaluate(self, tasks: evaluation.Prepared, locked: dict[str, Any], made_from: str) -> None:
         self.say(f"evaluating {len(self.recipe.evaluation)} tasks")
-        encoder = model_folder.load(self.out / "trained")
+        encoder = pretrained.load(self.out / "trained")
         encoder.folder = self.recipe.folder
         results = self.out / "results"
         shutil.rmtree(results, ignore_errors=True)
@@ -220,7 +221,7 @@ class _Run:
                     shutil.copy2(self.out / name, partial / name)
             if (self.out / "results").exists():
                 shutil.copytree(self.out / "results", partial / "results")
-            model_card.write(partial)
+            model_card.write(partial, type(self.recipe.encoder))
             leaderboard.write(partial)
             manifest.write(partial)
         self._note("model", made_from)
@@ -254,37 +255,42 @@ def _disk(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
+    """One process at a time works in a run folder. The lock is released by the system if the process dies."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ZooError(f"{out}: another process is working in this run folder") from None
+    lock = filelock.FileLock(out / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise ZooError(f"{out}: another process is working in this run folder") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _read(recipe: Recipe[Any]) -> dict[str, Table]:
     """The training table and, if asked for, the validation one, which is a source of its own or rows held out of the training;
     and those that the family reads besides, by the last step of where the recipe has them."""
-    family = recipe.family.Encoder
-    need, optional = family.roles(recipe.encoder)
+    need, optional = recipe.encoder.roles()
     train = data.read(recipe.data, need, optional, folder=recipe.folder)
     tables = {"train": train}
     if isinstance(recipe.validation, float):
-        split = Holdout(size=recipe.validation, take="kept", seed=recipe.training.seed)
+        split = Holdout(size=recipe.validation, side="train", seed=recipe.training.seed)
         tables["train"] = data.hold_out(train, split)
-        tables["validation"] = data.hold_out(train, split.model_copy(update={"take": "held-out"}))
+        tables["validation"] = data.hold_out(train, split.model_copy(update={"side": "test"}))
     elif recipe.validation is not None:
         tables["validation"] = data.read(recipe.validation, need, optional, folder=recipe.folder)
-    for path, wanted in family.extra_datasets(recipe.encoder).items():
+    for path, wanted in recipe.encoder.extra_datasets().items():
         tables[path[-1]] = data.read(*wanted, folder=recipe.folder)
     return tables
 
 
 def _untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
-    encoder = recipe.family.Encoder.build(recipe.encoder, seed=recipe.training.seed, folder=recipe.folder)
+    encoder = families.load_encoder(recipe.encoder.family).build(
+        recipe.encoder, seed=recipe.training.seed, folder=recipe.folder
+    )
     encoder.name = recipe.name
-    encoder.tables = {path[-1]: tables[path[-1]].rows for path in encoder.extra_datasets(recipe.encoder)}
+    encoder.tables = {path[-1]: tables[path[-1]].rows for path in recipe.encoder.extra_datasets()}
     return encoder
 
 

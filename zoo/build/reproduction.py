@@ -9,15 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo import evaluation, recipe
+from zoo import evaluation
 from zoo.artefact import manifest
 from zoo.build import builder
 from zoo.card import run_record
 from zoo.card.run_record import mapping, number
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ArtefactError, ZooError
+from zoo.hub import model_references
 from zoo.hub import push as hub
-from zoo.text import model_references
+from zoo.recipe import recipe
 
 TOLERANCE = 0.005
 """Absolute difference of a score. Runs on one machine are bit-equal; other processors and versions round otherwise, which

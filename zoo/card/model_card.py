@@ -10,18 +10,20 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2.sandbox
 from markupsafe import Markup
+from pydantic import ValidationError
 
-from zoo import families
 from zoo.card import front_matter, markdown, run_record
 from zoo.card.run_record import Record, Result, Task, mapping, number
 from zoo.core import atomic_files
-from zoo.core.errors import ArtefactError
+from zoo.core.errors import RenamedFieldWarning
+from zoo.spec import EncoderSpec
 
 LONG = 8  # rows beyond which a table is folded away
 DIGITS = 12  # of a fingerprint
@@ -33,29 +35,39 @@ SAMPLES = {
 }
 
 
-def write(folder: Path) -> Path:
-    """Draw the pictures and write README.md into a model folder; its manifest is the caller's. Raises ArtefactError."""
+def write(folder: Path, spec_class: type[EncoderSpec]) -> Path:
+    """Draw the pictures and write README.md into a model folder. The caller writes the manifest afterwards.
+
+    `spec_class` is the Spec class of the folder's family; it names the card's template and the family's own pictures. Raises
+    ArtefactError for a folder that cannot be read.
+    """
     from zoo.card import plots
 
-    plots.draw(folder)
+    plots.draw(folder, spec_class)
     path = folder / "README.md"
-    atomic_files.write_text(path, render(folder))
+    atomic_files.write_text(path, render(folder, spec_class))
     return path
 
 
-def render(folder: Path) -> str:
+def render(folder: Path, spec_class: type[EncoderSpec]) -> str:
     """The card of a model folder: YAML front matter and Markdown. Sections whose files are missing are left out.
 
-    Raises ArtefactError for a folder that cannot be read or whose family is unknown here.
+    Raises ArtefactError for a folder that cannot be read.
     """
     about = run_record.read(folder)
     family = str(about.zoo.get("family", ""))
-    if family not in families.names():
-        raise ArtefactError(
-            f"{folder}: config.json names no family that is known here ({family[:40]!r}); update embedding-zoo"
-        )
-    body = _environment().get_template(f"{family}.md").render(_context(about, family))
+    body = _environment().get_template(f"{family}.md").render(_context(about, family, _read_extras(about, spec_class)))
     return f"---\n{front_matter.front_matter(about, family)}\n---\n\n{body.strip()}\n"
+
+
+def _read_extras(about: Record, spec_class: type[EncoderSpec]) -> tuple[str, ...]:
+    """Extras of the package that the family needs, from the encoder section of the folder; none if the section is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RenamedFieldWarning)
+            return spec_class.model_validate(about.zoo.get("spec")).extras
+    except ValidationError:
+        return ()
 
 
 # -- templates -------------------------------------------------------------------------------------------------------
@@ -89,7 +101,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _context(about: Record, family: str) -> dict[str, Any]:
+def _context(about: Record, family: str, extras: tuple[str, ...]) -> dict[str, Any]:
     card, lock, data, cut = mapping(about.recipe.get("card")), about.lock, _data(about), _example(about)
     repo = str(mapping(about.recipe.get("publish")).get("repo", ""))
     dims = [dim for dim in about.facts.get("dims") or [] if number(dim)]
@@ -123,8 +135,8 @@ def _context(about: Record, family: str) -> dict[str, Any]:
         "lowest": min(about.validation, key=lambda each: each[1]) if about.validation else None,
         "settings": [(markdown.code(key), markdown.code(value)) for key, value in _flat(_settings(about))],
         "packages": "\n".join(f"{name}=={version}" for name, version in mapping(lock.get("packages")).items()),
-        "image_extra": Markup("[image]" if _sees(about) else ""),
-        "extra": Markup(_extra(about)),
+        "image_extra": Markup("[image]" if "image" in extras else ""),
+        "extra": Markup(_extra(about, extras)),
         "citations": list(dict.fromkeys(each["citation"] for each in data if each["citation"])),
     }
 
@@ -132,10 +144,6 @@ def _context(about: Record, family: str) -> dict[str, Any]:
 def _modality(about: Record) -> str:
     told = str(about.facts.get("modality"))
     return told if told in SAMPLES else "text"
-
-
-def _sees(about: Record) -> bool:
-    return "image" in _modality(about)
 
 
 def _backbone(about: Record) -> str | None:
@@ -146,12 +154,11 @@ def _backbone(about: Record) -> str | None:
     return given
 
 
-def _extra(about: Record) -> str:
-    """The extras of the package that the recipe needs."""
+def _extra(about: Record, extras: tuple[str, ...]) -> str:
+    """The extras of the package that the recipe needs, `extras` for its family and others for its data."""
     needed = ["quickstart"] if re.search(r"package:|source: builtin", about.recipe_text) else []
     needed += ["icons"] if re.search(r"name: icons\b", about.recipe_text) else []
-    needed += ["image"] if _sees(about) else []
-    needed += ["lora"] if mapping(about.recipe.get("encoder")).get("lora") else []
+    needed += extras
     return f"[{','.join(needed)}]" if needed else ""
 
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo import families
 from zoo.card import run_record
 from zoo.card.markdown import line
 from zoo.card.run_record import Record, Task
 from zoo.core import atomic_files
+from zoo.spec import EncoderSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,9 +54,9 @@ STYLE = {
 }
 
 
-def draw(folder: Path) -> list[Path]:
+def draw(folder: Path, spec_class: type[EncoderSpec]) -> list[Path]:
     """Draw grid.png, quality-speed.png and loss.png into `folder`/plots from report.json and metrics.jsonl, and what the
-    family's module names in `PICTURES`: functions from the Record to a Figure, or None, by file stem.
+    family's Spec names in `pictures`: functions from the Record to a Figure, or None, by file stem.
 
     A picture that the record does not support (a single view, no metrics) is not drawn, and one of that name left by an
     earlier report is removed. Returns the files. Raises ArtefactError for a record that cannot be read.
@@ -64,8 +64,7 @@ def draw(folder: Path) -> list[Path]:
     import matplotlib.style
 
     about = run_record.read(folder)
-    family = str(about.zoo.get("family", ""))
-    own = getattr(families.load(family), "PICTURES", {}) if family in families.names() else {}
+    own = {name: spec_class.load_family_attribute(function) for name, function in spec_class.pictures.items()}
     pictures = {"grid": grid, "quality-speed": quality_speed, "loss": loss, **own}
     written = []
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():

@@ -34,3 +34,7 @@ class HubError(ZooError):
 
 class AcceptanceError(ZooError):
     """A task fell below its `at_least`: everything was written, the exit status is 1."""
+
+
+class RenamedFieldWarning(FutureWarning):
+    """A recipe uses the old name of a field. The old name is still read; the message gives the new one."""

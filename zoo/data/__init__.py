@@ -71,7 +71,7 @@ def hold_out(table: Table, split: Holdout) -> Table:
             raise DataError(f"holdout: there is no column {split.by!r}{suggest(split.by, table.rows.column_names)}")
         groups = [key(value) for value in table.rows.with_format(None)[split.by]]
     mask = held_out(len(table.rows), split, groups)
-    return filtered(table, mask if split.take == "held-out" else ~mask)
+    return filtered(table, mask if split.side == "test" else ~mask)
 
 
 def peek(data: Data, *, folder: Path) -> tuple[str, ...] | None:

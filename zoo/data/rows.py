@@ -94,7 +94,7 @@ def chosen(data: Data, columns: Columns) -> Columns:
         by = data.holdout.by
         groups = None if by is None else [key(value) for value in columns[column_mapping.resolved(data, by, columns)]]
         mask = held_out(count, data.holdout, groups)
-        columns = _taken(columns, (mask if data.holdout.take == "held-out" else ~mask).nonzero()[0])
+        columns = _taken(columns, (mask if data.holdout.side == "test" else ~mask).nonzero()[0])
         count = len(next(iter(columns.values())))
     if data.limit and data.limit < count:
         columns = _taken(columns, drawn(count, data.limit))

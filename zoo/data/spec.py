@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from zoo.schema import Positive, Section
+from zoo.schema import Positive, Renamed, Section
 
 Scalar = str | int | float | bool
 
@@ -22,11 +22,15 @@ Size = Annotated[float, Field(gt=0, strict=True), AfterValidator(_whole)]
 
 
 class Holdout(Section):
-    """A deterministic split: the rows are drawn by seed, and each side names which one it takes."""
+    """A deterministic split into a training and a test side. The seed decides which rows are on the test side."""
+
+    renamed_fields = {
+        "take": Renamed("side", lambda value: {"kept": "train", "held-out": "test"}.get(str(value), value))
+    }
 
     size: Size = Field(description="Rows held out: a share below 1, or a count.")
-    take: Literal["kept", "held-out"] = Field(
-        description="The large side (for training), or the one held out (for tests)."
+    side: Literal["train", "test"] = Field(
+        description="The side to read: the training rows, or those held out for tests."
     )
     by: str | None = Field(default=None, description="Rows with the same value in this column stay on one side.")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -168,7 +168,7 @@ def fitting(encoder: Encoder, prepared: Prepared) -> None:
     for ready in prepared.tasks:
         if unread := ready.modalities - set(encoder.modalities):
             raise ZooError(f"{ready.name}: holds {', '.join(sorted(unread))}, which {encoder.name} does not read")
-        if isinstance(ready.spec, Recognition) and not encoder.recognises:
+        if isinstance(ready.spec, Recognition) and not encoder.spec.recognises:
             raise ZooError(f"{ready.name}: the family {encoder.spec.family} has no classes of its own to recognise")
 
 

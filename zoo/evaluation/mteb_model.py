@@ -91,7 +91,7 @@ class Adapter(AbsEncoder):
 
     def _content(self, batch: Any, task: str) -> Any:
         held = [modality for modality in MODALITIES if modality in batch]
-        if held == ["text", "image"] and self.model.accepts_mixed_inputs:
+        if held == ["text", "image"] and self.model.spec.accepts_mixed_inputs:
             return [_both(text, image) for text, image in zip(batch["text"], batch["image"], strict=True)]
         if len(held) != 1 or held[0] not in self.model.modalities:
             raise ZooError(

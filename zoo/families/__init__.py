@@ -1,27 +1,50 @@
-"""The closed registry of families: the modules of this folder, found by file name, imported only when named."""
+"""The registry of families: the folders of this folder, found by name and imported only when named.
+
+A family is one folder with `spec.py` (a class `Spec`, what a recipe may say) and `encoder.py` (a class `Encoder`, what is
+trained), and whatever else only that family needs. A folder that is added here is a family; no list has to be edited.
+"""
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
-from zoo.encoder import Encoder
-from zoo.schema import EncoderSpec
 
-__all__ = ["Encoder", "EncoderSpec", "load", "names"]
+if TYPE_CHECKING:
+    from zoo.encoder import Encoder
+    from zoo.spec import EncoderSpec
+
+BACKBONE_FAMILY = "matryoshka-2d"
+"""The family that opens a plain sentence-transformers backbone, untrained."""
+_HERE = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """Family names, e.g. `matryoshka-2d` for the folder matryoshka_2d."""
-    here = Path(__file__).parent
-    return sorted(p.parent.name.replace("_", "-") for p in here.glob("*/encoder.py"))
+    """Names of all families, sorted: the folder `matryoshka_2d` is the family `matryoshka-2d`."""
+    return sorted(path.parent.name.replace("_", "-") for path in _HERE.glob("*/spec.py"))
 
 
-def load(name: str) -> ModuleType:
-    """The module of a family, with `Spec` and `Encoder`. Raises ZooError for a name that is not in the registry."""
+def load_spec(name: str) -> type[EncoderSpec]:
+    """The class of a family's `encoder:` section. It imports pydantic only. Raises ZooError for an unknown family."""
+    return _load(name, "spec", "Spec")
+
+
+def load_encoder(name: str) -> type[Encoder]:
+    """The class of a family's encoder; imports torch. Raises ZooError for an unknown family."""
+    return _load(name, "encoder", "Encoder")
+
+
+def read_summary(name: str) -> str:
+    """The first line of the docstring of a family's folder, without importing the family."""
+    text = (_HERE / name.replace("-", "_") / "__init__.py").read_text(encoding="utf-8")
+    return text.strip().strip('"').splitlines()[0].strip('"')
+
+
+def _load(name: str, module: str, attribute: str) -> type:
     if name not in names():
         raise ZooError(f"unknown family {name!r}{suggest(str(name), names())}")
-    return importlib.import_module(f"zoo.families.{name.replace('-', '_')}.encoder")
+    found: type = getattr(importlib.import_module(f"zoo.families.{name.replace('-', '_')}.{module}"), attribute)
+    return found

@@ -6,7 +6,6 @@ asked of `zoo.data` and `zoo.evaluation`, and what only a family can tell of the
 
 from __future__ import annotations
 
-import types
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, Union
 
@@ -17,12 +16,12 @@ from zoo import data as zoo_data
 from zoo import evaluation, families
 from zoo.core import located_yaml
 from zoo.core.errors import RecipeError, ZooError
-from zoo.core.suggest import suggest
 from zoo.data.spec import Data, Size
 from zoo.evaluation.spec import Recognition, Task, TaskSpec
-from zoo.recipe import error_messages, untrusted
+from zoo.recipe import error_messages, shipped, untrusted
 from zoo.recipe.error_messages import Loc, Mistake
-from zoo.schema import Card, EncoderSpec, Publish, Section, Training
+from zoo.schema import Card, Publish, Section, Training
+from zoo.spec import EncoderSpec
 
 SpecT = TypeVar("SpecT", bound=EncoderSpec)
 
@@ -63,11 +62,6 @@ class Recipe(Section, Generic[SpecT]):
         """Where the recipe's relative paths start."""
         return self._folder
 
-    @property
-    def family(self) -> types.ModuleType:
-        """The module of the recipe's family."""
-        return families.load(self.encoder.family)
-
     def dump(self) -> str:
         """YAML with every default filled in; `load` reads it back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
@@ -82,7 +76,7 @@ def load(path: str | Path, *overrides: str) -> Recipe[Any]:
 
     Raises RecipeError that lists every mistake as `file:line:col: path: what is wrong`.
     """
-    file = find(path)
+    file = shipped.find(path)
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -123,28 +117,9 @@ def loads(
     return recipe
 
 
-def shipped() -> dict[str, Path]:
-    """Name → file of the recipes that come with the package."""
-    import importlib.resources
-
-    folder = Path(str(importlib.resources.files("zoo.recipes")))
-    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
-
-
-def find(path: str | Path) -> Path:
-    """A recipe file by path or by shipped name. Raises RecipeError with the closest name."""
-    file = Path(path)
-    if file.is_file():
-        return file
-    if str(path) in shipped():
-        return shipped()[str(path)]
-    around = [*shipped(), *(str(p) for p in file.parent.glob("*.y*ml"))] if file.parent.is_dir() else list(shipped())
-    raise RecipeError(f"{path}: there is no such recipe{suggest(str(path), around)}")
-
-
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a recipe of any family."""
-    specs = tuple(families.load(name).Spec for name in families.names())
+    specs = tuple(families.load_spec(name) for name in families.names())
     spec = specs[0] if len(specs) == 1 else Annotated[Union[specs], Field(discriminator="family")]  # noqa: UP007
     built = Recipe[spec].model_json_schema()  # type: ignore[valid-type]
     task = built["properties"]["evaluation"]["items"]
@@ -187,16 +162,15 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
     found: list[Mistake] = []
     encoder = value.get("encoder")
     spec_type: type[EncoderSpec] = _AnyEncoder
-    family = None
+    family: type[EncoderSpec] | None = None
     if isinstance(encoder, dict) and isinstance(encoder.get("family"), str):
         try:
-            family = families.load(encoder["family"]).Encoder
-            spec_type = families.load(encoder["family"]).Spec
+            family = spec_type = families.load_spec(encoder["family"])
         except ZooError as error:
             found.append((("encoder", "family"), str(error)))
     given = value.get("training")
-    if family and family.training and isinstance(given, dict | None):
-        value["training"] = {**family.training, **(given or {})}
+    if family and family.training_defaults and isinstance(given, dict | None):
+        value["training"] = {**family.training_defaults, **(given or {})}
     recipe = None
     try:
         recipe = Recipe[spec_type].model_validate(value)  # type: ignore[valid-type]
@@ -206,9 +180,9 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
     spec, gone = error_messages.partial(spec_type, encoder) if family else (None, [])
     need: dict[str, Any] = {}  # without a whole spec nobody knows the roles, but a missing file is still missing
     if family and spec:
-        found += _below(("encoder",), error_messages.aside(family.check(spec, folder), gone))
-        need = {} if gone else family.roles(spec)[0]
-        for path, (more, roles, *_) in family.extra_datasets(spec).items():
+        found += _below(("encoder",), error_messages.aside(spec.find_mistakes(folder), gone))
+        need = {} if gone else spec.roles()[0]
+        for path, (more, roles, *_) in spec.extra_datasets().items():
             found += _below(("encoder", *path), zoo_data.problems(more, roles, folder=folder))
     for field in ("data", "validation"):
         if isinstance(value.get(field), dict):
@@ -262,7 +236,7 @@ def _views(task: TaskSpec, family: Any, spec: Any, folder: Path) -> list[Mistake
         except ValidationError as error:
             found += _below(("views", index), error_messages.of(error, family.View, view))
             continue
-        if spec is not None and (wrong := family.check_view(spec, view, folder)):
+        if spec is not None and (wrong := spec.find_view_mistake(view, folder)):
             found.append((("views", index), wrong))
     return found
 

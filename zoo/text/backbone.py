@@ -17,9 +17,9 @@ from zoo.core import atomic_files
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
 from zoo.hub import push as hub
+from zoo.hub.model_references import PACKAGES, locate, public_id
 from zoo.text import tokenizer_checks
 from zoo.text.architectures import Depth, adapter, longest
-from zoo.text.model_references import PACKAGES, locate, public_id
 
 if TYPE_CHECKING:
     import sentence_transformers

@@ -6,21 +6,18 @@ A family that trains such an encoder derives from `TruncatableEncoder` and says 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, Self
 
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
-from zoo.schema import EncoderSpec, Positive, Section
-from zoo.text import architectures, backbone, model_references, sentence_transformers_format
+from zoo.text import backbone, sentence_transformers_format
 from zoo.text import engine as encoding
 from zoo.text.backbone import Backbone
+from zoo.text.truncatable_spec import TruncatableSpec, describe_misfit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,24 +29,6 @@ else:
 ROLES = ("query", "document")
 
 
-class TruncatableSpec(EncoderSpec):
-    """The part of `encoder:` that names the backbone."""
-
-    backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
-    revision: str | None = None
-    max_length: Positive | None = Field(default=None, description="Tokens; by default the backbone's own limit.")
-    prompts: dict[Literal["query", "document"], str] | None = Field(
-        default=None, description="What stands before a text in training and evaluation; by default the backbone's own."
-    )
-
-
-class View(Section):
-    """A cut: the first `layers` blocks, the first `dim` components."""
-
-    layers: Positive | None = Field(None, description="Blocks that are run.")
-    dim: Positive | None = Field(None, description="Components that are kept.")
-
-
 class TruncatableEncoder(BaseEncoder):
     """A backbone and linear heads whose every (layers, dim) corner is an encoder. Vectors have unit norm at every cut.
 
@@ -59,8 +38,6 @@ class TruncatableEncoder(BaseEncoder):
         prompts: what `encode` puts before a text that is said to be a "query" or a "document".
         layers, dim: the corner that `encode` uses; `truncate` gives another one over the same tensors.
     """
-
-    View = View
 
     def __init__(
         self,
@@ -93,43 +70,6 @@ class TruncatableEncoder(BaseEncoder):
     # -- before torch ----------------------------------------------------------------------------------------------
 
     @classmethod
-    def check(cls, spec: Any, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """A backbone that is not there or cannot be cut, and more tokens than it has positions for."""
-        try:
-            config = cls._config(spec, folder)
-            if config is None:
-                return []
-            architectures.depth_of(config)
-            most = architectures.longest(config)
-        except (ZooError, OSError, ValueError, KeyError) as error:
-            return [(("backbone",), str(error))]
-        if spec.max_length and most and spec.max_length > most:
-            return [
-                (("max_length",), f"{spec.max_length} is more than the {most} tokens that {spec.backbone} can read")
-            ]
-        return []
-
-    @classmethod
-    def check_view(cls, spec: Any, view: Mapping[str, Any], folder: Path) -> str | None:
-        """A cut deeper or wider than the backbone."""
-        try:
-            size = cls.size(spec, folder)
-        except (ZooError, OSError, ValueError, KeyError):  # `check` says so
-            size = None
-        return _misfit(view.get("layers"), view.get("dim"), *size) if size else None
-
-    @classmethod
-    def size(cls, spec: TruncatableSpec, folder: Path) -> tuple[int, int] | None:
-        """(depth, width) of a local backbone from its config.json; None for one on the Hub."""
-        config = cls._config(spec, folder)
-        return None if config is None else architectures.depth_of(config)
-
-    @classmethod
-    def _config(cls, spec: TruncatableSpec, folder: Path) -> dict[str, Any] | None:
-        local = model_references.locate(spec.backbone, folder)
-        return json.loads((local / "config.json").read_text(encoding="utf-8")) if local else None
-
-    @classmethod
     def build(cls, spec: Any, *, seed: int = 42, folder: Path = Path()) -> Self:
         """The backbone as it comes, every corner of it open."""
         body = backbone.load(spec.backbone, revision=spec.revision, folder=folder, max_length=spec.max_length)
@@ -152,7 +92,7 @@ class TruncatableEncoder(BaseEncoder):
     def truncate(self, layers: int | None = None, dim: int | None = None) -> Self:
         """The encoder cut to its first `layers` blocks and `dim` components: a cheap view that shares every tensor, and
         whose vectors have unit norm. Raises ZooError for a cut that this encoder does not have."""
-        wrong = _misfit(layers, dim, self.backbone.depth, self._width)
+        wrong = describe_misfit(layers, dim, self.backbone.depth, self._width)
         if wrong:
             raise ZooError(wrong)
         twin = copy.copy(self)
@@ -297,10 +237,3 @@ class _Pass:
 def on(device: torch.device, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A batch on a device."""
     return {name: values.to(device) for name, values in batch.items()}
-
-
-def _misfit(layers: int | None, dim: int | None, depth: int, width: int) -> str | None:
-    for name, given, most in (("layers", layers, depth), ("dim", dim, width)):
-        if given is not None and not 1 <= given <= most:
-            return f"{name}: {given} is outside 1…{most}, which is what this encoder has"
-    return None

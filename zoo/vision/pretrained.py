@@ -15,9 +15,10 @@ from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
 from zoo.hub import push as hub
+from zoo.hub.model_references import locate, public_id
 from zoo.text.backbone import without_bars
-from zoo.text.model_references import locate, public_id
-from zoo.vision.backbone import Images, Vision
+from zoo.vision.backbone import Images
+from zoo.vision.spec import Vision
 
 if TYPE_CHECKING:
     import torch
@@ -93,25 +94,6 @@ def read(spec: Vision, folder: Path, config: Mapping[str, Any]) -> tuple[Images,
     out = Images(net if spec.build else _settled(net, str(spec.model or spec.timm)), size, channels)
     out.name = None if spec.build else (public_id(spec.model) or spec.model if spec.model else f"timm/{spec.timm}")
     return out, {n.removeprefix("project."): found[n] for n in project}
-
-
-def check(spec: Vision, folder: Path) -> str | None:
-    """What is wrong with a backbone, without torch and without a download; None where nothing is."""
-    if spec.timm:
-        import importlib.util
-
-        return (
-            None
-            if importlib.util.find_spec("timm")
-            else f"timm is not installed, which holds {spec.timm}: pip install timm"
-        )
-    try:
-        where = locate(spec.model, folder) if spec.model else None
-    except ZooError as error:
-        return str(error)
-    if where is not None and not (where / "config.json").is_file():
-        return f"{spec.model}: has no config.json, so it is no model of transformers"
-    return None
 
 
 def _settled(net: torch.nn.Module, name: str) -> torch.nn.Module:

@@ -12,7 +12,8 @@ import zoo
 from zoo.artefact import model_folder
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.families.binary_pv.encoder import Encoder, Spec
+from zoo.families.binary_pv.encoder import Encoder
+from zoo.families.binary_pv.spec import Spec
 from zoo.ops import codes
 from zoo.paragraph_vectors.model import Paragraphs, Settings
 from zoo.paragraph_vectors.vocabulary import Vocabulary

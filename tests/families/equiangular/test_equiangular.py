@@ -13,15 +13,16 @@ from datasets import Dataset, Features, Image, Value
 from safetensors.torch import load_file, save_file
 
 import zoo
-from zoo import recipe
 from zoo.artefact import manifest, model_folder
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
 from zoo.data.formats import image_files
 from zoo.families.equiangular import basis_search, new_classes, procrustes, towers
-from zoo.families.equiangular.encoder import Encoder, Spec
+from zoo.families.equiangular.encoder import Encoder
+from zoo.families.equiangular.spec import Spec
 from zoo.metrics import classification
+from zoo.recipe import recipe
 from zoo.schema import Training
-from zoo.vision.backbone import Vision
+from zoo.vision.spec import Vision
 
 TINY = {"build": "resnet", "width": 4, "blocks": (1, 1), "channels": 1, "size": 8}
 
@@ -185,7 +186,7 @@ def test_texts_take_the_same_head_and_open_in_sentence_transformers(tmp_path):
     table = Dataset.from_dict(
         {"text": tiny.SENTENCES, "label": ["dog" if "dog" in s else "no dog" for s in tiny.SENTENCES]}
     )
-    encoder = Encoder.build(Spec(family="equiangular", backbone=backbone, dim=16, head_rate=5, ema=0.9))
+    encoder = Encoder.build(Spec(family="equiangular", backbone=backbone, dim=16, head_lr_scale=5, ema=0.9))
     encoder.prepare(table, tmp_path)
     encoder.fit(table, Training(max_steps=60, batch_size=32, learning_rate=2e-3), tmp_path / "run", validation=table)
     encoder.finish(table)
@@ -375,7 +376,8 @@ def test_a_recipe_over_a_folder_of_images_trains_measures_and_draws(tmp_path):
     )
     text = """\
 name: miniature
-encoder: {family: equiangular, backbone: {build: resnet, width: 4, blocks: [1], channels: 1, size: 8}, dim: 8, twin: true}
+encoder: {family: equiangular, backbone: {build: resnet, width: 4, blocks: [1], channels: 1, size: 8}, dim: 8,
+  train_baseline: true}
 data: {source: file, path: train}
 validation: 12
 training: {max_steps: 20, batch_size: 16, learning_rate: 0.01}

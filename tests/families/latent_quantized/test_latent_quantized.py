@@ -13,21 +13,22 @@ from datasets import Dataset, Features, Image, Value
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+import cards
 import zoo
-from zoo import evaluation, recipe
+from zoo import evaluation
 from zoo.artefact import manifest, model_folder
-from zoo.card import model_card
 from zoo.cli import main
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
 from zoo.data.formats import image_files
 from zoo.evaluation import infomec
 from zoo.evaluation.mteb_model import Adapter
 from zoo.families.latent_quantized import networks, quantizers
-from zoo.families.latent_quantized.autoencoder_spec import Net
-from zoo.families.latent_quantized.encoder import Encoder, Spec
+from zoo.families.latent_quantized.encoder import Encoder
+from zoo.families.latent_quantized.spec import Network, Spec
+from zoo.recipe import recipe
 from zoo.schema import Training
 
-TINY = Net(widths=(8, 16), blocks=1, patch=2, dense=(32,), norm="instance")
+TINY = Network(widths=(8, 16), blocks=1, patch=2, dense=(32,), norm="instance")
 SOURCES = ("x", "y", "tone")
 
 
@@ -48,13 +49,13 @@ def rows(count: int = 64, seed: int = 0) -> Dataset:
 
 
 def spec(**more) -> Spec:
-    return Spec(**{"family": "latent-quantized", "latents": 4, "values": 5, "size": 16, "net": TINY, **more})
+    return Spec(**{"family": "latent-quantized", "latents": 4, "levels": 5, "size": 16, "network": TINY, **more})
 
 
 def contract(folder) -> Contract:
     training = Training(max_steps=30, batch_size=16, learning_rate=3e-3, weight_decay=0.1, checkpoint_every=1000)
-    net = Net(widths=(8,), blocks=3, patch=2, dense=(16,), norm="instance", decoder="style")
-    told = spec(values=(5, 3, 4, 7), net=net)
+    net = Network(widths=(8,), blocks=3, patch=2, dense=(16,), norm="instance", decoder="style")
+    told = spec(levels=(5, 3, 4, 7), network=net)
     return Contract(told, rows(), training, list(squares(10, seed=3)[0]), {"values": True}, folder)
 
 
@@ -129,7 +130,7 @@ def test_each_latent_has_as_many_values_as_it_was_given_and_never_another():
     assert codes.max(0).values.tolist() == [1, 8, 3]
     torch.testing.assert_close(between.nearest(between.looked_up(codes)), codes)
     with pytest.raises(ValidationError, match="3 sizes for 4 latents"):
-        spec(values=(2, 3, 4))
+        spec(levels=(2, 3, 4))
 
 
 def test_vectors_take_the_nearest_of_the_shared_codebook():
@@ -174,11 +175,11 @@ def test_the_loss_is_the_mean_cross_entropy_and_the_weighted_terms():
 
 
 def test_the_papers_networks_are_its_twelve_blocks_and_every_net_gives_an_image_of_the_size():
-    net = Net()
+    net = Network()
     found = [m for m in networks.image_encoder(net, 1, 64, 10).modules() if isinstance(m, torch.nn.Conv2d)]
     assert [m.out_channels for m in found] == [32] * 3 + [64] * 3 + [128] * 3 + [256] * 3
     assert [(m.kernel_size[0], m.stride[0], m.padding[0]) for m in found] == [(3, 1, 1), (3, 1, 1), (4, 2, 1)] * 4
-    for each in (net, Net(decoder="style", blocks=1), TINY, Net(patch=8, widths=(4,), blocks=2, norm="none")):
+    for each in (net, Network(decoder="style", blocks=1), TINY, Network(patch=8, widths=(4,), blocks=2, norm="none")):
         x = torch.rand(2, 3, 64, 64)
         z = networks.image_encoder(each, 3, 64, 7)(x)
         assert z.shape == (2, 7)
@@ -214,7 +215,7 @@ def test_codes_values_and_views_are_one_another(model):
     np.testing.assert_array_equal(model.decode(values), model.decode(codes))
     assert (model.bytes_per_vector, view.bytes_per_vector) == (4, 16)
     assert model.bits_per_vector == pytest.approx(4 * math.log2(5))
-    assert Encoder.build(spec(values=(2, 300, 2, 2))).encode(images).dtype == np.uint16
+    assert Encoder.build(spec(levels=(2, 300, 2, 2))).encode(images).dtype == np.uint16
     for wrong in (codes[:, :2], codes + 5, codes.astype(int) - 5, codes[0]):
         with pytest.raises(ZooError, match="indices below 5"):
             model.decode(wrong)
@@ -277,7 +278,7 @@ def test_the_baselines_share_everything_but_the_latents(tmp_path, kind):
 
 
 def test_embeddings_of_another_model_get_codes_and_come_back(tmp_path):
-    encoder = trained(tmp_path, rate=1e-2, modality="vector", values=24, latents=6, net=Net(dense=(64,)))
+    encoder = trained(tmp_path, rate=1e-2, modality="vector", levels=24, latents=6, network=Network(dense=(64,)))
     held = np.array(vectors(100, seed=4)["vector"], dtype=np.float32)
     codes = encoder.encode(held)
     assert codes.shape == (100, 6)
@@ -288,7 +289,7 @@ def test_embeddings_of_another_model_get_codes_and_come_back(tmp_path):
     again = zoo.from_pretrained(tmp_path / "model")
     np.testing.assert_array_equal(again.encode(held), codes)
     np.testing.assert_array_equal(np.concatenate(list(again.stream(iter(held)))), codes)
-    assert "numpy.load" in model_card.render(tmp_path / "model")
+    assert "numpy.load" in cards.render(tmp_path / "model")
     for wrong, message in (
         (held[:, :5], "expected a vector of 12"),
         ([None], "input 0"),
@@ -311,7 +312,7 @@ def test_a_folder_that_claims_more_than_it_holds_is_refused(model, tmp_path):
     honest = json.loads((out / "config.json").read_text())
     for change in (
         {"latents": 4000, "values": 60_000},
-        {"net": {"widths": [4096, 4096]}},
+        {"network": {"widths": [4096, 4096]}},
         {"latent": "vector"},
         {"channels": 3},
     ):
@@ -343,9 +344,9 @@ name: tiny
 encoder:
   family: latent-quantized
   latents: 4
-  values: 5
+  levels: 5
   size: 16
-  net: {widths: [8, 16], blocks: 1, patch: 2, dense: [32], norm: none}
+  network: {widths: [8, 16], blocks: 1, patch: 2, dense: [32], norm: none}
   baselines: [continuous]
   sources: [x, y, tone]
 data: {source: file, path: squares.parquet}

@@ -9,16 +9,18 @@ from contract import Contract
 from datasets import Dataset
 from pydantic import ValidationError
 
+import cards
 import zoo
-from zoo import recipe
+from zoo import pretrained
 from zoo.artefact import manifest, model_folder
-from zoo.card import model_card
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
 from zoo.families.lbl2vec import keyword_coverage, topics, word_space
-from zoo.families.lbl2vec.encoder import Encoder, Spec
+from zoo.families.lbl2vec.encoder import Encoder
+from zoo.families.lbl2vec.spec import Spec
 from zoo.families.lbl2vec.word_space import WordSpace
 from zoo.paragraph_vectors.vocabulary import Vocabulary
+from zoo.recipe import recipe
 from zoo.schema import Training
 
 LABELS = {"hurt": ("pain", "broken"), "music": ("guitar", "plays"), "lung": ("cough", "lung")}
@@ -89,7 +91,7 @@ def test_half_an_even_share_of_the_corpus_speaks_for_a_label_by_default(tmp_path
 
 
 def test_topics_of_documents_and_documents_of_topics_agree(tmp_path):
-    encoder = build(tmp_path, none_below=0.34)
+    encoder = build(tmp_path, reject_below=0.34)
     answers = encoder.classify(tiny.SENTENCES)
     for answer in answers:
         assert sum(answer.confidence.values()) == pytest.approx(1)
@@ -104,7 +106,7 @@ def test_topics_of_documents_and_documents_of_topics_agree(tmp_path):
 
 
 def test_none_of_these(tmp_path):
-    encoder = build(tmp_path, none_below=0.999)
+    encoder = build(tmp_path, reject_below=0.999)
     assert {answer.label for answer in encoder.classify(tiny.SENTENCES)} == {None}
 
 
@@ -137,7 +139,7 @@ def test_labels_that_cannot_be_are_told(tmp_path):
 
 def test_the_card_shows_topics_and_their_map_and_no_document_when_none_is_asked_for(tmp_path):
     folder = model_folder.save(build(tmp_path), tmp_path / "model")
-    text = model_card.write(folder).read_text()
+    text = cards.write(folder).read_text()
     for topic in atomic_files.read_json(folder / "config.json")["zoo"]["facts"]["topics"]:
         assert topic["label"] in text
         assert all(word in text for word in topic["keywords"])
@@ -173,7 +175,7 @@ def test_labels_of_another_shape_are_refused(tmp_path):
     save_file({"labels": torch.zeros(2, 32)}, folder / "topics.safetensors")
     manifest.write(folder)
     with pytest.raises(ArtefactError, match="topics"):
-        model_folder.load(folder)
+        pretrained.load(folder)
 
 
 # -- from raw text alone ----------------------------------------------------------------------------------------------
@@ -307,7 +309,7 @@ def test_the_card_names_the_keywords_that_no_text_has(tmp_path):
     rows = Dataset.from_dict({"text": texts})
     encoder.fit(rows, Training(epochs=2), tmp_path)
     encoder.finish(rows)
-    text = model_card.write(model_folder.save(encoder, tmp_path / "model")).read_text()
+    text = cards.write(model_folder.save(encoder, tmp_path / "model")).read_text()
     assert "1 of 2 keywords known, without jugde" in text
     assert text.count("2 of 2 keywords known") == 2
     assert "jugde (did you mean judge" in text

@@ -13,8 +13,8 @@ from tiny_matryoshka import build, rows
 import zoo
 from zoo.artefact import model_folder
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.families.matryoshka_2d.encoder import Encoder, Spec
-from zoo.families.matryoshka_2d.teacher import TeacherSpec
+from zoo.families.matryoshka_2d.encoder import Encoder
+from zoo.families.matryoshka_2d.spec import Spec, TeacherSpec
 from zoo.ops import losses
 from zoo.schema import Training
 from zoo.text import truncatable

@@ -20,7 +20,8 @@ from zoo.families.sesa import faithfulness, inverted_index
 from zoo.families.sesa import hierarchy as ops
 from zoo.families.sesa.concept_space import Space
 from zoo.families.sesa.concepts import Concepts
-from zoo.families.sesa.encoder import Encoder, Spec
+from zoo.families.sesa.encoder import Encoder
+from zoo.families.sesa.spec import Spec
 from zoo.metrics import ranking
 from zoo.schema import Training
 
@@ -54,11 +55,11 @@ def pairs(count: int = 60, seed: int = 0) -> Dataset:
 def spec(folder, **options) -> Spec:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "concepts.json").write_text(json.dumps(LIST))
-    small = {} if "backbone" in options else {"pieces": 120, "dim": 12, "hidden": 8}
+    small = {} if "backbone" in options else {"vocab_size": 120, "dim": 12, "hidden": 8}
     return Spec(
         family="sesa",
         concepts={"source": "file", "path": "concepts.json"},
-        **(small | {"active": 6, "supervision": 1.0} | options),
+        **(small | {"max_active": 6, "supervision": 1.0} | options),
     )
 
 
@@ -131,7 +132,7 @@ def test_a_folder_of_an_earlier_version_keeps_its_relative_components(made, tmp_
     with torch.inference_mode():
         raw = space(made.towers.vectors(texts))
         told = torch.relu(ops.information(raw, space.prior, space.groups) - space.threshold) * space.stretch.exp()
-        kept = ops.largest(ops.lift(told, space.steps), made.spec.active, space.levels)
+        kept = ops.largest(ops.lift(told, space.steps), made.spec.max_active, space.levels)
     expected = torch.nn.functional.normalize(kept, dim=1).numpy()
     np.testing.assert_allclose(opened.encode(texts), expected, atol=1e-5)
     assert np.abs(made.encode(texts) - expected).max() > 1e-2, "those of today are other ones"
@@ -391,11 +392,11 @@ def test_the_command_line_explains(made, tmp_path, capsys):
     assert main.main(["explain", model, *TEXTS[:2], "--top", "2"]) == 0
     table = capsys.readouterr().out
     assert "all others" in table
-    assert main.main(["explain", model, *TEXTS[:2], "--json", "--edit", "{guitar: 0}"]) == 0
+    assert main.main(["explain", model, *TEXTS[:2], "--json", "--view", "edit={guitar: 0}"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert sum(each["value"] for each in told["parts"]) + told["rest"] == pytest.approx(told["score"], abs=1e-5)
     assert "guitar" not in [each["id"] for each in told["parts"]]
-    assert main.main(["explain", model, *TEXTS[:2], "--edit", "{gitar: 0}"]) == 1
+    assert main.main(["explain", model, *TEXTS[:2], "--view", "edit={gitar: 0}"]) == 1
     assert "did you mean guitar" in capsys.readouterr().err
     plain = tiny.backbone(tmp_path / "bert")
     assert main.main(["explain", plain, "a", "b"]) == 1
@@ -528,7 +529,7 @@ encoder:
   family: sesa
   concepts: {source: file, path: concepts.json}
   held_out: {source: file, path: test.jsonl}
-  pieces: 120
+  vocab_size: 120
   dim: 12
   hidden: 8
 data: {source: file, path: train.jsonl}

@@ -20,15 +20,15 @@ from sentence_transformers import SentenceTransformer
 from tiny_vlm2vec import COLOURS, TINY, built, encoded, held, picture, rows
 
 import zoo
-from zoo import recipe
 from zoo.artefact import model_folder
 from zoo.core.errors import ArtefactError, DataError, HubError, ZooError
 from zoo.families.vlm2vec import chunk_size, dataset, infonce, mixed_inputs
 from zoo.families.vlm2vec.architectures import ARCHITECTURES
-from zoo.families.vlm2vec.encoder import Encoder, Spec
+from zoo.families.vlm2vec.encoder import Encoder
 from zoo.families.vlm2vec.prompt_template import worded
-from zoo.families.vlm2vec.vlm_spec import Lora, Share, VLMSpec
+from zoo.families.vlm2vec.spec import Lora, Share, Spec, VLMSpec
 from zoo.hub import push as hub
+from zoo.recipe import recipe
 from zoo.schema import Training
 
 INPUTS = [

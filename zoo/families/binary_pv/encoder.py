@@ -16,20 +16,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING, Any, Self
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
-from zoo.schema import EncoderSpec, Kind, Positive, Section, Training
+from zoo.encoder import TrainingRun
+from zoo.families.binary_pv.spec import Spec
+from zoo.schema import Training
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from datasets import Dataset
 
     from zoo.ops import codes
     from zoo.paragraph_vectors import model as paragraph_model
@@ -47,55 +46,10 @@ CODE_EPOCHS = 0.1  # as many more, for the codes
 TOGETHER = 1000  # texts whose vectors are found in the same gradient steps
 
 
-class Spec(EncoderSpec):
-    """`encoder:` of a binary paragraph vector model. Of `training:` it reads epochs (whole), learning_rate, seed and
-    checkpoint_every (in blocks of about a million words)."""
-
-    family: Literal["binary-pv"]
-    variant: Literal["dbow", "dm", "real-binary"] = Field(
-        default="dbow",
-        description="dbow or dm, as documents are learned; real-binary: dbow that keeps the real vector of a code.",
-    )
-    bits: Positive = Field(default=128, description="Length of the code.")
-    dim: Positive | None = Field(
-        default=None,
-        description="Components of the vectors that codes start from, at least as many as bits; by default 300, or "
-        "as many as bits.",
-    )
-    window: Positive = Field(default=20, description="Most words to each side.")
-    negatives: Positive = Field(default=5, description="Noise words of a predicted word.")
-    sample: Annotated[float, Field(ge=0, lt=1)] = Field(default=1e-4, description="Subsampling threshold; 0: none.")
-    min_count: Positive = Field(default=2, description="Rarer words are left out.")
-    max_words: Positive | None = Field(default=None, description="Keep only the most frequent words.")
-    inference_epochs: Annotated[int, Field(gt=0, le=preflight.EPOCHS)] | None = Field(
-        default=None, description="Passes over a text for its code; by default as in training."
-    )
-
-    @model_validator(mode="after")
-    def _enough(self) -> Spec:
-        if self.width < self.bits:
-            raise ValueError(f"{self.bits} bits need vectors of as many components, `dim` is {self.width}")
-        return self
-
-    @property
-    def width(self) -> int:
-        """`dim`, or what stands for it."""
-        return self.dim or max(self.bits, 300)
-
-
-class View(Section):
-    """`real: true` gives the real vectors of variant real-binary, compared by cosine."""
-
-    real: bool = Field(False, description="Real vectors in place of codes.")
-
-
 class Encoder(BaseEncoder):
     """Encodes texts as packed codes, (n, ceil(bits / 8)) uint8; `view(real=True)` as (n, dim) float32 of unit length."""
 
-    View = View
     similarity = "hamming"
-    uses_validation = False
-    training = {"learning_rate": 0.025}
     spec: Spec
 
     def __init__(self, spec: Spec, model: paragraph_model.Paragraphs) -> None:
@@ -105,38 +59,20 @@ class Encoder(BaseEncoder):
         self.module = torch.nn.Module()
 
     @classmethod
-    def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
-        """Raw text, nothing else."""
-        return {"text": "text"}, {}
-
-    @classmethod
-    def check_view(cls, spec: Spec, view: Mapping[str, Any], folder: Path) -> str | None:
-        """The real part of a model that has none."""
-        return (
-            "only variant: real-binary has a real part" if view.get("real") and spec.variant != "real-binary" else None
-        )
-
-    @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
         """Nothing is pretrained: vocabulary and tensors come with `fit`."""
         encoder = cls(spec, paragraph_model.Paragraphs(_settings(spec, Training(seed=seed))))
         encoder.seed, encoder.folder = seed, folder
         return encoder
 
-    def fit(
-        self,
-        rows: Dataset,
-        settings: Training,
-        folder: Path,
-        *,
-        validation: Dataset | None = None,
-        show_progress: bool = False,
-    ) -> float:
+    def train(self, run: TrainingRun) -> float:
         """Train in place on the column `text`; returns seconds, those before an interruption included."""
-        self.without_validation(validation)
-        self.model = paragraph_model.Paragraphs(_settings(self.spec, settings))
+        self.model = paragraph_model.Paragraphs(_settings(self.spec, run.settings))
         self.model.fit(
-            rows["text"], folder=folder, checkpoint_every=settings.checkpoint_every, show_progress=show_progress
+            run.rows["text"],
+            folder=run.folder,
+            checkpoint_every=run.settings.checkpoint_every,
+            show_progress=run.show_progress,
         )
         self._hold()
         return self.model.seconds
@@ -186,7 +122,7 @@ class Encoder(BaseEncoder):
         if set(options) - {"real"}:
             raise ZooError(f"binary paragraph vectors have the view `real`, not {', '.join(sorted(options))}")
         real = bool(options.get("real"))
-        if problem := self.check_view(self.spec, options, self.folder):
+        if problem := self.spec.find_view_mistake(options, self.folder):
             raise ZooError(problem)
         view = copy.copy(self)
         view.view_options = {"real": True} if real else {}

@@ -21,7 +21,7 @@ from zoo.text import engine as encoding
 if TYPE_CHECKING:
     import torch
 
-    from zoo.families.equiangular.classifier_spec import ClassifierSpec
+    from zoo.families.equiangular.spec import Spec
 else:
     torch = lazy("torch")
 
@@ -31,9 +31,7 @@ MOST = 1_000_000
 SHOWN = 48  # class vectors in the picture of the Gram matrix
 
 
-def asked(
-    cache: Path, spec: ClassifierSpec, classes: int, seed: int, *, show_progress: bool = False
-) -> basis_vectors.Basis:
+def asked(cache: Path, spec: Spec, classes: int, seed: int, *, show_progress: bool = False) -> basis_vectors.Basis:
     """The basis that `spec` asks for, made once and then read from `cache`. Raises ZooError for a `capacity` below `classes`."""
     from safetensors.torch import save_file
 
@@ -146,7 +144,7 @@ def told(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(
-    folder: Path, spec: ClassifierSpec, told: Mapping[str, Any], width: int
+    folder: Path, spec: Spec, told: Mapping[str, Any], width: int
 ) -> tuple[basis_vectors.Basis | None, torch.Tensor | None, torch.nn.Linear | None]:
     """Basis, moments, and softmax head, where there are some. Raises ArtefactError for tensors that do not fit, and for
     a basis whose sha256 is not the one told."""

@@ -8,7 +8,6 @@ Otherwise a smooth maximum of |cos| is minimised (`basis_search`).
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
 from zoo.families.equiangular import basis_search, exact_bases
+from zoo.families.equiangular.spec import welch
 
 if TYPE_CHECKING:
     import torch
@@ -25,15 +25,6 @@ else:
 VERSION = 3  # of what a seed stands for: raised when the same seed would give other numbers
 CELLS = 1 << 23  # cosines or components in memory at a time
 NEAR = 1.05  # a construction that comes this near to the bound is taken as it is
-
-
-def welch(count: int, dim: int) -> float:
-    """The least that the largest |cos| of `count` unit vectors can be: 0 up to `dim` of them, then Welch's bound, and beyond
-    dim·(dim + 1)/2 vectors, where that cannot be reached, at least 1/√dim (Rankin)."""
-    if count <= dim:
-        return 0.0
-    bound = math.sqrt((count - dim) / (dim * (count - 1)))
-    return max(bound, dim**-0.5) if count > dim * (dim + 1) / 2 else bound
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.equiangular import towers
-from zoo.families.equiangular.classifier_spec import ClassifierSpec
+from zoo.families.equiangular.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,12 +31,11 @@ class ClassifierEncoder(BaseEncoder):
     """
 
     module: torch.nn.ModuleDict
-    spec: ClassifierSpec
+    spec: Spec
 
-    def __init__(self, spec: ClassifierSpec, tower: towers.Tower, project: torch.nn.Module) -> None:
+    def __init__(self, spec: Spec, tower: towers.Tower, project: torch.nn.Module) -> None:
         super().__init__()
         self.spec, self.tower, self.project = spec, tower, project
-        self.modalities = (tower.modality,)
         self.module = torch.nn.ModuleDict({"tower": tower.module, "project": project})
         self.dim = spec.dim if spec.head == "equiangular" else tower.width
         self.backbone_name, self.backbone_revision = tower.name, tower.revision

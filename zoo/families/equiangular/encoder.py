@@ -8,15 +8,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
-from zoo.families.equiangular import basis_file, basis_vectors, new_classes, plots, prediction, towers
+from zoo.encoder import TrainingRun
+from zoo.families.equiangular import basis_file, new_classes, prediction, towers
 from zoo.families.equiangular.classifier import ClassifierEncoder
-from zoo.families.equiangular.classifier_spec import ClassifierSpec
-from zoo.schema import Kind, Training
+from zoo.families.equiangular.spec import Spec
+from zoo.schema import Training
 from zoo.vision import backbone
 
 if TYPE_CHECKING:
@@ -37,43 +39,16 @@ NAMED = 30  # classes that the card names
 ALIGNED = 4096  # rows by which the map begins turned
 
 
-class Spec(ClassifierSpec):
-    """`encoder:` of a classifier with fixed class vectors."""
-
-    family: Literal["equiangular"]
-
-
 class Encoder(ClassifierEncoder):
     """Trains a backbone and its map towards class vectors that stay where they are; what it gives is in
     `classifier`."""
 
-    recognises = True
-    training = {"learning_rate": 2e-3, "schedule": "cosine"}
     spec: Spec
 
     def __init__(self, spec: Spec, tower: towers.Tower, project: torch.nn.Module) -> None:
         super().__init__(spec, tower, project)
         self._average: ema.Average | None = None
         self._facts: dict[str, Any] = {}
-
-    @classmethod
-    def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
-        """An image or a text, and its class."""
-        return {spec.modality: spec.modality, "label": "label"}, {}
-
-    @classmethod
-    def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """A backbone that is not there, and a basis that cannot be."""
-        wrong = towers.check(spec.backbone, folder)
-        found: list[tuple[tuple[str | int, ...], str]] = [(("backbone",), wrong)] if wrong else []
-        if (
-            spec.alpha is not None
-            and spec.capacity
-            and (least := basis_vectors.welch(spec.capacity, spec.dim)) > spec.alpha
-        ):
-            what = f"{spec.capacity} vectors in {spec.dim} dimensions"
-            found.append((("alpha",), f"{what} cannot be below the Welch bound, {least:.4f}"))
-        return found
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
@@ -115,36 +90,30 @@ class Encoder(ClassifierEncoder):
 
     # -- training --------------------------------------------------------------------------------------------------
 
-    def fit(
-        self,
-        rows: Dataset,
-        settings: Training,
-        folder: Path,
-        *,
-        validation: Dataset | None = None,
-        show_progress: bool = False,
-    ) -> float:
+    def train(self, run: TrainingRun) -> float:
         """Train under the shared Trainer; then fit probability and threshold to the validation rows, if there are some, and
         train the twin, if one is asked for."""
-        if self.spec.twin and validation is None:
-            raise ZooError("encoder.twin: both heads are measured on validation rows: give `validation`")
+        if self.spec.train_baseline and run.validation is None:
+            raise ZooError("encoder.train_baseline: both heads are measured on validation rows: give `validation`")
         known = {label: place for place, label in enumerate(self.classes)}
-        train = dataset.LabelledDataset(rows, known, self.tower)
-        held = None if validation is None else dataset.LabelledDataset(validation, known, self.tower)
+        train = dataset.LabelledDataset(run.rows, known, self.tower)
+        held = None if run.validation is None else dataset.LabelledDataset(run.validation, known, self.tower)
         if isinstance(self.tower, backbone.Images):
             self.tower.learn_scale(self.tower.batch(train.sample())["pixels"])
         if self.spec.ema is not None:
             self._average = self.module["average"] = ema.Average(self._body(), self.spec.ema)
-        seconds = super().fit(train, settings, folder, validation=held, show_progress=show_progress)
+        seconds = super().train(replace(run, rows=train, validation=held))
         self.scale = 1.0 if self.basis is None else 1 / self.spec.tau(len(self.classes))
         if self._average is not None:
             self._average.into(self._body())
             del self.module["average"]
             self._average = None
-        if validation is not None:
-            prediction.calibrate(self, validation)
-        if self.spec.twin and validation is not None:
-            self._facts["twin"] = metrics.beside_softmax(self, rows, validation, settings, folder / "twin")
+        if run.validation is not None:
+            prediction.calibrate(self, run.validation)
+        if self.spec.train_baseline and run.validation is not None:
+            self._facts["twin"] = metrics.beside_softmax(
+                self, run.rows, run.validation, run.settings, run.folder / "twin"
+            )
         return seconds
 
     def _body(self) -> torch.nn.Module:
@@ -154,7 +123,7 @@ class Encoder(ClassifierEncoder):
         """The backbone at the recipe's rate, what is new on top of it at `head_rate` times that."""
         groups = [{"params": [p for p in self.tower.module.parameters() if p.requires_grad]}]
         fresh = [p for name in ("project", "head") if name in self.module for p in self.module[name].parameters()]
-        return [*groups, {"params": fresh, "lr": training.learning_rate * self.spec.head_rate}] if fresh else groups
+        return [*groups, {"params": fresh, "lr": training.learning_rate * self.spec.head_lr_scale}] if fresh else groups
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Inputs of the backbone and `gold` (n,) int64."""
@@ -273,6 +242,3 @@ class Encoder(ClassifierEncoder):
         length = {"max_length": self.tower.max_length} if self.tower.max_length else {}
         geometry = {} if self.basis is None else basis_file.geometry(self.basis, self.places)
         return {**shape, "names": names, **length, **geometry, **self._facts}
-
-
-PICTURES = plots.PICTURES

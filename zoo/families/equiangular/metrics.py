@@ -91,7 +91,7 @@ def beside_softmax(
     "equiangular": figures}."""
     path = folder / "figures.json"
     if not path.exists():
-        spec = encoder.spec.model_copy(update={"head": "softmax", "twin": False})
+        spec = encoder.spec.model_copy(update={"head": "softmax", "train_baseline": False})
         twin = type(encoder).build(spec, seed=encoder.seed, folder=encoder.folder)
         twin.prepare(rows, folder)
         folder.mkdir(parents=True, exist_ok=True)

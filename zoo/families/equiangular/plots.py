@@ -106,6 +106,3 @@ def _bare(axes: Any) -> None:
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-
-
-PICTURES = {"gram": gram, "confusion": confusion, "calibration": calibration}

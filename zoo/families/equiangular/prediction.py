@@ -51,4 +51,4 @@ def calibrate(encoder: ClassifierEncoder, rows: Dataset) -> None:
     place = {label: k for k, label in enumerate(encoder.classes)}
     gold = np.array([place.get(label, -1) for label in rows["label"]])
     encoder.scale = classification.fitted_scale(scores[gold >= 0], gold[gold >= 0])
-    encoder.threshold = float(np.quantile(scores.max(1), 1 - encoder.spec.known))
+    encoder.threshold = float(np.quantile(scores.max(1), 1 - encoder.spec.answer_rate))

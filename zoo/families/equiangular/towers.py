@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.errors import ArtefactError
 from zoo.core.lazy import lazy
-from zoo.text import backbone, model_references, sentence_transformers_format
+from zoo.text import backbone, sentence_transformers_format
 from zoo.text import engine as encoding
 from zoo.vision import pretrained
-from zoo.vision.backbone import BLOCK, Images, Vision
+from zoo.vision.backbone import BLOCK, Images
+from zoo.vision.spec import Vision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,17 +109,6 @@ class Texts:
 
 
 Tower = Texts | Images
-
-
-def check(spec: str | Vision, folder: Path) -> str | None:
-    """What is wrong with a backbone, without torch and without a download; None where nothing is."""
-    if isinstance(spec, Vision):
-        return pretrained.check(spec, folder)
-    try:
-        model_references.locate(spec, folder)
-    except ZooError as error:
-        return str(error)
-    return None
 
 
 def build(spec: str | Vision, *, revision: str | None, max_length: int | None, folder: Path) -> Tower:

@@ -6,18 +6,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
-
-from pydantic import Field
 
 from zoo.core import hardware
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
-from zoo.families.latent_quantized.autoencoder_spec import AutoencoderSpec
-from zoo.schema import Section
+from zoo.families.latent_quantized.spec import Spec
 from zoo.text import engine as encoding
 
 if TYPE_CHECKING:
@@ -32,12 +28,6 @@ else:
 STEPS = 8  # of a traversal of a latent that is not quantised
 
 
-class View(Section):
-    """`values: true` gives the values that the indices stand for, float32."""
-
-    values: bool = Field(False, description="Values in place of their indices.")
-
-
 class Autoencoder(BaseEncoder):
     """Encodes images or vectors as indices (n, latents), uint8 or, above 256 values, uint16; as float32 with latent continuous
     or gaussian (the means), and in the view `values=True`.
@@ -46,36 +36,27 @@ class Autoencoder(BaseEncoder):
         kind: what inputs are, once it is known.
     """
 
-    View = View
     module: torch.nn.ModuleDict
-    spec: AutoencoderSpec
+    spec: Spec
 
-    def __init__(self, spec: AutoencoderSpec, components: int | None = None) -> None:
+    def __init__(self, spec: Spec, components: int | None = None) -> None:
         super().__init__()
         self.spec = spec
-        self.modalities = (spec.modality,)
         self.dim = spec.latents
         self.module = torch.nn.ModuleDict()
-        self.kind: inputs.Images | inputs.VectorQuantizer | None = None
+        self.kind: inputs.Images | inputs.VectorInputs | None = None
         if spec.modality == "image" or components:
             self._make(components)
 
     def _make(self, components: int | None) -> None:
         s = self.spec
-        self.kind = (
-            inputs.Images(s.channels, s.size) if s.modality == "image" else inputs.VectorQuantizer(components or 0)
-        )
+        self.kind = inputs.Images(s.channels, s.size) if s.modality == "image" else inputs.VectorInputs(components or 0)
         self.module = networks.autoencoder(s, components)
 
     @property
     def between(self) -> Any:
         """The module between encoder and decoder, of `quantizers`."""
         return self.module["latent"]
-
-    @classmethod
-    def check_view(cls, spec: Any, view: Mapping[str, Any], folder: Path) -> str | None:
-        """Values of latents that have no indices."""
-        return None if spec.discrete or not view.get("values") else f"latent: {spec.latent} has values alone"
 
     def _scaled(self, given: torch.Tensor) -> torch.Tensor:
         if self.spec.modality == "image":
@@ -86,7 +67,7 @@ class Autoencoder(BaseEncoder):
         return self.module.get_buffer(name)
 
     @property
-    def _kind(self) -> inputs.Images | inputs.VectorQuantizer:
+    def _kind(self) -> inputs.Images | inputs.VectorInputs:
         if self.kind is None:
             raise ZooError("how many components a vector has is not known yet: the encoder has not seen any rows")
         return self.kind
@@ -195,7 +176,7 @@ class Autoencoder(BaseEncoder):
         """`view(values=True)`: the values that the indices stand for; `view()`: the indices."""
         if set(options) - {"values"}:
             raise ZooError(f"latent-quantized has the view `values`, not {', '.join(sorted(options))}")
-        if problem := self.check_view(self.spec, options, self.folder):
+        if problem := self.spec.find_view_mistake(options, self.folder):
             raise ZooError(problem)
         view = copy.copy(self)
         view.view_options = {"values": True} if options.get("values") else {}

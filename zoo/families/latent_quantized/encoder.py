@@ -7,15 +7,17 @@ measure, InfoMEC, in `zoo.metrics.disentanglement`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
-from zoo.families.latent_quantized import autoencoder, plots
-from zoo.families.latent_quantized.autoencoder_spec import AutoencoderSpec
-from zoo.schema import Kind, Training
+from zoo.encoder import TrainingRun
+from zoo.families.latent_quantized import autoencoder
+from zoo.families.latent_quantized.spec import Spec
+from zoo.schema import Training
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,28 +38,14 @@ else:
     )
 
 
-class Spec(AutoencoderSpec):
-    """`encoder:` of an autoencoder. The decay of the weights, which is unusually strong, stands under `training`; biases and
-    codebooks have none."""
-
-    family: Literal["latent-quantized"]
-
-
 class Encoder(autoencoder.Autoencoder):
     """An autoencoder as a family: its training and its files. What it gives is in `autoencoder`."""
 
-    training = {"learning_rate": 1e-3, "weight_decay": 0.1, "batch_size": 128, "schedule": "constant", "warmup": 0.0}
     spec: Spec
 
     def __init__(self, spec: Spec, components: int | None = None) -> None:
         super().__init__(spec, components)
         self._facts: dict[str, Any] = {}
-
-    @classmethod
-    def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
-        """An image or a vector; and the sources, where there are baselines to compare."""
-        kind: Kind = spec.modality
-        return {kind: kind, **dict.fromkeys(spec.sources, "label")}, {}
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
@@ -81,26 +69,18 @@ class Encoder(autoencoder.Autoencoder):
 
     # -- training --------------------------------------------------------------------------------------------------
 
-    def fit(
-        self,
-        rows: Dataset,
-        settings: Training,
-        folder: Path,
-        *,
-        validation: Dataset | None = None,
-        show_progress: bool = False,
-    ) -> float:
+    def train(self, run: TrainingRun) -> float:
         """Train under the shared Trainer; then the baselines that the recipe asks for. Raises ZooError where there are no
         validation rows to compare them on."""
-        if self.spec.baselines and validation is None:
+        if self.spec.baselines and run.validation is None:
             raise ZooError("encoder.baselines: all are measured on validation rows: give `validation`")
-        train: Any = inputs.Rows(rows, self._kind)
-        held: Any = None if validation is None else inputs.Rows(validation, self._kind)
-        seconds = super().fit(train, settings, folder, validation=held, show_progress=show_progress)
+        train: Any = inputs.Rows(run.rows, self._kind)
+        held: Any = None if run.validation is None else inputs.Rows(run.validation, self._kind)
+        seconds = super().train(replace(run, rows=train, validation=held))
         self._range(train)
         del train  # the baselines decode the rows for themselves
-        if validation is not None and self.spec.sources:
-            self._facts |= baselines.compared(self, rows, validation, settings, folder / "baselines")
+        if run.validation is not None and self.spec.sources:
+            self._facts |= baselines.compared(self, run.rows, run.validation, run.settings, run.folder / "baselines")
         return seconds
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
@@ -202,6 +182,3 @@ class Encoder(autoencoder.Autoencoder):
         }
         told |= {"sizes": list(getattr(self.between, "sizes", ())), "shape": list(self._kind.shape)}
         return told | self._facts
-
-
-PICTURES = plots.PICTURES

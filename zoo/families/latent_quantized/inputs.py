@@ -36,7 +36,7 @@ class Images:
         return found[:, 0] if self.channels == 1 else np.ascontiguousarray(found.transpose(0, 2, 3, 1))
 
 
-class VectorQuantizer:
+class VectorInputs:
     """Vectors of `dim` numbers."""
 
     modality = "vector"
@@ -58,7 +58,7 @@ class VectorQuantizer:
         return found
 
 
-def blocks(kind: Images | VectorQuantizer, inputs: Iterable[Any]) -> Iterator[torch.Tensor]:
+def blocks(kind: Images | VectorInputs, inputs: Iterable[Any]) -> Iterator[torch.Tensor]:
     """`inputs` as tensors (n, *shape) of at most BLOCK, one empty tensor for none. Raises ZooError, which names the place, for
     what is no such input, and for a single one."""
     if isinstance(inputs, str | bytes) or getattr(inputs, "ndim", 3) == 1:
@@ -89,7 +89,7 @@ def blocks(kind: Images | VectorQuantizer, inputs: Iterable[Any]) -> Iterator[to
 class Rows(torch.utils.data.Dataset[dict[str, Any]]):
     """The inputs of a training as tensors by row; decoded once where they fit in memory."""
 
-    def __init__(self, rows: Dataset, kind: Images | VectorQuantizer) -> None:
+    def __init__(self, rows: Dataset, kind: Images | VectorInputs) -> None:
         self.rows, self.kind = rows, kind
         self.held: torch.Tensor | None = None
         if len(rows) * int(np.prod(kind.shape)) * np.dtype(kind.dtype).itemsize <= MEMORY:

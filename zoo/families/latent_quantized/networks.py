@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from zoo.families.latent_quantized import quantizers
-from zoo.families.latent_quantized.autoencoder_spec import AutoencoderSpec, Net
+from zoo.families.latent_quantized.spec import Network, Spec
 
 
-def autoencoder(spec: AutoencoderSpec, components: int | None = None) -> nn.ModuleDict:
+def autoencoder(spec: Spec, components: int | None = None) -> nn.ModuleDict:
     """`encoder`, `latent` and `decoder`, drawn from torch's generator, of images or of vectors of so many components; and the
     buffers `low` and `high` (what the decoder takes,), of vectors `mean` (components,) and `scale` ()."""
     between = _latent(spec)
@@ -32,7 +32,7 @@ def autoencoder(spec: AutoencoderSpec, components: int | None = None) -> nn.Modu
 
 
 def _latent(
-    spec: AutoencoderSpec,
+    spec: Spec,
 ) -> quantizers.ScalarQuantizer | quantizers.VectorQuantizer | quantizers.Gaussian | quantizers.Identity:
     if spec.latent == "quantized":
         return quantizers.ScalarQuantizer(spec.sizes)
@@ -41,7 +41,7 @@ def _latent(
     return quantizers.Gaussian(spec.latents) if spec.latent == "gaussian" else quantizers.Identity(spec.latents)
 
 
-def image_encoder(net: Net, channels: int, size: int, out: int) -> nn.Module:
+def image_encoder(net: Network, channels: int, size: int, out: int) -> nn.Module:
     """From (n, channels, size, size) of 0 to 1 to (n, out). `size` must be a multiple of `net.shrinks`."""
     layers: list[nn.Module] = [_patches(net, channels)] if net.patch > 1 else []
     width = net.widths[0] if net.patch > 1 else channels
@@ -55,7 +55,7 @@ def image_encoder(net: Net, channels: int, size: int, out: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), dense((width * side**2, *net.dense), out))
 
 
-def image_decoder(net: Net, channels: int, size: int, given: int) -> nn.Module:
+def image_decoder(net: Network, channels: int, size: int, given: int) -> nn.Module:
     """From (n, given) to logits (n, channels, size, size)."""
     side, widest = size // net.shrinks, net.widths[-1]
     if net.decoder == "style":
@@ -78,7 +78,7 @@ class Styled(nn.Module):
     """A learned map that blocks of convolutions enlarge; what the latents do is to set gain and offset of every channel after
     its normalisation (Karras et al., arXiv 1812.04948, as Nie et al., arXiv 2003.03461, use it)."""
 
-    def __init__(self, net: Net, channels: int, side: int, given: int) -> None:
+    def __init__(self, net: Network, channels: int, side: int, given: int) -> None:
         super().__init__()
         widest = net.widths[-1]
         self.start = nn.Parameter(torch.full((1, widest, side, side), 0.1))
@@ -107,13 +107,13 @@ def dense(widths: Sequence[int], out: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _patches(net: Net, channels: int) -> nn.Module:
+def _patches(net: Network, channels: int) -> nn.Module:
     # a convolution as wide as its stride, but faster
     cut = nn.PixelUnshuffle(net.patch)
     return nn.Sequential(cut, nn.Conv2d(channels * net.patch**2, net.widths[0], 1), nn.LeakyReLU(0.01))
 
 
-def _growing(net: Net, width: int) -> list[tuple[nn.Module, int]]:
+def _growing(net: Network, width: int) -> list[tuple[nn.Module, int]]:
     """The convolutions of a decoder and the channels that each puts out."""
     out: list[tuple[nn.Module, int]] = []
     narrower = [*reversed(net.widths[:-1]), net.widths[0]]
@@ -126,13 +126,13 @@ def _growing(net: Net, width: int) -> list[tuple[nn.Module, int]]:
     return out
 
 
-def _last(net: Net, channels: int) -> nn.Module:
+def _last(net: Network, channels: int) -> nn.Module:
     if net.patch > 1:
         return nn.Sequential(nn.Conv2d(net.widths[0], channels * net.patch**2, 1), nn.PixelShuffle(net.patch))
     return nn.Conv2d(net.widths[0], channels, 3, 1, 1)
 
 
-def _after(net: Net, width: int) -> list[nn.Module]:
+def _after(net: Network, width: int) -> list[nn.Module]:
     """What follows a convolution."""
     norm: list[nn.Module] = [nn.InstanceNorm2d(width, affine=True)] if net.norm == "instance" else []
     return [*norm, nn.LeakyReLU(0.01)]

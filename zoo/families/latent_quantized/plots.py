@@ -108,6 +108,3 @@ def _table(value: Any) -> list[list[float]]:
     rows = value if isinstance(value, list) else []
     good = all(isinstance(row, list) and row and all(number(x) is not None for x in row) for row in rows)
     return rows if good else []
-
-
-PICTURES = {"traversal": traversal, "nmi": nmi, "reconstructions": reconstructions, "codebook": codebook}

@@ -12,20 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-
-from pydantic import Field, field_validator, model_validator
+from typing import TYPE_CHECKING, Any, Self
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
+from zoo.encoder import TrainingRun
 from zoo.families.lbl2vec import keyword_coverage, topic_map, topics
-from zoo.schema import EncoderSpec, Kind, Positive, Training
+from zoo.families.lbl2vec.spec import Spec
+from zoo.schema import Training
 from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
-from zoo.text import model_references, sentence_transformers_format
-from zoo.text.truncatable import TruncatableEncoder, TruncatableSpec
+from zoo.text import sentence_transformers_format
+from zoo.text.truncatable import TruncatableEncoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,70 +42,9 @@ FILE = "topics.safetensors"
 SHOWN = 160  # characters of an example document
 
 
-class Spec(EncoderSpec):
-    """`encoder:` of an Lbl2Vec model."""
-
-    family: Literal["lbl2vec"]
-    labels: dict[str, tuple[str, ...]] = Field(description="Keywords by label.")
-    backbone: Annotated[str, Field(min_length=1)] | None = Field(
-        None,
-        description="A sentence encoder of documents and keywords: Hub id, folder, or package:NAME. By default documents and "
-        "words are learned from the texts alone.",
-    )
-    revision: str | None = None
-    dim: Positive | None = Field(None, description="Without a backbone: components of a vector; 200 by default.")
-    window: Positive | None = Field(None, description="Without a backbone: most words to each side; 10 by default.")
-    min_count: Positive | None = Field(
-        None,
-        description="Without a backbone: rarer words are left out; by default 2 to 5, and more only in a very large corpus.",
-    )
-    similarity_threshold: Annotated[float, Field(ge=-1, le=1)] | None = Field(
-        None, description="Cosine to the keywords from which a document speaks for a label; by default any."
-    )
-    min_num_docs: Positive = Field(10, description="Documents that speak for a label at least, whatever the threshold.")
-    num_docs: Positive | None = Field(None, description="And at most; by default half of a label's even share.")
-    keyword_weight: Annotated[float, Field(ge=0)] = Field(
-        1.0,
-        description="What the mean of the keywords counts beside that of the documents; 0: the label is the latter.",
-    )
-    clean_outliers: bool = Field(True, description="Leave out those that local outlier factor finds.")
-    none_below: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Confidence below which `classify` answers None."
-    )
-    examples: Annotated[int, Field(ge=0, le=10)] = Field(
-        3, description="Training documents a label whose beginning the card shows; 0 publishes none."
-    )
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _tuples(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {str(k): tuple(words) if isinstance(words, list) else words for k, words in value.items()}
-
-    @field_validator("labels")
-    @classmethod
-    def _usable(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        if len(value) < 2:
-            raise ValueError("it takes two labels")
-        for label, words in value.items():
-            if not label.strip() or not words or not all(word.strip() for word in words):
-                raise ValueError(f"label {label!r} needs a name and at least one keyword, none of them empty")
-        return value
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Spec:
-        learned = [name for name in ("dim", "window", "min_count") if getattr(self, name) is not None]
-        if self.backbone and learned:
-            raise ValueError(f"{learned[0]} belongs to vectors learned from the texts: leave it or `backbone` out")
-        if self.revision and not self.backbone:
-            raise ValueError("`revision` is that of a backbone, and there is none")
-        return self
-
-
 @dataclass(frozen=True)
 class Prediction:
-    """What `classify` says of one document: `label` is None below `none_below`; `confidence` by label sums to 1."""
+    """What `classify` says of one document: `label` is None below `reject_below`; `confidence` by label sums to 1."""
 
     label: str | None
     confidence: dict[str, float]
@@ -119,8 +58,6 @@ class Encoder(BaseEncoder):
         labels: (labels, d) float32 of unit norm, in the order of the recipe.
     """
 
-    uses_validation = False
-    training = {"learning_rate": 0.025}
     spec: Spec
 
     def __init__(self, spec: Spec, inner: TruncatableEncoder | WordSpace, labels: np.ndarray | None = None) -> None:
@@ -133,25 +70,11 @@ class Encoder(BaseEncoder):
         self._facts: dict[str, Any] = {}
 
     @classmethod
-    def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
-        """Texts, nothing else."""
-        return {"text": "text"}, {}
-
-    @classmethod
-    def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """A backbone that is not there."""
-        try:
-            model_references.locate(spec.backbone or "", folder)
-        except ZooError as error:
-            return [(("backbone",), str(error))]
-        return []
-
-    @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
         """The backbone as it comes, or a space that `fit` fills; the labels get their place in `finish`."""
         if spec.backbone:
             body = backbones.load(spec.backbone, revision=spec.revision, folder=folder)
-            encoder = cls(spec, TruncatableEncoder(_plain(spec), body))
+            encoder = cls(spec, TruncatableEncoder(spec.as_sentence_encoder(), body))
         else:
             encoder = cls(spec, word_space.WordSpace(_settings(spec, Training(seed=seed))))
         encoder.seed, encoder.folder = seed, folder
@@ -162,31 +85,22 @@ class Encoder(BaseEncoder):
         """That of the space, which training replaces."""
         return self.inner.module
 
-    def fit(
-        self,
-        rows: Dataset,
-        settings: Training,
-        folder: Path,
-        *,
-        validation: Dataset | None = None,
-        show_progress: bool = False,
-    ) -> float:
+    def train(self, run: TrainingRun) -> float:
         """Learn documents and words; of `settings` count epochs, learning_rate, seed and checkpoint_every (in blocks of about
         a million words). A sentence encoder is taken as it is. Raises ZooError, before any step, for a label without any
         known keyword."""
-        self.without_validation(validation)
         if isinstance(self.inner, TruncatableEncoder):
             return 0.0
         labels = self.spec.labels
-        self.inner = word_space.WordSpace(_settings(self.spec, settings))
+        self.inner = word_space.WordSpace(_settings(self.spec, run.settings))
         return self.inner.fit(
-            rows["text"],
+            run.rows["text"],
             min_count=self.spec.min_count,
-            epochs=settings.epochs,
+            epochs=run.settings.epochs,
             check=lambda known: keyword_coverage.check(labels, keyword_coverage.of(labels, known)),
-            folder=folder,
-            checkpoint_every=settings.checkpoint_every,
-            show_progress=show_progress,
+            folder=run.folder,
+            checkpoint_every=run.settings.checkpoint_every,
+            show_progress=run.show_progress,
         )
 
     def finish(self, rows: Dataset) -> None:
@@ -274,7 +188,7 @@ class Encoder(BaseEncoder):
         scores = topics.confidence(self.similarities(texts))
         return [
             Prediction(
-                self.names[row.argmax()] if row.max() >= self.spec.none_below else None,
+                self.names[row.argmax()] if row.max() >= self.spec.reject_below else None,
                 dict(zip(self.names, map(float, row), strict=True)),
             )
             for row in scores
@@ -305,7 +219,7 @@ class Encoder(BaseEncoder):
         """Open what `save` wrote."""
         inner: TruncatableEncoder | WordSpace
         if spec.backbone:
-            inner = TruncatableEncoder(_plain(spec), backbones.read(folder, spec.backbone))
+            inner = TruncatableEncoder(spec.as_sentence_encoder(), backbones.read(folder, spec.backbone))
         else:
             shape = preflight.header(folder / FILE).get("labels", ())
             dim = spec.dim or (shape[1] if len(shape) == 2 else None)  # of then, whatever is the default now
@@ -333,12 +247,5 @@ class Encoder(BaseEncoder):
         return {**shape, **self._facts}
 
 
-def _plain(spec: Spec) -> TruncatableSpec:
-    return TruncatableSpec(family="lbl2vec", backbone=spec.backbone or "", revision=spec.revision)
-
-
 def _settings(spec: Spec, training: Training) -> Settings:
     return word_space.settings(spec.dim, spec.window, training)
-
-
-PICTURES = {"topics": topic_map.picture}

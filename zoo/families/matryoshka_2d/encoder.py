@@ -8,19 +8,17 @@ from __future__ import annotations
 import random
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-
-from pydantic import Field, field_validator
+from typing import TYPE_CHECKING, Any, Self
 
 from zoo.core.lazy import lazy
-from zoo.data.spec import Data
 from zoo.families.matryoshka_2d import objectives
-from zoo.families.matryoshka_2d.teacher import Teacher, TeacherSpec
+from zoo.families.matryoshka_2d.spec import PAIR_COLUMNS, TRIPLET_COLUMNS, Spec
+from zoo.families.matryoshka_2d.teacher import Teacher
 from zoo.ops import distributed, losses
-from zoo.schema import Kind, Positive, Training
+from zoo.schema import Training
 from zoo.text import heads as headfit
 from zoo.text.backbone import Backbone
-from zoo.text.truncatable import TruncatableEncoder, TruncatableSpec, on
+from zoo.text.truncatable import TruncatableEncoder, on
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,60 +29,6 @@ else:
     np, torch, checkpoint = lazy("numpy"), lazy("torch"), lazy("torch.utils.checkpoint")
 
 
-class Spec(TruncatableSpec):
-    """`encoder:` of a 2D Matryoshka model.
-
-    `objective: elastic` (the default) gives every layer a linear head, fitted in closed form and then trained;
-    `objective: 2dmse` is the paper's, to the letter with `detach: false`.
-    """
-
-    family: Literal["matryoshka-2d"]
-    dims: tuple[Positive, ...] = Field(
-        default=(32, 64, 128, 256), description="Widths to train; the full one always is."
-    )
-    objective: Literal["elastic", "2dmse"] = "elastic"
-    loss: Literal["cosent", "contrastive", "angle"] = "cosent"
-    scale: Annotated[float, Field(gt=0)] = Field(
-        default=20.0, description="Multiplies cosines: the inverse temperature."
-    )
-    angle_weights: tuple[float, float, float] = Field(default=(1.0, 0.0, 1.0), description="CoSENT, in-batch, angle.")
-    head_rate: Annotated[float, Field(gt=0)] = Field(
-        default=2.0, description="elastic: the heads' rate, times the recipe's."
-    )
-    backflow: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.3, description="elastic: share of the shallow layers' gradient that reaches the backbone."
-    )
-    layers: Literal["sampled", "all"] = Field(
-        default="sampled", description="2dmse: one shallow layer a step, or every one."
-    )
-    weights: tuple[float, float] = Field(
-        default=(1.0, 1.0), description="2dmse: λt of the last layer, λs of the shallow."
-    )
-    align: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="2dmse: factor of the KL term; 0 leaves it out."
-    )
-    detach: bool = Field(default=True, description="2dmse: the KL term leaves its teacher alone; the paper: false.")
-    temperature: Annotated[float, Field(gt=0)] = Field(default=1.0, description="2dmse: T of the KL term.")
-    teacher: TeacherSpec | None = Field(
-        default=None, description="A frozen teacher whose similarities every cut follows."
-    )
-    chunk: Positive | None = Field(
-        default=None, description="Texts in memory at a time: a large batch, recomputed on the way back."
-    )
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        default=None, description="By default none for elastic, and the backbone's own for 2dmse."
-    )
-
-    @field_validator("dims")
-    @classmethod
-    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if list(value) != sorted(set(value)):
-            raise ValueError(f"must ascend without repeats, not {list(value)}")
-        return value
-
-
-_NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
-_TRIPLETS, _PAIRS = ("anchor", "positive", *_NEGATIVES), ("sentence1", "sentence2")
 _CHUNK = 32  # texts of similar length that run together: on a CPU more of them only add padding
 _FIT_TEXTS = 4096  # distinct training texts that the heads are fitted on
 
@@ -99,32 +43,6 @@ class Encoder(TruncatableEncoder):
     ) -> None:
         super().__init__(spec, body, heads, dim)
         self._teacher: Teacher | None = None
-
-    @classmethod
-    def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
-        """Scored pairs for cosent and angle; anchor and positive, and perhaps hard negatives, for contrastive."""
-        if spec.loss == "contrastive":
-            return {"anchor": "text", "positive": "text"}, dict.fromkeys(_NEGATIVES, "text")
-        return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
-
-    @classmethod
-    def extra_datasets(cls, spec: Spec) -> dict[tuple[str, ...], tuple[Data, Mapping[str, Kind]]]:
-        """The teacher's unlabelled texts."""
-        more = spec.teacher.unlabelled if spec.teacher else None
-        return {("teacher", "unlabelled"): (more, {"text": "text"})} if more else {}
-
-    @classmethod
-    def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """Also widths beyond the backbone's own, and a teacher that is not there."""
-        found = super().check(spec, folder)
-        given = spec.dims and "dims" in spec.model_fields_set
-        wrong = cls.check_view(spec, {"dim": max(spec.dims)}, folder) if given else None
-        if wrong:
-            found.append((("dims",), wrong.removeprefix("dim: ")))
-        if spec.teacher and spec.teacher.model:
-            other = super().check(spec.model_copy(update={"backbone": spec.teacher.model}), folder)
-            found += [(("teacher", "model"), message) for _, message in other]
-        return found
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
@@ -142,7 +60,7 @@ class Encoder(TruncatableEncoder):
         unlabelled = self._unlabelled()
         if self.spec.teacher is not None:
             frozen = self.truncate() if self.spec.teacher.model is None else self._open_teacher(self.spec.teacher.model)
-            self._teacher = Teacher(self.spec.teacher, frozen, texts, unlabelled, self.spec.scale, cache)
+            self._teacher = Teacher(self.spec.teacher, frozen, texts, unlabelled, 1 / self.spec.temperature, cache)
         if self.spec.objective == "2dmse":
             return
         texts = [*texts, *unlabelled]
@@ -160,7 +78,7 @@ class Encoder(TruncatableEncoder):
 
     def _columns(self, present: Container[str]) -> list[str]:
         """The columns of texts that the loss looks at; data may have others, whatever they are called."""
-        return [c for c in (_TRIPLETS if self.spec.loss == "contrastive" else _PAIRS) if c in present]
+        return [c for c in (TRIPLET_COLUMNS if self.spec.loss == "contrastive" else PAIR_COLUMNS) if c in present]
 
     def _before(self, column: str) -> str:
         """The prompt that belongs before the texts of a column: a question and what answers it, or neither."""
@@ -172,10 +90,10 @@ class Encoder(TruncatableEncoder):
         return type(self).build(plain, folder=self.folder)
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
-        """The backbone at the recipe's rate, the heads at `head_rate` times that."""
+        """The backbone at the recipe's rate, the heads at `head_lr_scale` times that."""
         groups = [{"params": [p for p in self.backbone.model.parameters() if p.requires_grad]}]
         heads = [p for p in self.heads.parameters() if p.requires_grad]
-        return [*groups, {"params": heads, "lr": training.learning_rate * self.spec.head_rate}] if heads else groups
+        return [*groups, {"params": heads, "lr": training.learning_rate * self.spec.head_lr_scale}] if heads else groups
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Every distinct text of the batch once, in chunks of similar length, and where each cell of (columns, rows) finds
@@ -212,7 +130,7 @@ class Encoder(TruncatableEncoder):
             scores = None if scores is None else distributed.all_gather_with_grad(scores)
 
         def sentence_loss(columns: torch.Tensor) -> torch.Tensor:
-            return losses.sentence(columns, scores, self.spec.loss, self.spec.scale, self.spec.angle_weights)
+            return losses.sentence(columns, scores, self.spec.loss, 1 / self.spec.temperature, self.spec.angle_weights)
 
         deep, rest = vectors[depth], {n: vectors[n] for n in shallow}
         if self.spec.objective == "elastic":
@@ -236,7 +154,7 @@ class Encoder(TruncatableEncoder):
             shallow_weight=self.spec.weights[1],
             align=self.spec.align,
             detach=self.spec.detach,
-            temperature=self.spec.temperature,
+            temperature=self.spec.kl_temperature,
         )
 
     def _teaching(self, batch: dict[str, Any], own: dict[int, torch.Tensor], width: int) -> torch.Tensor:
@@ -261,7 +179,9 @@ class Encoder(TruncatableEncoder):
         out = {}
         for n, parts in zip(layers, zip(*pieces, strict=True), strict=True):
             vectors = torch.cat(parts).float()[batch["cells"]]
-            share = self.spec.backflow if self.spec.objective == "elastic" and n < self.backbone.depth else 1.0
+            share = (
+                self.spec.shallow_grad_scale if self.spec.objective == "elastic" and n < self.backbone.depth else 1.0
+            )
             with torch.autocast(vectors.device.type, enabled=False):  # as cheap in float32, and fitted in it
                 out[n] = self.head(n, objectives.backflow(vectors, share))
         return out

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from zoo.core import atomic_files
 from zoo.core.lazy import lazy
-from zoo.data.spec import Data
+from zoo.families.matryoshka_2d.spec import TeacherSpec
 from zoo.ops import losses
-from zoo.schema import Positive, Section
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,19 +18,6 @@ if TYPE_CHECKING:
     from zoo.encoder import Encoder
 else:
     np, torch = lazy("numpy"), lazy("torch")
-
-
-class TeacherSpec(Section):
-    """`teacher:` of a family that can follow one."""
-
-    model: str | None = Field(
-        default=None, description="Hub id, folder or package:NAME; by default the untrained backbone."
-    )
-    weight: float = Field(default=1.0, ge=0)
-    unlabelled: Data | None = Field(
-        default=None, description="More texts (column `text`), for the teacher's terms only."
-    )
-    texts_per_step: Positive = 64
 
 
 class Teacher:

@@ -7,9 +7,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
@@ -18,9 +16,8 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.sesa import inverted_index
 from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.explanation import Contribution, Explanation
-from zoo.families.sesa.tower_spec import TowerSpec
+from zoo.families.sesa.spec import ConceptEncoderSpec, View
 from zoo.families.sesa.towers import Plain, Towers
-from zoo.schema import Positive, Section
 from zoo.text import engine as encoding
 
 if TYPE_CHECKING:
@@ -35,24 +32,6 @@ LIST, SPACE = "concepts.json", "space"
 COMPONENTS, EVIDENCE = "components", "evidence"
 
 
-class ConceptEncoderSpec(TowerSpec):
-    """The part of `encoder:` that says what vectors are made of."""
-
-    space: Literal["concepts", "opaque"] = Field(
-        default="concepts", description="opaque: as many components, without concepts: what explanations cost."
-    )
-    active: Positive = Field(default=256, description="Components of a vector that are not 0, at most.")
-
-
-class View(Section):
-    """`active`: keep fewer components; `edit`: concepts, by id or name, and how often their contribution counts."""
-
-    active: Positive | None = Field(None, description="Components that are kept.")
-    edit: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
-        None, description="How often the contribution of each of these concepts counts: {concept: times}."
-    )
-
-
 class ConceptEncoder(BaseEncoder):
     """Encodes texts as (n, C) float32 of unit norm, one non-negative component a concept; a score is their dot product.
 
@@ -61,7 +40,6 @@ class ConceptEncoder(BaseEncoder):
         towers: what reads the texts; space: what makes components of their vectors.
     """
 
-    View = View
     spec: ConceptEncoderSpec
     space: concept_space.Space
 
@@ -72,11 +50,6 @@ class ConceptEncoder(BaseEncoder):
         self.towers: Towers | None = None
         self.module = torch.nn.Module()
         self._engines: dict[tuple[str, bool], encoding.Engine] = {}
-
-    @classmethod
-    def check_view(cls, spec: Any, view: Mapping[str, Any], folder: Path) -> str | None:
-        """Concepts where there are none."""
-        return "an opaque space has no concepts" if spec.space == "opaque" and (view.get("edit") or {}) else None
 
     def encode(
         self,
@@ -125,7 +98,7 @@ class ConceptEncoder(BaseEncoder):
             factors = torch.ones(self.dim)
             for word, weight in (options.get("edit") or {}).items():
                 factors[self.listed.find(word)] = weight**0.5  # on both sides: a contribution counts `weight` times
-            active = min(options.get("active") or self.spec.active, self.spec.active)
+            active = min(options.get("active") or self.spec.max_active, self.spec.max_active)
             tower = concept_space.Tower(reader.module, self.space, active, factors, probabilities=probabilities)
             self._engines[key] = encoding.Engine(tower, reader.tokenize, reader.pad, self.dim, reader.max_length)
         return self._engines[key]
@@ -170,7 +143,7 @@ class ConceptEncoder(BaseEncoder):
             asked = View.model_validate(options)
         except ValueError as error:
             raise ZooError(f"this is no view of a SESA encoder: {str(error).splitlines()[-2].strip()}") from None
-        if problem := self.check_view(self.spec, options, self.folder):
+        if problem := self.spec.find_view_mistake(options, self.folder):
             raise ZooError(problem)
         for word in asked.edit or {} if self.listed else ():
             self._named_components().find(word)
@@ -191,7 +164,7 @@ class ConceptEncoder(BaseEncoder):
     def baseline(self) -> BaseEncoder | None:
         """The sentence encoder alone; None without one."""
         try:
-            return Plain.build(self.spec.plain(), folder=self.folder) if self.spec.backbone else None
+            return Plain.build(self.spec.as_sentence_encoder(), folder=self.folder) if self.spec.backbone else None
         except ZooError:
             return None
 
@@ -237,5 +210,5 @@ class ConceptEncoder(BaseEncoder):
 
     def card_facts(self) -> dict[str, Any]:
         """Concepts, how many of them a text has, and tokens."""
-        shape = {"dim": self.dim, "active": min(self.spec.active, self.dim), "space": self.spec.space}
+        shape = {"dim": self.dim, "active": min(self.spec.max_active, self.dim), "space": self.spec.space}
         return shape | ({"max_length": self.towers.max_length} if self.towers else {})

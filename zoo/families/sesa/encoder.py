@@ -11,19 +11,18 @@ import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-
-from pydantic import Field, field_validator
+from typing import TYPE_CHECKING, Any, Self
 
 from zoo.core.lazy import lazy
-from zoo.data.spec import Data
+from zoo.encoder import TrainingRun
 from zoo.families.sesa import faithfulness
 from zoo.families.sesa import hierarchy as ops
-from zoo.families.sesa.concept_encoder import ConceptEncoder, ConceptEncoderSpec
+from zoo.families.sesa.concept_encoder import ConceptEncoder
 from zoo.families.sesa.concepts import Concepts
+from zoo.families.sesa.spec import SIDES, TAG_COLUMNS, Spec
 from zoo.families.sesa.towers import Towers
 from zoo.ops import distributed
-from zoo.schema import Kind, Training
+from zoo.schema import Training
 
 if TYPE_CHECKING:
     import torch
@@ -39,45 +38,11 @@ else:
 
 SOME = 1000  # rows whose texts say where the middle of all texts is, tagged or not
 MANY = 20_000  # tagged texts at most that say where concepts begin
-COLUMNS = {"query": "anchor", "document": "positive"}  # what each tower reads
-
-
-class Spec(ConceptEncoderSpec):
-    """`encoder:` of a SESA model. Rows are pairs of texts that belong together, `anchor` and `positive`; `anchor_concepts` and
-    `positive_concepts`, where there are any, are lists of concept ids, and an empty one says nothing."""
-
-    family: Literal["sesa"]
-    concepts: Data = Field(description="The concepts: columns id, and perhaps name and parent (one id or several).")
-    above: dict[str, Data] = Field(
-        default={}, description="Further lists, by a name for each, that hold parents; in these equal rows count once."
-    )
-    held_out: Data | None = Field(
-        default=None, description="Pairs like those of training that the card tries explanations and concepts on."
-    )
-    twin: bool = Field(
-        default=True,
-        description="With held_out: also train the same towers with an opaque space, for the card; as long again.",
-    )
-    names: bool = Field(
-        default=True, description="A concept's name is an example of it, also where no row is tagged with it."
-    )
-    supervision: Annotated[float, Field(ge=0)] = Field(
-        default=0.3, description="Weight of the tags, where that of the ranking is 1."
-    )
-    scale: Annotated[float, Field(gt=0)] = Field(default=20.0, description="Multiplies cosines in the ranking.")
-
-    @field_validator("above")
-    @classmethod
-    def _free(cls, value: dict[str, Data]) -> dict[str, Data]:
-        if taken := {"train", "validation", "concepts", "held_out"} & value.keys():
-            raise ValueError(f"a list cannot be called {min(taken)!r}")
-        return value
 
 
 class Encoder(ConceptEncoder):
     """Two towers into a space of concepts; what they give is in `concept_encoder`."""
 
-    training = {"learning_rate": 2e-3, "epochs": 10.0}
     spec: Spec
 
     def __init__(self, spec: Spec) -> None:
@@ -86,24 +51,6 @@ class Encoder(ConceptEncoder):
         self._twin: ConceptEncoder | None = None
 
     # -- before torch ----------------------------------------------------------------------------------------------
-
-    @classmethod
-    def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
-        """Pairs of texts, and perhaps the concepts of either."""
-        return dict.fromkeys(COLUMNS.values(), "text"), dict.fromkeys(faithfulness.TAGS, "ids")
-
-    @classmethod
-    def extra_datasets(cls, spec: Spec) -> dict[tuple[str, ...], tuple[Data, dict[str, Kind], dict[str, Kind]]]:
-        """The lists of concepts, and the held-out pairs."""
-        one: tuple[dict[str, Kind], dict[str, Kind]] = {"id": "id"}, {"name": "text", "parent": "ids"}
-        out: dict[tuple[str, ...], Any] = {("concepts",): (spec.concepts, *one)}
-        out |= {("above", name): (more, *one) for name, more in spec.above.items()}
-        return out | ({("held_out",): (spec.held_out, *cls.roles(spec))} if spec.held_out else {})
-
-    @classmethod
-    def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """What is wrong with the backbone."""
-        return spec.mistakes(folder)
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -125,7 +72,7 @@ class Encoder(ConceptEncoder):
     def prepare(self, rows: Dataset, cache: Path) -> None:
         """Read the concepts, look at every tag, learn the subwords. Raises DataError, before any step, for an id that the list
         lacks, twice has or puts below itself, and for a concept without an example where its name is of no use."""
-        listed = Concepts.of(self.table("concepts"), [self.table(name) for name in self.spec.above])
+        listed = Concepts.of(self.table("concepts"), [self.table(name) for name in self.spec.parent_concepts])
         counts = faithfulness.counted(listed, rows)
         if self.spec.held_out:
             faithfulness.counted(listed, self.table("held_out"), "held_out")
@@ -137,7 +84,7 @@ class Encoder(ConceptEncoder):
                 )
                 warnings.warn(f"{len(bare)} concepts without an example, known by name alone: {told}", stacklevel=2)
             self._facts = {"bare": [listed.names[i] for i in bare[: faithfulness.LISTED]], "bare_count": len(bare)}
-        every = list(dict.fromkeys([*(text for column in COLUMNS.values() for text in rows[column]), *listed.names]))
+        every = list(dict.fromkeys([*(text for column in SIDES.values() for text in rows[column]), *listed.names]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if not self.spec.backbone:
@@ -160,9 +107,9 @@ class Encoder(ConceptEncoder):
         """Distinct texts with the concepts that they are tagged with, and SOME texts of each side without any."""
         assert self.listed is not None  # `prepare` has read them
         found: dict[tuple[str, tuple[int, ...]], None] = {}
-        for column in COLUMNS.values():
+        for column in SIDES.values():
             found |= dict.fromkeys((text, ()) for text in rows[column][:SOME])
-        for column, tags in zip(COLUMNS.values(), faithfulness.TAGS, strict=True):
+        for column, tags in zip(SIDES.values(), TAG_COLUMNS, strict=True):
             told = zip(rows[column], rows[tags], strict=True) if tags in rows.column_names else ()
             found |= dict.fromkeys((text, tuple(self.listed.tagged(ids))) for text, ids in told if ids)
         return list(found)[-MANY:]
@@ -172,23 +119,23 @@ class Encoder(ConceptEncoder):
         return self.spec.names and self.spec.space == "concepts" and self.spec.supervision > 0
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
-        """The backbone at `backbone_rate` of the recipe's rate, everything else at the recipe's."""
+        """The backbone at `backbone_lr_scale` of the recipe's rate, everything else at the recipe's."""
         if not self.spec.backbone:
             return super().parameter_groups(training)
         assert self.towers is not None  # built with the backbone
         inner = {id(p): p for p in self.towers.pretrained() if p.requires_grad}
         rest = [p for p in self.module.parameters() if p.requires_grad and id(p) not in inner]
-        rate = training.learning_rate * self.spec.backbone_rate
+        rate = training.learning_rate * self.spec.backbone_lr_scale
         return [*([{"params": list(inner.values()), "lr": rate}] if inner else []), {"params": rest}]
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The texts of each side, a key for each text, and the tags (2, rows, C) with what stands above them."""
         assert self.listed is not None  # `prepare` has run
         assert self.towers is not None
-        texts = [[row[column] for row in rows] for column in COLUMNS.values()]
-        batch = {side: self.towers.batch(side, cells) for side, cells in zip(COLUMNS, texts, strict=True)}
+        texts = [[row[column] for row in rows] for column in SIDES.values()]
+        batch = {side: self.towers.batch(side, cells) for side, cells in zip(SIDES, texts, strict=True)}
         tags = torch.zeros(2, len(rows), len(self.listed), dtype=torch.bool)
-        for side, column in enumerate(faithfulness.TAGS):
+        for side, column in enumerate(TAG_COLUMNS):
             for i, row in enumerate(rows):
                 tags[side, i, self.listed.tagged(row.get(column) or ())] = True
         return {**batch, "keys": torch.tensor([[_key(text) for text in cells] for cells in texts]), "tags": tags}
@@ -197,12 +144,12 @@ class Encoder(ConceptEncoder):
         """The ranking of the pairs, and `supervision` times the tags of both sides."""
         assert self.towers is not None  # `prepare` has run
         training, space, weight = self.module.training, self.space, self.spec.supervision
-        raw = torch.stack([space(self.towers.read(side, batch[side])) for side in COLUMNS])
+        raw = torch.stack([space(self.towers.read(side, batch[side])) for side in SIDES])
         keys, tags = batch["keys"], batch["tags"]
         if training:  # in validation every process has all the rows
             raw, keys, tags = (distributed.all_gather_with_grad(each, dim=1) for each in (raw, keys, tags))
-        a, b = (concept_space.unit(space.components(each, self.spec.active)) for each in raw)
-        total = ops.ranking(a, b, keys, self.spec.scale)
+        a, b = (concept_space.unit(space.components(each, self.spec.max_active)) for each in raw)
+        total = ops.ranking(a, b, keys, 1 / self.spec.temperature)
         if weight and not space.opaque:
             known = tags.flatten(0, 1)
             some = known.any(1)  # a text without tags says nothing
@@ -226,22 +173,14 @@ class Encoder(ConceptEncoder):
             tags[row, [i, *self.listed.ancestors[i]]] = True
         return ops.tagging(told, tags, self.space.groups)
 
-    def fit(
-        self,
-        rows: Dataset,
-        settings: Training,
-        folder: Path,
-        *,
-        validation: Dataset | None = None,
-        show_progress: bool = False,
-    ) -> float:
+    def train(self, run: TrainingRun) -> float:
         """Train in place under the shared Trainer, and then, for the card, the opaque twin; returns the seconds without it."""
-        if validation is not None and self.listed is not None:
-            faithfulness.counted(self.listed, validation, "validation")
-        seconds = super().fit(rows, settings, folder, validation=validation, show_progress=show_progress)
+        if run.validation is not None and self.listed is not None:
+            faithfulness.counted(self.listed, run.validation, "validation")
+        seconds = super().train(run)
         self._engines.clear()
-        if self.spec.held_out and self.spec.twin and self.spec.space == "concepts":
-            self._twin = opaque_baseline.trained(self, rows, settings, folder, validation)
+        if self.spec.held_out and self.spec.train_baseline and self.spec.space == "concepts":
+            self._twin = opaque_baseline.trained(self, run.rows, run.settings, run.folder, run.validation)
         return seconds
 
     def finish(self, rows: Dataset) -> None:
@@ -264,6 +203,3 @@ class Encoder(ConceptEncoder):
 def _key(text: str) -> int:
     """63 bits that are the same for a text in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()) >> 1
-
-
-PICTURES = {"deletion": faithfulness.picture}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.core.errors import DataError
 from zoo.core.lazy import lazy
 from zoo.families.sesa.concepts import SHOWN, Concepts
+from zoo.families.sesa.spec import TAG_COLUMNS
 from zoo.metrics import ranking
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ else:
     np, torch = lazy("numpy"), lazy("torch")
 
 FACTS = ("bare", "bare_count", "examples", "reliable", "unreliable", "deletion", "deleted_more", "ranking", "pairs")
-TAGS = ("anchor_concepts", "positive_concepts")  # columns of ids, by side
 LEAST = 5  # held-out texts for which a concept leads, before anything is said about its precision
 LISTED, EXAMPLES, PARTS, CHARACTERS = 8, 4, 3, 160
 DELETED = 5  # concepts that are compared with as many random ones
@@ -39,7 +39,7 @@ def counted(listed: Concepts, rows: Dataset, name: str = "data") -> torch.Tensor
     """Texts that are tagged with each concept or with one below it, (C,) float32; rows that share a text count each. Raises
     DataError, with the `name` of the rows, for ids that the list lacks."""
     counts, problems = np.zeros(len(listed), np.float32), []
-    for column in TAGS:
+    for column in TAG_COLUMNS:
         for number, ids in enumerate(rows[column] if column in rows.column_names else (), 1):
             try:
                 counts[listed.tagged(ids or ())] += 1
@@ -71,13 +71,13 @@ def tried(encoder: ConceptEncoder, held: Dataset, twin: ConceptEncoder | None) -
     anchors, positives = list(held["anchor"]), list(held["positive"])
     listed = encoder.listed
     assert listed is not None  # it is trained
-    known = [column for column in TAGS if column in held.column_names and any(held[column])]
+    known = [column for column in TAG_COLUMNS if column in held.column_names and any(held[column])]
     a, b = encoder.encode(anchors, prompt_type="query"), encoder.encode(positives, prompt_type="document")
     curve, more = deletion(a, b, encoder.seed)
     lines = [encoder] if twin is None else [encoder, twin]
     right: list[dict[str, Any]] = []
     if known:
-        texts = dict(zip(TAGS, ((anchors, "query"), (positives, "document")), strict=True))
+        texts = dict(zip(TAG_COLUMNS, ((anchors, "query"), (positives, "document")), strict=True))
         told = [encoder.probabilities(texts[column][0], prompt_type=texts[column][1]) for column in known]
         right = precision(listed, np.concatenate(told), [ids for column in known for ids in held[column]])
     best = np.argsort(-(a * b).sum(1), kind="stable")

@@ -20,7 +20,7 @@ def trained(
     encoder: ConceptEncoder, rows: Dataset, settings: Training, folder: Path, validation: Dataset | None
 ) -> ConceptEncoder:
     """Train the twin in `folder`/twin, from its newest checkpoint if there is one."""
-    plain = encoder.spec.model_copy(update={"space": "opaque", "held_out": None, "twin": False})
+    plain = encoder.spec.model_copy(update={"space": "opaque", "held_out": None, "train_baseline": False})
     other = type(encoder).build(plain, seed=encoder.seed, folder=encoder.folder)
     other.tables = dict(encoder.tables)
     other.prepare(rows, folder / "cache")

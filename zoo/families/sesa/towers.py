@@ -10,7 +10,7 @@ from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
-from zoo.families.sesa.tower_spec import TowerSpec
+from zoo.families.sesa.spec import TowerSpec
 from zoo.text import engine as encoding
 from zoo.text.truncatable import TruncatableEncoder, on
 
@@ -67,7 +67,7 @@ class Towers:
             body = backbone.load(spec.backbone or "", revision=spec.revision, folder=folder, max_length=spec.max_length)
             if any(body.prompts.values()) and not body.pooling.include_prompt:
                 raise ZooError(f"backbone {body.name}: leaves prompts out of its pooling, which is not supported")
-            made[side] = tower_modules.BackboneReader(body, spec.dropout, spec.words)
+            made[side] = tower_modules.BackboneReader(body, spec.dropout, spec.word_dim)
         towers = cls(spec, made)
         for parameter in towers.pretrained() if towers.frozen else ():
             parameter.requires_grad_(False)
@@ -87,7 +87,7 @@ class Towers:
     def learn(cls, spec: TowerSpec, texts: Iterable[str]) -> Towers:
         """Subwords of `texts`, and recurrent networks that know nothing yet."""
         known = list(texts)
-        return cls._recurrent(spec, subwords.Pieces.learn(known, spec.pieces))
+        return cls._recurrent(spec, subwords.Pieces.learn(known, spec.vocab_size))
 
     @classmethod
     def _recurrent(cls, spec: TowerSpec, words: subwords.Pieces) -> Towers:
@@ -104,7 +104,7 @@ class Towers:
     @property
     def frozen(self) -> bool:
         """Whether training leaves them as they are."""
-        return bool(self.spec.backbone) and not self.spec.backbone_rate
+        return bool(self.spec.backbone) and not self.spec.backbone_lr_scale
 
     def hold(self, texts: Iterable[str], cache: Path) -> None:
         """Of frozen towers: the vectors of all texts of the training, which `batch` looks up; kept in `cache`."""
@@ -141,7 +141,7 @@ class Towers:
         towers the backbone's vectors, and the subwords where they count."""
         if self.frozen:
             known: dict[str, Any] = {"vectors": self._looked_up(side, cells)}
-            if self.spec.words:
+            if self.spec.word_dim:
                 prompt, reader = self.prompts.get(side, ""), self.reader(side)
                 known["words"] = reader.pad(reader.tokenize([prompt + cell for cell in cells]))
             return known
@@ -188,7 +188,7 @@ class Towers:
         if spec.backbone:
             places = {side: folder if side == "query" else folder / side for side in cls._sides(spec)}
             loaded = {
-                side: tower_modules.BackboneReader.load(at, spec.backbone, spec.words) for side, at in places.items()
+                side: tower_modules.BackboneReader.load(at, spec.backbone, spec.word_dim) for side, at in places.items()
             }
             return cls(spec, loaded)
         words = subwords.Pieces.load(folder / SUBWORDS)

@@ -6,8 +6,10 @@ every machine, so that vectors do not depend on whether torchvision is installed
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from zoo.core.errors import ZooError
@@ -212,3 +214,16 @@ def image_processor(name: str) -> str:
     if kind not in PROCESSORS:
         raise ZooError(f"the image processor {name[:40]!r} has no form here that needs only Pillow")
     return f"{kind}ImageProcessorPil"
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A JSON object of a model folder; empty if there is no such file. Raises ZooError for a file that is not one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ZooError(f"{path}: cannot be read as JSON: {str(error)[:120]}") from None
+    if not isinstance(found, dict):
+        raise ZooError(f"{path}: is not a JSON object")
+    return found

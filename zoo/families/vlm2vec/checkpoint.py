@@ -17,13 +17,13 @@ from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
 from zoo.families.vlm2vec import lora_adapter
-from zoo.families.vlm2vec.architectures import architecture, image_processor
+from zoo.families.vlm2vec.architectures import architecture, image_processor, read_settings
 from zoo.families.vlm2vec.prompt_template import chat_template
-from zoo.families.vlm2vec.vlm import LONGEST, VLM, told
-from zoo.families.vlm2vec.vlm_spec import Lora, VLMSpec
+from zoo.families.vlm2vec.spec import Lora, VLMSpec
+from zoo.families.vlm2vec.vlm import LONGEST, VLM
 from zoo.hub import push as hub
+from zoo.hub.model_references import locate, public_id
 from zoo.text.backbone import without_bars
-from zoo.text.model_references import locate, public_id
 
 if TYPE_CHECKING:
     import torch
@@ -38,24 +38,6 @@ ADAPTER = "adapter"
 MODULES = ("Transformer", "Pooling", "Normalize")
 
 
-def check(spec: VLMSpec, folder: Path) -> str | None:
-    """What is wrong with a backbone, without torch and without a download; None where nothing is."""
-    if spec.model is None:
-        return None
-    try:
-        where = locate(spec.model, folder)
-        if where is None:
-            return None
-        if not (where / "config.json").is_file():
-            return f"{spec.model}: has no config.json, so it is no model of transformers"
-        kind = architecture(str(told(where / "config.json").get("model_type")))
-        if spec.size:
-            kind.resized(spec.size, told(where / "preprocessor_config.json"))
-    except ZooError as error:
-        return str(error)
-    return None
-
-
 def load(spec: VLMSpec, folder: Path) -> VLM:
     """The pretrained model that a recipe names, at its dtype and resolution: safetensors only, no code of its own. Raises
     ZooError where it cannot be had or its architecture has no adapter."""
@@ -64,8 +46,12 @@ def load(spec: VLMSpec, folder: Path) -> VLM:
     where = local or hub.fetch(reference, spec.revision)
     preflight.sizes(where)
     preflight.check(where)
-    kind = architecture(str(told(where / "config.json").get("model_type")))
-    own = told(where / "preprocessor_config.json") or told(where / "processor_config.json").get("image_processor") or {}
+    kind = architecture(str(read_settings(where / "config.json").get("model_type")))
+    own = (
+        read_settings(where / "preprocessor_config.json")
+        or read_settings(where / "processor_config.json").get("image_processor")
+        or {}
+    )
     settings: dict[str, Any] = {"dtype": getattr(torch, DTYPES[spec.dtype])}
     if spec.attention:
         settings["attn_implementation"] = spec.attention
@@ -142,7 +128,7 @@ def _beside(folder: Path, vlm: VLM) -> None:
     kind = vlm.architecture
     for name in vlm.beside:
         (folder / name).write_text(vlm.beside[name], encoding="utf-8")
-    stock = told(folder / "processor_config.json")
+    stock = read_settings(folder / "processor_config.json")
     stock.pop("image_processor", None)
     stock |= {"processor_class": kind.processor, **kind.told(vlm.config, vlm.image_processor)}
     _json(folder / "processor_config.json", stock)
@@ -179,7 +165,7 @@ def _stock(folder: Path, vlm: VLM, transformer: str) -> None:
 def prompts(folder: Path, named: Mapping[str, str]) -> None:
     """The instructions, by role, wherever stock libraries look for them."""
     for path in folder.rglob("config_sentence_transformers.json"):
-        _json(path, told(path) | {"prompts": dict(named)})
+        _json(path, read_settings(path) | {"prompts": dict(named)})
 
 
 def read(spec: VLMSpec, folder: Path, state: Mapping[str, Any]) -> VLM:
@@ -230,13 +216,13 @@ def opened(folder: Path, model: Any, state: Mapping[str, Any]) -> VLM:
     with without_bars():
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     kind = architecture(model.config.model_type)
-    processor = _processor(told(folder / "preprocessor_config.json"), kind.image_processor)
+    processor = _processor(read_settings(folder / "preprocessor_config.json"), kind.image_processor)
     beside = {name: (folder / name).read_text(encoding="utf-8") for name in BESIDE if (folder / name).is_file()}
     return VLM(model, tokenizer, processor, max_length=limit, beside=beside)
 
 
 def _config(folder: Path, most: int) -> Any:
-    found = told(folder / "config.json")
+    found = read_settings(folder / "config.json")
     found.pop("zoo", None)
     preflight.modest(folder / "config.json", _counted(found), most)
     architecture(str(found.get("model_type")))

@@ -12,8 +12,7 @@ from zoo.core.errors import DataError
 from zoo.core.lazy import lazy
 from zoo.data.formats import image_files
 from zoo.families.vlm2vec.mixed_inputs import placed
-from zoo.families.vlm2vec.vlm_spec import Share
-from zoo.schema import Kind
+from zoo.families.vlm2vec.spec import MMEB, Share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,18 +25,6 @@ else:
     pyarrow, compute = lazy("pyarrow"), lazy("pyarrow.compute")
 
 BLOCK = 1000  # rows looked at together
-
-MMEB: dict[str, tuple[str, Kind]] = {
-    "query": ("qry", "caption"),
-    "query_image": ("qry_image_path", "pictures"),
-    "positive": ("pos_text", "caption"),
-    "positive_image": ("pos_image_path", "pictures"),
-    "negative": ("neg_text", "captions"),
-    "negative_image": ("neg_image_path", "pictures"),
-}
-"""What the training sets of MMEB call a set's columns, which are read under either name; and what each holds."""
-ROLES: dict[str, Kind] = {name: kind for role, (other, kind) in MMEB.items() for name in (role, other)}
-"""Columns of a set, none of which it needs, though both sides must have something; a negative is a text, an image, or both."""
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING, Any, Self
 
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
 from zoo.data.formats import image_files
-from zoo.data.spec import Data
 from zoo.encoder import Encoder as BaseEncoder
-from zoo.families.vlm2vec import plots
-from zoo.families.vlm2vec.vlm_spec import Instructions, Lora, Share, VLMSpec
-from zoo.schema import EncoderSpec, Kind, Positive, Section, Training
+from zoo.encoder import TrainingRun
+from zoo.families.vlm2vec.spec import Spec, View
+from zoo.schema import Training
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,52 +45,6 @@ else:
     infonce = lazy("zoo.families.vlm2vec.infonce")
 
 
-class Spec(EncoderSpec):
-    """`encoder:` of a vision-language model that is trained to embed."""
-
-    family: Literal["vlm2vec"]
-    backbone: VLMSpec = Field(description="Hub id, folder, or {build: idefics3} for a small one from scratch.")
-    instructions: Instructions = Field(
-        default=Instructions(), description="What queries and documents are preceded by."
-    )
-    sets: dict[str, Data] = Field(default={}, description="Further sets of rows, beside `data`.")
-    mixture: dict[str, Share] = Field(
-        default={}, description="Weight and instructions by set; `data` is the recipe's own."
-    )
-    sub_batch: Positive = Field(default=64, description="Rows of one set that come together, of several sets.")
-    lora: Lora | None = Field(default=None, description="Low-rank adapters; without it every weight is trained.")
-    freeze_vision: bool = Field(default=False, description="Leave the vision tower as it is.")
-    temperature: Annotated[float, Field(gt=0)] = Field(default=0.02, description="Divides cosines.")
-    symmetric: bool = Field(default=False, description="Also let every document find its query.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        default=None, description="The backbone's own if unset."
-    )
-    chunk: Positive | Literal["auto", "whole"] = Field(
-        default="auto",
-        description="Inputs whose activations are held at a time, the others being run again; auto: by free memory.",
-    )
-    gradient_checkpointing: bool = Field(default=False, description="Run every block again on the way back.")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Spec:
-        if odd := sorted(self.mixture.keys() - {"data", *self.sets}):
-            raise ValueError(f"mixture: there is no set {odd[0]!r}; there are: {', '.join(['data', *self.sets])}")
-        if "data" in self.sets:
-            raise ValueError("sets: `data` is the name of the recipe's own rows; call it something else")
-        if self.lora and self.lora.keep == "adapter" and self.backbone.build:
-            raise ValueError("lora.keep: an adapter needs a base that others have; of one from scratch keep it merged")
-        return self
-
-
-class View(Section):
-    """One instruction for everything; or, where queries and documents are told apart, as in retrieval, one for each."""
-
-    instruction: str | None = Field(None, description="Instruction of every input, in words of one's own.")
-    role: Literal["query", "document"] | None = Field(None, description="Whose instruction every input has.")
-    query: str | None = Field(None, description="Instruction of queries, in place of the encoder's.")
-    document: str | None = Field(None, description="Instruction of documents, in place of the encoder's.")
-
-
 class Encoder(BaseEncoder):
     """Encodes texts, images and mixtures of both as unit vectors (n, dim) float32.
 
@@ -100,10 +52,7 @@ class Encoder(BaseEncoder):
     or a list of texts and images in reading order.
     """
 
-    View = View
     spec: Spec
-    modalities = ("text", "image")
-    accepts_mixed_inputs = True
 
     def __init__(self, spec: Spec, vlm: VLM) -> None:
         super().__init__()
@@ -112,33 +61,6 @@ class Encoder(BaseEncoder):
         self._chunk, self._again = inference.ROWS, False
 
     # -- known without torch -----------------------------------------------------------------------------------------
-
-    @classmethod
-    def roles(cls, spec: Spec) -> tuple[dict[str, Kind], dict[str, Kind]]:
-        """A query, what answers it and perhaps what does not, each a text, images or both."""
-        from zoo.families.vlm2vec.dataset import ROLES
-
-        return {}, ROLES
-
-    @classmethod
-    def extra_datasets(cls, spec: Spec) -> Mapping[tuple[str, ...], Any]:
-        """The other sets."""
-        return {("sets", name): (data, *cls.roles(spec)) for name, data in spec.sets.items()}
-
-    @classmethod
-    def check(cls, spec: Spec, folder: Path) -> list[tuple[tuple[str | int, ...], str]]:
-        """A backbone that is not there or has no adapter here."""
-        from zoo.families.vlm2vec.checkpoint import check
-
-        wrong = check(spec.backbone, folder)
-        return [(("backbone",), wrong)] if wrong else []
-
-    @classmethod
-    def check_view(cls, spec: Spec, view: Mapping[str, Any], folder: Path) -> str | None:
-        """What is one for everything and what differs between queries and documents exclude each other."""
-        given = [name for name in View.model_fields if view.get(name) is not None]
-        other = next((name for name in given if name != "instruction"), None)
-        return f"give `instruction` or `{other}`, not both" if other and "instruction" in given else None
 
     # -- life of an encoder ------------------------------------------------------------------------------------------
 
@@ -161,24 +83,16 @@ class Encoder(BaseEncoder):
             shares = [self.spec.instructions, *self.spec.mixture.values()]
             said = [text for share in shares for text in (share.query, share.document) if text]
             held = dataset.texts([rows, *self._further()])
-            self.vlm.tokenizer = from_scratch.learned([*held, *said], self.spec.backbone.vocabulary)
+            self.vlm.tokenizer = from_scratch.learned([*held, *said], self.spec.backbone.vocab_size)
 
     def _further(self) -> list[Dataset]:
         return [self.table(name) for name in self.spec.sets]
 
-    def fit(
-        self,
-        rows: Dataset,
-        settings: Training,
-        folder: Path,
-        *,
-        validation: Dataset | None = None,
-        show_progress: bool = False,
-    ) -> float:
+    def train(self, run: TrainingRun) -> float:
         """Train under the shared Trainer, on sub-batches of one set each where there are several."""
         spec = self.spec
-        if spec.sets and settings.batch_size % spec.sub_batch:
-            raise ZooError(f"sub_batch: {spec.sub_batch} must divide training.batch_size, {settings.batch_size}")
+        if spec.sets and run.settings.batch_size % spec.sub_batch:
+            raise ZooError(f"sub_batch: {spec.sub_batch} must divide training.batch_size, {run.settings.batch_size}")
         if spec.dropout is not None:
             self.vlm.set_dropout(spec.dropout)
         if spec.freeze_vision:
@@ -188,11 +102,11 @@ class Encoder(BaseEncoder):
         if spec.gradient_checkpointing:
             self.vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         train = dataset.MixtureDataset(
-            dict(zip(["data", *spec.sets], [rows, *self._further()], strict=True)), spec.mixture, spec.sub_batch
+            dict(zip(["data", *spec.sets], [run.rows, *self._further()], strict=True)), spec.mixture, spec.sub_batch
         )
-        held = None if validation is None else dataset.MixtureDataset({"data": validation}, spec.mixture, None)
-        self._chunk, self._again = self._held(train, settings)
-        return super().fit(train, settings, folder, validation=held, show_progress=show_progress)
+        held = None if run.validation is None else dataset.MixtureDataset({"data": run.validation}, spec.mixture, None)
+        self._chunk, self._again = self._held(train, run.settings)
+        return super().train(replace(run, rows=train, validation=held))
 
     def _held(self, train: dataset.MixtureDataset, settings: Training) -> tuple[int, bool]:
         if self.spec.chunk == "whole":
@@ -293,7 +207,7 @@ class Encoder(BaseEncoder):
                 raise ZooError(f"a view is made of {', '.join(View.model_fields)}; not of {name!r}")
             if not isinstance(value, str) or (name == "role" and value not in ("query", "document")):
                 raise ZooError(f"{name}: {value!r} is no {'role' if name == 'role' else 'text'}")
-        if wrong := self.check_view(self.spec, options, self.folder):
+        if wrong := self.spec.find_view_mistake(options, self.folder):
             raise ZooError(wrong)
         twin = copy.copy(self)
         twin.view_options = dict(options)
@@ -347,6 +261,3 @@ class Encoder(BaseEncoder):
             "stock_needs": "torchvision" if self.vlm.architecture.torchvision else None,
             "adapter": None if self.spec.lora is None else self.spec.lora.keep,
         }
-
-
-PICTURES = plots.PICTURES

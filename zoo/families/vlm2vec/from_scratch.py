@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.lazy import lazy
+from zoo.families.vlm2vec.spec import VLMSpec
 from zoo.families.vlm2vec.vlm import VLM
-from zoo.families.vlm2vec.vlm_spec import VLMSpec
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ def build(spec: VLMSpec) -> VLM:
         },
         text_config={
             "model_type": "llama",
-            "vocab_size": spec.vocabulary,
+            "vocab_size": spec.vocab_size,
             "hidden_size": spec.hidden,
             "intermediate_size": 4 * spec.hidden,
             "num_hidden_layers": spec.layers,
@@ -55,7 +55,7 @@ def build(spec: VLMSpec) -> VLM:
     model = transformers.AutoModel.from_config(config, **kept)
     side = {"longest_edge": spec.side}
     processor = transformers.Idefics3ImageProcessorPil(size=side, max_image_size=side, do_image_splitting=False)
-    return VLM(model, learned([], spec.vocabulary), processor, max_length=spec.max_length or POSITIONS // 2)
+    return VLM(model, learned([], spec.vocab_size), processor, max_length=spec.max_length or POSITIONS // 2)
 
 
 def learned(texts: Iterable[str], size: int) -> Any:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from zoo.artefact import tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
+from zoo.families.vlm2vec.spec import Lora
 from zoo.families.vlm2vec.vlm import VLM
-from zoo.families.vlm2vec.vlm_spec import Lora
 
 if TYPE_CHECKING:
     import torch

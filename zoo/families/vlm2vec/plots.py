@@ -57,6 +57,3 @@ def _cell(axis: Any, shown: dict[str, Any], right: bool | None) -> None:
     axis.imshow(image_files.upright(image))
     if text:
         axis.set_xlabel(plots.short(text, 24), fontsize=7)
-
-
-PICTURES = {"retrieved": retrieved}

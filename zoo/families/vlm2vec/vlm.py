@@ -5,11 +5,9 @@ Source: VLM2Vec, arXiv 2410.05160, section 3.2. What differs between architectur
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.errors import ZooError
@@ -143,16 +141,3 @@ class VLM:
     def state(self) -> dict[str, Any]:
         """What reading it needs besides its files."""
         return {"max_length": self.max_length}
-
-
-def told(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no file. Raises ZooError for a file that is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise ZooError(f"{path}: cannot be read as JSON: {str(error)[:120]}") from None
-    if not isinstance(found, dict):
-        raise ZooError(f"{path}: is not a JSON object")
-    return found

@@ -1,23 +1,37 @@
-"""Settings of a classifier with class vectors, for images or for texts. Pydantic only."""
+"""The `encoder:` section of a classifier with class vectors, for images or for texts. Pydantic only."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from zoo.schema import EncoderSpec, Positive
-from zoo.vision.backbone import Vision
+from zoo.core.errors import ZooError
+from zoo.hub import model_references
+from zoo.schema import Positive, Renamed, Roles
+from zoo.spec import EncoderSpec, Mistake
+from zoo.vision.spec import Vision
 
 AIM, PRETRAINED = 0.9, 0.65  # cosines to their vectors that training leads inputs to
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class ClassifierSpec(EncoderSpec):
-    """The part of `encoder:` that names backbone, head, loss, and what becomes of images in training."""
+class Spec(EncoderSpec):
+    """`encoder:` of a classifier with fixed class vectors: backbone, head, loss, and augmentation of images."""
 
+    training_defaults = {"learning_rate": 2e-3, "schedule": "cosine"}
+    recognises = True
+    pictures = {"gram": "plots:gram", "confusion": "plots:confusion", "calibration": "plots:calibration"}
+    renamed_fields = {
+        "head_rate": Renamed("head_lr_scale"),
+        "known": Renamed("answer_rate"),
+        "twin": Renamed("train_baseline"),
+    }
+
+    family: Literal["equiangular"]
     backbone: Annotated[str, Field(min_length=1)] | Vision = Field(
         description="A sentence encoder (Hub id, folder, package:NAME), or for images {build: resnet}, {model: …} or {timm: …}."
     )
@@ -53,19 +67,19 @@ class ClassifierSpec(EncoderSpec):
     ema: Share | None = Field(
         None, description="Keep a moving average of the weights, of which this share stays at each step."
     )
-    head_rate: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="The rate of what is new on top, times the recipe's."
+    head_lr_scale: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Learning rate of the new layers on top, as a multiple of the recipe's."
     )
-    known: Annotated[float, Field(gt=0, lt=1)] = Field(
+    answer_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.95,
         description="Share of the validation rows that `predict` gives an answer; below the cosine of the rest: none of these.",
     )
-    twin: bool = Field(
+    train_baseline: bool = Field(
         False, description="Also train a softmax head, for the card, and measure both on the validation rows."
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> ClassifierSpec:
+    def _fits(self) -> Spec:
         if self.modality == "text":
             for name in ("crop", "flip", "mixup", "cutmix"):
                 if getattr(self, name):
@@ -74,8 +88,10 @@ class ClassifierSpec(EncoderSpec):
             raise ValueError(
                 "`revision` and `max_length` are those of a text backbone; a vision model's stand in `backbone`"
             )
-        if self.twin and self.head == "softmax":
-            raise ValueError("`twin` is the softmax head beside the equiangular one: leave it or `head` out")
+        if self.train_baseline and self.head == "softmax":
+            raise ValueError(
+                "`train_baseline` trains a softmax head beside the equiangular one: leave it or `head` out"
+            )
         return self
 
     def tau(self, classes: int) -> float:
@@ -92,3 +108,47 @@ class ClassifierSpec(EncoderSpec):
     def modality(self) -> Literal["image", "text"]:
         """What the backbone reads."""
         return "image" if isinstance(self.backbone, Vision) else "text"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modality of the backbone."""
+        return (self.modality,)
+
+    def roles(self) -> tuple[Roles, Roles]:
+        """An image or a text, and its class."""
+        return {self.modality: self.modality, "label": "label"}, {}
+
+    def find_mistakes(self, folder: Path) -> list[Mistake]:
+        """Report a backbone that does not exist, and an `alpha` below the Welch bound."""
+        mistakes: list[Mistake] = []
+        if isinstance(self.backbone, Vision):
+            problem = self.backbone.find_problem(folder)
+        else:
+            problem = find_reference_problem(self.backbone, folder)
+        if problem:
+            mistakes.append((("backbone",), problem))
+        if self.alpha is not None and self.capacity and (bound := welch(self.capacity, self.dim)) > self.alpha:
+            vectors = f"{self.capacity} vectors in {self.dim} dimensions"
+            mistakes.append((("alpha",), f"{vectors} cannot be below the Welch bound, {bound:.4f}"))
+        return mistakes
+
+
+def find_reference_problem(reference: str, folder: Path) -> str | None:
+    """What is wrong with the name of a text backbone, without a download; None if nothing is."""
+    try:
+        model_references.locate(reference, folder)
+    except ZooError as error:
+        return str(error)
+    return None
+
+
+def welch(count: int, dim: int) -> float:
+    """The least that the largest |cos| of `count` unit vectors in `dim` dimensions can be.
+
+    It is 0 up to `dim` vectors, then Welch's bound. Beyond dim·(dim + 1)/2 vectors, where Welch's bound cannot be reached, it
+    is at least 1/√dim (Rankin).
+    """
+    if count <= dim:
+        return 0.0
+    bound = math.sqrt((count - dim) / (dim * (count - 1)))
+    return max(bound, dim**-0.5) if count > dim * (dim + 1) / 2 else bound

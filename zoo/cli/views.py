@@ -1,0 +1,104 @@
+"""View options on the command line: `--view key=value`, with `--layers` and `--dim` as short forms.
+
+Options of views have a namespace of their own, so a family may call one `precision` or `out` and no verb's option is hidden.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli.output import say
+from zoo.core.errors import ZooError
+from zoo.core.suggest import suggest
+
+if TYPE_CHECKING:
+    from zoo.encoder import Encoder
+
+SHORT_FORMS = ("layers", "dim")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that every verb has which opens a model."""
+    parser.add_argument("model", help="a model folder, a Hub id, or package:NAME")
+    parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument(
+        "--view",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the model's view, e.g. layers=3; may be given several times. `zoo show views` lists all options",
+    )
+    for name in SHORT_FORMS:
+        parser.add_argument(f"--{name}", help=f"short for --view {name}=…")
+
+
+def open_encoder(arguments: argparse.Namespace) -> Encoder:
+    """Open the model that the arguments name, at the view that they ask for. Raises ZooError."""
+    from zoo import pretrained
+
+    encoder = pretrained.from_pretrained(arguments.model, revision=arguments.revision)
+    options: dict[str, Any] = {}
+    for name, text in _read_options(arguments):
+        options[name] = _parse_value(encoder, name, text)
+    return encoder.view(**options) if options else encoder
+
+
+def move_old_options(arguments: argparse.Namespace, words: Sequence[str]) -> list[str]:
+    """Read view options in their old form, `--real true`, and return the words that are not such options.
+
+    Every option of a view used to be an option of the verb. The old form still works; a warning gives the new one.
+    """
+    rest: list[str] = []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        name, has_value, text = word.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if not word.startswith("--") or name not in list_options() or not (has_value or queue):
+            rest.append(word)
+            continue
+        text = text if has_value else queue.pop(0)
+        say(f"warning: --{name.replace('_', '-')} is now written --view {name}={text}")
+        arguments.view.append(f"{name}={text}")
+    return rest
+
+
+def list_options() -> dict[str, list[tuple[str, str]]]:
+    """Every view option, with the families that have it and their descriptions. Imports all specs, so call it only if needed."""
+    from zoo import families
+
+    options: dict[str, list[tuple[str, str]]] = {}
+    for family in families.names():
+        for name, field in families.load_spec(family).View.model_fields.items():
+            options.setdefault(name, []).append((family, str(field.description)))
+    return dict(sorted(options.items()))
+
+
+def _read_options(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    pairs = [(name, getattr(arguments, name)) for name in SHORT_FORMS if getattr(arguments, name) is not None]
+    for word in arguments.view:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise ZooError(f"--view {word}: write it as --view KEY=VALUE, for example --view layers=3")
+        pairs.append((name, text))
+    return pairs
+
+
+def _parse_value(encoder: Encoder, name: str, text: str) -> Any:
+    """Keep the text if the option is a text, although YAML would read `Find:` as a mapping; parse it as YAML otherwise."""
+    from zoo.core import located_yaml
+
+    view = encoder.spec.View
+    if name not in view.model_fields:
+        known = ", ".join(view.model_fields) or "none"
+        raise ZooError(
+            f"--view {name}: the family {encoder.spec.family} has no such view option{suggest(name, view.model_fields)}; "
+            f"its options: {known}"
+        )
+    try:
+        view.model_validate({name: text}, strict=True)
+    except ValueError:
+        return located_yaml.scalar(text)
+    return text

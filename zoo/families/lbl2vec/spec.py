@@ -1,0 +1,104 @@
+"""The `encoder:` section of Lbl2Vec. Pydantic only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from zoo.core.errors import ZooError
+from zoo.hub import model_references
+from zoo.schema import Positive, Renamed, Roles
+from zoo.spec import EncoderSpec, Mistake
+from zoo.text.truncatable_spec import TruncatableSpec
+
+
+class Spec(EncoderSpec):
+    """`encoder:` of an Lbl2Vec model."""
+
+    training_defaults = {"learning_rate": 0.025}
+    uses_validation = False
+    pictures = {"topics": "topic_map:picture"}
+    text_files = {"vocabulary.json": 256 << 20}
+    renamed_fields = {"none_below": Renamed("reject_below")}
+
+    family: Literal["lbl2vec"]
+    labels: dict[str, tuple[str, ...]] = Field(description="Keywords of each label.")
+    backbone: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="A sentence encoder for documents and keywords: Hub id, folder, or package:NAME. Default: documents and "
+        "words are learned from the texts alone.",
+    )
+    revision: str | None = None
+    dim: Positive | None = Field(None, description="Without a backbone: components of a vector. Default: 200.")
+    window: Positive | None = Field(
+        None, description="Without a backbone: largest number of context words on each side. Default: 10."
+    )
+    min_count: Positive | None = Field(
+        None,
+        description="Without a backbone: words that occur less often are left out. Default: 2 to 5, and more only for a very "
+        "large corpus.",
+    )
+    similarity_threshold: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        None, description="Cosine to the keywords that a document needs to stand for a label. Default: no threshold."
+    )
+    min_num_docs: Positive = Field(
+        10, description="Smallest number of documents that stand for a label, whatever the threshold."
+    )
+    num_docs: Positive | None = Field(
+        None, description="Largest number of documents that stand for a label. Default: half of a label's even share."
+    )
+    keyword_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0,
+        description="Weight of the mean of the keywords beside the mean of the documents; 0 uses the documents alone.",
+    )
+    clean_outliers: bool = Field(True, description="Leave out documents that the local outlier factor rejects.")
+    reject_below: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="`classify` answers None if the confidence is below this."
+    )
+    examples: Annotated[int, Field(ge=0, le=10)] = Field(
+        3, description="Training documents of each label whose beginning the card shows; 0 publishes none."
+    )
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _make_tuples(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {str(k): tuple(words) if isinstance(words, list) else words for k, words in value.items()}
+
+    @field_validator("labels")
+    @classmethod
+    def _check_labels(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        if len(value) < 2:
+            raise ValueError("it takes two labels")
+        for label, words in value.items():
+            if not label.strip() or not words or not all(word.strip() for word in words):
+                raise ValueError(f"label {label!r} needs a name and at least one keyword, none of them empty")
+        return value
+
+    @model_validator(mode="after")
+    def _check_backbone_fields(self) -> Spec:
+        learned = [name for name in ("dim", "window", "min_count") if getattr(self, name) is not None]
+        if self.backbone and learned:
+            raise ValueError(f"{learned[0]} belongs to vectors learned from the texts: leave it or `backbone` out")
+        if self.revision and not self.backbone:
+            raise ValueError("`revision` is that of a backbone, and there is none")
+        return self
+
+    def roles(self) -> tuple[Roles, Roles]:
+        """Texts, nothing else."""
+        return {"text": "text"}, {}
+
+    def find_mistakes(self, folder: Path) -> list[Mistake]:
+        """Report a backbone that does not exist."""
+        try:
+            model_references.locate(self.backbone or "", folder)
+        except ZooError as error:
+            return [(("backbone",), str(error))]
+        return []
+
+    def as_sentence_encoder(self) -> TruncatableSpec:
+        """The backbone as a sentence encoder of its own."""
+        return TruncatableSpec(family="lbl2vec", backbone=self.backbone or "", revision=self.revision)

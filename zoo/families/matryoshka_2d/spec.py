@@ -1,0 +1,139 @@
+"""The `encoder:` section of 2D Matryoshka sentence embeddings. Pydantic only."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from zoo.core.errors import RenamedFieldWarning
+from zoo.data.spec import Data
+from zoo.schema import Positive, Renamed, Roles, Section, invert
+from zoo.spec import ExtraDataset, Mistake
+from zoo.text.truncatable_spec import TruncatableSpec
+
+NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
+TRIPLET_COLUMNS, PAIR_COLUMNS = ("anchor", "positive", *NEGATIVES), ("sentence1", "sentence2")
+SMALLEST_KL_TEMPERATURE = 0.5  # a `temperature` from here on is that of the KL term, as recipes of 0.1 write it
+
+
+class TeacherSpec(Section):
+    """`teacher:`, a frozen encoder whose similarities every view follows."""
+
+    model: str | None = Field(
+        default=None, description="Hub id, folder or package:NAME. Default: the untrained backbone."
+    )
+    weight: float = Field(default=1.0, ge=0, description="Weight of the teacher's terms in the loss.")
+    unlabelled: Data | None = Field(
+        default=None, description="Further texts (column `text`), used by the teacher's terms only."
+    )
+    texts_per_step: Positive = 64
+
+
+class Spec(TruncatableSpec):
+    """`encoder:` of a 2D Matryoshka model.
+
+    `objective: elastic` (the default) gives every layer a linear head, fitted in closed form and then trained.
+    `objective: 2dmse` is the paper's; with `detach: false` it follows the paper to the letter.
+    """
+
+    renamed_fields = {
+        "scale": Renamed("temperature", invert),
+        "head_rate": Renamed("head_lr_scale"),
+        "backflow": Renamed("shallow_grad_scale"),
+    }
+
+    family: Literal["matryoshka-2d"]
+    dims: tuple[Positive, ...] = Field(
+        default=(32, 64, 128, 256), description="Widths to train; the full width is always trained."
+    )
+    objective: Literal["elastic", "2dmse"] = "elastic"
+    loss: Literal["cosent", "contrastive", "angle"] = "cosent"
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=0.05, description="Cosines are divided by it in the loss."
+    )
+    angle_weights: tuple[float, float, float] = Field(
+        default=(1.0, 0.0, 1.0), description="angle: weights of the CoSENT, in-batch and angle terms."
+    )
+    head_lr_scale: Annotated[float, Field(gt=0)] = Field(
+        default=2.0, description="elastic: learning rate of the heads, as a multiple of the recipe's."
+    )
+    shallow_grad_scale: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.3, description="elastic: share of the shallow layers' gradient that reaches the backbone."
+    )
+    layers: Literal["sampled", "all"] = Field(
+        default="sampled", description="2dmse: train one shallow layer a step, or every one."
+    )
+    weights: tuple[float, float] = Field(
+        default=(1.0, 1.0), description="2dmse: λt of the last layer and λs of the shallow layer."
+    )
+    align: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="2dmse: weight of the KL term; 0 leaves it out."
+    )
+    detach: bool = Field(
+        default=True, description="2dmse: no gradient flows from the KL term to its teacher. The paper: false."
+    )
+    kl_temperature: Annotated[float, Field(gt=0)] = Field(default=1.0, description="2dmse: temperature of the KL term.")
+    teacher: TeacherSpec | None = Field(
+        default=None, description="A frozen encoder whose similarities every view follows."
+    )
+    chunk: Positive | None = Field(
+        default=None,
+        description="Texts in memory at a time. Activations are recomputed in the backward pass, so that a large batch fits.",
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Default: none for elastic, the backbone's own for 2dmse."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_temperature(cls, value: Any) -> Any:
+        """In 0.1 `temperature` was the KL term's and `scale` the loss's.
+
+        A section with `scale` is of that version. So is one with `objective: 2dmse` and a temperature that no loss has.
+        """
+        if not isinstance(value, dict) or "temperature" not in value or "kl_temperature" in value:
+            return value
+        temperature = value["temperature"]
+        of_kl_term = value.get("objective") == "2dmse" and isinstance(temperature, int | float)
+        if "scale" in value or (of_kl_term and temperature >= SMALLEST_KL_TEMPERATURE):
+            fields = {name: field for name, field in value.items() if name != "temperature"}
+            message = "the recipe field `temperature` of the KL term is now called `kl_temperature`"
+            warnings.warn(message, RenamedFieldWarning, stacklevel=2)
+            return fields | {"kl_temperature": temperature}
+        return value
+
+    @field_validator("dims")
+    @classmethod
+    def _check_dims(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError(f"must ascend without repeats, not {list(value)}")
+        return value
+
+    def roles(self) -> tuple[Roles, Roles]:
+        """Scored pairs for cosent and angle; anchor, positive and optional hard negatives for contrastive."""
+        if self.loss == "contrastive":
+            return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
+        return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
+
+    def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
+        """The teacher's unlabelled texts."""
+        unlabelled = self.teacher.unlabelled if self.teacher else None
+        return {("teacher", "unlabelled"): ExtraDataset(unlabelled, {"text": "text"})} if unlabelled else {}
+
+    def find_mistakes(self, folder: Path) -> list[Mistake]:
+        """Also report widths beyond the backbone's own, and a teacher that does not exist."""
+        mistakes = super().find_mistakes(folder)
+        if self.dims and "dims" in self.model_fields_set:
+            misfit = self.find_view_mistake({"dim": max(self.dims)}, folder)
+            if misfit:
+                mistakes.append((("dims",), misfit.removeprefix("dim: ")))
+        if self.teacher and self.teacher.model:
+            teacher = self.model_copy(update={"backbone": self.teacher.model})
+            mistakes += [
+                (("teacher", "model"), message) for _, message in TruncatableSpec.find_mistakes(teacher, folder)
+            ]
+        return mistakes

@@ -1,0 +1,180 @@
+"""The `encoder:` section of SESA: what reads the texts, and the space of concepts. Pydantic only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from zoo.core.errors import ZooError
+from zoo.data.spec import Data
+from zoo.hub import model_references
+from zoo.schema import Positive, Renamed, Roles, Section, invert
+from zoo.spec import Command, EncoderSpec, ExtraDataset, Mistake
+from zoo.text.truncatable_spec import TruncatableSpec
+
+SIDES = {"query": "anchor", "document": "positive"}
+"""The column that each tower reads."""
+TAG_COLUMNS = ("anchor_concepts", "positive_concepts")
+"""Columns of concept ids, in the order of SIDES."""
+RECURRENT_FIELDS = ("reader", "vocab_size", "dim", "hidden")
+
+
+class View(Section):
+    """`active` keeps fewer components. `edit` says how often the contribution of a concept, by id or name, counts."""
+
+    active: Positive | None = Field(None, description="Number of components to keep.")
+    edit: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
+        None, description="How often the contribution of each of these concepts counts: {concept: times}."
+    )
+
+
+class TowerSpec(EncoderSpec):
+    """The part of `encoder:` that says what reads the texts."""
+
+    towers: Literal["shared", "separate"] = Field(
+        default="shared", description="separate: one tower for each side of a pair."
+    )
+    reader: Literal["gru", "lstm"] = Field(
+        default="gru", description="Without a backbone: the recurrent network that reads the subwords."
+    )
+    vocab_size: Annotated[int, Field(ge=64, le=1_000_000)] = Field(
+        default=8000, description="Without a backbone: largest number of subwords, learned from the texts."
+    )
+    dim: Positive = Field(default=256, description="Without a backbone: components of a subword's embedding.")
+    hidden: Positive = Field(default=128, description="Without a backbone: components of a state, in each direction.")
+    backbone: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="A sentence encoder to start from: Hub id, folder, or package:NAME."
+    )
+    revision: str | None = None
+    backbone_lr_scale: Annotated[float, Field(ge=0)] = Field(
+        default=0.05,
+        description="Learning rate of the backbone, as a multiple of the recipe's. With 0 the backbone is frozen and reads "
+        "each text once.",
+    )
+    word_dim: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="With a backbone: components, beside the backbone's vector, for the mean embedding of its subwords.",
+    )
+    max_length: Positive | None = Field(default=None, description="Tokens. Default: 256, or the backbone's own limit.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Default: 0.2 without a backbone, the backbone's own with one."
+    )
+
+    @model_validator(mode="after")
+    def _check_backbone_fields(self) -> Self:
+        fields = type(self).model_fields
+        changed = [name for name in RECURRENT_FIELDS if getattr(self, name) != fields[name].default]
+        if self.backbone and changed:
+            raise ValueError(
+                f"`{changed[0]}` belongs to towers learned from the texts alone: leave it or `backbone` out"
+            )
+        if self.word_dim and not self.backbone:
+            raise ValueError("`word_dim` needs a `backbone`; a recurrent network has word embeddings of its own")
+        if self.revision and not self.backbone:
+            raise ValueError("`revision` is that of a backbone, and there is none")
+        return self
+
+    def find_mistakes(self, folder: Path) -> list[Mistake]:
+        """Report a backbone that does not exist, and a `max_length` beyond its positions."""
+        if not self.backbone:
+            return []
+        try:
+            model_references.locate(self.backbone, folder)
+        except ZooError as error:
+            return [(("backbone",), str(error))]
+        return self.as_sentence_encoder().find_mistakes(folder)
+
+    def as_sentence_encoder(self) -> TruncatableSpec:
+        """The backbone as a sentence encoder of its own."""
+        return TruncatableSpec(
+            family=self.family, backbone=self.backbone or "", revision=self.revision, max_length=self.max_length
+        )
+
+
+class ConceptEncoderSpec(TowerSpec):
+    """The part of `encoder:` that says what vectors are made of."""
+
+    View = View
+
+    space: Literal["concepts", "opaque"] = Field(
+        default="concepts",
+        description="opaque: as many components without concepts. It shows what explanations cost.",
+    )
+    max_active: Positive = Field(default=256, description="Largest number of components of a vector that are not 0.")
+
+    def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
+        """An opaque space has no concepts to edit."""
+        return "an opaque space has no concepts" if self.space == "opaque" and (view.get("edit") or {}) else None
+
+
+class Spec(ConceptEncoderSpec):
+    """`encoder:` of a SESA model.
+
+    Rows are pairs of texts that belong together, `anchor` and `positive`. The optional columns `anchor_concepts` and
+    `positive_concepts` are lists of concept ids; an empty list says nothing about its text.
+    """
+
+    training_defaults = {"learning_rate": 2e-3, "epochs": 10.0}
+    pictures = {"deletion": "faithfulness:picture"}
+    commands = {
+        "explain": Command('why two texts score as they do: zoo explain MODEL "text a" "text b"', "explain_command")
+    }
+    text_files = {"pieces.json": 64 << 20, "concepts.json": 256 << 20}
+    renamed_fields = {
+        "pieces": Renamed("vocab_size"),
+        "backbone_rate": Renamed("backbone_lr_scale"),
+        "words": Renamed("word_dim"),
+        "active": Renamed("max_active"),
+        "above": Renamed("parent_concepts"),
+        "scale": Renamed("temperature", invert),
+        "twin": Renamed("train_baseline"),
+    }
+
+    family: Literal["sesa"]
+    concepts: Data = Field(description="The concepts: column id, and optionally name and parent (one id or several).")
+    parent_concepts: dict[str, Data] = Field(
+        default={}, description="Further lists that hold parents, each under a name. Equal rows count once."
+    )
+    held_out: Data | None = Field(
+        default=None,
+        description="Pairs like those of training, on which the card measures explanations and concepts.",
+    )
+    train_baseline: bool = Field(
+        default=True,
+        description="With held_out: also train the same towers with an opaque space, for the card. Training takes twice as "
+        "long.",
+    )
+    names: bool = Field(
+        default=True, description="The name of a concept is an example of it, even if no row is tagged with it."
+    )
+    supervision: Annotated[float, Field(ge=0)] = Field(
+        default=0.3, description="Weight of the tags in the loss; the ranking has weight 1."
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=0.05, description="Cosines are divided by it in the ranking."
+    )
+
+    @field_validator("parent_concepts")
+    @classmethod
+    def _check_names(cls, value: dict[str, Data]) -> dict[str, Data]:
+        if taken := {"train", "validation", "concepts", "held_out"} & value.keys():
+            raise ValueError(f"a list cannot be called {min(taken)!r}")
+        return value
+
+    def roles(self) -> tuple[Roles, Roles]:
+        """Pairs of texts, and optionally the concepts of either text."""
+        return dict.fromkeys(SIDES.values(), "text"), dict.fromkeys(TAG_COLUMNS, "ids")
+
+    def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
+        """The lists of concepts, and the held-out pairs."""
+        required: Roles = {"id": "id"}
+        optional: Roles = {"name": "text", "parent": "ids"}
+        datasets: dict[tuple[str, ...], ExtraDataset] = {("concepts",): ExtraDataset(self.concepts, required, optional)}
+        for name, data in self.parent_concepts.items():
+            datasets["parent_concepts", name] = ExtraDataset(data, required, optional)
+        if self.held_out:
+            datasets["held_out",] = ExtraDataset(self.held_out, *self.roles())
+        return datasets

@@ -1,0 +1,107 @@
+"""What a recipe may say about an encoder: `EncoderSpec`, the base of every family's `encoder:` section.
+
+A family's Spec declares and its Encoder computes. The Spec says which columns the family needs, which further data sets it
+reads, what is wrong with a section, which views exist, and what the card, the command line and the model folder have to know
+of the family. It imports pydantic only, so that `zoo check` and `zoo list` answer without importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from zoo.data.spec import Data
+from zoo.schema import Roles, Section
+
+Mistake = tuple[tuple[str | int, ...], str]
+"""Where a section is wrong (a path below it), and what is wrong."""
+
+
+class NoView(Section):
+    """The view options of a family without views."""
+
+
+class ExtraDataset(NamedTuple):
+    """A data section inside `encoder:`: the data, the columns that it needs, and those that it uses if they are there."""
+
+    data: Data
+    roles: Roles
+    optional: Roles = {}
+
+
+class Command(NamedTuple):
+    """A command line verb that a family adds, for example `zoo explain`.
+
+    `module` is a module of the family's folder with `add_arguments(parser)` and `run(encoder, arguments)`; it is imported only
+    when the verb is used.
+    """
+
+    help: str
+    module: str
+
+
+class EncoderSpec(Section):
+    """Base of every family's `encoder:` section.
+
+    Attributes of the class, which a family overrides where it differs:
+        View: the section that holds the family's view options.
+        training_defaults: `training:` values of this family, used if the recipe gives none.
+        uses_validation: whether training looks at held-out rows; otherwise a recipe may not have `validation:`.
+        recognises: whether the family has classes of its own, which the task `recognition` scores.
+        accepts_mixed_inputs: whether one input may hold several modalities, as in {"image": …, "text": …}.
+        min_reader_version: the first version of embedding-zoo that reads what `Encoder.save` writes.
+        pictures: pictures of the card besides those that every card has: name → `module:function` in the family's folder.
+        commands: verbs that the family adds to the command line, by name.
+        text_files: text files of the model folder that may be large: name → largest size in bytes.
+    """
+
+    View: ClassVar[type[Section]] = NoView
+    training_defaults: ClassVar[Mapping[str, Any]] = {}
+    uses_validation: ClassVar[bool] = True
+    recognises: ClassVar[bool] = False
+    accepts_mixed_inputs: ClassVar[bool] = False
+    min_reader_version: ClassVar[str] = "0.2.0"
+    pictures: ClassVar[Mapping[str, str]] = {}
+    commands: ClassVar[Mapping[str, Command]] = {}
+    text_files: ClassVar[Mapping[str, int]] = {}
+
+    family: str
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Kinds of inputs that the encoder reads: text, image, vector."""
+        return ("text",)
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Extras of the package that training and loading need, in the order of an install command."""
+        return ("image",) if "image" in self.modalities else ()
+
+    @classmethod
+    def load_family_attribute(cls, reference: str) -> Any:
+        """What `module:attribute` names in the family's folder, imported now."""
+        module, _, attribute = reference.partition(":")
+        package = cls.__module__.rpartition(".")[0]
+        return getattr(importlib.import_module(f"{package}.{module}"), attribute)
+
+    def roles(self) -> tuple[Roles, Roles]:
+        """Columns of the training data that this section needs, and those that it uses if they are there."""
+        raise NotImplementedError
+
+    def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
+        """Data sections inside this one, by their path below `encoder`.
+
+        They are checked and locked like the recipe's own data. The encoder finds their rows in `tables`, under the last step of
+        the path.
+        """
+        return {}
+
+    def find_mistakes(self, folder: Path) -> list[Mistake]:
+        """Mistakes that only this family can see, without reading data. Relative paths start at `folder`."""
+        return []
+
+    def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
+        """What is wrong with a view that has the right options and types, or None."""
+        return None

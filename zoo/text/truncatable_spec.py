@@ -1,0 +1,77 @@
+"""The part of `encoder:` that names a text backbone whose layers and dimensions can be cut. Pydantic only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from zoo.core.errors import ZooError
+from zoo.hub import model_references
+from zoo.schema import Positive, Section
+from zoo.spec import EncoderSpec, Mistake
+from zoo.text import architectures
+
+
+class View(Section):
+    """A view with the first `layers` blocks and the first `dim` components."""
+
+    layers: Positive | None = Field(None, description="Number of blocks to run.")
+    dim: Positive | None = Field(None, description="Number of components to keep.")
+
+
+class TruncatableSpec(EncoderSpec):
+    """The part of `encoder:` that names the backbone."""
+
+    View = View
+
+    backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
+    revision: str | None = None
+    max_length: Positive | None = Field(default=None, description="Tokens. Default: the backbone's own limit.")
+    prompts: dict[Literal["query", "document"], str] | None = Field(
+        default=None,
+        description="Text put before each query and each document, in training and evaluation. Default: the backbone's own.",
+    )
+
+    def find_mistakes(self, folder: Path) -> list[Mistake]:
+        """Report a backbone that does not exist or cannot be cut, and a `max_length` beyond its positions."""
+        try:
+            config = self._read_backbone_config(folder)
+            if config is None:
+                return []
+            architectures.depth_of(config)
+            longest = architectures.longest(config)
+        except (ZooError, OSError, ValueError, KeyError) as error:
+            return [(("backbone",), str(error))]
+        if self.max_length and longest and self.max_length > longest:
+            message = f"{self.max_length} is more than the {longest} tokens that {self.backbone} can read"
+            return [(("max_length",), message)]
+        return []
+
+    def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
+        """Report a view that is deeper or wider than the backbone."""
+        try:
+            size = self.read_size(folder)
+        except (ZooError, OSError, ValueError, KeyError):  # `find_mistakes` reports it
+            return None
+        return describe_misfit(view.get("layers"), view.get("dim"), *size) if size else None
+
+    def read_size(self, folder: Path) -> tuple[int, int] | None:
+        """(depth, width) of a local backbone from its config.json; None for a backbone on the Hub."""
+        config = self._read_backbone_config(folder)
+        return None if config is None else architectures.depth_of(config)
+
+    def _read_backbone_config(self, folder: Path) -> dict[str, Any] | None:
+        local = model_references.locate(self.backbone, folder)
+        return json.loads((local / "config.json").read_text(encoding="utf-8")) if local else None
+
+
+def describe_misfit(layers: int | None, dim: int | None, depth: int, width: int) -> str | None:
+    """What is wrong with a view of an encoder with `depth` blocks and `width` components, or None."""
+    for name, value, limit in (("layers", layers, depth), ("dim", dim, width)):
+        if value is not None and not 1 <= value <= limit:
+            return f"{name}: {value} is outside 1…{limit}, which is what this encoder has"
+    return None
