@@ -35,11 +35,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, mutual_info_score
 
 from zoo.data.sources.builtins import scenes, sprites
-from zoo.evaluation import infomec
 from zoo.families.latent_quantized import card_samples
 from zoo.families.latent_quantized.encoder import Encoder
 from zoo.families.latent_quantized.spec import SMALL, Spec
 from zoo.metrics import infomec_of_encoder
+from zoo.metrics.disentanglement import infomec
 from zoo.schema import Training
 
 PARTS = ("check", "sprites", "scenes", "long", "speed")

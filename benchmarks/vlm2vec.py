@@ -270,9 +270,9 @@ def baselines(task: Any, folder: Path, kind: str) -> dict[str, list[float]]:
         for part in task.roles
         if getattr(task, part)
     }
-    from zoo.evaluation import any_retrieval
+    from zoo.evaluation import multimodal_retrieval
 
-    held = any_retrieval.shaped(tables, "")["default"]["test"]
+    held = multimodal_retrieval.shape_pairs(tables, "")["default"]["test"]
     known = tags(folder, kind, labels="label" in task.data.columns.values())
     queries, corpus = said(held["queries"], known), said(held["corpus"], known)
     ranked = held["top_ranked"] or {name: list(corpus) for name in queries}

@@ -78,6 +78,11 @@ class Encoder:
         """Kinds of inputs that `encode` takes: text, image, vector."""
         return self.spec.modalities
 
+    @property
+    def accepts_mixed_inputs(self) -> bool:
+        """Whether one input may hold several modalities."""
+        return self.spec.accepts_mixed_inputs
+
     def table(self, name: str) -> Dataset:
         """The rows of a data section that `spec.extra_datasets` names, by the last step of its path.
 

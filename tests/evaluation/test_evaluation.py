@@ -26,8 +26,8 @@ from sentence_transformers import SentenceTransformer
 from zoo import evaluation
 from zoo.core.errors import DataError, ZooError
 from zoo.encoder import Encoder as Base
-from zoo.evaluation import mteb_tasks
-from zoo.evaluation.mteb_model import Adapter
+from zoo.evaluation import mteb_catalogue, official
+from zoo.evaluation.mteb_model import MtebModel
 from zoo.evaluation.spec import Task
 from zoo.families.matryoshka_2d.encoder import Encoder
 from zoo.families.matryoshka_2d.spec import Spec
@@ -98,6 +98,7 @@ def directly(parent, kind, main_score, data, backbone, **attributes):
 class Words(Base):
     """Vectors that are sums of a fixed random vector for each word: floats, their signs, or these as packed bits."""
 
+    modalities = ("text",)
     dim = 60  # not a multiple of 8: the last byte is padded
 
     def __init__(self, form, modalities=("text",)):
@@ -245,7 +246,7 @@ def test_views_baselines_and_what_the_report_holds(encoder, folder, tmp_path):
     assert not cut["official"]
     assert len(cut["data_revision"]) == 64
     assert {"seconds", "peak_memory_mb", "sentences_per_second"} <= set(cut)
-    assert len(evaluation.missed(report)) == 2
+    assert len(evaluation.list_missed(report)) == 2
     saved = json.loads((tmp_path / "results" / "mine__layers1-dim8.json").read_text())
     assert saved["task_name"] == "mine"
     json.dumps(report, allow_nan=False)
@@ -324,19 +325,21 @@ def test_the_official_data_is_read_before_training_and_pinned(encoder, folder, m
 
 
 def test_unknown_tasks_are_named(monkeypatch):
-    assert mteb_tasks.problem("STSBenchmark") is None
-    assert mteb_tasks.problem("CQADupstackRetrieval") is None, "mteb knows it, but has no statistics of it"
-    assert "did you mean STSBenchmark" in mteb_tasks.problem("STSBenchmrk")
+    assert official.find_problem("STSBenchmark") is None
+    assert official.find_problem("CQADupstackRetrieval") is None, "mteb knows it, but has no statistics of it"
+    assert "did you mean STSBenchmark" in official.find_problem("STSBenchmrk")
     every = {known.metadata.name for known in mteb.get_tasks(exclude_superseded=False)}
-    assert [name for name in every if mteb_tasks.problem(name)] == [], "what mteb knows is known without importing it"
-    monkeypatch.setattr(mteb_tasks, "names", lambda: frozenset({"Gone"}))
+    assert [name for name in every if official.find_problem(name)] == [], (
+        "what mteb knows is known without importing it"
+    )
+    monkeypatch.setattr(mteb_catalogue, "names", lambda: frozenset({"Gone"}))
     with pytest.raises(ZooError, match="'Gone'"):
         evaluation.prepare([task(task="Gone")])
 
 
 def test_a_known_name_costs_no_import_of_mteb():
     code = (
-        "import sys; from zoo.evaluation import mteb_tasks; assert not mteb_tasks.problem('STS12'); "
+        "import sys; from zoo.evaluation import official; assert not official.find_problem('STS12'); "
         "print('mteb' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
@@ -346,7 +349,7 @@ def test_one_name_is_one_task(folder):
     with pytest.raises(ZooError, match="two tasks are called 'sts'"):
         evaluation.prepare([task(task="sts", data="sts"), task(task="sts", data="sts", at_least=0.5)], folder)
     claims = task(task="sts", data="sts", name="STSBenchmark")
-    assert evaluation.problems(claims, folder=folder)[0][0] == ("name",)
+    assert claims.find_mistakes(folder)[0][0] == ("name",)
     with pytest.raises(ZooError, match="official"):
         evaluation.prepare([claims], folder)
 
@@ -372,7 +375,7 @@ def test_packed_codes_score_as_their_signs_do(folder, fields):
 
 def test_hamming_similarities_are_the_same_packed_and_as_signs():
     packed, signs = (Words(form).encode(TEXTS) for form in ("packed", "signs"))
-    adapter = Adapter(Words("packed"), "fp32")
+    adapter = MtebModel(Words("packed"), "fp32")
     expected = -(signs[:, None] != signs[None]).sum(axis=2).astype(np.float32)
     for vectors in (packed, signs):
         assert np.array_equal(adapter.similarity(vectors, vectors).numpy(), expected)
@@ -393,7 +396,7 @@ def test_what_the_encoder_does_not_read_is_an_error(folder):
     known = mteb.get_task("STSBenchmark").metadata
     for modalities, batch in ((("text",), {"image": [0]}), (("text", "image"), {"image": [0], "text": ["the"]})):
         with pytest.raises(ZooError, match="an input holds"):
-            Adapter(Words("floats", modalities), "fp32").encode(
+            MtebModel(Words("floats", modalities), "fp32").encode(
                 [batch], task_metadata=known, hf_split="test", hf_subset="default"
             )
 

@@ -10,13 +10,13 @@ from huggingface_hub import parse_eval_result_entries
 from published import content, on_hub
 
 from zoo.artefact import manifest
-from zoo.evaluation import leaderboard, mteb_tasks
+from zoo.evaluation import leaderboard, mteb_catalogue
 from zoo.hub import push as zoo_hub
 
 
 @pytest.fixture(scope="module")
 def pinned():
-    return mteb_tasks.get("STSBenchmark").metadata.dataset["revision"]
+    return mteb_catalogue.get("STSBenchmark").metadata.dataset["revision"]
 
 
 def report(folder, *results):
@@ -43,7 +43,7 @@ def test_an_official_result_of_the_whole_model_is_an_entry_that_the_client_reads
     text = (folder / ".eval_results" / "zoo-STSBenchmark.yaml").read_text()
     (entry,) = parse_eval_result_entries(yaml.safe_load(text))
     assert (entry.task_id, entry.value, entry.dataset_revision) == ("STSBenchmark", 82.031, pinned)
-    assert entry.dataset_id == mteb_tasks.get("STSBenchmark").metadata.dataset["path"]
+    assert entry.dataset_id == mteb_catalogue.get("STSBenchmark").metadata.dataset["path"]
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,8 @@ import cards
 from zoo import evaluation
 from zoo.core.errors import DataError, ZooError
 from zoo.encoder import Encoder as Base
-from zoo.evaluation import mmeb
 from zoo.evaluation.mmeb_sets import SETS
-from zoo.evaluation.mteb_model import Adapter
+from zoo.evaluation.mteb_model import MtebModel
 from zoo.evaluation.spec import Task
 from zoo.families.vlm2vec import mixed_inputs
 
@@ -124,7 +123,7 @@ def test_the_benchmark_has_its_36_sets_by_meta_task_and_distribution():
         ("Retrieval", False): 4,
         ("Grounding", False): 3,
     }
-    assert len(mmeb.expanded(task(task="mmeb"))) == 36
+    assert len(task(task="mmeb").expand()) == 36
 
 
 def test_one_that_knows_hits_and_one_that_has_collapsed_misses_everything(folder):
@@ -230,6 +229,6 @@ def test_mtebs_own_tasks_of_text_and_images_keep_their_images():
     split = {"corpus": corpus, "queries": queries, "relevant_docs": relevant, "top_ranked": None}
     known.dataset, known.data_loaded = {"default": {known.metadata.eval_splits[0]: split}}, True
     encoder = Knows()
-    found = mteb.evaluate(Adapter(encoder, "fp32"), [known], cache=None, co2_tracker=False, show_progress_bar=False)
+    found = mteb.evaluate(MtebModel(encoder, "fp32"), [known], cache=None, co2_tracker=False, show_progress_bar=False)
     assert found.task_results[0].get_score() == 1.0
     assert sum(isinstance(each, Image.Image) for _, each in encoder.asked) == 4

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from zoo.core.errors import ZooError
-from zoo.evaluation import infomec
 from zoo.metrics import disentanglement
+from zoo.metrics.disentanglement import infomec
 
 
 def drawn(n=1500, sizes=(3, 5, 4), values=(4, 6, 3, 5), seed=0):
@@ -199,7 +199,7 @@ def test_strings_are_sources_too():
 
 def test_the_metric_alone_needs_no_torch():
     code = (
-        "import sys, numpy as np\nfrom zoo.evaluation import infomec\n"
+        "import sys, numpy as np\nfrom zoo.metrics.disentanglement import infomec\n"
         "x = np.random.default_rng(0).integers(0, 3, (60, 2))\n"
         "print(sorted(infomec(x, x))[:2], 'torch' in sys.modules, 'mteb' in sys.modules)"
     )

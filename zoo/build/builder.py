@@ -26,6 +26,7 @@ from zoo.artefact import manifest, model_folder
 from zoo.card import model_card
 from zoo.core import atomic_files, located_yaml
 from zoo.core.errors import AcceptanceError, ZooError
+from zoo.core.host import describe_host
 from zoo.data import Table
 from zoo.data.spec import Holdout
 from zoo.encoder import Encoder
@@ -122,7 +123,7 @@ class _Run:
                 self.out / "model", self.recipe.publish.repo, private=self.recipe.publish.private, say=self.say
             )
             self.say(f"published: {pushed.url}" if pushed.created else f"already published: {pushed.url}")
-        if missed := evaluation.missed(atomic_files.read_json(self.out / "report.json")):
+        if missed := evaluation.list_missed(atomic_files.read_json(self.out / "report.json")):
             raise AcceptanceError(*missed)
         return encoder
 
@@ -171,7 +172,7 @@ class _Run:
 
         self.say(f"training {self.recipe.encoder.family} on {len(tables['train'].rows)} rows")
         encoder = _untrained(self.recipe, tables)
-        evaluation.fitting(encoder, tasks)
+        evaluation.check_encoder(encoder, tasks)
         for task in tasks.tasks:
             for view in task.spec.views:
                 encoder.view(**view)  # of a backbone on the Hub, only now is it known which cuts there are
@@ -191,7 +192,7 @@ class _Run:
             else None,
             "seed": self.recipe.training.seed,
             "precision": trainer.precision(self.recipe.training),
-            "host": evaluation.host(),
+            "host": describe_host(),
             "training_seconds": seconds,
             "recipe_sha256": atomic_files.digest(self.recipe.model_dump(mode="json")),
         }

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo import evaluation
 from zoo.artefact import manifest
 from zoo.build import builder
 from zoo.card import run_record
 from zoo.card.run_record import mapping, number
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ArtefactError, ZooError
+from zoo.core.host import describe_host
 from zoo.hub import model_references
 from zoo.hub import push as hub
 from zoo.recipe import recipe
@@ -138,7 +138,7 @@ def _differences(lock: Mapping[str, Any]) -> Iterator[str]:
     for name, version in mapping(lock.get("packages")).items():
         if here.get(name) != version:
             yield f"{name} {str(version)[:40]} there, {here.get(name) or 'not installed'} here"
-    machine, there = evaluation.host(), mapping(lock.get("host"))
+    machine, there = describe_host(), mapping(lock.get("host"))
     for name in HOST:
         if machine[name] != there.get(name):
             yield f"{name} {str(there.get(name))[:60]} there, {machine[name]} here"

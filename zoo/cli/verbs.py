@@ -141,13 +141,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
     encoder = views.open_encoder(arguments)  # before the data, which may have to be downloaded
     prepared: Prepared = evaluation.prepare([], Path())
     for tasks, folder in groups:
-        prepared = prepared.joined(evaluation.prepare(tasks, folder))
+        prepared = prepared.join(evaluation.prepare(tasks, folder))
     report = evaluation.evaluate(encoder, prepared, show_progress=sys.stderr.isatty())
     if arguments.json:
         write(json.dumps(report, indent=2))
     else:
         print_report(report)
-    missed = evaluation.missed(report)
+    missed = evaluation.list_missed(report)
     for line in missed:
         say(f"error: {line}")
     return 1 if missed else 0
@@ -155,22 +155,22 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def _read_tasks(words: Sequence[str]) -> list[tuple[Sequence[Any], Path]]:
     """Tasks and the folder where their relative paths start, for each word of the command line."""
-    from zoo.evaluation import mteb_tasks
-    from zoo.evaluation.spec import OWN, Official
+    from zoo.evaluation import tasks
+    from zoo.evaluation.official import Official, find_problem
     from zoo.recipe import recipe, task_arguments
 
     groups: list[tuple[Sequence[Any], Path]] = []
     for word, settings in task_arguments.words(words):
-        if word in OWN:
+        if word in tasks.names():
             groups.append(([task_arguments.task(word, settings)], Path()))
         elif Path(word).is_file() or word in shipped.shipped():
             loaded = recipe.load(word)
             groups.append((loaded.evaluation, loaded.folder))
-        elif problem := mteb_tasks.problem(word):
+        elif problem := find_problem(word):
             raise ZooError(problem)
         else:
             groups.append(([Official(task=word)], Path()))
-    if not any(tasks for tasks, _ in groups):
+    if not any(entries for entries, _ in groups):
         raise ZooError(
             "say what to evaluate: an mteb task by name, a recipe whose `evaluation:` is meant, or a task over your own data "
             "with its settings: infomec data.source=file data.path=… sources=[…]"

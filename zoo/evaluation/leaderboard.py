@@ -14,7 +14,7 @@ from zoo.artefact import allowed_files
 from zoo.card import run_record
 from zoo.card.run_record import Task
 from zoo.core import atomic_files
-from zoo.evaluation import mteb_tasks
+from zoo.evaluation import mteb_catalogue
 
 
 def write(folder: Path) -> list[Path]:
@@ -27,9 +27,9 @@ def write(folder: Path) -> list[Path]:
     out = []
     for task in run_record.read(folder).tasks:
         value = _whole(task)
-        if not task.official or value is None or task.name not in mteb_tasks.names():
+        if not task.official or value is None or task.name not in mteb_catalogue.names():
             continue
-        about = mteb_tasks.get(task.name).metadata
+        about = mteb_catalogue.get(task.name).metadata
         if task.revision != about.dataset["revision"]:
             continue  # measured with an mteb that pinned other data
         entry = EvalResultEntry(

@@ -25,19 +25,21 @@ MODALITIES = ("text", "image", "audio", "video")  # the columns of a batch that 
 SEARCH = ("Retrieval", "Reranking")  # how the types of tasks end that use vectors through `similarity` alone
 
 
-class Adapter(AbsEncoder):
+class MtebModel(AbsEncoder):
     """Wraps one view of an encoder for mteb; counts the inputs and the seconds spent in `encode`, and may `keep` the
     vectors.
 
     An encoder whose `encode` has a parameter `prompt_type` is told "query", "document" or None.
     """
 
-    def __init__(self, encoder: Encoder, precision: str, *, show_progress: bool = False, keep: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, precision: str, *, show_progress: bool = False, keep_vectors: bool = False
+    ) -> None:
         self.model = encoder
         self.options: dict[str, Any] = {"precision": precision, "show_progress": show_progress}
         self.prompted = "prompt_type" in inspect.signature(encoder.encode).parameters
         self.texts, self.seconds = 0, 0.0
-        self.keep = keep
+        self.keep_vectors = keep_vectors
         self.vectors: dict[str, list[np.ndarray]] = {}
         hamming = encoder.similarity == "hamming"
         self.mteb_model_meta = ModelMeta.create_empty(
@@ -76,7 +78,7 @@ class Adapter(AbsEncoder):
         vectors = self.model.encode(items, **self.options)
         self.seconds += time.perf_counter() - began
         self.texts += len(items)
-        if self.keep:
+        if self.keep_vectors:
             self.vectors.setdefault(str(getattr(prompt_type, "value", prompt_type)), []).append(vectors)
         if self.model.similarity == "hamming":
             if task_metadata.type.endswith(SEARCH):
@@ -91,7 +93,7 @@ class Adapter(AbsEncoder):
 
     def _content(self, batch: Any, task: str) -> Any:
         held = [modality for modality in MODALITIES if modality in batch]
-        if held == ["text", "image"] and self.model.spec.accepts_mixed_inputs:
+        if held == ["text", "image"] and self.model.accepts_mixed_inputs:
             return [_both(text, image) for text, image in zip(batch["text"], batch["image"], strict=True)]
         if len(held) != 1 or held[0] not in self.model.modalities:
             raise ZooError(

@@ -1,4 +1,4 @@
-"""One encoder on one task: the report's entry, by mteb, or by what computes a task that mteb has not."""
+"""Scores one encoder on one task: an entry of the report, by mteb or by the task itself."""
 
 from __future__ import annotations
 
@@ -10,113 +10,120 @@ from typing import TYPE_CHECKING, Any
 import mteb
 
 from zoo.core.errors import ZooError
-from zoo.evaluation import any_retrieval, mmeb, mteb_tasks
-from zoo.evaluation.local_tasks import revision
-from zoo.evaluation.mteb_model import Adapter, PeakMemory
-from zoo.evaluation.spec import AnyRetrieval, Mmeb
+from zoo.encoder import Encoder
+from zoo.evaluation import mteb_catalogue, multimodal_retrieval
+from zoo.evaluation.mteb_build import compute_revision
+from zoo.evaluation.mteb_model import MtebModel, PeakMemory
+from zoo.evaluation.task import ReadyTask
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
 
-    from zoo.encoder import Encoder
-    from zoo.evaluation import Ready
+
+def score(encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool) -> tuple[dict[str, Any], str]:
+    """The report's entry of a view of an encoder, and the full result as JSON.
+
+    Raises ZooError for a score that is not finite.
+    """
+    return _score_here(encoder, task) if task.measure else _score_with_mteb(encoder, task, precision, show_progress)
 
 
-def score(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) -> tuple[dict[str, Any], str]:
-    """The entry of `encoder`, a view, and mteb's TaskResult as JSON, or the figures of what computes the task. Raises ZooError
-    for a score that is not finite."""
-    return _measured(encoder, ready) if ready.measure else _scored(encoder, ready, precision, show_progress)
-
-
-def _scored(encoder: Encoder, ready: Ready, precision: str, show_progress: bool) -> tuple[dict[str, Any], str]:
-    task = ready.make()
-    shown = isinstance(ready.spec, AnyRetrieval | Mmeb)
-    mteb_tasks.load(task)  # beforehand, so that a download does not count as time of the encoder
-    adapter: Any = Adapter(encoder, precision, show_progress=show_progress, keep=shown)
+def _score_with_mteb(
+    encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool
+) -> tuple[dict[str, Any], str]:
+    mteb_task = task.make()
+    mteb_catalogue.load(mteb_task)  # now, so that a download does not count as the encoder's time
+    model: Any = MtebModel(encoder, precision, show_progress=show_progress, keep_vectors=task.spec.shows_answers)
     with PeakMemory() as memory:
         began = time.perf_counter()
-        found = mteb.evaluate(
-            adapter,
-            [task],
+        evaluation = mteb.evaluate(
+            model,
+            [mteb_task],
             cache=None,
             overwrite_strategy="always",
             co2_tracker=False,
             show_progress_bar=False,
-            encode_kwargs={"show_progress_bar": False},  # the encoder has a bar of its own
+            encode_kwargs={"show_progress_bar": False},  # the encoder has a progress bar of its own
         )
         seconds = time.perf_counter() - began
-    for part in mteb_tasks.parts(task):
-        part.unload_data()  # the parts of an aggregate live as long as its class
-    result = found.task_results[0]
+    for part in mteb_catalogue.parts(mteb_task):
+        part.unload_data()  # the parts of an aggregate task live as long as its class
+    result = evaluation.task_results[0]
     value = float(result.get_score())
     if not math.isfinite(value):
-        raise ZooError(f"{ready.name} at {encoder.view_options or 'the whole encoder'}: the score is {value}")
-    entry = _entry(
+        raise ZooError(f"{task.name} at {encoder.view_options or 'the whole encoder'}: the score is {value}")
+    entry = _make_entry(
         encoder,
-        ready,
-        task.metadata.type if ready.official else ready.spec.task,
-        task.metadata.dataset["revision"],
-        (task.metadata.main_score, value),
-        (seconds, memory.megabytes),
-        adapter.texts / max(adapter.seconds, 1e-9),
+        task,
+        kind=mteb_task.metadata.type if task.is_official else task.spec.task,
+        revision=mteb_task.metadata.dataset["revision"],
+        main_score=(mteb_task.metadata.main_score, value),
+        seconds=seconds,
+        megabytes=memory.megabytes,
+        speed=model.texts / max(model.seconds, 1e-9),
     )
-    if shown:
-        entry["details"] = {"retrieved": _retrieved(adapter, ready.make())}
-    if isinstance(ready.spec, Mmeb):
-        entry["details"]["mmeb"] = mmeb.about(ready.spec, result.scores["test"][0])
+    if task.spec.shows_answers:
+        details = {"retrieved": _list_answers(model, task.make())}
+        entry["details"] = details | task.spec.describe_result(result.scores["test"][0])
     return entry, result.model_dump_json(indent=2)
 
 
-def _retrieved(adapter: Any, task: AbsTask) -> list[dict[str, Any]]:
-    """Some answers, from the vectors that were made for the score."""
+def _list_answers(model: MtebModel, task: AbsTask) -> list[dict[str, Any]]:
+    """Some answers, from the vectors that were computed for the score."""
     task.load_data()
-    held = task.dataset["default"]["test"]  # type: ignore[index]
-    queries = any_retrieval.kept(adapter.vectors, "query", len(held["queries"]))
-    documents = any_retrieval.kept(adapter.vectors, "document", len(held["corpus"]))
-    return [] if queries is None or documents is None else any_retrieval.examples(task.dataset, queries, documents)
+    split: Any = task.dataset["default"]["test"]  # type: ignore[index]
+    queries = multimodal_retrieval.find_vectors(model.vectors, "query", len(split["queries"]))
+    documents = multimodal_retrieval.find_vectors(model.vectors, "document", len(split["corpus"]))
+    if queries is None or documents is None:
+        return []
+    return multimodal_retrieval.list_answers(task.dataset, queries, documents)
 
 
-def _measured(encoder: Encoder, ready: Ready) -> tuple[dict[str, Any], str]:
-    assert ready.tables is not None
-    assert ready.measure is not None
+def _score_here(encoder: Encoder, task: ReadyTask) -> tuple[dict[str, Any], str]:
+    assert task.tables is not None
+    assert task.measure is not None
     with PeakMemory() as memory:
         began = time.perf_counter()
-        figures, details = ready.measure(encoder, {part: table.rows for part, table in ready.tables.items()})
+        scores, details = task.measure(encoder, {part: table.rows for part, table in task.tables.items()})
         seconds = time.perf_counter() - began
-    if lost := [name for name, value in figures.items() if not math.isfinite(value)]:
-        raise ZooError(f"{ready.name}: {', '.join(lost)} is not finite")
-    entry = _entry(
+    lost = [name for name, value in scores.items() if not math.isfinite(value)]
+    if lost:
+        raise ZooError(f"{task.name}: {', '.join(lost)} is not finite")
+    entry = _make_entry(
         encoder,
-        ready,
-        ready.spec.task,
-        revision(dict(ready.tables)),
-        next(iter(figures.items())),
-        (seconds, memory.megabytes),
-        sum(len(table.rows) for table in ready.tables.values()) / max(seconds, 1e-9),
+        task,
+        kind=task.spec.task,
+        revision=compute_revision(task.tables),
+        main_score=next(iter(scores.items())),
+        seconds=seconds,
+        megabytes=memory.megabytes,
+        speed=sum(len(table.rows) for table in task.tables.values()) / max(seconds, 1e-9),
     )
-    entry |= {"figures": figures, "details": details}
+    entry |= {"figures": scores, "details": details}
     return entry, json.dumps(entry, indent=2, allow_nan=False)
 
 
-def _entry(
+def _make_entry(
     encoder: Encoder,
-    ready: Ready,
+    task: ReadyTask,
+    *,
     kind: str,
-    data: str,
-    main: tuple[str, float],
-    cost: tuple[float, float],
+    revision: str,
+    main_score: tuple[str, float],
+    seconds: float,
+    megabytes: float,
     speed: float,
 ) -> dict[str, Any]:
-    """What every task's entry holds; `cost` is in seconds and in MB, `speed` in inputs a second."""
+    """The fields that every entry of the report has. `speed` is in inputs per second."""
     return {
-        "task": ready.name,
+        "task": task.name,
         "type": kind,
-        "official": ready.official,
-        "data_revision": data,
-        "metric": main[0],
-        "value": main[1],
-        "seconds": round(cost[0], 3),
-        "peak_memory_mb": round(cost[1], 1),
+        "official": task.is_official,
+        "data_revision": revision,
+        "metric": main_score[0],
+        "value": main_score[1],
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": round(megabytes, 1),
         "bytes_per_vector": encoder.bytes_per_vector,
         "sentences_per_second": round(speed, 1),
     }

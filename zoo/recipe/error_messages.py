@@ -9,12 +9,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from zoo.core import located_yaml
 from zoo.core.suggest import suggest
-from zoo.evaluation.spec import OWN
+from zoo.evaluation import tasks
 
 Loc = tuple[str | int, ...]
 Mistake = tuple[Loc, str]
 
-_TAGS = {"hub", "file", "builtin", "official", *OWN}
+_TAGS = {"hub", "file", "builtin", "official", *tasks.names()}
 _WANTED = {
     "int": "a whole number",
     "float": "a number",

@@ -13,11 +13,12 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from zoo import data as zoo_data
-from zoo import evaluation, families
+from zoo import families
 from zoo.core import located_yaml
 from zoo.core.errors import RecipeError, ZooError
 from zoo.data.spec import Data, Size
-from zoo.evaluation.spec import Recognition, Task, TaskSpec
+from zoo.evaluation.spec import Task
+from zoo.evaluation.task import TaskSpec
 from zoo.recipe import error_messages, shipped, untrusted
 from zoo.recipe.error_messages import Loc, Mistake
 from zoo.schema import Card, Publish, Section, Training
@@ -204,9 +205,9 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
                     found += _data((*loc, part), inside, {}, folder)
             continue
         unsure = frozenset(str(path[0]) for path in without if path)
-        found += _below(loc, error_messages.aside(evaluation.problems(task, folder=folder, unsure=unsure), without))
+        found += _below(loc, error_messages.aside(task.find_mistakes(folder, unsure), without))
         found += _below(loc, _views(task, family, spec, folder))
-        if isinstance(task, Recognition) and family:
+        if task.needs_own_classes and family:
             found += _below(loc, _recognised(task, family, need, folder))
         name = task.name or task.task
         if name in names:
@@ -241,7 +242,7 @@ def _views(task: TaskSpec, family: Any, spec: Any, folder: Path) -> list[Mistake
     return found
 
 
-def _recognised(task: Recognition, family: Any, need: Any, folder: Path) -> list[Mistake]:
+def _recognised(task: TaskSpec, family: Any, need: Any, folder: Path) -> list[Mistake]:
     """What the family needs of the parts of its own task: the input, and where there are classes, the label."""
     if not family.recognises:
         return [(("task",), "the family has no classes of its own to recognise")]

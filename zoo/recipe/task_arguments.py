@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from zoo.core import located_yaml
 from zoo.core.errors import RecipeError, ZooError
-from zoo.evaluation.spec import Task, TaskSpec
+from zoo.evaluation.spec import Task
+from zoo.evaluation.task import TaskSpec
 from zoo.recipe import error_messages
 from zoo.schema import Section
 

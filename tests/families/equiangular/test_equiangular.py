@@ -414,6 +414,7 @@ def test_a_task_of_another_modality_is_refused_before_training(tmp_path):
     lines = "".join(json.dumps({"text": w, "label": i % 2}) + "\n" for i, w in enumerate(tiny.WORDS))
     (tmp_path / "t.jsonl").write_text(lines)
     section = {"source": "file", "path": "t.jsonl"}
+
     from pydantic import TypeAdapter
 
     from zoo.evaluation.spec import Task
@@ -421,7 +422,7 @@ def test_a_task_of_another_modality_is_refused_before_training(tmp_path):
     for told in ({"task": "clustering", "data": section}, {"task": "recognition", "data": section}):
         prepared = evaluation.prepare([TypeAdapter(Task).validate_python(told)], tmp_path)
         with pytest.raises(ZooError, match="holds text, which"):
-            evaluation.fitting(encoder, prepared)
+            evaluation.check_encoder(encoder, prepared)
 
 
 def test_what_is_no_image_is_refused_with_its_place(model):

@@ -20,11 +20,11 @@ from zoo.artefact import manifest, model_folder
 from zoo.cli import main
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
 from zoo.data.formats import image_files
-from zoo.evaluation import infomec
-from zoo.evaluation.mteb_model import Adapter
+from zoo.evaluation.mteb_model import MtebModel
 from zoo.families.latent_quantized import networks, quantizers
 from zoo.families.latent_quantized.encoder import Encoder
 from zoo.families.latent_quantized.spec import Network, Spec
+from zoo.metrics.disentanglement import infomec
 from zoo.recipe import recipe
 from zoo.schema import Training
 
@@ -246,7 +246,7 @@ def test_codes_are_searched_by_the_steps_between_them(model):
         [v.detach().numpy().argsort().argsort()[c] for v, c in zip(model.between.values, codes.T, strict=True)], 1
     )
     steps = np.abs(ranks[:, None].astype(int) - ranks[None]).sum(-1)
-    adapter = Adapter(model, "fp32")
+    adapter = MtebModel(model, "fp32")
     vectors = model.as_float_vectors(codes)
     cosines = np.asarray(adapter.similarity(vectors, vectors))
     np.testing.assert_allclose(cosines, 1 - 2 * steps / 16, atol=1e-6)

@@ -12,7 +12,7 @@ from zoo.data.formats import image_files
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ROWS, COLUMNS = 6, 5  # what `zoo.evaluation.any_retrieval` keeps
+ROWS, COLUMNS = 6, 5  # what `zoo.evaluation.multimodal_retrieval` keeps
 
 
 def retrieved(about: Record) -> Figure | None:

@@ -1,0 +1,64 @@
+"""Shapes that several tasks over the user's own data share: corpora, train and test splits, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zoo.core import atomic_files
+from zoo.core.errors import DataError
+from zoo.data import Table
+
+CUT_OFFS = (1, 3, 5, 10, 20, 100)
+"""Ranks at which retrieval is scored. mteb's own thousand per query takes longer than most encoders."""
+
+
+def make_text_id(text: str) -> str:
+    """An id that does not depend on the text's position. mteb breaks ties by id, and short codes tie often."""
+    return atomic_files.digest(text)[:24]
+
+
+def check_labels(title: str, labels: Sequence[Any]) -> None:
+    """Raise DataError unless there are at least two different labels."""
+    values = set(labels)
+    if len(values) < 2:
+        raise DataError(f"{title}: every label is {next(iter(values))!r}; it takes two classes")
+
+
+def shape_classification(title: str, tables: Mapping[str, Table], columns: list[str]) -> Any:
+    """Train and test rows. Raises DataError for a single class, and for a test label without a training row."""
+    from datasets import DatasetDict
+
+    train, test = (tables[part].rows.select_columns(columns) for part in ("train", "data"))
+    check_labels(title, train["label"])
+    unknown = sorted({str(label) for label in set(test["label"]) - set(train["label"])})
+    if unknown:
+        raise DataError(f"{title}: labels without a training example: {', '.join(unknown[:5])}")
+    return DatasetDict(train=train, test=test)
+
+
+def shape_corpus(
+    documents: Mapping[str, str],
+    queries: Mapping[str, str],
+    relevant: Mapping[str, Mapping[str, int]],
+    candidates: Mapping[str, Sequence[str]] | None = None,
+    titles: Mapping[str, str] | None = None,
+) -> Any:
+    """mteb's form of a retrieval task, from texts by id.
+
+    Args:
+        relevant: grades by query and document; candidates: the documents that a query may choose from, if not all.
+        titles: by document, if it has any.
+    """
+    from datasets import Dataset
+
+    corpus = {"id": list(documents), "text": list(documents.values())}
+    if titles:
+        corpus["title"] = [titles[name] for name in documents]
+    split = {
+        "corpus": Dataset.from_dict(corpus),
+        "queries": Dataset.from_dict({"id": list(queries), "text": list(queries.values())}),
+        "relevant_docs": relevant,
+        "top_ranked": candidates,
+    }
+    return {"default": {"test": split}}

@@ -1,0 +1,43 @@
+"""`task: classification`: a logistic regression on frozen text embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from zoo.data import Table
+from zoo.data.spec import Data
+from zoo.evaluation.mteb_build import MtebTask
+from zoo.evaluation.shaping import shape_classification
+from zoo.evaluation.task import LocalTask
+
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
+
+COLUMNS = {"input_column_name": "text", "label_column_name": "label", "train_split": "train"}
+
+
+class Classification(LocalTask):
+    """A logistic regression on frozen embeddings of `train`, as mteb does it. Main score: accuracy."""
+
+    roles = {"train": {"text": "text", "label": "label"}, "data": {"text": "text", "label": "label"}}
+    official_type = "Classification"
+
+    task: Literal["classification"]
+    train: Data
+    data: Data
+
+    def shape(self, tables: Mapping[str, Table]) -> Any:
+        """Raises DataError for fewer than two classes, and for a test label without a training row."""
+        return shape_classification(self.title, tables, ["text", "label"])
+
+    @classmethod
+    def load_mteb_class(cls) -> type[AbsTask]:
+        """mteb's abstract task."""
+        from mteb.abstasks.classification import AbsTaskClassification
+
+        return AbsTaskClassification
+
+    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+        """Accuracy of the regression."""
+        return MtebTask(self.load_mteb_class(), "Classification", "accuracy", "t2c", columns=COLUMNS)

@@ -1,0 +1,34 @@
+"""`task: recognition`: how well a family recognises its own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from zoo.data.spec import Data
+from zoo.evaluation.task import MeasuredTask, Scores
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from zoo.encoder import Encoder
+
+
+class Recognition(MeasuredTask):
+    """Top-1 and top-5 accuracy, calibration and more of a family with classes of its own. Main score: top1.
+
+    Nearest neighbours are looked for among `train`; `unknown` holds inputs of no class.
+    """
+
+    roles = {"data": {"label": "label"}, "train": {"label": "label"}, "unknown": {}}
+    optional = {part: {"text": "text", "image": "image"} for part in ("data", "train", "unknown")}
+    needs_own_classes = True
+
+    task: Literal["recognition"]
+    data: Data
+    train: Data | None = None
+    unknown: Data | None = None
+
+    def measure(self, encoder: Encoder, rows: Mapping[str, Dataset]) -> Scores:
+        """The family computes the scores."""
+        return encoder.evaluate_recognition(rows)
