@@ -132,7 +132,7 @@ def test_a_recipe_of_a_stranger_may_not_leave_the_folder_of_the_data(hub, place,
 
 def test_what_is_text_and_no_path_may_stand_anywhere():
     tree = {"card": {"summary": "/ and .. and ~"}, "encoder": {"labels": {"a..b": ["and/or", "x...", "10 ~ 12"]}}}
-    assert untrusted.leaving(tree) == []
+    assert untrusted.find_outside_paths(tree) == []
 
 
 def test_a_folder_that_carries_too_little_is_refused(place, model, tmp_path):

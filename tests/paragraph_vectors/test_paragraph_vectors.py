@@ -333,7 +333,7 @@ def test_training_and_inference_on_a_cpu_do_not_import_torch(tmp_path):
     script = f"""
 import sys
 from pathlib import Path
-from zoo.documents.paragraphs import Paragraphs, Settings
+from zoo.paragraph_vectors.model import Paragraphs, Settings
 model = Paragraphs(Settings(dim=4, min_count=1, sample=0.0, words=True)).fit(["a b ab cd"] * 9, folder=Path({str(tmp_path)!r}))
 assert model.infer(["ab"]).any()
 assert not {{"torch", "transformers", "datasets", "pandas", "sklearn", "matplotlib"}} & set(sys.modules)

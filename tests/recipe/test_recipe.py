@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from zoo import families
@@ -312,8 +312,12 @@ def test_any_text_is_a_tree_or_an_error_with_a_place(text):
     )
 )
 @settings(max_examples=200, deadline=None)
+@example("0E0")
+@example("1:30")
+@example("no")
+@example({"\x85": "\u2028"})
 def test_what_is_dumped_is_read_back(value):
-    assert located_yaml.parse(yaml.safe_dump(value)).value == value
+    assert located_yaml.parse(located_yaml.dump(value)).value == value
 
 
 def test_the_schema_says_what_the_recipe_takes(folder):

@@ -160,9 +160,9 @@ def _read_tasks(words: Sequence[str]) -> list[tuple[Sequence[Any], Path]]:
     from zoo.recipe import recipe, task_arguments
 
     groups: list[tuple[Sequence[Any], Path]] = []
-    for word, settings in task_arguments.words(words):
+    for word, settings in task_arguments.group_words(words):
         if word in tasks.names():
-            groups.append(([task_arguments.task(word, settings)], Path()))
+            groups.append(([task_arguments.make_task(word, settings)], Path()))
         elif Path(word).is_file() or word in shipped.shipped():
             loaded = recipe.load(word)
             groups.append((loaded.evaluation, loaded.folder))

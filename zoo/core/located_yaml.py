@@ -53,6 +53,25 @@ for _tag, _pattern, _first in (
 _Loader.yaml_implicit_resolvers[""] = _Loader.yaml_implicit_resolvers.pop("\0")
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every string that `parse` would read as a number, and escapes every line break that YAML would fold."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if any(character in text for character in "\x85\u2028\u2029\ufeff") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def dump(value: Any) -> str:
+    """YAML that `parse` reads back to an equal value. PyYAML's own dumper leaves `0E0` plain, which is a number in YAML 1.2."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
+
+
 def scalar(text: str) -> Any:
     """One value as it would stand in a recipe: `1e-3` is a float, `[1, 2]` a list, `no` a string."""
     return parse(text).value

@@ -1,4 +1,4 @@
-"""What pydantic found wrong in a recipe, in the words of whoever wrote it: the place in their file, and one clear line."""
+"""Turns pydantic's errors into mistakes that the author of a recipe understands: a place in the file and one clear line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Loc = tuple[str | int, ...]
 Mistake = tuple[Loc, str]
 
 _TAGS = {"hub", "file", "builtin", "official", *tasks.names()}
-_WANTED = {
+_TYPE_NAMES = {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
@@ -28,67 +28,72 @@ _WANTED = {
 }
 
 
-def of(error: ValidationError, model: type[BaseModel], value: Any) -> list[Mistake]:
-    """The mistakes of `error` about `value`. Where one value may be several things, pydantic tells what is wrong with each of
-    them: here it is one line that says what it may be, or only what is wrong with the one that was meant."""
-    found: dict[Loc, list[tuple[str, str]]] = {}
-    for each in error.errors(include_url=False):
-        found.setdefault(_real(each, value), []).append((_wanted(each), message(each, model)))
-    out: list[Mistake] = []
-    for loc, some in found.items():
-        meant = [text for wanted, text in some if not wanted]
-        if meant:
-            out += [(loc, text) for text in dict.fromkeys(meant)]
-        elif not any(len(other) > len(loc) and other[: len(loc)] == loc for other in found):
-            given = _at(value, loc)
-            shown = "" if isinstance(given, dict | list) else f", not {given!r}"
-            out.append((loc, f"must be {' or '.join(dict.fromkeys(wanted for wanted, _ in some))}{shown}"))
-    return out
+def translate(error: ValidationError, model: type[BaseModel], value: Any) -> list[Mistake]:
+    """The mistakes that `error` reports about `value`, which was validated as `model`.
+
+    If a value may have several types, pydantic reports each of them. Here they become one line that lists the types, or only
+    the mistake in the type that was meant.
+    """
+    by_loc: dict[Loc, list[tuple[str, str]]] = {}
+    for problem in error.errors(include_url=False):
+        by_loc.setdefault(_strip_tags(problem, value), []).append((_name_type(problem), format_problem(problem, model)))
+    mistakes: list[Mistake] = []
+    for loc, problems in by_loc.items():
+        specific = [text for type_name, text in problems if not type_name]
+        if specific:
+            mistakes += [(loc, text) for text in dict.fromkeys(specific)]
+        elif not any(len(other) > len(loc) and other[: len(loc)] == loc for other in by_loc):
+            actual = _get_at(value, loc)
+            shown = "" if isinstance(actual, dict | list) else f", not {actual!r}"
+            mistakes.append((loc, f"must be {' or '.join(dict.fromkeys(name for name, _ in problems))}{shown}"))
+    return mistakes
 
 
-def partial(kind: Any, value: Any) -> tuple[Any, list[Loc]]:
-    """`value` as `kind`, if need be without what is wrong in it, so that the rest can still be checked for its meaning; and
-    the places that were left out. (None, …) where nothing can be made of it."""
-    adapter, gone = TypeAdapter(kind), []
+def validate_partly(kind: Any, value: Any) -> tuple[Any, list[Loc]]:
+    """`value` as `kind`, without the fields that are wrong, so that the rest can still be checked.
+
+    Returns the object and the places that were removed; (None, places) if nothing can be made of the rest.
+    """
+    adapter, removed = TypeAdapter(kind), []
     try:
         return adapter.validate_python(value), []
     except ValidationError as error:
-        for each in error.errors(include_url=False):
-            loc = _real(each, value)
+        for problem in error.errors(include_url=False):
+            loc = _strip_tags(problem, value)
             while loc and not isinstance(loc[-1], str):
                 loc = loc[:-1]
-            gone.append(loc)
+            removed.append(loc)
     try:
-        return adapter.validate_python(_without(value, gone)), gone
+        return adapter.validate_python(_remove(value, removed)), removed
     except ValidationError:
-        return None, gone
+        return None, removed
 
 
-def aside(found: Iterable[Mistake], gone: Iterable[Loc]) -> list[Mistake]:
-    """The mistakes that do not follow from a place that was left out."""
-    places = list(gone)
-    return [(loc, text) for loc, text in found if not any(loc[: len(p)] == p[: len(loc)] for p in places)]
+def drop_consequences(mistakes: Iterable[Mistake], removed: Iterable[Loc]) -> list[Mistake]:
+    """The mistakes that do not follow from a place that was removed."""
+    places = list(removed)
+    return [(loc, text) for loc, text in mistakes if not any(loc[: len(p)] == p[: len(loc)] for p in places)]
 
 
-def _without(value: Any, gone: list[Loc], here: Loc = ()) -> Any:
+def _remove(value: Any, removed: list[Loc], here: Loc = ()) -> Any:
     if isinstance(value, dict):
-        return {k: _without(v, gone, (*here, k)) for k, v in value.items() if (*here, k) not in gone}
+        return {k: _remove(v, removed, (*here, k)) for k, v in value.items() if (*here, k) not in removed}
     if isinstance(value, list | tuple):
-        return [_without(v, gone, (*here, i)) for i, v in enumerate(value)]
+        return [_remove(v, removed, (*here, i)) for i, v in enumerate(value)]
     return value
 
 
-def _wanted(error: Any) -> str:
-    """`a number` and the like for a value of the wrong type, else nothing."""
+def _name_type(error: Any) -> str:
+    """The type that a value of the wrong type should have, e.g. `a number`; empty for any other error."""
     kind = error["type"]
     if kind == "model_attributes_type":
         return "a section"
     name, _, what = kind.removesuffix("_from_float").rpartition("_")
-    return _WANTED.get(name or what, "") if what in ("type", "parsing", "int") else ""
+    return _TYPE_NAMES.get(name or what, "") if what in ("type", "parsing", "int") else ""
 
 
-def message(error: Any, model: type[BaseModel]) -> str:
-    """One error of pydantic in a line that goes on from the place: `must be a number, not 'x'`."""
+def format_problem(error: Any, model: type[BaseModel]) -> str:
+    """One error of pydantic as a line that follows the place: `must be a number, not 'x'`."""
     kind, given = error["type"], error.get("input")
     if kind == "extra_forbidden":
         key = str(error["loc"][-1])
@@ -113,8 +118,8 @@ def message(error: Any, model: type[BaseModel]) -> str:
     shown = "" if isinstance(given, dict | list | tuple) else f", not {given!r}"
     if kind == "string_pattern_mismatch" and (about := _description(model, error["loc"])):
         return f"must be {about}{shown}"
-    if wanted_type := _wanted(error):
-        return f"must be {wanted_type}{shown}"
+    if type_name := _name_type(error):
+        return f"must be {type_name}{shown}"
     return (error["msg"][0].lower() + error["msg"][1:]).replace("input should be", "must be") + shown
 
 
@@ -155,9 +160,11 @@ def _tags(model: type[BaseModel]) -> set[str]:
     }
 
 
-def _real(error: Any, value: Any) -> Loc:
-    """Where an error stands in the user's own tree: without the union tags that pydantic puts between the steps, and, of what is
-    missing, with the key that is not there."""
+def _strip_tags(error: Any, value: Any) -> Loc:
+    """Where an error stands in the user's own tree.
+
+    Union tags, which pydantic puts between the steps, are left out. A missing key is part of the path.
+    """
     path: list[str | int] = []
     for step in error["loc"]:
         if (isinstance(value, dict) and step in value) or (
@@ -171,14 +178,14 @@ def _real(error: Any, value: Any) -> Loc:
     return tuple(path)
 
 
-def _at(value: Any, loc: Loc) -> Any:
+def _get_at(value: Any, loc: Loc) -> Any:
     for step in loc:
         value = value[step]
     return value
 
 
-def place(tree: located_yaml.Tree, loc: Loc) -> tuple[int, int]:
-    """Line and column of what stands at `loc`, or of what would hold it."""
+def locate(tree: located_yaml.Tree, loc: Loc) -> tuple[int, int]:
+    """Line and column of the value at `loc`, or of the section that would hold it."""
     while loc not in tree.where:
         loc = loc[:-1]
     return tree.where[loc]

@@ -1,7 +1,6 @@
-"""A recipe: one YAML file to one frozen, typed `Recipe`, or every mistake in it at once with file, line and column.
+"""A recipe: one YAML file becomes one frozen, typed `Recipe`, or every mistake in it with file, line and column.
 
-Nothing here imports torch, so `zoo check` answers at once; what only the data can tell (a missing column, an empty row) is
-asked of `zoo.data` and `zoo.evaluation`, and what only a family can tell of the family.
+Nothing here imports torch, so that `zoo check` answers at once.
 """
 
 from __future__ import annotations
@@ -9,17 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, Union
 
-import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
-from zoo import data as zoo_data
 from zoo import families
 from zoo.core import located_yaml
-from zoo.core.errors import RecipeError, ZooError
+from zoo.core.errors import RecipeError
 from zoo.data.spec import Data, Size
 from zoo.evaluation.spec import Task
-from zoo.evaluation.task import TaskSpec
-from zoo.recipe import error_messages, shipped, untrusted
+from zoo.recipe import error_messages, overrides, shipped, untrusted, validation
 from zoo.recipe.error_messages import Loc, Mistake
 from zoo.schema import Card, Publish, Section, Training
 from zoo.spec import EncoderSpec
@@ -53,7 +49,7 @@ class Recipe(Section, Generic[SpecT]):
 
     @field_validator("after", mode="before")
     @classmethod
-    def _reserved(cls, value: Any) -> Any:
+    def _refuse_post_processors(cls, value: Any) -> Any:
         if value:
             raise ValueError("post-processors are reserved and none exists yet; remove `after`")
         return ()
@@ -65,15 +61,15 @@ class Recipe(Section, Generic[SpecT]):
 
     def dump(self) -> str:
         """YAML with every default filled in; `load` reads it back to an equal recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+        return located_yaml.dump(self.model_dump(mode="json"))
 
 
-def load(path: str | Path, *overrides: str) -> Recipe[Any]:
+def load(path: str | Path, *changes: str) -> Recipe[Any]:
     """Read and check a recipe.
 
     Args:
         path: a YAML file, or the name of a shipped recipe (`quickstart`).
-        overrides: `key.path=value`, the value written as in YAML; list items by number (`evaluation.0.at_least=.5`).
+        changes: overrides `key.path=value`; list items are numbered (`evaluation.0.at_least=.5`).
 
     Raises RecipeError that lists every mistake as `file:line:col: path: what is wrong`.
     """
@@ -84,38 +80,68 @@ def load(path: str | Path, *overrides: str) -> Recipe[Any]:
         raise RecipeError(f"{file}: not UTF-8 (byte {error.start}); save the recipe as UTF-8") from None
     except OSError as error:
         raise RecipeError(f"{file}: cannot be read: {error.strerror}") from None
-    return loads(text, *overrides, folder=file.parent, file=str(file))
+    return loads(text, *changes, folder=file.parent, file=str(file))
 
 
 def loads(
-    text: str, *overrides: str, folder: Path = Path(), file: str = "<recipe>", confined: bool = False
+    text: str, *changes: str, folder: Path = Path(), file: str = "<recipe>", confined: bool = False
 ) -> Recipe[Any]:
-    """`load` from text. Relative paths in it start at `folder`, and, of a `confined` recipe, may not leave it."""
-    untrusted.no_token(text, overrides, file)
+    """Read and check a recipe from text.
+
+    Relative paths in it start at `folder`. With `confined`, a path that leaves `folder` is a mistake.
+    """
+    untrusted.refuse_tokens(text, changes, file)
     try:
         tree = located_yaml.parse(text)
     except located_yaml.YamlError as error:
         raise RecipeError(f"{file}:{error.line}:{error.column}: {error.message}") from None
-    found = [(line, column, message) for line, column, message in tree.problems]
     if not isinstance(tree.value, dict):
         raise RecipeError(f"{file}:1:1: a recipe is a mapping that starts with `name:`, `encoder:` and `data:`")
-    lines = [f"{file}:{line}:{column}: {message}" for line, column, message in sorted(found)]
-    given: list[tuple[str, Loc]] = []
-    for each in overrides:
+    lines = [f"{file}:{line}:{column}: {message}" for line, column, message in sorted(tree.problems)]
+    changed: list[tuple[str, Loc]] = []
+    for change in changes:
         try:
-            given.append(_override(tree, each))
+            changed.append((change, overrides.apply(tree, change)))
         except RecipeError as error:
             lines += error.problems
-    outside = untrusted.leaving(tree.value) if confined else []
-    recipe, wrong = (None, outside) if outside else _validate(tree.value, folder)
-    placed = sorted((error_messages.place(tree, loc), ".".join(map(str, loc)), text, loc) for loc, text in wrong)
-    for (line, column), dotted, text_of, loc in dict.fromkeys(placed):
-        start = next((f"override {o}" for o, path in given if loc[: len(path)] == path), f"{file}:{line}:{column}")
-        lines.append(f"{start}: {dotted}: {text_of}" if dotted else f"{start}: {text_of}")
+    mistakes = untrusted.find_outside_paths(tree.value) if confined else []
+    recipe = None
+    if not mistakes:
+        recipe, mistakes = _validate(tree.value, folder)
+    lines += _format_mistakes(mistakes, tree, changed, file)
     if lines or recipe is None:
         raise RecipeError(*lines)
     recipe._folder = folder
     return recipe
+
+
+def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, list[Mistake]]:
+    """The recipe, or None and every mistake."""
+    spec_class, mistakes = validation.find_family(value)
+    training = value.get("training")
+    stops_early = isinstance(training, dict) and bool(training.get("early_stop"))
+    validation.normalise(value, spec_class)
+    model: Any = Recipe.__class_getitem__(spec_class or validation.AnyEncoder)
+    recipe = None
+    try:
+        recipe = model.model_validate(value)
+    except ValidationError as error:
+        mistakes += error_messages.translate(error, model, value)
+    mistakes += validation.find_mistakes(value, spec_class, folder, stops_early=stops_early)
+    return (None if mistakes else recipe), mistakes
+
+
+def _format_mistakes(
+    mistakes: list[Mistake], tree: located_yaml.Tree, changed: list[tuple[str, Loc]], file: str
+) -> list[str]:
+    """One line for each mistake, in the order of the file. A mistake in an override names the override."""
+    entries = [(error_messages.locate(tree, loc), ".".join(map(str, loc)), text, loc) for loc, text in mistakes]
+    lines = []
+    for (line, column), dotted, text, loc in dict.fromkeys(sorted(entries)):
+        override = next((change for change, path in changed if loc[: len(path)] == path), None)
+        start = f"override {override}" if override else f"{file}:{line}:{column}"
+        lines.append(f"{start}: {dotted}: {text}" if dotted else f"{start}: {text}")
+    return lines
 
 
 def schema() -> dict[str, Any]:
@@ -126,134 +152,3 @@ def schema() -> dict[str, Any]:
     task = built["properties"]["evaluation"]["items"]
     built["properties"]["evaluation"]["items"] = {"anyOf": [{"type": "string"}, task]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **built, "title": "zoo recipe"}
-
-
-def _override(tree: located_yaml.Tree, text: str) -> tuple[str, Loc]:
-    dotted, equals, value = text.partition("=")
-    if not equals or not dotted:
-        raise RecipeError(f"override {text}: write it as key.path=value")
-    path: Loc = tuple(int(p) if p.isdigit() else p for p in dotted.split("."))
-    holder = tree.value
-    try:
-        new = located_yaml.scalar(value)
-    except located_yaml.YamlError as error:
-        raise RecipeError(f"override {text}: {error.message}") from None
-    for step in path[:-1]:
-        if isinstance(holder, dict):
-            if holder.get(step) is None:
-                holder[step] = {}
-            holder = holder[step]
-        elif isinstance(holder, list) and isinstance(step, int) and step < len(holder):
-            if isinstance(holder[step], str):
-                holder[step] = {"task": holder[step]}
-            holder = holder[step]
-        else:
-            raise RecipeError(f"override {text}: there is nothing at {step}")
-    if isinstance(holder, dict) or (isinstance(holder, list) and isinstance(path[-1], int) and path[-1] < len(holder)):
-        holder[path[-1]] = new  # type: ignore[index]
-    else:
-        raise RecipeError(f"override {text}: there is nothing to set at {dotted}")
-    return text, path
-
-
-def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, list[Mistake]]:
-    """Shape first, then meaning, also of what is good in a section that holds a mistake, so that one pass finds all."""
-    if isinstance(value.get("evaluation"), list):
-        value["evaluation"] = [{"task": t} if isinstance(t, str) else t for t in value["evaluation"]]
-    found: list[Mistake] = []
-    encoder = value.get("encoder")
-    spec_type: type[EncoderSpec] = _AnyEncoder
-    family: type[EncoderSpec] | None = None
-    if isinstance(encoder, dict) and isinstance(encoder.get("family"), str):
-        try:
-            family = spec_type = families.load_spec(encoder["family"])
-        except ZooError as error:
-            found.append((("encoder", "family"), str(error)))
-    given = value.get("training")
-    if family and family.training_defaults and isinstance(given, dict | None):
-        value["training"] = {**family.training_defaults, **(given or {})}
-    recipe = None
-    try:
-        recipe = Recipe[spec_type].model_validate(value)  # type: ignore[valid-type]
-    except ValidationError as error:
-        found += error_messages.of(error, Recipe[spec_type], value)  # type: ignore[valid-type]
-
-    spec, gone = error_messages.partial(spec_type, encoder) if family else (None, [])
-    need: dict[str, Any] = {}  # without a whole spec nobody knows the roles, but a missing file is still missing
-    if family and spec:
-        found += _below(("encoder",), error_messages.aside(spec.find_mistakes(folder), gone))
-        need = {} if gone else spec.roles()[0]
-        for path, (more, roles, *_) in spec.extra_datasets().items():
-            found += _below(("encoder", *path), zoo_data.problems(more, roles, folder=folder))
-    for field in ("data", "validation"):
-        if isinstance(value.get(field), dict):
-            found += _data((field,), value[field], need, folder)
-    if family and not family.uses_validation and value.get("validation") is not None:
-        name = value["encoder"]["family"]
-        found.append((("validation",), f"the family {name} does not look at held-out rows: leave it out"))
-    if isinstance(given, dict) and given.get("early_stop") and value.get("validation") is None:
-        found.append((("training", "early_stop"), "there is nothing to stop by: give `validation` as well"))
-    names: dict[str, int] = {}
-    tasks = value.get("evaluation")
-    for index, each in enumerate(tasks if isinstance(tasks, list) else []):
-        loc = ("evaluation", index)
-        task, without = error_messages.partial(Task, each)
-        if task is None:  # what it is called or made of is missing, but what is there can be looked at
-            parts = each.items() if isinstance(each, dict) else ()
-            for part, inside in parts:
-                if isinstance(inside, dict) and "source" in inside:
-                    found += _data((*loc, part), inside, {}, folder)
-            continue
-        unsure = frozenset(str(path[0]) for path in without if path)
-        found += _below(loc, error_messages.aside(task.find_mistakes(folder, unsure), without))
-        found += _below(loc, _views(task, family, spec, folder))
-        if task.needs_own_classes and family:
-            found += _below(loc, _recognised(task, family, need, folder))
-        name = task.name or task.task
-        if name in names:
-            found.append((loc, f"two tasks are called {name!r}; give one a `name`"))
-        names[name] = index
-    return (recipe if not found else None), found
-
-
-def _below(loc: Loc, found: list[Mistake]) -> list[Mistake]:
-    return [((*loc, *path), text) for path, text in found]
-
-
-def _data(loc: Loc, value: Any, need: Any, folder: Path) -> list[Mistake]:
-    source, gone = error_messages.partial(Data, value)
-    if source is None:
-        return []
-    return _below(loc, error_messages.aside(zoo_data.problems(source, {} if gone else need, folder=folder), gone))
-
-
-def _views(task: TaskSpec, family: Any, spec: Any, folder: Path) -> list[Mistake]:
-    if family is None:
-        return []
-    found: list[Mistake] = []
-    for index, view in enumerate(task.views):
-        try:
-            family.View.model_validate(view)
-        except ValidationError as error:
-            found += _below(("views", index), error_messages.of(error, family.View, view))
-            continue
-        if spec is not None and (wrong := spec.find_view_mistake(view, folder)):
-            found.append((("views", index), wrong))
-    return found
-
-
-def _recognised(task: TaskSpec, family: Any, need: Any, folder: Path) -> list[Mistake]:
-    """What the family needs of the parts of its own task: the input, and where there are classes, the label."""
-    if not family.recognises:
-        return [(("task",), "the family has no classes of its own to recognise")]
-    found: list[Mistake] = []
-    for part in ("data", "train", "unknown"):
-        source = getattr(task, part)
-        if source is not None:
-            inputs = {role: kind for role, kind in need.items() if role != "label"}
-            found += _below((part,), zoo_data.problems(source, inputs, folder=folder))
-    return found
-
-
-class _AnyEncoder(EncoderSpec, extra="ignore"):
-    """Stands in when the family is unknown, so that the other sections are still checked."""

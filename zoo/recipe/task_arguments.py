@@ -1,4 +1,4 @@
-"""A task over the user's own data as the command line writes it: its name and then its settings."""
+"""A task over the user's own data on the command line: its name, followed by its settings."""
 
 from __future__ import annotations
 
@@ -16,32 +16,36 @@ from zoo.recipe import error_messages
 from zoo.schema import Section
 
 
-class _Asked(Section):
+class _Entry(Section):
     task: Task
 
 
-def words(given: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Each word with the settings key=value that follow it. Raises ZooError for one that follows none."""
-    found: list[tuple[str, list[str]]] = []
-    for word in given:
+def group_words(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Each word with the settings key=value that follow it. Raises ZooError for a setting that follows no word."""
+    groups: list[tuple[str, list[str]]] = []
+    for word in words:
         if "=" not in word or Path(word).is_file():
-            found.append((word, []))
-        elif found:
-            found[-1][1].append(word)
+            groups.append((word, []))
+        elif groups:
+            groups[-1][1].append(word)
         else:
-            raise ZooError(f"{word}: is a setting of no task; write the task's name before it")
-    return found
+            raise ZooError(
+                f"{word} follows no task. Write the task's name first, for example `infomec data.source=file`"
+            )
+    return groups
 
 
-def task(name: str, settings: Sequence[str]) -> TaskSpec:
-    """The task `name` with settings `key.path=value`, the value written as in YAML. Raises RecipeError that lists every
-    mistake."""
+def make_task(name: str, settings: Sequence[str]) -> TaskSpec:
+    """The task `name` with settings `key.path=value`, the value written as in YAML.
+
+    Raises RecipeError that lists every mistake.
+    """
     tree: dict[str, Any] = {"task": name}
     for setting in settings:
         dotted, _, value = setting.partition("=")
-        *above, last = dotted.split(".")
+        *parents, last = dotted.split(".")
         holder: Any = tree
-        for step in above:
+        for step in parents:
             holder = holder.setdefault(step, {})
             if not isinstance(holder, dict):
                 raise RecipeError(f"{name}: {setting}: there is nothing to set below {step}")
@@ -50,7 +54,7 @@ def task(name: str, settings: Sequence[str]) -> TaskSpec:
         except located_yaml.YamlError as error:
             raise RecipeError(f"{name}: {setting}: {error.message}") from None
     try:
-        return _Asked.model_validate({"task": tree}).task
+        return _Entry.model_validate({"task": tree}).task
     except ValidationError as error:
-        found = error_messages.of(error, _Asked, {"task": tree})
-        raise RecipeError(*(f"{name}: {'.'.join(map(str, path[1:]))}: {text}" for path, text in found)) from None
+        mistakes = error_messages.translate(error, _Entry, {"task": tree})
+        raise RecipeError(*(f"{name}: {'.'.join(map(str, path[1:]))}: {text}" for path, text in mistakes)) from None

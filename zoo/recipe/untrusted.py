@@ -1,4 +1,4 @@
-"""What a recipe may not hold: access tokens ever, and, when a stranger wrote it, paths that leave the data folder."""
+"""Refuses access tokens in any recipe, and paths that leave the data folder in a recipe that a stranger wrote."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 from zoo.artefact import allowed_files
 from zoo.core.errors import RecipeError
 
-READ = ("encoder", "data", "validation", "evaluation")
-"""The sections that name what is read from a disk."""
+READING_SECTIONS = ("encoder", "data", "validation", "evaluation")
+"""Sections that name files to read."""
 
 
-def no_token(text: str, overrides: Sequence[str], file: str) -> None:
-    """Recipes travel with models, and error messages quote them: an access token is refused before either can happen.
-    Raises RecipeError with its place, and never its value."""
+def refuse_tokens(text: str, overrides: Sequence[str], file: str) -> None:
+    """Raise RecipeError for an access token, with its place but never its value.
+
+    Recipes travel with models, and error messages quote them, so a token is refused before anything else is done.
+    """
     advice = "holds an access token: take it out and revoke it; tokens come from `hf auth login` or HF_TOKEN alone"
     if (place := allowed_files.token_at(text)) is not None:
         before = text[:place]
@@ -25,12 +27,15 @@ def no_token(text: str, overrides: Sequence[str], file: str) -> None:
             raise RecipeError(f"override {number}: {advice}")
 
 
-def leaving(tree: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
-    """Values that could name a file outside the folder that relative paths start from, as (path, message): absolute ones, those
-    of a home, and those with `..`. Every text of the sections that read is looked at, so that no family can forget one."""
-    why = "leaves the folder of the data, which a recipe from the Hub may not: absolute, `~` or `..`"
-    texts = (each for section in READ for each in _texts(tree.get(section), (section,)))
-    return [(loc, why) for loc, text in texts if _leaves(text)]
+def find_outside_paths(tree: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+    """Values that could name a file outside the folder where relative paths start, as (path, message).
+
+    These are absolute paths, paths in a home, and paths with `..`. Every text of the reading sections is checked, so that no
+    family can forget one of its fields.
+    """
+    message = "leaves the folder of the data, which a recipe from the Hub may not: absolute, `~` or `..`"
+    texts = (entry for section in READING_SECTIONS for entry in _list_texts(tree.get(section), (section,)))
+    return [(loc, message) for loc, text in texts if _leaves(text)]
 
 
 def _leaves(text: str) -> bool:
@@ -39,12 +44,12 @@ def _leaves(text: str) -> bool:
     )
 
 
-def _texts(value: Any, loc: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def _list_texts(value: Any, loc: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
     if isinstance(value, str):
         yield loc, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _texts(inner, (*loc, key))
+            yield from _list_texts(inner, (*loc, key))
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            yield from _texts(inner, (*loc, index))
+            yield from _list_texts(inner, (*loc, index))

@@ -489,7 +489,7 @@ def test_tags_come_from_any_file(tmp_path):
     from zoo.data.spec import FileData
 
     source = FileData(source="file", path="pairs.csv", columns={"anchor_concepts": "tags"})
-    rows = data.read(source, *Encoder.roles(spec(tmp_path)), folder=tmp_path).rows
+    rows = data.read(source, *spec(tmp_path).roles(), folder=tmp_path).rows
     assert list(rows["anchor_concepts"]) == [["guitar", "head"], ["guitar"], []]
 
 

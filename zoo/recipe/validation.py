@@ -1,0 +1,147 @@
+"""Checks a recipe: first the shape of each section, then its meaning, so that one pass finds every mistake.
+
+A section with a mistake is still checked without the bad fields. Mistakes that only follow from another mistake are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from zoo import data as zoo_data
+from zoo import families
+from zoo.core.errors import ZooError
+from zoo.data.spec import Data
+from zoo.evaluation.spec import Task
+from zoo.evaluation.task import TaskSpec
+from zoo.recipe import error_messages
+from zoo.recipe.error_messages import Loc, Mistake
+from zoo.schema import Roles
+from zoo.spec import EncoderSpec
+
+
+class AnyEncoder(EncoderSpec, extra="ignore"):
+    """Stands in for an unknown family, so that the other sections are still checked."""
+
+
+def normalise(value: dict[str, Any], spec_class: type[EncoderSpec] | None) -> None:
+    """Write out what a recipe may abbreviate: tasks by their bare name, and the family's `training:` defaults."""
+    if isinstance(value.get("evaluation"), list):
+        value["evaluation"] = [{"task": task} if isinstance(task, str) else task for task in value["evaluation"]]
+    training = value.get("training")
+    if spec_class and spec_class.training_defaults and isinstance(training, dict | None):
+        value["training"] = {**spec_class.training_defaults, **(training or {})}
+
+
+def find_family(value: Mapping[str, Any]) -> tuple[type[EncoderSpec] | None, list[Mistake]]:
+    """The Spec class of the family that a recipe names; None, and the mistake, if there is no such family."""
+    encoder = value.get("encoder")
+    if not isinstance(encoder, dict) or not isinstance(encoder.get("family"), str):
+        return None, []
+    try:
+        return families.load_spec(encoder["family"]), []
+    except ZooError as error:
+        return None, [(("encoder", "family"), str(error))]
+
+
+def find_mistakes(
+    value: Mapping[str, Any], spec_class: type[EncoderSpec] | None, folder: Path, *, stops_early: bool
+) -> list[Mistake]:
+    """Mistakes in the meaning of a recipe's sections. Relative paths start at `folder`.
+
+    `stops_early` says whether the author, not the family's defaults, asks for `early_stop`.
+    """
+    spec, removed = error_messages.validate_partly(spec_class, value.get("encoder")) if spec_class else (None, [])
+    mistakes: list[Mistake] = []
+    required: Roles = {}  # unknown without a whole spec; a missing file is still reported
+    if spec is not None:
+        mistakes += _check_encoder(spec, removed, folder)
+        required = {} if removed else spec.roles()[0]
+    for field in ("data", "validation"):
+        if isinstance(value.get(field), dict):
+            mistakes += _check_data((field,), value[field], required, folder)
+    if value.get("validation") is not None and spec_class and not spec_class.uses_validation:
+        family = value["encoder"]["family"]
+        mistakes.append((("validation",), f"the family {family} does not look at held-out rows: leave it out"))
+    if stops_early and value.get("validation") is None:
+        mistakes.append((("training", "early_stop"), "there is nothing to stop by: give `validation` as well"))
+    return mistakes + _check_tasks(value.get("evaluation"), spec_class, spec, required, folder)
+
+
+def _check_encoder(spec: EncoderSpec, removed: list[Loc], folder: Path) -> list[Mistake]:
+    own = error_messages.drop_consequences(spec.find_mistakes(folder), removed)
+    mistakes = _nest(("encoder",), own)
+    for path, dataset in spec.extra_datasets().items():
+        problems = zoo_data.problems(dataset.data, dataset.roles, folder=folder)
+        mistakes += _nest(("encoder", *path), problems)
+    return mistakes
+
+
+def _check_data(loc: Loc, value: Any, required: Roles, folder: Path) -> list[Mistake]:
+    source, removed = error_messages.validate_partly(Data, value)
+    if source is None:
+        return []
+    problems = zoo_data.problems(source, {} if removed else required, folder=folder)
+    return _nest(loc, error_messages.drop_consequences(problems, removed))
+
+
+def _check_tasks(
+    entries: Any, spec_class: type[EncoderSpec] | None, spec: EncoderSpec | None, required: Roles, folder: Path
+) -> list[Mistake]:
+    mistakes: list[Mistake] = []
+    names: set[str] = set()
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        loc = ("evaluation", index)
+        task, removed = error_messages.validate_partly(Task, entry)
+        if task is None:  # its type is unknown, but its data sections can be checked
+            for field, section in entry.items() if isinstance(entry, dict) else ():
+                if isinstance(section, dict) and "source" in section:
+                    mistakes += _check_data((*loc, field), section, {}, folder)
+            continue
+        unsure = frozenset(str(path[0]) for path in removed if path)
+        own = error_messages.drop_consequences(task.find_mistakes(folder, unsure), removed)
+        mistakes += _nest(loc, own)
+        if spec_class:
+            mistakes += _nest(loc, _check_views(task, spec_class, spec, folder))
+        if spec_class and task.needs_own_classes:
+            mistakes += _nest(loc, _check_own_classes(task, spec_class, required, folder))
+        if task.title in names:
+            mistakes.append((loc, f"two tasks are called {task.title!r}; give one a `name`"))
+        names.add(task.title)
+    return mistakes
+
+
+def _check_views(
+    task: TaskSpec, spec_class: type[EncoderSpec], spec: EncoderSpec | None, folder: Path
+) -> list[Mistake]:
+    mistakes: list[Mistake] = []
+    for index, view in enumerate(task.views):
+        try:
+            spec_class.View.model_validate(view)
+        except ValidationError as error:
+            mistakes += _nest(("views", index), error_messages.translate(error, spec_class.View, view))
+            continue
+        problem = spec.find_view_mistake(view, folder) if spec is not None else None
+        if problem:
+            mistakes.append((("views", index), problem))
+    return mistakes
+
+
+def _check_own_classes(task: TaskSpec, spec_class: type[EncoderSpec], required: Roles, folder: Path) -> list[Mistake]:
+    """Each data field of the family's own task needs the family's input; labels are the task's own affair."""
+    if not spec_class.recognises:
+        return [(("task",), "the family has no classes of its own to recognise")]
+    inputs = {role: kind for role, kind in required.items() if role != "label"}
+    mistakes: list[Mistake] = []
+    for field in task.roles:
+        source = getattr(task, field)
+        if source is not None:
+            mistakes += _nest((field,), zoo_data.problems(source, inputs, folder=folder))
+    return mistakes
+
+
+def _nest(loc: Loc, mistakes: Iterable[Mistake]) -> list[Mistake]:
+    return [((*loc, *path), text) for path, text in mistakes]
