@@ -151,11 +151,11 @@ def test_changed_data_is_noticed(place, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step(place, tmp_path):
-    from zoo.families import load
+    from zoo.families import load_encoder
     from zoo.training import trainer
 
     loaded = zoo.load_recipe(place / "recipe.yaml")
-    family = load("matryoshka-2d").Encoder
+    family = load_encoder("matryoshka-2d")
     encoder = family.build(loaded.encoder, folder=place)
     honest = encoder.loss
     encoder.loss = lambda batch: honest(batch) * (float("nan") if encoder.step == 4 else 1.0)

@@ -11,6 +11,7 @@ from typing import Any
 
 from zoo.artefact import manifest
 from zoo.build import builder
+from zoo.build.environment import list_packages
 from zoo.card import run_record
 from zoo.card.run_record import mapping, number
 from zoo.core import atomic_files
@@ -134,7 +135,7 @@ def _scores(report: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], f
 
 def _differences(lock: Mapping[str, Any]) -> Iterator[str]:
     """Versions and machine, there and here."""
-    here = builder.packages()
+    here = list_packages()
     for name, version in mapping(lock.get("packages")).items():
         if here.get(name) != version:
             yield f"{name} {str(version)[:40]} there, {here.get(name) or 'not installed'} here"
