@@ -81,9 +81,9 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     name = str(reference)
     local = folder = model_references.locate(name)
     if folder is None:
-        from zoo.hub import push as hub
+        from zoo.hub.fetch import fetch
 
-        folder = hub.fetch(name, revision)
+        folder = fetch(name, revision)
     if "zoo" in model_folder.read_config(folder):
         encoder = model_folder.load(folder)
         if local is None:

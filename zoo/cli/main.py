@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, 1 for an error or a missed `at_least`, 130 after Ctrl-C,
     143 after SIGTERM."""
     words = sys.argv[1:] if argv is None else argv
-    if any(allowed_files.token_at(word) is not None for word in words):
+    if any(allowed_files.find_token(word) is not None for word in words):
         _say(
             "error: the command line holds an access token, and shells keep what they run: revoke it, and use `hf auth login`"
         )
