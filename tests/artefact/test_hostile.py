@@ -94,10 +94,9 @@ VALUES = st.recursive(
 def list_places(value, place=()):
     """Yield the path of keys to every value inside nested dicts and lists."""
     yield place
+    entries = enumerate(value) if isinstance(value, list) else ()
     if isinstance(value, dict):
         entries = value.items()
-    else:
-        entries = enumerate(value) if isinstance(value, list) else ()
     for key, entry in entries:
         yield from list_places(entry, (*place, key))
 
