@@ -1,4 +1,4 @@
-"""A model folder is complete or absent, and holds what the encoder, the recipe and the caller put into it."""
+"""A model folder is complete or absent. It holds the encoder, the recipe and the further files of the caller."""
 
 from __future__ import annotations
 

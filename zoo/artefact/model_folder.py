@@ -33,7 +33,7 @@ class SavableSpec(Protocol):
 
 
 class SavableEncoder(Protocol):
-    """What `save` needs of an encoder. `zoo.encoder.Encoder` describes each member."""
+    """The members of an encoder that `save` uses. `zoo.encoder.Encoder` describes each of them."""
 
     @property
     def spec(self) -> SavableSpec: ...

@@ -41,9 +41,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_sizes(folder: Path) -> None:
-    """Raise ArtefactError for a text file that is too large, and for a pipe or device, which may have no end.
+    """Raise ArtefactError for a text file that is too large, and for a pipe or a device.
 
-    This check reads no file. Call it before any other check.
+    A pipe or a device may have no end. This check reads no file. Call it before any other check.
     """
     for path in sorted(folder.rglob("*")):
         if not path.is_file() and not path.is_dir():

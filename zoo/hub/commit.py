@@ -1,4 +1,4 @@
-"""Read the files of a commit on the Hub, compare them with a model folder, and make the commit of a push."""
+"""Compare a commit on the Hub with a model folder, and make the commit of a push."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Target:
         self.operations += [CommitOperationDelete(name) for name in self.removed_files]
 
     def compare(self, tree: Tree) -> tuple[list[str], list[str]]:
-        """List the files that are new or differ from `tree`, and the files of an older version that `tree` still has."""
+        """List the files that are new or differ from `tree`, and the stale files that `tree` has."""
         changed = [name for name in self.names if not has_id(self.folder / name, tree.ids.get(name, ""))]
         model_files = [
             name for name in tree.ids if allowed_files.is_allowed(name) or fnmatchcase(name, allowed_files.RESULTS)

@@ -104,7 +104,10 @@ def as_hub_error(action: str, advice: Mapping[int, str]) -> Iterator[None]:
 
 
 def summarise(error: BaseException) -> str:
-    """Return the message of an error in one line of at most 300 characters, without tokens and without signatures of URLs."""
+    """Return the message of an error in one line of at most 300 characters.
+
+    Tokens are masked, and signatures of URLs are removed.
+    """
     from huggingface_hub import get_token
 
     text = str(getattr(error, "server_message", None) or error).strip()
