@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -160,6 +161,18 @@ def test_a_config_that_does_not_fit_its_weights_is_refused_with_the_reason(matry
     preflight.check_transformer(matryoshka, *BERT)
     edit_json(matryoshka / name, **entries)
     with pytest.raises(ArtefactError, match=f"{name}: .*{message}"):
+        preflight.check_transformer(matryoshka, *BERT)
+
+
+def test_a_checkpoint_may_lack_a_pooler_but_not_half_of_the_model(matryoshka):
+    shapes = preflight.read_header(matryoshka / "model.safetensors")
+    stored = sum(math.prod(shape) for shape in shapes.values())
+    config = json.loads((matryoshka / "config.json").read_text())
+    words, width = config["vocab_size"], config["hidden_size"]
+    edit_json(matryoshka / "config.json", vocab_size=words + int(0.8 * stored / width))
+    preflight.check_transformer(matryoshka, *BERT)
+    edit_json(matryoshka / "config.json", vocab_size=words + int(1.2 * stored / width))
+    with pytest.raises(ArtefactError, match=r"describes \d+ numbers, but the weights hold"):
         preflight.check_transformer(matryoshka, *BERT)
 
 
