@@ -1,15 +1,15 @@
-"""What a push, a run and a reader survive: every request of a push killed, a run killed at random, folders that lie.
+"""Measure which faults zoo survives: interrupted pushes, killed runs, and hostile model folders and recipes.
 
     python benchmarks/robustness.py [--quick] [--only PART…] [--write FILE]
 
-    push      every request of a push fails, and all that follow, at each of: before it is done (500; the connection drops), in
-              its midst (half of the answer comes), after it was done (the answer is lost); or kill -9 ends the client there;
-              the Hub is the test suite's, the client the real one
-    kill      kill -9 at random moments of a run, which is then run to its end; the weights against an undisturbed run's
-    hostile   folders and recipes as a stranger might send them, and what opening them costs
-    fuzz      random changes of the bytes of a model folder whose manifest agrees, and of a recipe
+    push      fail every request of a push, and all that follow: before it is done (500, or the connection drops), during it
+              (half of the answer arrives), or after it (the answer is lost); or end the client there with kill -9. The Hub
+              is the test suite's, the client is the real one
+    kill      end a run with kill -9 at random moments, run it to its end, and compare its weights with an undisturbed run's
+    hostile   open hostile folders and recipes, and measure memory and time
+    fuzz      change random bytes of a model folder whose manifest agrees, and of a recipe
 
-Needs the extra `test`. About 15 minutes on one core; --quick: a fifth of it.
+Needs the extra `test`. It takes about 15 minutes on one core, or a fifth of that with --quick.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from zoo.recipe import shipped
-
 TESTS = Path(__file__).parent.parent / "tests" / "support"
 sys.path.insert(0, str(TESTS))
 os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -50,13 +48,13 @@ from common import finish  # noqa: E402
 import zoo  # noqa: E402
 from zoo.artefact import manifest, model_folder  # noqa: E402
 from zoo.core import atomic_files  # noqa: E402
-from zoo.core.errors import HubError, RecipeError, ZooError  # noqa: E402  # noqa: E402
-from zoo.hub import push as hub  # noqa: E402
-from zoo.recipe import recipe  # noqa: E402
+from zoo.core.errors import HubError, RecipeError, ZooError  # noqa: E402
+from zoo.hub.push import push  # noqa: E402
+from zoo.recipe import recipe, shipped  # noqa: E402
 
 
-def model(folder: Path) -> Path:
-    """A tiny model folder with heads."""
+def save_model(folder: Path) -> Path:
+    """Save a tiny model folder with heads."""
     from datasets import Dataset
 
     from zoo.families.matryoshka_2d.encoder import Encoder
@@ -67,67 +65,93 @@ def model(folder: Path) -> Path:
     return model_folder.save(encoder, folder / "model")
 
 
-def push(folder: Path, quick: bool) -> dict[str, Any]:
-    """Repo states seen after each killed push, and after the push that followed it."""
-    first, second = model(folder / "first"), folder / "second"
-    shutil.copytree(first, second)
-    (second / "notes.md").write_text("new")
-    manifest.write(second)
-    states = {"before": published.content(first), "whole": published.content(second)}
-    seen, after, commits, counts = Counter(), Counter(), Counter(), {}
+class InterruptedPushes:
+    """Pushes of the folder `second`, each interrupted and then repeated, and counts of the states seen in the repository.
 
-    def on_hub(name: str, there: bool) -> str:
-        if name not in HUB.repos:
-            return "OTHER" if there else "before"
-        held = published.on_hub(HUB, name)
-        return next((s for s, files in states.items() if held == files), "OTHER" if there or held else "before")
+    The repository holds the folder `first` before the push, or does not exist.
+    """
 
-    def one(name: str, there: bool, dies: Callable[[], Any]) -> None:
-        if there:
-            hub.push(first, name)
+    def __init__(self, first: Path, second: Path) -> None:
+        self.first, self.second = first, second
+        self.contents = {"before": published.read_folder(first), "whole": published.read_folder(second)}
+        self.states_after_interruption: Counter[str] = Counter()
+        self.states_after_repetition: Counter[str] = Counter()
+        self.commits: Counter[int] = Counter()
+
+    def get_state(self, name: str, repo_existed: bool) -> str:
+        """Return "before", "whole", or "OTHER" for a mixture of the two versions."""
+        files = published.read_repo(HUB, name) if name in HUB.repos else {}
+        if not files:
+            return "OTHER" if repo_existed else "before"
+        return next((state for state, content in self.contents.items() if files == content), "OTHER")
+
+    def count_requests(self, repo_exists: bool) -> int:
+        """Count the requests of a push that nothing interrupts."""
+        name = "me/count" if repo_exists else "me/count-new"
+        if repo_exists:
+            push(self.first, name)
+        HUB.requests.clear()
+        push(self.second, name)
+        return len(HUB.requests)
+
+    def interrupt(self, name: str, repo_exists: bool, push_with_fault: Callable[[str], None]) -> None:
+        """Interrupt a push, record the state, push again, and record the state and the number of commits."""
+        if repo_exists:
+            push(self.first, name)
         HUB.blobs.clear()
-        dies()
+        push_with_fault(name)
         HUB.heal()
-        seen[on_hub(name, there)] += 1
-        hub.push(second, name)
-        after[on_hub(name, there)] += 1
-        commits[len(HUB.commits(name)) - 1 - there] += 1
+        self.states_after_interruption[self.get_state(name, repo_exists)] += 1
+        push(self.second, name)
+        self.states_after_repetition[self.get_state(name, repo_exists)] += 1
+        self.commits[len(HUB.list_messages(name)) - 1 - repo_exists] += 1
 
-    def failing(name: str, fault: int | str, at: int) -> None:
-        HUB.fail(fault, at=at, times=None)
+    def push_with_failing_requests(self, name: str, *, fault: int | str, number: int) -> None:
+        """Push while the request with this number and all that follow fail."""
+        HUB.fail(fault, at=number, times=None)
         with contextlib.suppress(HubError):
-            hub.push(second, name)
+            push(self.second, name)
 
-    def killed(name: str, at: int) -> None:
-        process = subprocess.Popen([*published.PUSH, str(second), name], stderr=subprocess.DEVNULL)
-        HUB.fail(process.kill, at=at)
+    def push_and_kill(self, name: str, *, number: int) -> None:
+        """Push in another process, and kill the process at the request with this number."""
+        process = subprocess.Popen([*published.PUSH, str(self.second), name], stderr=subprocess.DEVNULL)
+        HUB.fail(process.kill, at=number)
         if process.wait() == 0:
             raise SystemExit("a push was not killed")
 
-    for there in (True, False):  # a newer version of what is there, or a repo that the push makes
-        if there:
-            hub.push(first, "me/count")
-        HUB.requests.clear()
-        hub.push(second, f"me/count{'' if there else '-new'}")
-        counts[there] = requests = len(HUB.requests)
-        for at in range(1, requests + 1):
+
+def measure_pushes(folder: Path, quick: bool) -> dict[str, Any]:
+    """Count the states of a repository after each interrupted push, and after the push that followed it."""
+    first, second = save_model(folder / "first"), folder / "second"
+    shutil.copytree(first, second)
+    (second / "notes.md").write_text("new")
+    manifest.write(second)
+    pushes = InterruptedPushes(first, second)
+    requests = {}
+    for repo_exists in (True, False):
+        requests[repo_exists] = pushes.count_requests(repo_exists)
+        for number in range(1, requests[repo_exists] + 1):
             for fault in (500, "drop", "cut", "lose"):
-                name = f"me/{fault}-{at}-{there:d}"
-                one(name, there, functools.partial(failing, name, fault, at))
-            one(f"me/killed-{at}-{there:d}", there, functools.partial(killed, f"me/killed-{at}-{there:d}", at))
+                push_with_fault = functools.partial(pushes.push_with_failing_requests, fault=fault, number=number)
+                pushes.interrupt(f"me/{fault}-{number}-{repo_exists:d}", repo_exists, push_with_fault)
+            push_with_fault = functools.partial(pushes.push_and_kill, number=number)
+            pushes.interrupt(f"me/killed-{number}-{repo_exists:d}", repo_exists, push_with_fault)
     return {
-        "requests of a push": f"{counts[True]} of a newer version, {counts[False]} that make the repo",
-        "pushes killed": sum(seen.values()),
-        "states seen": dict(seen),
-        "after pushing again": dict(after),
-        "commits of the new version": dict(commits),
+        "requests of a push": f"{requests[True]} of a newer version, {requests[False]} that make the repo",
+        "pushes killed": sum(pushes.states_after_interruption.values()),
+        "states seen": dict(pushes.states_after_interruption),
+        "after pushing again": dict(pushes.states_after_repetition),
+        "commits of the new version": dict(pushes.commits),
     }
 
 
-def kill(folder: Path, quick: bool) -> dict[str, Any]:
-    """kill -9 at random moments, over the whole time that an undisturbed run takes."""
+def write_recipe(folder: Path) -> Path:
+    """Write a recipe whose run takes seconds, its backbone and its data."""
     tiny.backbone(folder / "backbone")
-    rows = [{"a": t, "b": tiny.SENTENCES[(i + 1) % 120], "gold": i % 6} for i, t in enumerate(tiny.SENTENCES)]
+    rows = [
+        {"a": sentence, "b": tiny.SENTENCES[(number + 1) % 120], "gold": number % 6}
+        for number, sentence in enumerate(tiny.SENTENCES)
+    ]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = "{source: file, path: pairs.jsonl, columns: {sentence1: a, sentence2: b, score: gold}}"
     (folder / "recipe.yaml").write_text(
@@ -135,136 +159,167 @@ def kill(folder: Path, quick: bool) -> dict[str, Any]:
         "training: {epochs: 12, batch_size: 16, learning_rate: 1e-3, checkpoint_every: 5}\n"
         f"evaluation: [{{task: sts, data: {data}}}]\n"
     )
-    command = [sys.executable, "-m", "zoo.cli", "train", str(folder / "recipe.yaml"), "--out"]
+    return folder / "recipe.yaml"
+
+
+def measure_killed_runs(folder: Path, quick: bool) -> dict[str, Any]:
+    """Kill runs at random moments of the time that an undisturbed run takes, and compare the weights in the end."""
+    command = [sys.executable, "-m", "zoo.cli", "train", str(write_recipe(folder)), "--out"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
-    def run(out: Path) -> subprocess.Popen[bytes]:
-        pipe = subprocess.DEVNULL
-        return subprocess.Popen([*command, str(out)], env=environment, stdout=pipe, stderr=pipe)
+    def start_run(out: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*command, str(out)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
-    began = time.perf_counter()
-    if run(folder / "whole").wait():
+    start = time.perf_counter()
+    if start_run(folder / "whole").wait():
         raise SystemExit("the undisturbed run failed")
-    took, draw = time.perf_counter() - began, random.Random(0)
+    seconds, draw = time.perf_counter() - start, random.Random(0)
     expected = atomic_files.sha256(folder / "whole" / "model" / "model.safetensors")
-    stages, equal, killed = Counter(), 0, 0
-    moments = 5 if quick else 24
-    for number in range(moments):
+    stages, equal_count, killed_count = Counter(), 0, 0
+    run_count = 5 if quick else 24
+    for number in range(run_count):
         out = folder / f"run-{number}"
-        process = run(out)
+        process = start_run(out)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(took * draw.uniform(0.25, 1.0))  # imports take the first quarter
+            process.wait(seconds * draw.uniform(0.25, 1.0))  # imports take the first quarter
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            killed += 1
-        held = {p.name for p in out.iterdir()} if out.exists() else set()
-        last = next(
-            (s for s in ("model", "report.json", "trained", "checkpoints", "lock.json") if s in held), "nothing"
-        )
-        stages[last] += 1
-        done = run(out).wait() == 0 and atomic_files.sha256(out / "model" / "model.safetensors") == expected
-        equal += done and not any(p.name.startswith(atomic_files.TEMPORARY) for p in out.iterdir())
+            killed_count += 1
+        names = {path.name for path in out.iterdir()} if out.exists() else set()
+        newest_first = ("model", "report.json", "trained", "checkpoints", "lock.json")
+        stages[next((name for name in newest_first if name in names), "nothing")] += 1
+        is_finished = start_run(out).wait() == 0
+        is_equal = is_finished and atomic_files.sha256(out / "model" / "model.safetensors") == expected
+        equal_count += is_equal and not any(path.name.startswith(atomic_files.TEMPORARY) for path in out.iterdir())
         shutil.rmtree(out)
     return {
-        "runs killed": killed,
+        "runs killed": killed_count,
         "newest thing there": dict(stages),
-        "ended with equal weights": f"{equal} of {moments}",
+        "ended with equal weights": f"{equal_count} of {run_count}",
     }
 
 
-def lies(folder: Path, quick: bool) -> dict[str, Any]:
-    """Every folder and recipe of the test suite's list, each opened by one process that has opened an honest one before."""
-    honest = model(folder)
+def measure_hostile_files(folder: Path, quick: bool) -> dict[str, Any]:
+    """Open every folder and recipe of the test suite's list in one process that has opened an honest folder before."""
+    honest = save_model(folder)
+    paths = hostile.write_all(honest, folder / "hostile")
     run = subprocess.run(
-        [sys.executable, "-c", hostile.CHILD, str(honest), *map(str, hostile.make(honest, folder / "hostile"))],
+        [sys.executable, "-c", hostile.OPEN_EACH, str(honest), *map(str, paths)],
         capture_output=True,
         text=True,
         check=True,
     )
-    seen = [json.loads(line) for line in run.stdout.splitlines()]
-    words = Counter(word.split(":")[0] for _, word, _, _ in seen)
+    results = [json.loads(line) for line in run.stdout.splitlines()]
+    outcomes = Counter(outcome.split(":")[0] for _, outcome, _, _ in results)
     return {
-        "folders and recipes": len(seen),
-        "accepted": words["opened"],
-        "crashed": words["crashed"],
-        "most memory, MB": round(max(more for _, _, more, _ in seen), 1),
-        "most seconds": round(max(seconds for *_, seconds in seen), 2),
+        "folders and recipes": len(results),
+        "accepted": outcomes["opened"],
+        "crashed": outcomes["crashed"],
+        "most memory, MB": round(max(megabytes for _, _, megabytes, _ in results), 1),
+        "most seconds": round(max(seconds for *_, seconds in results), 2),
     }
 
 
 def mutate(data: bytes, draw: random.Random) -> bytes:
-    """One of: a bit flipped, bytes deleted, doubled or replaced, the end cut off."""
-    at, length = draw.randrange(len(data) + 1), draw.choice((1, 2, 8, 64))
+    """Flip a bit, delete, double or replace some bytes, or cut off the end."""
+    start, length = draw.randrange(len(data) + 1), draw.choice((1, 2, 8, 64))
+    flipped = b""
+    if start < len(data):
+        flipped = data[:start] + bytes([data[start] ^ (1 << draw.randrange(8))]) + data[start + 1 :]
     return draw.choice(
         (
-            data[:at] + bytes([data[at] ^ (1 << draw.randrange(8))]) + data[at + 1 :] if at < len(data) else b"",
-            data[:at] + data[at + length :],
-            data[:at] + data[at : at + length] * 2 + data[at + length :],
-            data[:at] + draw.randbytes(length) + data[at + length :],
-            data[:at],
+            flipped,
+            data[:start] + data[start + length :],
+            data[:start] + data[start : start + length] * 2 + data[start + length :],
+            data[:start] + draw.randbytes(length) + data[start + length :],
+            data[:start],
         )
     )
 
 
-def fuzz(folder: Path, quick: bool) -> dict[str, Any]:
-    """Mutations whose manifest agrees: either the folder is refused, or it opens and its vectors are finite."""
+def open_changed_folder(honest: Path, changed: Path, name: Path, draw: random.Random) -> str:
+    """Change one file of a copy of the folder `honest`, open it, and return the outcome."""
     import numpy as np
 
-    honest, draw, outcomes = model(folder), random.Random(1), Counter()
-    names = [p.relative_to(honest) for p in sorted(honest.rglob("*")) if p.is_file()]
-    crashes: list[str] = []
+    shutil.copytree(honest, changed)
+    (changed / name).write_bytes(mutate((changed / name).read_bytes(), draw))
+    if name.name != manifest.NAME:
+        manifest.write(changed)
+    try:
+        is_finite = np.isfinite(zoo.from_pretrained(changed).encode(["the dog"])).all()
+    except ZooError:
+        return "folder refused"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"crash: {name}: {type(error).__name__}: {str(error)[:100]}"
+    finally:
+        shutil.rmtree(changed)
+    return "folder opened" if is_finite else "folder NOT FINITE"
+
+
+def load_changed_recipe(path: Path, text: bytes, draw: random.Random) -> str:
+    """Change a recipe in two places, load it, and return the outcome."""
+    path.write_bytes(mutate(mutate(text, draw), draw))
+    try:
+        recipe.load(path)
+    except RecipeError:
+        return "recipe refused"
+    except Exception as error:
+        return f"crash: recipe: {type(error).__name__}: {str(error)[:100]}"
+    return "recipe read"
+
+
+def measure_random_changes(folder: Path, quick: bool) -> dict[str, Any]:
+    """Count the outcomes of random changes: a folder must be refused, or give finite vectors."""
+    honest, draw = save_model(folder), random.Random(1)
+    names = [path.relative_to(honest) for path in sorted(honest.rglob("*")) if path.is_file()]
+    outcomes: Counter[str] = Counter()
     for number in range(200 if quick else 1500):
-        name, victim = names[number % len(names)], folder / "victim"
-        shutil.copytree(honest, victim)
-        (victim / name).write_bytes(mutate((victim / name).read_bytes(), draw))
-        if name.name != manifest.NAME:
-            manifest.write(victim)
-        try:
-            finite = np.isfinite(zoo.from_pretrained(victim).encode(["the dog"])).all()
-            outcomes["folder opened" if finite else "folder NOT FINITE"] += 1
-        except ZooError:
-            outcomes["folder refused"] += 1
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            crashes.append(f"{name}: {type(error).__name__}: {str(error)[:100]}")
-        shutil.rmtree(victim)
+        outcomes[open_changed_folder(honest, folder / "changed", names[number % len(names)], draw)] += 1
     text = next(iter(shipped.shipped().values())).read_bytes()
-    path = folder / "fuzz.yaml"
     for _ in range(400 if quick else 4000):
-        path.write_bytes(mutate(mutate(text, draw), draw))
-        try:
-            recipe.load(path)
-            outcomes["recipe read"] += 1
-        except RecipeError:
-            outcomes["recipe refused"] += 1
-        except Exception as error:
-            crashes.append(f"recipe: {type(error).__name__}: {str(error)[:100]}")
-    for crash in sorted(set(crashes))[:20]:
-        print(crash, file=sys.stderr)
-    return {"cases": sum(outcomes.values()) + len(crashes), **dict(outcomes), "crashes": len(crashes)}
+        outcomes[load_changed_recipe(folder / "fuzz.yaml", text, draw)] += 1
+    crashes = {outcome: count for outcome, count in outcomes.items() if outcome.startswith("crash: ")}
+    for crash in sorted(crashes)[:20]:
+        print(crash.removeprefix("crash: "), file=sys.stderr)
+    others = {outcome: count for outcome, count in outcomes.items() if outcome not in crashes}
+    return {"cases": sum(outcomes.values()), **others, "crashes": sum(crashes.values())}
 
 
-PARTS = {"push": push, "kill": kill, "hostile": lies, "fuzz": fuzz}
+PARTS = {
+    "push": measure_pushes,
+    "kill": measure_killed_runs,
+    "hostile": measure_hostile_files,
+    "fuzz": measure_random_changes,
+}
+
+
+def render_table(figures: dict[str, dict[str, Any]]) -> str:
+    """Render the figures of all parts as a Markdown table."""
+    rows = []
+    for part, part_figures in figures.items():
+        for name, value in part_figures.items():
+            rows.append(f"| {part} | {name} | {json.dumps(value).strip('{}')} |".replace('"', ""))
+    return "\n".join(["| part | what | seen |", "|:---|:---|:---|", *rows])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="run a fifth of the cases")
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS), help="run only these parts")
     parser.add_argument("--write", type=Path, help="write the table as Markdown")
     args = parser.parse_args()
     figures = {}
     for name in args.only:
         print(f"… {name}", file=sys.stderr, flush=True)
-        patience = mock.patch("time.sleep") if name == "push" else contextlib.nullcontext()  # the client's back-off
-        with tempfile.TemporaryDirectory() as folder, patience:
+        without_waits = mock.patch("time.sleep") if name == "push" else contextlib.nullcontext()
+        with tempfile.TemporaryDirectory() as folder, without_waits:
             figures[name] = PARTS[name](Path(folder), args.quick)
-    rows = [
-        f"| {part} | {what} | {json.dumps(v).strip('{}')} |" for part, f in figures.items() for what, v in f.items()
-    ]
-    table = "\n".join(["| part | what | seen |", "|:---|:---|:---|", *(row.replace('"', "") for row in rows)])
+    table = render_table(figures)
     print(table)
     if args.write:
         command = f"python benchmarks/robustness.py{' --quick' if args.quick else ''}"

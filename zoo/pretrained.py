@@ -16,7 +16,7 @@ from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, RenamedFieldWarning, ZooError
 from zoo.encoder import Encoder
 from zoo.hub import model_references
-from zoo.hub import push as hub
+from zoo.hub.fetch import fetch
 from zoo.spec import EncoderSpec
 
 
@@ -34,7 +34,7 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     name = str(reference)
     local = folder = model_references.locate(name)
     if folder is None:
-        folder = hub.fetch(name, revision)
+        folder = fetch(name, revision)
     if "zoo" in model_folder.read_config(folder):
         encoder = load(folder)
         if local is None:
@@ -54,7 +54,7 @@ def load(folder: Path) -> Encoder:
     if the format or the family is unknown to this version.
     """
     config = model_folder.read_config(folder)
-    preflight.links(folder)
+    preflight.check_links(folder)
     block = config.get("zoo")
     if not isinstance(block, dict):
         raise ArtefactError(f"{folder}: config.json has no `zoo` section, so this is not a folder that zoo wrote")

@@ -1,4 +1,4 @@
-"""What a stranger sends is refused at once and in little memory; no change of any byte does more than that."""
+"""Hostile folders and recipes are refused in little memory, and so is every random change of an honest one."""
 
 from __future__ import annotations
 
@@ -44,32 +44,32 @@ def honest(tmp_path_factory) -> Path:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is counted as Linux does it")
 def test_every_hostile_folder_and_recipe_is_refused_in_little_memory(honest, tmp_path):
-    folders = hostile.make(honest, tmp_path)
+    paths = hostile.write_all(honest, tmp_path)
     run = subprocess.run(
-        [sys.executable, "-c", hostile.CHILD, str(honest), *map(str, folders)],
+        [sys.executable, "-c", hostile.OPEN_EACH, str(honest), *map(str, paths)],
         capture_output=True,
         text=True,
         timeout=300,
     )
-    seen = [json.loads(line) for line in run.stdout.splitlines()]
-    assert len(seen) == len(folders), run.stderr[-2000:]
-    for folder, word, more, _ in seen:
-        assert word.startswith("refused"), (folder, word)
-        assert more < 200, (folder, more)
+    results = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(results) == len(paths), run.stderr[-2000:]
+    for path, outcome, megabytes, _ in results:
+        assert outcome.startswith("refused"), (path, outcome)
+        assert megabytes < 200, (path, megabytes)
 
 
-def test_no_flipped_byte_is_taken_for_the_model(honest, tmp_path):
-    """With the honest manifest every change is noticed; with one that agrees, it is refused or changes nothing but text."""
+def test_a_flipped_bit_is_noticed_or_if_the_manifest_agrees_leaves_finite_vectors(honest, tmp_path):
     draw = random.Random(0)
     expected = zoo.from_pretrained(honest).encode(["the dog"])
-    names = [p.relative_to(honest) for p in sorted(honest.rglob("*")) if p.is_file() and p.name != manifest.NAME]
-    for name in names:
+    files = [path.relative_to(honest) for path in sorted(honest.rglob("*")) if path.is_file()]
+    for name in files:
+        if name.name == manifest.NAME:
+            continue
         folder = tmp_path / "model"
         shutil.copytree(honest, folder)
-        data = bytearray((folder / name).read_bytes())
-        if data:
-            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
-        (folder / name).write_bytes(bytes(data) + (b"" if data else b"x"))
+        data = bytearray((folder / name).read_bytes() or b"x")
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        (folder / name).write_bytes(bytes(data))
         with pytest.raises(ArtefactError, match="sha256|bytes"):
             zoo.from_pretrained(folder)
         manifest.write(folder)
@@ -92,37 +92,41 @@ VALUES = st.recursive(
 )
 
 
-def _places(value, place=()):
+def list_places(value, place=()):
+    """Yield the path of keys to every value inside nested dicts and lists."""
     yield place
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from _places(inner, (*place, key))
+    entries = enumerate(value) if isinstance(value, list) else ()
+    if isinstance(value, dict):
+        entries = value.items()
+    for key, entry in entries:
+        yield from list_places(entry, (*place, key))
 
 
-def _with(whole, place, value):
+def replace_at(content, place, value):
+    """Return a copy of nested dicts and lists with another value at the place."""
     if not place:
         return value
-    out = whole.copy()
-    out[place[0]] = _with(out[place[0]], place[1:], value)
-    return out
+    copied = content.copy()
+    copied[place[0]] = replace_at(copied[place[0]], place[1:], value)
+    return copied
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_any_value_at_any_place_of_a_small_file_is_refused_or_opens_to_finite_vectors(honest, tmp_path_factory, data):
-    """Of a folder of each family, whose manifest agrees."""
-    bases = [honest, *(golden.GOLDEN / name / "model" for name in sorted(hostile.FAMILIES))]
-    base = data.draw(st.sampled_from(bases))
-    names = sorted(p.relative_to(base) for p in base.rglob("*.json"))
-    name = data.draw(st.sampled_from(names))
-    whole = json.loads((base / name).read_text())
-    place = data.draw(st.sampled_from(list(_places(whole))))
-    folder = tmp_path_factory.getbasetemp() / "slip"
+def test_any_value_at_any_place_of_a_json_file_is_refused_or_leaves_finite_vectors(honest, tmp_path_factory, data):
+    """The folders are one of each family, and their manifests agree with the change."""
+    originals = [honest, *(golden.GOLDEN / name / "model" for name in sorted(hostile.FAMILIES))]
+    original = data.draw(st.sampled_from(originals))
+    name = data.draw(st.sampled_from(sorted(path.relative_to(original) for path in original.rglob("*.json"))))
+    content = json.loads((original / name).read_text())
+    place = data.draw(st.sampled_from(list(list_places(content))))
+    folder = tmp_path_factory.getbasetemp() / "changed"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(base, folder)
-    (folder / name).write_text(json.dumps(_with(whole, place, data.draw(VALUES))))
+    shutil.copytree(original, folder)
+    (folder / name).write_text(json.dumps(replace_at(content, place, data.draw(VALUES))))
     if name.name != manifest.NAME:
         manifest.write(folder)
-    inputs = ["the dog", "rido soba"] if base == honest else golden.read(base.parent.name)[0]
+    inputs = ["the dog", "rido soba"] if original == honest else golden.read(original.parent.name)[0]
     with suppress(ZooError):
         assert np.isfinite(zoo.from_pretrained(folder).encode(inputs)).all()
 
@@ -130,17 +134,17 @@ def test_any_value_at_any_place_of_a_small_file_is_refused_or_opens_to_finite_ve
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_header_describes_its_weights_or_is_refused(honest, tmp_path_factory, data):
-    """What the preflight passes, the safetensors library reads to the same names and shapes."""
+    """If the preflight check passes a file, the safetensors library reads the same names and shapes or refuses the file."""
     content = (honest / "heads.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
-    entries = json.loads(content[8 : 8 + length])
-    place = data.draw(st.sampled_from(list(_places(entries))))
-    told = json.dumps(_with(entries, place, data.draw(VALUES))).encode()
+    header = json.loads(content[8 : 8 + length])
+    place = data.draw(st.sampled_from(list(list_places(header))))
+    changed_header = json.dumps(replace_at(header, place, data.draw(VALUES))).encode()
     path = tmp_path_factory.getbasetemp() / "header.safetensors"
-    path.write_bytes(struct.pack("<Q", len(told)) + told + content[8 + length :])
+    path.write_bytes(struct.pack("<Q", len(changed_header)) + changed_header + content[8 + length :])
     with suppress(ArtefactError):
-        shapes = preflight.header(path)
-        with suppress(SafetensorError):  # stricter than the preflight, and asked right after it
+        shapes = preflight.read_header(path)
+        with suppress(SafetensorError):  # the library is stricter, and always opens the file after the check
             assert {name: tensor.shape for name, tensor in load_file(path).items()} == shapes
 
 
@@ -169,23 +173,25 @@ evaluation: [STSBenchmark, {task: sts, data: {source: builtin, name: icd10cm}, v
 @example("*a")
 @example("- &a [*a]")
 def test_any_text_is_a_recipe_or_an_error_with_its_place(tmp_path_factory, text):
-    _either(tmp_path_factory, text)
+    check_recipe(tmp_path_factory.getbasetemp() / "fuzz.yaml", text)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, len(RECIPE) - 1), st.integers(0, 12), st.text(max_size=6))
-def test_any_slip_in_a_recipe_is_a_recipe_or_an_error_with_its_place(tmp_path_factory, start, length, put):
-    _either(tmp_path_factory, RECIPE[:start] + put + RECIPE[start + length :])
+def test_any_slip_in_a_recipe_is_a_recipe_or_an_error_with_its_place(tmp_path_factory, start, length, replacement):
+    text = RECIPE[:start] + replacement + RECIPE[start + length :]
+    check_recipe(tmp_path_factory.getbasetemp() / "fuzz.yaml", text)
 
 
-def _either(factory, text: str) -> None:
-    path = factory.getbasetemp() / "fuzz.yaml"
+def check_recipe(path: Path, text: str) -> None:
+    """Assert that the text loads as a recipe, or that every line of the error begins with the path."""
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     problems: list[str] = []
     try:
         loaded = recipe.load(path)
     except RecipeError as error:
-        problems = [*error.problems, *([] if error.problems else ["an error without a word"])]
+        problems = list(error.problems)
+        assert problems, "an error without a message"
     else:
         assert located_yaml.parse(loaded.dump()).value["name"] == loaded.name
     assert all(line.startswith(str(path)) for line in problems), problems

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import tiny_run
 import yaml
-from published import content
+from published import read_folder
 
 from zoo.artefact import manifest
 from zoo.build import builder, reproduction
@@ -100,7 +100,7 @@ def test_a_model_of_the_hub_is_made_again_from_its_commit_and_never_published(hu
     (model / "recipe.yaml").write_text(yaml.safe_dump(text))
     manifest.write(model)
     hub.repos["me/tiny"] = hub_server.Repo()
-    commit = hub.repos["me/tiny"].add("c", content(model))
+    commit = hub.repos["me/tiny"].add("c", read_folder(model))
     hub.repos["me/tiny"].add("broken since", {"config.json": b"{}", "model.safetensors": b"x"})
     found = reproduction.reproduce("me/tiny", tmp_path / "again", revision=commit, data=place)
     assert found.reproduced
@@ -124,7 +124,7 @@ def test_a_recipe_of_a_stranger_may_not_leave_the_folder_of_the_data(hub, place,
     (model / "recipe.yaml").write_text(yaml.safe_dump(yaml.safe_load((model / "recipe.yaml").read_text()) | edit))
     manifest.write(model)
     hub.repos["me/tiny"] = hub_server.Repo()
-    hub.repos["me/tiny"].add("c", content(model))
+    hub.repos["me/tiny"].add("c", read_folder(model))
     with pytest.raises(RecipeError, match=r"me/tiny/recipe.yaml:\d+:\d+: .*leaves the folder of the data"):
         reproduction.reproduce("me/tiny", tmp_path / "again", data=place)
     assert not (tmp_path / "again").exists()

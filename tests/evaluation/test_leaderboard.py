@@ -7,11 +7,12 @@ import json
 import pytest
 import yaml
 from huggingface_hub import parse_eval_result_entries
-from published import content, on_hub
+from published import read_folder, read_repo
 
 from zoo.artefact import manifest
 from zoo.evaluation import leaderboard, mteb_catalogue
 from zoo.hub import push as zoo_hub
+from zoo.hub.fetch import fetch
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +66,11 @@ def test_what_is_not_official_is_not_claimed(folder, pinned, change):
 def test_they_are_pushed_go_with_their_version_and_leave_those_of_others(hub, folder, pinned):
     report(folder, result(data_revision=pinned))
     zoo_hub.push(folder, "me/tiny")
-    assert on_hub(hub, "me/tiny") == content(folder)
+    assert read_repo(hub, "me/tiny") == read_folder(folder)
     assert not zoo_hub.push(folder, "me/tiny").created
     theirs = {".eval_results/T.yaml": b"a: 1"}
-    hub.repos["me/tiny"].add("theirs", {**hub.files("me/tiny"), **theirs})
-    assert (zoo_hub.fetch("me/tiny") / "model.safetensors").exists(), "and they are no part of what is opened"
+    hub.repos["me/tiny"].add("theirs", {**hub.read_files("me/tiny"), **theirs})
+    assert (fetch("me/tiny") / "model.safetensors").exists(), "and they are no part of what is opened"
     assert report(folder, result(official=False)) == []
     zoo_hub.push(folder, "me/tiny")
-    assert on_hub(hub, "me/tiny") == content(folder) | theirs
+    assert read_repo(hub, "me/tiny") == read_folder(folder) | theirs

@@ -1,6 +1,6 @@
-"""Model folders as they were once written: tests/golden/FAMILY. They are never rewritten, since what was published stays.
+"""Model folders that older versions wrote: tests/golden/FAMILY. They are never written again, since published models stay.
 
-python tests/support/golden.py FAMILY      adds the one of a new family
+python tests/support/golden.py FAMILY      adds the model folder of a new family
 """
 
 from __future__ import annotations
@@ -17,43 +17,49 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def write(family: str) -> Path:
-    """Train the tiny encoder of the family's own tests and keep it, some inputs and their vectors."""
+    """Train the tiny encoder of a family's own tests and store it with some inputs and their vectors."""
     import contract
 
     from zoo.artefact import model_folder
 
     folder = GOLDEN / family
     if folder.exists():
-        raise SystemExit(f"{folder} is there: what was written once must load for ever, so it is not written again")
+        raise SystemExit(
+            f"{folder} exists: a model that was written once must load for ever, so it is not written again"
+        )
     with tempfile.TemporaryDirectory() as scratch:
-        told = contract.load_contract(family, Path(scratch))
-        encoder = contract.train(told, Path(scratch) / "run")
+        family_contract = contract.load_contract(family, Path(scratch))
+        encoder = contract.train(family_contract, Path(scratch) / "run")
         encoder.name = f"golden-{family}"
         model_folder.save(encoder, folder / "model")
-        inputs, vectors = told.inputs[:8], encoder.encode(told.inputs[:8])
+        inputs = family_contract.inputs[:8]
+        vectors = encoder.encode(inputs)
     if isinstance(inputs[0], str):
-        (folder / "inputs.json").write_text(json.dumps(inputs, indent=1, default=_pixels) + "\n")
+        (folder / "inputs.json").write_text(json.dumps(inputs, indent=1, default=encode_image) + "\n")
     else:
-        np.save(folder / "inputs.npy", np.stack([np.asarray(each) for each in inputs]))
+        np.save(folder / "inputs.npy", np.stack([np.asarray(item) for item in inputs]))
     np.save(folder / "vectors.npy", vectors)
     return folder
 
 
-def _pixels(image: np.ndarray) -> dict[str, Any]:
+def encode_image(image: np.ndarray) -> dict[str, Any]:
+    """Turn an image into values that JSON can hold."""
     return {"shape": image.shape, "pixels": image.tobytes().hex()}
 
 
-def _array(held: dict[str, Any]) -> Any:
-    """An image as it was, and any other mapping of an input."""
-    return np.frombuffer(bytes.fromhex(held["pixels"]), np.uint8).reshape(held["shape"]) if "pixels" in held else held
+def decode_image(mapping: dict[str, Any]) -> Any:
+    """Turn a mapping back into an image; return any mapping that is not an image as it is."""
+    if "pixels" not in mapping:
+        return mapping
+    return np.frombuffer(bytes.fromhex(mapping["pixels"]), np.uint8).reshape(mapping["shape"])
 
 
 def read(family: str) -> tuple[list[Any], np.ndarray]:
-    """Inputs and the vectors that they had."""
+    """Read the inputs and the vectors that the older version computed for them."""
     folder = GOLDEN / family
-    told = folder / "inputs.json"
-    if told.exists():
-        inputs = json.loads(told.read_text(), object_hook=_array)
+    json_file = folder / "inputs.json"
+    if json_file.exists():
+        inputs = json.loads(json_file.read_text(), object_hook=decode_image)
     else:
         inputs = list(np.load(folder / "inputs.npy", allow_pickle=False))
     return inputs, np.load(folder / "vectors.npy", allow_pickle=False)

@@ -1,4 +1,7 @@
-"""A small Hub on loopback for the unmodified huggingface_hub client: repos, LFS, commits, storage on another origin, faults."""
+"""A small Hub on the local machine for the unmodified huggingface_hub client, with faults that a test can ask for.
+
+It has repositories, commits, pull requests, LFS, and a storage for large files under another host name.
+"""
 
 from __future__ import annotations
 
@@ -23,41 +26,52 @@ READ_ONLY = "hf_" + "reader" * 6
 FINE_GRAINED = "hf_" + "grains" * 6
 LFS = (".safetensors", ".png")
 
+Commit = tuple[str, dict[str, bytes]]
+"""The id of a commit and its files by path."""
+Query = dict[str, list[str]]
+
 
 @dataclass
 class Repo:
     private: bool = False
     gated: bool = False
-    commits: list[tuple[str, str, dict[str, bytes]]] = field(default_factory=list)  # (id, message, tree), oldest first
+    commits: list[tuple[str, str, dict[str, bytes]]] = field(default_factory=list)  # (id, message, files), oldest first
     refs: dict[str, str] = field(default_factory=dict)
 
-    def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
+    def find_commit(self, revision: str) -> Commit | None:
+        """Return the commit that a branch, a tag or an id names."""
         commit = self.refs.get(revision, revision)
-        return next(((oid, tree) for oid, _, tree in self.commits if oid == commit), None)
+        return next(((commit_id, tree) for commit_id, _, tree in self.commits if commit_id == commit), None)
 
     def add(self, message: str, tree: dict[str, bytes], branch: str = "main") -> str:
-        oid = hashlib.sha1(f"{len(self.commits)}{message}{sorted(tree)}".encode()).hexdigest()
-        self.commits.append((oid, message, tree))
-        self.refs[branch] = oid
-        return oid
+        """Add a commit to a branch and return its id."""
+        commit_id = hashlib.sha1(f"{len(self.commits)}{message}{sorted(tree)}".encode()).hexdigest()
+        self.commits.append((commit_id, message, tree))
+        self.refs[branch] = commit_id
+        return commit_id
+
+    def list_pull_requests(self) -> list[int]:
+        return [int(ref.rsplit("/")[-1]) for ref in self.refs if ref.startswith("refs/pr/")]
 
 
 @dataclass
 class Fault:
-    """Requests whose path holds `path`, from the `at`-th on and `times` times (None: for good), meet `what`."""
+    """A fault that strikes requests whose path contains `path`: from the `at`-th on, `times` times, or always for None."""
 
-    what: int | str | Callable[[], Any]
+    action: int | str | Callable[[], Any]
     path: str
     at: int
     times: int | None
     headers: dict[str, str]
-    seen: int = 0
+    matching_requests: int = 0
 
     def strikes(self, path: str) -> bool:
+        """Count the request and return whether it meets the fault."""
         if self.path not in path:
             return False
-        self.seen += 1
-        return self.seen >= self.at and (self.times is None or self.seen < self.at + self.times)
+        self.matching_requests += 1
+        is_before_end = self.times is None or self.matching_requests < self.at + self.times
+        return self.matching_requests >= self.at and is_before_end
 
 
 class Hub:
@@ -66,24 +80,21 @@ class Hub:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.clear()
-        self.api, self.cdn = (
-            ThreadingHTTPServer(("127.0.0.1", 0), type("", (kind,), {"hub": self})) for kind in (Api, Cdn)
-        )
-        for server in (self.api, self.cdn):
-            server.daemon_threads = True
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self.api = start_server(Api, self)
+        self.cdn = start_server(Cdn, self)
 
     def clear(self) -> None:
+        """Remove every repository, file and fault."""
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
-        self.requests: list[tuple[str, str]] = []  # of both servers, in the order of arrival
-        self.cdn_tokens: list[str] = []
+        self.requests: list[tuple[str, str]] = []  # (method, path) of both servers, in the order of arrival
+        self.cdn_tokens: list[str] = []  # the Authorization header of every request to the storage
         self.faults: list[Fault] = []
-        self.orgs: dict[str, str] = {}  # organisation → the user's role there
+        self.orgs: dict[str, str] = {}  # organisation → role of the user there
         self.tokens: dict[str, dict[str, Any]] = {TOKEN: {"role": "write"}, READ_ONLY: {"role": "read"}}
-        self.xet: dict[str, str] | None = None  # where the store is, for clients that ask for it
-        self.damage = 0  # so many of the first downloads of each file have one byte changed
-        self.served: Counter[str] = Counter()
+        self.xet: dict[str, str] | None = None  # headers with the address of the xet store
+        self.damage = 0  # this many of the first downloads of each file have one byte changed
+        self.downloads: Counter[str] = Counter()
 
     @property
     def endpoint(self) -> str:
@@ -93,45 +104,59 @@ class Hub:
     def cdn_url(self) -> str:
         return f"http://localhost:{self.cdn.server_port}"
 
-    def files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
-        found = self.repos[repo].at(revision)
-        return dict(found[1]) if found else {}
+    def read_files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
+        """Return the content of every file of a commit by path."""
+        commit = self.repos[repo].find_commit(revision)
+        return dict(commit[1]) if commit else {}
 
-    def commits(self, repo: str) -> list[str]:
+    def list_messages(self, repo: str) -> list[str]:
+        """Return the messages of all commits, oldest first."""
         return [message for _, message, _ in self.repos[repo].commits]
 
     def fail(
         self,
-        what: int | str | Callable[[], Any],
+        action: int | str | Callable[[], Any],
         *,
         path: str = "",
         at: int = 1,
         times: int | None = 1,
         headers: dict[str, str] | None = None,
     ) -> None:
-        """Let requests fail, counted from now on: with a status, "drop" (no answer, nothing done), "lose" (done, but the
-        answer is lost), "cut" (done, and half of the answer comes) or "html" (a gateway's page); a callable is run before
-        the request is served as usual."""
-        self.faults.append(Fault(what, path, at, times, headers or {}))
+        """Let requests fail, counted from this call on.
+
+        Args:
+            action: an HTTP status; "drop" (no answer, and nothing is done); "lose" (the request is done, but the answer is
+                lost); "cut" (done, and half of the answer arrives); "html" (the error page of a gateway); or a function that
+                is called before the request is served as usual.
+            path: part of the path of the requests that are counted.
+            at: number of the first request that fails.
+            times: how many requests fail from there on; None for all.
+            headers: headers of an answer with a status.
+        """
+        self.faults.append(Fault(action, path, at, times, headers or {}))
 
     def heal(self) -> None:
+        """Remove all faults."""
         self.faults.clear()
 
-    def strike(self, method: str, path: str) -> Fault | None:
+    def log_request(self, method: str, path: str) -> Fault | None:
+        """Record a request and return the fault that it meets."""
         with self.lock:
             self.requests.append((method, path))
-            struck = [fault for fault in self.faults if fault.strikes(path)]
-            return struck[0] if struck else None
+            faults = [fault for fault in self.faults if fault.strikes(path)]
+            return faults[0] if faults else None
 
-    def content(self, key: str, content: bytes) -> bytes:
+    def damage_download(self, key: str, content: bytes) -> bytes:
+        """Count a download of `key` and change its first byte if `damage` asks for it."""
         with self.lock:
-            self.served[key] += 1
-            return bytes([content[0] ^ 1]) + content[1:] if content and self.served[key] <= self.damage else content
+            self.downloads[key] += 1
+            is_damaged = content and self.downloads[key] <= self.damage
+            return bytes([content[0] ^ 1]) + content[1:] if is_damaged else content
 
-    def card(self, readme: bytes) -> dict[str, Any]:
-        """What this Hub makes of a card."""
-        found = re.match(r"---\n(.*?)\n---", readme.decode(), re.DOTALL)
-        return (yaml.safe_load(found[1]) if found else None) or {}
+    def read_card(self, readme: bytes) -> dict[str, Any]:
+        """Read the front matter of a card."""
+        front_matter = re.match(r"---\n(.*?)\n---", readme.decode(), re.DOTALL)
+        return (yaml.safe_load(front_matter[1]) if front_matter else None) or {}
 
     def close(self) -> None:
         for server in (self.api, self.cdn):
@@ -140,56 +165,63 @@ class Hub:
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Serve a request, or let it fail if the Hub says so."""
+
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer in one packet: two would wait 40 ms for each other (Nagle's algorithm)
+    wbufsize = -1  # send an answer in one packet: two would wait 40 ms for each other (Nagle's algorithm)
     disable_nagle_algorithm = True
     hub: Hub
 
     def log_message(self, *_: Any) -> None:
-        """Quiet."""
+        """Print nothing."""
 
     def handle_any(self) -> None:
         url = urlparse(self.path)
-        path = unquote(url.path)
-        sent = self.body()
-        fault = self.hub.strike(self.command, path)
-        if fault is None or callable(fault.what):
-            if fault:
-                fault.what()  # type: ignore[operator]
-            self.route(path, parse_qs(url.query), sent)
-        elif isinstance(fault.what, int):
-            self.reply(fault.what, {"error": f"fault {fault.what}"}, **fault.headers)
-        elif fault.what == "html":
-            self.reply(502, "<html>Bad Gateway</html>", raw=True)
+        path, query = unquote(url.path), parse_qs(url.query)
+        body = self.read_body()
+        fault = self.hub.log_request(self.command, path)
+        if fault is None:
+            self.route(path, query, body)
+        elif callable(fault.action):
+            fault.action()
+            self.route(path, query, body)
+        elif isinstance(fault.action, int):
+            self.send_json(fault.action, {"error": f"fault {fault.action}"}, **fault.headers)
+        elif fault.action == "html":
+            self.send_answer(502, b"<html>Bad Gateway</html>")
         else:
-            if fault.what in ("lose", "cut"):
-                wire, self.wfile = self.wfile, io.BytesIO()
-                self.route(path, parse_qs(url.query), sent)
-                answer = self.wfile.getvalue()
-                wire.write(answer[: len(answer) // 2 if fault.what == "cut" else 0])
-                wire.flush()
+            if fault.action in ("lose", "cut"):
+                self.route_without_full_answer(path, query, body, is_cut=fault.action == "cut")
             self.close_connection = True
             self.connection.close()
 
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = handle_any
 
-    def route(self, path: str, query: dict[str, list[str]], sent: bytes) -> None:
+    def route_without_full_answer(self, path: str, query: Query, body: bytes, *, is_cut: bool) -> None:
+        """Serve the request, but send only half of the answer, or nothing."""
+        wire, self.wfile = self.wfile, io.BytesIO()
+        self.route(path, query, body)
+        answer = self.wfile.getvalue()
+        wire.write(answer[: len(answer) // 2 if is_cut else 0])
+        wire.flush()
+
+    def route(self, path: str, query: Query, body: bytes) -> None:
         raise NotImplementedError
 
-    def body(self) -> bytes:
+    def read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "") == "chunked":
-            out = b""
+            body = b""
             while size := int(self.rfile.readline(), 16):
-                out += self.rfile.read(size)
+                body += self.rfile.read(size)
                 self.rfile.readline()
             self.rfile.readline()
-            return out
+            return body
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-    def reply(self, status: int, content: Any, raw: bool = False, **headers: str) -> None:
-        self.answer(status, content.encode() if raw else json.dumps(content).encode(), **headers)
+    def send_json(self, status: int, content: Any, **headers: str) -> None:
+        self.send_answer(status, json.dumps(content).encode(), **headers)
 
-    def answer(self, status: int, content: bytes, **headers: str) -> None:
+    def send_answer(self, status: int, content: bytes, **headers: str) -> None:
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
@@ -197,193 +229,227 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def send_content(self, key: str, content: bytes, **headers: str) -> None:
+    def send_file(self, key: str, content: bytes, **headers: str) -> None:
+        """Send a file, or the range of it that the request asks for."""
         if self.command == "GET":
-            content = self.hub.content(key, content)
+            content = self.hub.damage_download(key, content)
         span = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if span:
             start, end = int(span[1]), min(int(span[2] or len(content) - 1), len(content) - 1)
             headers["Content_Range"] = f"bytes {start}-{end}/{len(content)}"
             content = content[start : end + 1]
-        self.answer(206 if span else 200, content, Accept_Ranges="bytes", **headers)
+        self.send_answer(206 if span else 200, content, Accept_Ranges="bytes", **headers)
+
+
+def start_server(handler: type[Handler], hub: Hub) -> ThreadingHTTPServer:
+    """Start a server for `hub` on a free port of the local machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("", (handler,), {"hub": hub}))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    return server
 
 
 class Cdn(Handler):
-    """Storage of large files, addressed by sha256. It must never be shown the Hub's token."""
+    """The storage of large files, addressed by sha256. The client must never send the Hub's token to it."""
 
-    def route(self, path: str, query: dict[str, list[str]], sent: bytes) -> None:
+    def route(self, path: str, query: Query, body: bytes) -> None:
         self.hub.cdn_tokens.append(self.headers.get("Authorization", ""))
-        oid = path.removeprefix("/cdn/")
+        sha256 = path.removeprefix("/cdn/")
         if self.command != "PUT":
-            self.send_content(oid, self.hub.blobs[oid])
-        elif hashlib.sha256(sent).hexdigest() == oid:
-            self.hub.blobs[oid] = sent
-            self.reply(200, {})
+            self.send_file(sha256, self.hub.blobs[sha256])
+        elif hashlib.sha256(body).hexdigest() == sha256:
+            self.hub.blobs[sha256] = body
+            self.send_json(200, {})
         else:
-            self.reply(400, {"error": "the content is not that of the address"})
+            self.send_json(400, {"error": "the content is not that of the address"})
 
 
-def blob_id(content: bytes) -> str:
+def compute_blob_id(content: bytes) -> str:
+    """Compute the id that git gives to a file."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def file_info(path: str, content: bytes) -> dict[str, Any]:
-    out: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": blob_id(content)}
+def describe_file(path: str, content: bytes) -> dict[str, Any]:
+    """Describe a file as the Hub's `tree` and `paths-info` do."""
+    description: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": compute_blob_id(content)}
     if path.endswith(LFS):
         sha256 = hashlib.sha256(content).hexdigest()
-        out["lfs"] = {"oid": sha256, "sha256": sha256, "size": len(content), "pointerSize": 130}
-    return out
+        description["lfs"] = {"oid": sha256, "sha256": sha256, "size": len(content), "pointerSize": 130}
+    return description
+
+
+def describe_sibling(path: str, content: bytes, with_blobs: bool) -> dict[str, Any]:
+    """Describe a file as the Hub's page of a model does; `with_blobs` adds its size and ids."""
+    file = describe_file(path, content)
+    blobs = {"size": file["size"], "blobId": file["oid"], **({"lfs": file["lfs"]} if "lfs" in file else {})}
+    return {"rfilename": path, **(blobs if with_blobs else {})}
 
 
 class Api(Handler):
+    """The Hub's own addresses."""
+
     @property
     def token(self) -> str:
         return self.headers.get("Authorization", "").removeprefix("Bearer ")
 
-    def role(self, name: str) -> str | None:
-        """What the caller may do in repo `name`: write, read (if he may see it at all), or None."""
+    def get_role(self, name: str) -> str | None:
+        """Return what the caller may do in a repository: "write", "read" (if it is visible at all), or None."""
         owner = name.split("/")[0]
-        known = self.hub.tokens.get(self.token)
-        if known is None:
+        rights = self.hub.tokens.get(self.token)
+        if rights is None:
             return None
-        scopes = known.get("fineGrained", {}).get("scoped", [])
-        scoped = any("repo.write" in s["permissions"] for s in scopes if s["entity"]["name"] in (owner, name))
-        ours = owner == "me" or self.hub.orgs.get(owner, "read") != "read"
-        return "write" if ours and (known["role"] == "write" or scoped) else "read"
+        scopes = rights.get("fineGrained", {}).get("scoped", [])
+        scopes = [scope for scope in scopes if scope["entity"]["name"] in (owner, name)]
+        may_token_write = rights["role"] == "write" or any("repo.write" in scope["permissions"] for scope in scopes)
+        may_user_write = owner == "me" or self.hub.orgs.get(owner, "read") != "read"
+        return "write" if may_user_write and may_token_write else "read"
 
-    def missing(self, code: str, what: str) -> None:
-        self.reply(404, {"error": what}, X_Error_Code=code, X_Error_Message=what)
+    def send_missing(self, code: str, message: str) -> None:
+        self.send_json(404, {"error": message}, X_Error_Code=code, X_Error_Message=message)
 
-    def refused(self) -> None:
-        self.reply(403 if self.token else 401, {"error": "You don't have the rights to do this"})
+    def send_refusal(self) -> None:
+        self.send_json(403 if self.token else 401, {"error": "You don't have the rights to do this"})
 
-    def repo(self, name: str) -> Repo | None:
-        """The repo if the caller may see it; else answers as the Hub does: whoever is not logged in learns nothing."""
-        found = self.hub.repos.get(name)
-        if found and (self.token or not found.private):
-            return found
+    def find_repo(self, name: str) -> Repo | None:
+        """Return the repository if the caller may see it; otherwise answer as the Hub does.
+
+        Without a token the answer is the same for private and for missing repositories.
+        """
+        repo = self.hub.repos.get(name)
+        if repo and (self.token or not repo.private):
+            return repo
         if self.token:
-            self.missing("RepoNotFound", "Repository not found")
+            self.send_missing("RepoNotFound", "Repository not found")
         else:
-            self.reply(401, {"error": "Invalid username or password."}, X_Error_Code="RepoNotFound")
+            self.send_json(401, {"error": "Invalid username or password."}, X_Error_Code="RepoNotFound")
         return None
 
-    def route(self, path: str, query: dict[str, list[str]], sent: bytes) -> None:
+    def route(self, path: str, query: Query, body: bytes) -> None:
         with self.hub.lock:
             if self.token and self.token not in self.hub.tokens:
-                what = "Invalid credentials in Authorization header"
-                self.reply(401, {"error": what}, X_Error_Message=what)
+                message = "Invalid credentials in Authorization header"
+                self.send_json(401, {"error": message}, X_Error_Message=message)
             elif path == "/api/whoami-v2":
-                self.whoami()
+                self.send_account()
             elif path == "/api/repos/create":
-                self.create(json.loads(sent))
+                self.create_repo(json.loads(body))
             elif path == "/api/validate-yaml":
-                bad = "\nlicense: [" in json.loads(sent)["content"]
-                errors = [{"message": '"license" must be a string'}] if bad else []
-                self.reply(400 if bad else 200, {"errors": errors, "warnings": []})
+                is_bad = "\nlicense: [" in json.loads(body)["content"]
+                errors = [{"message": '"license" must be a string'}] if is_bad else []
+                self.send_json(400 if is_bad else 200, {"errors": errors, "warnings": []})
             elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/([a-z-]+)(?:/(.+))?)?", path):
-                revision, below = re.fullmatch(r"(refs/pr/\d+|[^/]*)/?(.*)", match[3] or "main").groups()  # type: ignore[union-attr]
-                self.model(match[1], match[2], revision, below, query, sent)
+                self.route_model(match[1], match[2], match[3] or "main", query, body)
             elif match := re.fullmatch(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
-                self.lfs(match[1], json.loads(sent))
+                self.send_upload_addresses(match[1], json.loads(body))
             elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.*)", path):
-                self.resolve(match[1], match[2], match[3])
+                self.send_repo_file(match[1], match[2], match[3])
             else:
-                self.missing("EntryNotFound", f"no route {path}")
+                self.send_missing("EntryNotFound", f"no route {path}")
 
-    def whoami(self) -> None:
+    def send_account(self) -> None:
         if not self.token:
-            self.reply(401, {"error": "Invalid username or password."})
+            self.send_json(401, {"error": "Invalid username or password."})
             return
         orgs = [{"type": "org", "name": name, "roleInOrg": role} for name, role in self.hub.orgs.items()]
         access = {"displayName": "t", **self.hub.tokens[self.token]}
-        self.reply(200, {"name": "me", "type": "user", "orgs": orgs, "auth": {"accessToken": access}})
+        self.send_json(200, {"name": "me", "type": "user", "orgs": orgs, "auth": {"accessToken": access}})
 
-    def create(self, asked: dict[str, Any]) -> None:
-        name = f"{asked.get('organization') or 'me'}/{asked['name']}"
-        if self.role(name) != "write":
-            self.refused()
+    def create_repo(self, request: dict[str, Any]) -> None:
+        name = f"{request.get('organization') or 'me'}/{request['name']}"
+        url = f"{self.hub.endpoint}/{name}"
+        if self.get_role(name) != "write":
+            self.send_refusal()
         elif name in self.hub.repos:
-            self.reply(409, {"error": "You already created this model repo", "url": f"{self.hub.endpoint}/{name}"})
+            self.send_json(409, {"error": "You already created this model repo", "url": url})
         else:
-            repo = self.hub.repos[name] = Repo(
-                private=bool(asked.get("private") or asked.get("visibility") == "private")
-            )
-            repo.add("initial commit", {".gitattributes": b"*.safetensors filter=lfs\n"})
-            self.reply(200, {"url": f"{self.hub.endpoint}/{name}", "name": name, "id": name})
+            is_private = bool(request.get("private") or request.get("visibility") == "private")
+            self.hub.repos[name] = Repo(private=is_private)
+            self.hub.repos[name].add("initial commit", {".gitattributes": b"*.safetensors filter=lfs\n"})
+            self.send_json(200, {"url": url, "name": name, "id": name})
 
-    def model(
-        self, name: str, verb: str | None, revision: str, below: str, query: dict[str, list[str]], sent: bytes
-    ) -> None:
-        repo = self.repo(name)
+    def route_model(self, name: str, verb: str | None, rest: str, query: Query, body: bytes) -> None:
+        """Serve /api/models/NAME/VERB/REVISION/PATH."""
+        repo = self.find_repo(name)
         if repo is None:
             return
-        asks = verb in ("preupload", "commit") and "create_pr" in query
-        if (
-            verb in ("preupload", "commit", "branch", "tag", "xet-write-token")
-            and not asks
-            and self.role(name) != "write"
-        ):
-            self.refused()
+        revision, _, path = rest.partition("/")
+        if match := re.match(r"(refs/pr/\d+)/?(.*)", rest):
+            revision, path = match.groups()
+        opens_request = verb in ("preupload", "commit") and "create_pr" in query
+        writes = verb in ("preupload", "commit", "branch", "tag", "xet-write-token")
+        if writes and not opens_request and self.get_role(name) != "write":
+            self.send_refusal()
         elif verb == "xet-write-token":
-            told = {**(self.hub.xet or {}), "X-Xet-Token-Expiration": str(int(time.time()) + 3600)}
-            names = {"casUrl": told["X-Xet-Cas-Url"], "accessToken": told["X-Xet-Access-Token"]}
-            self.reply(200, {**names, "exp": int(told["X-Xet-Token-Expiration"])}, **told)
+            self.send_xet_token()
         elif verb == "branch":
-            self.point(repo, revision, repo.refs["main"])
+            self.create_reference(repo, revision, repo.refs["main"])
         elif verb == "discussions":
-            self.discussions(repo, name)
-        elif (found := repo.at(revision)) is None:
-            self.missing("RevisionNotFound", "Invalid rev id")
-        elif verb == "tag":
-            self.point(repo, json.loads(sent)["tag"], found[0])
-        elif verb in (None, "revision"):
-            siblings = [self.sibling(path, content, "blobs" in query) for path, content in found[1].items()]
-            known = {"id": name, "modelId": name, "private": repo.private, "gated": repo.gated and "manual", "tags": []}
-            card = {"cardData": self.hub.card(found[1].get("README.md", b""))}
-            self.reply(200, {**known, "sha": found[0], "siblings": siblings, **card})
-        elif verb == "tree":
-            inside = [file_info(p, content) for p, content in found[1].items() if p.startswith(below)]
-            self.reply(200, inside) if inside else self.missing("EntryNotFound", f"{below} does not exist")
-        elif verb == "paths-info":
-            asked = json.loads(sent)["paths"] if sent.startswith(b"{") else parse_qs(sent.decode()).get("paths", [])
-            self.reply(200, [file_info(path, found[1][path]) for path in asked if path in found[1]])
-        elif verb == "preupload":
-            asked = [each["path"] for each in json.loads(sent)["files"]]
-            mode = {True: "lfs", False: "regular"}
-            modes = [{"path": p, "uploadMode": mode[p.endswith(LFS)], "shouldIgnore": False} for p in asked]
-            self.reply(200, {"files": modes})
-        elif verb == "commit":
-            self.commit(repo, name, revision, found, sent, "create_pr" in query)
+            self.send_discussions(repo, name)
         else:
-            self.missing("EntryNotFound", f"no route {verb}")
+            commit = repo.find_commit(revision)
+            if commit is None:
+                self.send_missing("RevisionNotFound", "Invalid rev id")
+            elif verb == "tag":
+                self.create_reference(repo, json.loads(body)["tag"], commit[0])
+            elif verb == "commit":
+                self.add_commit(repo, name, revision, commit, body, opens_request)
+            else:
+                self.send_commit(repo, name, verb, commit, path, query, body)
 
-    def point(self, repo: Repo, reference: str, commit: str) -> None:
+    def send_commit(
+        self, repo: Repo, name: str, verb: str | None, commit: Commit, path: str, query: Query, body: bytes
+    ) -> None:
+        """Answer a question about the files of a commit, or about files that are about to be sent to it."""
+        commit_id, tree = commit
+        if verb in (None, "revision"):
+            siblings = [describe_sibling(file, content, "blobs" in query) for file, content in tree.items()]
+            gated = repo.gated and "manual"
+            model = {"id": name, "modelId": name, "private": repo.private, "gated": gated, "tags": []}
+            card = {"cardData": self.hub.read_card(tree.get("README.md", b""))}
+            self.send_json(200, {**model, "sha": commit_id, "siblings": siblings, **card})
+        elif verb == "tree":
+            files = [describe_file(file, content) for file, content in tree.items() if file.startswith(path)]
+            if files:
+                self.send_json(200, files)
+            else:
+                self.send_missing("EntryNotFound", f"{path} does not exist")
+        elif verb == "paths-info":
+            is_json = body.startswith(b"{")
+            paths = json.loads(body)["paths"] if is_json else parse_qs(body.decode()).get("paths", [])
+            self.send_json(200, [describe_file(file, tree[file]) for file in paths if file in tree])
+        elif verb == "preupload":
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            modes = {file: "lfs" if file.endswith(LFS) else "regular" for file in paths}
+            files = [{"path": file, "uploadMode": mode, "shouldIgnore": False} for file, mode in modes.items()]
+            self.send_json(200, {"files": files})
+        else:
+            self.send_missing("EntryNotFound", f"no route {verb}")
+
+    def send_xet_token(self) -> None:
+        expiration = int(time.time()) + 3600
+        headers = {**(self.hub.xet or {}), "X-Xet-Token-Expiration": str(expiration)}
+        content = {"casUrl": headers["X-Xet-Cas-Url"], "accessToken": headers["X-Xet-Access-Token"], "exp": expiration}
+        self.send_json(200, content, **headers)
+
+    def create_reference(self, repo: Repo, reference: str, commit: str) -> None:
         if reference in repo.refs:
-            self.reply(409, {"error": f"Reference already exists: {reference}"})
+            self.send_json(409, {"error": f"Reference already exists: {reference}"})
         else:
             repo.refs[reference] = commit
-            self.reply(200, {})
+            self.send_json(200, {})
 
-    def sibling(self, path: str, content: bytes, blobs: bool) -> dict[str, Any]:
-        info = file_info(path, content)
-        more = {"size": info["size"], "blobId": info["oid"], **({"lfs": info["lfs"]} if "lfs" in info else {})}
-        return {"rfilename": path, **(more if blobs else {})}
+    def send_discussions(self, repo: Repo, name: str) -> None:
+        request = {"status": "open", "isPullRequest": True, "repo": {"name": name, "type": "model"}}
+        request |= {"title": "t", "author": {"name": "me"}, "createdAt": "2026-01-01T00:00:00.000Z"}
+        numbers = sorted(repo.list_pull_requests(), reverse=True)
+        discussions = [{"num": number, **request} for number in numbers]
+        self.send_json(200, {"discussions": discussions, "count": len(discussions), "start": 0})
 
-    def discussions(self, repo: Repo, name: str) -> None:
-        numbers = [int(ref.rsplit("/")[-1]) for ref in repo.refs if ref.startswith("refs/pr/")]
-        known = {"status": "open", "isPullRequest": True, "repo": {"name": name, "type": "model"}}
-        known |= {"title": "t", "author": {"name": "me"}, "createdAt": "2026-01-01T00:00:00.000Z"}
-        found = [{"num": number, **known} for number in sorted(numbers, reverse=True)]
-        self.reply(200, {"discussions": found, "count": len(found), "start": 0})
-
-    def commit(
-        self, repo: Repo, name: str, branch: str, base: tuple[str, dict[str, bytes]], sent: bytes, asks: bool
-    ) -> None:
-        lines = [json.loads(line) for line in sent.decode().splitlines() if line.strip()]
-        head = next(line["value"] for line in lines if line["key"] == "header")
-        if head.get("parentCommit", base[0]) != base[0]:
-            self.reply(412, {"error": "A commit has happened since. Please refresh and try again."})
+    def add_commit(self, repo: Repo, name: str, branch: str, base: Commit, body: bytes, opens_request: bool) -> None:
+        lines = [json.loads(line) for line in body.decode().splitlines() if line.strip()]
+        header = next(line["value"] for line in lines if line["key"] == "header")
+        if header.get("parentCommit", base[0]) != base[0]:
+            self.send_json(412, {"error": "A commit has happened since. Please refresh and try again."})
             return
         tree = dict(base[1])
         for line in lines:
@@ -391,49 +457,53 @@ class Api(Handler):
             if line["key"] == "file":
                 tree[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile" and value["oid"] not in self.hub.blobs:
-                self.reply(400, {"error": "LFS object is not there"})
+                self.send_json(400, {"error": "LFS object is not there"})
                 return
             elif line["key"] == "lfsFile":
                 tree[value["path"]] = self.hub.blobs[value["oid"]]
             elif line["key"] == "deletedFile" and tree.pop(value["path"], None) is None:
-                self.missing("EntryNotFound", "A file with this name doesn't exist")
+                self.send_missing("EntryNotFound", "A file with this name doesn't exist")
                 return
-        number = 1 + sum(ref.startswith("refs/pr/") for ref in repo.refs)
-        oid = repo.add(head["summary"], tree, f"refs/pr/{number}" if asks else branch)
-        answer = {"commitUrl": f"{self.hub.endpoint}/{name}/commit/{oid}", "commitOid": oid, "success": True}
-        if asks:
-            answer["pullRequestUrl"] = f"{self.hub.endpoint}/{name}/discussions/{number}"
-        self.reply(200, answer)
+        number = 1 + len(repo.list_pull_requests())
+        commit_id = repo.add(header["summary"], tree, f"refs/pr/{number}" if opens_request else branch)
+        url = f"{self.hub.endpoint}/{name}"
+        answer = {"commitUrl": f"{url}/commit/{commit_id}", "commitOid": commit_id, "success": True}
+        if opens_request:
+            answer["pullRequestUrl"] = f"{url}/discussions/{number}"
+        self.send_json(200, answer)
 
-    def lfs(self, name: str, asked: dict[str, Any]) -> None:
-        if self.role(name) is None:
-            self.refused()
+    def send_upload_addresses(self, name: str, request: dict[str, Any]) -> None:
+        """Send the addresses to which LFS files go; a file that is stored already gets none."""
+        if self.get_role(name) is None:
+            self.send_refusal()
             return
         objects = []
-        for each in asked["objects"]:
-            upload = {"upload": {"href": f"{self.hub.cdn_url}/cdn/{each['oid']}?X-Amz-Signature=secret"}}
-            objects.append({**each, **({} if each["oid"] in self.hub.blobs else {"actions": upload})})
-        self.reply(200, {"transfer": "basic", "objects": objects})
+        for file in request["objects"]:
+            upload = {"upload": {"href": f"{self.hub.cdn_url}/cdn/{file['oid']}?X-Amz-Signature=secret"}}
+            objects.append({**file, **({} if file["oid"] in self.hub.blobs else {"actions": upload})})
+        self.send_json(200, {"transfer": "basic", "objects": objects})
 
-    def resolve(self, name: str, revision: str, path: str) -> None:
-        repo = self.repo(name)
+    def send_repo_file(self, name: str, revision: str, path: str) -> None:
+        """Send a file, or for LFS the address of the file in the storage."""
+        repo = self.find_repo(name)
         if repo is None:
             return
-        found = repo.at(revision)
+        commit = repo.find_commit(revision)
         if repo.gated:
-            what = f"Access to model {name} is restricted and you are not in the authorized list."
-            self.reply(403, {"error": what}, X_Error_Code="GatedRepo", X_Error_Message=what)
-        elif found is None:
-            self.missing("RevisionNotFound", "Invalid rev id")
-        elif path not in found[1]:
-            self.reply(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound", X_Repo_Commit=found[0])
+            message = f"Access to model {name} is restricted and you are not in the authorized list."
+            self.send_json(403, {"error": message}, X_Error_Code="GatedRepo", X_Error_Message=message)
+        elif commit is None:
+            self.send_missing("RevisionNotFound", "Invalid rev id")
+        elif path not in commit[1]:
+            self.send_json(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound", X_Repo_Commit=commit[0])
         elif path.endswith(LFS):
-            content = found[1][path]
-            oid = hashlib.sha256(content).hexdigest()
-            self.hub.blobs[oid] = content
-            linked = {"X_Linked_Etag": f'"{oid}"', "X_Linked_Size": str(len(content)), "ETag": f'"{oid}"'}
-            where = f"{self.hub.cdn_url}/cdn/{oid}?X-Amz-Signature=secret"
-            self.reply(302, {}, Location=where, X_Repo_Commit=found[0], **linked)
+            content = commit[1][path]
+            sha256 = hashlib.sha256(content).hexdigest()
+            self.hub.blobs[sha256] = content
+            ids = {"X_Linked_Etag": f'"{sha256}"', "X_Linked_Size": str(len(content)), "ETag": f'"{sha256}"'}
+            location = f"{self.hub.cdn_url}/cdn/{sha256}?X-Amz-Signature=secret"
+            self.send_json(302, {}, Location=location, X_Repo_Commit=commit[0], **ids)
         else:
-            content = found[1][path]
-            self.send_content(f"{name}/{path}", content, X_Repo_Commit=found[0], ETag=f'"{blob_id(content)}"')
+            content = commit[1][path]
+            etag = f'"{compute_blob_id(content)}"'
+            self.send_file(f"{name}/{path}", content, X_Repo_Commit=commit[0], ETag=etag)

@@ -1,1 +1,1 @@
-"""The model folder: how it is written, its manifest, and the checks before anything in it is opened."""
+"""The model folder: writing it, its manifest, and the checks before any of its files is opened."""

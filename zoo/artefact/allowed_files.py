@@ -1,4 +1,4 @@
-"""What belongs to a model folder: the only files that a push sends or removes, and that a fetch downloads."""
+"""Which files belong to a model folder. A push sends or removes only these files, and a fetch downloads only these files."""
 
 from __future__ import annotations
 
@@ -8,39 +8,49 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-_TEXTS = ("metrics.jsonl", "recipe.yaml", "vocab.txt", "merges.txt", "LICENSE", "NOTICE")
+_TEXT_NAMES = ("metrics.jsonl", "recipe.yaml", "vocab.txt", "merges.txt", "LICENSE", "NOTICE")
 ALLOWED = (
     *("*.safetensors", "*.json", "*.md", "*.png", "*.model", "*.spm", "*.jinja"),
-    *(f"{where}{name}" for name in _TEXTS for where in ("", "*/")),
+    *(f"{folder}{name}" for name in _TEXT_NAMES for folder in ("", "*/")),
 )
-"""Of kinds that training data comes in too (text, YAML, JSON lines), only the files of these names."""
-_WORKING = ("checkpoint*", "optimizer*", "scheduler.*", "scaler.*", "rng_state*", "trainer_state*", "training_args*")
-NEVER = tuple(f"{where}{name}" for name in (".*", *_WORKING) for where in ("", "*/"))
-"""Hidden files and the working state of a training run, whatever their suffix. Both lists are in the fnmatch notation that
-huggingface_hub takes too, where `*` also crosses `/`."""
+"""Patterns of the files that belong to a model. Training data also comes as text, YAML or JSON lines, so files of these kinds
+are allowed by their exact names only."""
+_TRAINING_STATE = (
+    "checkpoint*",
+    "optimizer*",
+    "scheduler.*",
+    "scaler.*",
+    "rng_state*",
+    "trainer_state*",
+    "training_args*",
+)
+NEVER = tuple(f"{folder}{name}" for name in (".*", *_TRAINING_STATE) for folder in ("", "*/"))
+"""Patterns of hidden files and of the working state of a training run, whatever their suffix. They overrule ALLOWED. Both
+tuples use the fnmatch notation that huggingface_hub takes, in which `*` also matches `/`."""
 RESULTS = ".eval_results/zoo-*.yaml"
-"""For the Hub's leaderboards: sent, and removed with the version they belong to, but no part of what is opened. Others have
-files of their own beside them."""
+"""Files for the Hub's leaderboards. A push sends them and removes those of an older version, but a fetch ignores them. The
+Hub and its users keep files of their own in the same folder, which a push leaves alone."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 TOKEN = re.compile(rb"(?:hf|api_org)_[A-Za-z0-9]{30,}|hf_(?:oauth|jwt)_[A-Za-z0-9._-]{30,}")
-_LEAST = 16  # characters of a token of another Hub: a shorter one would be found in any text
+MIN_TOKEN_LENGTH = 16
+"""Characters of the shortest token of a private Hub that is searched for: a shorter one would occur in ordinary text."""
 _CHUNK, _OVERLAP = 1 << 20, 256
 
 
 def leaves_folder(name: str) -> bool:
-    """Whether a relative path is none: absolute, with `..`, or with a backslash that some systems read as a slash."""
+    """Return whether a path is empty, absolute, or has `..` or a backslash, which some systems read as a slash."""
     path = PurePosixPath(name)
     return not name or path.is_absolute() or ".." in path.parts or "\\" in name
 
 
-def belongs(name: str) -> bool:
-    """Whether a file of this relative path is part of a model folder: sent, fetched, and checked."""
+def is_allowed(name: str) -> bool:
+    """Return whether a file with this relative path belongs to a model folder."""
     allowed = any(fnmatchcase(name, pattern) for pattern in ALLOWED)
     return allowed and not any(fnmatchcase(name, pattern) for pattern in NEVER) and not leaves_folder(name)
 
 
-def why_not_open(names: Iterable[str]) -> str | None:
-    """Why a repo with these files must not be opened; None when it may."""
+def find_reason_to_refuse(names: Iterable[str]) -> str | None:
+    """Return why a repository with these files must not be opened, or None if it may be opened."""
     names = list(names)
     for name in names:
         if leaves_folder(name):
@@ -50,31 +60,33 @@ def why_not_open(names: Iterable[str]) -> str | None:
     pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles:
         return f"its weights are pickles ({pickles[0]}), which run code when opened; ask its author for safetensors"
-    return "it holds no safetensors; ask its author for them"
+    return "it has no safetensors file; ask its author for one"
 
 
-def token_at(text: str) -> int | None:
-    """Where in a text an access token begins; None where there is none."""
-    return _token_at(text.encode("ascii", "replace"))  # one byte a character: the places agree
+def find_token(text: str) -> int | None:
+    """Return the position at which an access token begins in `text`, or None if there is no token."""
+    return _find_token_in_bytes(text.encode("ascii", "replace"))  # one byte per character keeps the positions
 
 
-def _token_at(data: bytes) -> int | None:
-    """Of the form that the Hub gives them, or the very one at hand, which a Hub of one's own may have made otherwise."""
-    if found := TOKEN.search(data):
-        return found.start()
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        value = os.environ.get(name, "").strip().encode()
-        if len(value) >= _LEAST and (place := data.find(value)) >= 0:
-            return place
-    return None
-
-
-def holds_token(path: Path) -> bool:
-    """Whether an access token stands anywhere in the file; memory does not grow with its size."""
+def contains_token(path: Path) -> bool:
+    """Return whether the file contains an access token. The file is read in chunks, because weights can exceed the memory."""
     with path.open("rb") as file:
-        tail = b""
+        tail = b""  # a token may begin in one chunk and end in the next
         while chunk := file.read(_CHUNK):
-            if _token_at(tail + chunk) is not None:
+            if _find_token_in_bytes(tail + chunk) is not None:
                 return True
             tail = chunk[-_OVERLAP:]
     return False
+
+
+def _find_token_in_bytes(data: bytes) -> int | None:
+    """Find a token in the Hub's format, or the current token itself, since a private Hub may use another format."""
+    match = TOKEN.search(data)
+    if match:
+        return match.start()
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        token = os.environ.get(variable, "").strip().encode()
+        position = data.find(token)
+        if len(token) >= MIN_TOKEN_LENGTH and position >= 0:
+            return position
+    return None

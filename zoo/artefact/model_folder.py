@@ -1,57 +1,69 @@
-"""The model folder: written whole, opened strictly. Weights are safetensors; nothing is unpickled, no code is fetched."""
+"""Save an encoder as a model folder, and read a folder's config.json. Weights are safetensors, never pickles."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
 from zoo.artefact import manifest, preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError
 
-if TYPE_CHECKING:
-    from zoo.encoder import Encoder
-
 FORMAT = 1
-SHARD = 5 * 10**9  # bytes: what the Hub's own libraries take as the largest file
+SHARD = 5 * 10**9
+"""Bytes of the largest weights file, as in the Hub's own libraries."""
+
+
+class SavableSpec(Protocol):
+    """The recipe's `encoder:` section, as far as `save` reads it."""
+
+    min_reader_version: ClassVar[str]
+
+    @property
+    def family(self) -> str: ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+class SavableEncoder(Protocol):
+    """The members of an encoder that `save` uses. `zoo.encoder.Encoder` describes each of them."""
+
+    @property
+    def spec(self) -> SavableSpec: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def card_facts(self) -> dict[str, Any]: ...
+
+    def extra_config(self) -> dict[str, Any]: ...
 
 
 def save(
-    encoder: Encoder,
+    encoder: SavableEncoder,
     folder: Path,
     *,
     recipe: Mapping[str, Any] | None = None,
     extras: Mapping[str, str] | None = None,
     max_shard_size: int = SHARD,
 ) -> Path:
-    """Write `encoder` as a model folder; `folder` appears when it is complete, and only then.
+    """Write `encoder` as a model folder and return `folder`. The folder appears only when it is complete.
 
     Args:
-        recipe: the recipe as plain values; it travels in config.json.
-        extras: further text files by relative path (lock.json, report.json, …).
-        max_shard_size: in bytes; larger weights are split, as transformers does it.
+        encoder: the encoder to save.
+        folder: the model folder; a folder that exists there is replaced.
+        recipe: the recipe as plain values, which is stored in config.json.
+        extras: further text files by relative path, for example lock.json and report.json.
+        max_shard_size: in bytes; larger weights are split into shards, as in transformers.
     """
     with atomic_files.whole_folder(folder) as partial:
         encoder.save(partial)
         tensors.split(partial, max_shard_size)
-        config_file = partial / "config.json"
-        config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
-        config["zoo"] = {
-            "format": FORMAT,
-            "needs": encoder.spec.min_reader_version,
-            "family": encoder.spec.family,
-            "name": encoder.name,
-            "spec": encoder.spec.model_dump(mode="json"),
-            "facts": encoder.card_facts(),
-            **encoder.extra_config(),
-        }
-        if recipe is not None:
-            config["zoo"]["recipe"] = dict(recipe)
-        config_file.write_text(
-            json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        _write_config(encoder, partial / "config.json", recipe)
         for name, text in (extras or {}).items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_text(text, encoding="utf-8")
@@ -59,15 +71,37 @@ def save(
     return folder
 
 
+def _write_config(encoder: SavableEncoder, path: Path, recipe: Mapping[str, Any] | None) -> None:
+    """Add the `zoo` section to config.json, which the encoder may have written already."""
+    config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    config["zoo"] = {
+        "format": FORMAT,
+        "needs": encoder.spec.min_reader_version,
+        "family": encoder.spec.family,
+        "name": encoder.name,
+        "spec": encoder.spec.model_dump(mode="json"),
+        "facts": encoder.card_facts(),
+        **encoder.extra_config(),
+    }
+    if recipe is not None:
+        config["zoo"]["recipe"] = dict(recipe)
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder. Raises ArtefactError where there is none, it is not JSON, or larger than can be."""
-    preflight.sizes(folder)
+    """Read config.json of a model folder.
+
+    Raises ArtefactError if the file is missing, is not a JSON object, or if a text file in the folder is too large.
+    """
+    preflight.check_sizes(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ArtefactError(f"{folder}: has no config.json, so it is not a model folder") from None
+        raise ArtefactError(f"{folder}: has no config.json, so it is not a model folder; check the path") from None
     except (ValueError, RecursionError, OSError) as error:
-        raise ArtefactError(f"{folder}: config.json cannot be read: {str(error)[:120]}") from None
+        raise ArtefactError(
+            f"{folder}: config.json cannot be read: {str(error)[:120]}; download the model again"
+        ) from None
     if not isinstance(config, dict):
-        raise ArtefactError(f"{folder}: config.json is not an object")
+        raise ArtefactError(f"{folder}: config.json is not an object; download the model again")
     return config

@@ -18,7 +18,7 @@ from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ArtefactError, ZooError
 from zoo.core.host import describe_host
 from zoo.hub import model_references
-from zoo.hub import push as hub
+from zoo.hub.fetch import fetch
 from zoo.recipe import recipe
 
 TOLERANCE = 0.005
@@ -83,7 +83,7 @@ def reproduce(
     if not tolerance >= 0:
         raise ZooError(f"the tolerance is {tolerance}; give a difference of scores, 0 or more")
     local = model_references.locate(reference)
-    folder = local or hub.fetch(reference, revision)
+    folder = local or fetch(reference, revision)
     manifest.verify(folder)
     about = run_record.read(folder)
     claims = {key: value for key, value in _scores(about.report) if value is not None}

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     The status is 0, 1 for an error or a missed `at_least`, 2 for a wrong command line, 130 after Ctrl-C and 143 after SIGTERM.
     """
     words = sys.argv[1:] if argv is None else argv
-    if any(allowed_files.token_at(word) is not None for word in words):
+    if any(allowed_files.find_token(word) is not None for word in words):
         say(
             "error: the command line holds an access token, and shells keep what they run: revoke it, and use `hf auth login`"
         )

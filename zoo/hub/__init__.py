@@ -1,1 +1,1 @@
-"""The Hugging Face Hub: push a model folder in one commit, fetch one from a single commit."""
+"""The Hugging Face Hub: push a model folder in one commit, and fetch a model folder from one commit."""

@@ -1,4 +1,4 @@
-"""One commit of a Hub repo: looked at, compared with a model folder, and made."""
+"""Compare a commit on the Hub with a model folder, and make the commit of a push."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.artefact import allowed_files, preflight
 from zoo.core import atomic_files
@@ -18,15 +18,22 @@ from zoo.core.errors import HubError
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-CARD = ("license", "library_name", "pipeline_tag", "base_model", "language", "tags")
-"""Entries of a card by which the Hub lists a model."""
-REQUESTS = 20  # open pull requests that are looked through for one that already holds the folder
+CARD_ENTRIES = ("license", "library_name", "pipeline_tag", "base_model", "language", "tags")
+"""Entries of a card's front matter by which the Hub lists a model."""
+MAX_PULL_REQUESTS = 20
+"""Number of open pull requests that are searched for one that already holds the folder."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """One commit of a repo. `ids` maps a path to its git blob id, or to its sha256 where it is stored with LFS; `card` is
-    what the Hub itself reads from the front matter of README.md."""
+    """The files of one commit of a repository.
+
+    Attributes:
+        commit: id of the commit.
+        private: whether the repository is private.
+        ids: path → git blob id, or the sha256 of a file that is stored with LFS.
+        card: the front matter of README.md as the Hub reads it.
+    """
 
     commit: str
     private: bool
@@ -34,22 +41,39 @@ class Tree:
     card: dict[str, Any]
 
 
-def open_api() -> HfApi:
+class Page(NamedTuple):
+    """The web page of a commit or of its pull request, and the id of the commit."""
+
+    url: str
+    commit: str
+
+
+def create_api() -> HfApi:
+    """Create the client for the Hub at HF_ENDPOINT, or for huggingface.co if the variable is empty."""
     from huggingface_hub import HfApi
 
     return HfApi(endpoint=(os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None)
 
 
-def look(api: HfApi, repo: str, revision: str | None) -> Tree:
-    """The commit that `revision` names now and its files, in one answer, so that both are of the same moment."""
+def fetch_tree(api: HfApi, repo: str, revision: str | None) -> Tree:
+    """Read the commit that `revision` names now and its files. One request gives both, so that they agree."""
     info = api.model_info(repo, revision=revision, files_metadata=True)
-    ids = {s.rfilename: str(s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or []}
-    return Tree(str(info.sha), bool(info.private), ids, info.card_data.to_dict() if info.card_data else {})
+    ids = {file.rfilename: str(file.lfs.sha256 if file.lfs else file.blob_id or "") for file in info.siblings or []}
+    card_data: Any = info.card_data  # the client does not annotate `to_dict`
+    return Tree(str(info.sha), bool(info.private), ids, card_data.to_dict() if card_data else {})
 
 
 @dataclass
 class Target:
-    """A model folder and the place on the Hub that is to hold it; `before` is the commit that the push was planned on."""
+    """A model folder and the branch on the Hub that is to hold it.
+
+    Attributes:
+        names: relative paths of the files to send.
+        base: the commit on which the push was planned; the new commit is its child.
+        changed_files: files that are new or differ from those of `base`.
+        removed_files: files of an older version that `base` still has.
+        operations: the additions and deletions of the commit.
+    """
 
     api: HfApi
     repo: str
@@ -57,100 +81,109 @@ class Target:
     names: Sequence[str]
     branch: str | None
     create_pr: bool
-    before: Tree
+    base: Tree
 
     def __post_init__(self) -> None:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        self.changed, self.gone = self.difference(self.before)
-        # Kept over all attempts, as the client notes in them what is uploaded already.
-        self.operations: list[Any] = [CommitOperationAdd(name, self.folder / name) for name in self.changed]
-        self.operations += [CommitOperationDelete(name) for name in self.gone]
+        self.changed_files, self.removed_files = self.compare(self.base)
+        # All attempts share these objects, in which the client notes the files that are uploaded already.
+        self.operations: list[Any] = [CommitOperationAdd(name, self.folder / name) for name in self.changed_files]
+        self.operations += [CommitOperationDelete(name) for name in self.removed_files]
 
-    def difference(self, tree: Tree) -> tuple[list[str], list[str]]:
-        """The files that are new or other than in `tree`, and those of an older version that it still has."""
-        changed = [name for name in self.names if not same(self.folder / name, tree.ids.get(name, ""))]
-        ours = (name for name in tree.ids if allowed_files.belongs(name) or fnmatchcase(name, allowed_files.RESULTS))
-        return changed, [name for name in ours if name not in self.names]
+    def compare(self, tree: Tree) -> tuple[list[str], list[str]]:
+        """List the files that are new or differ from `tree`, and the stale files that `tree` has."""
+        changed = [name for name in self.names if not has_id(self.folder / name, tree.ids.get(name, ""))]
+        model_files = [
+            name for name in tree.ids if allowed_files.is_allowed(name) or fnmatchcase(name, allowed_files.RESULTS)
+        ]
+        return changed, [name for name in model_files if name not in self.names]
 
-    def plan(self) -> str:
-        """What is about to be sent, for the user."""
-        size = sum((self.folder / name).stat().st_size for name in self.changed)
-        removed = f", removing {', '.join(self.gone)} of an older version" if self.gone else ""
-        return f"sending {len(self.changed)} files, {size / 1e6:.1f} MB{removed}"
+    def describe(self) -> str:
+        """Describe for the user what is about to be sent and removed."""
+        size = sum((self.folder / name).stat().st_size for name in self.changed_files)
+        removed = f", removing {', '.join(self.removed_files)} of an older version" if self.removed_files else ""
+        return f"sending {len(self.changed_files)} files, {size / 1e6:.1f} MB{removed}"
 
-    def landed(self) -> tuple[str, str] | None:
-        """URL and id of the commit that already holds the folder, on the branch or in an open pull request."""
-        now = look(self.api, self.repo, self.branch)
-        if not any(self.difference(now)):
-            return self.url(now.commit), now.commit
+    def find_commit(self) -> Page | None:
+        """Find a commit that already holds the folder: the head of the branch, or of an open pull request."""
+        head = fetch_tree(self.api, self.repo, self.branch)
+        if not any(self.compare(head)):
+            return Page(self._get_url(head.commit), head.commit)
         if self.create_pr:
-            asked = self.api.get_repo_discussions(self.repo, discussion_type="pull_request", discussion_status="open")
-            for request in islice(asked, REQUESTS):
-                tree = look(self.api, self.repo, request.git_reference)
-                if not any(self.difference(tree)):
-                    return str(request.url), tree.commit
+            requests = self.api.get_repo_discussions(
+                self.repo, discussion_type="pull_request", discussion_status="open"
+            )
+            for request in islice(requests, MAX_PULL_REQUESTS):
+                tree = fetch_tree(self.api, self.repo, request.git_reference)
+                if not any(self.compare(tree)):
+                    return Page(str(request.url), tree.commit)
         return None
 
-    def commit(self) -> tuple[str, str]:
-        """Send the one commit; returns its URL (the pull request's, where that was asked for) and id."""
+    def create_commit(self) -> Page:
+        """Send the commit. The Hub refuses it if the branch no longer ends at `base`."""
         folder = self.folder.resolve()
-        made = self.api.create_commit(
+        info = self.api.create_commit(
             self.repo,
             self.operations,
             commit_message=f"Upload {folder.parent.name if folder.name == 'model' else folder.name} with zoo",
             revision=self.branch,
-            parent_commit=self.before.commit,
+            parent_commit=self.base.commit,
             create_pr=self.create_pr,
         )
-        return str(made.pr_url) if self.create_pr else self.url(made.oid), made.oid
+        return Page(str(info.pr_url) if self.create_pr else self._get_url(info.oid), info.oid)
 
-    def confirm(self, there: Tree) -> None:
-        """Raises HubError when the commit does not hold what was sent: by the ids of all files, by the headers of the weights,
-        read back from their storage, and by what the Hub makes of the card."""
-        wrong = [name for names in self.difference(there) for name in names]
-        wrong += [name for name in self.names if name.endswith(".safetensors") and not self._headed(name, there.commit)]
-        if wrong:
+    def verify(self, tree: Tree) -> None:
+        """Raise HubError if the commit does not hold what was sent.
+
+        The ids of all files are compared, the headers of the weights, which are read back from their storage, and the
+        entries of the card that the Hub reads.
+        """
+        different = [name for names in self.compare(tree) for name in names]
+        weights = [name for name in self.names if name.endswith(".safetensors")]
+        different += [name for name in weights if not self._has_same_header(name, tree.commit)]
+        if different:
             raise HubError(
-                f"push to {self.repo}: the Hub does not hold what was sent: {', '.join(wrong[:3])}; push again"
+                f"push to {self.repo}: the Hub does not hold what was sent: {', '.join(different[:3])}; push again"
             )
-        told = card_metadata(self.folder)
-        for key in CARD:
-            if there.card and _listed(told.get(key)) != _listed(there.card.get(key)):
+        card = load_card_metadata(self.folder)
+        for key in CARD_ENTRIES:
+            if tree.card and _as_list(card.get(key)) != _as_list(tree.card.get(key)):
                 raise HubError(
-                    f"push to {self.repo}: everything is there, but the Hub reads {key} {there.card.get(key)!r} from the card, "
-                    f"not {told.get(key)!r}: look at the head of README.md"
+                    f"push to {self.repo}: all files are sent, but the Hub reads {key} {tree.card.get(key)!r} from the card, "
+                    f"not {card.get(key)!r}: correct the front matter of README.md"
                 )
 
-    def _headed(self, name: str, commit: str) -> bool:
-        """Whether the stored weights begin with the header of those here; asks for that range alone."""
+    def _has_same_header(self, name: str, commit: str) -> bool:
+        """Compare the header of stored weights with the local one. The client requests only the bytes of the header."""
         from huggingface_hub.errors import SafetensorsParsingError
 
         try:
-            there = self.api.parse_safetensors_file_metadata(self.repo, name, revision=commit)
+            stored = self.api.parse_safetensors_file_metadata(self.repo, name, revision=commit)
         except SafetensorsParsingError:
             return False
-        return {n: tuple(t.shape) for n, t in there.tensors.items()} == preflight.header(self.folder / name)
+        shapes = {tensor_name: tuple(tensor.shape) for tensor_name, tensor in stored.tensors.items()}
+        return shapes == preflight.read_header(self.folder / name)
 
-    def url(self, commit: str) -> str:
+    def _get_url(self, commit: str) -> str:
         return f"{self.api.endpoint}/{self.repo}/tree/{commit}"
 
 
-def card_metadata(folder: Path) -> dict[str, Any]:
-    """The front matter of the card; empty where there is none."""
+def load_card_metadata(folder: Path) -> dict[str, Any]:
+    """Load the front matter of the card; it is empty if there is no card or no front matter."""
     from huggingface_hub import metadata_load
 
     path = folder / "README.md"
     return (metadata_load(path) if path.exists() else None) or {}
 
 
-def _listed(value: Any) -> Any:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def same(path: Path, known: str) -> bool:
-    """Whether a file is the one of this git blob id or sha256."""
-    if len(known) == 64:
-        return atomic_files.sha256(path) == known
-    content = path.read_bytes() if known else b""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == known
+def has_id(path: Path, object_id: str) -> bool:
+    """Return whether a file has this git blob id or, for 64 hex digits, this sha256. An empty id matches no file."""
+    if len(object_id) == 64:
+        return atomic_files.sha256(path) == object_id
+    content = path.read_bytes() if object_id else b""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == object_id

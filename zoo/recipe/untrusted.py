@@ -19,11 +19,11 @@ def refuse_tokens(text: str, overrides: Sequence[str], file: str) -> None:
     Recipes travel with models, and error messages quote them, so a token is refused before anything else is done.
     """
     advice = "holds an access token: take it out and revoke it; tokens come from `hf auth login` or HF_TOKEN alone"
-    if (place := allowed_files.token_at(text)) is not None:
+    if (place := allowed_files.find_token(text)) is not None:
         before = text[:place]
         raise RecipeError(f"{file}:{before.count(chr(10)) + 1}:{place - before.rfind(chr(10))}: {advice}")
     for number, override in enumerate(overrides, 1):
-        if allowed_files.token_at(override) is not None:
+        if allowed_files.find_token(override) is not None:
             raise RecipeError(f"override {number}: {advice}")
 
 

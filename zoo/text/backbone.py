@@ -16,7 +16,7 @@ from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
-from zoo.hub import push as hub
+from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, locate, public_id
 from zoo.text import tokenizer_checks
 from zoo.text.architectures import Depth, adapter, longest
@@ -186,7 +186,7 @@ def load(
     expected, or it has modules beyond Transformer, Pooling and Normalize.
     """
     local = locate(reference, folder)
-    where = local or hub.fetch(reference, revision)
+    where = local or fetch(reference, revision)
     weights = where / "model.safetensors"
     found = where.name  # the cache names a snapshot after its commit
     if local:
@@ -197,7 +197,7 @@ def load(
             raise ZooError(
                 f"{reference}: model.safetensors has sha256 {found[:12]}…, not {shipped.sha256[:12]}… of {shipped.model_id}"
             )
-    preflight.sizes(where)
+    preflight.check_sizes(where)
     preflight.check(where)
     body = _open(where, reference)
     if max_length and (most := longest(body.model.config.to_dict())) and max_length > most:
@@ -229,8 +229,8 @@ def without_bars() -> Iterator[None]:
 
 
 def _open(path: Path, reference: str, after: tuple[str, ...] = ("Normalize",)) -> Backbone:
-    how = adapter(preflight.model_type(path))
-    preflight.transformer(path, how.blocks, how.count)
+    how = adapter(preflight.read_model_type(path))
+    preflight.check_transformer(path, how.blocks, how.count)
     try:
         with without_bars(), tokenizer_checks.told(f"backbone {reference}: cannot be opened"):
             model = sentence_transformers.SentenceTransformer(

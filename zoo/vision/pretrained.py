@@ -14,7 +14,7 @@ from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
-from zoo.hub import push as hub
+from zoo.hub.fetch import fetch
 from zoo.hub.model_references import locate, public_id
 from zoo.text.backbone import without_bars
 from zoo.vision.backbone import Images
@@ -39,8 +39,8 @@ def build(spec: Vision, folder: Path = Path()) -> Images:
     assert spec.model is not None  # one of the three is given
     where = locate(spec.model, folder)
     local = where is not None
-    where = where or hub.fetch(spec.model, spec.revision)
-    preflight.sizes(where)
+    where = where or fetch(spec.model, spec.revision)
+    preflight.check_sizes(where)
     preflight.check(where)
     config = _config(where)
     try:
@@ -67,7 +67,7 @@ def read(spec: Vision, folder: Path, config: Mapping[str, Any]) -> tuple[Images,
             f"{folder / 'config.json'}: images of {str(channels)[:20]} channels, {str(size)[:20]} pixels a side"
         )
     path = folder / "model.safetensors"
-    held = preflight.header(path)
+    held = preflight.read_header(path)
     project = {name for name in held if name.startswith("project.")}
     own = _config(folder, most=len(held)) if spec.model else None
 
@@ -85,7 +85,7 @@ def read(spec: Vision, folder: Path, config: Mapping[str, Any]) -> tuple[Images,
                 shapes = {f"backbone.{n}": tuple(t.shape) for n, t in make().state_dict().items()}
         except Exception as error:  # whatever the library makes of a config that is none
             raise ArtefactError(f"{folder / 'config.json'}: no model can be made of it: {_first(error)}") from None
-        preflight.fits(folder, shapes | {name: held[name] for name in project})
+        preflight.check_shapes(folder, shapes | {name: held[name] for name in project})
     with torch.random.fork_rng(devices=[]):
         net = make()
     found = tensors.read(folder)
@@ -125,7 +125,7 @@ def _config(folder: Path, most: int | None = None) -> Any:
     `most`, which is how many tensors there are."""
     told = _read(folder / "config.json")
     told.pop("zoo", None)
-    preflight.modest(folder / "config.json", told, most)
+    preflight.check_integers(folder / "config.json", told, most)
     kind = told.get("model_type")
     if "num_channels" not in told and "image_size" not in told:
         raise ArtefactError(f"{folder}: {str(kind)[:40]!r} is no model that looks at images alone")

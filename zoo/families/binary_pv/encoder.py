@@ -148,12 +148,12 @@ class Encoder(BaseEncoder):
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `save` wrote; every tensor must be there, fit the vocabulary and be finite, and none be left over."""
-        found = preflight.repeated(folder, config.get("training"))
+        found = preflight.check_training_settings(folder, config.get("training"))
         encoder = cls.build(spec, seed=int(found.get("seed", 42)))
         anchors, training = int(found.get("anchors", 0)), {k: v for k, v in found.items() if k != "anchors"}
         encoder.model = paragraph_model.Paragraphs(replace(_settings(spec, Training(**training)), anchors=anchors))
         encoder.model.vocabulary = vocabulary.Vocabulary.load(folder / "vocabulary.json")
-        preflight.fits(folder, encoder.model.shapes())
+        preflight.check_shapes(folder, encoder.model.shapes())
         encoder.model.shell()
         encoder._hold()
         tensors.fill(encoder.module, tensors.read(folder), folder)

@@ -149,7 +149,7 @@ def read(
     """Basis, moments, and softmax head, where there are some. Raises ArtefactError for tensors that do not fit, and for
     a basis whose sha256 is not the one told."""
     path = folder / f"{STEM}.safetensors"
-    shapes, made, dim = preflight.header(path), told["basis"], told["dim"]
+    shapes, made, dim = preflight.read_header(path), told["basis"], told["dim"]
     if spec.head == "softmax":
         wanted = {"weight": (len(told["classes"]), dim), "bias": (len(told["classes"]),)}
     else:

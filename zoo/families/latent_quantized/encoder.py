@@ -145,7 +145,7 @@ class Encoder(autoencoder.Autoencoder):
         """model.safetensors: both networks and the codebook."""
         from safetensors.torch import save_file
 
-        save_file(tensors.plain(self.module), folder / "model.safetensors", metadata={"format": "pt"})
+        save_file(tensors.extract(self.module), folder / "model.safetensors", metadata={"format": "pt"})
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
@@ -156,8 +156,8 @@ class Encoder(autoencoder.Autoencoder):
         if spec.modality == "vector" and (type(components) is not int or not 0 < components <= preflight.INTEGER):
             raise ArtefactError(f"{folder / 'config.json'}: vectors of {str(components)[:20]} components")
         with torch.device("meta"):  # shapes without memory
-            shapes = tensors.shapes(networks.autoencoder(spec, components))
-        preflight.fits(folder, shapes)
+            shapes = tensors.get_shapes(networks.autoencoder(spec, components))
+        preflight.check_shapes(folder, shapes)
         with torch.random.fork_rng(devices=[]):
             encoder = cls(spec, components)
         tensors.fill(encoder.module, tensors.read(folder), folder)

@@ -221,7 +221,7 @@ class Encoder(BaseEncoder):
         if spec.backbone:
             inner = TruncatableEncoder(spec.as_sentence_encoder(), backbones.read(folder, spec.backbone))
         else:
-            shape = preflight.header(folder / FILE).get("labels", ())
+            shape = preflight.read_header(folder / FILE).get("labels", ())
             dim = spec.dim or (shape[1] if len(shape) == 2 else None)  # of then, whatever is the default now
             settings = word_space.settings(dim, spec.window, Training())
             inner = word_space.WordSpace.load(folder, settings, config.get("space") or {})

@@ -175,10 +175,10 @@ class WordSpace:
     def load(cls, folder: Path, settings: Settings, told: Mapping[str, Any]) -> WordSpace:
         """Open what `save` wrote, with `state()` of then; every tensor must be there, fit the vocabulary and be finite, and
         none be left over."""
-        told = preflight.repeated(folder, told)
+        told = preflight.check_training_settings(folder, told)
         space = cls(dataclasses.replace(settings, **{name: told[name] for name in REPEATED if name in told}))
         space.model.vocabulary = Vocabulary.load(folder / FILE)
-        preflight.fits(folder, space.model.shapes())
+        preflight.check_shapes(folder, space.model.shapes())
         space.model.shell()
         space._hold()
         tensors.fill(space.module, tensors.read(folder), folder)

@@ -187,7 +187,7 @@ class ConceptEncoder(BaseEncoder):
             raise ZooError("the encoder has not been trained: there is nothing to save")
         self.towers.save(folder)
         self.listed.save(folder / LIST)
-        save_file(tensors.plain(self.space), folder / f"{SPACE}.safetensors", metadata={"format": "pt"})
+        save_file(tensors.extract(self.space), folder / f"{SPACE}.safetensors", metadata={"format": "pt"})
 
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
@@ -195,9 +195,9 @@ class ConceptEncoder(BaseEncoder):
         encoder, listed, towers = cls(spec), Concepts.load(folder / LIST), Towers.load(spec, folder)
         with torch.device("meta"):  # shapes without memory
             shell = concept_space.Space(listed, towers.width, opaque=spec.space == "opaque")
-        named = preflight.header(folder / f"{SPACE}.safetensors").keys() & set(concept_space.OWN)
-        early, shapes = named == {"threshold"}, tensors.shapes(shell)
-        preflight.fits(folder, concept_space.earlier(shapes, len(shell.groups)) if early else shapes, SPACE)
+        named = preflight.read_header(folder / f"{SPACE}.safetensors").keys() & set(concept_space.OWN)
+        early, shapes = named == {"threshold"}, tensors.get_shapes(shell)
+        preflight.check_shapes(folder, concept_space.earlier(shapes, len(shell.groups)) if early else shapes, SPACE)
         encoder.make(towers, listed, relative=config.get(COMPONENTS) != EVIDENCE)
         held = tensors.read(folder, SPACE)
         tensors.fill(encoder.space, concept_space.renewed(held, encoder.space) if early else held, folder)

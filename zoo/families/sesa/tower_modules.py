@@ -167,7 +167,7 @@ class BackboneReader:
             save_file(self._own(), folder / f"{WORDS}.safetensors", metadata={"format": "pt"})
 
     def _own(self) -> dict[str, torch.Tensor]:
-        held = tensors.plain(self.words) if self.words is not None else {}
+        held = tensors.extract(self.words) if self.words is not None else {}
         return {name: tensor for name, tensor in held.items() if not name.startswith("inner.")}
 
     @classmethod
@@ -175,8 +175,8 @@ class BackboneReader:
         """Open what `save` wrote; every tensor must be there, fit and be finite."""
         made = cls(backbone.read(folder, name), words=words)
         if made.words is not None:
-            preflight.fits(folder, {name: tuple(tensor.shape) for name, tensor in made._own().items()}, WORDS)
-            inner = {name: t for name, t in tensors.plain(made.words).items() if name.startswith("inner.")}
+            preflight.check_shapes(folder, {name: tuple(tensor.shape) for name, tensor in made._own().items()}, WORDS)
+            inner = {name: t for name, t in tensors.extract(made.words).items() if name.startswith("inner.")}
             tensors.fill(made.words, inner | tensors.read(folder, WORDS), folder)
         return made
 

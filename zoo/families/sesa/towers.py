@@ -180,7 +180,7 @@ class Towers:
             elif isinstance(reader, tower_modules.RecurrentReader):
                 reader.pieces.save(folder / SUBWORDS)
         if self.backbone_name is None:
-            save_file(tensors.plain(self.module), folder / "model.safetensors", metadata={"format": "pt"})
+            save_file(tensors.extract(self.module), folder / "model.safetensors", metadata={"format": "pt"})
 
     @classmethod
     def load(cls, spec: TowerSpec, folder: Path) -> Towers:
@@ -194,7 +194,7 @@ class Towers:
         words = subwords.Pieces.load(folder / SUBWORDS)
         with torch.device("meta"):  # shapes without memory
             shell = cls._recurrent(spec, words)
-        preflight.fits(folder, tensors.shapes(shell.module))
+        preflight.check_shapes(folder, tensors.get_shapes(shell.module))
         made = cls._recurrent(spec, words)
         tensors.fill(made.module, tensors.read(folder), folder)
         return made

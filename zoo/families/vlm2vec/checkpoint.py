@@ -21,7 +21,7 @@ from zoo.families.vlm2vec.architectures import architecture, image_processor, re
 from zoo.families.vlm2vec.prompt_template import chat_template
 from zoo.families.vlm2vec.spec import Lora, VLMSpec
 from zoo.families.vlm2vec.vlm import LONGEST, VLM
-from zoo.hub import push as hub
+from zoo.hub.fetch import fetch
 from zoo.hub.model_references import locate, public_id
 from zoo.text.backbone import without_bars
 
@@ -43,8 +43,8 @@ def load(spec: VLMSpec, folder: Path) -> VLM:
     ZooError where it cannot be had or its architecture has no adapter."""
     reference = str(spec.model)
     local = locate(reference, folder)
-    where = local or hub.fetch(reference, spec.revision)
-    preflight.sizes(where)
+    where = local or fetch(reference, spec.revision)
+    preflight.check_sizes(where)
     preflight.check(where)
     kind = architecture(str(read_settings(where / "config.json").get("model_type")))
     own = (
@@ -88,7 +88,7 @@ def _processor(own: Mapping[str, Any], default: str) -> Any:
     """Raises ZooError for one that would make any image enormous."""
     kind = image_processor(str(own.get("image_processor_type") or default))
     whole = kind.startswith("Qwen")
-    for name, value in preflight.integers(own):
+    for name, value in preflight.find_integers(own):
         if abs(value) > (PIXELS if whole and name.endswith(("_edge", "_pixels")) else SIDE):
             raise ZooError(f"preprocessor_config.json: {name}: {value} is beyond every image")
     settings = {name: value for name, value in own.items() if name not in ("image_processor_type", "processor_class")}
@@ -104,7 +104,7 @@ def write(folder: Path, vlm: VLM) -> None:
 
     config = vlm.config.to_dict() | {"architectures": [type(vlm.model).__name__]}
     _json(folder / "config.json", json.loads(json.dumps(config, default=str)))
-    save_file(tensors.plain(vlm.model), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors.extract(vlm.model), folder / "model.safetensors", metadata={"format": "pt"})
     _beside(folder, vlm)
     _stock(folder, vlm, "")
 
@@ -173,19 +173,19 @@ def read(spec: VLMSpec, folder: Path, state: Mapping[str, Any]) -> VLM:
     tensors that are missing, extra, mis-shaped or not finite; before anything of a size that no file holds is made."""
     held: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("model*.safetensors")):
-        held |= preflight.header(path)
+        held |= preflight.read_header(path)
     config = _config(folder, most=max(1, len(held)))
     make: Any = transformers.AutoModel.from_config
     kept = {"attn_implementation": spec.attention} if spec.attention else {}
     dtype = getattr(torch, DTYPES[spec.dtype])
     try:
         with torch.device("meta"):  # shapes without memory
-            shapes = tensors.shapes(make(config, trust_remote_code=False))
+            shapes = tensors.get_shapes(make(config, trust_remote_code=False))
     except Exception as error:  # whatever the library makes of a config that is none
         raise ArtefactError(f"{folder / 'config.json'}: no model can be made of it: {_first(error)}") from None
     if sum(map(math.prod, shapes.values())) > 2 * sum(map(math.prod, held.values())) + 1:
         raise ArtefactError(f"{folder / 'config.json'}: describes more numbers than the weights hold")
-    preflight.fits(folder, shapes)
+    preflight.check_shapes(folder, shapes)
     with torch.random.fork_rng(devices=[]):
         model = make(config, trust_remote_code=False, dtype=dtype, **kept)
     tensors.fill(model, tensors.read(folder), folder)
@@ -224,7 +224,7 @@ def opened(folder: Path, model: Any, state: Mapping[str, Any]) -> VLM:
 def _config(folder: Path, most: int) -> Any:
     found = read_settings(folder / "config.json")
     found.pop("zoo", None)
-    preflight.modest(folder / "config.json", _counted(found), most)
+    preflight.check_integers(folder / "config.json", _counted(found), most)
     architecture(str(found.get("model_type")))
     try:
         return transformers.AutoConfig.for_model(**found)

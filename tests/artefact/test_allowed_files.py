@@ -1,0 +1,66 @@
+"""Which files belong to a model folder, and how access tokens are found."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from zoo.artefact import allowed_files
+
+
+@pytest.mark.parametrize("name", ["../a.json", "/a.json", "a/../../b.json", "a\\b.json", ""])
+def test_no_name_leaves_the_folder(name):
+    assert not allowed_files.is_allowed(name)
+    assert "leaves the folder" in str(allowed_files.find_reason_to_refuse(["model.safetensors", name]))
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "metrics.jsonl", "vocab.txt", "merges.txt", "LICENSE", "NOTICE"])
+def test_text_files_are_allowed_by_their_exact_names(name):
+    assert allowed_files.is_allowed(name)
+    assert allowed_files.is_allowed(f"1_Dense/{name}")
+    assert not allowed_files.is_allowed(f"my-{name}")
+
+
+@pytest.mark.parametrize("name", [".hidden.json", "a/.hidden.json", "checkpoint-3/model.safetensors", "2/scaler.json"])
+def test_hidden_files_and_training_state_are_not_allowed_with_any_suffix(name):
+    assert not allowed_files.is_allowed(name)
+
+
+def test_pickles_are_a_reason_to_refuse_only_without_safetensors():
+    assert "a.bin" in str(allowed_files.find_reason_to_refuse(["config.json", "a.bin"]))
+    assert allowed_files.find_reason_to_refuse(["a.bin", "model.safetensors"]) is None
+
+
+@pytest.mark.parametrize("variable", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+def test_the_current_token_is_found_unless_it_is_too_short_to_be_one(monkeypatch, variable):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    for length, position in ((allowed_files.MIN_TOKEN_LENGTH, 2), (allowed_files.MIN_TOKEN_LENGTH - 1, None)):
+        monkeypatch.setenv(variable, "t" * length)
+        assert allowed_files.find_token(f"a {'t' * length}") == position
+
+
+def test_an_empty_token_is_not_found_everywhere(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "")
+    assert allowed_files.find_token("text") is None
+
+
+def test_the_position_of_a_token_counts_characters():
+    assert allowed_files.find_token("é" * 3 + "hf_" + "a" * 34) == 3
+
+
+def test_a_token_across_two_chunks_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(allowed_files, "_CHUNK", 1000)
+    for start in range(955, 1005, 7):
+        (tmp_path / "a.json").write_bytes(b"x" * start + b" hf_" + b"a" * 34 + b" " * 1000)
+        assert allowed_files.contains_token(tmp_path / "a.json"), start
+
+
+def test_the_search_for_tokens_does_not_read_a_large_file_into_memory(tmp_path):
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(32 << 20)
+    tracemalloc.start()
+    assert not allowed_files.contains_token(tmp_path / "model.safetensors")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
