@@ -37,7 +37,7 @@ def save(
         extras: further text files by relative path (lock.json, report.json, …).
         max_shard_size: in bytes; larger weights are split, as transformers does it.
     """
-    with atomic_files.whole_folder(folder) as partial:
+    with atomic_files.replace_folder(folder) as partial:
         encoder.save(partial)
         tensors.split(partial, max_shard_size)
         config_file = partial / "config.json"

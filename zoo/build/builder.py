@@ -129,7 +129,7 @@ class _Run:
 
     def _claim(self) -> None:
         """Refuse a folder that holds another recipe's run, with the first difference, or something else."""
-        atomic_files.sweep(self.out)
+        atomic_files.remove_partial_files(self.out)
         path = self.out / "recipe.yaml"
         if path.exists():
             before = located_yaml.parse(path.read_text(encoding="utf-8")).value
@@ -213,7 +213,7 @@ class _Run:
         """model/: the trained files, what was measured, the pictures and the card."""
         lock = atomic_files.read_json(self.out / "lock.json") | {"data": locked}
         atomic_files.write_json(self.out / "lock.json", lock)
-        with atomic_files.whole_folder(self.out / "model") as partial:
+        with atomic_files.replace_folder(self.out / "model") as partial:
             shutil.copytree(self.out / "trained", partial, dirs_exist_ok=True, copy_function=_link)
             for name in ("recipe.yaml", "lock.json", "metrics.jsonl", "report.json"):
                 if (self.out / name).exists():
@@ -245,7 +245,7 @@ def _disk(out: Path) -> Iterator[None]:
     except ZooError:
         raise
     except Exception as error:
-        if why := atomic_files.refusal(error):
+        if why := atomic_files.describe_disk_error(error):
             raise ZooError(
                 f"{out}: {why}: make room there, or choose another --out; what was saved is kept, and the same command goes on"
             ) from error

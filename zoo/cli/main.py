@@ -102,7 +102,7 @@ def _view_value(encoder: Encoder, name: str, text: str) -> Any:
     try:
         encoder.View.model_validate({name: text}, strict=True)
     except ValueError:
-        return located_yaml.scalar(text)
+        return located_yaml.parse_value(text)
     return text
 
 

@@ -179,6 +179,6 @@ def _at(value: Any, loc: Loc) -> Any:
 
 def place(tree: located_yaml.Tree, loc: Loc) -> tuple[int, int]:
     """Line and column of what stands at `loc`, or of what would hold it."""
-    while loc not in tree.where:
+    while loc not in tree.positions:
         loc = loc[:-1]
-    return tree.where[loc]
+    return tree.positions[loc]

@@ -159,7 +159,7 @@ def _override(tree: located_yaml.Tree, text: str) -> tuple[str, Loc]:
     path: Loc = tuple(int(p) if p.isdigit() else p for p in dotted.split("."))
     holder = tree.value
     try:
-        new = located_yaml.scalar(value)
+        new = located_yaml.parse_value(value)
     except located_yaml.YamlError as error:
         raise RecipeError(f"override {text}: {error.message}") from None
     for step in path[:-1]:
