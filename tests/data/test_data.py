@@ -138,7 +138,7 @@ Image.new("RGB", (2, 2)).save(PIXEL, format="PNG")
     ],
 )
 def test_good_values_take_their_canonical_form(kind, value, expected):
-    found = kinds.canonical(kind, value, "x.csv")
+    found = kinds.convert_value(kind, value, Path())
     assert found == expected
     assert type(found) is type(expected)
 
@@ -178,7 +178,7 @@ def test_good_values_take_their_canonical_form(kind, value, expected):
 )
 def test_bad_values_are_named(kind, value, what):
     with pytest.raises(ValueError, match=what):
-        kinds.canonical(kind, value, "folder/x.csv")
+        kinds.convert_value(kind, value, Path("folder"))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_bad_values_are_named(kind, value, what):
     ],
 )
 def test_labels_are_all_integers_or_all_strings(values, expected):
-    assert kinds.settle_labels(values) == expected
+    assert kinds.unify_labels(values) == expected
 
 
 def test_labels_agree_on_both_sides_of_a_holdout(tmp_path):
@@ -228,7 +228,7 @@ def test_bad_rows_are_named_and_counted(tmp_path):
         data.read(section(source="file", path="x.jsonl"), need, folder=tmp_path)
     assert caught.value.problems[0] == f"{path}:row 2: text: is empty"
     assert caught.value.problems[4] == f"{path}:row 6: score: is missing"
-    assert caught.value.problems[5:] == ("8 bad rows; mend the data, or set on_bad_row: skip",)
+    assert caught.value.problems[5:] == ("8 bad rows; fix the data, or set on_bad_row: skip",)
     table = data.read(section(source="file", path="x.jsonl", on_bad_row="skip"), need, folder=tmp_path)
     assert table.rows.to_list() == [{"text": "fine", "score": 1.0}]
     assert len(table.skipped) == 8
@@ -275,7 +275,7 @@ def test_other_columns_of_mixed_types_are_kept_as_json(tmp_path):
 
 @given(st.integers(2, 300), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
 def test_a_share_is_held_out_to_the_nearest_row(count, size, seed):
-    mask = split.held_out(count, Holdout(size=size, take="kept", seed=seed))
+    mask = split.draw_holdout_mask(count, Holdout(size=size, take="kept", seed=seed))
     assert 0 < mask.sum() < count
     assert abs(mask.sum() - size * count) <= 1
 
@@ -286,9 +286,9 @@ def test_groups_stay_together_and_neither_side_is_empty(groups, size, seed):
     sizes = Counter(groups)
     if len(sizes) == 1:
         with pytest.raises(DataError, match="same group"):
-            split.held_out(len(groups), holdout, groups)
+            split.draw_holdout_mask(len(groups), holdout, groups)
         return
-    mask = split.held_out(len(groups), holdout, groups)
+    mask = split.draw_holdout_mask(len(groups), holdout, groups)
     held = {group for group, out in zip(groups, mask, strict=True) if out}
     assert held.isdisjoint(group for group, out in zip(groups, mask, strict=True) if not out)
     assert 0 < mask.sum() < len(groups)
@@ -296,7 +296,7 @@ def test_groups_stay_together_and_neither_side_is_empty(groups, size, seed):
 
 
 def test_a_split_is_frozen_for_good():
-    mask = split.held_out(20, Holdout(size=4, take="kept", seed=7))
+    mask = split.draw_holdout_mask(20, Holdout(size=4, take="kept", seed=7))
     assert mask.nonzero()[0].tolist() == [1, 2, 5, 17]
 
 
@@ -360,7 +360,7 @@ def test_a_fingerprint_is_of_the_roles_and_their_order_alone(pairs, tmp_path):
 def test_a_fingerprint_tells_where_one_text_ends(texts):
     rows = datasets.Dataset.from_dict({"text": texts})
     joined = datasets.Dataset.from_dict({"text": [texts[0] + texts[1], *texts[2:], ""]})
-    assert data.table.fingerprint(rows, ["text"]) != data.table.fingerprint(joined, ["text"])
+    assert data.table.compute_fingerprint(rows, ["text"]) != data.table.compute_fingerprint(joined, ["text"])
 
 
 # -- what can be said without reading ------------------------------------------------------------------------------
@@ -520,18 +520,18 @@ def icd():
     return read
 
 
-@pytest.mark.parametrize("name", builtin.names())
+@pytest.mark.parametrize("name", builtin.list_names())
 def test_builtins_have_the_columns_they_declare_and_one_order(name):
-    module = builtin.load(name)
+    module = builtin.load_module(name)
     for table, columns in module.TABLES.items():
         drawn = getattr(module, "COUNTS", {}).get(table)  # too many to look at all of them
-        rows = list(itertools.islice(module.rows(table), 5000 if drawn else None))
+        rows = list(itertools.islice(module.read_rows(table), 5000 if drawn else None))
         assert rows
         assert all(tuple(row) == columns for row in rows)
-        assert rows == list(itertools.islice(module.rows(table), 5000 if drawn else None))
+        assert rows == list(itertools.islice(module.read_rows(table), 5000 if drawn else None))
         if drawn:
             at = np.array([0, 7, 4999, drawn - 1])
-            assert list(module.some(table, at))[:3] == [rows[i] for i in at[:3]]
+            assert list(module.read_rows_at(table, at))[:3] == [rows[i] for i in at[:3]]
 
 
 def test_icd10cm_tables_fit_together(icd):

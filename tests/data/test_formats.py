@@ -223,7 +223,7 @@ def test_a_file_that_is_no_table(tmp_path, name, content, what):
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("x.csv", b"text,n\na,1\nb\nc,3\n", r"row 2 \(line 3\): has 1 fields where the header has 2"),
+        ("x.csv", b"text,n\na,1\nb\nc,3\n", r"row 2 \(line 3\): has 1 fields but the header has 2"),
         ("x.csv", b"text,n\na,1\nb,2,3\nc,3\n", r"row 2 \(line 3\): has 3 fields"),
         ("x.csv", b'text,n\na,1\n"b"b,2\nc,3\n', r"row 2 \(line 3\): is not well-formed"),
         ("x.csv", b"text,n\na,1\nb\xff,2\nc,3\n", r"row 2 \(line 3\): holds bytes that are not UTF-8"),

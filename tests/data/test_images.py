@@ -116,7 +116,7 @@ def test_idx_files_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(DataError, match="needs a column 'label'"):
         read(tmp_path, name)
     idx(other, np.arange(5, dtype=np.uint8))
-    with pytest.raises(DataError, match="holds 5 labels, and x-images-idx3-ubyte 6 images"):
+    with pytest.raises(DataError, match="holds 5 labels, but x-images-idx3-ubyte holds 6 images"):
         read(tmp_path, name)
     idx(other, np.arange(6, dtype=np.uint8))
     whole = name.read_bytes()
@@ -205,7 +205,7 @@ def test_digits_ship_with_scikit_learn():
 def test_without_pillow_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(DataError, match=r"embedding-zoo\[image\]"):
-        image_files.opened(b"x")
+        image_files.decode_image(b"x")
     from zoo.vision.backbone import as_picture
 
     with pytest.raises(DataError, match=r"embedding-zoo\[image\]"):

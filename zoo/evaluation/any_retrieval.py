@@ -141,7 +141,7 @@ def examples(shaped: Any, queries: np.ndarray, documents: np.ndarray) -> list[di
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {"text": str(row.get("text") or "")[:80]}
     if (image := row.get("image")) is not None:
-        small = image_files.upright(image)
+        small = image_files.normalise_image(image)
         small.thumbnail((THUMB, THUMB))
         kept = io.BytesIO()
         small.save(kept, "PNG")

@@ -46,7 +46,7 @@ def read(task: Mmeb, folder: Path) -> Table:
     if task.folder is None:
         source: Any = HubData(source="hub", name=HUB, config=name, split="test", revision=task.revision, **common)
     else:
-        base = (folder / file.expanded(task.folder)).absolute()
+        base = (folder / file.expand_path(task.folder)).absolute()
         source = FileData(source="file", path=str(_found(base, name)), **_images(common, base))
     return data.read(source, NEED, OPTIONAL, folder=folder)
 
