@@ -39,7 +39,8 @@ def trace_scenes() -> np.ndarray:
 
 
 def _quantise(light: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(light, 0, 1) * (LIGHT_LEVELS - 1)).astype(np.int64)
+    levels: np.ndarray = np.rint(np.clip(light, 0, 1) * (LIGHT_LEVELS - 1)).astype(np.int64)
+    return levels
 
 
 def _aim_camera(angle: float) -> tuple[np.ndarray, np.ndarray]:
