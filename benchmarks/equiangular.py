@@ -218,7 +218,7 @@ def table(name: str, part: str) -> Dataset:
 def split(name: str) -> tuple[Dataset, Dataset, Dataset]:
     """Rows to train on, rows left out of the training, rows to measure on."""
     rows = table(name, "train")
-    mask = data.held_out(len(rows), Holdout(size=0.1, side="test"))
+    mask = split.draw_holdout_mask(len(rows), Holdout(size=0.1, side="test"))
     train, held = rows.select(np.flatnonzero(~mask)), rows.select(np.flatnonzero(mask))
     if name == "banking77-10":
         draw = np.random.default_rng(0).permutation(len(train))

@@ -108,7 +108,7 @@ def part_check(results: Results) -> dict[str, Any]:
 
 def table(name: str, positions: np.ndarray) -> Dataset:
     module = DRAWN[name]
-    rows = list(module.some(name, positions))
+    rows = list(module.read_rows_at(name, positions))
     features = Features({"image": Image(), **{source: Value("int64") for source in module.SOURCES}})
     held = [{**row, "image": {"bytes": row["image"], "path": None}} for row in rows]
     return Dataset.from_list(held, features=features)
@@ -176,11 +176,11 @@ def part_models(
 def drawn_a_second(name: str) -> float:
     module = DRAWN[name]
     places = np.random.default_rng(0).integers(0, module.COUNTS[name], 20_000)
-    blocks = [module.sources(block) for block in np.array_split(places, 20)]
-    module.images(blocks[0])
+    blocks = [module.decode_positions(block) for block in np.array_split(places, 20)]
+    module.render_images(blocks[0])
     began = time.perf_counter()
     for block in blocks:
-        module.images(block)
+        module.render_images(block)
     return len(places) / (time.perf_counter() - began)
 
 

@@ -165,7 +165,7 @@ def emoji_tables(folder: Path) -> None:
     """emoji.parquet as the three tables that `builtin: icons` has, split in the same way."""
     import pyarrow.parquet as pq
 
-    apart = builtin.load("icons")._apart
+    apart = builtin.load_module("icons")._is_held_out
     rows = pq.read_table(data_folder() / "emoji_twitter64" / "emoji.parquet").to_pylist()
     tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -251,7 +251,7 @@ def tags(folder: Path, kind: str, *, labels: bool) -> dict[str, set[str]]:
     """By image (sha256 of its bytes): the words of its label and of the terms that are trained on; or, if the `labels` are what
     is sought, those of all its search terms."""
     if kind == "icons":
-        rows: Any = builtin.load("icons").rows("terms")
+        rows: Any = builtin.load_module("icons").read_rows("terms")
     else:
         import pyarrow.parquet as pq
 

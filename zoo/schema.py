@@ -1,6 +1,6 @@
-"""What every section of a recipe shares, and the sections that no family changes.
+"""The base class of all sections of a recipe, and the sections that are the same for every family.
 
-Imports pydantic only, so that a recipe can be checked in a fraction of a second.
+This module imports only pydantic, so that a recipe can be checked in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -14,11 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from zoo.core.errors import RenamedFieldWarning
 
 Kind = Literal["text", "texts", "number", "label", "image", "vector", "id", "ids", "caption", "captions", "pictures"]
-"""What a column must hold: `text` a non-empty string, `texts` a non-empty list of them, `number` a finite float, `label` a
-string or integer, `image` whatever Pillow can open, `vector` a list of finite numbers, as many in every row, `id` a string or
-integer used as a key, `ids` a list of them, which may be empty or missing; a single one is a list of one. `caption` is a text
-that may be missing or empty, `captions` a list of such, `pictures` a list of images, some perhaps missing, that are opened only
-where they are used; a single one is a list of one."""
+"""What a column must hold:
+
+- `text`: a string that is not empty.
+- `texts`: a list of at least one text.
+- `number`: a finite number.
+- `label`: a string or an integer.
+- `image`: an image that Pillow can open.
+- `vector`: a list of finite numbers, with the same length in every row.
+- `id`: a string or an integer, used as a key.
+- `ids`: a list of ids, or one id. It may be empty or missing.
+- `caption`: a text that may be empty or missing.
+- `captions`: a list of captions, or one caption.
+- `pictures`: a list of images, or one image. Each may be missing. They are opened only when they are used.
+"""
 
 
 Roles = Mapping[str, Kind]
@@ -75,26 +84,39 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Training(Section):
-    """`training:`, the settings that all gradient-trained families share. Steps are optimiser steps."""
+    """`training:`, the settings of all families that are trained by gradient descent. Steps are optimiser steps."""
 
     epochs: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Passes over the data; by default 1, or what the family makes of the data's size."
+        None,
+        description="Passes over the data. The default is 1, or a number that the family derives from the size of the data.",
     )
     max_steps: Positive | None = Field(
-        None, description="Stop after this many optimiser steps, whatever `epochs` says."
+        None, description="Stop after this many optimiser steps, even if `epochs` asks for more."
     )
-    batch_size: Positive = Field(64, description="Rows per optimiser step over all processes and accumulation steps.")
-    gradient_accumulation: Positive = Field(1, description="Parts that `batch_size` is run in; it must divide it.")
+    batch_size: Positive = Field(
+        64, description="Rows per optimiser step, summed over all processes and accumulation steps."
+    )
+    gradient_accumulation: Positive = Field(
+        1, description="Number of equal parts that a batch is run in. It must divide `batch_size`."
+    )
     learning_rate: Annotated[float, Field(gt=0, lt=10)] = 2e-5
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of the steps.")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="Share of the steps in which the learning rate rises."
+    )
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="`auto` uses bf16 where it is fast.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="`auto` is bf16 if the hardware computes it natively, else fp32."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-    checkpoint_every: Positive | None = Field(None, description="Steps between checkpoints; by default ten a run.")
-    early_stop: Positive | None = Field(None, description="Stop after this many validations without a better loss.")
-    keep_best: bool = Field(True, description="With a validation split: keep the weights of the lowest loss.")
+    checkpoint_every: Positive | None = Field(
+        None, description="Steps between checkpoints. By default a run writes ten."
+    )
+    early_stop: Positive | None = Field(
+        None, description="Stop after this many validations in a row without a better loss."
+    )
+    keep_best: bool = Field(True, description="With a validation split, keep the weights with the lowest loss.")
 
     @field_validator("gradient_accumulation")
     @classmethod
@@ -105,7 +127,7 @@ class Training(Section):
 
 
 class Card(Section):
-    """`card:`, what only the author can know about the model."""
+    """`card:`, the facts about the model that only its author knows."""
 
     license: str = "other"
     language: str | tuple[str, ...] = "en"
@@ -115,7 +137,7 @@ class Card(Section):
 
 
 class Publish(Section):
-    """`publish:`, where the finished model goes."""
+    """`publish:`, the repository on the Hub that the finished model is pushed to."""
 
     repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name, as the Hub has it")]
     private: bool = True

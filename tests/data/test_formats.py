@@ -1,4 +1,4 @@
-"""Files: every format says the same, whatever is wrong with one is told, and no bytes can do more than raise DataError."""
+"""Files: all formats give equal tables, every fault is named, and no bytes raise anything but DataError."""
 
 import contextlib
 import csv
@@ -48,7 +48,7 @@ def write(path: Path, rows: list[dict], bom: bool = False) -> Path:
     return path
 
 
-# -- every format says the same ------------------------------------------------------------------------------------
+# -- all formats give equal tables ---------------------------------------------------------------------------------
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 rows = st.lists(
@@ -88,7 +88,7 @@ def test_text_that_looks_like_a_number_stays_text(tmp_path):
     ]
 
 
-def test_a_long_document(tmp_path):
+def test_a_long_document_fits_a_csv_field(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("text\n" + "word " * 100_000 + "\nlast")
     assert [len(text) for text in read(path, {"text": "text"}).rows["text"]] == [500_000, 4]
@@ -115,6 +115,14 @@ def test_a_json_list_longer_than_a_chunk(tmp_path, monkeypatch):
     assert read(write(tmp_path / "x.json", rows), {"text": "text"}).rows.to_list() == rows
 
 
+def test_a_number_across_two_chunks_is_one_value(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_stream, "CHUNK", 5)
+    (tmp_path / "x.json").write_text('[12345678901, {"text": "a"}]')
+    table = read(tmp_path / "x.json", {"text": "text"}, on_bad_row="skip")
+    assert table.rows["text"][:] == ["a"]
+    assert [line.partition(":row ")[2] for line in table.skipped] == ["1: is not a record; write {column: value, …}"]
+
+
 # -- which files a path means --------------------------------------------------------------------------------------
 
 
@@ -125,25 +133,25 @@ def test_folders_and_globs_are_read_sorted_and_hidden_files_are_not(tmp_path, mo
         write(tmp_path / "data" / name, [{"text": name}])
     (tmp_path / "data" / "README.md").write_text("not data")
 
-    def found(path):
+    def read_names(path):
         return read(path, {"text": "text"}, folder=tmp_path).rows["text"][:]
 
-    assert found("data") == found(tmp_path / "data") == ["a.jsonl.gz", "b.csv", "deep/c.parquet"]
-    assert found("data/*") == ["a.jsonl.gz", "b.csv"]
-    assert found("data/**/*.parquet") == ["deep/c.parquet"]
-    assert found("./data/deep/*") == ["deep/c.parquet"]
+    assert read_names("data") == read_names(tmp_path / "data") == ["a.jsonl.gz", "b.csv", "deep/c.parquet"]
+    assert read_names("data/*") == ["a.jsonl.gz", "b.csv"]
+    assert read_names("data/**/*.parquet") == ["deep/c.parquet"]
+    assert read_names("./data/deep/*") == ["deep/c.parquet"]
     monkeypatch.setenv("ZOO_DATA", str(tmp_path))
-    assert found("$ZOO_DATA/data/b.csv") == found("${ZOO_DATA}/data/b.csv") == ["b.csv"]
+    assert read_names("$ZOO_DATA/data/b.csv") == read_names("${ZOO_DATA}/data/b.csv") == ["b.csv"]
 
 
-def test_names_that_look_like_globs(tmp_path):
+def test_names_that_look_like_globs_are_found(tmp_path):
     (tmp_path / "run[1]").mkdir()
     write(tmp_path / "run[1]" / "x[1].csv", [{"text": "a"}])
     for path in ("x[1].csv", "*.csv", "."):
         assert len(read(path, {"text": "text"}, folder=tmp_path / "run[1]").rows) == 1
 
 
-def test_columns_only_some_files_have_are_empty_in_the_others(tmp_path):
+def test_columns_of_only_one_file_are_empty_in_the_others(tmp_path):
     write(tmp_path / "1.csv", [{"text": "a", "more": "b"}])
     write(tmp_path / "2.parquet", [{"text": "c"}])
     assert read("*", {"text": "text"}, folder=tmp_path).rows["more"][:] == ["b", None]
@@ -165,7 +173,7 @@ def test_columns_only_some_files_have_are_empty_in_the_others(tmp_path):
         ("~nobody-of-this-name/x.csv", "cannot be looked up"),
     ],
 )
-def test_a_path_that_leads_nowhere(tmp_path, monkeypatch, path, what):
+def test_a_path_without_files_is_refused(tmp_path, monkeypatch, path, what):
     monkeypatch.delenv("ZOO_DATA", raising=False)
     write(tmp_path / "train.csv", [{"text": "a"}])
     (tmp_path / "notes.txt").write_text("a")
@@ -175,20 +183,22 @@ def test_a_path_that_leads_nowhere(tmp_path, monkeypatch, path, what):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(tmp_path):
+def test_a_file_without_permission_is_refused(tmp_path):
     path = write(tmp_path / "x.csv", [{"text": "a"}])
     path.chmod(0)
     with pytest.raises(DataError, match="Permission denied"):
         read(path)
 
 
-def test_an_origin_does_not_tell_where_on_the_disk_a_file_lay(tmp_path):
+def test_an_origin_does_not_tell_where_on_the_disk_a_file_is(tmp_path, monkeypatch):
     path = write(tmp_path / "x.csv", [{"text": "a"}])
     assert read(path, {"text": "text"}).origin.name == "x.csv"
     assert read("x.csv", {"text": "text"}, folder=tmp_path).origin.name == "x.csv"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read("~/x.csv", {"text": "text"}).origin.name == "x.csv"
 
 
-# -- what may be wrong with a file ---------------------------------------------------------------------------------
+# -- faults in a file ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -210,7 +220,7 @@ def test_an_origin_does_not_tell_where_on_the_disk_a_file_lay(tmp_path):
         ("x.parquet", b"PAR1 nothing PAR1", "cannot be read as parquet"),
     ],
 )
-def test_a_file_that_is_no_table(tmp_path, name, content, what):
+def test_a_file_that_is_not_a_table_is_refused(tmp_path, name, content, what):
     (tmp_path / name).write_bytes(content)
     for on_bad_row in ("error", "skip"):
         with pytest.raises(DataError, match=what):
@@ -223,7 +233,7 @@ def test_a_file_that_is_no_table(tmp_path, name, content, what):
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("x.csv", b"text,n\na,1\nb\nc,3\n", r"row 2 \(line 3\): has 1 fields where the header has 2"),
+        ("x.csv", b"text,n\na,1\nb\nc,3\n", r"row 2 \(line 3\): has 1 fields but the header has 2"),
         ("x.csv", b"text,n\na,1\nb,2,3\nc,3\n", r"row 2 \(line 3\): has 3 fields"),
         ("x.csv", b'text,n\na,1\n"b"b,2\nc,3\n', r"row 2 \(line 3\): is not well-formed"),
         ("x.csv", b"text,n\na,1\nb\xff,2\nc,3\n", r"row 2 \(line 3\): holds bytes that are not UTF-8"),
@@ -256,7 +266,7 @@ def test_one_bad_row_is_named_or_skipped(tmp_path, name, content, what):
         ("x.json", b'[{"text": "a"}, {"text": "b"}] trailing', "goes on after the list"),
     ],
 )
-def test_what_stands_before_a_break_is_kept_when_rows_may_be_skipped(tmp_path, name, content, what):
+def test_rows_before_a_fault_are_read_if_rows_may_be_skipped(tmp_path, name, content, what):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=what):
         read(tmp_path / name, {"text": "text"})
@@ -270,14 +280,14 @@ def test_a_cut_gzip_file_gives_its_whole_rows_and_one_skip(tmp_path, ending):
     whole = [{"text": f"text {n} {n * 7919 % 10007}"} for n in range(3000)]
     path = write(tmp_path / f"x.{ending}", whole)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(DataError, match=r"cut short after \d+ whole rows") as caught:
+    with pytest.raises(DataError, match=r"cut short after \d+ whole rows") as excinfo:
         read(path, {"text": "text"})
     table = read(path, {"text": "text"}, on_bad_row="skip")
-    found = table.rows.to_list()
-    assert 100 < len(found) < 3000
-    assert found == whole[: len(found)]
+    complete = table.rows.to_list()
+    assert 100 < len(complete) < 3000
+    assert complete == whole[: len(complete)]
     assert len(table.skipped) == 1
-    assert f"{path}: the gzip file is cut short after {len(found)} whole rows" in str(caught.value)
+    assert f"{path}: the gzip file is cut short after {len(complete)} whole rows" in str(excinfo.value)
 
 
 def test_a_flipped_byte_in_a_gzip_file_is_noticed(tmp_path):
@@ -298,7 +308,7 @@ def test_strings_in_parquet_that_are_not_utf8_cost_one_row(tmp_path):
     assert read(tmp_path / "x.parquet", {"text": "text"}, on_bad_row="skip").rows["text"][:] == ["a", "c"]
 
 
-def test_a_parquet_file_with_a_damaged_page(tmp_path):
+def test_a_damaged_page_of_a_parquet_file_is_named(tmp_path):
     path = write(tmp_path / "x.parquet", [{"text": "b" * 50 + str(n)} for n in range(1000)])
     content = bytearray(path.read_bytes())
     content[4:40] = b"\xff" * 36
@@ -324,12 +334,12 @@ def test_whatever_the_bytes_only_data_errors_are_raised(tmp_path, ending, conten
     path.write_bytes(gzip.compress(content) if zipped and ending.endswith(".gz") else content)
     fields = FileData(source="file", path=str(path), on_bad_row="skip")
     for need in ({"text": "text"}, {"text": "number"}, {"text": "texts"}, {"text": "label"}):
-        told = data.problems(fields, need, folder=tmp_path)
+        problems = data.problems(fields, need, folder=tmp_path)
         try:
             table = data.read(fields, need, folder=tmp_path)
         except DataError:
             continue
-        assert told == []
+        assert problems == []
         assert len(table.rows) > 0
 
 
@@ -348,7 +358,7 @@ def test_whatever_the_bytes_of_a_parquet_file_only_data_errors_are_raised(tmp_pa
 
 @given(st.integers(0, 10**6), st.binary(min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_damaged_gzip_file_never_gives_rows_it_did_not_hold_unnoticed(tmp_path, position, noise):
+def test_a_damaged_gzip_file_never_gives_other_rows_without_an_error(tmp_path, position, noise):
     whole = [{"text": f"text {n}"} for n in range(30)]
     path = write(tmp_path / "x.jsonl.gz", whole)
     content = bytearray(path.read_bytes())

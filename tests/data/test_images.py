@@ -1,4 +1,4 @@
-"""Images as data: folders by class, idx files, tables, what is damaged, and Pillow where it is missing."""
+"""Images as data: folders by class, idx files, tables, damaged files, and a missing Pillow."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from zoo.data.formats import image_files
 from zoo.data.spec import Data
 
 NEED = {"image": "image", "label": "label"}
-DRAW = np.random.default_rng(0)
-PIXELS = DRAW.integers(0, 256, (6, 4, 5), dtype=np.uint8)
+RANDOM = np.random.default_rng(0)
+PIXELS = RANDOM.integers(0, 256, (6, 4, 5), dtype=np.uint8)
 
 
 def section(**entries) -> Data:
@@ -66,7 +66,7 @@ def test_a_folder_of_images_has_the_names_of_its_folders_as_classes(tmp_path):
     assert read(tmp_path, "pets", where={"label": "dog"}).rows["label"][:] == ["dog"] * 3
 
 
-def test_a_table_beside_images_tells_of_them(tmp_path):
+def test_a_table_beside_images_is_read_instead_of_the_folder(tmp_path):
     base = classes(tmp_path)
     (base / "labels.csv").write_text("image,label\ncat/1.png,purrs\n")
     table = read(tmp_path, "pets")
@@ -80,13 +80,13 @@ def test_a_damaged_file_is_named_and_refused_or_skipped(tmp_path, kind, damage):
     base = classes(tmp_path, kind)
     path = base / "cat" / f"3.{kind.lower()}"
     whole = path.read_bytes()
-    bad = {"cut": whole[: 2 * len(whole) // 3], "noise": DRAW.bytes(200), "empty": b"", "text": b"<html>not found"}[
+    bad = {"cut": whole[: 2 * len(whole) // 3], "noise": RANDOM.bytes(200), "empty": b"", "text": b"<html>not found"}[
         damage
     ]
     path.write_bytes(bad)
-    with pytest.raises(DataError, match=rf"3\.{kind.lower()}: image: is not an image that Pillow can open") as caught:
+    with pytest.raises(DataError, match=rf"3\.{kind.lower()}: image: is not an image that Pillow can open") as excinfo:
         read(tmp_path, "pets")
-    assert "on_bad_row: skip" in str(caught.value)
+    assert "on_bad_row: skip" in str(excinfo.value)
     table = read(tmp_path, "pets", on_bad_row="skip")
     assert len(table.rows) == 5
     assert len(table.skipped) == 1
@@ -104,19 +104,19 @@ def test_idx_images_are_read_with_the_labels_beside_them(tmp_path):
         assert table.rows["label"][:] == list(range(6))
         for row, pixels in zip(table.rows, PIXELS, strict=True):
             np.testing.assert_array_equal(np.asarray(row["image"]), pixels)
-    colours = DRAW.integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
+    colours = RANDOM.integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
     idx(tmp_path / "c-images-idx4-ubyte", colours)
     table = read(tmp_path, "c-images-idx4-ubyte", {"image": "image"})
     np.testing.assert_array_equal(np.asarray(table.rows[1]["image"]), colours[1])
 
 
-def test_idx_files_that_do_not_fit_are_refused(tmp_path):
+def test_idx_files_that_are_damaged_or_do_not_match_are_refused(tmp_path):
     name, other = tmp_path / "x-images-idx3-ubyte", tmp_path / "x-labels-idx1-ubyte"
     idx(name, PIXELS)
     with pytest.raises(DataError, match="needs a column 'label'"):
         read(tmp_path, name)
     idx(other, np.arange(5, dtype=np.uint8))
-    with pytest.raises(DataError, match="holds 5 labels, and x-images-idx3-ubyte 6 images"):
+    with pytest.raises(DataError, match="holds 5 labels, but x-images-idx3-ubyte holds 6 images"):
         read(tmp_path, name)
     idx(other, np.arange(6, dtype=np.uint8))
     whole = name.read_bytes()
@@ -141,7 +141,7 @@ def test_idx_files_that_do_not_fit_are_refused(tmp_path):
         read(tmp_path, packed)
 
 
-def test_parquet_and_the_hubs_own_form_give_what_a_folder_gives(tmp_path):
+def test_parquet_and_the_form_of_the_hub_equal_a_folder(tmp_path):
     base = classes(tmp_path)
     files = sorted(base.rglob("*.png"))
     contents, labels = [p.read_bytes() for p in files], [p.parent.name for p in files]
@@ -158,20 +158,22 @@ def test_an_image_set_of_the_hub_keeps_its_images_encoded(tmp_path, monkeypatch)
 
     base = classes(tmp_path)
     files = sorted(base.rglob("*.png"))
-    held = {
+    columns = {
         "img": [{"bytes": p.read_bytes(), "path": None} for p in files],
         "label": [p.parent.name == "dog" for p in files],
     }
     features = datasets.Features({"img": datasets.Image(), "label": datasets.Value("int64")})
-    found = datasets.Dataset.from_dict(held, features=features).cast_column(
+    dataset = datasets.Dataset.from_dict(columns, features=features).cast_column(
         "label", datasets.ClassLabel(names=["cat", "dog"])
     )
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
-    told = section(source="hub", name="owner/pets", columns={"image": "img"})
-    table = data.read(told, NEED, folder=tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: dataset)
+    source = section(source="hub", name="owner/pets", columns={"image": "img"})
+    table = data.read(source, NEED, folder=tmp_path)
     assert table.rows["label"][:] == [0] * 3 + [1] * 3
     np.testing.assert_array_equal(np.asarray(table.rows[0]["image"]), PIXELS[1])
+    encoded_images = table.rows.with_format("arrow")[:].column("image").to_pylist()
+    assert [image["bytes"] for image in encoded_images] == [path.read_bytes() for path in files]
 
 
 def test_an_official_task_over_images_runs_on_local_files_under_another_name(tmp_path, monkeypatch):
@@ -203,10 +205,45 @@ def test_digits_ship_with_scikit_learn():
     np.testing.assert_array_equal(np.asarray(table.rows[5]["image"]), expected)
 
 
+def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
+    content = encoded(PIXELS[0], "PNG")
+    assert image_files.decode_image(content, max_pixels=20).size == (5, 4)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("the image was decoded"))
+    with pytest.raises(ValueError, match="it has 5 × 4 pixels"):
+        image_files.decode_image(content, max_pixels=19)
+
+
+def test_an_image_is_rotated_as_its_exif_data_says():
+    image = Image.fromarray(PIXELS[0])
+    image.getexif()[0x0112] = 6  # orientation: rotate by 90° clockwise
+    rotated = image_files.normalise_image(image, "L")
+    np.testing.assert_array_equal(np.asarray(rotated), np.rot90(PIXELS[0], -1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_become_white(mode):
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    if mode == "P":
+        image = Image.new("P", (2, 1), 0)
+        image.putpalette([255, 0, 0, 0, 0, 0])
+        image.putpixel((1, 0), 1)
+        image.info["transparency"] = 1
+    normal = image_files.normalise_image(image.convert(mode))
+    assert normal.mode == "RGB"
+    assert normal.getpixel((1, 0)) == (255, 255, 255)
+    assert normal.getpixel((0, 0)) == ((76, 76, 76) if mode == "LA" else (255, 0, 0))
+
+
+def test_16_bits_become_8():
+    pixels = np.array([[0, 256, 65535]], dtype=np.uint16)
+    np.testing.assert_array_equal(np.asarray(image_files.normalise_image(Image.fromarray(pixels), "L")), [[0, 1, 255]])
+
+
 def test_without_pillow_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(DataError, match=r"embedding-zoo\[image\]"):
-        image_files.opened(b"x")
+        image_files.decode_image(b"x")
     from zoo.vision.backbone import as_picture
 
     with pytest.raises(DataError, match=r"embedding-zoo\[image\]"):

@@ -300,7 +300,7 @@ def test_any_text_is_a_tree_or_an_error_with_a_place(text):
     except located_yaml.YamlError as error:
         places = [(error.line, error.column)]
     else:
-        places = list(tree.where.values())
+        places = list(tree.positions.values())
     assert all(line >= 1 and column >= 1 for line, column in places)
 
 

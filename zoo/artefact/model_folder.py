@@ -60,7 +60,7 @@ def save(
         extras: further text files by relative path, for example lock.json and report.json.
         max_shard_size: in bytes; larger weights are split into shards, as in transformers.
     """
-    with atomic_files.whole_folder(folder) as partial:
+    with atomic_files.replace_folder(folder) as partial:
         encoder.save(partial)
         tensors.split(partial, max_shard_size)
         _write_config(encoder, partial / "config.json", recipe)

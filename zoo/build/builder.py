@@ -175,7 +175,7 @@ class _Build:
         """Write model/: the trained files, the measured results, the pictures and the card."""
         lock = atomic_files.read_json(self.out / "lock.json") | {"data": locked}
         atomic_files.write_json(self.out / "lock.json", lock)
-        with atomic_files.whole_folder(self.out / "model") as partial:
+        with atomic_files.replace_folder(self.out / "model") as partial:
             shutil.copytree(self.out / "trained", partial, dirs_exist_ok=True, copy_function=link_weights)
             for name in ("recipe.yaml", "lock.json", "metrics.jsonl", "report.json"):
                 if (self.out / name).exists():

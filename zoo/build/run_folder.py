@@ -59,7 +59,7 @@ class RunFolder:
         except ZooError:
             raise
         except Exception as error:
-            problem = atomic_files.refusal(error)
+            problem = atomic_files.describe_disk_error(error)
             if problem:
                 raise ZooError(
                     f"{self.path}: {problem}: make room there, or choose another --out; what was saved is kept, and the "
@@ -69,7 +69,7 @@ class RunFolder:
 
     def claim(self, recipe: Recipe[Any]) -> None:
         """Remove what a killed run left half written. Raise ZooError for a folder of another recipe, or of something else."""
-        atomic_files.sweep(self.path)
+        atomic_files.remove_partial_files(self.path)
         file = self.path / "recipe.yaml"
         if file.exists():
             before = _read_recipe(file, recipe.folder)

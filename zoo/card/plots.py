@@ -75,7 +75,7 @@ def draw(folder: Path, spec_class: type[EncoderSpec]) -> list[Path]:
             if figure is None:
                 path.unlink(missing_ok=True)
                 continue
-            with atomic_files.whole_file(path) as partial:
+            with atomic_files.replace_file(path) as partial:
                 figure.savefig(partial, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
             written.append(path)
     return written

@@ -100,5 +100,5 @@ def _parse_value(encoder: Encoder, name: str, text: str) -> Any:
     try:
         view.model_validate({name: text}, strict=True)
     except ValueError:
-        return located_yaml.scalar(text)
+        return located_yaml.parse_value(text)
     return text

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of embeddings: errors, atomic files, YAML with line numbers, hardware. Imports nothing of zoo."""
+"""Helpers that know nothing about embeddings: errors, atomic files, YAML with positions, hardware. Imports only this folder."""

@@ -1,4 +1,4 @@
-"""The one root error. Whatever the command line prints in one line derives from it; anything else is a bug."""
+"""The errors that users can fix, all below one root. Any other exception is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 
 class ZooError(Exception):
-    """Something the user can mend: the message says what is wrong, where, and what to do about it.
+    """An error that the user can fix. The message says what is wrong, where, and what to do.
 
-    `problems` holds one line per mistake where several were found in one pass.
+    Attributes:
+        problems: one line for each mistake, if several were found in one pass.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -17,24 +18,34 @@ class ZooError(Exception):
 
 
 class RecipeError(ZooError):
-    """Mistakes in a recipe, each as `file:line:col: path: what is wrong`."""
+    """Mistakes in a recipe. Each line reads `file:line:col: path: what is wrong`."""
 
 
 class DataError(ZooError):
-    """Data that cannot be read or used, with file and row."""
+    """Data that cannot be read or used. The message names the file and the row."""
 
 
 class ArtefactError(ZooError):
-    """A model folder that is not what its manifest says, or that must not be opened."""
+    """A model folder that differs from its manifest, or that is not safe to open."""
 
 
 class HubError(ZooError):
-    """The Hub refused, or could not be reached."""
+    """The Hub refused a request or could not be reached."""
 
 
 class AcceptanceError(ZooError):
-    """A task fell below its `at_least`: everything was written, the exit status is 1."""
+    """A task scored below its `at_least`. All files were written; the exit status is 1."""
 
 
 class RenamedFieldWarning(FutureWarning):
     """A recipe uses the old name of a field. The old name is still read; the message gives the new one."""
+
+
+def first_line(error: BaseException, limit: int = 120) -> str:
+    """Return the first line of an exception's message, cut to `limit` characters.
+
+    White space is collapsed. An exception without a message gives the name of its class.
+    """
+    lines = str(error).strip().splitlines()
+    line = " ".join(lines[0].split()) if lines else type(error).__name__
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

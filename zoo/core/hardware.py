@@ -1,4 +1,4 @@
-"""What this machine is fast at: the precision `auto` stands for, linear layers, and an allocator that keeps large blocks."""
+"""Speed on this machine: the precision that `auto` means, packed linear layers, an allocator that keeps large blocks."""
 
 from __future__ import annotations
 
@@ -8,78 +8,96 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
 
 if TYPE_CHECKING:
     import torch
-else:
-    torch = lazy("torch")
 
-ROWS = 2048  # that the order of a linear layer's weights is chosen for
+PACKING_ROWS = 2048  # the number of input rows that oneDNN packs the weights of a linear layer for
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype a precision stands for on a device: `auto` is bfloat16 where the hardware multiplies it natively (CUDA from
-    Ampere, CPUs with AVX512-BF16 or AMX), float32 elsewhere. Raises ZooError for an unknown name."""
-    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if name in known:
-        return known[name]
+    """Return the dtype of a precision on a device.
+
+    `auto` is bfloat16 if the hardware multiplies it natively (CUDA from Ampere, CPUs with AVX512-BF16 or AMX), and float32
+    otherwise. Raise ZooError for an unknown name.
+    """
+    import torch
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name in dtypes:
+        return dtypes[name]
     if name != "auto":
-        raise ZooError(f"precision: {name!r} is not one of auto, {', '.join(known)}")
+        raise ZooError(f"precision: {name!r} is not one of auto, {', '.join(dtypes)}")
     if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+        has_bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
-        fast = device.type == "cpu" and bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
-    return torch.bfloat16 if fast else torch.float32
+        has_bf16 = device.type == "cpu" and bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
+    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 @cache
 def _cpu_flags() -> frozenset[str]:
+    """Return the instruction sets of the processor as Linux names them; empty on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return frozenset()
-    return frozenset(
-        next((line.split(":", 1)[1] for line in text.splitlines() if line.startswith("flags")), "").split()
-    )
+    for line in text.splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
 
 
-def linear(part: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A linear layer on a CPU, for inference: by oneDNN with a copy of the weights in the order that it multiplies them in, as
-    PyTorch's own compiler does it, in float32, and in bfloat16 where the processor has it. The product that PyTorch asks of its
-    BLAS in float32 is slower, much so on processors that this BLAS was not written for."""
-    weight, bias = part.weight.detach(), None if part.bias is None else part.bias.detach()
-    if not _packs(weight.dtype):
+def pack_linear(layer: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function that computes `layer` on a CPU, for inference, with a packed copy of its weights.
+
+    oneDNN multiplies with the packed copy in float32, and in bfloat16 if the processor supports it. PyTorch's own compiler
+    does the same. In float32 PyTorch would otherwise call its BLAS, which is slower, and much slower on processors that the
+    BLAS was not written for. The function falls back to PyTorch if oneDNN cannot be used.
+    """
+    import torch
+
+    weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+    if not _can_pack(weight.dtype):
         return lambda x: torch.nn.functional.linear(x, weight, bias)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, PACKING_ROWS)
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
 @cache
-def _packs(dtype: torch.dtype) -> bool:
-    """Whether this build of PyTorch has oneDNN and the operators by which its compiler calls it, which are not documented, and
-    the processor has instructions for `dtype`."""
+def _can_pack(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN can multiply packed weights of `dtype` here.
+
+    The operators are those that PyTorch's compiler calls. They are not documented, so each is looked up by name.
+    """
+    import torch
+
+    backend: Any = torch.backends.mkldnn
     names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
-    if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in names):
+    if not backend.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in names):
         return False
-    few = dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return dtype == torch.float32 or bool(few)
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
 
 
 @cache
 def keep_large_blocks() -> None:
-    """Ask glibc to reuse large freed blocks instead of giving them back to the kernel after every operation, whose page
-    faults can cost more than the arithmetic of an activation. Elsewhere than on glibc this does nothing.
+    """Ask glibc to reuse large freed blocks of memory, and oneDNN to cache fewer kernels.
 
-    And let oneDNN, which multiplies bfloat16 on CPUs, keep the code of some shapes instead of a thousand: batches sorted by
-    length seldom have one twice."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")  # read when it first multiplies
+    By default glibc returns large blocks to the kernel after each operation. The page faults that follow can cost more than
+    the arithmetic of an activation. On systems without glibc only oneDNN is set.
+
+    oneDNN multiplies bfloat16 on CPUs and caches a kernel for each shape. Batches sorted by length seldom repeat a shape,
+    so a cache of 16 kernels replaces the default of about a thousand.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")  # oneDNN reads it when it multiplies first
     trim_threshold, mmap_threshold = -1, -3
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
-            mallopt(mmap_threshold, 32 << 20)  # the most that every glibc accepts
+            mallopt(mmap_threshold, 32 << 20)  # the largest value that every glibc accepts
             mallopt(trim_threshold, 512 << 20)

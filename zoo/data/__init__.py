@@ -1,6 +1,6 @@
-"""Rows for training and evaluation: found, renamed, filtered, checked, split, and fingerprinted.
+"""Rows for training and evaluation: read, rename, filter, check, split and fingerprint them.
 
-`read` does it all; `peek` and `problems` answer from headers alone, for `zoo check`.
+`read` does all of this. `peek` and `problems` answer from headers alone, for `zoo check`.
 """
 
 from __future__ import annotations
@@ -11,88 +11,88 @@ from types import MappingProxyType
 
 from zoo.core.errors import DataError
 from zoo.core.suggest import suggest
-from zoo.data import column_mapping, kinds, rows
+from zoo.data import column_mapping, kinds, selection
 from zoo.data.column_mapping import Mistake
+from zoo.data.raw_rows import Origin, Source
+from zoo.data.selection import Columns
 from zoo.data.sources import builtin, file, hub
 from zoo.data.spec import BuiltinData, Data, FileData, Holdout, HubData
-from zoo.data.split import held_out, key
-from zoo.data.table import Origin, Source, Table, build, filtered
+from zoo.data.split import comparison_key, draw_side_mask
+from zoo.data.table import Table, build_table, filter_table
 from zoo.schema import Kind
 
 __all__ = ["Origin", "Table", "hold_out", "peek", "problems", "read"]
 
 Roles = Mapping[str, Kind]
-SHOWN = 5  # mistakes named in an error
+MAX_LISTED = 5  # mistakes in one error message
 
 
-def read(data: Data, need: Roles, optional: Roles = MappingProxyType({}), *, folder: Path) -> Table:
-    """Read `data`: columns, where, check of every row, holdout, limit.
+def read(data: Data, required: Roles, optional: Roles = MappingProxyType({}), *, folder: Path) -> Table:
+    """Read the rows of `data` into a table.
+
+    The fields of `data` are applied in this order: `columns`, `where`, the check of every row, `holdout`, `limit`.
 
     Args:
-        need, optional: what the roles must hold; an optional role is checked like the others once any row has it.
+        required: the roles that the data must have, and the kind of each.
+        optional: the same for roles that the data may have. If one row has such a role, every row must have it.
         folder: where a relative path starts.
 
-    Raises DataError, which names file, row and column, for data that is missing or unreadable, for bad rows unless they
-    may be skipped, and when no rows are left.
+    Raises:
+        DataError: if the data is missing or unreadable, if a row is bad and `on_bad_row` is not `skip`, or if no rows are
+            left. The message names file, row and column.
     """
-    source = _open(data, folder)
-    data, source = rows.narrowed(data, source)
-    mistakes = [
-        f"{name}: {text}" for name, columns in source.parts for _, text in column_mapping.mistakes(data, columns, need)
-    ]
-    if mistakes:
-        raise DataError(*mistakes[:SHOWN])
-    present = {name for _, columns in source.parts for name in column_mapping.final(data, columns)}
-    roles = {**need, **{role: kind for role, kind in optional.items() if role in present}}
-    images = str(folder / file.expanded(data.images) / "_") if data.images else ""
-    columns, bad, late = rows.gather(data, source, roles, optional.keys() - roles.keys(), images)
-    while late:  # json has no header: a role may show up in a later row, and then every row needs it
-        roles |= {role: optional[role] for role in late}
-        columns, bad, late = rows.gather(data, source, roles, optional.keys() - roles.keys(), images)
+    data, source = selection.select_before_reading(data, _open(data, folder))
+    _check_columns(data, source, required)
+    columns, roles, bad = _collect_roles(data, source, required, optional, folder)
     if bad and data.on_bad_row == "error":
         count = f"{len(bad)} bad row{'s' * (len(bad) > 1)}"
-        raise DataError(*bad[:SHOWN], f"{count}; mend the data, or set on_bad_row: skip")
+        raise DataError(*bad[:MAX_LISTED], f"{count}; fix the data, or set on_bad_row: skip")
     if not next(iter(columns.values()), None):
-        after = [f"where {dict(data.where)}"] * bool(data.where) + [f"skipping {len(bad)} bad rows"] * bool(bad)
-        raise DataError(f"{source.origin.name}: no rows are left{' after ' if after else ''}{' and '.join(after)}")
+        reasons = [f"where {dict(data.where)}"] * bool(data.where) + [f"skipping {len(bad)} bad rows"] * bool(bad)
+        raise DataError(f"{source.origin.name}: no rows are left{' after ' * bool(reasons)}{' and '.join(reasons)}")
     for role, kind in roles.items():
-        if kind == "label":  # before the split, so that both sides agree
-            columns[role] = kinds.settle_labels(columns[role])
-        if kind == "vector" and len(sizes := {len(value) for value in columns[role]}) > 1:
-            raise DataError(f"{source.origin.name}: {role}: has vectors of {min(sizes)} and of {max(sizes)} components")
-    return build(rows.chosen(data, columns), roles, source.origin, bad)
+        if kind == "label":  # before the hold-out, so that both sides have the same type
+            columns[role] = kinds.unify_labels(columns[role])
+        if kind == "vector":
+            _check_vector_sizes(f"{source.origin.name}: {role}", columns[role])
+    return build_table(selection.select_rows(data, columns), roles, source.origin, bad)
 
 
 def hold_out(table: Table, split: Holdout) -> Table:
-    """One side of a table. Raises DataError when `split` asks for more rows than there are, or by a missing column."""
+    """Return one side of a table.
+
+    Raises:
+        DataError: if `split` asks for more rows than there are, or groups by a column that is missing.
+    """
     groups = None
     if split.by is not None:
         if split.by not in table.rows.column_names:
             raise DataError(f"holdout: there is no column {split.by!r}{suggest(split.by, table.rows.column_names)}")
-        groups = [key(value) for value in table.rows.with_format(None)[split.by]]
-    mask = held_out(len(table.rows), split, groups)
-    return filtered(table, mask if split.side == "test" else ~mask)
+        groups = [comparison_key(value) for value in table.rows.with_format(None)[split.by]]
+    return filter_table(table, draw_side_mask(len(table.rows), split, groups))
 
 
 def peek(data: Data, *, folder: Path) -> tuple[str, ...] | None:
-    """Column names after `columns`; None when only the network knows. Of several files the first is asked. Raises
-    DataError for what is missing, unknown or unreadable."""
-    raw = _raw_columns(data, folder)
-    return None if raw is None else column_mapping.final(data, raw)
+    """Return the column names after `columns` is applied, or None for data on the Hub.
+
+    If there are several files, only the first is opened. Raise DataError if the data is missing, unknown or unreadable.
+    """
+    raw_columns = _read_raw_columns(data, folder)
+    return None if raw_columns is None else column_mapping.rename_columns(data, raw_columns)
 
 
-def problems(data: Data, need: Roles, *, folder: Path) -> list[Mistake]:
-    """What `zoo check` can say without reading the rows: (path below the data section, message)."""
+def problems(data: Data, required: Roles, *, folder: Path) -> list[Mistake]:
+    """Return the mistakes that can be found without reading rows, as (path below the data section, message)."""
     if isinstance(data, BuiltinData):
         try:
-            builtin.load(data.name).origin()
+            builtin.load_module(data.name).describe_origin()
         except DataError as error:
             return [(("name",), str(error))]
     try:
-        raw = _raw_columns(data, folder)
+        raw_columns = _read_raw_columns(data, folder)
     except DataError as error:
         return [(("path",) if isinstance(data, FileData) else ("table",), str(error))]
-    return [] if raw is None else column_mapping.mistakes(data, raw, need)
+    return [] if raw_columns is None else column_mapping.find_mistakes(data, raw_columns, required)
 
 
 def _open(data: Data, folder: Path) -> Source:
@@ -101,7 +101,40 @@ def _open(data: Data, folder: Path) -> Source:
     return hub.open_source(data) if isinstance(data, HubData) else builtin.open_source(data)
 
 
-def _raw_columns(data: Data, folder: Path) -> tuple[str, ...] | None:
+def _read_raw_columns(data: Data, folder: Path) -> tuple[str, ...] | None:
     if isinstance(data, FileData):
-        return file.columns(data, folder)
-    return None if isinstance(data, HubData) else builtin.columns(data)
+        return file.read_column_names(data, folder)
+    return None if isinstance(data, HubData) else builtin.get_column_names(data)
+
+
+def _check_columns(data: Data, source: Source, required: Roles) -> None:
+    mistakes = [
+        f"{name}: {message}"
+        for name, raw_columns in source.parts
+        for _, message in column_mapping.find_mistakes(data, raw_columns, required)
+    ]
+    if mistakes:
+        raise DataError(*mistakes[:MAX_LISTED])
+
+
+def _collect_roles(
+    data: Data, source: Source, required: Roles, optional: Roles, folder: Path
+) -> tuple[Columns, dict[str, Kind], list[str]]:
+    """Return the columns of the good rows, the roles that the data has, and one line for each bad row."""
+    present = {name for _, columns in source.parts for name in column_mapping.rename_columns(data, columns)}
+    roles = {**required, **{role: kind for role, kind in optional.items() if role in present}}
+    image_folder = folder / file.expand_path(data.images) if data.images else None
+    while True:
+        absent = optional.keys() - roles.keys()
+        columns, bad, late_roles = selection.collect_columns(data, source, roles, absent, image_folder)
+        if not late_roles:
+            return columns, roles, bad
+        # json has no header: an optional role may first appear in a later row, and then every row must have it.
+        roles |= {role: optional[role] for role in late_roles}
+
+
+def _check_vector_sizes(name: str, vectors: list[list[float]]) -> None:
+    sizes = {len(vector) for vector in vectors}
+    if len(sizes) > 1:
+        message = f"{name}: has vectors of {min(sizes)} and of {max(sizes)} components; all must have the same number"
+        raise DataError(message)

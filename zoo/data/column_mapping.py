@@ -1,62 +1,62 @@
-"""Column names: what `columns` makes of them, and which of those that a recipe names are not there."""
+"""Column names: rename them by `columns`, and find those that a recipe names but the data lacks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
 from zoo.core.suggest import suggest
+from zoo.data.raw_rows import Row
 from zoo.data.spec import Data
-from zoo.data.table import Row
 from zoo.schema import Kind
 
 Mistake = tuple[tuple[str | int, ...], str]
 """(path below the data section, message)"""
 
 
-def final(data: Data, raw: Iterable[str]) -> tuple[str, ...]:
-    """Names after `columns`: roles, and the columns that no role was made of under their own names."""
+def rename_columns(data: Data, raw_columns: Iterable[str]) -> tuple[str, ...]:
+    """Return the names after `columns` is applied: the roles, then all other columns under their own names."""
     sources = set(data.columns.values())
-    return (*data.columns, *(name for name in raw if name not in sources and name not in data.columns))
+    return (*data.columns, *(name for name in raw_columns if name not in sources and name not in data.columns))
 
 
-def resolved(data: Data, name: str, present: Iterable[str]) -> str:
-    """The final name of a column that `where` or `by` may call by its role or by its name in the data."""
+def resolve_column(data: Data, name: str, present: Iterable[str]) -> str:
+    """Return the final name of a column that `where` or `by` calls by its role or by its name in the data."""
     if name in present:
         return name
     return next((role for role, source in data.columns.items() if source == name), name)
 
 
-def mistakes(data: Data, raw: tuple[str, ...], need: Mapping[str, Kind]) -> list[Mistake]:
-    """Columns that `data` or `need` name and that are not among `raw`."""
-    found: list[Mistake] = [
-        (("columns", role), f"there is no column {source!r}{suggest(source, raw)}")
-        for role, source in data.columns.items()
-        if source not in raw
-    ]
-    present = final(data, raw)
-    for role in need:
+def find_mistakes(data: Data, raw_columns: tuple[str, ...], required: Mapping[str, Kind]) -> list[Mistake]:
+    """Return a mistake for each column that `data` or `required` names and that the data lacks."""
+    mistakes: list[Mistake] = []
+    for role, source in data.columns.items():
+        if source not in raw_columns:
+            mistakes.append((("columns", role), f"there is no column {source!r}{suggest(source, raw_columns)}"))
+    present = rename_columns(data, raw_columns)
+    for role in required:
         if role not in present:
-            close = suggest(role, raw)
-            found.append((("columns",), f"needs a column {role!r}{close}; name it with columns: {{{role}: …}}"))
-    named: list[Mistake] = [(("where", name), name) for name in data.where]
+            hint = suggest(role, raw_columns)
+            mistakes.append((("columns",), f"needs a column {role!r}{hint}; name it with columns: {{{role}: …}}"))
+    filters: list[Mistake] = [(("where", name), name) for name in data.where]
     if data.holdout and data.holdout.by is not None:
-        named.append((("holdout", "by"), data.holdout.by))
-    for path, name in named:
-        if resolved(data, name, present) not in present:
-            found.append((path, f"there is no column {name!r}{suggest(name, dict.fromkeys((*present, *raw)))}"))
-    return found
+        filters.append((("holdout", "by"), data.holdout.by))
+    for path, name in filters:
+        if resolve_column(data, name, present) not in present:
+            hint = suggest(name, dict.fromkeys((*present, *raw_columns)))
+            mistakes.append((path, f"there is no column {name!r}{hint}"))
+    return mistakes
 
 
-def renamer(data: Data) -> Callable[[Row], Row]:
-    """The function that gives a row its final names."""
+def build_row_renamer(data: Data) -> Callable[[Row], Row]:
+    """Return the function that gives the columns of a row their final names."""
     if not data.columns:
         return lambda row: row
-    gone = {*data.columns, *data.columns.values()}
+    replaced = {*data.columns, *data.columns.values()}
     pairs = tuple(data.columns.items())
 
     def rename(row: Row) -> Row:
         renamed = {role: row[source] for role, source in pairs if source in row}
-        renamed.update((name, value) for name, value in row.items() if name not in gone)
+        renamed.update((name, value) for name, value in row.items() if name not in replaced)
         return renamed
 
     return rename

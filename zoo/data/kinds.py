@@ -1,7 +1,7 @@
-"""What a value must be to play a role of some `Kind`, and the one form it is then given.
+"""Check a value against the `Kind` of its role, and convert it to one canonical form.
 
-Files differ in what they can say: csv has only text, json tells 1 from "1", pandas makes whole numbers floats. The same
-rows must come out equal from all of them.
+File formats differ in what they can express: csv has only text, json distinguishes 1 from "1", pandas turns whole numbers into
+floats. The same rows must come out equal from all of them.
 """
 
 from __future__ import annotations
@@ -17,30 +17,43 @@ from typing import Any
 from zoo.data.formats import image_files
 from zoo.schema import Kind
 
-MAY_MISS = ("ids", "caption", "captions", "pictures")
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")  # "007" and "1.0" are names, not numbers
+MAY_BE_MISSING = ("ids", "caption", "captions", "pictures")
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")  # "007" and "1.0" are names, not numbers
 
 
-def canonical(kind: Kind, value: Any, file: str) -> Any:
-    """`value` as `kind`. Relative image paths start where `file` lies. Raises ValueError, whose text goes on from the
-    column's name: "is empty", "is 'high', not a number"."""
-    if value is None and kind not in MAY_MISS:
+def convert_value(kind: Kind, value: Any, image_folder: Path) -> Any:
+    """Return `value` in the canonical form of `kind`.
+
+    Args:
+        image_folder: where relative paths of images start.
+
+    Raises:
+        ValueError: if the value does not fit. The text continues the name of the column, for example "is empty".
+    """
+    if value is None and kind not in MAY_BE_MISSING:
         raise ValueError("is missing")
+    if kind == "image":
+        return _to_image(value, image_folder)
     if kind == "pictures":
-        return _pictures(value, Path(file).parent)
-    return _image(value, Path(file).parent) if kind == "image" else _BY_KIND[kind](value)
+        return [_to_picture(item, image_folder) for item in _as_list(value)]
+    return _CONVERTERS[kind](value)
 
 
-def settle_labels(values: Sequence[str | int]) -> list[str] | list[int]:
-    """All integers if every one is a whole number, written as such or in its plain decimal form; else all strings."""
-    if all(isinstance(value, int) or (_WHOLE.fullmatch(value) and _fits(int(value))) for value in values):
+def unify_labels(values: Sequence[str | int]) -> list[str] | list[int]:
+    """Return all labels as integers if each is a whole number or its plain decimal form, else all as strings."""
+    if all(
+        isinstance(value, int) or (_WHOLE_NUMBER.fullmatch(value) and _fits_64_bits(int(value))) for value in values
+    ):
         return [int(value) for value in values]
     return [str(value) for value in values]
 
 
-def _text(value: Any) -> str:
+# -- text, numbers and labels ------------------------------------------------------------------------------------------
+
+
+def _to_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"is {_show(value)}, not text")
+        raise ValueError(f"is {_describe(value)}, not text")
     if not value or value.isspace():
         raise ValueError("is empty")
     if not value.isascii():
@@ -51,165 +64,172 @@ def _text(value: Any) -> str:
     return value
 
 
-def _texts(value: Any) -> list[str]:
-    return [_text_inside(item, index) for index, item in enumerate(_filled(value, "texts"), 1)]
+def _to_caption(value: Any) -> str:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ""
+    return _to_text(value)
 
 
-def _filled(value: Any, what: str) -> list[Any] | tuple[Any, ...]:
-    """A list that is one, or is written in a csv cell, and holds something."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"is {_show(value)}, not a list of {what}; in csv write a JSON list") from None
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"is {_show(value)}, not a list of {what}")
-    if not value:
-        raise ValueError("is an empty list")
-    return value
-
-
-def _text_inside(value: Any, index: int) -> str:
-    try:
-        return _text(value)
-    except ValueError as error:
-        raise ValueError(f"item {index} {error}") from None
-
-
-def _number(value: Any) -> float:
+def _to_number(value: Any) -> float:
     if isinstance(value, str) and not value.strip():
         raise ValueError("is empty")
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str) or "_" in str(value):
-        raise ValueError(f"is {_show(value)}, not a number")
+        raise ValueError(f"is {_describe(value)}, not a number")
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise ValueError(f"is {_show(value)}, not a number") from None
+        raise ValueError(f"is {_describe(value)}, not a number") from None
     if not math.isfinite(number):
-        raise ValueError(f"is {_show(value)}, not a finite number")
+        raise ValueError(f"is {_describe(value)}, not a finite number")
     return number
 
 
-def _label(value: Any) -> str | int:
+def _to_label(value: Any) -> str | int:
     if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError(f"is {_show(value)}, not a string or a whole number")
-    if not isinstance(value, int | float):
-        raise ValueError(f"is {_show(value)}, not a string or a whole number")
-    if not _fits(value):
+        return _to_text(value)
+    if not isinstance(value, int | float) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError(f"is {_describe(value)}, not a string or a whole number")
+    if not _fits_64_bits(value):
         raise ValueError("is a number beyond 64 bits")
     return int(value)
 
 
-def _fits(value: float) -> bool:
+def _fits_64_bits(value: float) -> bool:
     return -(2**63) <= value < 2**63
 
 
-def _id(value: Any) -> str:
+def _to_id(value: Any) -> str:
     if isinstance(value, bool):
-        raise ValueError(f"is {_show(value)}, not a string or a whole number")
-    return str(_label(value))
+        raise ValueError(f"is {_describe(value)}, not a string or a whole number")
+    return str(_to_label(value))
 
 
-def _ids(value: Any) -> list[str]:
-    if value is None:
-        return []
-    if isinstance(value, str):  # a csv cell: nothing, a JSON list, or one id
+# -- lists -------------------------------------------------------------------------------------------------------------
+
+
+def _to_texts(value: Any) -> list[str]:
+    return _convert_items(_to_text, _parse_list(value, "texts"))
+
+
+def _to_captions(value: Any) -> list[str]:
+    return [_to_caption(item) for item in _as_list(value)]
+
+
+def _to_vector(value: Any) -> list[float]:
+    numbers = _parse_list(value, "numbers")
+    is_plain = {float, int}.issuperset(map(type, numbers)) and all(map(math.isfinite, numbers))
+    return list(numbers) if is_plain else [_to_number(item) for item in numbers]
+
+
+def _to_ids(value: Any) -> list[str]:
+    """Return the ids without repetitions. A csv cell is empty, a JSON list, or one id."""
+    if isinstance(value, str):
         value = value.strip()
         if value.startswith("["):
             try:
                 value = json.loads(value)
             except (ValueError, RecursionError):
-                raise ValueError(f"is {_show(value)}, which begins as a JSON list and is none") from None
-        elif not value:
-            return []
-    found = []
-    for index, item in enumerate(value if isinstance(value, list | tuple) else [value], 1):
+                raise ValueError(f"is {_describe(value)}, which begins as a JSON list but is not valid JSON") from None
+    if value is None or value == "":
+        return []
+    items = value if isinstance(value, list | tuple) else [value]
+    return list(dict.fromkeys(_convert_items(_to_id, items)))
+
+
+def _convert_items(convert: Callable[[Any], str], items: Sequence[Any]) -> list[str]:
+    """Convert each item. Raise ValueError with the number of the item, from 1."""
+    converted = []
+    for number, item in enumerate(items, 1):
         try:
-            found.append(_id(item))
+            converted.append(convert(item))
         except ValueError as error:
-            raise ValueError(f"item {index} {error}") from None
-    return list(dict.fromkeys(found))
+            raise ValueError(f"item {number} {error}") from None
+    return converted
 
 
-def _image(value: Any, folder: Path) -> dict[str, Any]:
-    """{"bytes", "path": None} of an encoded image: bytes, a path, or the Hub's own {"bytes", "path"}."""
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
+def _parse_list(value: Any, items: str) -> list[Any] | tuple[Any, ...]:
+    """Return a list that is not empty. A csv cell holds it as JSON."""
     if isinstance(value, str):
-        _text(value)
         try:
-            value = (folder / value).read_bytes()
-        except (OSError, ValueError) as error:
-            raise ValueError(f"is {_show(value)}, {getattr(error, 'strerror', None) or error}") from None
-    if not isinstance(value, bytes):
-        raise ValueError(f"is {_show(value)}, not an image")
-    image_files.opened(value)
-    return {"bytes": value, "path": None}
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError(f"is {_describe(value)}, not a list of {items}; in csv write a JSON list") from None
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"is {_describe(value)}, not a list of {items}")
+    if not value:
+        raise ValueError("is an empty list")
+    return value
 
 
-def _vector(value: Any) -> list[float]:
-    value = _filled(value, "numbers")
-    plain = {float, int}.issuperset(map(type, value)) and all(map(math.isfinite, value))
-    return list(value) if plain else [_number(item) for item in value]
-
-
-def _caption(value: Any) -> str:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return ""
-    return _text(value)
-
-
-def _captions(value: Any) -> list[str]:
-    return [_caption(each) for each in _several(value)]
-
-
-def _several(value: Any) -> list[Any] | tuple[Any, ...]:
-    """None, one or many as a list. A csv cell is a JSON list, or else the one text that it is."""
+def _as_list(value: Any) -> list[Any] | tuple[Any, ...]:
+    """Return None, one value or several values as a list. A csv cell is a JSON list or one text."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return [value]
-    return value if isinstance(value, list | tuple) else [] if value is None else [value]
+    if isinstance(value, list | tuple):
+        return value
+    return [] if value is None else [value]
 
 
-def _pictures(value: Any, folder: Path) -> list[dict[str, Any]]:
-    """{"bytes", "path"} of each image: the bytes, or the whole path of a file that is there; both None for none."""
-    return [_picture(each, folder) for each in _several(value)]
+# -- images ------------------------------------------------------------------------------------------------------------
 
 
-def _picture(value: Any, folder: Path) -> dict[str, Any]:
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
+def _to_image(value: Any, folder: Path) -> dict[str, Any]:
+    """Return {"bytes", "path": None} of an encoded image, after decoding it once.
+
+    `value` is the bytes of an image file, the path of one, or {"bytes", "path"} as on the Hub.
+    """
+    value = _unpack_image(value)
+    if isinstance(value, str):
+        _to_text(value)
+        try:
+            value = (folder / value).read_bytes()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"is {_describe(value)}, {getattr(error, 'strerror', None) or error}") from None
+    if not isinstance(value, bytes):
+        raise ValueError(f"is {_describe(value)}, not an image")
+    image_files.decode_image(value)
+    return {"bytes": value, "path": None}
+
+
+def _to_picture(value: Any, folder: Path) -> dict[str, Any]:
+    """Return {"bytes", "path"} of an image that is opened later: its bytes, or the full path of its file, or None for both."""
+    value = _unpack_image(value)
     if value is None or value == "":
         return {"bytes": None, "path": None}
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
     if not isinstance(value, str):
-        raise ValueError(f"is {_show(value)}, not an image")
-    path = folder / _text(value)
+        raise ValueError(f"is {_describe(value)}, not an image")
+    path = folder / _to_text(value)
     if not path.is_file():
-        raise ValueError(f"is {_show(value)}, and there is no such file below {folder}")
+        raise ValueError(f"is {_describe(value)}, and there is no such file below {folder}")
     return {"bytes": None, "path": str(path)}
 
 
-def _show(value: Any) -> str:
+def _unpack_image(value: Any) -> Any:
+    """Return the bytes or the path of an image that is stored as on the Hub, and any other value unchanged."""
+    return (value.get("bytes") or value.get("path")) if isinstance(value, dict) else value
+
+
+def _describe(value: Any) -> str:
+    """Return at most 40 characters that show `value` in an error message."""
     if isinstance(value, dict | list | tuple | bytes):
         return {dict: "an object", list: "a list", tuple: "a list", bytes: "bytes"}[type(value)]
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= 40 else f"{text[:37]}…"
 
 
-_BY_KIND: dict[Kind, Callable[[Any], Any]] = {
-    "text": _text,
-    "texts": _texts,
-    "number": _number,
-    "label": _label,
-    "vector": _vector,
-    "id": _id,
-    "ids": _ids,
-    "caption": _caption,
-    "captions": _captions,
+_CONVERTERS: dict[Kind, Callable[[Any], Any]] = {
+    "text": _to_text,
+    "texts": _to_texts,
+    "number": _to_number,
+    "label": _to_label,
+    "vector": _to_vector,
+    "id": _to_id,
+    "ids": _to_ids,
+    "caption": _to_caption,
+    "captions": _to_captions,
 }

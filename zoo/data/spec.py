@@ -1,4 +1,4 @@
-"""The `data:` section: where rows come from. Three sources, told apart by `source`; pydantic only, nothing is read."""
+"""The `data:` section: where rows come from. `source` chooses one of three sections. Nothing is read here."""
 
 from __future__ import annotations
 
@@ -11,51 +11,58 @@ from zoo.schema import Positive, Renamed, Section
 Scalar = str | int | float | bool
 
 
-def _whole(size: float) -> float:
+def _check_whole_number(size: float) -> float:
     if size >= 1 and size != int(size):
         raise ValueError(f"must be a whole number of rows, or a share below 1, not {size}")
     return size
 
 
-Size = Annotated[float, Field(gt=0, strict=True), AfterValidator(_whole)]
-"""Rows held out: a share below 1, or a count."""
+Size = Annotated[float, Field(gt=0, strict=True), AfterValidator(_check_whole_number)]
+"""The number of rows that are held out: a share below 1, or a count."""
 
 
 class Holdout(Section):
-    """A deterministic split into a training and a test side. The seed decides which rows are on the test side."""
+    """A deterministic split of the rows into two sides. The seed decides which rows are held out."""
 
     renamed_fields = {
         "take": Renamed("side", lambda value: {"kept": "train", "held-out": "test"}.get(str(value), value))
     }
 
-    size: Size = Field(description="Rows held out: a share below 1, or a count.")
+    size: Size = Field(description="The number of rows that are held out: a share below 1, or a count.")
     side: Literal["train", "test"] = Field(
         description="The side to read: the training rows, or those held out for tests."
     )
-    by: str | None = Field(default=None, description="Rows with the same value in this column stay on one side.")
+    by: str | None = Field(
+        default=None, description="Put all rows with the same value in this column on the same side."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 class Rows(Section):
-    """What every source understands, in the order it is applied: columns, where, on_bad_row, holdout, limit. `where`
-    and `holdout.by` may name a column by its role or by what the data calls it."""
+    """Fields of every source. They are applied in this order: columns, where, on_bad_row, holdout, limit.
 
-    columns: dict[str, str] = Field(default={}, description="role the task or family asks for: column name in the data")
+    `where` and `holdout.by` name a column by its role or by its name in the data.
+    """
+
+    columns: dict[str, str] = Field(
+        default={}, description="For each role that the task or family asks for, the name of its column in the data."
+    )
     where: dict[str, Scalar | tuple[Scalar, ...]] = Field(
-        default={}, description="Keep rows whose column has (one of) these values."
+        default={}, description="Keep the rows whose column has this value, or one of these values."
     )
     images: str | None = Field(
-        default=None, description="Folder at which relative paths of images start; by default where the file lies."
+        default=None, description="Folder where relative paths of images start. The default is the folder of the file."
     )
     on_bad_row: Literal["error", "skip"] = "error"
     holdout: Holdout | None = None
     limit: Positive | None = Field(
-        default=None, description="Rows drawn by seed 0 when there are more; the order is kept."
+        default=None,
+        description="The largest number of rows. If there are more, draw them by seed 0 and keep their order.",
     )
 
 
 class HubData(Rows):
-    """A data set on the Hugging Face Hub, read through `datasets`."""
+    """A data set on the Hugging Face Hub. It is read through `datasets`."""
 
     source: Literal["hub"]
     name: Annotated[
@@ -67,27 +74,32 @@ class HubData(Rows):
     ]
     config: str | None = None
     revision: str | None = Field(
-        default=None, description="Commit, tag or branch; the commit it stood for goes into lock.json."
+        default=None, description="Commit, tag or branch. The commit that it means is written to lock.json."
     )
     split: str = "train"
 
 
 class FileData(Rows):
-    """A file, a glob or a folder of csv, tsv, json, jsonl or parquet, plain or .gz; of images, whose class is the folder that
-    each lies in; an idx file of images, with the one of its labels beside it; or arrays: npy, npz, h5. Relative paths start
-    at the recipe; `$ZOO_DATA` at the front names the data folder of the environment. UTF-8; csv and tsv have a header and
-    quote alike; json is a list of records, jsonl one record a line."""
+    """A file, a glob or a folder. Relative paths start at the recipe; a path may begin with `$ZOO_DATA` or `~`.
+
+    The files are one of
+    - tables: csv, tsv, json, jsonl (each may be compressed as .gz) or parquet. Text is UTF-8. csv and tsv have a header and
+      the same rules for quotes. json holds a list of records, jsonl one record per line.
+    - images: the label of an image is the name of its folder.
+    - idx files of images, with the file of labels beside them.
+    - arrays: npy, npz or h5.
+    """
 
     source: Literal["file"]
     path: Annotated[str, Field(min_length=1)]
 
 
 class BuiltinData(Rows):
-    """Data that ships inside an installed package or is drawn by code."""
+    """A data set that ships inside an installed package or is drawn by code."""
 
     source: Literal["builtin"]
     name: Annotated[str, Field(min_length=1)]
-    table: str | None = Field(default=None, description="Which of its tables; the first one by default.")
+    table: str | None = Field(default=None, description="Name of one of its tables. The default is the first table.")
 
 
 Data = Annotated[HubData | FileData | BuiltinData, Field(discriminator="source")]

@@ -1,6 +1,7 @@
-"""Which rows are kept: a seeded hold-out, whole groups on one side, and a seeded limit. Positions in, positions out.
+"""Choose rows by seed: a hold-out, optionally of whole groups, and a limit.
 
-The draws use numpy's `RandomState`, whose stream is frozen for good, so that a split stays the same across versions.
+All functions work on positions. They draw with numpy's `RandomState`, whose stream never changes, so that a split stays the same
+with every version of numpy.
 """
 
 from __future__ import annotations
@@ -9,17 +10,14 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from zoo.core.errors import DataError
-from zoo.core.lazy import lazy
 from zoo.data.spec import Holdout
 
 if TYPE_CHECKING:
     import numpy as np
-else:
-    np = lazy("numpy")
 
 
-def key(value: object) -> str:
-    """What makes two values equal for `where` and `by`: csv's "1" and json's 1 are."""
+def comparison_key(value: object) -> str:
+    """Return the text by which `where` and `by` compare a value. The "1" of a csv file equals the 1 of a json file."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
@@ -27,41 +25,56 @@ def key(value: object) -> str:
     return str(value)
 
 
-def held_out(count: int, split: Holdout, groups: Sequence[Hashable] | None = None) -> np.ndarray:
-    """Mask (count,) bool of the rows that are held out: never none, never all.
+def draw_side_mask(count: int, holdout: Holdout, groups: Sequence[Hashable] | None = None) -> np.ndarray:
+    """Return the mask (count,) bool of the rows on the side that `holdout` takes. See `draw_holdout_mask`."""
+    held_out = draw_holdout_mask(count, holdout, groups)
+    return held_out if holdout.side == "test" else ~held_out
+
+
+def draw_holdout_mask(count: int, holdout: Holdout, groups: Sequence[Hashable] | None = None) -> np.ndarray:
+    """Return the mask (count,) bool of the rows that are held out. At least one row is on each side.
 
     Args:
-        groups: the group of each row; rows of one group stay together, and whole groups are taken in the order drawn so
-            long as that brings their number nearer to the size asked for.
+        groups: the group of each row. All rows of a group are on one side. Groups are drawn in random order, and a group is
+            held out if that brings the number of rows nearer to the size asked for.
 
-    Raises DataError when there are too few rows or groups.
+    Raises:
+        DataError: if there are too few rows or groups.
     """
-    target = min(max(1, round(split.size * count)), count - 1) if split.size < 1 else int(split.size)
+    import numpy as np
+
+    target = min(max(1, round(holdout.size * count)), count - 1) if holdout.size < 1 else int(holdout.size)
     if not 0 < target < count:
         raise DataError(f"holdout: {max(1, target)} rows cannot be held out of {count}; ask for fewer")
-    draw = np.random.RandomState(split.seed)
-    mask = np.zeros(count, dtype=bool)
+    random = np.random.RandomState(holdout.seed)
     if groups is None:
-        mask[draw.permutation(count)[:target]] = True
+        mask = np.zeros(count, dtype=bool)
+        mask[random.permutation(count)[:target]] = True
         return mask
-    number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    if len(number) < 2:
-        raise DataError(f"holdout: all {count} rows have the same {split.by}; choose another `by`")
-    member = np.fromiter((number[group] for group in groups), dtype=np.int64, count=count)
-    sizes = np.bincount(member)
-    order = draw.permutation(len(sizes))
-    taken: list[int] = []
-    held = 0
+    index_of_group = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    if len(index_of_group) < 2:
+        raise DataError(f"holdout: all {count} rows have the same {holdout.by}; choose another `by`")
+    group_of_row = np.fromiter((index_of_group[group] for group in groups), dtype=np.int64, count=count)
+    sizes = np.bincount(group_of_row)
+    return np.isin(group_of_row, _choose_groups(sizes, random.permutation(len(sizes)), target))
+
+
+def _choose_groups(sizes: np.ndarray, order: np.ndarray, target: int) -> list[int]:
+    """Return the groups whose sizes add up to about `target` rows, tried in `order`."""
+    chosen: list[int] = []
+    row_count = 0
     for group in order:
-        nearer = abs(held + sizes[group] - target) <= target - held
-        if nearer and len(taken) < len(sizes) - 1:
-            taken.append(group)
-            held += sizes[group]
-    if not taken:  # every group is more than twice the target
-        taken = [order[np.argmin(sizes[order])]]
-    return np.isin(member, taken)
+        is_nearer = abs(row_count + sizes[group] - target) <= target - row_count
+        if is_nearer and len(chosen) < len(sizes) - 1:
+            chosen.append(group)
+            row_count += sizes[group]
+    if not chosen:  # every group has more than twice the target
+        chosen = [order[sizes[order].argmin()]]
+    return chosen
 
 
-def drawn(count: int, limit: int) -> np.ndarray:
-    """Positions of `limit` of `count` rows drawn by seed 0, ascending."""
+def draw_positions(count: int, limit: int) -> np.ndarray:
+    """Return `limit` of the positions 0 to `count` - 1, drawn by seed 0, ascending."""
+    import numpy as np
+
     return np.sort(np.random.RandomState(0).permutation(count)[:limit])

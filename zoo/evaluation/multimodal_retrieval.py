@@ -165,7 +165,7 @@ def list_answers(shaped: Any, queries: np.ndarray, documents: np.ndarray) -> lis
 def _show(row: Mapping[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {"text": str(row.get("text") or "")[:80]}
     if (image := row.get("image")) is not None:
-        thumbnail = image_files.upright(image)
+        thumbnail = image_files.normalise_image(image)
         thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
         buffer = io.BytesIO()
         thumbnail.save(buffer, "PNG")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.core.errors import ZooError
-from zoo.data.split import drawn
+from zoo.data.split import draw_positions
 from zoo.metrics import disentanglement
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def measure(
     """InfoM (first, as the main one) and the other measures of the rows of `data`, at most ROWS of them; and what a picture of
     the NMI needs. Raises ZooError for an encoder that reads none of their columns."""
     rows = tables["data"]
-    rows = rows.select(drawn(len(rows), ROWS)) if len(rows) > ROWS else rows
+    rows = rows.select(draw_positions(len(rows), ROWS)) if len(rows) > ROWS else rows
     held = [modality for modality in encoder.modalities if modality in rows.column_names]
     if not held:
         raise ZooError(f"{encoder.name} reads {' or '.join(encoder.modalities)}, which the rows do not hold")

@@ -59,7 +59,7 @@ class Runlog:
         if self.folder is None:
             return {}
         self._checkpoints.mkdir(parents=True, exist_ok=True)
-        atomic_files.sweep(self._checkpoints)
+        atomic_files.remove_partial_files(self._checkpoints)
         found = sorted(self._checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
         state = {}
         if found:
@@ -89,7 +89,7 @@ class Runlog:
         if self.folder is None:
             return
         new = self._checkpoints / f"checkpoint-{self.step}"
-        with atomic_files.whole_folder(new) as partial:
+        with atomic_files.replace_folder(new) as partial:
             # not contiguous, an array would be written in another order
             save_file(
                 {name: np.ascontiguousarray(array) for name, array in state.items()}, partial / "state.safetensors"

@@ -186,6 +186,6 @@ def _get_at(value: Any, loc: Loc) -> Any:
 
 def locate(tree: located_yaml.Tree, loc: Loc) -> tuple[int, int]:
     """Line and column of the value at `loc`, or of the section that would hold it."""
-    while loc not in tree.where:
+    while loc not in tree.positions:
         loc = loc[:-1]
-    return tree.where[loc]
+    return tree.positions[loc]

@@ -21,7 +21,7 @@ def apply(tree: located_yaml.Tree, text: str) -> Loc:
         raise RecipeError(f"override {text}: write it as key.path=value")
     path: Loc = tuple(int(step) if step.isdigit() else step for step in dotted.split("."))
     try:
-        new = located_yaml.scalar(value)
+        new = located_yaml.parse_value(value)
     except located_yaml.YamlError as error:
         raise RecipeError(f"override {text}: {error.message}") from None
     *parents, last = path

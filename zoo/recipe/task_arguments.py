@@ -50,7 +50,7 @@ def make_task(name: str, settings: Sequence[str]) -> TaskSpec:
             if not isinstance(holder, dict):
                 raise RecipeError(f"{name}: {setting}: there is nothing to set below {step}")
         try:
-            holder[last] = located_yaml.scalar(value)
+            holder[last] = located_yaml.parse_value(value)
         except located_yaml.YamlError as error:
             raise RecipeError(f"{name}: {setting}: {error.message}") from None
     try:

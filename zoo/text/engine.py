@@ -149,7 +149,7 @@ class Engine:
             }
             module = copy.deepcopy(self.module, known)
             for part in filter(_is_linear, module.modules()) if device.type == "cpu" else ():
-                part.forward = hardware.linear(part)  # type: ignore[assignment]
+                part.forward = hardware.pack_linear(part)  # type: ignore[assignment]
             self._converted = (stamp, module)
         return self._converted[1]
 
@@ -200,7 +200,7 @@ def write_npy(blocks: Iterable[np.ndarray], target: str | IO[bytes]) -> int:
         return count
 
     if isinstance(target, str):
-        with atomic_files.whole_file(Path(target)) as partial, partial.open("wb+") as file:
+        with atomic_files.replace_file(Path(target)) as partial, partial.open("wb+") as file:
             return fill(file)
     with tempfile.TemporaryFile() as file:
         count = fill(file)

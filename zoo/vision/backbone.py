@@ -161,9 +161,9 @@ def pixels(given: Any, size: int, channels: int) -> np.ndarray:
     it is not square. Raises ZooError for what is no image."""
     from PIL import ImageOps
 
-    picture = image_files.upright(as_picture(given), "L" if channels == 1 else "RGB")
+    picture = image_files.normalise_image(as_picture(given), "L" if channels == 1 else "RGB")
     if picture.size != (size, size):
-        picture = ImageOps.fit(picture, (size, size), method=image_files.pillow().Resampling.BICUBIC)
+        picture = ImageOps.fit(picture, (size, size), method=image_files.import_pillow().Resampling.BICUBIC)
     array = np.array(picture)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
@@ -171,7 +171,7 @@ def pixels(given: Any, size: int, channels: int) -> np.ndarray:
 def as_picture(given: Any) -> Image:
     """A decoded image of a PIL image, an array (h, w[, 1, 3 or 4]) of uint8, a path, the bytes of an image file, or
     {"bytes": …}. Raises ZooError, whose text goes on from "input 3"."""
-    image = image_files.pillow()
+    image = image_files.import_pillow()
     if isinstance(given, image.Image):
         return given
     if isinstance(given, Mapping):
@@ -183,7 +183,7 @@ def as_picture(given: Any) -> Image:
             raise ZooError(f"is {str(given)!r}, {getattr(error, 'strerror', None) or error}") from None
     if isinstance(given, bytes):
         try:
-            return image_files.opened(given)
+            return image_files.decode_image(given)
         except ValueError as error:
             raise ZooError(str(error)) from None
     if isinstance(given, np.ndarray):

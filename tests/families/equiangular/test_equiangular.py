@@ -45,7 +45,7 @@ def stripes(count: int, classes: int = 3, seed: int = 0) -> tuple[list[np.ndarra
 
 def rows(count: int = 96, classes: int = 3, seed: int = 0) -> Dataset:
     images, labels = stripes(count, classes, seed)
-    held = [{"bytes": image_files.encoded(image.tobytes(), 8, 8), "path": None} for image in images]
+    held = [{"bytes": image_files.encode_pnm(image.tobytes(), 8, 8), "path": None} for image in images]
     features = Features({"image": Image(), "label": Value("int64")})
     return Dataset.from_dict({"image": held, "label": labels}, features=features)
 

@@ -43,7 +43,7 @@ def squares(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def rows(count: int = 64, seed: int = 0) -> Dataset:
     images, sources = squares(count, seed)
-    held = [{"bytes": image_files.encoded(image.tobytes(), 16, 16), "path": None} for image in images]
+    held = [{"bytes": image_files.encode_pnm(image.tobytes(), 16, 16), "path": None} for image in images]
     features = Features({"image": Image(), **{name: Value("int64") for name in SOURCES}})
     return Dataset.from_dict({"image": held, **dict(zip(SOURCES, sources.T, strict=True))}, features=features)
 

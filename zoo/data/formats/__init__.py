@@ -1,1 +1,1 @@
-"""File formats: each module turns one kind of file into rows."""
+"""File formats: each module reads one kind of file as rows. `tabular` chooses the module by the name of the file."""

@@ -1,4 +1,4 @@
-"""A long json list, one value at a time."""
+"""Read a long JSON list one value at a time."""
 
 from __future__ import annotations
 
@@ -7,73 +7,68 @@ import json
 import zlib
 from typing import IO, Any
 
-CHUNK = 1 << 20
+from zoo.data.formats.text_lines import is_utf8
 
-
-def is_utf8(text: str) -> bool:
-    """Whether `text`, decoded with `surrogateescape`, was UTF-8."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+CHUNK = 1 << 20  # bytes
 
 
 class JsonStream:
-    """The characters of a json file, of which only those of the value under way are in memory."""
+    """The text of a JSON file. Only the value that is being read is in memory."""
 
     def __init__(self, binary: IO[bytes]) -> None:
         self._binary = binary
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
         self._json = json.JSONDecoder()
-        self._text, self._at, self._ended = "", 0, False
-        self._broken: Exception | None = None
+        self._text, self._position, self._ended = "", 0, False
+        self._error: Exception | None = None
 
-    def _more(self) -> None:
-        """Read as much again as is waiting, so that a long value is scanned a few times and not once a chunk. An error is
-        raised only when what was read before it has been used."""
-        if self._broken:
-            raise self._broken
-        rest = self._text[self._at :]
+    def peek(self) -> str:
+        """Return the next character that is not white space, without moving past it; "" at the end."""
+        while True:
+            while self._position < len(self._text) and self._text[self._position] in " \t\r\n":
+                self._position += 1
+            if self._position < len(self._text) or self._ended:
+                return self._text[self._position : self._position + 1]
+            self._read_more()
+
+    def skip(self) -> None:
+        """Move past the character that `peek` returned."""
+        self._position += 1
+
+    def read_value(self) -> tuple[Any, bool]:
+        """Return the value that starts here and whether its text is UTF-8. Raise ValueError or RecursionError."""
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._text, self._position)
+            except ValueError:
+                if self._ended:
+                    raise
+            else:
+                # A number at the end of the buffer may go on in the next chunk.
+                if end < len(self._text) or self._ended or self._text[end - 1] in '}]"':
+                    text, self._position = self._text[self._position : end], end
+                    return value, is_utf8(text)
+            self._read_more()
+
+    def _read_more(self) -> None:
+        """Double the buffer, or add one chunk to a short one, so that a long value is not parsed again for each chunk.
+
+        An error is raised only at the next call, so that the text before it can be used.
+        """
+        if self._error:
+            raise self._error
+        rest = self._text[self._position :]
         read = self._binary.read1 if hasattr(self._binary, "read1") else self._binary.read
         pieces, size = [], 0
         while size < max(CHUNK, len(rest)):
             try:
                 piece = read(CHUNK)
             except (EOFError, OSError, zlib.error) as error:
-                self._broken = error
+                self._error = error
                 break
             self._ended = not piece
             pieces.append(self._decoder.decode(piece, final=self._ended))
             size += len(piece)
             if self._ended:
                 break
-        self._text, self._at = rest + "".join(pieces), 0
-
-    def next(self) -> str:
-        """The next character that is not white space, unread; "" at the end."""
-        while True:
-            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
-                self._at += 1
-            if self._at < len(self._text) or self._ended:
-                return self._text[self._at : self._at + 1]
-            self._more()
-
-    def skip(self) -> None:
-        self._at += 1
-
-    def value(self) -> tuple[Any, bool]:
-        """The value that starts here, and whether it is UTF-8. Raises ValueError or RecursionError."""
-        while True:
-            try:
-                value, end = self._json.raw_decode(self._text, self._at)
-            except ValueError:
-                if self._ended:
-                    raise
-            else:
-                if end < len(self._text) or self._ended or self._text[end - 1] in '}]"':
-                    whole, self._at = is_utf8(self._text[self._at : end]), end
-                    return value, whole
-            self._more()
+        self._text, self._position = rest + "".join(pieces), 0

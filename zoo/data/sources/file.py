@@ -1,78 +1,77 @@
-"""`source: file`: which files a path means."""
+"""`source: file`: find the files that a path means, and open them as one source."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path, PurePath
 
 from zoo.core.errors import DataError
 from zoo.core.suggest import suggest
-from zoo.data.formats import arrays, image_files, tabular
+from zoo.data.formats import array_files, arrays, idx, image_files, tabular
+from zoo.data.raw_rows import Item, Origin, Source
 from zoo.data.spec import FileData
-from zoo.data.table import Origin, Source
 
 VARIABLE = "ZOO_DATA"
+ENDINGS = (*tabular.ENDINGS, *idx.ENDINGS, *array_files.ENDINGS, *image_files.ENDINGS)
 
 
-READ = (*tabular.ENDINGS, *image_files.IDX, *arrays.ENDINGS, *image_files.ENDINGS)
+def find_files(data: FileData, folder: Path) -> list[Path]:
+    """Return the sorted files that `data.path` means.
 
-
-def find(data: FileData, folder: Path) -> list[Path]:
-    """The files of `data.path`, sorted: tables, or images where there is no table, since a table may tell of the images beside
-    it. Raises DataError with the resolved path when there are none."""
+    If there are tables, only they are returned, because a table may describe the images beside it. Raise DataError, with the
+    full path, if there are no files.
+    """
     try:
-        given = expanded(data.path)
-        path = folder / given
+        expanded = expand_path(data.path)
+        path = folder / expanded
         if path.is_file():
-            return [_supported(path)]
+            return [_check_supported(path)]
         if path.is_dir():
-            found = _sorted(path, path.rglob("*"))
-            missing = "has no files of these kinds below it"
-        elif any(sign in data.path for sign in "*?["):
-            fixed = Path(*_before_glob(given))
-            found = _sorted(folder / fixed, (folder / fixed).glob(str(given.relative_to(fixed))))
-            missing = "matches no files of these kinds"
+            files = _sort_files(path, path.rglob("*"))
+            problem = "has no files of these kinds below it"
+        elif _is_glob(data.path):
+            fixed = Path(*_split_before_glob(expanded))
+            files = _sort_files(folder / fixed, (folder / fixed).glob(str(expanded.relative_to(fixed))))
+            problem = "matches no files of these kinds"
         else:
-            raise DataError(f"{path}: there is no such file or folder{_closest(path)}")
-    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, or holds a NUL; ~nobody
+            raise DataError(f"{path}: there is no such file or folder{_suggest_path(path)}")
+    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long or holds a NUL; an unknown ~user
         raise DataError(f"{data.path!r}: cannot be looked up: {getattr(error, 'strerror', None) or error}") from None
-    if not found:
-        raise DataError(f"{path}: {missing}: {', '.join(READ)}")
-    return found
+    if not files:
+        raise DataError(f"{path}: {problem}: {', '.join(ENDINGS)}")
+    return files
 
 
-def columns(data: FileData, folder: Path) -> tuple[str, ...]:
-    """Column names of the first file."""
-    first = find(data, folder)[0]
-    return image_files.COLUMNS if _is_image(first) else tabular.columns(first)
+def read_column_names(data: FileData, folder: Path) -> tuple[str, ...]:
+    """Return the column names of the first file."""
+    path = find_files(data, folder)[0]
+    return image_files.COLUMNS if image_files.is_image(path) else tabular.read_column_names(path)
 
 
 def open_source(data: FileData, folder: Path) -> Source:
-    """Find the files and read their headers. Raises DataError."""
-    files = find(data, folder)
-    parts: tuple[tuple[str, tuple[str, ...]], ...]
-    if _is_image(files[0]):
+    """Find the files and read their headers. Raise DataError if there are none or if one cannot be read."""
+    files = find_files(data, folder)
+    origin = Origin(_public_name(data.path))
+    if image_files.is_image(files[0]):
         base = Path(os.path.commonpath([path.parent for path in files]))
-        parts = ((str(base), image_files.COLUMNS),)
-    else:
-        parts = tuple((str(path), tabular.columns(path)) for path in files)
+        return Source(origin, ((str(base), image_files.COLUMNS),), lambda: image_files.read_folder(files, base))
 
-    def rows() -> Iterator[tabular.Item]:
-        if _is_image(files[0]):
-            return image_files.folder_rows(files, base)
-        return chain.from_iterable(map(tabular.rows, files))
+    def read_rows() -> Iterator[Item]:
+        return chain.from_iterable(map(tabular.read_rows, files))
 
-    # A card is public: where on its author's disk a file lay is not part of it.
-    name = Path(data.path).name if Path(data.path).is_absolute() or data.path.startswith("~") else data.path
+    parts = tuple((str(path), tabular.read_column_names(path)) for path in files)
     if len(files) == 1 and arrays.is_arrays(files[0]):
-        return Source(Origin(name), parts, rows, arrays.count(files[0]), lambda some: arrays.rows(files[0], some))
-    return Source(Origin(name), parts, rows)
+        path = files[0]
+        return Source(
+            origin, parts, read_rows, arrays.count_rows(path), lambda positions: arrays.read_rows(path, positions)
+        )
+    return Source(origin, parts, read_rows)
 
 
-def expanded(path: str) -> Path:
-    """A path with its home or `$ZOO_DATA` written out. Raises DataError where that is not set."""
+def expand_path(path: str) -> Path:
+    """Expand `~` or `$ZOO_DATA` at the front of a path. Raise DataError if the variable is not set."""
     if PurePath(path).parts[:1] not in ((f"${VARIABLE}",), (f"${{{VARIABLE}}}",)):
         return Path(path).expanduser()
     root = os.environ.get(VARIABLE)
@@ -81,35 +80,41 @@ def expanded(path: str) -> Path:
     return Path(root).expanduser().absolute().joinpath(*PurePath(path).parts[1:])
 
 
-def _before_glob(path: Path) -> Iterator[str]:
+def _public_name(path: str) -> str:
+    """Return the path as the public card shows it. It must not tell where on the author's disk the file is."""
+    return Path(path).name if Path(path).is_absolute() or path.startswith("~") else path
+
+
+def _is_glob(text: str) -> bool:
+    return any(character in text for character in "*?[")
+
+
+def _split_before_glob(path: Path) -> Iterator[str]:
+    """Yield the parts of a path before the first one that holds a wildcard."""
     for part in path.parts:
-        if any(sign in part for sign in "*?["):
+        if _is_glob(part):
             return
         yield part
 
 
-def _is_image(path: Path) -> bool:
-    return path.name.lower().endswith(image_files.ENDINGS)
-
-
 def _is_supported(path: Path) -> bool:
-    return tabular.is_table(path) or _is_image(path)
+    return tabular.is_table(path) or image_files.is_image(path)
 
 
-def _supported(path: Path) -> Path:
+def _check_supported(path: Path) -> Path:
     if not _is_supported(path):
-        raise DataError(f"{path}: files of this kind cannot be read; there are: {', '.join(READ)}")
+        raise DataError(f"{path}: files of this kind cannot be read; there are: {', '.join(ENDINGS)}")
     return path
 
 
-def _sorted(base: Path, paths: Iterator[Path]) -> list[Path]:
-    """Without hidden files and what lies in hidden folders below `base`."""
-    found = [(path.relative_to(base), path) for path in paths if _is_supported(path) and path.is_file()]
-    shown = [path for below, path in sorted(found) if not any(part.startswith(".") for part in below.parts)]
-    return [path for path in shown if not _is_image(path)] or shown
+def _sort_files(base: Path, paths: Iterable[Path]) -> list[Path]:
+    """Return the supported files, without hidden files and files in hidden folders below `base`."""
+    files = sorted((path.relative_to(base), path) for path in paths if _is_supported(path) and path.is_file())
+    visible = [path for relative, path in files if not any(part.startswith(".") for part in relative.parts)]
+    return [path for path in visible if not image_files.is_image(path)] or visible
 
 
-def _closest(path: Path) -> str:
+def _suggest_path(path: Path) -> str:
     if not path.parent.is_dir():
         return f"; the folder {path.parent} does not exist either"
     names = sorted(item.name for item in path.parent.iterdir() if item.is_dir() or _is_supported(item))

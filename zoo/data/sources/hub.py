@@ -1,4 +1,4 @@
-"""`source: hub`: a data set of the Hugging Face Hub, through `datasets`. No code of a data set is ever run."""
+"""`source: hub`: a data set on the Hugging Face Hub, read through `datasets`. Code of a data set is never run."""
 
 from __future__ import annotations
 
@@ -7,70 +7,76 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zoo.core.errors import DataError
-from zoo.data.formats.tabular import Item, batch_rows
+from zoo.core.errors import DataError, first_line
+from zoo.data.formats.parquet_files import convert_batch
+from zoo.data.raw_rows import Item, Origin, RowLocation, Source
 from zoo.data.spec import HubData
-from zoo.data.table import Origin, Place, Source
+
+BATCH = 1024  # rows
+INFO_TIMEOUT = 10  # seconds
 
 
 def open_source(data: HubData) -> Source:
-    """Resolve the revision once, then load that. Raises DataError when the data set cannot be had."""
+    """Resolve the revision to a commit, then load that commit. Raise DataError if the data set cannot be loaded."""
     import datasets
 
-    if Path(data.name).exists():  # `datasets` would quietly read it in place of the Hub's
+    if Path(data.name).exists():  # `datasets` would read it instead of the Hub's, without saying so
         raise DataError(
             f"{data.name}: a file or folder here has the name of the data set; use source: file, or run elsewhere"
         )
-    info = _info(data)
+    info = _fetch_info(data)
     revision = getattr(info, "sha", None) or data.revision
     try:
-        loaded = datasets.load_dataset(data.name, data.config, revision=revision, split=data.split)
-    except Exception as error:  # its own, those of the HTTP client beneath it, and those of every file format
-        raise DataError(_why(data, error)) from error
-    columns = tuple(loaded.column_names)
+        dataset = datasets.load_dataset(data.name, data.config, revision=revision, split=data.split)
+    except Exception as error:  # from `datasets`, its HTTP client, or the reader of any file format
+        raise DataError(_explain(data, error)) from error
     name = f"{data.name}[{data.split}]"
 
-    def rows() -> Iterator[Item]:
+    def read_rows() -> Iterator[Item]:
         number = 0
-        for batch in loaded.with_format("arrow").iter(batch_size=1024):  # images stay encoded
-            for row in batch_rows(batch):
+        for batch in dataset.with_format("arrow").iter(batch_size=BATCH):  # in this format images stay encoded
+            for row in convert_batch(batch):
                 number += 1
-                yield Place(name, number), row
+                yield RowLocation(name, number), row
 
-    card: Any = getattr(info, "card_data", None)
-    licence = (card.get("license") if card else None) or loaded.info.license or ""
-    origin = Origin(
-        data.name,
-        revision or "",
-        licence if isinstance(licence, str) else ", ".join(map(str, licence)),
-        f"https://huggingface.co/datasets/{data.name}",
-        (loaded.info.citation or "").strip(),
+    return Source(
+        _describe_origin(data, info, revision, dataset.info), ((name, tuple(dataset.column_names)),), read_rows
     )
-    return Source(origin, ((name, columns),), rows)
 
 
-def _info(data: HubData) -> Any:
-    """What the Hub says of the data set, or None when it cannot be asked; loading may still find it in the cache."""
+def _fetch_info(data: HubData) -> Any:
+    """Return the Hub's description of the data set, or None if the Hub cannot be reached. The cache may still hold the data."""
     import huggingface_hub
 
     try:
-        return huggingface_hub.HfApi().dataset_info(data.name, revision=data.revision, timeout=10)
-    except Exception:  # of whichever HTTP client the library is built on
+        return huggingface_hub.HfApi().dataset_info(data.name, revision=data.revision, timeout=INFO_TIMEOUT)
+    except Exception:  # the class depends on the HTTP client that huggingface_hub uses
         return None
 
 
-def _why(data: HubData, error: Exception) -> str:
+def _describe_origin(data: HubData, hub_info: Any, revision: str | None, dataset_info: Any) -> Origin:
+    card: Any = getattr(hub_info, "card_data", None)
+    licence = (card.get("license") if card else None) or dataset_info.license or ""
+    return Origin(
+        name=data.name,
+        revision=revision or "",
+        licence=licence if isinstance(licence, str) else ", ".join(map(str, licence)),
+        url=f"https://huggingface.co/datasets/{data.name}",
+        citation=(dataset_info.citation or "").strip(),
+    )
+
+
+def _explain(data: HubData, error: Exception) -> str:
+    """Return one line that says which data set could not be loaded, why, and what to do."""
     from datasets.exceptions import DatasetNotFoundError
 
     config = f", config {data.config}" if data.config else ""
-    where = f"hub data set {data.name}{config}, revision {data.revision or 'main'}, split {data.split}"
+    location = f"hub data set {data.name}{config}, revision {data.revision or 'main'}, split {data.split}"
+    is_offline = re.search("offline|connect|resolv|Name or service|timed out", str(error))
     if isinstance(error, DatasetNotFoundError):
         advice = "check its name and revision; for a private or gated one log in with `hf auth login`"
-    elif isinstance(error, ConnectionError) or re.search(
-        "offline|connect|resolv|Name or service|timed out", str(error)
-    ):
+    elif isinstance(error, ConnectionError) or is_offline:
         advice = "the Hub cannot be reached and the data set is not in the cache; go online once, or use source: file"
     else:
         advice = "check name, config, revision and split"
-    said = re.sub(r"\s+", " ", str(error)).strip()[:200] or type(error).__name__
-    return f"{where}: {said}; {advice}"
+    return f"{location}: {first_line(error, limit=200)}; {advice}"

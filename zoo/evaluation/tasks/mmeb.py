@@ -81,7 +81,7 @@ class Mmeb(LocalTask):
         if self.folder is None:
             source: Any = HubData(source="hub", name=HUB, config=name, split="test", revision=self.revision, **fields)
         else:
-            base = (folder / file.expanded(self.folder)).absolute()
+            base = (folder / file.expand_path(self.folder)).absolute()
             source = FileData(source="file", path=str(_find_set(base, name)), **_add_images(fields, base))
         return {"data": data.read(source, REQUIRED, OPTIONAL, folder=folder)}
 

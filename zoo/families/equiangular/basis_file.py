@@ -57,7 +57,7 @@ def asked(cache: Path, spec: Spec, classes: int, seed: int, *, show_progress: bo
             count, dim, seed=seed, alpha=alpha, device="cuda" if torch.cuda.is_available() else "cpu", progress=told
         )
     made = made.to(torch.device("cpu"))
-    with atomic_files.whole_file(path) as partial:
+    with atomic_files.replace_file(path) as partial:
         save_file({made.method: made.generators.contiguous()}, partial)
     return made
 

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset
 
 from zoo.data.formats import image_files
-from zoo.data.split import drawn
+from zoo.data.split import draw_positions
 from zoo.families.latent_quantized import quantizers
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ KEPT = ("error", "usage", "values", "traversal", "pairs", "own", "baselines")
 
 def facts(encoder: Autoencoder, rows: Dataset) -> dict[str, Any]:
     """Error of reconstruction; of indices how often each is taken; of images the pictures, as base64 of an image file."""
-    held = list(rows.select(drawn(len(rows), ROWS))[encoder.spec.modality])
+    held = list(rows.select(draw_positions(len(rows), ROWS))[encoder.spec.modality])
     codes = encoder.encode(held)
     between: Any = encoder.module["latent"]
     found: dict[str, Any] = {"error": error(encoder, held)}
@@ -62,6 +62,6 @@ def packed(lines: list[np.ndarray]) -> str:
         for j, image in enumerate(line):
             sheet[i * (height + 2) : i * (height + 2) + height, j * (width + 2) : j * (width + 2) + width] = image
     file = io.BytesIO()
-    picture = image_files.pillow().fromarray(sheet)
+    picture = image_files.import_pillow().fromarray(sheet)
     picture.save(file, "JPEG", quality=88) if colour else picture.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()

@@ -76,7 +76,7 @@ def _sheet(about: Record, name: str, title: str, label: str) -> Figure | None:
     if not isinstance(given, str) or len(given) > LARGEST:
         return None
     try:
-        picture = image_files.opened(base64.b64decode(given, validate=True), LARGEST)
+        picture = image_files.decode_image(base64.b64decode(given, validate=True), LARGEST)
     except ValueError:
         return None
     figure = plots.new_figure(0.6 + plots.WIDTH * min(1.2, picture.height / picture.width))

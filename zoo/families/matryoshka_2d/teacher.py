@@ -49,7 +49,7 @@ class Teacher:
         )
         if not path.exists():
             vectors = encoder.encode(every, precision="fp32")
-            with atomic_files.whole_file(path) as partial, partial.open("wb") as file:
+            with atomic_files.replace_file(path) as partial, partial.open("wb") as file:
                 np.save(file, vectors)
         self._vectors = np.load(path, mmap_mode="r")
 

@@ -72,7 +72,7 @@ class Index:
         from safetensors.numpy import save_file
 
         held = self.lists
-        with atomic_files.whole_file(path) as partial:
+        with atomic_files.replace_file(path) as partial:
             save_file(
                 {
                     "starts": held.indptr.astype(np.int64),

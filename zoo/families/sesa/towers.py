@@ -118,7 +118,7 @@ class Towers:
             )
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_files.whole_file(path) as partial, partial.open("wb") as file:
+                with atomic_files.replace_file(path) as partial, partial.open("wb") as file:
                     np.save(file, self._read_at_once(side, known))
             held |= zip(known, torch.from_numpy(np.load(path)), strict=True)
 

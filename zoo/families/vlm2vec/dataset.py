@@ -50,7 +50,7 @@ class Cell:
         path = image["path"]
         try:
             content = image["bytes"] if image["bytes"] is not None else Path(path).read_bytes()
-            return image_files.upright(image_files.opened(content))
+            return image_files.normalise_image(image_files.decode_image(content))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.where}: {path or 'its image'} {getattr(error, 'strerror', None) or error}"

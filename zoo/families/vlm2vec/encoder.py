@@ -67,7 +67,7 @@ class Encoder(BaseEncoder):
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
         """The pretrained model, or one from scratch, with an untrained adapter if one is asked for."""
-        image_files.pillow()  # tells how to get it, before anything is downloaded
+        image_files.import_pillow()  # tells how to get it, before anything is downloaded
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             vlm = from_scratch.build(spec.backbone) if spec.backbone.build else checkpoint.load(spec.backbone, folder)
@@ -241,7 +241,7 @@ class Encoder(BaseEncoder):
         encoder.backbone_name = encoder.backbone_name or (None if spec.backbone.build else spec.backbone.model)
         encoder.module.eval()
         encoder.encode(
-            [["a", image_files.pillow().new("RGB", (8, 8))]]
+            [["a", image_files.import_pillow().new("RGB", (8, 8))]]
         )  # tokens, processor and model may not fit together
         return encoder
 

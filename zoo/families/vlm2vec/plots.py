@@ -49,11 +49,11 @@ def _cell(axis: Any, shown: dict[str, Any], right: bool | None) -> None:
     axis.spines[:].set(color=plots.ACCENT, linewidth=2)
     text = str(shown.get("text") or "")
     try:
-        image = image_files.opened(base64.b64decode(str(shown.get("image") or ""), validate=True))
+        image = image_files.decode_image(base64.b64decode(str(shown.get("image") or ""), validate=True))
     except (ValueError, binascii.Error):
         axis.text(0.5, 0.5, plots.short(text, 40), ha="center", va="center", wrap=True, fontsize=8)
         axis.set(xlim=(0, 1), ylim=(0, 1))
         return
-    axis.imshow(image_files.upright(image))
+    axis.imshow(image_files.normalise_image(image))
     if text:
         axis.set_xlabel(plots.short(text, 24), fontsize=7)

@@ -1,6 +1,6 @@
-"""Handwritten digits of 8 × 8 grey pixels, 1,797 of them by 43 people, as scikit-learn ships them: image, label 0 to 9.
+"""Handwritten digits of 8 × 8 grey pixels, 1,797 digits by 43 people, as scikit-learn ships them: image, label 0 to 9.
 
-The pixels' 17 levels are spread over 0 to 255; an image is the bytes of a PGM file. The order is that of scikit-learn.
+The 17 levels of the pixels are spread over 0 to 255. An image is the bytes of a PGM file. The order is that of scikit-learn.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
-from zoo.data.formats import image_files
-from zoo.data.table import Origin
+from zoo.data.formats.image_files import encode_pnm
+from zoo.data.raw_rows import Origin
 
 TABLES = {"digits": ("image", "label")}
+MAX_LEVEL = 16
 
 
-def origin() -> Origin:
-    """Scikit-learn is always there."""
+def describe_origin() -> Origin:
+    """Return the origin. scikit-learn is always installed."""
     return Origin(
-        "digits",
-        f"scikit-learn {metadata.version('scikit-learn')}",
-        "CC BY 4.0",
-        "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-        "Alpaydin, E., and Kaynak, C.: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
+        name="digits",
+        revision=f"scikit-learn {metadata.version('scikit-learn')}",
+        licence="CC BY 4.0",
+        url="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+        citation="Alpaydin, E., and Kaynak, C.: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, "
+        "1998",
     )
 
 
-def rows(table: str) -> Iterator[dict[str, Any]]:
-    """The rows of the only table."""
+def read_rows(table: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the only table."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    for pixels, label in zip(found.images, found.target, strict=True):
+    digits = load_digits()
+    for pixels, label in zip(digits.images, digits.target, strict=True):
         height, width = pixels.shape
-        yield {
-            "image": image_files.encoded((pixels * 255 / 16).round().astype("uint8").tobytes(), width, height),
-            "label": int(label),
-        }
+        grey = (pixels * 255 / MAX_LEVEL).round().astype("uint8")
+        yield {"image": encode_pnm(grey.tobytes(), width, height), "label": int(label)}

@@ -1,15 +1,16 @@
 """ICD-10-CM, the classification of diagnoses: phrases for a diagnosis, its official description, its place in the tree.
 
-    terms           one row an inclusion term, a phrase that coders accept for a code (12,567): term, description, …
+    terms           one row per inclusion term, a phrase that coders accept for a code (12,567): term, description, …
     descriptions    every description that has an inclusion term, once (6,800): the candidates for `terms`
     categories      the three-character categories as documents (1,918): text, description, …
     tree            blocks and then chapters, as a list of concepts with their parents: id, name, parent
 
-Every other table has code, block, block_name, chapter and chapter_name. A term stands once per description, and not at
-all if it says what the description says; a few terms (28) belong to several descriptions. Equal descriptions of two
-codes keep the first code. White space is collapsed. The order is that of the classification; counts are of April 2026.
+Every table but `tree` also has code, block, block_name, chapter and chapter_name. A term appears once per description, and not
+at all if it equals the description; 28 terms belong to several descriptions. If two codes have the same description, the first
+code is kept. White space is collapsed. The order is that of the classification; the counts are of April 2026.
 
-Read from the XML that the package simple-icd-10-cm ships, without importing its code, which takes three times as long.
+The rows come from the XML that the package simple-icd-10-cm ships. The package is not imported, because its code takes three
+times as long to read the file.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from zoo.core.errors import DataError
-from zoo.data.table import Origin
+from zoo.core.errors import DataError, first_line
+from zoo.data.raw_rows import Origin
 
 _TREE = ("code", "block", "block_name", "chapter", "chapter_name")
 TABLES = {
@@ -35,67 +36,76 @@ TABLES = {
 }
 
 
-def origin() -> Origin:
-    """Raises DataError when simple-icd-10-cm is not installed."""
-    release = _file().stem.removeprefix("icd10c-tabular-")
+def describe_origin() -> Origin:
+    """Return the origin and its release. Raise DataError if simple-icd-10-cm is not installed."""
+    release = _find_xml().stem.removeprefix("icd10c-tabular-")
     return Origin(
-        "ICD-10-CM",
-        f"{release} (simple-icd-10-cm {metadata.version('simple-icd-10-cm')})",
-        "public domain",
-        "https://www.cdc.gov/nchs/icd/icd-10-cm/",
-        "National Center for Health Statistics: International Classification of Diseases, Tenth Revision, Clinical "
+        name="ICD-10-CM",
+        revision=f"{release} (simple-icd-10-cm {metadata.version('simple-icd-10-cm')})",
+        licence="public domain",
+        url="https://www.cdc.gov/nchs/icd/icd-10-cm/",
+        citation="National Center for Health Statistics: International Classification of Diseases, Tenth Revision, Clinical "
         "Modification (ICD-10-CM)",
     )
 
 
-def rows(table: str) -> list[dict[str, Any]]:
-    """The rows of one of TABLES. Raises DataError when simple-icd-10-cm is not installed."""
-    return _tables(_file())[table]
+def read_rows(table: str) -> list[dict[str, Any]]:
+    """Return the rows of one of TABLES. Raise DataError if simple-icd-10-cm is not installed."""
+    return _read_tables(_find_xml())[table]
 
 
-def _file() -> Path:
-    spec = importlib.util.find_spec("simple_icd_10_cm")  # found, not run
+def _find_xml() -> Path:
+    spec = importlib.util.find_spec("simple_icd_10_cm")  # does not import the package
     folders = spec.submodule_search_locations if spec else None
-    found = [path for folder in folders or () for path in sorted(Path(folder).glob("data/*tabular*.xml"))]
-    if not found:
+    files = [path for folder in folders or () for path in sorted(Path(folder).glob("data/*tabular*.xml"))]
+    if not files:
         raise DataError(
             "builtin data icd10cm: the package simple-icd-10-cm is not installed; "
             'pip install "embedding-zoo[quickstart]"'
         )
-    return found[0]
+    return files[0]
 
 
 @functools.lru_cache(maxsize=1)  # a recipe reads several tables of the same ten megabytes of XML
-def _tables(path: Path) -> dict[str, list[dict[str, Any]]]:
+def _read_tables(path: Path) -> dict[str, list[dict[str, Any]]]:
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-    terms, descriptions = set(), set()
+    seen_terms, seen_descriptions = set(), set()
     blocks: dict[str, tuple[str, str]] = {}
     chapters: dict[str, str] = {}
-    for code, tree in _diagnoses(path):
-        description = _words(code.find("desc"))
-        blocks.setdefault(tree["block"], (tree["block_name"], tree["chapter"]))
-        chapters.setdefault(tree["chapter"], tree["chapter_name"])
-        mine = _notes(code, "inclusionTerm")
-        if len(tree["code"]) == 3:
-            parts = [description, *mine, *_notes(code, "includes"), *_notes(code, "notes")]
-            parts += [_words(child.find("desc")) for child in code.findall("diag")]
-            text = ". ".join(part.rstrip(".") for part in dict.fromkeys(parts))
-            tables["categories"].append({"text": f"{text}.", "description": description, **tree})
-        mine = [term for term in mine if term.casefold() != description.casefold()]
-        for term in mine:
-            if (term, description) not in terms:
-                terms.add((term, description))
-                tables["terms"].append({"term": term, "description": description, **tree})
-        if mine and description not in descriptions:
-            descriptions.add(description)
-            tables["descriptions"].append({"description": description, **tree})
-    tables["tree"] = [{"id": block, "name": name, "parent": above} for block, (name, above) in blocks.items()]
+    for diagnosis, place in _iterate_diagnoses(path):
+        blocks.setdefault(place["block"], (place["block_name"], place["chapter"]))
+        chapters.setdefault(place["chapter"], place["chapter_name"])
+        description = _get_text(diagnosis.find("desc"))
+        all_terms = _get_notes(diagnosis, "inclusionTerm")
+        if len(place["code"]) == 3:
+            text = _describe_category(diagnosis, description, all_terms)
+            tables["categories"].append({"text": text, "description": description, **place})
+        terms = [term for term in all_terms if term.casefold() != description.casefold()]
+        for term in terms:
+            if (term, description) not in seen_terms:
+                seen_terms.add((term, description))
+                tables["terms"].append({"term": term, "description": description, **place})
+        if terms and description not in seen_descriptions:
+            seen_descriptions.add(description)
+            tables["descriptions"].append({"description": description, **place})
+    tables["tree"] = [{"id": block, "name": name, "parent": chapter} for block, (name, chapter) in blocks.items()]
     tables["tree"] += [{"id": chapter, "name": name, "parent": None} for chapter, name in chapters.items()]
     return tables
 
 
-def _diagnoses(path: Path) -> Iterator[tuple[ElementTree.Element, dict[str, str]]]:
-    """Every code with its place, category before subcategory; a chapter's memory is freed before the next is read."""
+def _describe_category(category: ElementTree.Element, description: str, terms: list[str]) -> str:
+    """Return a document: the description of a category, its terms and notes, and the descriptions of its subcategories."""
+    parts = [description, *terms, *_get_notes(category, "includes"), *_get_notes(category, "notes")]
+    parts += [_get_text(subcategory.find("desc")) for subcategory in category.findall("diag")]
+    text = ". ".join(part.rstrip(".") for part in dict.fromkeys(parts))
+    return f"{text}."
+
+
+def _iterate_diagnoses(path: Path) -> Iterator[tuple[ElementTree.Element, dict[str, str]]]:
+    """Yield every code with its place in the tree, a category before its subcategories.
+
+    The memory of a chapter is freed before the next chapter is read.
+    """
     try:
         for _, chapter in ElementTree.iterparse(path):
             if chapter.tag != "chapter":
@@ -103,25 +113,27 @@ def _diagnoses(path: Path) -> Iterator[tuple[ElementTree.Element, dict[str, str]
             for section in chapter.findall("section"):
                 place = {
                     "block": section.get("id", ""),
-                    "block_name": _title(section),
-                    "chapter": _words(chapter.find("name")),
-                    "chapter_name": _title(chapter),
+                    "block_name": _get_title(section),
+                    "chapter": _get_text(chapter.find("name")),
+                    "chapter_name": _get_title(chapter),
                 }
-                for code in section.iter("diag"):
-                    yield code, {"code": _words(code.find("name")), **place}
+                for diagnosis in section.iter("diag"):
+                    yield diagnosis, {"code": _get_text(diagnosis.find("name")), **place}
             chapter.clear()
     except (ElementTree.ParseError, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); reinstall simple-icd-10-cm") from None
+        raise DataError(f"{path}: cannot be read ({first_line(error)}); reinstall simple-icd-10-cm") from None
 
 
-def _words(node: ElementTree.Element | None) -> str:
+def _get_text(node: ElementTree.Element | None) -> str:
     return " ".join((node.text or "").split()) if node is not None else ""
 
 
-def _title(node: ElementTree.Element) -> str:
-    """A chapter's or block's description without its range of codes in brackets."""
-    return re.sub(r" \([A-Z]\w\w(-[A-Z]\w\w)?\)$", "", _words(node.find("desc")))
+def _get_title(node: ElementTree.Element) -> str:
+    """Return the description of a chapter or block without its range of codes in brackets."""
+    return re.sub(r" \([A-Z]\w\w(-[A-Z]\w\w)?\)$", "", _get_text(node.find("desc")))
 
 
-def _notes(code: ElementTree.Element, kind: str) -> list[str]:
-    return [words for field in code.findall(kind) for note in field.iter("note") if (words := _words(note))]
+def _get_notes(diagnosis: ElementTree.Element, tag: str) -> list[str]:
+    """Return the texts of all notes below the children `tag`, without empty ones."""
+    texts = [_get_text(note) for field in diagnosis.findall(tag) for note in field.iter("note")]
+    return [text for text in texts if text]

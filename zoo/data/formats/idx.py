@@ -1,0 +1,81 @@
+"""idx files, the format of MNIST: images of bytes, and their labels from the file beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from zoo.core.errors import DataError
+from zoo.data.formats.image_files import MAX_RAW_BYTES, encode_pnm
+from zoo.data.formats.text_lines import open_binary
+from zoo.data.raw_rows import BadRow, Item, RowLocation
+
+ENDINGS = ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
+IMAGE_AXES, LABEL_AXES = (3, 4), (1,)
+
+
+def is_idx(path: Path) -> bool:
+    """Return whether the name of a file is that of an idx file."""
+    return path.name.lower().endswith(ENDINGS)
+
+
+def read_column_names(path: Path) -> tuple[str, ...]:
+    """Return `image`, and `label` if the file of labels is beside it. Raise DataError if the file holds no images."""
+    with open_binary(path) as file:
+        _read_shape(path, file, IMAGE_AXES)
+    return ("image", "label") if _find_labels(path) else ("image",)
+
+
+def read_rows(path: Path) -> Iterator[Item]:
+    """Yield a row for each image, as the bytes of a PGM or PPM file, with its label if the file of labels exists."""
+    name, labels_path = str(path), _find_labels(path)
+    with open_binary(path) as file:
+        count, *size = _read_shape(path, file, IMAGE_AXES)
+        image_bytes = math.prod(size)
+        channels = size[2] if len(size) == 3 else 1
+        if (len(size) == 3 and channels != 3) or not 0 < image_bytes <= MAX_RAW_BYTES:
+            shape = " × ".join(map(str, size))
+            raise DataError(f"{path}: holds images of {shape}; they must be grey, or RGB with the channels last")
+        labels = _read_labels(labels_path, count, path) if labels_path else None
+        for index in range(count):
+            pixels = file.read(image_bytes)
+            if len(pixels) < image_bytes:
+                yield RowLocation(name), BadRow(f"ends after {index} of the {count} images; get the file again")
+                return
+            row: dict[str, Any] = {"image": encode_pnm(pixels, size[1], size[0], channels)}
+            if labels:
+                row["label"] = labels[index]
+            yield RowLocation(name, index + 1), row
+
+
+def _find_labels(path: Path) -> Path | None:
+    """Return the file of labels by its usual name, `train-labels-idx1-ubyte.gz` for `train-images-idx3-ubyte.gz`."""
+    name = path.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
+    for candidate in (name, f"{name}.gz", name.removesuffix(".gz")):
+        if candidate != path.name and path.with_name(candidate).is_file():
+            return path.with_name(candidate)
+    return None
+
+
+def _read_labels(path: Path, count: int, images_path: Path) -> bytes:
+    with open_binary(path) as file:
+        (label_count,) = _read_shape(path, file, LABEL_AXES)
+        labels = file.read(label_count)
+    if label_count != count or len(labels) != count:
+        actual_count = min(label_count, len(labels))
+        raise DataError(f"{path}: holds {actual_count} labels, but {images_path.name} holds {count} images")
+    return labels
+
+
+def _read_shape(path: Path, file: IO[bytes], axes: tuple[int, ...]) -> list[int]:
+    """Return the shape in the header of an idx file of bytes. Raise DataError unless it has one of the numbers of `axes`."""
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:3] != b"\0\0\x08" or magic[3] not in axes:
+        content = "labels, one byte each" if axes == LABEL_AXES else "images of bytes"
+        raise DataError(f"{path}: is not an idx file of {content}")
+    sizes = file.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise DataError(f"{path}: ends inside its header")
+    return [int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4)]

@@ -1,0 +1,97 @@
+"""json and jsonl files as rows: a list of records, or one record a line."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from zoo.core.errors import DataError
+from zoo.data.formats.json_stream import JsonStream
+from zoo.data.formats.text_lines import NOT_UTF8, BlankLines, decode_lines, is_utf8, open_binary
+from zoo.data.raw_rows import BadRow, Item, Row, RowLocation
+
+LOOK_AHEAD = 100  # rows; json has no header, so the columns are those of the first rows
+
+
+def read_column_names(path: Path) -> tuple[str, ...]:
+    """Return the keys of the first rows. Raise DataError if no record among them can be read."""
+    head = [row for _, row in itertools.islice(read_rows(path), LOOK_AHEAD)]
+    if not head:
+        raise DataError(f"{path}: is empty")
+    names = dict.fromkeys(name for row in head if not isinstance(row, BadRow) for name in row)
+    if not names:
+        reason = next((row.reason for row in head if isinstance(row, BadRow)), "every record is empty")
+        raise DataError(f"{path}: has no record that can be read: {reason}")
+    return tuple(names)
+
+
+def read_rows(path: Path) -> Iterator[Item]:
+    """Yield every row in order."""
+    is_list = path.name.lower().removesuffix(".gz").endswith(".json")
+    with open_binary(path) as binary:
+        yield from _read_list(str(path), binary) if is_list else _read_lines(str(path), binary)
+
+
+def _read_lines(name: str, binary: IO[bytes]) -> Iterator[Item]:
+    blank_lines = BlankLines()
+    for number, line in enumerate(decode_lines(binary), 1):
+        location = RowLocation(name, number, number)
+        if line.isspace():
+            blank_lines.add(location)
+            continue
+        yield from blank_lines.flush()
+        if not is_utf8(line):
+            yield location, NOT_UTF8
+            continue
+        try:
+            yield location, _to_row(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            yield location, BadRow(f"is not JSON: {_describe(error)}")
+
+
+def _read_list(name: str, binary: IO[bytes]) -> Iterator[Item]:
+    """Yield the records of a list. Nothing after the first syntax error can be read."""
+    stream = JsonStream(binary)
+    first = stream.peek()
+    if first != "[":
+        hint = "; if it holds one record a line, name it .jsonl" if first == "{" else ""
+        yield RowLocation(name), BadRow(f"is not a JSON list of records{hint}" if first else "is empty")
+        return
+    stream.skip()
+    for number in itertools.count(1):
+        location = RowLocation(name, number)
+        if stream.peek() == "]" and number == 1:  # an empty list
+            stream.skip()
+            break
+        try:
+            value, value_is_utf8 = stream.read_value()
+        except (ValueError, RecursionError) as error:
+            reason = _describe(error).split(" at ")[
+                0
+            ]  # the column counts from the start of the buffer, not of the file
+            yield location, BadRow(f"is not JSON ({reason}), and what follows cannot be read")
+            return
+        yield location, _to_row(value) if value_is_utf8 else NOT_UTF8
+        separator = stream.peek()
+        stream.skip()
+        if separator == "]":
+            break
+        if separator != ",":
+            reason = "is not JSON (expected , or ]), and what follows cannot be read"
+            yield RowLocation(name, number + 1), BadRow(reason)
+            return
+    if stream.peek():
+        yield RowLocation(name), BadRow("goes on after the list of records")
+
+
+def _to_row(value: Any) -> Row | BadRow:
+    return value if isinstance(value, dict) else BadRow("is not a record; write {column: value, …}")
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"

@@ -1,0 +1,136 @@
+"""Collect the good rows of a source into columns, and select the rows that the recipe takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.data import column_mapping, kinds
+from zoo.data.raw_rows import BadRow, Row, RowLocation, Source
+from zoo.data.spec import Data
+from zoo.data.split import comparison_key, draw_positions, draw_side_mask
+from zoo.schema import Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Columns = dict[str, list[Any]]
+
+
+def select_before_reading(data: Data, source: Source) -> tuple[Data, Source]:
+    """Apply `holdout` and `limit` before any row is read, if `source` can read single rows.
+
+    Return a source of the selected rows, and `data` without the two fields. Both come back unchanged if the selection depends
+    on the content of rows: if rows are filtered, grouped or skipped.
+    """
+    depends_on_content = data.where or data.on_bad_row == "skip" or (data.holdout and data.holdout.by is not None)
+    read_rows_at = source.read_rows_at
+    if read_rows_at is None or source.row_count is None or depends_on_content or not (data.holdout or data.limit):
+        return data, source
+    positions = _select_positions(data, source.row_count)
+    selected = replace(source, read_rows=lambda: read_rows_at(positions), row_count=None, read_rows_at=None)
+    return data.model_copy(update={"holdout": None, "limit": None}), selected
+
+
+def collect_columns(
+    data: Data,
+    source: Source,
+    roles: Mapping[str, Kind],
+    absent: Iterable[str],
+    image_folder: Path | None = None,
+) -> tuple[Columns, list[str], set[str]]:
+    """Read all rows of `source` that pass `where`, convert the values of `roles`, and check them.
+
+    Args:
+        absent: optional roles that no header has. Reading stops at the first row that has one of them.
+        image_folder: where relative paths of images start. The default is the folder of the file that holds the row.
+
+    Returns:
+        The columns of the good rows; one line for each bad row; and the roles of `absent` that a row has. If there are such
+        roles, the first two are empty.
+    """
+    rename, passes, absent_roles = column_mapping.build_row_renamer(data), _build_filter(data), set(absent)
+    needs_folder = image_folder is None and not {"image", "pictures"}.isdisjoint(roles.values())
+    columns: Columns = {role: [] for role in roles}
+    bad: list[str] = []
+    count = 0
+    for location, raw in source.read_rows():
+        if isinstance(raw, BadRow):
+            bad.append(f"{location}: {raw.reason}")
+            continue
+        row = rename(raw)
+        if not absent_roles.isdisjoint(row):
+            return {}, [], absent_roles & row.keys()
+        if not passes(row):
+            continue
+        folder = Path(location.name).parent if needs_folder else image_folder
+        values = _convert_row(row, roles, location, folder or Path())
+        if isinstance(values, BadRow):
+            bad.append(values.reason)
+            continue
+        if not values.keys() <= columns.keys():
+            columns |= {name: [None] * count for name in values if name not in columns}
+        for name, column in columns.items():
+            column.append(values.get(name))
+        count += 1
+    return columns, bad, set()
+
+
+def _convert_row(
+    row: Row, roles: Mapping[str, Kind], location: RowLocation, image_folder: Path
+) -> dict[str, Any] | BadRow:
+    values = dict(row)
+    for role, kind in roles.items():
+        try:
+            values[role] = kinds.convert_value(kind, row.get(role), image_folder)
+        except ValueError as error:
+            return BadRow(f"{location}: {role}: {error}")
+    return values
+
+
+def _build_filter(data: Data) -> Callable[[Row], bool]:
+    """Return the function that says whether a row passes `where`."""
+    if not data.where:
+        return lambda _: True
+    accepted: dict[str, set[str]] = {}
+    for name, accepted_values in data.where.items():
+        values = accepted_values if isinstance(accepted_values, tuple) else (accepted_values,)
+        accepted[name] = {comparison_key(value) for value in values}
+        # Python writes a boolean to csv as True, not true.
+        accepted[name] |= {comparison_key(value).title() for value in values if isinstance(value, bool)}
+
+    def passes(row: Row) -> bool:
+        for name, keys in accepted.items():
+            value = row.get(column_mapping.resolve_column(data, name, row))
+            if value is None or comparison_key(value) not in keys:
+                return False
+        return True
+
+    return passes
+
+
+def select_rows(data: Data, columns: Columns) -> Columns:
+    """Return the rows that `holdout` and `limit` leave."""
+    if not data.holdout and not data.limit:
+        return columns
+    groups = None
+    if data.holdout and data.holdout.by is not None:
+        name = column_mapping.resolve_column(data, data.holdout.by, columns)
+        groups = [comparison_key(value) for value in columns[name]]
+    count = len(next(iter(columns.values())))
+    positions = _select_positions(data, count, groups).tolist()
+    return {name: [values[position] for position in positions] for name, values in columns.items()}
+
+
+def _select_positions(data: Data, count: int, groups: Sequence[str] | None = None) -> np.ndarray:
+    """Return the ascending positions, of `count` rows, that `holdout` and then `limit` leave."""
+    import numpy as np
+
+    positions = np.arange(count)
+    if data.holdout:
+        positions = positions[draw_side_mask(count, data.holdout, groups)]
+    if data.limit and data.limit < len(positions):
+        positions = positions[draw_positions(len(positions), data.limit)]
+    return positions
