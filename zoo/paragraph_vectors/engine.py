@@ -33,5 +33,5 @@ class Engine(Protocol):
     ) -> float:
         """Make one pass at each of `rates` that changes "documents" alone; return the mean loss of a word at the end.
 
-        The vector of a document does not depend on the other documents of `batch`.
+        The vector of a document does not depend on the other documents of `batch`, except with PV-DM on a GPU.
         """

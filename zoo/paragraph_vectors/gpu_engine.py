@@ -71,7 +71,10 @@ class GpuEngine:
     def infer(
         self, batch: Batch, tensors: Mapping[str, Any], rates: list[float], seed: int, code_scale: float = 0.0
     ) -> float:
-        """Change `tensors["documents"]` in place; see `Engine.infer`. The loss is that of the last pass's first step."""
+        """Change `tensors["documents"]` in place; see `Engine.infer`. The loss is that of the last pass's first step.
+
+        With PV-DM, the reach of each word is drawn for a whole step, so a vector does depend on the other documents.
+        """
         tensors, lengths = _as_tensors(tensors), batch.ends - batch.starts
         document = np.repeat(np.arange(len(lengths)), lengths)
         place, loss = np.arange(len(batch.tokens)) - np.repeat(batch.starts, lengths), 0.0
@@ -82,6 +85,8 @@ class GpuEngine:
             is_kept = self.tables.keep_probabilities[batch.tokens] > draws
             kept_lengths = np.bincount(document[is_kept], minlength=len(lengths))
             chunks, documents = split_into_chunks(batch.tokens[is_kept], kept_lengths, CHUNK_SIZE)
+            if not len(chunks):
+                continue
             generator = torch.Generator(self.device).manual_seed(seed + number)
             draw_noise = self._make_noise_sampler(np.random.default_rng((seed, number, 1)))
             # step i takes the i-th chunk of every document

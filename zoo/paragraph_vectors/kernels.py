@@ -226,17 +226,21 @@ def _step_inputs(
     Arguments are those of `_step_one_input`, with a row of `errors` and of `changes` for each input. `inputs` and `errors`
     need up to three further rows, which are overwritten: the loops take four inputs at a time.
     """
-    padded = (count + 3) // 4 * 4
-    inputs[count:padded] = 0
+    row_count, padded = len(rows), (count + 3) // 4 * 4
+    for i in range(count, padded):
+        for j in range(inputs.shape[1]):
+            inputs[i, j] = 0
     _compute_logits(inputs, padded, outputs, rows, errors)
     for i in range(count):
-        for r in range(len(rows)):
+        for r in range(row_count):
             errors[i, r] = (np.float32(r < positives) - _look_up_sigmoid(errors[i, r] + bias[rows[r]])) * rate
-    errors[count:padded, : len(rows)] = 0
+    for i in range(count, padded):
+        for r in range(row_count):
+            errors[i, r] = 0
     _compute_changes(errors, count, outputs, rows, changes)
     if update_outputs:
         _update_outputs(inputs, padded, outputs, rows, errors)
-    return _compute_loss(errors[0, : len(rows)], rate) if measure else np.float32(0)
+    return _compute_loss(errors[0, :row_count], rate) if measure else np.float32(0)
 
 
 @compile_kernel
@@ -348,26 +352,27 @@ def _find_context(kept_words: Array, centre: int, count: int, reach: int, slots:
 
 
 @compile_kernel
-def _load_context(words: Array, context: Array, is_dm: bool, inputs: Array) -> None:
-    """Write the vectors of the context words below the document in `inputs`, or their common mean to row 0 if `is_dm`."""
+def _load_context(words: Array, context: Array, size: int, is_dm: bool, inputs: Array) -> None:
+    """Write the vectors of `context[:size]` below the document in `inputs`, or the mean of all to row 0 if `is_dm`."""
     dim = inputs.shape[1]
-    for i in range(len(context)):
-        slot = context[i]  # read inside the loop over j, it would keep that loop from being vectorised
-        if is_dm:
+    if is_dm:
+        for i in range(size):
+            slot = context[i]
             for j in range(dim):
                 inputs[0, j] += words[slot, j]
-        else:
+        for j in range(dim):
+            inputs[0, j] /= np.float32(1 + size)
+    else:
+        for i in range(size):
+            slot = context[i]  # read inside the loop over j, it would keep that loop from being vectorised
             for j in range(dim):
                 inputs[1 + i, j] = words[slot, j]
-    if is_dm:
-        for j in range(dim):
-            inputs[0, j] /= np.float32(1 + len(context))
 
 
 @compile_kernel
-def _update_context(words: Array, context: Array, is_dm: bool, changes: Array) -> None:
-    """Add to each context word its row of `changes`, or row 0 if `is_dm`."""
-    for i in range(len(context)):
+def _update_context(words: Array, context: Array, size: int, is_dm: bool, changes: Array) -> None:
+    """Add to each word of `context[:size]` its row of `changes`, or row 0 if `is_dm`."""
+    for i in range(size):
         slot, source = context[i], 0 if is_dm else 1 + i
         for j in range(words.shape[1]):
             words[slot, j] += changes[source, j]
@@ -465,7 +470,7 @@ def predict_in_windows(
     keep_probabilities, alias_probabilities, alias_words, bias = tables
     dim, state, measured = documents.shape[1], np.zeros(1, np.uint64), np.zeros(2)
     kept_words = np.empty(_find_longest(starts, ends, order) + 1, np.int64)
-    context_slots, rows = np.empty(2 * window, np.int64), np.empty(1 + negatives, np.int64)
+    context, rows = np.empty(2 * window, np.int64), np.empty(1 + negatives, np.int64)
     inputs, changes = np.empty((2 * window + 4, dim), np.float32), np.empty((2 * window + 1, dim), np.float32)
     errors = np.empty((2 * window + 4, 1 + negatives), np.float32)
     for number in range(len(rates)):
@@ -479,21 +484,24 @@ def predict_in_windows(
             count, position = _subsample(tokens, start, end, keep_probabilities, state, kept_words), end - start
             for centre in range(count):
                 reach, measure = 1 + np.int64(_draw_integer(state) % np.uint64(window)), centre % 16 == 0
-                context = context_slots[: _find_context(kept_words, centre, count, reach, slots, context_slots)]
+                size = _find_context(kept_words, centre, count, reach, slots, context)
                 _load_document(documents[row], code_scale, inputs[0])
-                _load_context(words, context, is_dm, inputs)
+                _load_context(words, context, size, is_dm, inputs)
                 rows[0] = kept_words[centre]
                 position = _fill_with_noise(rows, 1, ring, position, state, alias_probabilities, alias_words)
-                step = (outputs, bias, rows, 1, rate, update_words, measure)
                 if is_dm:
-                    loss = _step_one_input(inputs[0], *step, errors[0], changes[0])
+                    loss = _step_one_input(
+                        inputs[0], outputs, bias, rows, 1, rate, update_words, measure, errors[0], changes[0]
+                    )
                 else:
-                    loss = _step_inputs(inputs, 1 + len(context), *step, errors, changes)
+                    loss = _step_inputs(
+                        inputs, 1 + size, outputs, bias, rows, 1, rate, update_words, measure, errors, changes
+                    )
                 if measure:
                     measured += np.array([loss, 1.0])
                 _update_document(documents[row], code_scale, changes[0])
                 if update_words:
-                    _update_context(words, context, is_dm, changes)
+                    _update_context(words, context, size, is_dm, changes)
     return measured
 
 

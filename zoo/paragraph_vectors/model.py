@@ -298,8 +298,8 @@ class ParagraphVectors:
     def infer(self, texts: Iterable[str], *, epochs: int | None = None, batch_size: int = 1000) -> Array:
         """Infer the vectors of any texts, (n, dim) float32, by gradient steps with the words frozen.
 
-        With codes, these are the vectors that the codes start from. The vector of a text does not depend on the other texts;
-        a text without a known word gets zeros.
+        With codes, these are the vectors that the codes start from. The vector of a text does not depend on the other texts,
+        except with PV-DM on a GPU. A text without a known word gets zeros.
 
         Args:
             epochs: passes over each text, by default as in training.
