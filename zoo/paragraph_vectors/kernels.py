@@ -44,6 +44,11 @@ def compile_kernel(function: Callable[..., Any]) -> Any:
         return numba.njit(**options)(function)
 
 
+def inline_kernel(function: Callable[..., Any]) -> Any:
+    """Let numba copy the code of `function` into the kernels that call it: a call for each word would take longer."""
+    return numba.njit(inline="always")(function)
+
+
 # -- random numbers ----------------------------------------------------------------------------------------------------
 
 
@@ -243,7 +248,7 @@ def _step_inputs(
     return _compute_loss(errors[0, :row_count], rate) if measure else np.float32(0)
 
 
-@compile_kernel
+@inline_kernel
 def _compute_logits(inputs: Array, padded: int, outputs: Array, rows: Array, logits: Array) -> None:
     """Write the products of the first `padded` inputs and the output vectors `rows` to `logits`."""
     dim, row_count = inputs.shape[1], len(rows)
@@ -274,7 +279,7 @@ def _compute_logits(inputs: Array, padded: int, outputs: Array, rows: Array, log
         r += 1
 
 
-@compile_kernel
+@inline_kernel
 def _compute_changes(errors: Array, count: int, outputs: Array, rows: Array, changes: Array) -> None:
     """Write to each row of `changes` the sum of the output vectors `rows`, weighted by the errors of that input."""
     dim, row_count = outputs.shape[1], len(rows)
@@ -297,7 +302,7 @@ def _compute_changes(errors: Array, count: int, outputs: Array, rows: Array, cha
             r += 1
 
 
-@compile_kernel
+@inline_kernel
 def _update_outputs(inputs: Array, padded: int, outputs: Array, rows: Array, errors: Array) -> None:
     """Add to each of the output vectors `rows` the inputs weighted by their errors."""
     for r in range(len(rows)):
@@ -340,7 +345,7 @@ def _find_longest(starts: Array, ends: Array, order: Array) -> Any:
     return longest
 
 
-@compile_kernel
+@inline_kernel
 def _find_context(kept_words: Array, centre: int, count: int, reach: int, slots: Array, context: Array) -> Any:
     """Write the slots of the words at most `reach` places from `centre` to `context`; return their number."""
     context_size = 0
@@ -351,10 +356,9 @@ def _find_context(kept_words: Array, centre: int, count: int, reach: int, slots:
     return context_size
 
 
-@compile_kernel
-def _load_context(words: Array, context: Array, size: int, is_dm: bool, inputs: Array) -> None:
+@inline_kernel
+def _load_context(words: Array, context: Array, size: int, dim: int, is_dm: bool, inputs: Array) -> None:
     """Write the vectors of `context[:size]` below the document in `inputs`, or the mean of all to row 0 if `is_dm`."""
-    dim = inputs.shape[1]
     if is_dm:
         for i in range(size):
             slot = context[i]
@@ -369,12 +373,12 @@ def _load_context(words: Array, context: Array, size: int, is_dm: bool, inputs: 
                 inputs[1 + i, j] = words[slot, j]
 
 
-@compile_kernel
-def _update_context(words: Array, context: Array, size: int, is_dm: bool, changes: Array) -> None:
+@inline_kernel
+def _update_context(words: Array, context: Array, size: int, dim: int, is_dm: bool, changes: Array) -> None:
     """Add to each word of `context[:size]` its row of `changes`, or row 0 if `is_dm`."""
     for i in range(size):
         slot, source = context[i], 0 if is_dm else 1 + i
-        for j in range(words.shape[1]):
+        for j in range(dim):
             words[slot, j] += changes[source, j]
 
 
@@ -486,7 +490,7 @@ def predict_in_windows(
                 reach, measure = 1 + np.int64(_draw_integer(state) % np.uint64(window)), centre % 16 == 0
                 size = _find_context(kept_words, centre, count, reach, slots, context)
                 _load_document(documents[row], code_scale, inputs[0])
-                _load_context(words, context, size, is_dm, inputs)
+                _load_context(words, context, size, dim, is_dm, inputs)
                 rows[0] = kept_words[centre]
                 position = _fill_with_noise(rows, 1, ring, position, state, alias_probabilities, alias_words)
                 if is_dm:
@@ -501,7 +505,7 @@ def predict_in_windows(
                     measured += np.array([loss, 1.0])
                 _update_document(documents[row], code_scale, changes[0])
                 if update_words:
-                    _update_context(words, context, size, is_dm, changes)
+                    _update_context(words, context, size, dim, is_dm, changes)
     return measured
 
 
