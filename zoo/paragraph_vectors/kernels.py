@@ -345,6 +345,13 @@ def _find_longest(starts: Array, ends: Array, order: Array) -> Any:
     return longest
 
 
+@compile_kernel
+def _interpolate_rate(rates: Array, number: int, place: int, documents: int) -> Any:
+    """Return the learning rate of the document at `place` in pass `number`."""
+    first_rate, last_rate = rates[number, 0], rates[number, 1]
+    return np.float32(first_rate + (last_rate - first_rate) * place / documents)
+
+
 @inline_kernel
 def _find_context(kept_words: Array, centre: int, count: int, reach: int, slots: Array, context: Array) -> Any:
     """Write the slots of the words at most `reach` places from `centre` to `context`; return their number."""
@@ -418,12 +425,11 @@ def predict(
     rows = np.empty(_WORDS_PER_STEP * (1 + negatives), np.int64)
     errors, change, x = np.empty(len(rows), np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
     for number in range(len(rates)):
-        first_rate, last_rate = rates[number, 0], rates[number, 1]
         ring = _draw_noise_ring(seed + number, same_draws, state, alias_probabilities, alias_words)
         measured[:] = 0
         for place in range(len(order)):
             start, end, row = starts[order[place]], ends[order[place]], document_rows[order[place]]
-            rate = np.float32(first_rate + (last_rate - first_rate) * place / len(order))
+            rate = _interpolate_rate(rates, number, place, len(order))
             _seed_generator(state, seed + number, 0 if same_draws else row)
             count, position = _subsample(tokens, start, end, keep_probabilities, state, kept_words), end - start
             for begin in range(0, count, _WORDS_PER_STEP):
@@ -476,34 +482,31 @@ def predict_in_windows(
     kept_words = np.empty(_find_longest(starts, ends, order) + 1, np.int64)
     context, rows = np.empty(2 * window, np.int64), np.empty(1 + negatives, np.int64)
     inputs, changes = np.empty((2 * window + 4, dim), np.float32), np.empty((2 * window + 1, dim), np.float32)
-    errors = np.empty((2 * window + 4, 1 + negatives), np.float32)
+    x, errors, change = inputs[0], np.empty((2 * window + 4, 1 + negatives), np.float32), changes[0]
     for number in range(len(rates)):
-        first_rate, last_rate = rates[number, 0], rates[number, 1]
         ring = _draw_noise_ring(seed + number, same_draws, state, alias_probabilities, alias_words)
         measured[:] = 0
         for place in range(len(order)):
             start, end, row = starts[order[place]], ends[order[place]], document_rows[order[place]]
-            rate = np.float32(first_rate + (last_rate - first_rate) * place / len(order))
+            rate = _interpolate_rate(rates, number, place, len(order))
             _seed_generator(state, seed + number, 0 if same_draws else row)
             count, position = _subsample(tokens, start, end, keep_probabilities, state, kept_words), end - start
             for centre in range(count):
                 reach, measure = 1 + np.int64(_draw_integer(state) % np.uint64(window)), centre % 16 == 0
                 size = _find_context(kept_words, centre, count, reach, slots, context)
-                _load_document(documents[row], code_scale, inputs[0])
+                _load_document(documents[row], code_scale, x)
                 _load_context(words, context, size, dim, is_dm, inputs)
                 rows[0] = kept_words[centre]
                 position = _fill_with_noise(rows, 1, ring, position, state, alias_probabilities, alias_words)
                 if is_dm:
-                    loss = _step_one_input(
-                        inputs[0], outputs, bias, rows, 1, rate, update_words, measure, errors[0], changes[0]
-                    )
+                    loss = _step_one_input(x, outputs, bias, rows, 1, rate, update_words, measure, errors[0], change)
                 else:
                     loss = _step_inputs(
                         inputs, 1 + size, outputs, bias, rows, 1, rate, update_words, measure, errors, changes
                     )
                 if measure:
                     measured += np.array([loss, 1.0])
-                _update_document(documents[row], code_scale, changes[0])
+                _update_document(documents[row], code_scale, change)
                 if update_words:
                     _update_context(words, context, size, dim, is_dm, changes)
     return measured
