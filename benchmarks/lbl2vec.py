@@ -63,7 +63,7 @@ def ours(texts: list[str], keywords: dict[str, list[str]], seed: int, threads: i
     with tempfile.TemporaryDirectory() as folder:
         encoder.fit(data, Training(**{**Encoder.training, "seed": seed}), Path(folder))
     encoder.finish(data)
-    return encoder.inner.trained(texts) @ encoder.labels.T
+    return encoder.inner.encode_training_texts(texts) @ encoder.labels.T
 
 
 def original(texts: list[str], keywords: dict[str, list[str]], seed: int, threads: int) -> np.ndarray:
@@ -73,13 +73,13 @@ def original(texts: list[str], keywords: dict[str, list[str]], seed: int, thread
     documents = [TaggedDocument(tokenise(text), [i]) for i, text in enumerate(texts)]
     options = {"negative": 5, "hs": 1, "sample": 1e-4, "min_count": 5, "window": 15, "vector_size": 300, "epochs": 40}
     model = Doc2Vec(documents, dm=0, dbow_words=1, workers=threads, seed=seed, **options)
-    vectors = topics.unit(model.dv.vectors)
+    vectors = topics.normalise(model.dv.vectors)
     labels = []
     for given in keywords.values():
-        known = topics.unit(np.stack([model.wv[word] for word in given if word in model.wv]))
-        near = topics.nearest(vectors, known, threshold=0.30, least=100, most=len(vectors))
+        known = topics.normalise(np.stack([model.wv[word] for word in given if word in model.wv]))
+        near = topics.select_documents(vectors, known, threshold=0.30, min_docs=100, max_docs=len(vectors))
         labels.append(vectors[near].mean(0))
-    return vectors @ topics.unit(np.stack(labels)).T
+    return vectors @ topics.normalise(np.stack(labels)).T
 
 
 def scored(cosines: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -91,7 +91,7 @@ def scored(cosines: np.ndarray, y: np.ndarray) -> dict[str, float]:
         "micro F1": float(f1_score(y, found, average="micro")),
         "macro F1": float(f1_score(y, found, average="macro")),
         "AUC": area(cosines),
-        "AUC of confidence": area(topics.confidence(cosines)),
+        "AUC of confidence": area(topics.compute_confidences(cosines)),
     }
 
 

@@ -1,119 +1,116 @@
 """Codes on top of paragraph vectors: logits whose rounded sigmoids predict the words of a document.
 
-The logits start where the words of a document are, and from there are trained with rounding in the forward pass and the
-sigmoid's gradient in the backward pass. From logits drawn at random the rounding learns far worse codes. The start: the mean
-of the document's word vectors, rare ones counting more, without what all documents have in common; drawn towards the training
-documents near it, which `anchors` stand for; turned so that the signs say most (iterative quantisation).
+Training rounds the logits in the forward pass and uses the gradient of the sigmoid in the backward pass. If the logits start
+at random values, training with rounding learns far worse codes. They therefore start in three steps:
 
-Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116, section 2, for the training; the start is none
-of theirs: Arora et al., "A Simple but Tough-to-Beat Baseline for Sentence Embeddings", ICLR 2017; Liu et al., "Hashing with
-Graphs", ICML 2011; Gong and Lazebnik, "Iterative Quantization: A Procrustean Approach to Learning Binary Codes", CVPR 2011.
+1. Take the mean of the document's word vectors, in which rare words count more, without the part that all documents share.
+2. Pull the mean towards the training documents near it, for which `anchors` stand.
+3. Rotate the result so that signs keep most of it (iterative quantisation).
+
+Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116, section 2, for the training. The start is not
+from that paper: step 1 is from Arora et al., "A Simple but Tough-to-Beat Baseline for Sentence Embeddings", ICLR 2017, step 2
+from Liu et al., "Hashing with Graphs", ICML 2011, step 3 from Gong and Lazebnik, "Iterative Quantization: A Procrustean
+Approach to Learning Binary Codes", CVPR 2011.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
+from torch.nn.functional import embedding_bag, normalize
 
 from zoo.ops import codes
-from zoo.paragraph_vectors import anchors
+from zoo.paragraph_vectors.anchors import compute_anchors, pull_towards_anchors
 from zoo.paragraph_vectors.corpus import Batch
+from zoo.paragraph_vectors.engine import Engine
 
-ENOUGH = 50_000  # rows that anchors and turn are found on
-MOST_ANCHORS = 1000
-RATE = 0.1  # of the learning rate: at the whole, the start would be lost before the rounding has settled
+MAX_SAMPLE = 50_000  # documents from which anchors and rotation are computed
+MAX_ANCHORS = 1000
+RATE_SCALE = 0.1  # of the learning rate: at the full rate, the start would be lost before the rounding has settled
 
-
-class Engine(Protocol):
-    """`zoo.paragraph_vectors.cpu_engine.CpuEngine` or `zoo.paragraph_vectors.gpu_engine.GpuEngine`."""
-
-    def learn(
-        self, batch: Batch, state: dict[str, torch.Tensor], rates: tuple[float, float], seed: int, scale: float = 0.0
-    ) -> float:
-        """A pass that changes documents and words; returns the loss."""
-
-    def infer(
-        self, batch: Batch, state: dict[str, torch.Tensor], rates: list[float], seed: int, scale: float = 0.0
-    ) -> float:
-        """Passes that change documents alone; returns the loss."""
+Tensors = Mapping[str, torch.Tensor]
 
 
-def many(documents: int) -> int:
-    """Anchors of a collection: one for ten documents, at most a thousand."""
-    return max(1, min(MOST_ANCHORS, documents // 10))
-
-
-def start(
-    state: Mapping[str, torch.Tensor], bits: int, seed: int, *, length: float, context: bool
-) -> dict[str, torch.Tensor]:
-    """What the codes add to the tensors of trained paragraph vectors with dim >= bits.
+def initialise(tensors: Tensors, bits: int, seed: int, *, word_length: float, is_dm: bool) -> dict[str, torch.Tensor]:
+    """Compute the tensors that codes add to those of trained paragraph vectors with dim >= bits.
 
     Args:
-        state: "documents" (n, dim) are the means of `word_means`; "outputs" and "inputs" as trained.
-        length: of a vector beside which "outputs" were trained.
-        context: also make code vectors of the words around, for PV-DM.
+        tensors: "documents" (n, dim) are the means of `compute_word_means`; "outputs" and "inputs" as trained.
+        word_length: mean length of the vectors beside which "outputs" were trained.
+        is_dm: also compute code vectors of the context words, for PV-DM.
 
-    Returns "centre" (dim,), "anchors" (k, dim), "middle" (dim,) and "projection" (dim, bits), which make logits of means;
-    "code_scale" (1,), by which a sign stands for a logit; "code_documents" (n, bits); "code_outputs" and "code_inputs"
-    (V, bits).
+    Returns "centre" (dim,), "anchors" (k, dim), "middle" (dim,) and "projection" (dim, bits), which turn means into logits;
+    "code_scale" (1,), the size of the logit for which a sign stands; "code_documents" (n, bits); "code_outputs" and, for PV-DM,
+    "code_inputs" (V, bits).
     """
-    documents = state["documents"]
-    there = documents[documents.norm(dim=1) > 0]
-    some = torch.randperm(len(there), generator=torch.Generator().manual_seed(seed))[:ENOUGH]
-    unit = torch.nn.functional.normalize(there[some.to(there.device)], dim=1)
-    made = {"centre": unit.mean(0)}
-    apart = torch.nn.functional.normalize(unit - made["centre"], dim=1)
-    made["anchors"] = anchors.centres(apart, many(len(documents)), seed)
-    drawn = anchors.pulled(apart, made["anchors"]).double()
-    middle = drawn.mean(0)
-    turn = codes.iterative_quantisation(drawn - middle, bits, seed)
-    made |= {"middle": middle.float(), "projection": (turn * length).float()}
-    logits = _logits(documents, made)
-    made |= {"code_documents": logits, "code_scale": logits.abs().mean().reshape(1)}
-    for name in ("outputs", *(["inputs"] if context else [])):
-        made[f"code_{name}"] = (state[name].double() @ turn).float()
-    return made
+    documents = tensors["documents"]
+    non_empty = documents[documents.norm(dim=1) > 0]
+    sample = torch.randperm(len(non_empty), generator=torch.Generator().manual_seed(seed))[:MAX_SAMPLE]
+    unit = normalize(non_empty[sample.to(non_empty.device)], dim=1)
+    centre = unit.mean(0)
+    centred = normalize(unit - centre, dim=1)
+    anchors = compute_anchors(centred, count_anchors(len(documents)), seed)
+    pulled = pull_towards_anchors(centred, anchors).double()
+    middle = pulled.mean(0)
+    rotation = codes.iterative_quantisation(pulled - middle, bits, seed)
+    code_tensors = {"centre": centre, "anchors": anchors, "middle": middle.float()}
+    code_tensors["projection"] = (rotation * word_length).float()
+    logits = _compute_logits(documents, code_tensors)
+    code_tensors |= {"code_documents": logits, "code_scale": logits.abs().mean().reshape(1)}
+    for name in ("outputs", "inputs") if is_dm else ("outputs",):
+        code_tensors[f"code_{name}"] = (tensors[name].double() @ rotation).float()
+    return code_tensors
 
 
-def word_means(batch: Batch, words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """(m, dim) sums of the unit vectors of each document's words, of `words` (V, dim), by `weights` (V,); their length says
-    nothing."""
-    used, places = torch.unique(torch.from_numpy(batch.tokens).to(words.device), return_inverse=True)
-    rows = torch.nn.functional.normalize(words[used], dim=1) * weights[used, None]
+def count_anchors(documents: int) -> int:
+    """Return the number of anchors: one for ten documents, at least 1 and at most MAX_ANCHORS."""
+    return max(1, min(MAX_ANCHORS, documents // 10))
+
+
+def compute_word_means(batch: Batch, words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Compute (m, dim) weighted sums of the unit vectors of each document's words.
+
+    `words` is (V, dim), `weights` (V,). Only the direction of a sum has a meaning; a document without words gets zeros.
+    """
+    used_rows, places = torch.unique(torch.from_numpy(batch.tokens).to(words.device), return_inverse=True)
+    weighted = normalize(words[used_rows], dim=1) * weights.to(words.device)[used_rows, None]
     starts = torch.from_numpy(batch.starts).to(words.device)
-    return torch.nn.functional.embedding_bag(places, rows, starts, mode="sum")
+    return embedding_bag(places, weighted, starts, mode="sum")
 
 
-def vectors(means: torch.Tensor, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """(m, dim) unit vectors whose turn makes the logits, of word means (m, dim); of a mean of zero, zero."""
-    normal = torch.nn.functional.normalize
-    found = [
-        anchors.pulled(normal(normal(some, dim=1) - state["centre"], dim=1), state["anchors"])
-        for some in means.split(4096)
+def compute_start_vectors(means: torch.Tensor, tensors: Tensors) -> torch.Tensor:
+    """Compute the (m, dim) unit vectors whose projection is the logits, from word means (m, dim); zeros stay zeros."""
+    blocks = [
+        pull_towards_anchors(normalize(normalize(block, dim=1) - tensors["centre"], dim=1), tensors["anchors"])
+        for block in torch.split(means, 4096)
     ]
-    return torch.cat(found) * (means.norm(dim=1, keepdim=True) > 0)
+    vectors: torch.Tensor = torch.cat(blocks) * (means.norm(dim=1, keepdim=True) > 0)
+    return vectors
 
 
-def learn(engine: Engine, batch: Batch, state: dict[str, torch.Tensor], rates: tuple[float, float], seed: int) -> float:
-    """A pass that changes the logits and the words' part in them, in place; returns the loss."""
-    return engine.learn(batch, _coded(state), (rates[0] * RATE, rates[1] * RATE), seed, float(state["code_scale"]))
+def train(engine: Engine, batch: Batch, tensors: Tensors, rates: tuple[float, float], seed: int) -> float:
+    """Make one pass that changes the logits of documents and the code vectors of words in place; return the loss."""
+    scaled_rates = rates[0] * RATE_SCALE, rates[1] * RATE_SCALE
+    return engine.train(batch, _select_code_tensors(tensors), scaled_rates, seed, float(tensors["code_scale"]))
 
 
 def infer(
-    engine: Engine, batch: Batch, rows: torch.Tensor, state: dict[str, torch.Tensor], rates: list[float], seed: int
+    engine: Engine, batch: Batch, means: torch.Tensor, tensors: Tensors, rates: list[float], seed: int
 ) -> torch.Tensor:
-    """(m, bits) logits of the documents of `batch` whose word means are `rows` (m, dim)."""
-    logits = _logits(rows, state)
-    slow = [rate * RATE for rate in rates]
-    engine.infer(batch, {**_coded(state), "documents": logits}, slow, seed, float(state["code_scale"]))
+    """Infer the (m, bits) logits of the documents of `batch` from their word means (m, dim)."""
+    logits = _compute_logits(means, tensors)
+    scaled_rates = [rate * RATE_SCALE for rate in rates]
+    code_tensors = _select_code_tensors(tensors) | {"documents": logits}
+    engine.infer(batch, code_tensors, scaled_rates, seed, float(tensors["code_scale"]))
     return logits
 
 
-def _logits(means: torch.Tensor, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    return (vectors(means, state) - state["middle"]) @ state["projection"]
+def _compute_logits(means: torch.Tensor, tensors: Tensors) -> torch.Tensor:
+    return (compute_start_vectors(means, tensors) - tensors["middle"]) @ tensors["projection"]
 
 
-def _coded(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix("code_"): tensor for name, tensor in state.items() if name.startswith("code_")}
+def _select_code_tensors(tensors: Tensors) -> dict[str, torch.Tensor]:
+    """Return the tensors of the codes under the names that an engine expects."""
+    prefix = "code_"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,12 +1,15 @@
-"""Negative sampling in compiled loops for the CPU: passes over documents that change vectors of documents and words in place.
+"""Compiled loops for the CPU: negative sampling that changes the vectors of documents and words in place.
 
 Source: Mikolov et al., "Distributed Representations of Words and Phrases", arXiv 1310.4546, equation 4; Le and Mikolov,
-arXiv 1405.4053. Noise words are drawn for the word that is predicted and shared by all that predict it, as in Ji et al.,
-"Parallelizing Word2Vec in Shared and Distributed Memory", arXiv 1604.04661, section 3: the same expectation, and rows that
-are in the cache are used several times.
+arXiv 1405.4053. Noise words are drawn once for a predicted word, and all inputs that predict the word share them, as in
+Ji et al., "Parallelizing Word2Vec in Shared and Distributed Memory", arXiv 1604.04661, section 3. The expectation is the
+same, and rows that are in the cache are used several times.
 
-All is in one file because what numba keeps on disk does not notice a change in another. Random numbers are those of a
-document and a pass alone, so that a result depends neither on the machine nor on the documents beside it.
+All kernels are in this file, because numba's cache on disk does not notice a change in another file. For the same reason
+kernels unpack a `Batch` and `SamplingTables` by position and never by field name.
+
+Random numbers depend on the document and the pass alone. A result therefore depends neither on the machine nor on the
+other documents of a batch.
 """
 
 from __future__ import annotations
@@ -16,25 +19,42 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
-_REACH, _STEPS = 8.0, 4096  # the sigmoid is read from a table over (-8, 8), as word2vec.c has it over (-6, 6)
-_SIGMOID = (1 / (1 + np.exp(-(np.arange(_STEPS) + 0.5) * (2 * _REACH / _STEPS) + _REACH))).astype(np.float32)
-_RING = 1 << 14  # numbers of a pass that infers; a document that needs more begins again
-_TOGETHER = 8  # words of a document whose gradients are taken at the same vector
-_FAST = {"reassoc", "contract", "arcp", "nsz"}  # not nnan and ninf: a vector that is not finite must stay so
+from zoo.paragraph_vectors.corpus import Batch
+from zoo.paragraph_vectors.sampling import SamplingTables
+
+Array = npt.NDArray[Any]
+
+_SIGMOID_RANGE, _SIGMOID_STEPS = 8.0, 4096  # a table over (-8, 8); the table of word2vec.c covers (-6, 6)
+_SIGMOID = (
+    1 / (1 + np.exp(-(np.arange(_SIGMOID_STEPS) + 0.5) * (2 * _SIGMOID_RANGE / _SIGMOID_STEPS) + _SIGMOID_RANGE))
+).astype(np.float32)
+_RING_SIZE = 1 << 14  # noise draws of an inference pass; a document that needs more starts again at the first
+_WORDS_PER_STEP = 8  # words of a document that one gradient step of `predict` predicts
+_FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}  # without nnan and ninf, so that NaN and infinity stay visible
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Machine code of `function`, kept on disk where there is a place for it."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST}
+def compile_kernel(function: Callable[..., Any]) -> Any:
+    """Compile `function` to machine code, and cache the code on disk if a folder is writable."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST_MATH}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder of this user can be written
+    except RuntimeError:  # numba found no folder that this user may write to
         return numba.njit(**options)(function)
 
 
-@compiled
-def _next(state):  # xorshift64*, Vigna, arXiv 1402.6246
+def inline_kernel(function: Callable[..., Any]) -> Any:
+    """Let numba copy the code of `function` into the kernels that call it: a call for each word would take longer."""
+    return numba.njit(inline="always")(function)
+
+
+# -- random numbers ----------------------------------------------------------------------------------------------------
+
+
+@compile_kernel
+def _draw_integer(state: Array) -> Any:
+    """Return the next uint64 of the generator xorshift64* (Vigna, arXiv 1402.6246)."""
     x = state[0]
     x ^= x >> np.uint64(12)
     x ^= x << np.uint64(25)
@@ -43,368 +63,461 @@ def _next(state):  # xorshift64*, Vigna, arXiv 1402.6246
     return x * np.uint64(0x2545F4914F6CDD1D)
 
 
-@compiled
-def _start(state, seed, number):
+@compile_kernel
+def _seed_generator(state: Array, seed: int, stream: int) -> None:
+    """Start the generator at the numbers of `stream`, for example of one document."""
     state[0] = (np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)) ^ (
-        np.uint64(number + 1) * np.uint64(0xD1342543DE82EF95)
+        np.uint64(stream + 1) * np.uint64(0xD1342543DE82EF95)
     )
     state[0] |= np.uint64(1)
     for _ in range(4):
-        _next(state)
+        _draw_integer(state)
 
 
-@compiled
-def _chance(state):
-    return np.float32(_next(state) >> np.uint64(40)) * np.float32(1 / (1 << 24))
+@compile_kernel
+def _draw_uniform(state: Array) -> Any:
+    """Return a float32 from [0, 1)."""
+    return np.float32(_draw_integer(state) >> np.uint64(40)) * np.float32(1 / (1 << 24))
 
 
-@compiled
-def _noise(state, chance, other):
-    drawn = _next(state)
-    place = ((drawn >> np.uint64(32)) * np.uint64(len(chance))) >> np.uint64(32)
-    share = np.float32(drawn & np.uint64(0xFFFFFF)) * np.float32(1 / (1 << 24))
-    return np.int64(place) if share < chance[place] else np.int64(other[place])
+@compile_kernel
+def _draw_noise_word(state: Array, alias_probabilities: Array, alias_words: Array) -> Any:
+    """Return one word of the noise distribution by Walker's alias method."""
+    integer = _draw_integer(state)
+    word = ((integer >> np.uint64(32)) * np.uint64(len(alias_probabilities))) >> np.uint64(32)
+    uniform = np.float32(integer & np.uint64(0xFFFFFF)) * np.float32(1 / (1 << 24))
+    return np.int64(word) if uniform < alias_probabilities[word] else np.int64(alias_words[word])
 
 
-@compiled
-def _ring(seed, alike, state, chance, other):
-    """If `alike`, the noise word that each of the first numbers of a pass draws, else none. All documents have these numbers,
-    so that one of n words, which chooses among them by the first n, only has to look up what those after them draw. (From one
-    place on for all of them, or with numbers of its own for each, documents get worse neighbours.)
+@compile_kernel
+def _draw_noise_ring(
+    seed: int, same_draws: bool, state: Array, alias_probabilities: Array, alias_words: Array
+) -> Array:
+    """Return the first noise words of a pass if all documents share their draws, else an empty array.
+
+    A document of n words uses the first n numbers of the pass to subsample its words. The ring stands for the numbers after
+    those: the document reads the ring from position n on. Two alternatives gave documents worse neighbours: one position
+    for all documents, and separate numbers for each document.
     """
-    ring = np.empty(_RING if alike else 0, np.int64)
-    _start(state, seed, 0)
+    ring = np.empty(_RING_SIZE if same_draws else 0, np.int64)
+    _seed_generator(state, seed, 0)
     for i in range(len(ring)):
-        ring[i] = _noise(state, chance, other)
+        ring[i] = _draw_noise_word(state, alias_probabilities, alias_words)
     return ring
 
 
-@compiled
-def _against(rows, first, ring, used, state, chance, other):
-    """Fill `rows` with noise from place `first` on; returns how much of the ring is used."""
-    for i in range(first, len(rows)):
+@compile_kernel
+def _fill_with_noise(
+    rows: Array, start: int, ring: Array, position: int, state: Array, alias_probabilities: Array, alias_words: Array
+) -> Any:
+    """Fill `rows[start:]` with noise words; return the next position in the ring."""
+    for i in range(start, len(rows)):
         if len(ring) > 0:
-            rows[i] = ring[used % len(ring)]
-            used += 1
+            rows[i] = ring[position % len(ring)]
+            position += 1
         else:
-            rows[i] = _noise(state, chance, other)
-    return used
+            rows[i] = _draw_noise_word(state, alias_probabilities, alias_words)
+    return position
 
 
-@compiled
-def _kept(tokens, start, end, keep, state, into):
+@compile_kernel
+def _subsample(tokens: Array, start: int, end: int, keep_probabilities: Array, state: Array, kept_words: Array) -> Any:
+    """Write the words of `tokens[start:end]` that survive subsampling to `kept_words`; return their number.
+
+    `kept_words` needs one place more than there are words: every word is written, so that no branch is mispredicted.
+    """
     count = 0
     for place in range(start, end):
-        into[count] = tokens[place]  # kept or not, so that no branch is mispredicted: one place more is written
-        count += int(_chance(state) < keep[tokens[place]])
+        kept_words[count] = tokens[place]
+        count += int(_draw_uniform(state) < keep_probabilities[tokens[place]])
     return count
 
 
-@compiled
-def _sigmoid(logit):
-    place = (logit + np.float32(_REACH)) * np.float32(_STEPS / (2 * _REACH))
-    place = min(max(place, np.float32(0)), np.float32(_STEPS - 1))
-    return _SIGMOID[int(place)] if place == place else logit  # what is not a number stays none
+# -- gradient steps ----------------------------------------------------------------------------------------------------
 
 
-@compiled
-def _loss(gates, rate):
+@compile_kernel
+def _look_up_sigmoid(logit: Any) -> Any:
+    place = (logit + np.float32(_SIGMOID_RANGE)) * np.float32(_SIGMOID_STEPS / (2 * _SIGMOID_RANGE))
+    place = min(max(place, np.float32(0)), np.float32(_SIGMOID_STEPS - 1))
+    return _SIGMOID[int(place)] if place == place else logit  # NaN stays NaN
+
+
+@compile_kernel
+def _compute_loss(errors: Array, rate: Any) -> Any:
+    """Return the loss that belongs to prediction errors times the learning rate."""
     loss = np.float32(0)
-    for r in range(len(gates)):
-        loss -= np.log(np.float32(1) - abs(gates[r]) / rate)
+    for r in range(len(errors)):
+        loss -= np.log(np.float32(1) - abs(errors[r]) / rate)
     return loss
 
 
-@compiled
-def _step(x, outputs, bias, rows, positives, rate, learn, measure, gates, change):
-    """One gradient step of the vector `x` (d,) against the output vectors `rows`, of which the first `positives` are to be
-    predicted and the others are noise. Writes what `x` is to change by into `change`; returns the loss if `measure`.
+@compile_kernel
+def _step_one_input(
+    x: Array,
+    outputs: Array,
+    bias: Array,
+    rows: Array,
+    positives: int,
+    rate: Any,
+    update_outputs: bool,
+    measure: bool,
+    errors: Array,
+    change: Array,
+) -> Any:
+    """Take one gradient step of the input `x` (d,); return the loss if `measure`, else 0.
+
+    `rows` are rows of `outputs`: the first `positives` are the words to predict, the others are noise. `errors` receives the
+    prediction errors times `rate`, `change` (d,) what the caller adds to the input. `outputs` change if `update_outputs`.
     """
-    dim, many = len(x), len(rows)
+    dim, row_count = len(x), len(rows)
     for j in range(dim):
         change[j] = 0
     r = 0
-    while r + 6 <= many:  # six at a time: no sum waits for its own last addition, and what is loaded is used twice
-        p, q, s, t, u, v = rows[r], rows[r + 1], rows[r + 2], rows[r + 3], rows[r + 4], rows[r + 5]
+    while (
+        r + 6 <= row_count
+    ):  # six rows at a time: no sum waits for its last addition, and loaded values are used twice
+        r0, r1, r2, r3, r4, r5 = rows[r], rows[r + 1], rows[r + 2], rows[r + 3], rows[r + 4], rows[r + 5]
         a0 = a1 = a2 = a3 = a4 = a5 = np.float32(0)
         for j in range(dim):
             a = x[j]
-            a0, a1, a2 = a0 + a * outputs[p, j], a1 + a * outputs[q, j], a2 + a * outputs[s, j]
-            a3, a4, a5 = a3 + a * outputs[t, j], a4 + a * outputs[u, j], a5 + a * outputs[v, j]
-        a = (np.float32(r < positives) - _sigmoid(a0 + bias[p])) * rate
-        b = (np.float32(r + 1 < positives) - _sigmoid(a1 + bias[q])) * rate
-        c = (np.float32(r + 2 < positives) - _sigmoid(a2 + bias[s])) * rate
-        d = (np.float32(r + 3 < positives) - _sigmoid(a3 + bias[t])) * rate
-        e = (np.float32(r + 4 < positives) - _sigmoid(a4 + bias[u])) * rate
-        f = (np.float32(r + 5 < positives) - _sigmoid(a5 + bias[v])) * rate
+            a0, a1, a2 = a0 + a * outputs[r0, j], a1 + a * outputs[r1, j], a2 + a * outputs[r2, j]
+            a3, a4, a5 = a3 + a * outputs[r3, j], a4 + a * outputs[r4, j], a5 + a * outputs[r5, j]
+        e0 = (np.float32(r < positives) - _look_up_sigmoid(a0 + bias[r0])) * rate
+        e1 = (np.float32(r + 1 < positives) - _look_up_sigmoid(a1 + bias[r1])) * rate
+        e2 = (np.float32(r + 2 < positives) - _look_up_sigmoid(a2 + bias[r2])) * rate
+        e3 = (np.float32(r + 3 < positives) - _look_up_sigmoid(a3 + bias[r3])) * rate
+        e4 = (np.float32(r + 4 < positives) - _look_up_sigmoid(a4 + bias[r4])) * rate
+        e5 = (np.float32(r + 5 < positives) - _look_up_sigmoid(a5 + bias[r5])) * rate
         for j in range(dim):
-            near = a * outputs[p, j] + b * outputs[q, j] + c * outputs[s, j]
-            change[j] += near + d * outputs[t, j] + e * outputs[u, j] + f * outputs[v, j]
-        gates[r], gates[r + 1], gates[r + 2], gates[r + 3], gates[r + 4], gates[r + 5] = a, b, c, d, e, f
+            half = e0 * outputs[r0, j] + e1 * outputs[r1, j] + e2 * outputs[r2, j]
+            change[j] += half + e3 * outputs[r3, j] + e4 * outputs[r4, j] + e5 * outputs[r5, j]
+        errors[r], errors[r + 1], errors[r + 2] = e0, e1, e2
+        errors[r + 3], errors[r + 4], errors[r + 5] = e3, e4, e5
         r += 6
-    while r < many:
-        k, a = rows[r], np.float32(0)
+    while r < row_count:
+        row, logit = rows[r], np.float32(0)
         for j in range(dim):
-            a += x[j] * outputs[k, j]
-        a = (np.float32(r < positives) - _sigmoid(a + bias[k])) * rate
+            logit += x[j] * outputs[row, j]
+        error = (np.float32(r < positives) - _look_up_sigmoid(logit + bias[row])) * rate
         for j in range(dim):
-            change[j] += a * outputs[k, j]
-        gates[r] = a
+            change[j] += error * outputs[row, j]
+        errors[r] = error
         r += 1
-    if learn:
-        for r in range(many):
-            k, a = rows[r], gates[r]
+    if update_outputs:
+        for r in range(row_count):
+            row, error = rows[r], errors[r]
             for j in range(dim):
-                outputs[k, j] += a * x[j]
-    return _loss(gates[:many], rate) if measure else np.float32(0)
+                outputs[row, j] += error * x[j]
+    return _compute_loss(errors[:row_count], rate) if measure else np.float32(0)
 
 
-@compiled
-def _steps(inputs, count, outputs, bias, rows, positives, rate, learn, measure, gates, change):
-    """`_step` of the first `count` rows of `inputs` together; of `change` too each has a row. Returns the loss of the first.
-    `inputs` and `gates` have up to three rows more, which are overwritten.
+@compile_kernel
+def _step_inputs(
+    inputs: Array,
+    count: int,
+    outputs: Array,
+    bias: Array,
+    rows: Array,
+    positives: int,
+    rate: Any,
+    update_outputs: bool,
+    measure: bool,
+    errors: Array,
+    changes: Array,
+) -> Any:
+    """Take one gradient step of the first `count` rows of `inputs` together; return the loss of the first if `measure`.
+
+    Arguments are those of `_step_one_input`, with a row of `errors` and of `changes` for each input. `inputs` and `errors`
+    need up to three further rows, which are overwritten: the loops take four inputs at a time.
     """
-    dim, many = inputs.shape[1], len(rows)
-    whole = (count + 3) // 4 * 4  # of zeros, what is missing to four times four
-    for i in range(count, whole):
-        for j in range(dim):
+    row_count, padded = len(rows), (count + 3) // 4 * 4
+    for i in range(count, padded):
+        for j in range(inputs.shape[1]):
             inputs[i, j] = 0
+    _compute_logits(inputs, padded, outputs, rows, errors)
+    for i in range(count):
+        for r in range(row_count):
+            errors[i, r] = (np.float32(r < positives) - _look_up_sigmoid(errors[i, r] + bias[rows[r]])) * rate
+    for i in range(count, padded):
+        for r in range(row_count):
+            errors[i, r] = 0
+    _compute_changes(errors, count, outputs, rows, changes)
+    if update_outputs:
+        _update_outputs(inputs, padded, outputs, rows, errors)
+    return _compute_loss(errors[0, :row_count], rate) if measure else np.float32(0)
+
+
+@inline_kernel
+def _compute_logits(inputs: Array, padded: int, outputs: Array, rows: Array, logits: Array) -> None:
+    """Write the products of the first `padded` inputs and the output vectors `rows` to `logits`."""
+    dim, row_count = inputs.shape[1], len(rows)
     r = 0
-    while r + 3 <= many:  # three outputs by four inputs at a time: what is loaded is used several times
-        first, second, third = rows[r], rows[r + 1], rows[r + 2]
-        for i in range(0, whole, 4):
+    while r + 3 <= row_count:  # three outputs by four inputs at a time: loaded values are used several times
+        r0, r1, r2 = rows[r], rows[r + 1], rows[r + 2]
+        for i in range(0, padded, 4):
             a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = d0 = d1 = d2 = np.float32(0)
             for j in range(dim):
-                x, y, z = outputs[first, j], outputs[second, j], outputs[third, j]
+                x, y, z = outputs[r0, j], outputs[r1, j], outputs[r2, j]
                 a, b, c, d = inputs[i, j], inputs[i + 1, j], inputs[i + 2, j], inputs[i + 3, j]
                 a0, a1, a2 = a0 + a * x, a1 + a * y, a2 + a * z
                 b0, b1, b2 = b0 + b * x, b1 + b * y, b2 + b * z
                 c0, c1, c2 = c0 + c * x, c1 + c * y, c2 + c * z
                 d0, d1, d2 = d0 + d * x, d1 + d * y, d2 + d * z
-            gates[i, r], gates[i, r + 1], gates[i, r + 2] = a0, a1, a2
-            gates[i + 1, r], gates[i + 1, r + 1], gates[i + 1, r + 2] = b0, b1, b2
-            gates[i + 2, r], gates[i + 2, r + 1], gates[i + 2, r + 2] = c0, c1, c2
-            gates[i + 3, r], gates[i + 3, r + 1], gates[i + 3, r + 2] = d0, d1, d2
+            logits[i, r], logits[i, r + 1], logits[i, r + 2] = a0, a1, a2
+            logits[i + 1, r], logits[i + 1, r + 1], logits[i + 1, r + 2] = b0, b1, b2
+            logits[i + 2, r], logits[i + 2, r + 1], logits[i + 2, r + 2] = c0, c1, c2
+            logits[i + 3, r], logits[i + 3, r + 1], logits[i + 3, r + 2] = d0, d1, d2
         r += 3
-    while r < many:
-        first = rows[r]
-        for i in range(whole):
-            a = np.float32(0)
+    while r < row_count:
+        row = rows[r]
+        for i in range(padded):
+            logit = np.float32(0)
             for j in range(dim):
-                a += inputs[i, j] * outputs[first, j]
-            gates[i, r] = a
+                logit += inputs[i, j] * outputs[row, j]
+            logits[i, r] = logit
         r += 1
-    for i in range(count):
-        for r in range(many):
-            gates[i, r] = (np.float32(r < positives) - _sigmoid(gates[i, r] + bias[rows[r]])) * rate
-    for i in range(count, whole):
-        for r in range(many):
-            gates[i, r] = 0
+
+
+@inline_kernel
+def _compute_changes(errors: Array, count: int, outputs: Array, rows: Array, changes: Array) -> None:
+    """Write to each row of `changes` the sum of the output vectors `rows`, weighted by the errors of that input."""
+    dim, row_count = outputs.shape[1], len(rows)
     for i in range(count):
         for j in range(dim):
-            change[i, j] = 0
+            changes[i, j] = 0
         r = 0
-        while r + 6 <= many:
-            p, q, s, t, u, v = rows[r], rows[r + 1], rows[r + 2], rows[r + 3], rows[r + 4], rows[r + 5]
-            a, b, c, d, e, f = (
-                gates[i, r],
-                gates[i, r + 1],
-                gates[i, r + 2],
-                gates[i, r + 3],
-                gates[i, r + 4],
-                gates[i, r + 5],
-            )
+        while r + 6 <= row_count:
+            r0, r1, r2, r3, r4, r5 = rows[r], rows[r + 1], rows[r + 2], rows[r + 3], rows[r + 4], rows[r + 5]
+            e0, e1, e2 = errors[i, r], errors[i, r + 1], errors[i, r + 2]
+            e3, e4, e5 = errors[i, r + 3], errors[i, r + 4], errors[i, r + 5]
             for j in range(dim):
-                near = a * outputs[p, j] + b * outputs[q, j] + c * outputs[s, j]
-                change[i, j] += near + d * outputs[t, j] + e * outputs[u, j] + f * outputs[v, j]
+                half = e0 * outputs[r0, j] + e1 * outputs[r1, j] + e2 * outputs[r2, j]
+                changes[i, j] += half + e3 * outputs[r3, j] + e4 * outputs[r4, j] + e5 * outputs[r5, j]
             r += 6
-        while r < many:
-            k, a = rows[r], gates[i, r]
+        while r < row_count:
+            row, error = rows[r], errors[i, r]
             for j in range(dim):
-                change[i, j] += a * outputs[k, j]
+                changes[i, j] += error * outputs[row, j]
             r += 1
-    if learn:
-        for r in range(many):
-            row = rows[r]
-            for i in range(0, whole, 4):
-                a, b, c, d = gates[i, r], gates[i + 1, r], gates[i + 2, r], gates[i + 3, r]
-                for j in range(dim):
-                    outputs[row, j] += (
-                        a * inputs[i, j] + b * inputs[i + 1, j] + c * inputs[i + 2, j] + d * inputs[i + 3, j]
-                    )
-    return _loss(gates[0, :many], rate) if measure else np.float32(0)
 
 
-@compiled
-def _look(document, scale, into):
+@inline_kernel
+def _update_outputs(inputs: Array, padded: int, outputs: Array, rows: Array, errors: Array) -> None:
+    """Add to each of the output vectors `rows` the inputs weighted by their errors."""
+    for r in range(len(rows)):
+        row = rows[r]
+        for i in range(0, padded, 4):
+            e0, e1, e2, e3 = errors[i, r], errors[i + 1, r], errors[i + 2, r], errors[i + 3, r]
+            for j in range(inputs.shape[1]):
+                outputs[row, j] += (
+                    e0 * inputs[i, j] + e1 * inputs[i + 1, j] + e2 * inputs[i + 2, j] + e3 * inputs[i + 3, j]
+                )
+
+
+# -- documents ---------------------------------------------------------------------------------------------------------
+
+
+@compile_kernel
+def _load_document(document: Array, code_scale: Any, x: Array) -> None:
+    """Copy the document's vector to `x`, or `code_scale` times the signs of the vector if `code_scale` is not 0."""
     for j in range(len(document)):
         value = document[j]
-        into[j] = value if scale == 0 else (scale if value > 0 else -scale)
+        x[j] = value if code_scale == 0 else (code_scale if value > 0 else -code_scale)
 
 
-@compiled
-def _move(document, scale, change):
+@compile_kernel
+def _update_document(document: Array, code_scale: Any, change: Array) -> None:
+    """Add `change` to the document's vector, through the slope of the sigmoid if `code_scale` is not 0."""
     for j in range(len(document)):
         slope = np.float32(1)
-        if scale > 0:
-            slope -= np.tanh(document[j] / (2 * scale)) ** 2
+        if code_scale > 0:
+            slope -= np.tanh(document[j] / (2 * code_scale)) ** 2
         document[j] += change[j] * slope
 
 
-@compiled
+@compile_kernel
+def _find_longest(starts: Array, ends: Array, order: Array) -> Any:
+    """Return the number of words of the longest document in `order`."""
+    longest = 0
+    for document in order:
+        longest = max(longest, ends[document] - starts[document])
+    return longest
+
+
+@compile_kernel
+def _interpolate_rate(rates: Array, number: int, place: int, documents: int) -> Any:
+    """Return the learning rate of the document at `place` in pass `number`."""
+    first_rate, last_rate = rates[number, 0], rates[number, 1]
+    return np.float32(first_rate + (last_rate - first_rate) * place / documents)
+
+
+@inline_kernel
+def _find_context(kept_words: Array, centre: int, count: int, reach: int, slots: Array, context: Array) -> Any:
+    """Write the slots of the words at most `reach` places from `centre` to `context`; return their number."""
+    context_size = 0
+    for place in range(centre - reach, centre + reach + 1):
+        if 0 <= place < count and place != centre:
+            context[context_size] = slots[kept_words[place]]
+            context_size += 1
+    return context_size
+
+
+@inline_kernel
+def _load_context(words: Array, context: Array, size: int, dim: int, is_dm: bool, inputs: Array) -> None:
+    """Write the vectors of `context[:size]` below the document in `inputs`, or the mean of all to row 0 if `is_dm`."""
+    if is_dm:
+        for i in range(size):
+            slot = context[i]
+            for j in range(dim):
+                inputs[0, j] += words[slot, j]
+        for j in range(dim):
+            inputs[0, j] /= np.float32(1 + size)
+    else:
+        for i in range(size):
+            slot = context[i]  # read inside the loop over j, it would keep that loop from being vectorised
+            for j in range(dim):
+                inputs[1 + i, j] = words[slot, j]
+
+
+@inline_kernel
+def _update_context(words: Array, context: Array, size: int, dim: int, is_dm: bool, changes: Array) -> None:
+    """Add to each word of `context[:size]` its row of `changes`, or row 0 if `is_dm`."""
+    for i in range(size):
+        slot, source = context[i], 0 if is_dm else 1 + i
+        for j in range(dim):
+            words[slot, j] += changes[source, j]
+
+
+@compile_kernel
 def predict(
-    tokens,
-    starts,
-    ends,
-    owners,
-    order,
-    documents,
-    outputs,
-    keep,
-    chance,
-    other,
-    bias,
-    negatives,
-    rates,
-    seed,
-    alike,
-    learn,
-    scale,
-):
-    """PV-DBOW: each document's vector predicts its words.
+    batch: Batch,
+    order: Array,
+    documents: Array,
+    outputs: Array,
+    tables: SamplingTables,
+    negatives: int,
+    rates: Array,
+    seed: int,
+    same_draws: bool,
+    update_words: bool,
+    code_scale: Any,
+) -> Array:
+    """Train PV-DBOW: each document's vector predicts the words of the document.
 
     Args:
-        tokens: (T,) int32 rows of the vocabulary; starts, ends: (m,) int64, where each document's are.
-        owners: (m,) int64, whose they are: rows of `documents` (n, d) float32.
-        order: places among the m of those that each pass takes. All passes are one call: between two calls a thread may have
-            to wait until another, which tokenises, lets the interpreter go.
-        outputs: (V, d) float32, changed if `learn`; keep, chance, other, bias: of `sampling.SamplingTables`.
-        rates: (P, 2) float64, the learning rate at the first and the last document of each pass, linear between.
-        seed: of the first pass, from which the others count on; with `alike` every document draws the same numbers, else
-            each its own.
-        scale: above 0, a document predicts by its code: `scale` times the signs of its vector, whose gradient is that of the
-            code through a sigmoid of that steepness (arXiv 1611.01116, section 2); 0 for the vector itself.
+        batch: m documents; their `document_rows` are rows of `documents` (n, d) float32, which change.
+        order: positions among the m documents, in the order in which each pass takes them. One call makes all passes: between
+            two calls a thread may have to wait until another thread, which tokenises, releases the interpreter lock.
+        outputs: (V, d) float32; they change if `update_words`.
+        rates: (P, 2) float64, the learning rate at the first and at the last document of each pass, linear between.
+        seed: of the first pass; each further pass adds 1.
+        same_draws: all documents use the same random numbers; otherwise each document has its own.
+        code_scale: above 0, a document predicts by its code: `code_scale` times the signs of its vector. The gradient passes
+            through a sigmoid of that steepness (arXiv 1611.01116, section 2). With 0 it predicts by the vector itself.
 
-    Returns (2,) float64: a sum of losses in the last pass and of how many words.
+    Returns (2,) float64: the sum of the losses that the last pass measured, and for how many words.
     """
+    tokens, starts, ends, document_rows = batch
+    keep_probabilities, alias_probabilities, alias_words, bias = tables
     dim, state, measured = documents.shape[1], np.zeros(1, np.uint64), np.zeros(2)
-    longest = 0
-    for at in order:
-        longest = max(longest, ends[at] - starts[at])
-    kept = np.empty(longest + 1, np.int64)
-    rows = np.empty(_TOGETHER * (1 + negatives), np.int64)
-    gates, change, seen = np.empty(len(rows), np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
+    kept_words = np.empty(_find_longest(starts, ends, order) + 1, np.int64)
+    rows = np.empty(_WORDS_PER_STEP * (1 + negatives), np.int64)
+    errors, change, x = np.empty(len(rows), np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
     for number in range(len(rates)):
-        first, last = rates[number, 0], rates[number, 1]
-        ring = _ring(seed + number, alike, state, chance, other)
+        ring = _draw_noise_ring(seed + number, same_draws, state, alias_probabilities, alias_words)
         measured[:] = 0
         for place in range(len(order)):
-            at = order[place]
-            owner = owners[at]
-            rate = np.float32(first + (last - first) * place / len(order))
-            _start(state, seed + number, 0 if alike else owner)
-            count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), ends[at] - starts[at]
-            for begin in range(0, count, _TOGETHER):
-                some = min(_TOGETHER, count - begin)
-                for i in range(some):
-                    rows[i] = kept[begin + i]
-                used, measure = rows[: some * (1 + negatives)], begin == 0
-                drawn = _against(used, some, ring, drawn, state, chance, other)
-                _look(documents[owner], scale, seen)
-                loss = _step(seen, outputs, bias, used, some, rate, learn, measure, gates, change)
+            start, end, row = starts[order[place]], ends[order[place]], document_rows[order[place]]
+            rate = _interpolate_rate(rates, number, place, len(order))
+            _seed_generator(state, seed + number, 0 if same_draws else row)
+            count, position = _subsample(tokens, start, end, keep_probabilities, state, kept_words), end - start
+            for begin in range(0, count, _WORDS_PER_STEP):
+                positives, measure = min(_WORDS_PER_STEP, count - begin), begin == 0
+                step_rows = rows[: positives * (1 + negatives)]
+                step_rows[:positives] = kept_words[begin : begin + positives]
+                position = _fill_with_noise(
+                    step_rows, positives, ring, position, state, alias_probabilities, alias_words
+                )
+                _load_document(documents[row], code_scale, x)
+                loss = _step_one_input(
+                    x, outputs, bias, step_rows, positives, rate, update_words, measure, errors, change
+                )
                 if measure:
-                    measured += np.array([loss, some])
-                _move(documents[owner], scale, change)
+                    measured += np.array([loss, positives])
+                _update_document(documents[row], code_scale, change)
     return measured
 
 
-@compiled
+@compile_kernel
 def predict_in_windows(
-    tokens,
-    starts,
-    ends,
-    owners,
-    order,
-    documents,
-    words,
-    slots,
-    outputs,
-    keep,
-    chance,
-    other,
-    bias,
-    negatives,
-    window,
-    rates,
-    seed,
-    alike,
-    learn,
-    scale,
-    mean,
-):
-    """Each word is predicted by its document's vector and by those `words` (w, d) around it, at most `window` places away; at
-    which place among them a word of the vocabulary has its vector, `slots` (V,) int64 says. Each predicts by itself (skip-gram
-    beside PV-DBOW), or with `mean` all by their mean (PV-DM), of which every member gets the whole gradient, as in word2vec.
-    Other arguments as in `predict`; `words` change if `learn`.
+    batch: Batch,
+    order: Array,
+    documents: Array,
+    words: Array,
+    slots: Array,
+    outputs: Array,
+    tables: SamplingTables,
+    negatives: int,
+    window: int,
+    rates: Array,
+    seed: int,
+    same_draws: bool,
+    update_words: bool,
+    code_scale: Any,
+    is_dm: bool,
+) -> Array:
+    """Train on windows: the document's vector and the words around predict each word. Arguments as in `predict`, and:
+
+    Args:
+        words: (w, d) float32, the input vectors of words; they change if `update_words`.
+        slots: (V,) int64, the row of `words` that holds a word of the vocabulary.
+        window: most words to each side; the reach of each word is drawn uniformly from 1 to `window`.
+        is_dm: the mean of all inputs predicts (PV-DM), and each input gets the whole gradient, as in word2vec. Otherwise
+            each input predicts by itself (skip-gram beside PV-DBOW).
     """
+    tokens, starts, ends, document_rows = batch
+    keep_probabilities, alias_probabilities, alias_words, bias = tables
     dim, state, measured = documents.shape[1], np.zeros(1, np.uint64), np.zeros(2)
-    longest = 0
-    for at in order:
-        longest = max(longest, ends[at] - starts[at])
-    kept, around = np.empty(longest + 1, np.int64), np.empty(2 * window, np.int64)
-    rows = np.empty(1 + negatives, np.int64)
-    inputs, change = np.empty((2 * window + 4, dim), np.float32), np.empty((2 * window + 1, dim), np.float32)
-    gates = np.empty((2 * window + 4, 1 + negatives), np.float32)
+    kept_words = np.empty(_find_longest(starts, ends, order) + 1, np.int64)
+    context, rows = np.empty(2 * window, np.int64), np.empty(1 + negatives, np.int64)
+    inputs, changes = np.empty((2 * window + 4, dim), np.float32), np.empty((2 * window + 1, dim), np.float32)
+    x, errors, change = inputs[0], np.empty((2 * window + 4, 1 + negatives), np.float32), changes[0]
     for number in range(len(rates)):
-        first, last = rates[number, 0], rates[number, 1]
-        ring = _ring(seed + number, alike, state, chance, other)
+        ring = _draw_noise_ring(seed + number, same_draws, state, alias_probabilities, alias_words)
         measured[:] = 0
         for place in range(len(order)):
-            at = order[place]
-            owner = owners[at]
-            rate = np.float32(first + (last - first) * place / len(order))
-            _start(state, seed + number, 0 if alike else owner)
-            count, drawn = _kept(tokens, starts[at], ends[at], keep, state, kept), ends[at] - starts[at]
+            start, end, row = starts[order[place]], ends[order[place]], document_rows[order[place]]
+            rate = _interpolate_rate(rates, number, place, len(order))
+            _seed_generator(state, seed + number, 0 if same_draws else row)
+            count, position = _subsample(tokens, start, end, keep_probabilities, state, kept_words), end - start
             for centre in range(count):
-                reach = 1 + np.int64(_next(state) % np.uint64(window))
-                seen = 0
-                for near in range(centre - reach, centre + reach + 1):
-                    if 0 <= near < count and near != centre:
-                        around[seen] = slots[kept[near]]
-                        seen += 1
-                _look(documents[owner], scale, inputs[0])
-                if mean:
-                    for i in range(seen):
-                        word = around[i]
-                        for j in range(dim):
-                            inputs[0, j] += words[word, j]
-                    for j in range(dim):
-                        inputs[0, j] /= np.float32(1 + seen)
+                reach, measure = 1 + np.int64(_draw_integer(state) % np.uint64(window)), centre % 16 == 0
+                size = _find_context(kept_words, centre, count, reach, slots, context)
+                _load_document(documents[row], code_scale, x)
+                _load_context(words, context, size, dim, is_dm, inputs)
+                rows[0] = kept_words[centre]
+                position = _fill_with_noise(rows, 1, ring, position, state, alias_probabilities, alias_words)
+                if is_dm:
+                    loss = _step_one_input(x, outputs, bias, rows, 1, rate, update_words, measure, errors[0], change)
                 else:
-                    for i in range(seen):
-                        word = around[i]  # read inside the loop over j, it would keep that from being vectorised
-                        for j in range(dim):
-                            inputs[1 + i, j] = words[word, j]
-                rows[0] = kept[centre]
-                drawn, measure = _against(rows, 1, ring, drawn, state, chance, other), centre % 16 == 0
-                if mean:
-                    loss = _step(inputs[0], outputs, bias, rows, 1, rate, learn, measure, gates[0], change[0])
-                else:
-                    loss = _steps(inputs, 1 + seen, outputs, bias, rows, 1, rate, learn, measure, gates, change)
+                    loss = _step_inputs(
+                        inputs, 1 + size, outputs, bias, rows, 1, rate, update_words, measure, errors, changes
+                    )
                 if measure:
                     measured += np.array([loss, 1.0])
-                _move(documents[owner], scale, change[0])
-                if learn:
-                    for i in range(seen):
-                        word, source = around[i], 0 if mean else 1 + i
-                        for j in range(dim):
-                            words[word, j] += change[source, j]
+                _update_document(documents[row], code_scale, change)
+                if update_words:
+                    _update_context(words, context, size, dim, is_dm, changes)
     return measured
 
 
-@compiled
-def merge(base, copies, start, end):
-    """Add to rows `start` to `end` of `base` (V, d) what each of its copies (t, V, d) has changed, and make them equal."""
+# -- copies of threads -------------------------------------------------------------------------------------------------
+
+
+@compile_kernel
+def merge(base: Array, copies: Array, start: int, end: int) -> None:
+    """Add the changes of all `copies` (t, V, d) to the rows from `start` to `end` of `base` (V, d); make the copies equal."""
     for i in range(start, end):
         for j in range(base.shape[1]):
             total = base[i, j]
@@ -415,19 +528,19 @@ def merge(base, copies, start, end):
                 copies[copy, i, j] = total
 
 
-@compiled
-def subtract(copy, base, rows):
-    """Take those rows of `base` (V, d) from the first of `copy`: what is left has been changed there."""
+@compile_kernel
+def subtract(copy: Array, base: Array, rows: Array) -> None:
+    """Subtract the rows `rows` of `base` (V, d) from the first rows of `copy`, which then holds the changes."""
     for i in range(len(rows)):
         row = rows[i]
         for j in range(base.shape[1]):
             copy[i, j] -= base[row, j]
 
 
-@compiled
-def add(base, rows, change):
-    """Add the first rows of `change` to those of `base` (V, d)."""
+@compile_kernel
+def add(base: Array, rows: Array, changes: Array) -> None:
+    """Add the first rows of `changes` to the rows `rows` of `base` (V, d)."""
     for i in range(len(rows)):
         row = rows[i]
         for j in range(base.shape[1]):
-            base[row, j] += change[i, j]
+            base[row, j] += changes[i, j]

@@ -1,13 +1,14 @@
-"""Paragraph vectors: documents, and if wanted words, as vectors learned by predicting the words of each document.
+"""Paragraph vectors: vectors of documents, and if wanted of words, learned by predicting the words of each document.
 
-    model = Paragraphs(Settings(dim=100, words=True)).fit(texts)
-    model.documents, model.words, model.infer(["an unseen text"])
+    model = ParagraphVectors(Settings(dim=100, words=True)).fit(texts)
+    model.document_vectors, model.word_vectors, model.infer(["an unseen text"])
 
 Source: Le and Mikolov, "Distributed Representations of Sentences and Documents", arXiv 1405.4053 (PV-DBOW, PV-DM);
-Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116 (codes, see `code_layer`). On a CPU the
-gradient steps are compiled loops (`cpu_engine`), on a GPU matrix products over chunks of many documents
-(`gpu_engine`). The loops need no torch, whose import alone takes more memory than most models: without codes and
-without a GPU it is not imported.
+Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116 (codes, see `code_layer`). On a CPU, compiled loops take
+the gradient steps (`cpu_engine`). On a GPU, they are matrix products over chunks of many documents (`gpu_engine`).
+
+Importing torch takes more memory than most models. Without codes and without a GPU torch is therefore not imported: this
+module imports torch, and modules that need torch or the compiler, only inside functions.
 """
 
 from __future__ import annotations
@@ -23,29 +24,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
-from zoo.ops import codes
-from zoo.paragraph_vectors.checkpoints import Runlog
+from zoo.paragraph_vectors.checkpoints import RunLog
 from zoo.paragraph_vectors.corpus import Batch, Corpus
+from zoo.paragraph_vectors.engine import Engine
 from zoo.paragraph_vectors.sampling import SamplingTables
+from zoo.paragraph_vectors.schedule import Schedule
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import torch
 
-    from zoo.paragraph_vectors import code_layer, cpu_engine, gpu_engine
+Array = npt.NDArray[Any]
 
-    Array = np.ndarray | torch.Tensor
-    Engine = cpu_engine.CpuEngine | gpu_engine.GpuEngine
-else:
-    torch, code_layer = lazy("torch"), lazy("zoo.paragraph_vectors.code_layer")
-    # a compiler is not imported to look at a model
-    gpu_engine, cpu_engine = lazy("zoo.paragraph_vectors.gpu_engine"), lazy("zoo.paragraph_vectors.cpu_engine")
-
-RARITY = 1e-4  # the frequency at which a word counts half in a mean of words
-BLOCK = 1 << 20  # tokens that are shuffled together; a checkpoint falls between two blocks
+HALF_FREQUENCY = 1e-4  # the frequency at which a word has half the weight in a mean of words
 
 
 @dataclass(frozen=True)
@@ -54,18 +48,20 @@ class Settings:
 
     Attributes:
         dim: components of the vectors.
-        bits: bits of the codes that are learned on top of them; 0 for none.
+        bits: bits of the codes that are learned on top of the vectors; 0 for no codes.
         mode: "dbow" predicts words from the document, "dm" from the mean of the document and the words around.
-        words: with "dbow", train skip-gram word vectors in the same space ("dm" always has word vectors). Outputs have then no
-            bias, as in word2vec: beside words, documents classify better without.
-        window: most words to each side; the reach of each word is drawn uniformly from 1 to window.
-        negatives: noise words of a predicted word, drawn from unigram^0.75.
-        sample: threshold of frequent-word subsampling; 0 keeps every word.
+        words: with "dbow", train skip-gram word vectors in the same space ("dm" always has word vectors). Outputs then have no
+            bias, as in word2vec. Documents classify better without word vectors.
+        window: most words to each side; the reach of each word is drawn uniformly from 1 to `window`.
+        negatives: noise words for each predicted word, drawn from unigram^0.75.
+        sample: threshold for subsampling frequent words; 0 keeps every word.
+        min_count, max_words: which words the vocabulary keeps; see `Vocabulary.count`.
         epochs, code_epochs: passes over the corpus for the vectors, and then for the codes.
-        settle: between the two, find the documents' vectors again, as those of unseen ones are: with the trained words frozen.
-            Then `infer` of a training text gives its own vector, and what is learned on the one holds for the other. With
-            codes it is always done: their documents start from the means of their words (`code_layer`).
-        anchors: of the codes; known once they are trained.
+        settle: between the two, infer the vectors of the documents again with the trained words frozen, as for unseen texts.
+            Then `infer` of a training text gives the vector of that text in `document_vectors`, and a classifier trained on
+            these vectors fits inferred ones. With codes this is always done: their documents start from the means of their
+            words (`code_layer`).
+        anchors: number of anchors of the codes; known after the codes are trained.
         learning_rate, last_learning_rate: at the first and the last step of the vectors, and again of the codes, linear
             between.
     """
@@ -87,47 +83,115 @@ class Settings:
     last_learning_rate: float = 1e-4
     seed: int = 42
 
-    def rate(self, done: float) -> float:
-        """The learning rate when this share of a phase is done."""
-        return self.learning_rate - (self.learning_rate - self.last_learning_rate) * done
+    @property
+    def is_dm(self) -> bool:
+        """Whether the mode is "dm"."""
+        return self.mode == "dm"
+
+    @property
+    def has_input_vectors(self) -> bool:
+        """Whether words have input vectors beside their output vectors."""
+        return self.words or self.is_dm
+
+    def compute_learning_rate(self, progress: float) -> float:
+        """Compute the learning rate after this share of a phase, from 0 to 1."""
+        return self.learning_rate - (self.learning_rate - self.last_learning_rate) * progress
+
+    def compute_inference_rates(self, epochs: int) -> list[float]:
+        """Compute the learning rate of each of `epochs` passes over texts whose words are frozen."""
+        return [self.compute_learning_rate(number / epochs) for number in range(epochs)]
 
 
-class Paragraphs:
+class ParagraphVectors:
     """Vectors of documents and words. For one seed and one number of threads, training gives equal tensors.
 
     Attributes:
-        threads: at most so many on a CPU; by default as many as torch has, where it is imported, else one a core.
-        device: torch's name of the GPU that is used; None where the CPU is.
+        threads: most threads on a CPU. By default the number that torch uses if torch is imported, else one for each core.
+        device: torch's name of the GPU in use, or None on a CPU.
         vocabulary: set by `fit`.
+        seconds: training time, set by `fit`; it includes the time before an interruption.
     """
 
     def __init__(self, settings: Settings, *, threads: int | None = None) -> None:
         self.settings, self.threads = settings, threads
-        self.device = _accelerator()
+        self.device = _find_gpu()
         self.vocabulary = Vocabulary((), ())
         self.seconds = 0.0
-        self._held: dict[str, Array] = {}
+        self._tensors: dict[str, Any] = {}  # on a CPU NumPy arrays, on a GPU torch tensors
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
-        """The tensors by name, in the memory that training and inference use: "documents" (n, dim), "outputs" (V, dim);
-        "inputs" (V, dim) with word vectors; with codes those of `code_layer`."""
-        return {name: torch.as_tensor(array) for name, array in self._held.items()}
+        """The tensors by name. They share the memory that training and inference use.
+
+        "documents" (n, dim) and "outputs" (V, dim); with word vectors "inputs" (V, dim); with codes those of `code_layer`.
+        """
+        import torch
+
+        return {name: torch.as_tensor(array) for name, array in self._tensors.items()}
 
     @property
-    def documents(self) -> np.ndarray:
+    def document_vectors(self) -> Array:
         """(n, dim) float32 vectors of the training documents in order."""
-        return _host(self._held["documents"])
+        return _to_numpy(self._tensors["documents"])
 
     @property
-    def words(self) -> np.ndarray:
+    def word_vectors(self) -> Array:
         """(V, dim) float32 in the order of the vocabulary: input vectors if they were trained, else output vectors."""
-        return _host(self._held["inputs" if "inputs" in self._held else "outputs"])
+        return _to_numpy(self._word_tensor)
 
     @property
-    def document_codes(self) -> np.ndarray:
+    def document_codes(self) -> Array:
         """(n, ceil(bits / 8)) uint8: the packed codes of the training documents in order."""
-        return codes.pack(_host(self._held["code_documents"]))
+        from zoo.ops import codes
+
+        return codes.pack(_to_numpy(self._tensors["code_documents"]))
+
+    # -- tensors ---------------------------------------------------------------------------------------------------
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes by name of the tensors that inference needs: all that training makes but the documents."""
+        s, vocabulary = self.settings, len(self.vocabulary)
+        names = ["outputs", *(["inputs"] if s.has_input_vectors else [])]
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(names, (vocabulary, s.dim))
+        if s.bits:
+            shapes |= {f"code_{name}": (vocabulary, s.bits) for name in names if name == "outputs" or s.is_dm}
+            shapes |= {"centre": (s.dim,), "anchors": (s.anchors, s.dim), "middle": (s.dim,)}
+            shapes |= {"projection": (s.dim, s.bits), "code_scale": (1,)}
+        return shapes
+
+    def initialise(self, documents: int) -> None:
+        """Make the tensors of an untrained model for the vocabulary and this number of documents, drawn by the seed."""
+        s, vocabulary = self.settings, len(self.vocabulary)
+        rng = np.random.default_rng(s.seed)
+
+        def draw_small_vectors(rows: int) -> Array:
+            vectors = rng.random((rows, s.dim), dtype=np.float32)
+            vectors -= 0.5
+            vectors /= s.dim
+            return vectors
+
+        self._tensors = {}
+        self._set_tensors({"documents": draw_small_vectors(documents)})
+        self._set_tensors({"outputs": np.zeros((vocabulary, s.dim), np.float32)})
+        if s.has_input_vectors:
+            self._set_tensors({"inputs": draw_small_vectors(vocabulary)})
+
+    def allocate(self) -> None:
+        """Make zero tensors of `tensor_shapes`, to be filled with those of a trained model."""
+        self._tensors = {}
+        self._set_tensors({name: np.zeros(shape, np.float32) for name, shape in self.tensor_shapes().items()})
+
+    def _set_tensors(self, arrays: Mapping[str, Array]) -> None:
+        if self.device:
+            import torch
+
+            self._tensors |= {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+        else:
+            self._tensors |= arrays
+
+    @property
+    def _word_tensor(self) -> Any:
+        return self._tensors["inputs" if "inputs" in self._tensors else "outputs"]
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -140,10 +204,13 @@ class Paragraphs:
         show_progress: bool = False,
         vocabulary: Vocabulary | None = None,
     ) -> Self:
-        """Train on `texts`, read twice and never held: a list, a column of a Dataset, anything that can be read again.
+        """Train on `texts`, which are read twice and never kept in memory: a list, or a column of a Dataset.
 
-        With `folder`, metrics.jsonl and a checkpoint every `checkpoint_every` blocks (a tenth of the run by default) are kept
-        there, and training goes on from the last whole one to the same result.
+        Args:
+            folder: for metrics.jsonl and checkpoints. Training goes on from the newest checkpoint, to the same result.
+            checkpoint_every: blocks between two checkpoints, by default a tenth of the run.
+            vocabulary: of the texts; by default counted.
+
         Raises ZooError for an iterator, for texts without words, and for a loss that is not finite.
         """
         if isinstance(texts, Iterator):
@@ -151,171 +218,175 @@ class Paragraphs:
         s = self.settings
         self.vocabulary = vocabulary or Vocabulary.count(texts, min_count=s.min_count, max_size=s.max_words)
         corpus = Corpus(texts, self.vocabulary)
-        self.start(len(corpus))
-        size = max(1, len(corpus) * BLOCK // corpus.words)
-        blocks = -(-len(corpus) // size)
-        first = blocks * s.epochs  # step after those that train the vectors
-        again = s.settle or bool(s.bits)
-        second = first + (blocks if again else 0)  # after those that find them again; then come the codes
-        steps = second + (blocks * s.code_epochs if s.bits else 0)
-        passes = 1 if s.bits else s.epochs
-        work = corpus.words * ((first + steps - second) // blocks + (passes if again else 0))
-        engine = self._engine()
-        coder = self._engine(coded=True) if s.bits else engine
-        with Runlog(folder, steps, work, show_progress) as log:
-            self._hold(log.resume())
-            every = checkpoint_every or max(1, steps // 10)
-            for step in range(log.step, steps):
-                order = np.random.default_rng((s.seed, step // blocks)).permutation(len(corpus))
-                batch = corpus.take(np.sort(order[step % blocks * size : (step % blocks + 1) * size]))
-                began, words = time.monotonic(), len(batch.tokens)
-                seed = int(np.random.default_rng((s.seed, step, 1)).integers(2**31))
-                if step == second:
-                    self._held |= code_layer.start(
-                        self.state, s.bits, s.seed, length=self._length(), context=s.mode == "dm"
-                    )
-                if first <= step < second:
-                    rates, words = self._rates(s.epochs), words * passes
-                    documents: Any = self._held["documents"]
-                    documents[batch.owners], loss = self._found(engine, batch, rates)
-                else:
-                    done, out_of = (step, first) if step < first else (step - second, steps - second)
-                    rates = [s.rate(done / out_of), s.rate((done + 1) / out_of)]
-                    if step < first:
-                        loss = engine.learn(batch, self._held, (rates[0], rates[1]), seed)
-                    else:
-                        loss = code_layer.learn(coder, batch, self.state, (rates[0], rates[1]), seed)
+        self.initialise(len(corpus))
+        schedule = self._plan(corpus)
+        engine = self._create_engine()
+        code_engine = self._create_engine(for_codes=True) if s.bits else engine
+        checkpoint_every = checkpoint_every or max(1, schedule.steps // 10)
+        with RunLog(folder, schedule.steps, schedule.total_words, show_progress) as log:
+            self._set_tensors(log.resume())
+            for step in range(log.step, schedule.steps):
+                batch = corpus.read(schedule.select_documents(step, s.seed))
+                start_time = time.monotonic()
+                loss, learning_rate = self._train_step(step, batch, schedule, engine, code_engine)
                 if not np.isfinite(loss):
                     raise ZooError(f"the loss is {loss} in block {step + 1}: lower the learning rate")
-                log.advance(words, step + 1, (step + 1) / blocks, loss, rates[0], time.monotonic() - began)
-                if (step + 1) % every == 0:
-                    log.save({name: _host(array) for name, array in self._held.items()})
+                log.record_step(
+                    step + 1,
+                    words=len(batch.tokens) * (schedule.settle_epochs if schedule.settles(step) else 1),
+                    epoch=(step + 1) / schedule.blocks,
+                    loss=loss,
+                    learning_rate=learning_rate,
+                    seconds=time.monotonic() - start_time,
+                )
+                if (step + 1) % checkpoint_every == 0:
+                    log.save_checkpoint({name: _to_numpy(tensor) for name, tensor in self._tensors.items()})
             self.seconds = log.seconds
         if s.bits:
-            self.settings = replace(s, anchors=len(self._held["anchors"]))
+            self.settings = replace(s, anchors=len(self._tensors["anchors"]))
         return self
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the tensors that inference needs, by name: what training makes, without the documents."""
-        s, vocabulary = self.settings, len(self.vocabulary)
-        names = ["outputs", *(["inputs"] if s.words or s.mode == "dm" else [])]
-        found: dict[str, tuple[int, ...]] = dict.fromkeys(names, (vocabulary, s.dim))
-        if s.bits:
-            found |= {f"code_{name}": (vocabulary, s.bits) for name in names if name == "outputs" or s.mode == "dm"}
-            found |= {"centre": (s.dim,), "anchors": (s.anchors, s.dim), "middle": (s.dim,)}
-            found |= {"projection": (s.dim, s.bits), "code_scale": (1,)}
-        return found
-
-    def start(self, documents: int) -> None:
-        """Fresh tensors for the vocabulary and so many documents, drawn by the seed."""
-        s, vocabulary = self.settings, len(self.vocabulary)
-        rng = np.random.default_rng(s.seed)
-
-        def small(rows: int) -> np.ndarray:
-            drawn = rng.random((rows, s.dim), dtype=np.float32)
-            drawn -= 0.5
-            drawn /= s.dim
-            return drawn
-
-        self._held = {}
-        self._hold({"documents": small(documents), "outputs": np.zeros((vocabulary, s.dim), np.float32)})
-        if s.words or s.mode == "dm":
-            self._hold({"inputs": small(vocabulary)})
-
-    def shell(self) -> None:
-        """Tensors of the shapes that inference needs, to be filled with those of a trained model."""
-        self._held = {}
-        self._hold({name: np.zeros(shape, np.float32) for name, shape in self.shapes().items()})
-
-    def _hold(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._held |= {
-            name: torch.from_numpy(array).to(self.device) if self.device else array for name, array in arrays.items()
-        }
-
-    def _rates(self, passes: int) -> list[float]:
-        return [self.settings.rate(number / passes) for number in range(passes)]
-
-    def _engine(self, *, coded: bool = False) -> Engine:
+    def _plan(self, corpus: Corpus) -> Schedule:
         s = self.settings
-        options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "mean": s.mode == "dm"}
-        draws = SamplingTables.of(self.vocabulary, s.sample, s.negatives, bias=coded or not s.words)
+        settle_epochs = 1 if s.bits else s.epochs if s.settle else 0
+        return Schedule(len(corpus), corpus.word_count, s.epochs, settle_epochs, s.code_epochs if s.bits else 0)
+
+    def _train_step(
+        self, step: int, batch: Batch, schedule: Schedule, engine: Engine, code_engine: Engine
+    ) -> tuple[float, float]:
+        """Train on one block; return the mean loss of a word and the learning rate at the start of the block."""
+        s = self.settings
+        if schedule.settles(step):
+            inference_rates = s.compute_inference_rates(s.epochs)
+            vectors, loss = self._infer_batch(engine, batch, inference_rates)
+            self._tensors["documents"][batch.document_rows] = vectors
+            return loss, inference_rates[0]
+        before, after = schedule.compute_progress(step)
+        rates = s.compute_learning_rate(before), s.compute_learning_rate(after)
+        seed = int(np.random.default_rng((s.seed, step, 1)).integers(2**31))
+        if step < schedule.settle_start:
+            return engine.train(batch, self._tensors, rates, seed), rates[0]
+        from zoo.paragraph_vectors import code_layer
+
+        if step == schedule.code_start:
+            options: dict[str, Any] = {"word_length": self._compute_mean_word_length(), "is_dm": s.is_dm}
+            self._tensors |= code_layer.initialise(self.state, s.bits, s.seed, **options)
+        return code_layer.train(code_engine, batch, self.state, rates, seed), rates[0]
+
+    def _create_engine(self, *, for_codes: bool = False) -> Engine:
+        s = self.settings
+        options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "is_dm": s.is_dm}
+        has_bias = for_codes or not s.words
+        tables = SamplingTables.from_vocabulary(self.vocabulary, s.sample, s.negatives, bias=has_bias)
         if self.device:
-            return gpu_engine.GpuEngine(draws, torch.device(self.device), **options)
-        return cpu_engine.CpuEngine(draws, threads=self.threads or cpu_engine.default_threads(), **options)
+            import torch
 
-    @property
-    def _rarity(self) -> np.ndarray:
-        """(V,) float32: what a word counts in a mean of words."""
-        counts = np.asarray(self.vocabulary.counts, dtype=np.float64)
-        return (RARITY / (RARITY + counts / counts.sum())).astype(np.float32)
+            from zoo.paragraph_vectors import gpu_engine
 
-    def _length(self) -> float:
-        """The length of a word's vector, on average over the noise."""
-        return float(np.linalg.norm(self.words, axis=1) @ self.vocabulary.noise())
+            return gpu_engine.GpuEngine(tables, torch.device(self.device), **options)
+        from zoo.paragraph_vectors import cpu_engine
+
+        return cpu_engine.CpuEngine(tables, threads=self.threads or cpu_engine.default_threads(), **options)
+
+    def _compute_mean_word_length(self) -> float:
+        """Compute the mean length of the word vectors over the noise distribution."""
+        lengths = np.linalg.norm(self.word_vectors, axis=1)
+        return float(lengths @ self.vocabulary.compute_noise_distribution())
 
     # -- unseen documents ------------------------------------------------------------------------------------------
 
-    def infer(self, texts: Iterable[str], *, epochs: int | None = None, batch: int = 1000) -> np.ndarray:
-        """(n, dim) float32 vectors of any texts by gradient steps with the words frozen, `batch` texts at once; of a model with
-        codes, the vectors that codes start from.
+    def infer(self, texts: Iterable[str], *, epochs: int | None = None, batch_size: int = 1000) -> Array:
+        """Infer the vectors of any texts, (n, dim) float32, by gradient steps with the words frozen.
 
-        A text's vector does not depend on the texts beside it; one without a known word is zero.
+        With codes, these are the vectors that the codes start from. The vector of a text does not depend on the other texts,
+        except with PV-DM on a GPU. A text without a known word gets zeros.
+
+        Args:
+            epochs: passes over each text, by default as in training.
+            batch_size: texts that take the same gradient steps.
         """
-        found = [rows for rows, _ in self._inferred(self._engine(), texts, epochs, batch)]
+        blocks = [vectors for vectors, _ in self._infer_batches(self._create_engine(), texts, epochs, batch_size)]
         if self.settings.bits:
-            found = [code_layer.vectors(torch.as_tensor(rows), self.state) for rows in found]
-        return np.concatenate([_host(rows) for rows in found])
+            import torch
 
-    def infer_codes(self, texts: Iterable[str], *, epochs: int | None = None, batch: int = 1000) -> np.ndarray:
-        """(n, ceil(bits / 8)) uint8: packed codes of any texts, by `epochs` passes over each, `code_epochs` by default; of one
-        without a known word, zeros."""
-        s, engine, found = self.settings, self._engine(coded=True), []
-        rates = self._rates(epochs or s.code_epochs)
-        for rows, held in self._inferred(engine, texts, epochs, batch):
-            logits = code_layer.infer(engine, held, torch.as_tensor(rows), self.state, rates, s.seed)
-            logits[torch.from_numpy(held.ends == held.starts)] = 0
-            found.append(codes.pack(logits.numpy(force=True)))
-        return np.concatenate(found)
+            from zoo.paragraph_vectors import code_layer
 
-    def _inferred(
-        self, engine: Engine, texts: Iterable[str], epochs: int | None, size: int
-    ) -> Iterator[tuple[Array, Batch]]:
-        source, rates = iter(texts), self._rates(epochs or self.settings.epochs)
+            blocks = [code_layer.compute_start_vectors(torch.as_tensor(means), self.state) for means in blocks]
+        return np.concatenate([_to_numpy(block) for block in blocks])
 
-        def read() -> Batch:
-            return Batch.of([self.vocabulary.encode(text) for text in islice(source, size)])
+    def infer_codes(self, texts: Iterable[str], *, epochs: int | None = None, batch_size: int = 1000) -> Array:
+        """Infer the packed codes of any texts, (n, ceil(bits / 8)) uint8; a text without a known word gets zeros.
 
-        with ThreadPoolExecutor(1) as reader:  # texts are read while vectors of those before them are found
-            held = read()
+        Arguments as in `infer`, but `epochs` is `code_epochs` by default.
+        """
+        import torch
+
+        from zoo.ops import codes
+        from zoo.paragraph_vectors import code_layer
+
+        s, engine, blocks = self.settings, self._create_engine(for_codes=True), []
+        rates = s.compute_inference_rates(epochs or s.code_epochs)
+        for means, batch in self._infer_batches(engine, texts, epochs, batch_size):
+            logits = code_layer.infer(engine, batch, torch.as_tensor(means), self.state, rates, s.seed)
+            logits[torch.from_numpy(batch.ends == batch.starts)] = 0
+            blocks.append(codes.pack(logits.numpy(force=True)))
+        return np.concatenate(blocks)
+
+    def _infer_batches(
+        self, engine: Engine, texts: Iterable[str], epochs: int | None, batch_size: int
+    ) -> Iterator[tuple[Any, Batch]]:
+        """Yield the vectors of `batch_size` texts at a time, and the texts as a batch; at least one batch, if empty."""
+        iterator, rates = iter(texts), self.settings.compute_inference_rates(epochs or self.settings.epochs)
+
+        def read_batch() -> Batch:
+            return Batch.from_token_lists([self.vocabulary.encode(text) for text in islice(iterator, batch_size)])
+
+        with ThreadPoolExecutor(1) as reader:  # reads the next texts while the vectors of this batch are inferred
+            batch = read_batch()
             while True:
-                coming = reader.submit(read)
-                yield self._found(engine, held, rates)[0], held
-                held = coming.result()
-                if not len(held.owners):
+                next_batch = reader.submit(read_batch)
+                yield self._infer_batch(engine, batch, rates)[0], batch
+                batch = next_batch.result()
+                if not len(batch.ends):
                     return
 
-    def _found(self, engine: Engine, held: Batch, rates: list[float]) -> tuple[Array, float]:
-        """(m, dim) vectors of the documents of a batch, by steps from zero, and the loss of a word at the end; with codes, the
-        means of their words, and no loss."""
+    def _infer_batch(self, engine: Engine, batch: Batch, rates: list[float]) -> tuple[Any, float]:
+        """Infer the (m, dim) vectors of a batch by steps from zero; return them and the mean loss of a word at the end.
+
+        With codes, the vectors are the means of the words of each document, and the loss is 0.
+        """
         if self.settings.bits:
-            words = self._held["inputs" if "inputs" in self._held else "outputs"]
-            means = code_layer.word_means(held, torch.as_tensor(words), torch.from_numpy(self._rarity))
+            import torch
+
+            from zoo.paragraph_vectors import code_layer
+
+            weights = torch.from_numpy(self.vocabulary.compute_rarity_weights(HALF_FREQUENCY))
+            means = code_layer.compute_word_means(batch, torch.as_tensor(self._word_tensor), weights)
             return (means if self.device else means.numpy()), 0.0
-        shape = len(held.owners), self.settings.dim
-        rows: Array = torch.zeros(shape, device=self.device) if self.device else np.zeros(shape, np.float32)
-        held = held._replace(owners=np.arange(len(held.owners)))
-        return rows, engine.infer(held, {**self._held, "documents": rows}, rates, self.settings.seed)
+        vectors = self._create_zeros(len(batch.ends), self.settings.dim)
+        batch = batch._replace(document_rows=np.arange(len(batch.ends)))
+        return vectors, engine.infer(batch, {**self._tensors, "documents": vectors}, rates, self.settings.seed)
+
+    def _create_zeros(self, *shape: int) -> Any:
+        if self.device:
+            import torch
+
+            return torch.zeros(shape, device=self.device)
+        return np.zeros(shape, np.float32)
 
 
-def _host(array: Array) -> np.ndarray:
+def _to_numpy(array: Any) -> Array:
+    """Return the NumPy array itself, or the values of a torch tensor on any device."""
     return array if isinstance(array, np.ndarray) else array.numpy(force=True)
 
 
-def _accelerator() -> str | None:
-    """The GPU that torch has. Without the driver of one there is none, and torch need not be imported to be asked."""
-    if not Path("/dev/kfd").exists():  # AMD's
+def _find_gpu() -> str | None:
+    """Return torch's name of the GPU, or None. On a machine without a GPU driver, torch is not imported."""
+    if not Path("/dev/kfd").exists():  # AMD's driver
         try:
             ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         except OSError:
             return None
+    import torch
+
     return "cuda" if torch.cuda.is_available() else None

@@ -1,60 +1,67 @@
-"""The gradient of negative sampling with noise words that a whole batch shares, and the inputs it is applied to.
+"""Loss and gradients of negative sampling with noise words that a whole batch shares.
 
-Source: Mikolov et al., "Distributed Representations of Words and Phrases", arXiv 1310.4546, equation 4. Its k negatives of
-each pair are here N words drawn once for the batch, each weighted k/N: the same expectation, and matrix products instead
-of scattered rows.
+Source: Mikolov et al., "Distributed Representations of Words and Phrases", arXiv 1310.4546, equation 4. The paper draws k
+noise words for each pair. Here N noise words are drawn once for the batch, each with weight k/N: the expectation is the
+same, and matrix products replace scattered rows.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
-from zoo.core.lazy import lazy
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = lazy("torch")
+Bias = tuple[torch.Tensor, torch.Tensor]
 
 
-Bias = tuple["torch.Tensor", "torch.Tensor"]
-
-
-def loss(
-    inputs: torch.Tensor, targets: torch.Tensor, noise: torch.Tensor, pairs: torch.Tensor, share: float, bias: Bias
+def compute_loss(
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    noise: torch.Tensor,
+    pairs: torch.Tensor,
+    noise_weight: float,
+    bias: Bias,
 ) -> torch.Tensor:
-    """Scalar -sum pairs log s(x.o + b) - share sum_n log s(-x.n - b), the noise once a pair; arguments as in `gradients`."""
-    log = torch.nn.functional.logsigmoid
-    against = log(-inputs @ noise.T - bias[1]).sum(-1) * pairs.sum(-1) * share
-    return -(log(inputs @ targets.mT + bias[0][:, None, :]) * pairs).sum() - against.sum()
+    """Compute the scalar loss -sum over pairs of [log s(x.o + b) + noise_weight sum_n log s(-x.n - b)].
+
+    Arguments are those of `compute_gradients`.
+    """
+    log_sigmoid = torch.nn.functional.logsigmoid
+    noise_terms = log_sigmoid(-inputs @ noise.T - bias[1]).sum(-1) * pairs.sum(-1) * noise_weight
+    return -(log_sigmoid(inputs @ targets.mT + bias[0][:, None, :]) * pairs).sum() - noise_terms.sum()
 
 
-def gradients(
-    inputs: torch.Tensor, targets: torch.Tensor, noise: torch.Tensor, pairs: torch.Tensor, share: float, bias: Bias
+def compute_gradients(
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    noise: torch.Tensor,
+    pairs: torch.Tensor,
+    noise_weight: float,
+    bias: Bias,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The negative gradients of `loss` with respect to inputs, targets and noise, in their shapes.
+    """Compute the negative gradients of `compute_loss` for inputs, targets and noise, each in its own shape.
 
     Args:
         inputs: (M, I, d) vectors that predict.
         targets: (M, K, d) output vectors of the words of each chunk.
         noise: (N, d) output vectors of the noise words.
-        pairs: (M, I, K), 1 where the input predicts the word, 0 elsewhere.
-        share: k / N, the weight of one noise word.
+        pairs: (M, I, K), 1 if the input predicts the word, else 0.
+        noise_weight: k / N, the weight of one noise word.
         bias: constants of the targets (M, K) and of the noise (N,).
     """
     positive = pairs * torch.sigmoid(-(inputs @ targets.mT) - bias[0][:, None, :])
-    flat = inputs.flatten(0, 1)
-    negative = torch.sigmoid(flat @ noise.T + bias[1]) * (pairs.sum(-1).view(-1, 1) * -share)
-    towards = torch.bmm(positive, targets)
-    towards.view_as(flat).addmm_(negative, noise)
-    return towards, torch.bmm(positive.mT, inputs), negative.T @ flat
+    flat_inputs = inputs.flatten(0, 1)
+    negative = torch.sigmoid(flat_inputs @ noise.T + bias[1]) * (pairs.sum(-1).view(-1, 1) * -noise_weight)
+    input_gradients = torch.bmm(positive, targets)
+    input_gradients.view_as(flat_inputs).addmm_(negative, noise)
+    return input_gradients, torch.bmm(positive.mT, inputs), negative.T @ flat_inputs
 
 
-def window(words: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
-    """(M, K, K) float: 1 where the word in the row sees that in the column, at most `reach` (M, K) places away and not
-    itself. `words` is (M, K), -1 where a chunk has no more."""
-    places = torch.arange(words.shape[1], device=words.device)
-    apart = (places[:, None] - places[None, :]).abs()
-    near = (apart <= reach[:, :, None]) & (apart > 0)
-    there = words >= 0
-    return (near & there[:, None, :] & there[:, :, None]).float()
+def compute_window_mask(chunks: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+    """Compute which words of a chunk see each other: (M, K, K) float, 1 if the word of the row sees that of the column.
+
+    A word sees the others at most `reach` (M, K) places away. `chunks` is (M, K), padded with -1.
+    """
+    places = torch.arange(chunks.shape[1], device=chunks.device)
+    distance = (places[:, None] - places[None, :]).abs()
+    is_near = (distance <= reach[:, :, None]) & (distance > 0)
+    is_word = chunks >= 0
+    return (is_near & is_word[:, None, :] & is_word[:, :, None]).float()

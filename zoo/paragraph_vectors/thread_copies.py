@@ -1,66 +1,75 @@
-"""The words' vectors as threads see them: copies, whose changes are added up.
+"""Copies of the word vectors for threads, whose changes are added up.
 
-Of output vectors a thread has a whole copy, since noise may be any word; of input vectors it has those of the words that its
-documents hold.
+A thread has a copy of all output vectors, because any word may be noise. Of the input vectors a thread has those of the words
+that its documents contain.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.paragraph_vectors import kernels
 from zoo.paragraph_vectors.corpus import Batch
 
+Array = npt.NDArray[Any]
 
-class Copies:
-    """Copies of outputs and inputs for some threads; a single thread gets the vectors themselves."""
+
+class ThreadCopies:
+    """Copies of output and input vectors for threads; a single thread gets the vectors themselves."""
 
     def __init__(self) -> None:
-        self._shared: list[np.ndarray] = []
-        self._room: list[np.ndarray] = []
-        self._known: list[np.ndarray] = []
+        self._shared: Sequence[Array] = []  # outputs (V, d), and if there are any, inputs (V, d)
+        self._copies: list[Array] = []  # the same with a leading axis of threads; empty for a single thread
+        self._input_rows: list[Array] = []  # for each thread, the rows of the inputs in its copy
 
-    def begin(self, shared: list[np.ndarray], threads: int) -> None:
-        """For `shared`, that is outputs (V, d) and, where there are any, inputs (V, d), both float32."""
+    def allocate(self, shared: Sequence[Array], threads: int) -> None:
+        """Prepare copies of `shared`: outputs (V, d) float32, and if there are any, inputs (V, d) float32."""
         shapes = [(threads, *array.shape) for array in shared] if threads > 1 else []
-        if [room.shape for room in self._room] != shapes:
-            # kept from block to block: fresh pages cost more than what is written into them
-            self._room = [np.empty(shape, np.float32) for shape in shapes]
-        self._shared, self._known = shared, [np.arange(len(shared[0]))] * threads
-        if self._room:
-            self._room[0][:] = shared[0]
+        # Copies are reused from block to block: fresh memory pages cost more than writing to them.
+        if [array.shape for array in self._copies] != shapes:
+            self._copies = [np.empty(shape, np.float32) for shape in shapes]
+        self._shared, self._input_rows = shared, [np.arange(len(shared[0]))] * threads
+        if self._copies:
+            self._copies[0][:] = shared[0]
 
-    def take(self, thread: int, batch: Batch, places: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """What a thread works on at those documents of `batch`, and where each word is among its inputs, (V,) int64."""
-        if not self._room:
-            return self._shared, self._known[thread]
-        own = [room[thread] for room in self._room]
-        if len(own) == 1:
-            return own, self._known[thread]
-        seen = np.zeros(len(self._shared[1]), dtype=bool)
-        for at in places:
-            seen[batch.tokens[batch.starts[at] : batch.ends[at]]] = True
-        self._known[thread] = rows = np.flatnonzero(seen)
-        np.take(self._shared[1], rows, axis=0, out=own[1][: len(rows)], mode="clip")
-        return own, np.cumsum(seen) - 1
+    def load(self, thread: int, batch: Batch, documents: Array) -> tuple[Sequence[Array], Array]:
+        """Copy the input vectors that a thread needs for `documents` (k,) of `batch`.
 
-    def give(self, thread: int) -> None:
-        """The thread is done; others need not be."""
-        if len(self._room) > 1:
-            kernels.subtract(self._room[1][thread], self._shared[1], self._known[thread])
+        Returns the thread's outputs and inputs, and for each word of the vocabulary its row in these inputs, (V,) int64.
+        """
+        if not self._copies:
+            return self._shared, self._input_rows[thread]
+        thread_arrays = [array[thread] for array in self._copies]
+        if len(thread_arrays) == 1:
+            return thread_arrays, self._input_rows[thread]
+        is_used = np.zeros(len(self._shared[1]), dtype=bool)
+        for document in documents:
+            is_used[batch.tokens[batch.starts[document] : batch.ends[document]]] = True
+        self._input_rows[thread] = rows = np.flatnonzero(is_used)
+        np.take(self._shared[1], rows, axis=0, out=thread_arrays[1][: len(rows)], mode="clip")
+        return thread_arrays, np.cumsum(is_used) - 1
 
-    def add_up(self, pool: ThreadPoolExecutor) -> None:
-        """Every thread is done: the changes of all go into the vectors, in the order of the threads."""
-        if not self._room:
+    def compute_changes(self, thread: int) -> None:
+        """Replace the inputs of a thread that has finished by their changes; other threads may still run."""
+        if len(self._copies) > 1:
+            kernels.subtract(self._copies[1][thread], self._shared[1], self._input_rows[thread])
+
+    def merge(self, pool: ThreadPoolExecutor) -> None:
+        """Add the changes of all threads to the vectors, in the order of the threads. Every thread must have finished."""
+        if not self._copies:
             return
-        edges = np.linspace(0, len(self._shared[0]), len(self._known) + 1).astype(int)
-        list(pool.map(lambda *rows: kernels.merge(self._shared[0], self._room[0], *rows), edges[:-1], edges[1:]))
-        for inputs, changes in zip(self._shared[1:], self._room[1:], strict=True):
-            for rows, change in zip(self._known, changes, strict=True):
-                kernels.add(inputs, rows, change)
+        edges = np.linspace(0, len(self._shared[0]), len(self._input_rows) + 1).astype(int)
+        outputs, output_copies = self._shared[0], self._copies[0]
+        list(pool.map(lambda start, end: kernels.merge(outputs, output_copies, start, end), edges[:-1], edges[1:]))
+        for inputs, thread_changes in zip(self._shared[1:], self._copies[1:], strict=True):
+            for rows, changes in zip(self._input_rows, thread_changes, strict=True):
+                kernels.add(inputs, rows, changes)
 
-    def end(self) -> None:
-        """Free the memory."""
-        self._room = []
+    def free(self) -> None:
+        """Free the memory of the copies."""
+        self._copies = []

@@ -15,7 +15,7 @@ from zoo.core.errors import ArtefactError, ZooError
 from zoo.families.binary_pv.encoder import Encoder
 from zoo.families.binary_pv.spec import Spec
 from zoo.ops import codes
-from zoo.paragraph_vectors.model import Paragraphs, Settings
+from zoo.paragraph_vectors.model import ParagraphVectors, Settings
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 from zoo.schema import Training
 
@@ -36,9 +36,9 @@ def test_hamming_on_packed_bits_equals_that_on_unpacked():
 
 def test_what_cannot_be_trained_on_is_refused():
     with pytest.raises(ZooError, match="iterator"):
-        Paragraphs(Settings()).fit(iter(texts()))
+        ParagraphVectors(Settings()).fit(iter(texts()))
     with pytest.raises(ZooError, match="text 2 is int"):
-        Paragraphs(Settings(min_count=1)).fit(["a b ab", 3], vocabulary=Vocabulary(("ab",), (1,)))
+        ParagraphVectors(Settings(min_count=1)).fit(["a b ab", 3], vocabulary=Vocabulary(("ab",), (1,)))
     with pytest.raises(ValueError, match="as many components"):
         Spec(family="binary-pv", bits=64, dim=32)
 
@@ -118,7 +118,7 @@ evaluation:
 
 def test_faiss_finds_the_codes_that_hamming_does():
     faiss = pytest.importorskip("faiss")
-    model = Paragraphs(Settings(**{**SMALL, "bits": 24})).fit(texts())
+    model = ParagraphVectors(Settings(**{**SMALL, "bits": 24})).fit(texts())
     documents, asked = model.document_codes, model.infer_codes(texts(9, seed=3))
     index = faiss.IndexBinaryFlat(24)
     index.add(documents)

@@ -46,11 +46,11 @@ def contract(folder) -> Contract:
 
 def test_documents_that_stand_for_a_label_are_the_nearest_within_the_limits():
     rng = np.random.default_rng(0)
-    documents = topics.unit(rng.normal(size=(50, 8)))
-    words = topics.unit(rng.normal(size=(3, 8)))
+    documents = topics.normalise(rng.normal(size=(50, 8)))
+    words = topics.normalise(rng.normal(size=(3, 8)))
     similar = documents @ (words.mean(0) / np.linalg.norm(words.mean(0)))
     for threshold, least, most in ((None, 1, 7), (0.4, 1, 50), (0.4, 40, 50), (0.9, 60, 80), (-1.0, 1, 5)):
-        near = topics.nearest(documents, words, threshold=threshold, least=least, most=most)
+        near = topics.select_documents(documents, words, threshold=threshold, min_docs=least, max_docs=most)
         enough = 50 if threshold is None else int((similar >= threshold).sum())
         assert len(near) == min(max(enough, least), most, 50)
         assert set(near) == set(np.argsort(-similar)[: len(near)])
@@ -59,17 +59,17 @@ def test_documents_that_stand_for_a_label_are_the_nearest_within_the_limits():
 
 def test_what_lies_apart_is_an_outlier_and_two_never_are():
     rng = np.random.default_rng(0)
-    close = topics.unit(np.array([1.0, 0, 0, 0]) + 0.05 * rng.normal(size=(30, 4)))
-    kept = topics.without_outliers(np.concatenate([close, [[0, 0, 0, 1.0]]]))
+    close = topics.normalise(np.array([1.0, 0, 0, 0]) + 0.05 * rng.normal(size=(30, 4)))
+    kept = topics.find_inliers(np.concatenate([close, [[0, 0, 0, 1.0]]]))
     assert not kept[-1]
     assert kept[:-1].mean() > 0.8
-    assert topics.without_outliers(close[:2]).all()
+    assert topics.find_inliers(close[:2]).all()
 
 
 def test_confidence_is_a_softmax_at_a_twentieth():
     cosines = np.array([[0.5, 0.4, -0.2], [-1.0, 1.0, 0.0]])
     expected = np.exp(20 * cosines) / np.exp(20 * cosines).sum(1, keepdims=True)
-    np.testing.assert_allclose(topics.confidence(cosines), expected, atol=1e-12)
+    np.testing.assert_allclose(topics.compute_confidences(cosines), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("weight", [0, 0.5])
@@ -269,12 +269,12 @@ def test_a_folder_of_another_default_size_opens(learned, tmp_path):
     config["zoo"]["spec"]["dim"] = None
     atomic_files.write_json(model / "config.json", config)
     manifest.write(model)
-    assert learned.dim != word_space.settings(None, None, Training()).dim
+    assert learned.dim != word_space.create_settings(None, None, Training()).dim
     np.testing.assert_array_equal(zoo.from_pretrained(model).labels, learned.labels)
 
 
 def test_the_size_of_the_corpus_decides_what_nobody_set():
-    small = WordSpace(word_space.settings(8, None, Training(learning_rate=0.025)))
+    small = WordSpace(word_space.create_settings(8, None, Training(learning_rate=0.025)))
     seen = []
     few = ["alpha beta gamma", "alpha beta delta", "gamma delta alpha"] * 3
     small.fit(few, check=lambda vocabulary: seen.append(len(vocabulary)))
@@ -284,7 +284,7 @@ def test_the_size_of_the_corpus_decides_what_nobody_set():
     assert (small.model.settings.min_count, small.model.settings.epochs) == (4, 2)
     # words, texts: short ones until enough was read, ten times at least; long ones up to thirty times
     given = ((250_000, 8_000), (3_000_000, 100_000), (3_000_000, 30_000), (3_000_000, 10_000), (10**9, 10**6), (0, 0))
-    assert [word_space.passes(*each) for each in given] == [24, 10, 20, 30, 30, 100]
+    assert [word_space.choose_epochs(*each) for each in given] == [24, 10, 20, 30, 30, 100]
 
 
 def test_a_label_without_a_known_keyword_is_an_error_before_training_with_what_could_be_meant(tmp_path):
@@ -292,11 +292,11 @@ def test_a_label_without_a_known_keyword_is_an_error_before_training_with_what_c
     labels = KEYWORDS | {"sea": ("harbor", "sailer"), "law": ("court", "jugde", "the judge")}
     encoder = Encoder.build(Spec(family="lbl2vec", labels=labels, dim=8))
     with pytest.raises(
-        ZooError, match=r"label 'sea': none of its keywords \(harbor, sailer\).*near them are: harbour, sailor"
+        ZooError, match=r"label 'sea': none of its keywords \(harbor, sailer\).*similar words are: harbour, sailor"
     ):
         encoder.fit(Dataset.from_dict({"text": texts}), Training(), tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
-    found = keyword_coverage.of(labels, Vocabulary.count(texts, min_count=1))
+    found = keyword_coverage.find_missing_keywords(labels, Vocabulary.count(texts, min_count=1))
     assert list(found["law"]) == ["jugde"], "of several words one that is known is enough"
     assert found["law"]["jugde"][0] == "judge"
     assert found["bread"] == {}

@@ -52,7 +52,7 @@ class Encoder(BaseEncoder):
     similarity = "hamming"
     spec: Spec
 
-    def __init__(self, spec: Spec, model: paragraph_model.Paragraphs) -> None:
+    def __init__(self, spec: Spec, model: paragraph_model.ParagraphVectors) -> None:
         super().__init__()
         self.spec, self.model = spec, model
         self.dim = spec.bits
@@ -61,13 +61,13 @@ class Encoder(BaseEncoder):
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
         """Nothing is pretrained: vocabulary and tensors come with `fit`."""
-        encoder = cls(spec, paragraph_model.Paragraphs(_settings(spec, Training(seed=seed))))
+        encoder = cls(spec, paragraph_model.ParagraphVectors(_settings(spec, Training(seed=seed))))
         encoder.seed, encoder.folder = seed, folder
         return encoder
 
     def train(self, run: TrainingRun) -> float:
         """Train in place on the column `text`; returns seconds, those before an interruption included."""
-        self.model = paragraph_model.Paragraphs(_settings(self.spec, run.settings))
+        self.model = paragraph_model.ParagraphVectors(_settings(self.spec, run.settings))
         self.model.fit(
             run.rows["text"],
             folder=run.folder,
@@ -110,11 +110,11 @@ class Encoder(BaseEncoder):
     def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """`encode` by a thousand texts at a time; one empty block for no input."""
         for some in _batches(encoding.texts(inputs)):
-            options: dict[str, Any] = {"epochs": self.spec.inference_epochs, "batch": TOGETHER}
+            options: dict[str, Any] = {"epochs": self.spec.inference_epochs, "batch_size": TOGETHER}
             yield (
                 self.model.infer_codes(some, **options)
                 if self.similarity == "hamming"
-                else self.model.infer(some, batch=TOGETHER)
+                else self.model.infer(some, batch_size=TOGETHER)
             )
 
     def view(self, **options: Any) -> Self:
@@ -151,10 +151,12 @@ class Encoder(BaseEncoder):
         found = preflight.check_training_settings(folder, config.get("training"))
         encoder = cls.build(spec, seed=int(found.get("seed", 42)))
         anchors, training = int(found.get("anchors", 0)), {k: v for k, v in found.items() if k != "anchors"}
-        encoder.model = paragraph_model.Paragraphs(replace(_settings(spec, Training(**training)), anchors=anchors))
+        encoder.model = paragraph_model.ParagraphVectors(
+            replace(_settings(spec, Training(**training)), anchors=anchors)
+        )
         encoder.model.vocabulary = vocabulary.Vocabulary.load(folder / "vocabulary.json")
-        preflight.check_shapes(folder, encoder.model.shapes())
-        encoder.model.shell()
+        preflight.check_shapes(folder, encoder.model.tensor_shapes())
+        encoder.model.allocate()
         encoder._hold()
         tensors.fill(encoder.module, tensors.read(folder), folder)
         return encoder

@@ -97,7 +97,9 @@ class Encoder(BaseEncoder):
             run.rows["text"],
             min_count=self.spec.min_count,
             epochs=run.settings.epochs,
-            check=lambda known: keyword_coverage.check(labels, keyword_coverage.of(labels, known)),
+            check=lambda known: keyword_coverage.check_keywords(
+                labels, keyword_coverage.find_missing_keywords(labels, known)
+            ),
             folder=run.folder,
             checkpoint_every=run.settings.checkpoint_every,
             show_progress=run.show_progress,
@@ -112,8 +114,8 @@ class Encoder(BaseEncoder):
                 label: self.inner.encode(list(given), precision="fp32") for label, given in self.spec.labels.items()
             }
         else:
-            documents = self.inner.trained(texts)
-            keywords = {label: self.inner.words(given) for label, given in self.spec.labels.items()}
+            documents = self.inner.encode_training_texts(texts)
+            keywords = {label: self.inner.encode_keywords(given) for label, given in self.spec.labels.items()}
         self.place(texts, documents, keywords)
 
     def place(self, texts: Sequence[str], documents: np.ndarray, keywords: Mapping[str, np.ndarray]) -> None:
@@ -122,15 +124,15 @@ class Encoder(BaseEncoder):
         most = spec.num_docs or max(spec.min_num_docs, len(documents) // (2 * len(keywords)))
         chosen = []
         for given in keywords.values():
-            near = topics.nearest(
-                documents, given, threshold=spec.similarity_threshold, least=spec.min_num_docs, most=most
+            near = topics.select_documents(
+                documents, given, threshold=spec.similarity_threshold, min_docs=spec.min_num_docs, max_docs=most
             )
-            chosen.append(near[topics.without_outliers(documents[near])] if spec.clean_outliers else near)
-        means = topics.unit(np.stack([documents[near].mean(0) for near in chosen]))
-        words = topics.unit(np.stack([given.mean(0) for given in keywords.values()]))
-        self.labels = topics.unit(means + spec.keyword_weight * words).astype(np.float32)
+            chosen.append(near[topics.find_inliers(documents[near])] if spec.clean_outliers else near)
+        means = topics.normalise(np.stack([documents[near].mean(0) for near in chosen]))
+        words = topics.normalise(np.stack([given.mean(0) for given in keywords.values()]))
+        self.labels = topics.normalise(means + spec.keyword_weight * words).astype(np.float32)
         known = None if isinstance(self.inner, TruncatableEncoder) else self.inner.vocabulary
-        missing = keyword_coverage.of(spec.labels, known) if known else {}
+        missing = keyword_coverage.find_missing_keywords(spec.labels, known) if known else {}
         self._facts = {
             "topics": [
                 {
@@ -142,7 +144,7 @@ class Encoder(BaseEncoder):
                 }
                 for label, near in zip(keywords, chosen, strict=True)
             ],
-            "map": topic_map.layout(documents, self.labels, self.seed),
+            "map": topic_map.compute_layout(documents, self.labels, self.seed),
         }
 
     # -- use -------------------------------------------------------------------------------------------------------
@@ -185,7 +187,7 @@ class Encoder(BaseEncoder):
 
     def classify(self, texts: Iterable[str]) -> list[Prediction]:
         """The topic of each document, seen in training or not."""
-        scores = topics.confidence(self.similarities(texts))
+        scores = topics.compute_confidences(self.similarities(texts))
         return [
             Prediction(
                 self.names[row.argmax()] if row.max() >= self.spec.reject_below else None,
@@ -199,7 +201,7 @@ class Encoder(BaseEncoder):
         there is not."""
         if label not in self.spec.labels:
             raise ZooError(f"there is no label {label!r}; there are: {', '.join(self.names)}")
-        scores = topics.confidence(self.similarities(texts))[:, self.names.index(label)]
+        scores = topics.compute_confidences(self.similarities(texts))[:, self.names.index(label)]
         return [(int(i), float(scores[i])) for i in np.argsort(-scores, kind="stable")[:top]]
 
     # -- artefact --------------------------------------------------------------------------------------------------
@@ -223,7 +225,7 @@ class Encoder(BaseEncoder):
         else:
             shape = preflight.read_header(folder / FILE).get("labels", ())
             dim = spec.dim or (shape[1] if len(shape) == 2 else None)  # of then, whatever is the default now
-            settings = word_space.settings(dim, spec.window, Training())
+            settings = word_space.create_settings(dim, spec.window, Training())
             inner = word_space.WordSpace.load(folder, settings, config.get("space") or {})
         found = tensors.read(folder, FILE.split(".")[0])
         shape = (len(spec.labels), inner.dim)
@@ -235,7 +237,7 @@ class Encoder(BaseEncoder):
 
     def extra_config(self) -> dict[str, Any]:
         """Without a backbone: what inference repeats of the training."""
-        return {} if isinstance(self.inner, TruncatableEncoder) else {"space": self.inner.state()}
+        return {} if isinstance(self.inner, TruncatableEncoder) else {"space": self.inner.inference_settings()}
 
     def card_facts(self) -> dict[str, Any]:
         """Keywords, documents and examples by label, and the map."""
@@ -248,4 +250,4 @@ class Encoder(BaseEncoder):
 
 
 def _settings(spec: Spec, training: Training) -> Settings:
-    return word_space.settings(spec.dim, spec.window, training)
+    return word_space.create_settings(spec.dim, spec.window, training)

@@ -1,38 +1,44 @@
-"""Which keywords of which label a vocabulary knows, and what could be meant by those that it does not."""
+"""Which keywords of a label a vocabulary lacks, and which known words are spelt like them."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 
 from zoo.core.errors import ZooError
-from zoo.families.lbl2vec import topics
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 
-Coverage = dict[str, dict[str, list[str]]]
-"""Label → keyword without a known word → the known words nearest to it by spelling; a label all of whose keywords are known
-has none."""
+MissingKeywords = dict[str, dict[str, list[str]]]
+"""Label → missing keyword → known words with a similar spelling. A label whose keywords are all known has an empty entry."""
 
 
-def of(labels: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> Coverage:
-    """What `vocabulary` lacks of the keywords; of several words one that is known is enough."""
+def find_missing_keywords(labels: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> MissingKeywords:
+    """Find the keywords without any known word. A keyword of several words needs only one known word."""
     return {
         label: {
-            each: topics.close_words(each.lower(), vocabulary.words) for each in words if not vocabulary.encode(each)
+            keyword: find_similar_words(keyword.lower(), vocabulary.words)
+            for keyword in keywords
+            if not vocabulary.encode(keyword)
         }
-        for label, words in labels.items()
+        for label, keywords in labels.items()
     }
 
 
-def check(labels: Mapping[str, Sequence[str]], found: Coverage) -> None:
-    """Raises ZooError, one line a label, for labels without any known keyword."""
-    lines = []
-    for label, missing in found.items():
+def check_keywords(labels: Mapping[str, Sequence[str]], missing_keywords: MissingKeywords) -> None:
+    """Raise ZooError, with one line for each label, if labels have no known keyword."""
+    problems = []
+    for label, missing in missing_keywords.items():
         if len(missing) == len(labels[label]):
-            near = list(dict.fromkeys(word for words in missing.values() for word in words))[:5]
-            hint = f"; near them are: {', '.join(near)}" if near else ""
-            lines.append(
+            similar = list(dict.fromkeys(word for words in missing.values() for word in words))[:5]
+            hint = f"; similar words are: {', '.join(similar)}" if similar else ""
+            problems.append(
                 f"label {label!r}: none of its keywords ({', '.join(missing)}) is among the words of the texts{hint}; "
-                "give others, or lower min_count"
+                "choose other keywords, or lower min_count"
             )
-    if lines:
-        raise ZooError(*lines)
+    if problems:
+        raise ZooError(*problems)
+
+
+def find_similar_words(word: str, words: Sequence[str], count: int = 3) -> list[str]:
+    """Find at most `count` of `words` that are spelt like `word`, the most similar first."""
+    return difflib.get_close_matches(word, words, count, 0.6)

@@ -1,7 +1,7 @@
 """Documents and words as vectors of one space, learned from raw text: PV-DBOW with joint word vectors.
 
-A document is where its paragraph vector and the mean of its words, rare ones counting more, point together: short texts,
-whose own vector is learned from few words, gain most.
+The vector of a document is the sum of two unit vectors: its paragraph vector, and the mean of its words, in which rare words
+count more. Short texts gain most, because their paragraph vector is learned from few words.
 
 Source: Le and Mikolov, arXiv 1405.4053, section 3; Arora et al., "A Simple but Tough-to-Beat Baseline for Sentence
 Embeddings", ICLR 2017, equation 3, for the weights of the words.
@@ -16,54 +16,67 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
 from zoo.families.lbl2vec import topics
-from zoo.paragraph_vectors.model import Paragraphs, Settings
+from zoo.paragraph_vectors.model import ParagraphVectors, Settings
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 from zoo.schema import Training
 from zoo.text import engine as encoding
 
-RARITY = 1e-3  # the frequency at which a word counts half
-WORDS_TRAINED = 6_000_000  # words that training passes over at least, however small the corpus
-PASSES = 10  # at least, and
-LONG = 30  # of texts of LONG * PER_PASS words or more, which short ones would be learned by heart in
-PER_PASS = 5
-TOGETHER = 1000  # texts whose vectors are found together
-FILE = "vocabulary.json"
-REPEATED = ("epochs", "learning_rate", "last_learning_rate", "seed", "sample")
+Array = npt.NDArray[Any]
+
+HALF_FREQUENCY = 1e-3  # the frequency at which a word has half the weight in the mean of a document's words
+BATCH_SIZE = 1000  # texts whose vectors are inferred together
+VOCABULARY_FILE = "vocabulary.json"
+INFERENCE_SETTINGS = ("epochs", "learning_rate", "last_learning_rate", "seed", "sample")
+
+# How many epochs `choose_epochs` chooses
+MIN_TRAINED_WORDS = 6_000_000
+WORDS_OF_TEXT_PER_EPOCH = 5
+MIN_EPOCHS, MAX_EPOCHS_BY_LENGTH, MAX_EPOCHS = 10, 30, 100
 
 
-def settings(dim: int | None, window: int | None, training: Training) -> Settings:
-    """Those of a space; what is None has its default."""
+def create_settings(dim: int | None, window: int | None, training: Training) -> Settings:
+    """Create the settings of a word space; None stands for the default."""
     return Settings(
         dim=dim or 200,
         words=True,
         window=window or 10,
-        settle=False,  # topics become no better
+        settle=False,  # does not improve topics
         learning_rate=training.learning_rate,
         last_learning_rate=min(1e-4, training.learning_rate),
         seed=training.seed,
     )
 
 
-def passes(words: int, texts: int) -> int:
-    """How often training reads a corpus of so many words in so many texts."""
-    least = int(np.clip(words / max(1, texts) / PER_PASS, PASSES, LONG))
-    return int(np.clip(-(-WORDS_TRAINED // max(1, words)), least, 100))
+def choose_epochs(words: int, texts: int) -> int:
+    """Choose how often training reads a corpus of so many words in so many texts.
+
+    A small corpus is read until training has seen MIN_TRAINED_WORDS. Long texts are read more often than short ones, which
+    training would memorise.
+    """
+    epochs_by_length = int(np.clip(words / max(1, texts) / WORDS_OF_TEXT_PER_EPOCH, MIN_EPOCHS, MAX_EPOCHS_BY_LENGTH))
+    return int(np.clip(-(-MIN_TRAINED_WORDS // max(1, words)), epochs_by_length, MAX_EPOCHS))
+
+
+def choose_min_count(words: int) -> int:
+    """Choose how often a word must occur in a corpus of so many words: 2 to 5 times, or more in a very large corpus."""
+    return int(np.clip(words // 60_000, 2, max(5, words // 20_000_000)))
 
 
 class WordSpace:
     """Encodes texts and words as unit vectors of `dim` components.
 
     Attributes:
-        module: the tensors that encode; the training documents' own vectors are not among them.
+        module: the tensors that encode; the vectors of the training documents are not among them.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.model = Paragraphs(dataclasses.replace(settings, words=True, mode="dbow", bits=0))
+        self.model = ParagraphVectors(dataclasses.replace(settings, words=True, mode="dbow", bits=0))
         self.module = torch.nn.Module()
 
     @property
@@ -85,34 +98,35 @@ class WordSpace:
         check: Callable[[Vocabulary], None] = lambda _: None,
         **options: Any,
     ) -> float:
-        """Train on `texts`; returns seconds, those before an interruption included.
+        """Train on `texts`; return the seconds that training took, including those before an interruption.
 
         Args:
-            min_count, epochs: None for what follows the corpus: a small one keeps rarer words, and is read more often; so is one
-                of long texts.
-            check: is shown the vocabulary before any step, and may raise.
-            options: those of `Paragraphs.fit`.
+            min_count: rarer words are left out; None for `choose_min_count`.
+            epochs: passes over the texts; None for `choose_epochs`.
+            check: called with the vocabulary before training; it may raise.
+            options: passed to `ParagraphVectors.fit`.
         """
-        number = 0
+        text_count = 0
 
-        def numbered() -> Iterator[str]:
-            nonlocal number
+        def count_texts() -> Iterator[str]:
+            nonlocal text_count
             for text in texts:
-                number += 1
+                text_count += 1
                 yield text
 
-        everything = Vocabulary.count(numbered(), min_count=1)
-        words = sum(everything.counts)
-        least = min_count or int(np.clip(words // 60_000, 2, max(5, words // 20_000_000)))
-        times = passes(words, number) if epochs is None else max(1, round(epochs))
-        vocabulary = everything.at_least(least)
+        all_words = Vocabulary.count(count_texts(), min_count=1)
+        word_count = sum(all_words.counts)
+        min_count = min_count or choose_min_count(word_count)
+        whole_epochs = choose_epochs(word_count, text_count) if epochs is None else max(1, round(epochs))
+        vocabulary = all_words.select_frequent(min_count)
         check(vocabulary)
-        self.model = Paragraphs(dataclasses.replace(self.model.settings, min_count=least, epochs=times))
+        settings = dataclasses.replace(self.model.settings, min_count=min_count, epochs=whole_epochs)
+        self.model = ParagraphVectors(settings)
         self.model.fit(texts, vocabulary=vocabulary, **options)
-        self._hold()
+        self._register_tensors()
         return self.model.seconds
 
-    def _hold(self) -> None:
+    def _register_tensors(self) -> None:
         self.module = torch.nn.Module()
         for name, tensor in self.model.state.items():
             if not name.endswith("documents"):
@@ -120,66 +134,75 @@ class WordSpace:
 
     # -- vectors ---------------------------------------------------------------------------------------------------
 
-    def trained(self, texts: Iterable[str]) -> np.ndarray:
-        """(n, dim) float32 unit vectors of the training texts, which must be those of `fit` in the same order."""
-        return self._joined(self.model.documents, texts)
+    def encode_training_texts(self, texts: Iterable[str]) -> Array:
+        """Return (n, dim) float32 unit vectors of the texts of `fit`, which must come in the same order."""
+        return self._add_word_means(self.model.document_vectors, texts)
 
-    def words(self, given: Sequence[str]) -> np.ndarray:
-        """(k, dim) float32 unit vectors of those of `given` that have a known word; several words are their mean."""
-        rows = [rows for text in given if (rows := self.vocabulary.encode(text))]
-        found = [topics.unit(self.model.words[each]).mean(0) for each in rows]
-        return topics.unit(np.stack(found)) if found else np.zeros((0, self.dim), np.float32)
+    def encode_keywords(self, keywords: Sequence[str]) -> Array:
+        """Encode keywords as (k, dim) float32 unit vectors; those without a known word are left out.
 
-    def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
-        """(n, dim) float32 in the order of `inputs`; a text without a known word is zero. Raises ZooError for a bare string
-        and for an input that is not a string."""
+        The vector of a keyword of several words is the mean of its words.
+        """
+        rows = [self.vocabulary.encode(keyword) for keyword in keywords]
+        vectors = [topics.normalise(self.model.word_vectors[row]).mean(0) for row in rows if row]
+        return topics.normalise(np.stack(vectors)) if vectors else np.zeros((0, self.dim), np.float32)
+
+    def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "fp32") -> Array:
+        """Encode texts as (n, dim) float32 in the order of `inputs`; a text without a known word gets zeros.
+
+        Raises ZooError for a bare string and for an input that is not a string.
+        """
         return np.concatenate(list(self.stream(inputs)))
 
-    def stream(self, inputs: Iterable[str]) -> Iterator[np.ndarray]:
-        """`encode` by a thousand texts at a time; one empty block for no input."""
-        source = encoding.texts(inputs)
-        some = list(islice(source, TOGETHER))
+    def stream(self, inputs: Iterable[str]) -> Iterator[Array]:
+        """Yield the vectors of `encode` for BATCH_SIZE texts at a time; yield one empty block if there is no input."""
+        iterator = encoding.texts(inputs)
+        batch = list(islice(iterator, BATCH_SIZE))
         while True:
-            yield self._joined(self.model.infer(some, batch=TOGETHER), some)
-            if not (some := list(islice(source, TOGETHER))):
+            yield self._add_word_means(self.model.infer(batch, batch_size=BATCH_SIZE), batch)
+            batch = list(islice(iterator, BATCH_SIZE))
+            if not batch:
                 return
 
-    def _joined(self, documents: np.ndarray, texts: Iterable[str]) -> np.ndarray:
-        counts = np.asarray(self.vocabulary.counts, dtype=np.float64)
-        weight = (RARITY / (RARITY + counts / counts.sum())).astype(np.float32)
-        weighted = topics.unit(self.model.words) * weight[:, None]
+    def _add_word_means(self, documents: Array, texts: Iterable[str]) -> Array:
+        """Add to the unit vector of each document the unit mean of its words; return unit vectors."""
+        weights = self.vocabulary.compute_rarity_weights(HALF_FREQUENCY)
+        weighted = topics.normalise(self.model.word_vectors) * weights[:, None]
         means = np.zeros_like(documents)
-        for row, text in zip(means, texts, strict=True):
-            if known := self.vocabulary.encode(text):
-                row += weighted[known].sum(0)
-        return topics.unit(topics.unit(documents) + topics.unit(means)).astype(np.float32)
+        for mean, text in zip(means, texts, strict=True):
+            rows = self.vocabulary.encode(text)
+            if rows:
+                mean += weighted[rows].sum(0)
+        return topics.normalise(topics.normalise(documents) + topics.normalise(means)).astype(np.float32)
 
-    # -- artefact --------------------------------------------------------------------------------------------------
+    # -- model folder ----------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """model.safetensors and vocabulary.json. Raises ZooError before training."""
+        """Write model.safetensors and vocabulary.json. Raises ZooError before training."""
         from safetensors.torch import save_file
 
         if not self.model.state:
-            raise ZooError("the encoder has not been trained: there is nothing to save")
+            raise ZooError("the encoder has not been trained, so there is nothing to save: call fit first")
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        self.vocabulary.save(folder / FILE)
+        self.vocabulary.save(folder / VOCABULARY_FILE)
 
-    def state(self) -> dict[str, Any]:
-        """What inference repeats of the training, as plain values."""
-        s = self.model.settings
-        return {name: getattr(s, name) for name in REPEATED}
+    def inference_settings(self) -> dict[str, Any]:
+        """Return the training settings that inference uses again, as plain values."""
+        return {name: getattr(self.model.settings, name) for name in INFERENCE_SETTINGS}
 
     @classmethod
-    def load(cls, folder: Path, settings: Settings, told: Mapping[str, Any]) -> WordSpace:
-        """Open what `save` wrote, with `state()` of then; every tensor must be there, fit the vocabulary and be finite, and
-        none be left over."""
-        told = preflight.check_training_settings(folder, told)
-        space = cls(dataclasses.replace(settings, **{name: told[name] for name in REPEATED if name in told}))
-        space.model.vocabulary = Vocabulary.load(folder / FILE)
-        preflight.check_shapes(folder, space.model.shapes())
-        space.model.shell()
-        space._hold()
+    def load(cls, folder: Path, settings: Settings, inference_settings: Mapping[str, Any]) -> WordSpace:
+        """Open what `save` wrote, with the result of `inference_settings` at that time.
+
+        Raises ArtefactError unless the tensors are exactly those that inference needs, fit the vocabulary and are finite.
+        """
+        values = preflight.check_training_settings(folder, inference_settings)
+        changes = {name: values[name] for name in INFERENCE_SETTINGS if name in values}
+        space = cls(dataclasses.replace(settings, **changes))
+        space.model.vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
+        preflight.check_shapes(folder, space.model.tensor_shapes())
+        space.model.allocate()
+        space._register_tensors()
         tensors.fill(space.module, tensors.read(folder), folder)
         return space
