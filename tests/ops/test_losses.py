@@ -85,7 +85,7 @@ def test_the_objective_is_the_papers_sum_with_one_width_for_both_layers(pair):
         seen.append(columns.shape[-1])
         return losses.contrastive(columns[0], columns[1])
 
-    total = objectives.objective(deep, {2: shallow}, 4, loss, {2: 1.0})
+    total = objectives.compute_2dmse(deep, {2: shallow}, 4, loss, {2: 1.0})
     parts = [losses.contrastive(x[0][:, :d], x[1][:, :d]) for x in (deep, shallow) for d in (16, 4)]
     divergence = F.kl_div(
         F.log_softmax(shallow.flatten(0, 1), -1), F.softmax(deep.flatten(0, 1), -1), reduction="batchmean"
@@ -97,13 +97,13 @@ def test_the_objective_is_the_papers_sum_with_one_width_for_both_layers(pair):
 @pytest.mark.parametrize("detach", [True, False])
 def test_the_kl_term_reaches_its_teacher_only_when_asked(detach):
     deep, shallow = torch.randn(2, 8, 16, requires_grad=True), torch.randn(2, 8, 16, requires_grad=True)
-    objectives.objective(deep, {1: shallow}, 4, lambda x: x.sum() * 0, {1: 1.0}, detach=detach).backward()
+    objectives.compute_2dmse(deep, {1: shallow}, 4, lambda x: x.sum() * 0, {1: 1.0}, detach=detach).backward()
     assert (deep.grad.abs().sum() > 0) is not detach or detach is (deep.grad.abs().sum() == 0).item()
     assert shallow.grad.abs().sum() > 0
 
 
 def test_shallow_weights():
-    assert objectives.shallow_weights([4], 6) == {4: 1.0}
-    weights = objectives.shallow_weights([1, 2, 3, 4, 5], 6)
+    assert objectives.compute_shallow_weights([4], 6) == {4: 1.0}
+    weights = objectives.compute_shallow_weights([1, 2, 3, 4, 5], 6)
     assert sum(weights.values()) == pytest.approx(1.0)
     assert list(weights.values()) == sorted(weights.values())

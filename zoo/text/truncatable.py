@@ -1,6 +1,6 @@
-"""An encoder over a Transformer backbone that is cut, in layers and in dimensions, when it is loaded: its views, its files.
+"""`TruncatableEncoder`: a Transformer backbone that is cut in layers and in dimensions when it is loaded.
 
-A family that trains such an encoder derives from `TruncatableEncoder` and says how.
+A family that trains such an encoder derives from this class and adds the training.
 """
 
 from __future__ import annotations
@@ -9,119 +9,123 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import numpy as np
+import torch
 
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
-from zoo.text import backbone, sentence_transformers_format
+from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
+from zoo.text import sentence_transformers_format
 from zoo.text.backbone import Backbone
 from zoo.text.truncatable_spec import TruncatableSpec, describe_misfit
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-else:
-    np, torch = lazy("numpy"), lazy("torch")
-
 
 ROLES = ("query", "document")
 
 
 class TruncatableEncoder(BaseEncoder):
-    """A backbone and linear heads whose every (layers, dim) corner is an encoder. Vectors have unit norm at every cut.
+    """A backbone and linear heads that encode at every number of layers and of components. Vectors have unit norm.
 
     Attributes:
-        backbone: the whole backbone this encoder holds.
-        heads: optional linear maps by layer; absent ones are the identity.
-        prompts: what `encode` puts before a text that is said to be a "query" or a "document".
-        layers, dim: the corner that `encode` uses; `truncate` gives another one over the same tensors.
+        backbone: the whole backbone, which all views share.
+        heads: linear heads by layer; a layer without a head uses its pooled vectors unchanged.
+        prompts: the text that `encode` puts before a "query" and before a "document".
+        layers, dim: what `encode` uses; `truncate` gives a view with other values over the same tensors.
     """
 
     def __init__(
         self,
         spec: TruncatableSpec,
-        body: Backbone,
+        backbone: Backbone,
         heads: Mapping[int, torch.nn.Linear] | None = None,
         dim: int | None = None,
     ) -> None:
         super().__init__()
         self.spec: TruncatableSpec = spec
-        given: Mapping[Any, str] = body.prompts if spec.prompts is None else spec.prompts
-        self.prompts: dict[str, str] = dict(given)
-        if any(self.prompts.values()) and not body.pooling.include_prompt:
+        prompts: Mapping[Any, str] = backbone.prompts if spec.prompts is None else spec.prompts
+        self.prompts: dict[str, str] = dict(prompts)
+        if any(self.prompts.values()) and not backbone.pooling.include_prompt:
             raise ZooError(
-                f"backbone {body.name}: leaves prompts out of its pooling, which is not supported; say prompts: {{}}"
+                f"backbone {backbone.name}: leaves prompts out of its pooling, which is not supported: set prompts: {{}}"
             )
-        self.backbone = replace(body, prompts=self.prompts)
+        self.backbone = replace(backbone, prompts=self.prompts)
         self.heads = torch.nn.ModuleDict({str(n): head for n, head in (heads or {}).items()})
-        self.module = torch.nn.ModuleDict({"backbone": body.model, "heads": self.heads})
-        self.layers, self.dim = body.depth, dim or body.width
-        self._width = self.dim
-        self._runner: encoding.Engine | None = None
-        self._shared: _Pass | None = None
-        self.backbone_name, self.backbone_revision = body.name, body.revision
-        for name, parameter in body.model.named_parameters():
-            parameter.requires_grad_(
-                not name.startswith("pooler.")
-            )  # kept for those who load the file, never used here
-
-    # -- before torch ----------------------------------------------------------------------------------------------
+        self.module = torch.nn.ModuleDict({"backbone": backbone.model, "heads": self.heads})
+        self.layers, self.dim = backbone.depth, dim or backbone.width
+        self._max_dim = self.dim
+        self._cached_engine: encoding.Engine | None = None
+        self._shared_pass: _SharedPass | None = None
+        self.backbone_name, self.backbone_revision = backbone.name, backbone.revision
+        for name, parameter in backbone.model.named_parameters():
+            # `pooler` is never used here. It is kept for other libraries that open the file.
+            parameter.requires_grad_(not name.startswith("pooler."))
 
     @classmethod
     def build(cls, spec: Any, *, seed: int = 42, folder: Path = Path()) -> Self:
-        """The backbone as it comes, every corner of it open."""
-        body = backbone.load(spec.backbone, revision=spec.revision, folder=folder, max_length=spec.max_length)
-        encoder = cls(spec, body)
+        """The untrained backbone without heads."""
+        backbone = backbones.load(spec.backbone, revision=spec.revision, folder=folder, max_length=spec.max_length)
+        encoder = cls(spec, backbone)
         encoder.seed, encoder.folder = seed, folder
         return encoder
 
-    # -- use -------------------------------------------------------------------------------------------------------
+    # -- heads and views -------------------------------------------------------------------------------------------
 
     def set_heads(self, heads: Mapping[int, torch.nn.Linear]) -> None:
-        """Give layers their heads, from 1; those of other layers stay."""
-        self._runner = None  # made of the old ones
+        """Set the heads of these layers, which count from 1. The heads of other layers stay."""
+        self._cached_engine = None  # it holds the old heads
         for n, head in heads.items():
             self.heads[str(n)] = head
 
-    def head(self, layer: int, vectors: torch.Tensor) -> torch.Tensor:
-        """Pooled vectors (..., d) of a layer through its head, if it has one."""
-        return self.heads[str(layer)](vectors) if str(layer) in self.heads else vectors
+    def _get_head(self, layer: int) -> torch.nn.Module | None:
+        return self.heads[str(layer)] if str(layer) in self.heads else None
+
+    def apply_head(self, layer: int, vectors: torch.Tensor) -> torch.Tensor:
+        """Apply the head of a layer to its pooled vectors (..., d); return them unchanged if it has no head."""
+        head = self._get_head(layer)
+        if head is None:
+            return vectors
+        outputs: torch.Tensor = head(vectors)
+        return outputs
 
     def truncate(self, layers: int | None = None, dim: int | None = None) -> Self:
-        """The encoder cut to its first `layers` blocks and `dim` components: a cheap view that shares every tensor, and
-        whose vectors have unit norm. Raises ZooError for a cut that this encoder does not have."""
-        wrong = describe_misfit(layers, dim, self.backbone.depth, self._width)
-        if wrong:
-            raise ZooError(wrong)
-        twin = copy.copy(self)
-        twin.layers, twin.dim = layers or self.layers, dim or self.dim
-        twin.view_options = {"layers": twin.layers, "dim": twin.dim}
-        twin._runner = twin._shared = None
-        return twin
+        """A view with the first `layers` blocks and the first `dim` components.
+
+        The view shares every tensor, and its vectors have unit norm. Raises ZooError for a size that this encoder lacks.
+        """
+        misfit = describe_misfit(layers, dim, self.backbone.depth, self._max_dim)
+        if misfit:
+            raise ZooError(misfit)
+        view = copy.copy(self)
+        view.layers, view.dim = layers or self.layers, dim or self.dim
+        view.view_options = {"layers": view.layers, "dim": view.dim}
+        view._cached_engine = view._shared_pass = None
+        return view
 
     def view(self, **options: Any) -> Self:
-        """`truncate` by keyword; {} is the whole encoder."""
+        """`truncate` by keyword. Raises ZooError for another option."""
         unknown = set(options) - {"layers", "dim"}
         if unknown:
             raise ZooError(f"this encoder is cut by layers and dim, not by {', '.join(sorted(unknown))}")
         return self.truncate(**options)
 
     def views_sharing_a_pass(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
-        """Views that take their vectors from one pass over each text."""
-        shared = _Pass(self)
-        twins = [self.view(**view) for view in views]
-        for twin in twins:
-            twin._shared = shared
-        return twins
+        """One view for each set of options. Together they run each text through the backbone once, at fp32."""
+        shared_pass = _SharedPass(self)
+        encoders = [self.view(**options) for options in views]
+        for encoder in encoders:
+            encoder._shared_pass = shared_pass
+        return encoders
 
     def baseline(self) -> BaseEncoder | None:
-        """The backbone as it was before training, or None where it cannot be had (any more)."""
+        """The untrained backbone; None if it cannot be loaded (any more)."""
         try:
             return type(self).build(self.spec, folder=self.folder)
         except ZooError:
             return None
+
+    # -- encoding --------------------------------------------------------------------------------------------------
 
     def encode(
         self,
@@ -131,15 +135,32 @@ class TruncatableEncoder(BaseEncoder):
         precision: str = "fp32",
         prompt_type: str | None = None,
     ) -> np.ndarray:
-        """Texts to (n, dim) float32 of unit norm, in order, at fp32, bf16, fp16, or auto: bf16 where the hardware is fast at it.
-        With `prompt_type` "query" or "document" the prompt of that role, if there is one, stands before each. Raises ZooError
-        for an input that is not a string."""
-        inputs = self._prompted(inputs, prompt_type)
-        if self._shared is not None and precision == "fp32" and isinstance(inputs, list) and self._shared.takes(inputs):
-            return self._shared.vectors(inputs, self.layers, self.dim)
-        return self._engine().encode(inputs, show_progress=show_progress, precision=precision)
+        """Encode texts to (n, dim) float32 vectors of unit norm, in the order of `inputs`.
 
-    def _prompted(self, inputs: Iterable[Any], role: str | None) -> Iterable[Any]:
+        Args:
+            precision: fp32, bf16, fp16, or auto, which uses bf16 on hardware that is fast at it.
+            prompt_type: "query" or "document" puts the prompt of that role, if there is one, before each text.
+
+        Raises ZooError for an input that is not a string.
+        """
+        inputs = self._add_prompt(inputs, prompt_type)
+        shared_pass = self._shared_pass
+        if (
+            shared_pass is not None
+            and precision == "fp32"
+            and isinstance(inputs, list)
+            and shared_pass.has_room_for(inputs)
+        ):
+            return shared_pass.encode(inputs, self.layers, self.dim)
+        return self._get_engine().encode(inputs, show_progress=show_progress, precision=precision)
+
+    def stream(
+        self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
+    ) -> Iterator[np.ndarray]:
+        """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
+        return self._get_engine().stream(self._add_prompt(inputs, prompt_type), precision=precision)
+
+    def _add_prompt(self, inputs: Iterable[Any], role: str | None) -> Iterable[Any]:
         if role not in (None, *ROLES):
             raise ZooError(f"prompt_type: {role!r} is not one of {', '.join(ROLES)}")
         prompt = self.prompts.get(role or "")
@@ -149,91 +170,92 @@ class TruncatableEncoder(BaseEncoder):
         return list(texts) if isinstance(inputs, list | tuple) else texts
 
     def encode_layers(self, texts: Sequence[str], *, batch_size: int = 32) -> dict[int, np.ndarray]:
-        """Every layer's vectors (n, dim) float32 by layer, from one pass; not normalised, so that the first m components,
-        normalised, are what `truncate(layer, m).encode` gives."""
-        out = {n: np.empty((len(texts), self._width), dtype=np.float32) for n in range(1, self.layers + 1)}
-        body = self.backbone.cut(self.layers)
-        body.model.eval()
+        """Vectors (n, dim) float32 of every layer, from one pass over each text.
+
+        They are not normalised: the first m components, normalised, equal `truncate(layer, m).encode(texts)`.
+        """
+        vectors = {n: np.empty((len(texts), self._max_dim), dtype=np.float32) for n in range(1, self.layers + 1)}
+        backbone = self.backbone.cut(self.layers)
+        model: torch.nn.Module = backbone.model
+        model.eval()
         with torch.inference_mode():
             for chunk, places in self.backbone.chunks(texts, batch_size):
-                for n, vectors in zip(out, body.states(on(body.model.device, chunk), list(out)), strict=True):
-                    out[n][places] = self.head(n, vectors)[:, : self._width].cpu().numpy()
-        return out
+                states = backbone.states(move_to_device(backbone.model.device, chunk), list(vectors))
+                for n, state in zip(vectors, states, strict=True):
+                    vectors[n][places] = self.apply_head(n, state)[:, : self._max_dim].cpu().numpy()
+        return vectors
 
-    def stream(
-        self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
-    ) -> Iterator[np.ndarray]:
-        """`encode` in pieces of constant memory, for an iterable of any length."""
-        return self._engine().stream(self._prompted(inputs, prompt_type), precision=precision)
-
-    def _engine(self) -> encoding.Engine:
-        """Built once a view: the cut backbone, pooling, head and normalisation as one module from tokens to vectors."""
-        if self._runner is None:
-            head = self.heads[str(self.layers)] if str(self.layers) in self.heads else None
+    def _get_engine(self) -> encoding.Engine:
+        """The engine of this view, built once: cut backbone, pooling, head and normalisation as one module."""
+        if self._cached_engine is None:
             cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
-            module = backbone.pooled(cut, head, self.dim)
-            self._runner = encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
-        return self._runner
+            module = backbones.pooled(cut, self._get_head(self.layers), self.dim)
+            self._cached_engine = encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
+        return self._cached_engine
 
-    # -- artefact --------------------------------------------------------------------------------------------------
+    # -- model folder ----------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """The current corner as stock sentence-transformers modules; whatever lies deeper or wider is left out."""
+        """Write this view as stock sentence-transformers modules, without deeper layers and further components."""
         heads: Any = {int(n): head for n, head in self.heads.items()}
         sentence_transformers_format.write(folder, self.backbone.cut(self.layers), heads, self.dim)
 
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote; every tensor must be there, fit and be finite, and none may be left over."""
-        body = backbone.read(folder, spec.backbone)
-        dim = config.get("dim", body.width)
-        if not isinstance(dim, int) or not 1 <= dim <= body.width:
-            raise ArtefactError(f"{folder}: config.json: dim {dim!r} is outside 1…{body.width}")
-        encoder = cls(spec, body, sentence_transformers_format.read_heads(folder, body, dim), dim)
+        """Open what `save` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
+        backbone = backbones.read(folder, spec.backbone)
+        dim = config.get("dim", backbone.width)
+        if not isinstance(dim, int) or not 1 <= dim <= backbone.width:
+            raise ArtefactError(f"{folder}: config.json: dim {dim!r} is outside 1…{backbone.width}")
+        encoder = cls(spec, backbone, sentence_transformers_format.read_heads(folder, backbone, dim), dim)
         encoder.module.eval()
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
-        """The widest cut that the folder holds."""
+        """The number of components that the model folder holds."""
         return {"dim": self.dim}
 
     def card_facts(self) -> dict[str, Any]:
-        """Size by depth, widths and limits, for the card."""
-        inside = {n: sum(p.numel() for p in self.backbone.cut(n).model.parameters()) for n in range(1, self.layers + 1)}
+        """Architecture, layers, components, parameters by number of layers, token limit and prompts."""
+        parameters = {}
+        for n in range(1, self.layers + 1):
+            parameters[str(n)] = sum(p.numel() for p in self.backbone.cut(n).model.parameters())
         return {
             "architecture": self.backbone.model.config.model_type,
             "layers": self.layers,
             "dim": self.dim,
-            "parameters": {str(n): count for n, count in inside.items()},
+            "parameters": parameters,
             "max_length": self.backbone.max_length,
             "prompts": self.prompts,
         }
 
 
-class _Pass:
-    """Every layer's vectors of each text seen, computed once, for as many texts as LIMIT floats hold."""
+class _SharedPass:
+    """Vectors of every layer for each text seen, computed once, for as many texts as fit into LIMIT floats."""
 
     LIMIT = 1 << 27
 
     def __init__(self, encoder: TruncatableEncoder) -> None:
         self.encoder = encoder
-        self._rows: dict[str, list[np.ndarray]] = {}
+        self._vectors: dict[str, list[np.ndarray]] = {}
 
-    def takes(self, texts: list[str]) -> bool:
-        """Whether these texts still fit; the engine takes what does not, and what is not a string."""
-        floats = (len(self._rows) + len(texts)) * self.encoder.layers * self.encoder.dim
-        return floats <= self.LIMIT and all(isinstance(text, str) for text in texts)
+    def has_room_for(self, texts: list[str]) -> bool:
+        """Whether the vectors of these texts fit into LIMIT. False for inputs that are not strings."""
+        count = (len(self._vectors) + len(texts)) * self.encoder.layers * self.encoder.dim
+        return count <= self.LIMIT and all(isinstance(text, str) for text in texts)
 
-    def vectors(self, texts: list[str], layer: int, dim: int) -> np.ndarray:
-        """(n, dim) float32 of unit norm."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
-        if new:
-            layers = list(self.encoder.encode_layers(new).values())
-            self._rows |= {text: [vectors[i] for vectors in layers] for i, text in enumerate(new)}
-        cut = np.array([self._rows[text][layer - 1][:dim] for text in texts], dtype=np.float32).reshape(-1, dim)
-        return cut / np.linalg.norm(cut, axis=1, keepdims=True)
+    def encode(self, texts: list[str], layer: int, dim: int) -> np.ndarray:
+        """(n, dim) float32 of unit norm, from the vectors of one layer."""
+        new_texts = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if new_texts:
+            layers = list(self.encoder.encode_layers(new_texts).values())
+            self._vectors |= {text: [vectors[i] for vectors in layers] for i, text in enumerate(new_texts)}
+        rows = [self._vectors[text][layer - 1][:dim] for text in texts]
+        vectors = np.array(rows, dtype=np.float32).reshape(-1, dim)
+        unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
 
-def on(device: torch.device, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A batch on a device."""
+def move_to_device(device: torch.device, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a batch on `device`."""
     return {name: values.to(device) for name, values in batch.items()}

@@ -1,4 +1,4 @@
-"""The part of `encoder:` that names a text backbone whose layers and dimensions can be cut. Pydantic only."""
+"""`TruncatableSpec`: the fields of `encoder:` that choose a text backbone and its cuts. Pydantic only."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ class View(Section):
 
 
 class TruncatableSpec(EncoderSpec):
-    """The part of `encoder:` that names the backbone."""
+    """Base of the `encoder:` sections with a text backbone whose layers and dimensions can be cut."""
 
     View = View
 
     backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
     revision: str | None = None
-    max_length: Positive | None = Field(default=None, description="Tokens. Default: the backbone's own limit.")
+    max_length: Positive | None = Field(
+        default=None, description="Largest number of tokens of a text. Default: the backbone's own limit."
+    )
     prompts: dict[Literal["query", "document"], str] | None = Field(
         default=None,
         description="Text put before each query and each document, in training and evaluation. Default: the backbone's own.",
@@ -70,8 +72,8 @@ class TruncatableSpec(EncoderSpec):
 
 
 def describe_misfit(layers: int | None, dim: int | None, depth: int, width: int) -> str | None:
-    """What is wrong with a view of an encoder with `depth` blocks and `width` components, or None."""
+    """Describe why an encoder with `depth` blocks and `width` components lacks this view; None if it has it."""
     for name, value, limit in (("layers", layers, depth), ("dim", dim, width)):
         if value is not None and not 1 <= value <= limit:
-            return f"{name}: {value} is outside 1…{limit}, which is what this encoder has"
+            return f"{name}: {value} is outside 1…{limit}, the range of this encoder"
     return None

@@ -1,4 +1,4 @@
-"""Binary paragraph vectors as a family: codes, their real part, artefact, card, search."""
+"""Binary paragraph vectors as a family: codes, real vectors, model folder, card, search."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from contract import Contract
 from datasets import Dataset
+from safetensors.numpy import load_file
 from tiny_documents import SMALL, texts
 
 import zoo
@@ -26,7 +27,7 @@ def contract(folder) -> Contract:
     return Contract(spec, Dataset.from_dict({"text": texts()}), training, texts(12, seed=2), {"real": True}, folder)
 
 
-def test_hamming_on_packed_bits_equals_that_on_unpacked():
+def test_hamming_distance_of_packed_bits_equals_that_of_unpacked_bits():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((7, 37)), rng.standard_normal((5, 37))
     expected = ((a[:, None] > 0) != (b[None] > 0)).sum(-1)
@@ -34,7 +35,7 @@ def test_hamming_on_packed_bits_equals_that_on_unpacked():
     np.testing.assert_array_equal(codes.hamming(codes.pack(a), codes.pack(b)), expected)
 
 
-def test_what_cannot_be_trained_on_is_refused():
+def test_an_iterator_a_number_and_too_few_components_are_refused():
     with pytest.raises(ZooError, match="iterator"):
         ParagraphVectors(Settings()).fit(iter(texts()))
     with pytest.raises(ZooError, match="text 2 is int"):
@@ -44,56 +45,81 @@ def test_what_cannot_be_trained_on_is_refused():
 
 
 @pytest.mark.parametrize("variant", ["dbow", "dm", "real-binary"])
-def test_an_artefact_encodes_as_the_encoder_that_was_saved(variant, tmp_path):
+def test_a_loaded_model_encodes_as_the_saved_encoder(variant, tmp_path):
     spec = Spec(family="binary-pv", variant=variant, bits=21, min_count=1, sample=0.0)
     encoder = Encoder.build(spec)
     rows = Dataset.from_dict({"text": texts()})
     encoder.fit(rows, Training(epochs=4, learning_rate=0.05), tmp_path / "run")
-    found = encoder.encode(texts(20, seed=2))
-    assert (found.shape, found.dtype, encoder.bytes_per_vector) == ((20, 3), np.uint8, 3)
+    inputs = texts(20, seed=2)
+    vectors = encoder.encode(inputs)
+    assert (vectors.shape, vectors.dtype, encoder.bytes_per_vector) == ((20, 3), np.uint8, 3)
     model_folder.save(encoder, tmp_path / "model")
-    again = zoo.from_pretrained(tmp_path / "model")
-    np.testing.assert_array_equal(again.encode(texts(20, seed=2)), found)
-    np.testing.assert_array_equal(np.concatenate(list(again.stream(iter(texts(20, seed=2))))), found)
-    assert again.encode([]).shape == (0, 3)
-    if variant == "real-binary":
-        real = again.view(real=True)
-        vectors = real.encode(texts(20, seed=2))
-        assert (vectors.shape, real.similarity, again.similarity) == ((20, 300), "cosine", "hamming")
-        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-        np.testing.assert_array_equal(again.encode(texts(20, seed=2), real=True), vectors)
-        asked, held = texts(3, seed=5), texts(20, seed=2)
-        places, cosines = again.rank(asked, held, top=4, candidates=9)
-        near = codes.hamming(again.encode(asked), again.encode(held))
-        for query, row, scores in zip(asked, places, cosines, strict=True):
-            candidates = np.argsort(near[asked.index(query)], kind="stable")[:9]
-            likeness = vectors[candidates] @ real.encode([query])[0]
-            assert list(row) == list(candidates[np.argsort(-likeness, kind="stable")[:4]])
-            np.testing.assert_allclose(scores, np.sort(likeness)[::-1][:4], atol=1e-6)
-    else:
+    loaded = zoo.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.encode(inputs), vectors)
+    np.testing.assert_array_equal(np.concatenate(list(loaded.stream(iter(inputs)))), vectors)
+    assert loaded.encode([]).shape == (0, 3)
+    if variant != "real-binary":
         with pytest.raises(ZooError, match="real-binary"):
-            again.encode(["a"], real=True)
+            loaded.encode(["a"], real=True)
     with pytest.raises(ZooError, match=r"\[text\]"):
-        again.encode("one text")
+        loaded.encode("one text")
     with pytest.raises(ZooError, match="input 1 is None"):
-        again.encode(["a", None])
+        loaded.encode(["a", None])
+    with pytest.raises(ZooError, match="have the view `real`, not dim"):
+        loaded.view(dim=3)
+    stored = load_file(tmp_path / "model" / "model.safetensors")
+    assert not [name for name in stored if name.endswith("documents")], "training documents are not published"
     (tmp_path / "model" / "vocabulary.json").write_text("{}")
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtefactError, match="vocabulary.json"):
         zoo.from_pretrained(tmp_path / "model")
 
 
-def test_a_real_part_beside_them_changes_no_code(tmp_path):
-    found = []
+@pytest.fixture(scope="module")
+def real_binary(tmp_path_factory) -> Encoder:
+    encoder = Encoder.build(Spec(family="binary-pv", variant="real-binary", bits=21, min_count=1, sample=0.0))
+    rows = Dataset.from_dict({"text": texts()})
+    encoder.fit(rows, Training(epochs=4, learning_rate=0.05), tmp_path_factory.mktemp("run"))
+    return encoder
+
+
+def test_the_real_view_gives_unit_vectors_compared_by_cosine(real_binary):
+    real = real_binary.view(real=True)
+    vectors = real.encode(texts(20, seed=2))
+    assert (vectors.shape, real.similarity, real_binary.similarity) == ((20, 300), "cosine", "hamming")
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(real_binary.encode(texts(20, seed=2), real=True), vectors)
+
+
+def test_rank_sorts_the_nearest_codes_by_the_cosine_of_the_real_vectors(real_binary):
+    queries, documents = texts(3, seed=5), texts(20, seed=2)
+    positions, cosines = real_binary.rank(queries, documents, top=4, candidates=9)
+    distances = codes.hamming(real_binary.encode(queries), real_binary.encode(documents))
+    query_vectors, vectors = (real_binary.encode(inputs, real=True) for inputs in (queries, documents))
+    for i in range(len(queries)):
+        candidates = np.argsort(distances[i], kind="stable")[:9]
+        similarities = vectors[candidates] @ query_vectors[i]
+        assert list(positions[i]) == list(candidates[np.argsort(-similarities, kind="stable")[:4]])
+        np.testing.assert_allclose(cosines[i], np.sort(similarities)[::-1][:4], atol=1e-6)
+    assert real_binary.rank(queries, documents[:2])[0].shape == (3, 2)
+
+
+def test_an_untrained_encoder_cannot_be_saved(tmp_path):
+    with pytest.raises(ZooError, match="has not been trained"):
+        Encoder.build(Spec(family="binary-pv")).save(tmp_path)
+
+
+def test_real_vectors_do_not_change_the_codes(tmp_path):
+    vectors = []
     for variant in ("dbow", "real-binary"):
         encoder = Encoder.build(
             Spec(family="binary-pv", variant=variant, bits=13, dim=20, min_count=1, sample=0.0), seed=5
         )
         encoder.fit(Dataset.from_dict({"text": texts()}), Training(epochs=2, seed=5), tmp_path / variant)
-        found.append(encoder.encode(texts(20, seed=2)))
-    np.testing.assert_array_equal(*found)
+        vectors.append(encoder.encode(texts(20, seed=2)))
+    np.testing.assert_array_equal(*vectors)
 
 
-def test_a_recipe_trains_is_scored_by_hamming_and_writes_its_card(tmp_path):
+def test_a_recipe_trains_an_encoder_scores_its_codes_and_writes_the_card(tmp_path):
     from zoo.build.builder import run
 
     lines = "".join(f'{{"text": "{t}", "label": "topic {i % 3}"}}\n' for i, t in enumerate(texts()))
@@ -116,11 +142,11 @@ evaluation:
     assert atomic_files.read_json(tmp_path / "run" / "report.json")["results"][0]["bytes_per_vector"] == 3
 
 
-def test_faiss_finds_the_codes_that_hamming_does():
+def test_faiss_finds_the_same_distances_as_hamming():
     faiss = pytest.importorskip("faiss")
     model = ParagraphVectors(Settings(**{**SMALL, "bits": 24})).fit(texts())
-    documents, asked = model.document_codes, model.infer_codes(texts(9, seed=3))
+    documents, queries = model.document_codes, model.infer_codes(texts(9, seed=3))
     index = faiss.IndexBinaryFlat(24)
     index.add(documents)
-    distances, _ = index.search(asked, 5)
-    np.testing.assert_array_equal(distances, np.sort(codes.hamming(asked, documents), axis=1)[:, :5])
+    distances, _ = index.search(queries, 5)
+    np.testing.assert_array_equal(distances, np.sort(codes.hamming(queries, documents), axis=1)[:, :5])

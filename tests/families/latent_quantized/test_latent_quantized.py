@@ -1,4 +1,4 @@
-"""Latent-quantized autoencoders: gradients of the quantiser, codes and back, baselines, artefact, recipe, the task infomec."""
+"""Latent-quantized autoencoders: quantisers, networks, codes and back, baselines, model folder, recipe, the task infomec."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo.cli import main
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
 from zoo.data.formats import image_files
 from zoo.evaluation.mteb_model import MtebModel
-from zoo.families.latent_quantized import networks, quantizers
+from zoo.families.latent_quantized import baselines, inputs, networks, quantizers
 from zoo.families.latent_quantized.encoder import Encoder
 from zoo.families.latent_quantized.spec import Network, Spec
 from zoo.metrics.disentanglement import infomec
@@ -33,7 +33,7 @@ SOURCES = ("x", "y", "tone")
 
 
 def squares(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """16 × 16 pixels with a square at one of 4 × 4 places in one of 3 tones; images and their sources."""
+    """Images of 16 × 16 pixels, with a square at one of 4 × 4 places in one of 3 tones, and their sources."""
     sources = np.random.default_rng(seed).integers(0, (4, 4, 3), (count, 3))
     images = np.zeros((count, 16, 16), np.uint8)
     for image, (x, y, tone) in zip(images, sources, strict=True):
@@ -43,298 +43,398 @@ def squares(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def rows(count: int = 64, seed: int = 0) -> Dataset:
     images, sources = squares(count, seed)
-    held = [{"bytes": image_files.encode_pnm(image.tobytes(), 16, 16), "path": None} for image in images]
+    files = [{"bytes": image_files.encode_pnm(image.tobytes(), 16, 16), "path": None} for image in images]
     features = Features({"image": Image(), **{name: Value("int64") for name in SOURCES}})
-    return Dataset.from_dict({"image": held, **dict(zip(SOURCES, sources.T, strict=True))}, features=features)
+    return Dataset.from_dict({"image": files, **dict(zip(SOURCES, sources.T, strict=True))}, features=features)
 
 
-def spec(**more) -> Spec:
-    return Spec(**{"family": "latent-quantized", "latents": 4, "levels": 5, "size": 16, "network": TINY, **more})
+def spec(**fields) -> Spec:
+    return Spec(**{"family": "latent-quantized", "latents": 4, "levels": 5, "size": 16, "network": TINY, **fields})
 
 
 def contract(folder) -> Contract:
     training = Training(max_steps=30, batch_size=16, learning_rate=3e-3, weight_decay=0.1, checkpoint_every=1000)
-    net = Network(widths=(8,), blocks=3, patch=2, dense=(16,), norm="instance", decoder="style")
-    told = spec(levels=(5, 3, 4, 7), network=net)
-    return Contract(told, rows(), training, list(squares(10, seed=3)[0]), {"values": True}, folder)
+    network = Network(widths=(8,), blocks=3, patch=2, dense=(16,), norm="instance", decoder="style")
+    style_spec = spec(levels=(5, 3, 4, 7), network=network)
+    return Contract(style_spec, rows(), training, list(squares(10, seed=3)[0]), {"values": True}, folder)
 
 
-def trained(folder, *, steps: int = 400, rate: float = 3e-3, **more) -> Encoder:
-    encoder = Encoder.build(spec(**more))
-    table = vectors() if more.get("modality") == "vector" else rows(480)
+def train(folder, *, steps: int = 400, learning_rate: float = 3e-3, **fields) -> Encoder:
+    encoder = Encoder.build(spec(**fields))
+    table = vectors() if fields.get("modality") == "vector" else rows(480)
     encoder.prepare(table, folder)
-    encoder.fit(table, Training(max_steps=steps, batch_size=32, learning_rate=rate, weight_decay=0.01), folder)
+    training = Training(max_steps=steps, batch_size=32, learning_rate=learning_rate, weight_decay=0.01)
+    encoder.fit(table, training, folder)
     encoder.finish(table)
     return encoder
 
 
 def vectors(count: int = 300, seed: int = 0) -> Dataset:
-    draw = np.random.default_rng(seed)
+    """Vectors of 12 components that lie in a space of 3 dimensions."""
+    rng = np.random.default_rng(seed)
     basis = np.random.default_rng(9).normal(size=(3, 12))
-    held = 5 + 3 * (draw.normal(size=(count, 3)) @ basis)
-    return Dataset.from_dict({"vector": held.astype(np.float32).tolist()})
+    table = 5 + 3 * (rng.normal(size=(count, 3)) @ basis)
+    return Dataset.from_dict({"vector": table.astype(np.float32).tolist()})
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Encoder:
-    return trained(tmp_path_factory.mktemp("qlae"))
+    return train(tmp_path_factory.mktemp("qlae"))
 
 
 # -- the quantiser -----------------------------------------------------------------------------------------------------
 
 
-def test_the_gradient_reaches_the_values_by_the_first_term_and_the_encoder_by_the_others():
-    between = quantizers.ScalarQuantizer((4, 3))
-    given = torch.tensor([[0.4, -0.1], [0.1, 0.6]], requires_grad=True)
-    found = between(given)
-    assert found.decoded.tolist() == [[0.5, 0.0], [pytest.approx(1 / 6), 0.5]]
+def test_the_codebook_loss_moves_only_the_scalars_and_the_other_terms_only_the_encoder():
+    quantizer = quantizers.ScalarQuantizer((4, 3))
+    inputs = torch.tensor([[0.4, -0.1], [0.1, 0.6]], requires_grad=True)
+    latent = quantizer(inputs)
+    assert latent.decoder_input.tolist() == [[0.5, 0.0], [pytest.approx(1 / 6), 0.5]]
 
-    found.codebook.backward(retain_graph=True)
-    assert given.grad is None
-    # mean over 4 entries of (z - v)²: dL/dv = -(z - v)/2 at the value that is taken, 0 at the others
-    assert between.values[0].grad.tolist() == pytest.approx([0, 0, (1 / 6 - 0.1) / 2, (0.5 - 0.4) / 2])
-    assert between.values[1].grad.tolist() == pytest.approx([0, 0.05, -0.05])
+    latent.codebook_loss.backward(retain_graph=True)
+    assert inputs.grad is None
+    # mean over 4 entries of (z - v)²: dL/dv = -(z - v)/2 for the scalar that is taken, 0 for the others
+    assert quantizer.values[0].grad.tolist() == pytest.approx([0, 0, (1 / 6 - 0.1) / 2, (0.5 - 0.4) / 2])
+    assert quantizer.values[1].grad.tolist() == pytest.approx([0, 0.05, -0.05])
 
-    for value in between.values:
-        value.grad = None
-    (found.commitment + (3 * found.decoded).sum()).backward()
-    assert all(value.grad is None for value in between.values)
-    expected = 3 + (given.detach() - found.decoded.detach()) / 2
-    torch.testing.assert_close(given.grad, expected)
+    for scalars in quantizer.values:
+        scalars.grad = None
+    (latent.commitment_loss + (3 * latent.decoder_input).sum()).backward()
+    assert all(scalars.grad is None for scalars in quantizer.values)
+    expected = 3 + (inputs.detach() - latent.decoder_input.detach()) / 2
+    torch.testing.assert_close(inputs.grad, expected)
 
 
-def test_training_moves_the_values_and_no_decay_does(tmp_path):
+def test_training_moves_the_scalars_and_weight_decay_spares_scalars_biases_and_norms(tmp_path):
     start = torch.linspace(-0.5, 0.5, 5)
-    moved = trained(tmp_path / "a", steps=20)
-    assert max((value - start).abs().max().item() for value in moved.between.values) > 1e-3
-    groups = moved.parameter_groups(Training(weight_decay=0.1))
-    still = {id(p) for p in groups[1]["params"]}
-    assert groups[1]["weight_decay"] == 0
-    assert "weight_decay" not in groups[0]
+    encoder = train(tmp_path / "a", steps=20)
+    assert max((scalars - start).abs().max().item() for scalars in encoder.bottleneck.values) > 1e-3
+    decayed, not_decayed = encoder.parameter_groups(Training(weight_decay=0.1))
+    assert not_decayed["weight_decay"] == 0
+    assert "weight_decay" not in decayed
     norms = {
-        n for n, part in moved.module.named_modules() if isinstance(part, torch.nn.InstanceNorm2d | torch.nn.GroupNorm)
+        name
+        for name, module in encoder.module.named_modules()
+        if isinstance(module, torch.nn.InstanceNorm2d | torch.nn.GroupNorm)
     }
     assert norms
-    assert {n for n, p in moved.module.named_parameters() if id(p) in still} == {
-        n
-        for n, _ in moved.module.named_parameters()
-        if n.startswith("latent.") or n.endswith("bias") or n.rsplit(".", 1)[0] in norms
+    spared = {id(parameter) for parameter in not_decayed["params"]}
+    assert {name for name, parameter in encoder.module.named_parameters() if id(parameter) in spared} == {
+        name
+        for name, _ in encoder.module.named_parameters()
+        if name.startswith("latent.") or name.endswith("bias") or name.rsplit(".", 1)[0] in norms
     }
-    fixed = trained(tmp_path / "b", steps=20, codebook_weight=0)
-    assert all(torch.equal(value.detach(), start) for value in fixed.between.values)
+    encoder = train(tmp_path / "b", steps=20, codebook_weight=0)
+    assert all(torch.equal(scalars.detach(), start) for scalars in encoder.bottleneck.values)
 
 
-def test_each_latent_has_as_many_values_as_it_was_given_and_never_another():
-    between = quantizers.ScalarQuantizer((2, 9, 4))
-    codes = between.nearest(torch.randn(500, 3) * 5)
+def test_each_latent_takes_only_its_own_scalars():
+    quantizer = quantizers.ScalarQuantizer((2, 9, 4))
+    codes = quantizer.find_nearest(torch.randn(500, 3) * 5)
     assert codes.max(0).values.tolist() == [1, 8, 3]
-    torch.testing.assert_close(between.nearest(between.looked_up(codes)), codes)
+    torch.testing.assert_close(quantizer.find_nearest(quantizer.look_up(codes)), codes)
     with pytest.raises(ValidationError, match="3 sizes for 4 latents"):
         spec(levels=(2, 3, 4))
 
 
-def test_vectors_take_the_nearest_of_the_shared_codebook():
-    between = quantizers.VectorQuantizer(3, 20, 4)
-    given = torch.randn(10, 12)
-    codes = between.nearest(given)
-    distances = (given.view(10, 3, 1, 4) - between.codebook.detach()).norm(dim=-1)
+def test_vectors_take_the_nearest_codeword_of_the_shared_codebook():
+    quantizer = quantizers.VectorQuantizer(3, 20, 4)
+    inputs = torch.randn(10, 12)
+    codes = quantizer.find_nearest(inputs)
+    distances = (inputs.view(10, 3, 1, 4) - quantizer.codebook.detach()).norm(dim=-1)
     assert torch.equal(codes, distances.argmin(-1))
-    found = between(given)
-    torch.testing.assert_close(found.decoded, between.looked_up(codes))
-    found.codebook.backward()
-    assert between.codebook.grad.abs().sum() > 0
+    latent = quantizer(inputs)
+    torch.testing.assert_close(latent.decoder_input, quantizer.look_up(codes))
+    latent.codebook_loss.backward()
+    assert quantizer.codebook.grad.abs().sum() > 0
 
 
-def test_the_gaussians_divergence_is_that_of_torch():
-    between = quantizers.Gaussian(5)
-    given = torch.randn(7, 10)
-    mean, log_variance = given.chunk(2, dim=1)
+def test_the_kl_divergence_of_the_gaussian_equals_that_of_torch():
+    gaussian = quantizers.Gaussian(5)
+    inputs = torch.randn(7, 10)
+    mean, log_variance = inputs.chunk(2, dim=1)
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(mean, (0.5 * log_variance).exp()), normal(0, 1)).sum(1)
-    torch.testing.assert_close(between(given).kl, expected)
-    torch.testing.assert_close(between.eval()(given).decoded, mean)
+    torch.testing.assert_close(gaussian(inputs).kl, expected)
+    torch.testing.assert_close(gaussian.eval()(inputs).decoder_input, mean)
 
 
-def test_the_loss_is_the_mean_cross_entropy_and_the_weighted_terms():
+def test_the_noise_of_the_gaussian_depends_on_the_step_alone():
+    encoder = Encoder.build(spec(latent="gaussian"))
+    batch = {"inputs": torch.from_numpy(squares(8)[0])[:, None]}
+    losses = []
+    for encoder.step in (3, 4, 3):
+        losses.append(encoder.loss(batch).item())
+        torch.rand(5)
+    assert losses[0] == losses[2] != losses[1]
+
+
+@pytest.mark.parametrize("latent", ["quantized", "vector", "continuous", "gaussian"])
+def test_the_loss_is_the_mean_cross_entropy_plus_the_weighted_terms(latent):
     images = torch.from_numpy(squares(8)[0])[:, None]
-    for kind in ("quantized", "vector", "continuous", "gaussian"):
-        encoder = Encoder.build(spec(latent=kind, beta=3.0))
-        encoder.module.eval()
-        x = images.float() / 255
-        middle = encoder.between(encoder.module["encoder"](x))
-        expected = torch.nn.functional.binary_cross_entropy_with_logits(encoder.module["decoder"](middle.decoded), x)
-        if kind in ("quantized", "vector"):
-            a, b = {"quantized": (0.01, 0.01), "vector": (1, 0.25)}[kind]
-            expected = expected + a * middle.codebook + b * middle.commitment
-        if kind == "gaussian":
-            expected = expected + 3.0 * middle.kl.mean() / 256
-        torch.testing.assert_close(encoder.loss({"inputs": images}), expected)
+    encoder = Encoder.build(spec(latent=latent, beta=3.0))
+    encoder.module.eval()
+    pixels = images.float() / 255
+    result = encoder.bottleneck(encoder.module["encoder"](pixels))
+    logits = encoder.module["decoder"](result.decoder_input)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, pixels)
+    if latent in ("quantized", "vector"):
+        codebook_weight, commitment_weight = {"quantized": (0.01, 0.01), "vector": (1, 0.25)}[latent]
+        expected = expected + codebook_weight * result.codebook_loss + commitment_weight * result.commitment_loss
+    if latent == "gaussian":
+        expected = expected + 3.0 * result.kl.mean() / 256
+    torch.testing.assert_close(encoder.loss({"inputs": images}), expected)
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_papers_networks_are_its_twelve_blocks_and_every_net_gives_an_image_of_the_size():
-    net = Network()
-    found = [m for m in networks.image_encoder(net, 1, 64, 10).modules() if isinstance(m, torch.nn.Conv2d)]
-    assert [m.out_channels for m in found] == [32] * 3 + [64] * 3 + [128] * 3 + [256] * 3
-    assert [(m.kernel_size[0], m.stride[0], m.padding[0]) for m in found] == [(3, 1, 1), (3, 1, 1), (4, 2, 1)] * 4
-    for each in (net, Network(decoder="style", blocks=1), TINY, Network(patch=8, widths=(4,), blocks=2, norm="none")):
-        x = torch.rand(2, 3, 64, 64)
-        z = networks.image_encoder(each, 3, 64, 7)(x)
-        assert z.shape == (2, 7)
-        assert networks.image_decoder(each, 3, 64, 7)(z).shape == x.shape
+def test_the_default_encoder_is_the_papers_twelve_blocks():
+    modules = networks.build_image_encoder(Network(), 1, 64, 10).modules()
+    convolutions = [module for module in modules if isinstance(module, torch.nn.Conv2d)]
+    assert [c.out_channels for c in convolutions] == [32] * 3 + [64] * 3 + [128] * 3 + [256] * 3
+    shapes = [(c.kernel_size[0], c.stride[0], c.padding[0]) for c in convolutions]
+    assert shapes == [(3, 1, 1), (3, 1, 1), (4, 2, 1)] * 4
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Network(),
+        Network(decoder="style", blocks=1),
+        TINY,
+        Network(patch=8, widths=(4,), blocks=2, norm="none"),
+    ],
+)
+def test_every_network_gives_back_an_image_of_the_same_size(network):
+    images = torch.rand(2, 3, 64, 64)
+    latents = networks.build_image_encoder(network, 3, 64, 7)(images)
+    assert latents.shape == (2, 7)
+    assert networks.build_image_decoder(network, 3, 64, 7)(latents).shape == images.shape
+
+
+def test_a_size_that_the_network_cannot_halve_is_refused():
     with pytest.raises(ValidationError, match="multiple of 8"):
         spec(size=20)
+
+
+def test_the_patch_layer_equals_a_convolution_as_wide_as_its_stride():
+    layer = networks._build_patch_layer(Network(patch=4), 3)
+    images = torch.rand(2, 3, 16, 16)
+    kernel = layer[1].weight.detach().view(32, 3, 4, 4)
+    expected = torch.nn.functional.leaky_relu(torch.nn.functional.conv2d(images, kernel, layer[1].bias, stride=4), 0.01)
+    torch.testing.assert_close(layer(images), expected)
+
+
+def test_decoder_maps_have_the_channels_last_layout():
+    maps = networks.UnflattenChannelsLast(1, (4, 3, 3))(torch.rand(2, 36))
+    assert maps.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(maps.flatten(1), maps.reshape(2, 36))
+
+
+def test_training_inputs_are_the_same_whether_or_not_they_fit_into_memory(monkeypatch):
+    table, image_inputs = rows(5), inputs.ImageInputs(1, 16)
+    decoded = inputs.TrainingInputs(table, image_inputs)
+    monkeypatch.setattr(inputs, "MEMORY_LIMIT", 0)
+    read_one_by_one = inputs.TrainingInputs(table, image_inputs)
+    assert decoded.decoded is not None
+    assert read_one_by_one.decoded is None
+    for i in range(5):
+        assert torch.equal(decoded[i]["input"], read_one_by_one[i]["input"])
 
 
 # -- use ---------------------------------------------------------------------------------------------------------------
 
 
-def test_training_makes_codes_that_tell_the_sources_and_bring_the_image_back(model):
+def test_trained_codes_predict_the_sources_and_decode_to_the_image(model):
     images, sources = squares(300, seed=5)
     codes = model.encode(list(images))
     assert codes.dtype == np.uint8
     assert codes.max() < 5
-    found = infomec(sources, codes)
-    assert found["infoe"] > 0.6
-    again = model.decode(codes)
-    assert again.shape == images.shape
-    untrained = np.mean((images - images.mean(0)) ** 2.0)
-    assert np.mean((again.astype(float) - images) ** 2) < 0.5 * untrained
-    np.testing.assert_array_equal(model.reconstruct(list(images)), again)
+    assert infomec(sources, codes)["infoe"] > 0.6
+    decoded = model.decode(codes)
+    assert decoded.shape == images.shape
+    variance = np.mean((images - images.mean(0)) ** 2.0)
+    assert np.mean((decoded.astype(float) - images) ** 2) < 0.5 * variance
+    np.testing.assert_array_equal(model.reconstruct(list(images)), decoded)
 
 
-def test_codes_values_and_views_are_one_another(model):
+def test_no_inputs_give_no_codes(model):
+    codes = model.encode([])
+    assert (codes.shape, codes.dtype) == ((0, 4), np.uint8)
+    assert model.decode(codes).shape == (0, 16, 16)
+
+
+def test_the_view_values_encodes_to_the_scalars_of_the_codes(model):
     images = list(squares(20, seed=6)[0])
     codes, view = model.encode(images), model.view(values=True)
     values = view.encode(images)
     assert values.dtype == np.float32
-    table = [value.detach().numpy() for value in model.between.values]
-    np.testing.assert_allclose(values, np.stack([v[c] for v, c in zip(table, codes.T, strict=True)], axis=1))
+    scalars = [parameter.detach().numpy() for parameter in model.bottleneck.values]
+    expected = np.stack([numbers[column] for numbers, column in zip(scalars, codes.T, strict=True)], axis=1)
+    np.testing.assert_allclose(values, expected)
     np.testing.assert_array_equal(model.decode(values), model.decode(codes))
     assert (model.bytes_per_vector, view.bytes_per_vector) == (4, 16)
     assert model.bits_per_vector == pytest.approx(4 * math.log2(5))
     assert Encoder.build(spec(levels=(2, 300, 2, 2))).encode(images).dtype == np.uint16
-    for wrong in (codes[:, :2], codes + 5, codes.astype(int) - 5, codes[0]):
-        with pytest.raises(ZooError, match="indices below 5"):
-            model.decode(wrong)
     with pytest.raises(ZooError, match="has the view `values`"):
         model.view(layers=3)
-    assert model.decode(codes[:0]).shape == (0, 16, 16)
 
 
-def test_a_traversal_changes_one_latent_through_its_values_in_order(model):
+def test_codes_of_another_shape_or_beyond_the_scalars_are_refused(model):
+    codes = model.encode(list(squares(20, seed=6)[0]))
+    for bad_codes in (codes[:, :2], codes + 5, codes.astype(int) - 5, codes[0]):
+        with pytest.raises(ZooError, match="indices below 5"):
+            model.decode(bad_codes)
+    with pytest.raises(ZooError, match=r"must be \(n, 4\) numbers"):
+        model.decode(np.zeros((3, 2), np.float32))
+
+
+def test_a_traversal_changes_one_latent_through_its_scalars_in_ascending_order(model):
     image = squares(1, seed=7)[0][0]
     code = model.encode([image])[0].astype(int)
     for latent in range(4):
-        shown = model.traverse(image, latent)
-        assert shown.shape == (5, 16, 16)
-        order = model.between.values[latent].detach().numpy().argsort()
+        images = model.traverse(image, latent)
+        assert images.shape == (5, 16, 16)
+        order = model.bottleneck.values[latent].detach().numpy().argsort()
         expected = np.repeat(code[None], 5, axis=0)
         expected[:, latent] = order
-        np.testing.assert_array_equal(shown, model.decode(expected))
-    for wrong in (-1, 4):
+        np.testing.assert_array_equal(images, model.decode(expected))
+    for missing_latent in (-1, 4):
         with pytest.raises(ZooError, match="they are 0 to 3"):
-            model.traverse(image, wrong)
+            model.traverse(image, missing_latent)
 
 
-def test_codes_are_searched_by_the_steps_between_them(model):
-    images = list(squares(40, seed=8)[0])
-    codes = model.encode(images)
-    ranks = np.stack(
-        [v.detach().numpy().argsort().argsort()[c] for v, c in zip(model.between.values, codes.T, strict=True)], 1
-    )
+def test_the_cosine_of_two_codes_falls_with_the_steps_between_their_scalars(model):
+    codes = model.encode(list(squares(40, seed=8)[0]))
+    ranks = [
+        scalars.detach().numpy().argsort().argsort()[column]
+        for scalars, column in zip(model.bottleneck.values, codes.T, strict=True)
+    ]
+    ranks = np.stack(ranks, axis=1)
     steps = np.abs(ranks[:, None].astype(int) - ranks[None]).sum(-1)
-    adapter = MtebModel(model, "fp32")
     vectors = model.as_float_vectors(codes)
-    cosines = np.asarray(adapter.similarity(vectors, vectors))
+    cosines = np.asarray(MtebModel(model, "fp32").similarity(vectors, vectors))
     np.testing.assert_allclose(cosines, 1 - 2 * steps / 16, atol=1e-6)
-    other = Encoder.build(spec(latent="vector", vectors=6))
-    codes = other.encode(images)
-    differ = (codes[:, None] != codes[None]).sum(-1)
-    vectors = other.as_float_vectors(codes)
-    np.testing.assert_allclose(vectors @ vectors.T / 24, 1 - 4 * differ / 24, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["continuous", "gaussian", "vector"])
-def test_the_baselines_share_everything_but_the_latents(tmp_path, kind):
-    encoder = trained(tmp_path, steps=40, latent=kind, vectors=16, vector_dim=3)
-    mine, theirs = (dict(Encoder.build(spec(latent=k)).module.named_parameters()) for k in ("quantized", kind))
-    shared = [n for n in mine if n in theirs and mine[n].shape == theirs[n].shape]
-    assert len(shared) >= len(mine) - 8
+def test_the_cosine_of_two_codes_falls_with_the_number_of_different_codewords():
+    encoder = Encoder.build(spec(latent="vector", vectors=6))
+    codes = encoder.encode(list(squares(40, seed=8)[0]))
+    differences = (codes[:, None] != codes[None]).sum(-1)
+    vectors = encoder.as_float_vectors(codes)
+    np.testing.assert_allclose(vectors @ vectors.T / 24, 1 - 4 * differences / 24, atol=1e-6)
+
+
+@pytest.mark.parametrize("latent", ["continuous", "gaussian", "vector"])
+def test_other_kinds_of_latents_share_the_networks_and_the_interface(tmp_path, latent):
+    encoder = train(tmp_path, steps=40, latent=latent, vectors=16, vector_dim=3)
+    quantized, other = (
+        dict(Encoder.build(spec(latent=kind)).module.named_parameters()) for kind in ("quantized", latent)
+    )
+    shared = [name for name in quantized if name in other and quantized[name].shape == other[name].shape]
+    assert len(shared) >= len(quantized) - 8
     images = list(squares(12, seed=6)[0])
     vectors = encoder.encode(images)
     assert vectors.shape == (12, 4)
-    assert vectors.dtype == (np.uint8 if kind == "vector" else np.float32)
+    assert vectors.dtype == (np.uint8 if latent == "vector" else np.float32)
     assert encoder.decode(vectors).shape == (12, 16, 16)
-    assert encoder.traverse(images[0], 2).shape == (16 if kind == "vector" else 8, 16, 16)
+    assert encoder.traverse(images[0], 2).shape == (16 if latent == "vector" else 8, 16, 16)
     model_folder.save(encoder, tmp_path / "model")
-    again = zoo.from_pretrained(tmp_path / "model")
-    np.testing.assert_array_equal(again.traverse(images[0], 1), encoder.traverse(images[0], 1))
-    if kind != "vector":
+    loaded = zoo.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.traverse(images[0], 1), encoder.traverse(images[0], 1))
+    if latent != "vector":
         with pytest.raises(ZooError, match="has values alone"):
             encoder.view(values=True)
 
 
-def test_embeddings_of_another_model_get_codes_and_come_back(tmp_path):
-    encoder = trained(tmp_path, rate=1e-2, modality="vector", levels=24, latents=6, network=Network(dense=(64,)))
-    held = np.array(vectors(100, seed=4)["vector"], dtype=np.float32)
-    codes = encoder.encode(held)
+def test_a_baseline_with_figures_in_the_folder_is_not_trained_again(tmp_path, monkeypatch):
+    encoder = Encoder.build(spec(baselines=("continuous",), sources=SOURCES))
+    table, settings = rows(80), Training(max_steps=2, batch_size=16)
+    first = baselines.compare_with_baselines(encoder, table, table, settings, tmp_path)
+    assert set(first["baselines"]) == {"continuous"}
+    monkeypatch.setattr(baselines, "_train_baseline", lambda *_: pytest.fail("trained again"))
+    assert baselines.compare_with_baselines(encoder, table, table, settings, tmp_path) == first
+
+
+def test_baselines_without_validation_rows_are_refused_before_training(tmp_path):
+    encoder = Encoder.build(spec(baselines=("continuous",), sources=SOURCES))
+    with pytest.raises(ZooError, match="set `validation` in the recipe"):
+        encoder.fit(rows(), Training(), tmp_path)
+    with pytest.raises(ValidationError, match="list their columns in `sources`"):
+        spec(baselines=("continuous",))
+
+
+def test_vectors_of_another_model_get_codes_and_are_decoded(tmp_path):
+    encoder = train(tmp_path, learning_rate=1e-2, modality="vector", levels=24, latents=6, network=Network(dense=(64,)))
+    table = np.array(vectors(100, seed=4)["vector"], dtype=np.float32)
+    codes = encoder.encode(table)
     assert codes.shape == (100, 6)
-    lost = ((encoder.decode(codes) - held) ** 2).sum() / ((held - held.mean(0)) ** 2).sum()
-    assert lost < 0.2
+    error = ((encoder.decode(codes) - table) ** 2).sum() / ((table - table.mean(0)) ** 2).sum()
+    assert error < 0.2
     assert encoder.card_facts()["error"] < 0.2
     model_folder.save(encoder, tmp_path / "model")
-    again = zoo.from_pretrained(tmp_path / "model")
-    np.testing.assert_array_equal(again.encode(held), codes)
-    np.testing.assert_array_equal(np.concatenate(list(again.stream(iter(held)))), codes)
+    loaded = zoo.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.encode(table), codes)
+    np.testing.assert_array_equal(np.concatenate(list(loaded.stream(iter(table)))), codes)
     assert "numpy.load" in cards.render(tmp_path / "model")
-    for wrong, message in (
-        (held[:, :5], "expected a vector of 12"),
+    for bad_inputs, message in (
+        (table[:, :5], "expected a vector of 12"),
         ([None], "input 0"),
         ([[np.nan] * 12], "not finite"),
+        (table[0], "not one"),
+        ("text", "not one"),
     ):
         with pytest.raises(ZooError, match=message):
-            encoder.encode(wrong)
-    for wrong in (held[0], "text"):
-        with pytest.raises(ZooError, match="not one"):
-            encoder.encode(wrong)
+            encoder.encode(bad_inputs)
+
+
+def test_an_encoder_of_vectors_encodes_only_after_training():
     with pytest.raises(ZooError, match="not known yet"):
-        Encoder.build(spec(modality="vector")).encode(held)
+        Encoder.build(spec(modality="vector")).encode([[1.0, 2.0]])
 
 
-# -- artefact ----------------------------------------------------------------------------------------------------------
+# -- model folder ------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_claims_more_than_it_holds_is_refused(model, tmp_path):
-    out = model_folder.save(model, tmp_path / "model")
-    honest = json.loads((out / "config.json").read_text())
-    for change in (
-        {"latents": 4000, "values": 60_000},
-        {"network": {"widths": [4096, 4096]}},
-        {"latent": "vector"},
-        {"channels": 3},
-    ):
-        told = json.loads(json.dumps(honest))
-        told["zoo"]["spec"] |= change
-        (out / "config.json").write_text(json.dumps(told))
-        manifest.write(out)
-        with pytest.raises(ArtefactError):
-            zoo.from_pretrained(out)
-    for change in ({"seed": "x"}, {"seed": -1}):
-        (out / "config.json").write_text(json.dumps({"zoo": {**honest["zoo"], **change}}))
-        manifest.write(out)
-        with pytest.raises(ArtefactError, match="seed"):
-            zoo.from_pretrained(out)
-    (out / "config.json").write_text(json.dumps(honest))
-    tensors = load_file(out / "model.safetensors")
-    save_file(
-        {n: t * float("inf") if n.startswith("latent") else t for n, t in tensors.items()}, out / "model.safetensors"
-    )
-    manifest.write(out)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latents": 4000, "levels": 60_000}, "missing tensor latent.values"),
+        ({"network": {"widths": [4096, 4096]}}, "extra tensor decoder"),
+        ({"latent": "vector"}, "extra tensor latent.values"),
+        ({"channels": 3}, "has shape"),
+    ],
+)
+def test_a_config_that_claims_other_tensors_than_the_folder_holds_is_refused(model, tmp_path, change, message):
+    folder = model_folder.save(model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["zoo"]["spec"] |= change
+    (folder / "config.json").write_text(json.dumps(config))
+    manifest.write(folder)
+    with pytest.raises(ArtefactError, match=message):
+        zoo.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("seed", ["x", -1])
+def test_a_seed_that_is_not_a_seed_is_refused(model, tmp_path, seed):
+    folder = model_folder.save(model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["zoo"]["seed"] = seed
+    (folder / "config.json").write_text(json.dumps(config))
+    manifest.write(folder)
+    with pytest.raises(ArtefactError, match="seed"):
+        zoo.from_pretrained(folder)
+
+
+def test_a_codebook_that_is_not_finite_is_refused(model, tmp_path):
+    folder = model_folder.save(model, tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    infinite = {name: t * float("inf") if name.startswith("latent") else t for name, t in tensors.items()}
+    save_file(infinite, folder / "model.safetensors")
+    manifest.write(folder)
     with pytest.raises(ArtefactError, match="NaN or infinity"):
-        zoo.from_pretrained(out)
+        zoo.from_pretrained(folder)
 
 
 # -- recipe, task and card ---------------------------------------------------------------------------------------------
@@ -361,7 +461,7 @@ card: {license: apache-2.0}
 """
 
 
-def test_a_recipe_trains_measures_shows_and_the_command_line_agrees(tmp_path, capsys):
+def test_a_recipe_trains_an_encoder_whose_card_and_command_line_show_the_same_scores(tmp_path, capsys):
     rows(300).to_parquet(tmp_path / "squares.parquet")
     loaded = recipe.loads(RECIPE, folder=tmp_path)
     assert loaded.training.weight_decay == 0.1
@@ -381,10 +481,10 @@ def test_a_recipe_trains_measures_shows_and_the_command_line_agrees(tmp_path, ca
     assert "infom" in table
 
     data = f"data.path={tmp_path / 'squares.parquet'}"
-    words = ["infomec", "data.source=file", data, "data.limit=150", "sources=[x, y, tone]"]
-    assert main.main(["evaluate", str(folder), *words, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["results"][0]
-    assert told["figures"] == first["figures"]
+    arguments = ["infomec", "data.source=file", data, "data.limit=150", "sources=[x, y, tone]"]
+    assert main.main(["evaluate", str(folder), *arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)["results"][0]
+    assert result["figures"] == first["figures"]
     assert main.main(["evaluate", str(folder), "infomec", data]) == 1
     assert "sources" in capsys.readouterr().err
     with pytest.raises(RecipeError, match="sources"):
@@ -393,16 +493,16 @@ def test_a_recipe_trains_measures_shows_and_the_command_line_agrees(tmp_path, ca
         recipe.loads(RECIPE.replace("[x, y, tone]\n    views", "[x, y, z]\n    views"), folder=tmp_path)
 
 
-def test_infomec_is_for_any_encoder_and_says_what_it_cannot_read(tmp_path, model):
+def test_infomec_measures_any_encoder_that_reads_the_rows(tmp_path, model):
     import tiny
 
     table = [{"text": s, "first": s.split()[0], "last": s.split()[-1]} for s in tiny.SENTENCES]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
     task = {"task": "infomec", "data": {"source": "file", "path": "t.jsonl"}, "sources": ["first", "last"]}
-    texts = zoo.from_pretrained(tiny.backbone(tmp_path / "b", hidden=8))
-    found = zoo.evaluate(texts, [task], folder=tmp_path)["results"][0]
-    assert 0 <= found["figures"]["infom"] <= 1
-    assert np.shape(found["details"]["nmi"]) == (2, 8)
+    text_encoder = zoo.from_pretrained(tiny.backbone(tmp_path / "b", hidden=8))
+    result = zoo.evaluate(text_encoder, [task], folder=tmp_path)["results"][0]
+    assert 0 <= result["figures"]["infom"] <= 1
+    assert np.shape(result["details"]["nmi"]) == (2, 8)
     with pytest.raises(ZooError, match="holds text, which"):
         zoo.evaluate(model, [task], folder=tmp_path)
     assert evaluation.INPUTS == ("text", "image", "vector")

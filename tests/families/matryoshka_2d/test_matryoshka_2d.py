@@ -1,4 +1,4 @@
-"""2D Matryoshka: every corner is an encoder, exports are those corners, and training really makes shallow corners better."""
+"""2D Matryoshka: every view is an encoder, a saved view equals it, and training makes shallow views better."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tiny_matryoshka import build, rows
 import zoo
 from zoo.artefact import model_folder
 from zoo.core.errors import ArtefactError, ZooError
+from zoo.families.matryoshka_2d import objectives
 from zoo.families.matryoshka_2d.encoder import Encoder
 from zoo.families.matryoshka_2d.spec import Spec, TeacherSpec
 from zoo.ops import losses
@@ -32,7 +33,7 @@ def contract(folder) -> Contract:
 
 @pytest.mark.parametrize("objective", ["elastic", "2dmse"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_export_equals_its_view_and_the_deeper_layers_are_gone(kind, objective, tmp_path):
+def test_a_saved_view_equals_the_view_and_holds_no_deeper_layers(kind, objective, tmp_path):
     from safetensors import safe_open
     from sentence_transformers import SentenceTransformer
     from transformers import AutoConfig
@@ -46,19 +47,19 @@ def test_an_export_equals_its_view_and_the_deeper_layers_are_gone(kind, objectiv
         np.testing.assert_allclose(
             SentenceTransformer(str(out), device="cpu").encode(tiny.SENTENCES[:20]), expected, atol=1e-6
         )
-        again = zoo.from_pretrained(out)
-        np.testing.assert_allclose(again.encode(tiny.SENTENCES[:20]), expected, atol=1e-6)
+        loaded = zoo.from_pretrained(out)
+        np.testing.assert_allclose(loaded.encode(tiny.SENTENCES[:20]), expected, atol=1e-6)
         config = AutoConfig.from_pretrained(out)
         assert config.num_hidden_layers == layers
         with safe_open(out / "model.safetensors", "pt") as file:
             assert not [k for k in file.keys() if f"layer.{layers}." in k or f"layers.{layers}." in k]  # noqa: SIM118
         if layers == 2:
             np.testing.assert_allclose(
-                again.truncate(1, 8).encode(["the dog"]), encoder.truncate(1, 8).encode(["the dog"]), atol=1e-6
+                loaded.truncate(1, 8).encode(["the dog"]), encoder.truncate(1, 8).encode(["the dog"]), atol=1e-6
             )
 
 
-def test_a_view_is_cheap_and_leaves_the_encoder_alone(tmp_path):
+def test_a_view_shares_the_tensors_and_leaves_the_encoder_unchanged(tmp_path):
     encoder = build(tmp_path)
     before = encoder.encode(tiny.SENTENCES[:5])
     view = encoder.truncate(layers=1, dim=8)
@@ -66,90 +67,134 @@ def test_a_view_is_cheap_and_leaves_the_encoder_alone(tmp_path):
     assert view.module is encoder.module
     assert (encoder.layers, encoder.dim, view.bytes_per_vector) == (3, 32, 32)
     np.testing.assert_array_equal(encoder.encode(tiny.SENTENCES[:5]), before)
-    for bad in ({"layers": 4}, {"dim": 33}, {"layers": 0}):
+    for size in ({"layers": 4}, {"dim": 33}, {"layers": 0}):
         with pytest.raises(ZooError, match="outside 1"):
-            encoder.truncate(**bad)
-    with pytest.raises(ZooError, match="bits"):
+            encoder.truncate(**size)
+    with pytest.raises(ZooError, match="not by bits"):
         encoder.view(bits=3)
 
 
-def test_views_together_give_the_vectors_of_each_alone_from_one_pass(tmp_path, monkeypatch):
+def test_views_sharing_a_pass_give_the_vectors_of_separate_views(tmp_path, monkeypatch):
     encoder = build(tmp_path)
     views = [{}, {"layers": 2, "dim": 8}, {"layers": 1}]
-    alone = [encoder.view(**view).encode(tiny.SENTENCES[:40]) for view in views]
+    expected = [encoder.view(**view).encode(tiny.SENTENCES[:40]) for view in views]
     passes = []
-    whole = type(encoder).encode_layers
+    encode_layers = type(encoder).encode_layers
     monkeypatch.setattr(
-        type(encoder), "encode_layers", lambda self, texts: passes.append(len(texts)) or whole(self, texts)
+        type(encoder), "encode_layers", lambda self, texts: passes.append(len(texts)) or encode_layers(self, texts)
     )
-    twins = encoder.views_sharing_a_pass(views)
-    for twin, expected in zip(twins, alone, strict=True):
-        np.testing.assert_allclose(twin.encode(tiny.SENTENCES[:40], precision="fp32"), expected, atol=1e-6)
+    encoders = encoder.views_sharing_a_pass(views)
+    for view, vectors in zip(encoders, expected, strict=True):
+        np.testing.assert_allclose(view.encode(tiny.SENTENCES[:40], precision="fp32"), vectors, atol=1e-6)
     assert passes == [len(set(tiny.SENTENCES[:40]))]
-    assert twins[1].encode([], precision="fp32").shape == (0, 8)
+    assert encoders[1].encode([], precision="fp32").shape == (0, 8)
     with pytest.raises(ZooError, match="None"):
-        twins[0].encode([None], precision="fp32")
-    monkeypatch.setattr(truncatable._Pass, "LIMIT", 0)
+        encoders[0].encode([None], precision="fp32")
+    monkeypatch.setattr(truncatable._SharedPass, "LIMIT", 0)
     np.testing.assert_allclose(
         encoder.views_sharing_a_pass(views)[1].encode(["the dog"], precision="fp32"),
         encoder.view(**views[1]).encode(["the dog"]),
         atol=1e-6,
     )
-    assert len(passes) == 1
+    assert len(passes) == 1, "texts beyond the limit are encoded by the engine"
 
 
-def test_heads_leave_every_cosine_of_the_whole_as_it_was_and_lift_the_shallow_ones(tmp_path):
+def test_an_encoder_uses_new_heads_at_once(tmp_path):
+    encoder = build(tmp_path, objective="2dmse")
+    before = encoder.encode(["the dog"])
+    head = torch.nn.Linear(32, 32)
+    encoder.set_heads({3: head})
+    expected = torch.nn.functional.normalize(head(torch.from_numpy(before) * 0 + pooled(encoder, "the dog")), dim=-1)
+    np.testing.assert_allclose(encoder.encode(["the dog"]), expected.detach(), atol=1e-5)
+
+
+def pooled(encoder, text) -> torch.Tensor:
+    ((chunk, _),) = encoder.backbone.chunks([text], 1)
+    with torch.no_grad():
+        return encoder.backbone.states(chunk, [3])[0]
+
+
+def test_the_backbones_pooler_is_not_trained(tmp_path):
+    encoder = build(tmp_path)
+    frozen = {name for name, p in encoder.backbone.model.named_parameters() if not p.requires_grad}
+    assert frozen == {"pooler.dense.weight", "pooler.dense.bias"}
+
+
+def test_an_encoder_whose_backbone_is_gone_has_no_baseline(tmp_path):
+    encoder = build(tmp_path)
+    assert encoder.baseline() is not None
+    (tmp_path / "bert").rename(tmp_path / "gone")
+    assert encoder.baseline() is None
+
+
+def test_fitted_heads_keep_the_cosines_of_the_last_layer_and_draw_shallow_layers_to_them(tmp_path):
     plain, headed = build(tmp_path, objective="2dmse"), build(tmp_path)
     texts = tiny.SENTENCES[:40]
     whole = plain.encode(texts) @ plain.encode(texts).T
-    turned = headed.encode(texts)
-    np.testing.assert_allclose(turned @ turned.T, whole, atol=1e-5)
+    vectors = headed.encode(texts)
+    np.testing.assert_allclose(vectors @ vectors.T, whole, atol=1e-5)
 
     def distance(encoder, layers, dim):
         vectors = encoder.truncate(layers, dim).encode(texts)
         return float(np.abs(vectors @ vectors.T - whole).mean())
 
-    for corner in ((1, 32), (2, 32)):
-        assert distance(headed, *corner) < distance(plain, *corner)
+    for layers in (1, 2):
+        assert distance(headed, layers, 32) < distance(plain, layers, 32)
+
+
+def test_heads_run_in_float32_under_autocast(tmp_path):
+    encoder = build(tmp_path)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embeddings = encoder._embed_layers(encoder.collate(list(rows(4))), [1, 3])
+    assert {layer.dtype for layer in embeddings.values()} == {torch.float32}
+
+
+def test_the_gradient_is_scaled_and_the_value_is_not():
+    vectors = torch.randn(3, 4, requires_grad=True)
+    scaled = objectives.scale_gradient(vectors, 0.25)
+    torch.testing.assert_close(scaled, vectors)
+    scaled.sum().backward()
+    torch.testing.assert_close(vectors.grad, torch.full((3, 4), 0.25))
 
 
 def test_several_hard_negatives_are_candidates_of_every_row(tmp_path):
     encoder = build(tmp_path)
-    some = [dict(row) | {"negative_2": f"{row['negative']} no"} for row in rows(6)]
-    batch = encoder.collate(some)
+    batch_rows = [dict(row) | {"negative_2": f"{row['negative']} no"} for row in rows(6)]
+    batch = encoder.collate(batch_rows)
     assert batch["cells"].shape == (4, 6)
-    seen = encoder._layers(batch, [3])[3]
-    for column, name in zip(seen, ("anchor", "positive", "negative", "negative_2"), strict=True):
-        expected = encoder.truncate(3, 32).encode([row[name] for row in some])
-        found = torch.nn.functional.normalize(column, dim=-1).detach().numpy()
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-    unit = torch.nn.functional.normalize(seen, dim=-1)
+    embeddings = encoder._embed_layers(batch, [3])[3]
+    for column, name in zip(embeddings, ("anchor", "positive", "negative", "negative_2"), strict=True):
+        expected = encoder.truncate(3, 32).encode([row[name] for row in batch_rows])
+        vectors = torch.nn.functional.normalize(column, dim=-1).detach().numpy()
+        np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    unit = torch.nn.functional.normalize(embeddings, dim=-1)
     logits = 20 * unit[0] @ torch.cat(list(unit[1:])).T
-    by_hand = (logits.logsumexp(1) - logits.diagonal()).mean()
-    assert losses.sentence(seen, None, "contrastive", 20.0).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    expected = (logits.logsumexp(1) - logits.diagonal()).mean()
+    assert losses.sentence(embeddings, None, "contrastive", 20.0).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_columns_that_the_loss_has_no_use_for_are_left_alone_whatever_they_are_called(tmp_path):
+def test_columns_that_the_loss_does_not_read_are_ignored_whatever_their_names_are(tmp_path):
     path = tiny.backbone(tmp_path / "bert")
     pairs = [
         {"sentence1": a, "sentence2": b, "score": 0.5}
         for a, b in zip(tiny.SENTENCES[:20], tiny.SENTENCES[9:29], strict=True)
     ]
     triplets = [dict(row) for row in rows(20)]
-    for loss, given, other in (
+    for loss, used_rows, other_columns in (
         ("cosent", pairs, {"anchor": "x", "positive": "y", "negative": None}),
         ("contrastive", triplets, {"sentence1": 3, "sentence2": "y", "score": "high"}),
     ):
         encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,), loss=loss))
-        expected = encoder.loss(encoder.collate(given))
-        assert torch.equal(encoder.loss(encoder.collate([row | other for row in given])), expected), loss
+        expected = encoder.loss(encoder.collate(used_rows))
+        batch = encoder.collate([row | other_columns for row in used_rows])
+        assert torch.equal(encoder.loss(batch), expected), loss
 
 
 PROMPTS = {"query": "the man ", "document": "a red "}
 
 
-def prompted(tmp_path, **pooling) -> str:
-    """A backbone as those of E5's kind are published."""
+def save_backbone_with_prompts(tmp_path, **pooling) -> str:
+    """A backbone with prompts for queries and documents, as E5 is published."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling
 
@@ -159,10 +204,10 @@ def prompted(tmp_path, **pooling) -> str:
     return str(tmp_path / "prompted")
 
 
-def test_a_backbones_prompts_stand_before_queries_and_documents_as_in_sentence_transformers(tmp_path):
+def test_a_backbones_prompts_precede_queries_and_documents_as_in_sentence_transformers(tmp_path):
     from sentence_transformers import SentenceTransformer
 
-    path = prompted(tmp_path)
+    path = save_backbone_with_prompts(tmp_path)
     encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,)))
     model_folder.save(encoder, tmp_path / "saved")
     model_folder.save(encoder.truncate(2, 8), tmp_path / "cut")
@@ -172,8 +217,12 @@ def test_a_backbones_prompts_stand_before_queries_and_documents_as_in_sentence_t
         (encoder.truncate(2, 8), tmp_path / "cut"),
     ):
         stock = SentenceTransformer(str(folder), device="cpu")
-        for role, theirs in ((None, stock.encode), ("query", stock.encode_query), ("document", stock.encode_document)):
-            expected = theirs(tiny.SENTENCES[:9])
+        for role, stock_encode in (
+            (None, stock.encode),
+            ("query", stock.encode_query),
+            ("document", stock.encode_document),
+        ):
+            expected = stock_encode(tiny.SENTENCES[:9])
             np.testing.assert_allclose(ours.encode(tiny.SENTENCES[:9], prompt_type=role), expected, atol=1e-6)
             streamed = np.concatenate(list(ours.stream(iter(tiny.SENTENCES[:9]), prompt_type=role)))
             np.testing.assert_allclose(streamed, expected, atol=1e-6)
@@ -183,71 +232,82 @@ def test_a_backbones_prompts_stand_before_queries_and_documents_as_in_sentence_t
         encoder.encode(["a"], prompt_type="passage")
 
 
-def test_training_sees_the_prompts_and_a_recipe_may_set_others_or_none(tmp_path):
-    path = prompted(tmp_path)
-    own = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,), loss="contrastive"))
-    written = rows(8).map(
+def test_training_texts_get_the_prompts_of_the_backbone_or_of_the_recipe(tmp_path):
+    path = save_backbone_with_prompts(tmp_path)
+    with_prompts = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,), loss="contrastive"))
+    written_out = rows(8).map(
         lambda row: {name: PROMPTS["query" if name == "anchor" else "document"] + text for name, text in row.items()}
     )
     without = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,), loss="contrastive", prompts={}))
-    same = Encoder.build(Spec(family="matryoshka-2d", backbone=str(tmp_path / "bert"), dims=(8,), prompts=PROMPTS))
-    assert (own.prompts, without.prompts, same.prompts) == (PROMPTS, {}, PROMPTS)
-    given, expected = own.collate(list(rows(8))), without.collate(list(written))
-    assert torch.equal(given["cells"], expected["cells"])
-    for ours, theirs in zip(given["chunks"], expected["chunks"], strict=True):
-        assert torch.equal(ours["input_ids"], theirs["input_ids"])
-    for encoder, data in ((own, rows(64)), (without, written)):
+    from_recipe = Encoder.build(
+        Spec(family="matryoshka-2d", backbone=str(tmp_path / "bert"), dims=(8,), prompts=PROMPTS)
+    )
+    assert (with_prompts.prompts, without.prompts, from_recipe.prompts) == (PROMPTS, {}, PROMPTS)
+    batch, expected = with_prompts.collate(list(rows(8))), without.collate(list(written_out))
+    assert torch.equal(batch["cells"], expected["cells"])
+    for chunk, expected_chunk in zip(batch["chunks"], expected["chunks"], strict=True):
+        assert torch.equal(chunk["input_ids"], expected_chunk["input_ids"])
+    for encoder, data in ((with_prompts, rows(64)), (without, written_out)):
         encoder.prepare(data.select(range(8)), tmp_path / "cache")
-    assert torch.equal(own.heads["1"].weight, without.heads["1"].weight), "the heads are fitted on what will be encoded"
+    weights = [encoder.heads["1"].weight for encoder in (with_prompts, without)]
+    assert torch.equal(*weights), "heads are fitted on texts with their prompts"
 
 
-def test_a_pooling_that_leaves_prompts_out_is_refused_where_there_are_any(tmp_path):
-    path = prompted(tmp_path, include_prompt=False)
+def test_a_pooling_that_leaves_prompts_out_is_refused_if_there_are_prompts(tmp_path):
+    path = save_backbone_with_prompts(tmp_path, include_prompt=False)
     with pytest.raises(ZooError, match="leaves prompts out of its pooling"):
         Encoder.build(Spec(family="matryoshka-2d", backbone=path))
     Encoder.build(Spec(family="matryoshka-2d", backbone=path, prompts={}))
 
 
-def test_one_width_for_both_layers_and_true_blocks_only(tmp_path, monkeypatch):
+def test_a_step_of_2dmse_uses_one_shallow_layer_and_one_width_for_both_layers(tmp_path, monkeypatch):
     encoder = build(tmp_path, layers="sampled", objective="2dmse")
-    asked, widths = [], []
-    states = type(encoder.backbone).states
+    layers_by_call, widths = [], []
+    states, sentence = type(encoder.backbone).states, losses.sentence
     monkeypatch.setattr(
         type(encoder.backbone),
         "states",
-        lambda self, batch, layers: asked.append(tuple(layers)) or states(self, batch, layers),
+        lambda self, batch, layers: layers_by_call.append(tuple(layers)) or states(self, batch, layers),
     )
-    honest = losses.sentence
     monkeypatch.setattr(
-        losses, "sentence", lambda columns, *rest: widths.append(columns.shape[-1]) or honest(columns, *rest)
+        losses, "sentence", lambda columns, *rest: widths.append(columns.shape[-1]) or sentence(columns, *rest)
     )
     encoder.module.train()
     batch = encoder.collate([rows()[i] for i in range(8)])
-    for encoder.step in range(40):
+    widths_by_step = []
+    for step in [*range(40), *range(40)]:
+        encoder.step = step
         widths.clear()
         encoder.loss(batch)
-        assert sorted(widths)[2:] == [32, 32], "full width always"
-        assert widths[1] == widths[3], "one m for both layers"
-    assert {a[0] for a in asked} == {1, 2}
-    assert {a[1] for a in asked} == {3}
+        assert sorted(widths)[2:] == [32, 32], "the full width is always used"
+        assert widths[1] == widths[3], "both layers share one m"
+        widths_by_step.append(widths[1])
+    assert {layers[0] for layers in layers_by_call} == {1, 2}
+    assert {layers[1] for layers in layers_by_call} == {3}
+    assert set(widths_by_step) == {8, 16}
+    assert widths_by_step[:40] == widths_by_step[40:], "the step decides what is drawn"
+    assert layers_by_call[: len(layers_by_call) // 2] == layers_by_call[len(layers_by_call) // 2 :]
 
 
-def test_a_large_batch_in_chunks_has_the_gradient_of_the_whole_even_under_dropout(tmp_path):
+def test_a_batch_in_chunks_has_the_gradient_of_the_whole_batch(tmp_path):
     gradients = []
     for chunk in (None, 4):
         encoder = build(tmp_path, chunk=chunk)
         encoder.module.train()
         encoder.loss(encoder.collate([rows()[i] for i in range(24)])).backward()
         gradients.append([p.grad.clone() for p in encoder.backbone.model.parameters() if p.grad is not None])
-    for a, b in zip(*gradients, strict=True):
-        assert torch.allclose(a, b, atol=1e-6)
+    for whole, chunked in zip(*gradients, strict=True):
+        assert torch.allclose(whole, chunked, atol=1e-6)
+
+
+def test_a_chunk_that_is_computed_again_in_the_backward_pass_repeats_its_dropout(tmp_path):
     encoder = build(tmp_path, chunk=4, dropout=0.3, objective="2dmse", detach=False)
     encoder.module.train()
     batch = encoder.collate([rows()[i] for i in range(24)])
     parameter = encoder.backbone.model.get_input_embeddings().weight
     direction = torch.randn_like(parameter)
 
-    def value() -> float:
+    def compute_loss() -> float:
         torch.manual_seed(5)
         return encoder.loss(batch).item()
 
@@ -256,14 +316,14 @@ def test_a_large_batch_in_chunks_has_the_gradient_of_the_whole_even_under_dropou
     slope = (parameter.grad * direction).sum().item()
     with torch.no_grad():
         parameter += 1e-3 * direction
-        up = value()
+        loss_above = compute_loss()
         parameter -= 2e-3 * direction
-        down = value()
-    assert slope == pytest.approx((up - down) / 2e-3, rel=0.05)
+        loss_below = compute_loss()
+    assert slope == pytest.approx((loss_above - loss_below) / 2e-3, rel=0.05)
 
 
 @pytest.mark.parametrize("loss", ["cosent", "angle"])
-def test_scored_pairs_train(loss, tmp_path):
+def test_training_on_scored_pairs_lowers_the_loss(loss, tmp_path):
     from zoo.training import trainer
 
     encoder = build(tmp_path, loss="contrastive")
@@ -282,25 +342,25 @@ def test_scored_pairs_train(loss, tmp_path):
     assert encoder.loss(batch).item() < before
 
 
-def test_paper_in_miniature_training_lifts_the_shallow_corner_above_the_untrained_one(tmp_path):
+def test_paper_in_miniature_training_makes_a_shallow_narrow_view_better(tmp_path):
     """Section 4: shallow layers of an untrained encoder are poor sentence encoders; after 2DMSE training they are not."""
     from zoo.training import trainer
 
-    def rank_one(encoder: Encoder) -> float:
-        held = rows(120).select(range(64, 120))
-        a, b = encoder.encode(held["anchor"]), encoder.encode(held["positive"])
-        return float(((a @ b.T).argmax(1) == np.arange(len(a))).mean())
+    def compute_accuracy(encoder: Encoder) -> float:
+        test_rows = rows(120).select(range(64, 120))
+        anchors, positives = encoder.encode(test_rows["anchor"]), encoder.encode(test_rows["positive"])
+        return float(((anchors @ positives.T).argmax(1) == np.arange(len(anchors))).mean())
 
     trained, untrained = build(tmp_path, objective="2dmse"), build(tmp_path, objective="2dmse")
     trainer.fit(trained, rows(), Training(epochs=40, batch_size=32, learning_rate=2e-3), tmp_path / "run")
-    assert rank_one(trained.truncate(1, 8)) > rank_one(untrained.truncate(1, 8))
+    assert compute_accuracy(trained.truncate(1, 8)) > compute_accuracy(untrained.truncate(1, 8))
 
 
-def test_a_frozen_teacher_on_unlabelled_text_draws_the_shallow_cuts_to_its_similarities(tmp_path):
+def test_a_teacher_on_unlabelled_texts_draws_shallow_views_to_its_similarities(tmp_path):
     from zoo.training import trainer
 
     teacher = {"weight": 5.0, "texts_per_step": 32}
-    more = Dataset.from_dict({"text": [f"{t} has no" for t in tiny.SENTENCES[:60]]})
+    unlabelled = Dataset.from_dict({"text": [f"{t} has no" for t in tiny.SENTENCES[:60]]})
     spec = {"objective": "2dmse", "layers": "all", "align": 0.0, "weights": (0.0, 0.0), "dropout": 0.0}
     plain = build(tmp_path, **spec)
     texts = [f"{t} has no" for t in tiny.SENTENCES[60:110]]
@@ -311,22 +371,26 @@ def test_a_frozen_teacher_on_unlabelled_text_draws_the_shallow_cuts_to_its_simil
         return float(np.abs(vectors @ vectors.T - target).mean())
 
     before = distance(plain)
-    taught = Encoder.build(plain.spec.model_copy(update={"teacher": TeacherSpec(**teacher)}), seed=3)
-    taught.tables = {"unlabelled": more}
-    taught.prepare(rows(), tmp_path / "cache")
-    trainer.fit(taught, rows(), Training(epochs=60, batch_size=32, learning_rate=2e-3), tmp_path / "run")
-    assert distance(taught) < 0.7 * before
+    student = Encoder.build(plain.spec.model_copy(update={"teacher": TeacherSpec(**teacher)}), seed=3)
+    student.tables = {"unlabelled": unlabelled}
+    student.prepare(rows(), tmp_path / "cache")
+    trainer.fit(student, rows(), Training(epochs=60, batch_size=32, learning_rate=2e-3), tmp_path / "run")
+    assert distance(student) < 0.7 * before
     assert len(list((tmp_path / "cache").glob("teacher-*.npy"))) == 1
+    draws = [student._teacher.draw_texts(3, step) for step in (7, 8, 7)]
+    assert draws[0] == draws[2] != draws[1]
+    with pytest.raises(KeyError, match="never seen"):
+        student._teacher.compute_loss(["never seen"], {1: torch.ones(1, 32)}, 8)
 
 
-def test_a_teacher_leaves_validation_to_the_task_and_the_encoder_with_its_heads(tmp_path):
+def test_validation_works_without_the_teacher_and_a_teacher_does_not_replace_the_heads(tmp_path):
     from zoo.training import trainer
 
     encoder = build(tmp_path, teacher={})
     assert not np.allclose(encoder.encode(["the dog"]), build(tmp_path, objective="2dmse").encode(["the dog"]))
-    held = rows(120).select(range(64, 120))
+    validation = rows(120).select(range(64, 120))
     settings = Training(epochs=2, batch_size=32, learning_rate=1e-3)
-    trainer.fit(encoder, rows(), settings, tmp_path / "run", validation=held)
+    trainer.fit(encoder, rows(), settings, tmp_path / "run", validation=validation)
     assert "validation_loss" in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
@@ -339,13 +403,13 @@ def test_altered_weights_are_refused(tmp_path):
     out = model_folder.save(encoder, tmp_path / "model")
     tensors = load_file(out / "model.safetensors")
     name = "encoder.layer.0.output.dense.weight"
-    for change, message in (
+    for altered, message in (
         ({k: v for k, v in tensors.items() if k != name}, "missing tensor"),
         (tensors | {"surplus": torch.ones(1)}, "extra tensor surplus"),
         (tensors | {name: torch.full_like(tensors[name], float("nan"))}, "NaN"),
         (tensors | {name: tensors[name][:4].clone()}, "shape|size"),
     ):
-        save_file(change, out / "model.safetensors", metadata={"format": "pt"})
+        save_file(altered, out / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ArtefactError, match=r"sha256|bytes"):
             zoo.from_pretrained(out)
         manifest.write(out)

@@ -1,12 +1,13 @@
-"""Binary paragraph vectors: short codes of documents, learned from raw text alone and compared by Hamming distance.
+"""The encoder of binary paragraph vectors; it is trained by `zoo.paragraph_vectors.model`.
 
-Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116. The training is in `zoo.paragraph_vectors.model`.
+Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116.
 
-As in the paper, a code is the rounded sigmoid of a document's vector and learns to predict the words of the document; the
-gradient passes the rounding as if it were not there, and an unseen text gets its code by the same steps with the words frozen.
-Unlike the paper, words are predicted against noise and not by a sampled softmax; word vectors are trained beside the documents;
-and codes do not start at random but near the means of their words, drawn towards the training texts around them
-(`zoo.paragraph_vectors.code_layer`). The real part of real-binary is the vector that its code starts from.
+As in the paper, a code is the rounded sigmoid of a document's vector, and it learns to predict the words of the document. The
+rounding passes the gradient straight through. An unseen text gets its code by the same steps while the words are frozen.
+
+Unlike the paper, words are predicted by negative sampling, not by a sampled softmax. Word vectors are trained together with the
+document vectors. Codes do not start at random but near the mean of the document's words, drawn towards the training texts
+around them (`zoo.paragraph_vectors.code_layer`). The real part of `variant: real-binary` is the vector that a code starts from.
 """
 
 from __future__ import annotations
@@ -16,38 +17,30 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.binary_pv.spec import Spec
+from zoo.ops import codes
+from zoo.paragraph_vectors import model as paragraph_model
+from zoo.paragraph_vectors import vocabulary
 from zoo.schema import Training
+from zoo.text import engine as encoding
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from zoo.ops import codes
-    from zoo.paragraph_vectors import model as paragraph_model
-    from zoo.paragraph_vectors import vocabulary
-    from zoo.text import engine as encoding
-
-    Ranking = tuple[np.ndarray, np.ndarray]
-else:
-    np, torch, encoding = lazy("numpy"), lazy("torch"), lazy("zoo.text.engine")
-    paragraph_model, vocabulary = lazy("zoo.paragraph_vectors.model"), lazy("zoo.paragraph_vectors.vocabulary")
-    codes = lazy("zoo.ops.codes")
-
-EPOCHS = 20  # where the recipe says nothing
-CODE_EPOCHS = 0.1  # as many more, for the codes
-TOGETHER = 1000  # texts whose vectors are found in the same gradient steps
+DEFAULT_EPOCHS = 20  # if the recipe gives none
+CODE_EPOCHS_SHARE = 0.1  # epochs that train the codes, as a share of the epochs that train the vectors
+BLOCK_SIZE = 1000  # texts whose vectors are inferred in the same gradient steps
 
 
 class Encoder(BaseEncoder):
-    """Encodes texts as packed codes, (n, ceil(bits / 8)) uint8; `view(real=True)` as (n, dim) float32 of unit length."""
+    """Encodes texts as packed codes (n, ceil(bits / 8)) uint8; `view(real=True)` as (n, dim) float32 of unit norm."""
 
     similarity = "hamming"
     spec: Spec
@@ -60,121 +53,134 @@ class Encoder(BaseEncoder):
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
-        """Nothing is pretrained: vocabulary and tensors come with `fit`."""
-        encoder = cls(spec, paragraph_model.ParagraphVectors(_settings(spec, Training(seed=seed))))
+        """An encoder without vocabulary and tensors; `fit` creates both."""
+        encoder = cls(spec, paragraph_model.ParagraphVectors(_make_settings(spec, Training(seed=seed))))
         encoder.seed, encoder.folder = seed, folder
         return encoder
 
     def train(self, run: TrainingRun) -> float:
-        """Train in place on the column `text`; returns seconds, those before an interruption included."""
-        self.model = paragraph_model.ParagraphVectors(_settings(self.spec, run.settings))
+        """Train in place on the column `text`; return the seconds, including those before an interruption."""
+        self.model = paragraph_model.ParagraphVectors(_make_settings(self.spec, run.settings))
         self.model.fit(
             run.rows["text"],
             folder=run.folder,
             checkpoint_every=run.settings.checkpoint_every,
             show_progress=run.show_progress,
         )
-        self._hold()
+        self._register_tensors()
         return self.model.seconds
 
-    def _hold(self) -> None:
-        """The tensors that encode: everything but the training documents' own vectors."""
+    def _register_tensors(self) -> None:
+        """Make `module` hold the tensors that encode: all except the training documents' own vectors."""
         self.module = torch.nn.Module()
         for name, tensor in self.model.state.items():
             if not name.endswith("documents"):
                 self.module.register_buffer(name, tensor)
 
+    # -- use -------------------------------------------------------------------------------------------------------
+
     def encode(
         self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32", real: bool = False
     ) -> np.ndarray:
-        """Codes (or with `real` or of the real view, vectors) in the order of `inputs`. A text without a known word has the
-        code of zeros, and a zero vector. Raises ZooError for a bare string and for an input that is not a string."""
-        found = self.view(real=True) if real else self
-        return np.concatenate(list(found.stream(inputs, precision=precision)))
+        """Packed codes in the order of `inputs`; real vectors with `real=True` or in the real view.
+
+        A text without a known word has a code of zeros and a vector of zeros. Raises ZooError for a bare string and for an
+        input that is not a string.
+        """
+        encoder = self.view(real=True) if real else self
+        return np.concatenate(list(encoder.stream(inputs, precision=precision)))
+
+    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
+        """Encode in blocks of 1000 texts, in order. Without inputs there is one empty block."""
+        for texts in _read_blocks(encoding.texts(inputs)):
+            if self.similarity == "hamming":
+                yield self.model.infer_codes(texts, epochs=self.spec.inference_epochs, batch_size=BLOCK_SIZE)
+            else:
+                yield self.model.infer(texts, batch_size=BLOCK_SIZE)
 
     def rank(
         self, queries: Sequence[str], documents: Sequence[str], *, top: int = 10, candidates: int = 100
-    ) -> Ranking:
-        """For each of q queries the `top` documents by cosine of the real vectors, among the `candidates` that are nearest by
-        Hamming distance (arXiv 1611.01116, section 2.2): their places and cosines, (q, top) each, the best first. Raises
-        ZooError for a model without a real part."""
-        real, top = self.view(real=True), min(top, candidates, len(documents))
-        own = self.view()
-        near = codes.hamming(own.encode(queries), own.encode(documents))
-        near = np.argsort(near, axis=1, kind="stable")[:, : min(candidates, len(documents))]
-        vectors = real.encode(documents)
-        cosines = np.einsum("qcd,qd->qc", vectors[near], real.encode(queries))
-        best = np.argsort(-cosines, axis=1, kind="stable")[:, :top]
-        return np.take_along_axis(near, best, 1), np.take_along_axis(cosines, best, 1)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """For each query, the `top` documents by cosine among the `candidates` nearest by Hamming distance.
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
-        """`encode` by a thousand texts at a time; one empty block for no input."""
-        for some in _batches(encoding.texts(inputs)):
-            options: dict[str, Any] = {"epochs": self.spec.inference_epochs, "batch_size": TOGETHER}
-            yield (
-                self.model.infer_codes(some, **options)
-                if self.similarity == "hamming"
-                else self.model.infer(some, batch_size=TOGETHER)
-            )
+        Returns positions in `documents` and cosines, (queries, top) each, the best first (arXiv 1611.01116, section 2.2).
+        Raises ZooError for a model without real vectors.
+        """
+        code_view, real_view = self.view(), self.view(real=True)
+        count = min(candidates, len(documents))
+        distances = codes.hamming(code_view.encode(queries), code_view.encode(documents))
+        nearest = np.argsort(distances, axis=1, kind="stable")[:, :count]
+        vectors = real_view.encode(documents)
+        cosines = np.einsum("qcd,qd->qc", vectors[nearest], real_view.encode(queries))
+        best = np.argsort(-cosines, axis=1, kind="stable")[:, : min(top, count)]
+        return np.take_along_axis(nearest, best, 1), np.take_along_axis(cosines, best, 1)
 
     def view(self, **options: Any) -> Self:
-        """`view(real=True)`: the real vectors; `view()`: the codes."""
-        if set(options) - {"real"}:
-            raise ZooError(f"binary paragraph vectors have the view `real`, not {', '.join(sorted(options))}")
-        real = bool(options.get("real"))
-        if problem := self.spec.find_view_mistake(options, self.folder):
-            raise ZooError(problem)
+        """`view(real=True)` encodes to real vectors, `view()` to codes. Raises ZooError for another option."""
+        unknown = set(options) - {"real"}
+        if unknown:
+            raise ZooError(f"binary paragraph vectors have the view `real`, not {', '.join(sorted(unknown))}")
+        mistake = self.spec.find_view_mistake(options, self.folder)
+        if mistake:
+            raise ZooError(mistake)
+        is_real = bool(options.get("real"))
         view = copy.copy(self)
-        view.view_options = {"real": True} if real else {}
-        view.similarity = "cosine" if real else "hamming"  # type: ignore[misc]
-        view.dim = self.spec.width if real else self.spec.bits
+        view.view_options = {"real": True} if is_real else {}
+        view.similarity = "cosine" if is_real else "hamming"  # type: ignore[misc]
+        view.dim = self.spec.width if is_real else self.spec.bits
         return view
 
     @property
     def bytes_per_vector(self) -> int:
-        """Packed bits, or float32."""
+        """Storage of one encoded vector in bytes: of packed bits, or of float32."""
         return -(-self.dim // 8) if self.similarity == "hamming" else self.dim * 4
 
-    def save(self, folder: Path) -> None:
-        """model.safetensors and vocabulary.json. Raises ZooError before training."""
-        from safetensors.torch import save_file
+    # -- model folder ----------------------------------------------------------------------------------------------
 
+    def save(self, folder: Path) -> None:
+        """Write model.safetensors and vocabulary.json. Raises ZooError if the encoder has not been trained."""
         if not self.model.state:
-            raise ZooError("the encoder has not been trained: there is nothing to save")
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+            raise ZooError("the encoder has not been trained: call `fit` before you save it")
+        save_file(tensors.extract(self.module), folder / "model.safetensors", metadata={"format": "pt"})
         self.model.vocabulary.save(folder / "vocabulary.json")
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote; every tensor must be there, fit the vocabulary and be finite, and none be left over."""
-        found = preflight.check_training_settings(folder, config.get("training"))
-        encoder = cls.build(spec, seed=int(found.get("seed", 42)))
-        anchors, training = int(found.get("anchors", 0)), {k: v for k, v in found.items() if k != "anchors"}
-        encoder.model = paragraph_model.ParagraphVectors(
-            replace(_settings(spec, Training(**training)), anchors=anchors)
-        )
+        """Open what `save` wrote.
+
+        Raises ArtefactError if a tensor is missing, extra, not finite, or does not fit the vocabulary.
+        """
+        values = preflight.check_training_settings(folder, config.get("training"))
+        anchors = int(values.get("anchors", 0))
+        training = Training(**{name: value for name, value in values.items() if name != "anchors"})
+        encoder = cls.build(spec, seed=int(values.get("seed", 42)))
+        encoder.model = paragraph_model.ParagraphVectors(replace(_make_settings(spec, training), anchors=anchors))
         encoder.model.vocabulary = vocabulary.Vocabulary.load(folder / "vocabulary.json")
         preflight.check_shapes(folder, encoder.model.tensor_shapes())
         encoder.model.allocate()
-        encoder._hold()
+        encoder._register_tensors()
         tensors.fill(encoder.module, tensors.read(folder), folder)
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
-        """What inference repeats of the training."""
-        s = self.model.settings
-        kept = ("epochs", "learning_rate", "seed", "anchors")
-        return {"training": {name: getattr(s, name) for name in kept}}
+        """The training settings that inference uses again."""
+        settings = self.model.settings
+        return {"training": {name: getattr(settings, name) for name in ("epochs", "learning_rate", "seed", "anchors")}}
 
     def card_facts(self) -> dict[str, Any]:
-        """Bits, real components and vocabulary, for the card."""
-        s = self.model.settings
-        shape = {"bits": s.bits, "real": s.dim, "words": len(self.model.vocabulary), "anchors": s.anchors}
-        return {**shape, "variant": self.spec.variant}
+        """Bits, real components, words, anchors and the variant."""
+        settings = self.model.settings
+        return {
+            "bits": settings.bits,
+            "real": settings.dim,
+            "words": len(self.model.vocabulary),
+            "anchors": settings.anchors,
+            "variant": self.spec.variant,
+        }
 
 
-def _settings(spec: Spec, training: Training) -> paragraph_model.Settings:
+def _make_settings(spec: Spec, training: Training) -> paragraph_model.Settings:
+    epochs = training.epochs or DEFAULT_EPOCHS
     return paragraph_model.Settings(
         dim=spec.width,
         bits=spec.bits,
@@ -185,17 +191,19 @@ def _settings(spec: Spec, training: Training) -> paragraph_model.Settings:
         sample=spec.sample,
         min_count=spec.min_count,
         max_words=spec.max_words,
-        epochs=max(1, round(training.epochs or EPOCHS)),
-        code_epochs=max(1, round((training.epochs or EPOCHS) * CODE_EPOCHS)),
+        epochs=max(1, round(epochs)),
+        code_epochs=max(1, round(epochs * CODE_EPOCHS_SHARE)),
         learning_rate=training.learning_rate,
         last_learning_rate=min(1e-4, training.learning_rate),
         seed=training.seed,
     )
 
 
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    some = list(islice(texts, TOGETHER))
+def _read_blocks(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Yield blocks of BLOCK_SIZE texts; without any text, yield one empty block."""
+    block = list(islice(texts, BLOCK_SIZE))
     while True:
-        yield some
-        if not (some := list(islice(texts, TOGETHER))):
+        yield block
+        block = list(islice(texts, BLOCK_SIZE))
+        if not block:
             return

@@ -1,39 +1,35 @@
-"""An autoencoder in use: inputs to codes, codes to inputs, and what lies between two codes. A family that trains one derives from
-`Autoencoder` and says how.
-"""
+"""`Autoencoder`: inputs to codes, codes to inputs, and traversals of one latent. The family's `Encoder` adds the training."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import numpy as np
+import torch
 
 from zoo.core import hardware
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
+from zoo.families.latent_quantized import codes as code_operations
+from zoo.families.latent_quantized import inputs as input_formats
+from zoo.families.latent_quantized import networks
 from zoo.families.latent_quantized.spec import Spec
 from zoo.text import engine as encoding
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from zoo.families.latent_quantized import codes, inputs, networks
-else:
-    np, torch, inputs = lazy("numpy"), lazy("torch"), lazy("zoo.families.latent_quantized.inputs")
-    networks, codes = lazy("zoo.families.latent_quantized.networks"), lazy("zoo.families.latent_quantized.codes")
-
-STEPS = 8  # of a traversal of a latent that is not quantised
+TRAVERSAL_STEPS = 8  # values of a latent without indices in a traversal
 
 
 class Autoencoder(BaseEncoder):
-    """Encodes images or vectors as indices (n, latents), uint8 or, above 256 values, uint16; as float32 with latent continuous
-    or gaussian (the means), and in the view `values=True`.
+    """Encodes images or vectors as codes (n, latents), and decodes them.
+
+    Codes are uint8 indices, or uint16 indices if a latent has more than 256 values. Latents without indices, and the view
+    `values=True`, give float32 instead; `latent: gaussian` gives its means.
 
     Attributes:
-        kind: what inputs are, once it is known.
+        input_format: the format of the inputs; None until the number of components of a vector is known.
     """
 
     module: torch.nn.ModuleDict
@@ -44,155 +40,193 @@ class Autoencoder(BaseEncoder):
         self.spec = spec
         self.dim = spec.latents
         self.module = torch.nn.ModuleDict()
-        self.kind: inputs.Images | inputs.VectorInputs | None = None
+        self.input_format: input_formats.InputFormat | None = None
         if spec.modality == "image" or components:
-            self._make(components)
+            self._build_networks(components)
 
-    def _make(self, components: int | None) -> None:
-        s = self.spec
-        self.kind = inputs.Images(s.channels, s.size) if s.modality == "image" else inputs.VectorInputs(components or 0)
-        self.module = networks.autoencoder(s, components)
+    def _build_networks(self, components: int | None) -> None:
+        if self.spec.modality == "image":
+            self.input_format = input_formats.ImageInputs(self.spec.channels, self.spec.size)
+        else:
+            self.input_format = input_formats.VectorInputs(components or 0)
+        self.module = networks.build_autoencoder(self.spec, components)
 
     @property
-    def between(self) -> Any:
-        """The module between encoder and decoder, of `quantizers`."""
+    def bottleneck(self) -> Any:
+        """The module between encoder and decoder, one of `quantizers`."""
         return self.module["latent"]
 
-    def _scaled(self, given: torch.Tensor) -> torch.Tensor:
+    def _require_input_format(self) -> input_formats.InputFormat:
+        if self.input_format is None:
+            raise ZooError("the number of components of a vector is not known yet: train the encoder before you use it")
+        return self.input_format
+
+    def _normalise(self, block: torch.Tensor) -> torch.Tensor:
+        """Turn raw inputs into the encoder network's inputs: pixels from 0 to 1, or standardised vectors."""
         if self.spec.modality == "image":
-            return (given.float() / 255).contiguous(memory_format=torch.channels_last)
-        return (given - self._buffer("mean")) / self._buffer("scale")
+            return (block.float() / 255).contiguous(memory_format=torch.channels_last)
+        return (block - self._get_buffer("mean")) / self._get_buffer("scale")
 
-    def _buffer(self, name: str) -> torch.Tensor:
+    def _get_buffer(self, name: str) -> torch.Tensor:
         return self.module.get_buffer(name)
-
-    @property
-    def _kind(self) -> inputs.Images | inputs.VectorInputs:
-        if self.kind is None:
-            raise ZooError("how many components a vector has is not known yet: the encoder has not seen any rows")
-        return self.kind
-
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
-        """(n, latents) of PIL images, arrays (h, w[, 3]) of uint8, paths or file bytes; or of vectors (n, components)."""
-        total = len(inputs) if isinstance(inputs, list | tuple) else None
-        held = []
-        with encoding.bar(total, show_progress) as advance:
-            for block in self.stream(inputs, precision=precision):
-                held.append(block)
-                advance(len(block))
-        return np.concatenate(held)
-
-    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
-        """`encode` in blocks."""
-        hardware.keep_large_blocks()
-        blocks = self._blocks(inputs)
-        dtype = hardware.resolve_precision(precision, self._device)
-        for block in blocks:
-            yield self._given_out(self._latent(block, dtype))
-
-    def _blocks(self, given: Iterable[Any]) -> Iterator[torch.Tensor]:
-        return inputs.blocks(self._kind, given)
 
     @property
     def _device(self) -> torch.device:
         return next(self.module.parameters()).device
 
-    def _latent(self, block: torch.Tensor, dtype: Any = None) -> torch.Tensor:
-        """(n, latents): places, int64, or values of latents that have none."""
-        device = self._device
-        if not len(block):  # which a norm of instances does not take
-            return torch.empty(0, self.spec.latents, dtype=torch.int64 if self.spec.discrete else torch.float32)
-        with encoding.evaluating(self.module), torch.inference_mode():
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype not in (None, torch.float32)):
-                given = self.module["encoder"](self._scaled(block.to(device)))
-            found = given.float()
-            if not torch.isfinite(found).all():
-                raise ZooError("the encoder gives latents that are not finite: its weights are damaged")
-            return (self.between.nearest(found) if self.spec.discrete else self.between.mean(found)).cpu().clone()
+    # -- encoding --------------------------------------------------------------------------------------------------
 
-    def _given_out(self, found: torch.Tensor) -> np.ndarray:
+    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
+        """Codes (n, latents) of images or of vectors (n, components).
+
+        An image is a PIL image, a uint8 array (h, w[, 3]), a path, or the bytes of a file. Raises ZooError for other inputs.
+        """
+        total = len(inputs) if isinstance(inputs, list | tuple) else None
+        blocks = []
+        with encoding.bar(total, show_progress) as advance:
+            for block in self.stream(inputs, precision=precision):
+                blocks.append(block)
+                advance(len(block))
+        return np.concatenate(blocks)
+
+    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
+        """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
+        hardware.keep_large_blocks()
+        blocks = self.read_blocks(inputs)
+        dtype = hardware.resolve_precision(precision, self._device)
+        for block in blocks:
+            yield self._to_output(self._compute_latents(block, dtype))
+
+    def read_blocks(self, inputs: Iterable[Any]) -> Iterator[torch.Tensor]:
+        """`inputs` as tensors (n, …) of raw pixels or of vectors. Raises ZooError as `encode` does."""
+        return input_formats.read_blocks(self._require_input_format(), inputs)
+
+    def _compute_latents(self, block: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """(n, latents) on the CPU: int64 indices, or float32 values of latents without indices."""
+        device = self._device
+        if not len(block):  # instance norm does not accept an empty batch
+            return torch.empty(0, self.spec.latents, dtype=torch.int64 if self.spec.discrete else torch.float32)
+        is_mixed_precision = dtype not in (None, torch.float32)
+        with encoding.evaluating(self.module), torch.inference_mode():
+            with torch.autocast(device.type, dtype=dtype, enabled=is_mixed_precision):
+                outputs = self.module["encoder"](self._normalise(block.to(device)))
+            outputs = outputs.float()
+            if not torch.isfinite(outputs).all():
+                raise ZooError(
+                    "the encoder gives latents that are not finite. Its weights are probably corrupted: download the model "
+                    "again or retrain it"
+                )
+            compute = self.bottleneck.find_nearest if self.spec.discrete else self.bottleneck.take_mean
+            latents: torch.Tensor = compute(outputs)
+            return latents.cpu().clone()
+
+    def _to_output(self, latents: torch.Tensor) -> np.ndarray:
         if not self.spec.discrete:
-            return found.numpy()
+            return latents.numpy()
         if self.view_options.get("values"):
-            return self._values(found).numpy()
-        return found.numpy().astype(self._dtype)
+            return self._look_up_values(latents).numpy()
+        return latents.numpy().astype(self._code_dtype)
 
     @property
-    def _dtype(self) -> Any:
-        return np.uint8 if max(self.between.sizes) <= 256 else np.uint16
+    def _code_dtype(self) -> Any:
+        return np.uint8 if max(self.bottleneck.sizes) <= 256 else np.uint16
 
-    def _values(self, codes: torch.Tensor) -> torch.Tensor:
+    def _look_up_values(self, codes: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            return self.between.looked_up(codes.to(self._device)).float().cpu().clone()
+            values: torch.Tensor = self.bottleneck.look_up(codes.to(self._device))
+            return values.float().cpu().clone()
 
-    def decode(self, given: Any) -> np.ndarray:
-        """Images (n, size, size[, 3]) uint8, or vectors (n, components) float32, of codes as `encode` gives them: integers
-        (n, latents); or of values, floats, as the view `values=True` and latents without indices have them. Raises ZooError
-        for another shape, and for an index that there is no value for."""
-        given = np.asarray(given)
-        if self.spec.discrete and given.dtype.kind in "iu":
-            sizes = np.array(self.between.sizes)
-            if given.ndim != 2 or given.shape[1] != len(sizes) or (given < 0).any() or (given >= sizes).any():
+    # -- decoding --------------------------------------------------------------------------------------------------
+
+    def decode(self, codes: Any) -> np.ndarray:
+        """Decode codes to images (n, size, size[, 3]) uint8, or to vectors (n, components) float32.
+
+        Args:
+            codes: integer indices (n, latents) from `encode`; or float values from latents without indices or from the view
+                `values=True`.
+
+        Raises ZooError for another shape, and for an index that has no value.
+        """
+        codes = np.asarray(codes)
+        if self.spec.discrete and codes.dtype.kind in "iu":
+            sizes = np.array(self.bottleneck.sizes)
+            has_right_shape = codes.ndim == 2 and codes.shape[1] == len(sizes)
+            if not has_right_shape or (codes < 0).any() or (codes >= sizes).any():
                 raise ZooError(
-                    f"codes are (n, {len(sizes)}) indices below {max(sizes)}, not {given.shape} of {given.dtype}"
+                    f"codes must be (n, {len(sizes)}) indices below {max(sizes)}, not {codes.shape} of {codes.dtype}"
                 )
-            values = self._values(torch.from_numpy(given.astype(np.int64)))
+            values = self._look_up_values(torch.from_numpy(codes.astype(np.int64)))
         else:
-            if given.ndim != 2 or given.shape[1] != self.between.outputs or given.dtype.kind not in "iuf":
-                raise ZooError(f"values are (n, {self.between.outputs}) numbers, not {given.shape} of {given.dtype}")
-            values = torch.from_numpy(given.astype(np.float32))
-        parts = [self._decoded(part) for part in values.split(inputs.BLOCK)]
-        return np.concatenate(parts) if len(values) else self._decoded(values)
+            width = self.bottleneck.output_dim
+            if codes.ndim != 2 or codes.shape[1] != width or codes.dtype.kind not in "iuf":
+                raise ZooError(f"values must be (n, {width}) numbers, not {codes.shape} of {codes.dtype}")
+            values = torch.from_numpy(codes.astype(np.float32))
+        if not len(values):
+            return self._decode_block(values)
+        starts = range(0, len(values), input_formats.BLOCK_SIZE)
+        return np.concatenate([self._decode_block(values[i : i + input_formats.BLOCK_SIZE]) for i in starts])
 
-    def _decoded(self, values: torch.Tensor) -> np.ndarray:
-        kind = self._kind
+    def _decode_block(self, values: torch.Tensor) -> np.ndarray:
+        input_format = self._require_input_format()
         with encoding.evaluating(self.module), torch.inference_mode():
-            out = (
-                self.module["decoder"](values.to(self._device)).float() if len(values) else torch.empty(0, *kind.shape)
-            )
-            if isinstance(kind, inputs.Images):
-                return kind.shown(out)
-            return (out * self._buffer("scale") + self._buffer("mean")).cpu().numpy()
+            if len(values):
+                outputs = self.module["decoder"](values.to(self._device)).float()
+            else:  # instance norm does not accept an empty batch
+                outputs = torch.empty(0, *input_format.shape)
+            if isinstance(input_format, input_formats.ImageInputs):
+                return input_format.to_images(outputs)
+            vectors: np.ndarray = (outputs * self._get_buffer("scale") + self._get_buffer("mean")).cpu().numpy()
+            return vectors
 
     def reconstruct(self, inputs: Iterable[Any]) -> np.ndarray:
-        """What `decode` makes of the codes of `inputs`."""
+        """Encode `inputs` and decode the codes."""
         return self.decode(self.encode(inputs))
 
-    def traverse(self, given: Any, latent: int, steps: int = STEPS) -> np.ndarray:
-        """One input decoded with `latent` at each of its values in ascending order (of latents without indices, at `steps` even
-        ones between the 1st and the 99th percentile of training inputs), the others as they are: (values, …) as `decode`.
-        Raises ZooError for a latent that there is not."""
+    def traverse(self, value: Any, latent: int, steps: int = TRAVERSAL_STEPS) -> np.ndarray:
+        """Decode one input with `latent` at each of its values, the other latents unchanged: (values, …) as from `decode`.
+
+        The values ascend. A latent without indices takes `steps` evenly spaced values between the 1st and the 99th percentile
+        of the training rows. Raises ZooError if `latent` does not exist.
+        """
         if not 0 <= latent < self.spec.latents:
             raise ZooError(f"there is no latent {latent}; they are 0 to {self.spec.latents - 1}")
-        low, high = (float(self._buffer(name)[latent]) for name in ("low", "high"))
-        code = self.view().encode([given])[0]
-        return self.decode(codes.traversed(self.between, code, latent, steps, low, high))
+        low, high = (float(self._get_buffer(name)[latent]) for name in ("low", "high"))
+        code = self.view().encode([value])[0]
+        return self.decode(code_operations.traverse_code(self.bottleneck, code, latent, steps, low, high))
+
+    # -- comparisons, views, sizes ---------------------------------------------------------------------------------
 
     def as_float_vectors(self, vectors: np.ndarray) -> np.ndarray:
-        """Codes as -1 and 1, whose cosine falls with the steps (of vectors, the number of latents) between two of them."""
-        return vectors if vectors.dtype.kind == "f" else codes.as_float_vectors(self.between, vectors)
+        """Codes as float32 vectors of -1 and 1 whose cosine falls with the distance of two codes; see `codes`.
+
+        Vectors that are float already stay as they are.
+        """
+        return vectors if vectors.dtype.kind == "f" else code_operations.as_float_vectors(self.bottleneck, vectors)
 
     def view(self, **options: Any) -> Self:
-        """`view(values=True)`: the values that the indices stand for; `view()`: the indices."""
-        if set(options) - {"values"}:
-            raise ZooError(f"latent-quantized has the view `values`, not {', '.join(sorted(options))}")
-        if problem := self.spec.find_view_mistake(options, self.folder):
-            raise ZooError(problem)
+        """`view(values=True)` encodes to the values that the indices stand for, `view()` to the indices."""
+        unknown = set(options) - {"values"}
+        if unknown:
+            raise ZooError(f"latent-quantized has the view `values`, not {', '.join(sorted(unknown))}")
+        mistake = self.spec.find_view_mistake(options, self.folder)
+        if mistake:
+            raise ZooError(mistake)
+        uses_values = bool(options.get("values"))
         view = copy.copy(self)
-        view.view_options = {"values": True} if options.get("values") else {}
-        view.dim = self.between.outputs if options.get("values") else self.spec.latents
+        view.view_options = {"values": True} if uses_values else {}
+        view.dim = self.bottleneck.output_dim if uses_values else self.spec.latents
         return view
 
     @property
     def bits_per_vector(self) -> float:
-        """What a code can tell: the sum of log2 of the sizes; of latents without indices, their float32."""
+        """Information in one code: the sum of log2 of the latents' sizes. A latent without indices counts 32 bits."""
         if not self.spec.discrete:
             return 32.0 * self.spec.latents
-        return sum(math.log2(size) for size in self.between.sizes)
+        return sum(math.log2(size) for size in self.bottleneck.sizes)
 
     @property
     def bytes_per_vector(self) -> int:
-        """Of the indices as they are stored, or of float32."""
+        """Storage of one encoded vector in bytes: of its indices as integers, or of float32."""
         if not self.spec.discrete or self.view_options.get("values"):
             return 4 * self.dim
-        return self.dim * np.dtype(self._dtype).itemsize
+        return self.dim * int(np.dtype(self._code_dtype).itemsize)

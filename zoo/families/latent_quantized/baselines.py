@@ -1,4 +1,4 @@
-"""The same autoencoder with other kinds of latents, trained on the same rows and measured on the same ones."""
+"""Baselines: the same autoencoder with other kinds of latents, trained and measured on the same rows."""
 
 from __future__ import annotations
 
@@ -19,28 +19,37 @@ if TYPE_CHECKING:
 FIGURES = ("infom", "infoe", "infoc", "active_latents", "mig", "sap")
 
 
-def compared(
+def compare_with_baselines(
     encoder: Autoencoder, rows: Dataset, validation: Dataset, settings: Training, folder: Path
 ) -> dict[str, Any]:
-    """Figures on the validation rows: `own`, and `baselines` by kind of latent, each of which is trained once a `folder`."""
-    out: dict[str, dict[str, float]] = {}
-    for kind in encoder.spec.baselines:
-        path = folder / kind / "figures.json"
+    """Figures on the validation rows: `own` for `encoder`, and `baselines` by kind of latent.
+
+    A baseline whose figures are already in `folder` is not trained again.
+    """
+    figures: dict[str, dict[str, float]] = {}
+    for latent in encoder.spec.baselines:
+        path = folder / latent / "figures.json"
         if not path.exists():
-            change: dict[str, Any] = {"latent": kind, "baselines": (), "sources": ()}
-            twin = type(encoder).build(encoder.spec.model_copy(update=change), seed=encoder.seed, folder=encoder.folder)
-            twin.prepare(rows, path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
-            twin.fit(rows, settings, path.parent, validation=None)
-            twin.spec = twin.spec.model_copy(update={"sources": encoder.spec.sources})
-            atomic_files.write_json(path, figures(twin, validation))
+            baseline = _train_baseline(encoder, latent, rows, settings, path.parent)
+            atomic_files.write_json(path, compute_figures(baseline, validation))
             shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)
-        out[kind] = atomic_files.read_json(path)
-    return {"own": figures(encoder, validation), "baselines": out}
+        figures[latent] = atomic_files.read_json(path)
+    return {"own": compute_figures(encoder, validation), "baselines": figures}
 
 
-def figures(encoder: Autoencoder, rows: Dataset) -> dict[str, float]:
-    """InfoMEC and its neighbours of `rows`, which hold the sources, and the error of reconstruction."""
-    found, _ = infomec_of_encoder.measure(encoder, {"data": rows}, encoder.spec.sources)
-    shown = list(rows.select(range(min(len(rows), card_samples.ROWS)))[encoder.spec.modality])
-    return {name: found[name] for name in FIGURES} | {"error": card_samples.error(encoder, shown)}
+def _train_baseline(encoder: Autoencoder, latent: str, rows: Dataset, settings: Training, folder: Path) -> Autoencoder:
+    change: dict[str, Any] = {"latent": latent, "baselines": (), "sources": ()}
+    spec = encoder.spec.model_copy(update=change)
+    baseline = type(encoder).build(spec, seed=encoder.seed, folder=encoder.folder)
+    baseline.prepare(rows, folder)
+    baseline.fit(rows, settings, folder, validation=None)
+    baseline.spec = spec.model_copy(update={"sources": encoder.spec.sources})
+    return baseline
+
+
+def compute_figures(encoder: Autoencoder, rows: Dataset) -> dict[str, float]:
+    """InfoMEC and related measures on `rows`, which hold the sources, and the reconstruction `error`."""
+    measures, _ = infomec_of_encoder.measure(encoder, {"data": rows}, encoder.spec.sources)
+    inputs = list(rows.select(range(min(len(rows), card_samples.SAMPLE_ROWS)))[encoder.spec.modality])
+    return {name: measures[name] for name in FIGURES} | {"error": card_samples.compute_error(encoder, inputs)}

@@ -1,4 +1,4 @@
-"""Latent-quantized autoencoders: codes whose dimensions mean one thing each, learned without labels from images or vectors.
+"""The encoder of latent-quantized autoencoders: its training and its files.
 
 Source: Hsu et al., "Disentanglement via Latent Quantization", arXiv 2305.18378. The quantisers are in `quantizers`, the
 measure, InfoMEC, in `zoo.metrics.disentanglement`.
@@ -11,35 +11,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.core.lazy import lazy
 from zoo.encoder import TrainingRun
-from zoo.families.latent_quantized import autoencoder
+from zoo.families.latent_quantized import baselines, card_samples, networks, quantizers
+from zoo.families.latent_quantized.autoencoder import Autoencoder
+from zoo.families.latent_quantized.inputs import TrainingInputs
 from zoo.families.latent_quantized.spec import Spec
 from zoo.schema import Training
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
     from datasets import Dataset
 
-    from zoo.families.latent_quantized import baselines, card_samples, inputs, networks, quantizers
-else:
-    np, torch = lazy("numpy"), lazy("torch")
-    baselines, inputs, networks = (
-        lazy("zoo.families.latent_quantized.baselines"),
-        lazy("zoo.families.latent_quantized.inputs"),
-        lazy("zoo.families.latent_quantized.networks"),
-    )
-    card_samples, quantizers = (
-        lazy("zoo.families.latent_quantized.card_samples"),
-        lazy("zoo.families.latent_quantized.quantizers"),
-    )
+RANGE_ROWS = 2048  # training rows from which the range of each latent is computed
 
 
-class Encoder(autoencoder.Autoencoder):
-    """An autoencoder as a family: its training and its files. What it gives is in `autoencoder`."""
+class Encoder(Autoencoder):
+    """The family's encoder. `Autoencoder` encodes and decodes; this class trains, saves and loads."""
 
     spec: Spec
 
@@ -49,7 +41,7 @@ class Encoder(autoencoder.Autoencoder):
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
-        """Fresh networks; those of vectors come with `prepare`, which sees how many components they have."""
+        """Networks with fresh weights. For vectors `prepare` builds them, because it sees the number of components."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = cls(spec)
@@ -57,128 +49,145 @@ class Encoder(autoencoder.Autoencoder):
         return encoder
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
-        """Of vectors take the number of components, and mean and spread, so that they come in centred and of unit variance."""
+        """For vectors: build the networks, and record the mean and the spread by which inputs are standardised."""
         if self.spec.modality != "vector":
             return
-        held = np.asarray(rows["vector"], dtype=np.float32)
+        vectors = np.asarray(rows["vector"], dtype=np.float32)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self._make(held.shape[1])
-        self._buffer("mean").copy_(torch.from_numpy(held.mean(0)))
-        self._buffer("scale").fill_(max(float(held.std(0).mean()), 1e-6))
+            self._build_networks(vectors.shape[1])
+        self._get_buffer("mean").copy_(torch.from_numpy(vectors.mean(0)))
+        self._get_buffer("scale").fill_(max(float(vectors.std(0).mean()), 1e-6))
 
     # -- training --------------------------------------------------------------------------------------------------
 
     def train(self, run: TrainingRun) -> float:
-        """Train under the shared Trainer; then the baselines that the recipe asks for. Raises ZooError where there are no
-        validation rows to compare them on."""
+        """Train with the shared trainer, then train and measure the baselines of the recipe.
+
+        Returns seconds. Raises ZooError if there are baselines but no validation rows to compare them on.
+        """
         if self.spec.baselines and run.validation is None:
-            raise ZooError("encoder.baselines: all are measured on validation rows: give `validation`")
-        train: Any = inputs.Rows(run.rows, self._kind)
-        held: Any = None if run.validation is None else inputs.Rows(run.validation, self._kind)
-        seconds = super().train(replace(run, rows=train, validation=held))
-        self._range(train)
-        del train  # the baselines decode the rows for themselves
+            raise ZooError("encoder.baselines: all are measured on validation rows: set `validation` in the recipe")
+        input_format = self._require_input_format()
+        rows: Any = TrainingInputs(run.rows, input_format)
+        validation: Any = None if run.validation is None else TrainingInputs(run.validation, input_format)
+        seconds = super().train(replace(run, rows=rows, validation=validation))
+        self._record_ranges(rows)
+        del rows, validation  # free their memory, because every baseline decodes the rows for itself
         if run.validation is not None and self.spec.sources:
-            self._facts |= baselines.compared(self, run.rows, run.validation, run.settings, run.folder / "baselines")
+            self._facts |= baselines.compare_with_baselines(
+                self, run.rows, run.validation, run.settings, run.folder / "baselines"
+            )
         return seconds
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
-        """Weights decay; biases, gains of norms and codebooks do not."""
-        named = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad]
-        decays = [p for n, p in named if p.ndim > 1 and not n.startswith("latent.")]
-        others = [p for n, p in named if p.ndim <= 1 or n.startswith("latent.")]
-        return [{"params": decays}, {"params": others, "weight_decay": 0.0}]
+        """Two groups: weights, which decay; biases, gains of norms and codebooks, which do not."""
+        decayed: list[torch.nn.Parameter] = []
+        not_decayed: list[torch.nn.Parameter] = []
+        for name, parameter in self.module.named_parameters():
+            if parameter.requires_grad:
+                is_weight = parameter.ndim > 1 and not name.startswith("latent.")
+                (decayed if is_weight else not_decayed).append(parameter)
+        return [{"params": decayed}, {"params": not_decayed, "weight_decay": 0.0}]
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """`inputs` (n, …): uint8 pixels, or float32 vectors."""
+        """{"inputs": (n, …)}: uint8 pixels, or float32 vectors."""
         return {"inputs": torch.stack([row["input"] for row in rows])}
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Section 3: mean over pixels of the binary cross-entropy (over components of vectors, of the squared error), and the
-        weighted terms of the latents. The KL divergence is divided by the pixels, so that β weighs nats against nats."""
-        if isinstance(self.between, quantizers.Gaussian):
-            self.between.draw = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step)
-        target = self._scaled(batch["inputs"])
-        given = self.module["encoder"](target)
-        with torch.autocast(given.device.type, enabled=False):
-            middle = self.between(given.float())
-        out = self.module["decoder"](middle.decoded)
-        with torch.autocast(given.device.type, enabled=False):
+        """Reconstruction error plus the weighted terms of the latents (section 3).
+
+        The error is the mean binary cross-entropy over pixels, or the mean squared error over the components of vectors. The
+        KL divergence is divided by the number of pixels, so that β weighs nats against nats.
+        """
+        if isinstance(self.bottleneck, quantizers.Gaussian):
+            self.bottleneck.generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step)
+        target = self._normalise(batch["inputs"])
+        outputs = self.module["encoder"](target)
+        with torch.autocast(outputs.device.type, enabled=False):
+            latent: quantizers.Latent = self.bottleneck(outputs.float())
+        reconstruction = self.module["decoder"](latent.decoder_input)
+        with torch.autocast(outputs.device.type, enabled=False):
             if self.spec.modality == "image":
-                loss = torch.nn.functional.binary_cross_entropy_with_logits(out.float(), target)
+                loss = torch.nn.functional.binary_cross_entropy_with_logits(reconstruction.float(), target)
             else:
-                loss = torch.nn.functional.mse_loss(out.float(), target)
-            if middle.codebook is not None:
-                pull, commit = self.weights
-                loss = loss + pull * middle.codebook + commit * middle.commitment
-            if middle.kl is not None:
-                loss = loss + self.spec.beta * middle.kl.mean() / target[0].numel()
+                loss = torch.nn.functional.mse_loss(reconstruction.float(), target)
+            if latent.codebook_loss is not None and latent.commitment_loss is not None:
+                codebook_weight, commitment_weight = self.loss_weights
+                loss = loss + codebook_weight * latent.codebook_loss + commitment_weight * latent.commitment_loss
+            if latent.kl is not None:
+                loss = loss + self.spec.beta * latent.kl.mean() / target[0].numel()
         return loss
 
     @property
-    def weights(self) -> tuple[float, float]:
-        """Of the codebook's term, and of the commitment's."""
-        s, usual = self.spec, (1.0, 0.25) if self.spec.latent == "vector" else (0.01, 0.01)
-        return (
-            usual[0] if s.codebook_weight is None else s.codebook_weight,
-            usual[1] if s.commitment_weight is None else s.commitment_weight,
-        )
+    def loss_weights(self) -> tuple[float, float]:
+        """Weights of the codebook loss and of the commitment loss."""
+        codebook_weight, commitment_weight = (1.0, 0.25) if self.spec.latent == "vector" else (0.01, 0.01)
+        if self.spec.codebook_weight is not None:
+            codebook_weight = self.spec.codebook_weight
+        if self.spec.commitment_weight is not None:
+            commitment_weight = self.spec.commitment_weight
+        return codebook_weight, commitment_weight
 
-    def _range(self, rows: Any) -> None:
-        """Between which values a latent that is not quantised lies, for traversals: the 1st and 99th percentile."""
+    def _record_ranges(self, rows: TrainingInputs) -> None:
+        """Record the 1st and the 99th percentile of each latent without indices; traversals run between them."""
         if self.spec.discrete:
             return
-        some = np.linspace(0, len(rows) - 1, min(len(rows), 2048)).astype(int)
-        found = self._latent(torch.stack([rows[int(place)]["input"] for place in some]))
-        low, high = torch.quantile(found, torch.tensor([0.01, 0.99]), dim=0)
-        self._buffer("low").copy_(low)
-        self._buffer("high").copy_(high)
+        places = np.linspace(0, len(rows) - 1, min(len(rows), RANGE_ROWS)).astype(int)
+        latents = self._compute_latents(torch.stack([rows[int(place)]["input"] for place in places]))
+        low, high = torch.quantile(latents, torch.tensor([0.01, 0.99]), dim=0)
+        self._get_buffer("low").copy_(low)
+        self._get_buffer("high").copy_(high)
 
     def finish(self, rows: Dataset) -> None:
-        """Keep what the card shows: a traversal, reconstructions, the values and how often each is taken."""
-        self._facts |= card_samples.facts(self, rows)
+        """Compute what the card shows: a traversal, reconstructions, and how often each value is used."""
+        self._facts |= card_samples.collect_facts(self, rows)
 
-    # -- artefact --------------------------------------------------------------------------------------------------
+    # -- model folder ----------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """model.safetensors: both networks and the codebook."""
-        from safetensors.torch import save_file
-
+        """Write model.safetensors: both networks, the codebook, and the buffers of `networks.build_autoencoder`."""
         save_file(tensors.extract(self.module), folder / "model.safetensors", metadata={"format": "pt"})
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote; every tensor must be there, of the shape that spec and config tell, and finite."""
+        """Open what `save` wrote.
+
+        Raises ArtefactError if a tensor is missing, extra, not finite, or not of the shape that `spec` and `config` give.
+        """
         components, seed = config.get("components"), config.get("seed")
         if type(seed) is not int or not 0 <= seed < 2**32:
-            raise ArtefactError(f"{folder / 'config.json'}: seed: {str(seed)[:20]}")
+            raise ArtefactError(f"{folder / 'config.json'}: seed: must be an integer below 2**32, not {str(seed)[:20]}")
         if spec.modality == "vector" and (type(components) is not int or not 0 < components <= preflight.INTEGER):
-            raise ArtefactError(f"{folder / 'config.json'}: vectors of {str(components)[:20]} components")
-        with torch.device("meta"):  # shapes without memory
-            shapes = tensors.get_shapes(networks.autoencoder(spec, components))
+            raise ArtefactError(
+                f"{folder / 'config.json'}: components: must be an integer from 1 to {preflight.INTEGER}, "
+                f"not {str(components)[:20]}"
+            )
+        with torch.device("meta"):  # gives the shapes without allocating memory
+            shapes = tensors.get_shapes(networks.build_autoencoder(spec, components))
         preflight.check_shapes(folder, shapes)
         with torch.random.fork_rng(devices=[]):
             encoder = cls(spec, components)
         tensors.fill(encoder.module, tensors.read(folder), folder)
         encoder.seed = seed
         facts = config.get("facts")
-        encoder._facts = {k: facts[k] for k in card_samples.KEPT if k in facts} if isinstance(facts, dict) else {}
+        if isinstance(facts, dict):
+            encoder._facts = {name: facts[name] for name in card_samples.FACT_NAMES if name in facts}
         encoder.module.eval()
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
-        """Seed, and how many components a vector has."""
-        return {"seed": self.seed, "components": getattr(self.kind, "dim", None)}
+        """The seed, and the number of components of a vector (None for images)."""
+        return {"seed": self.seed, "components": getattr(self.input_format, "dim", None)}
 
     def card_facts(self) -> dict[str, Any]:
-        """Sizes, bits, and what the pictures show."""
-        s = self.spec
-        told: dict[str, Any] = {
-            "modality": s.modality,
-            "dim": s.latents,
-            "latent": s.latent,
+        """Sizes, bits, and the facts of `card_samples` and `baselines`."""
+        facts = {
+            "modality": self.spec.modality,
+            "dim": self.spec.latents,
+            "latent": self.spec.latent,
             "bits": self.bits_per_vector,
+            "sizes": list(getattr(self.bottleneck, "sizes", ())),
+            "shape": list(self._require_input_format().shape),
         }
-        told |= {"sizes": list(getattr(self.between, "sizes", ())), "shape": list(self._kind.shape)}
-        return told | self._facts
+        return facts | self._facts

@@ -1,4 +1,4 @@
-"""What an autoencoder reads: images as uint8 pixels, or dense vectors; one by one, in blocks, and as rows of a training."""
+"""Inputs of an autoencoder: images as uint8 pixels, or dense vectors; single, in blocks, and as training rows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from datasets import Dataset
 from zoo.core.errors import ZooError
 from zoo.vision import backbone
 
-BLOCK = 256  # inputs encoded together
-MEMORY = 2 << 30  # bytes of decoded inputs that a training keeps
+BLOCK_SIZE = 256  # inputs that are encoded together
+MEMORY_LIMIT = 2 << 30  # bytes of decoded training inputs that are kept in memory
 
 
-class Images:
-    """Images of (channels, size, size), in any of the forms that `zoo.vision.backbone.pixels` takes."""
+class ImageInputs:
+    """Images (channels, size, size), in any of the forms that `zoo.vision.backbone.pixels` takes."""
 
     modality = "image"
 
@@ -26,14 +26,14 @@ class Images:
         self.channels, self.size = channels, size
         self.shape, self.dtype = (channels, size, size), np.uint8
 
-    def array(self, given: Any) -> np.ndarray:
-        """(channels, size, size) uint8. Raises ZooError for what is no image."""
-        return backbone.pixels(given, self.size, self.channels)
+    def to_array(self, image: Any) -> np.ndarray:
+        """(channels, size, size) uint8. Raises ZooError if `image` is not an image."""
+        return backbone.pixels(image, self.size, self.channels)
 
-    def shown(self, pixels: torch.Tensor) -> np.ndarray:
-        """(n, size, size[, 3]) uint8 of (n, channels, size, size) logits."""
-        found = (torch.sigmoid(pixels.float()) * 255).round().to(torch.uint8).cpu().numpy()
-        return found[:, 0] if self.channels == 1 else np.ascontiguousarray(found.transpose(0, 2, 3, 1))
+    def to_images(self, logits: torch.Tensor) -> np.ndarray:
+        """(n, size, size[, 3]) uint8 images from (n, channels, size, size) logits."""
+        pixels = (torch.sigmoid(logits.float()) * 255).round().to(torch.uint8).cpu().numpy()
+        return pixels[:, 0] if self.channels == 1 else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
 
 class VectorInputs:
@@ -45,64 +45,70 @@ class VectorInputs:
         self.dim = dim
         self.shape, self.dtype = (dim,), np.float32
 
-    def array(self, given: Any) -> np.ndarray:
-        """(dim,) float32. Raises ZooError for another number of components, and for one that is not finite."""
+    def to_array(self, vector: Any) -> np.ndarray:
+        """(dim,) float32. Raises ZooError if `vector` has another shape or holds a number that is not finite."""
         try:
-            found = np.asarray(given, dtype=np.float32)
+            array = np.asarray(vector, dtype=np.float32)
         except (TypeError, ValueError):
-            raise ZooError(f"is {type(given).__name__}, expected a vector of {self.dim} numbers") from None
-        if found.shape != self.shape:
-            raise ZooError(f"has the shape {found.shape}, expected a vector of {self.dim} numbers")
-        if not np.isfinite(found).all():
+            raise ZooError(f"is {type(vector).__name__}, expected a vector of {self.dim} numbers") from None
+        if array.shape != self.shape:
+            raise ZooError(f"has the shape {array.shape}, expected a vector of {self.dim} numbers")
+        if not np.isfinite(array).all():
             raise ZooError("holds a number that is not finite")
-        return found
+        return array
 
 
-def blocks(kind: Images | VectorInputs, inputs: Iterable[Any]) -> Iterator[torch.Tensor]:
-    """`inputs` as tensors (n, *shape) of at most BLOCK, one empty tensor for none. Raises ZooError, which names the place, for
-    what is no such input, and for a single one."""
+InputFormat = ImageInputs | VectorInputs
+
+
+def read_blocks(input_format: InputFormat, inputs: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Yield tensors (n, *shape) of at most BLOCK_SIZE inputs; without any input, yield one empty tensor.
+
+    Raises ZooError for an input of another format, with its position, and if `inputs` is a single input.
+    """
+    modality = input_format.modality
     if isinstance(inputs, str | bytes) or getattr(inputs, "ndim", 3) == 1:
-        raise ZooError(f"encode takes a list of {kind.modality}s, not one: write encode([{kind.modality}])")
+        raise ZooError(f"encode takes a list of {modality}s, not one: write encode([{modality}])")
     try:
         source = iter(inputs)
     except TypeError:
-        raise ZooError(
-            f"encode takes a list of {kind.modality}s or another iterable, not {type(inputs).__name__}"
-        ) from None
-    place = 0
+        raise ZooError(f"encode takes a list of {modality}s or another iterable, not {type(inputs).__name__}") from None
+    position = 0
     while True:
-        some = list(islice(source, BLOCK))
-        if not some and place:
+        block = list(islice(source, BLOCK_SIZE))
+        if not block and position:
             return
-        out = np.empty((len(some), *kind.shape), dtype=kind.dtype)
-        for i, each in enumerate(some):
+        arrays = np.empty((len(block), *input_format.shape), dtype=input_format.dtype)
+        for i, value in enumerate(block):
             try:
-                out[i] = kind.array(each)
+                arrays[i] = input_format.to_array(value)
             except ZooError as error:
-                raise ZooError(f"input {place + i} {error}") from None
-        place += len(some)
-        yield torch.from_numpy(out)
-        if not some:
+                raise ZooError(f"input {position + i} {error}") from None
+        position += len(block)
+        yield torch.from_numpy(arrays)
+        if not block:
             return
 
 
-class Rows(torch.utils.data.Dataset[dict[str, Any]]):
-    """The inputs of a training as tensors by row; decoded once where they fit in memory."""
+class TrainingInputs(torch.utils.data.Dataset[dict[str, Any]]):
+    """The inputs of training rows as {"input": tensor}. They are decoded only once if they fit into MEMORY_LIMIT."""
 
-    def __init__(self, rows: Dataset, kind: Images | VectorInputs) -> None:
-        self.rows, self.kind = rows, kind
-        self.held: torch.Tensor | None = None
-        if len(rows) * int(np.prod(kind.shape)) * np.dtype(kind.dtype).itemsize <= MEMORY:
-            held, place = np.empty((len(rows), *kind.shape), dtype=kind.dtype), 0
-            for block in blocks(kind, iter(rows[kind.modality])):
-                held[place : place + len(block)] = block
-                place += len(block)
-            self.held = torch.from_numpy(held)
+    def __init__(self, rows: Dataset, input_format: InputFormat) -> None:
+        self.rows, self.input_format = rows, input_format
+        self.decoded: torch.Tensor | None = None
+        size = len(rows) * int(np.prod(input_format.shape)) * np.dtype(input_format.dtype).itemsize
+        if size <= MEMORY_LIMIT:
+            arrays = np.empty((len(rows), *input_format.shape), dtype=input_format.dtype)
+            position = 0
+            for block in read_blocks(input_format, iter(rows[input_format.modality])):
+                arrays[position : position + len(block)] = block
+                position += len(block)
+            self.decoded = torch.from_numpy(arrays)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        if self.held is not None:
-            return {"input": self.held[place]}
-        return {"input": torch.from_numpy(self.kind.array(self.rows[place][self.kind.modality]))}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if self.decoded is not None:
+            return {"input": self.decoded[index]}
+        return {"input": torch.from_numpy(self.input_format.to_array(self.rows[index][self.input_format.modality]))}

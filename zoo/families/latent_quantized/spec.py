@@ -15,38 +15,47 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Network(Section):
-    """Encoder and decoder. The defaults are the 12 blocks of arXiv 2305.18378, appendix B, for 64 × 64 pixels; of vectors only
-    `dense` counts."""
+    """The networks of encoder and decoder.
+
+    The defaults are the 12 blocks of arXiv 2305.18378, appendix B, for 64 × 64 pixels. `modality: vector` uses `dense` alone.
+    """
 
     widths: tuple[Width, ...] = Field(
-        (32, 64, 128, 256), min_length=1, max_length=6, description="Channels by stage, each of half the side."
+        (32, 64, 128, 256),
+        min_length=1,
+        max_length=6,
+        description="Channels of each stage. A stage halves the side of the image.",
     )
     blocks: Annotated[int, Field(ge=1, le=8)] = Field(
-        3, description="Convolutions a stage, the last one of which halves the side."
+        3, description="Convolutions in each stage; the last one halves the side."
     )
-    patch: Literal[1, 2, 4, 8] = Field(1, description="Side of the patches that the image is cut into beforehand.")
-    dense: tuple[Width, ...] = Field((256, 256), max_length=6, description="Widths of the layers beside the latents.")
-    norm: Literal["instance", "none"] = Field("instance", description="After every convolution.")
+    patch: Literal[1, 2, 4, 8] = Field(
+        1, description="Side of the patches that the image is cut into before the first stage."
+    )
+    dense: tuple[Width, ...] = Field(
+        (256, 256), max_length=6, description="Widths of the dense layers between the convolutions and the latents."
+    )
+    norm: Literal["instance", "none"] = Field("instance", description="Normalisation after every convolution.")
     decoder: Literal["image", "style"] = Field(
-        "image", description="The encoder mirrored, or blocks whose gains and offsets the latents set (AdaIN)."
+        "image",
+        description="image: the encoder mirrored. style: convolutions whose gains and offsets the latents set (AdaIN).",
     )
 
     @property
-    def shrinks(self) -> int:
-        """How many pixels of a side become one."""
-        return self.patch * 2 ** len(self.widths)
+    def downscaling(self) -> int:
+        """The factor by which the convolutions divide the side of an image."""
+        return self.patch * (1 << len(self.widths))
 
 
 SMALL = Network(widths=(32, 64), blocks=1, patch=4, dense=(256,), norm="none")
-"""For a laptop."""
-
+"""Networks that train on a laptop."""
 
 Size = Annotated[int, Field(ge=2, le=65_536)]
-Kinds = Literal["quantized", "continuous", "gaussian", "vector"]
+Latent = Literal["quantized", "continuous", "gaussian", "vector"]
 
 
 class View(Section):
-    """`values: true` gives the float32 values that the indices stand for."""
+    """`values: true` gives float32 values: the scalars or codewords that the indices stand for."""
 
     values: bool = Field(False, description="Values instead of their indices.")
 
@@ -54,7 +63,7 @@ class View(Section):
 class Spec(EncoderSpec):
     """`encoder:` of an autoencoder.
 
-    Weight decay, which is unusually strong, is set under `training:`; biases and codebooks are not decayed.
+    Set the weight decay under `training:`. Its default is unusually strong; it does not apply to biases and codebooks.
     """
 
     View = View
@@ -66,64 +75,72 @@ class Spec(EncoderSpec):
         "warmup": 0.0,
     }
     pictures = {
-        "traversal": "plots:traversal",
-        "nmi": "plots:nmi",
-        "reconstructions": "plots:reconstructions",
-        "codebook": "plots:codebook",
+        "traversal": "plots:draw_traversal",
+        "nmi": "plots:draw_nmi",
+        "reconstructions": "plots:draw_reconstructions",
+        "codebook": "plots:draw_codebook",
     }
     renamed_fields = {"values": Renamed("levels"), "net": Renamed("network")}
 
     family: Literal["latent-quantized"]
-    latent: Kinds = Field(
+    latent: Latent = Field(
         "quantized",
-        description="quantized: each latent takes one of its own scalars. Baselines: continuous (a plain autoencoder), gaussian "
-        "(β-VAE), vector (VQ-VAE).",
+        description="quantized: each latent takes one of its own scalars. continuous: a plain autoencoder. gaussian: β-VAE. "
+        "vector: VQ-VAE.",
     )
-    latents: Annotated[int, Field(ge=1, le=4096)] = Field(10, description="About twice the number of sources.")
+    latents: Annotated[int, Field(ge=1, le=4096)] = Field(
+        10, description="Number of latents; about twice the number of sources works well."
+    )
     levels: Size | tuple[Size, ...] = Field(
-        10, description="quantized: number of scalars of each latent; one number for all, or a list."
+        10, description="quantized: number of scalars of each latent; one number for all latents, or a list."
     )
-    vectors: Size = Field(512, description="vector: of the codebook that all latents share.")
-    vector_dim: Annotated[int, Field(ge=1, le=1024)] = Field(64, description="vector: components of each.")
+    vectors: Size = Field(512, description="vector: number of codewords in the codebook that all latents share.")
+    vector_dim: Annotated[int, Field(ge=1, le=1024)] = Field(64, description="vector: components of a codeword.")
     codebook_weight: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="Of what moves the codebook; by default 0.01, for vector 1."
+        None,
+        description="Weight of the loss that moves codewords towards the encoder's outputs. Default: 0.01; for vector 1.",
     )
     commitment_weight: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="Of what keeps the encoder near it; by default 0.01, for vector 0.25."
+        None,
+        description="Weight of the loss that moves the encoder's outputs towards codewords. Default: 0.01; for vector 0.25.",
     )
     beta: Annotated[float, Field(ge=0)] = Field(4.0, description="gaussian: weight of the KL divergence in nats.")
     modality: Literal["image", "vector"] = "image"
     size: Annotated[int, Field(ge=4, le=512)] = Field(64, description="Side of the square images in pixels.")
     channels: Literal[1, 3] = Field(1, description="Grey or RGB.")
     network: Literal["paper", "small"] | Network = Field("paper", description="Encoder and decoder.")
-    baselines: tuple[Kinds, ...] = Field(
-        (), description="Also train these kinds of latents, and measure all on the validation rows, for the card."
+    baselines: tuple[Latent, ...] = Field(
+        (), description="Also train these kinds of latents; the card compares all of them on the validation rows."
     )
     sources: tuple[str, ...] = Field((), description="Columns that hold the sources of the validation rows.")
 
     @model_validator(mode="after")
-    def _fits(self) -> Spec:
+    def _check_sizes(self) -> Spec:
         if isinstance(self.levels, tuple) and len(self.levels) != self.latents:
             raise ValueError(f"`levels` has {len(self.levels)} sizes for {self.latents} latents")
-        if self.modality == "image" and self.size % self.layers.shrinks:
-            raise ValueError(f"`size` is {self.size}, but the network needs a multiple of {self.layers.shrinks}")
+        if self.modality == "image" and self.size % self.layers.downscaling:
+            raise ValueError(f"`size` is {self.size}, but this network needs a multiple of {self.layers.downscaling}")
         if self.baselines and not self.sources:
-            raise ValueError("baselines are compared by the sources of the validation rows: name them as `sources`")
+            raise ValueError(
+                "`baselines` are compared by the sources of the validation rows: list their columns in `sources`"
+            )
         return self
 
     @property
     def layers(self) -> Network:
-        """The networks that `network` stands for."""
-        return self.network if isinstance(self.network, Network) else SMALL if self.network == "small" else Network()
+        """The sizes of the networks that `network` stands for."""
+        if isinstance(self.network, Network):
+            return self.network
+        return SMALL if self.network == "small" else Network()
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """quantized: how many values each latent has."""
+        """quantized: the number of scalars of each latent."""
         return self.levels if isinstance(self.levels, tuple) else (self.levels,) * self.latents
 
     @property
     def discrete(self) -> bool:
-        """Whether an encoded input is a row of indices."""
+        """Whether an encoded input is a row of indices, rather than of floats."""
         return self.latent in ("quantized", "vector")
 
     @property
@@ -132,9 +149,11 @@ class Spec(EncoderSpec):
         return (self.modality,)
 
     def roles(self) -> tuple[Roles, Roles]:
-        """An image or a vector, and the sources if baselines are compared."""
+        """An image or a vector, and the columns in `sources`."""
         return {self.modality: self.modality, **dict.fromkeys(self.sources, "label")}, {}
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
-        """Latents without indices have values alone."""
-        return None if self.discrete or not view.get("values") else f"latent: {self.latent} has values alone"
+        """Only latents with indices have the view `values`."""
+        if view.get("values") and not self.discrete:
+            return f"latent: {self.latent} has values alone, which `encode` gives without a view"
+        return None

@@ -1,9 +1,12 @@
-"""Lbl2Vec: documents by topic from a few keywords a topic, without one labelled document.
+"""The encoder of Lbl2Vec: documents by topic from a few keywords for each topic, without a single labelled document.
 
 Source: Schopf et al., "Lbl2Vec: An Embedding-Based Approach for Unsupervised Document Retrieval on Predefined Topics",
-arXiv 2210.06023. Where the paper leaves a size to the user, the default follows the corpus: for a label speak the documents most
-similar to its keywords, as many as half a label's even share of the corpus. A label is where their mean and that of its keywords
-point together, which tells topics apart better than the documents alone, the paper's choice (`keyword_weight: 0`).
+arXiv 2210.06023.
+
+If the paper leaves a number to the user, the default follows the corpus: the documents most similar to a label's keywords stand
+for the label, as many as half of its even share of the corpus. A label vector is the normalised sum of the mean of these
+documents and the mean of the keywords. That separates topics better than the documents alone, the paper's choice
+(`keyword_weight: 0`).
 """
 
 from __future__ import annotations
@@ -14,13 +17,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
-from zoo.families.lbl2vec import keyword_coverage, topic_map, topics
+from zoo.families.lbl2vec import keyword_coverage, topic_map, topics, word_space
 from zoo.families.lbl2vec.spec import Spec
+from zoo.families.lbl2vec.word_space import WordSpace
 from zoo.schema import Training
 from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
@@ -28,72 +35,86 @@ from zoo.text import sentence_transformers_format
 from zoo.text.truncatable import TruncatableEncoder
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
     from datasets import Dataset
 
-    from zoo.families.lbl2vec import word_space
-    from zoo.families.lbl2vec.word_space import WordSpace
     from zoo.paragraph_vectors.model import Settings
-else:
-    np, torch, word_space = lazy("numpy"), lazy("torch"), lazy("zoo.families.lbl2vec.word_space")
 
-FILE = "topics.safetensors"
-SHOWN = 160  # characters of an example document
+LABEL_STEM = "topics"
+LABEL_FILE = f"{LABEL_STEM}.safetensors"
+EXAMPLE_LENGTH = 160  # characters of an example document
+FACT_NAMES = ("topics", "map")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What `classify` says of one document: `label` is None below `reject_below`; `confidence` by label sums to 1."""
+    """The topic of one document.
+
+    Attributes:
+        label: the most probable label; None if its confidence is below `reject_below`.
+        confidence: confidence of every label; the values sum to 1.
+    """
 
     label: str | None
     confidence: dict[str, float]
 
 
 class Encoder(BaseEncoder):
-    """Documents and labels in one space. A text that is exactly the name of a label is encoded as that label, so that
-    retrieval by topic and zero-shot classification need nothing else.
+    """Documents and labels in one space.
+
+    A text that equals the name of a label is encoded as that label. Retrieval by topic and zero-shot classification then work
+    as with any other encoder.
 
     Attributes:
-        labels: (labels, d) float32 of unit norm, in the order of the recipe.
+        text_encoder: encodes the documents: a sentence encoder, or a word space that training replaces.
+        label_vectors: (labels, d) float32 of unit norm, in the order of the recipe.
     """
 
     spec: Spec
 
-    def __init__(self, spec: Spec, inner: TruncatableEncoder | WordSpace, labels: np.ndarray | None = None) -> None:
+    def __init__(
+        self, spec: Spec, text_encoder: TruncatableEncoder | WordSpace, label_vectors: np.ndarray | None = None
+    ) -> None:
         super().__init__()
-        self.spec, self.inner = spec, inner
-        self.dim = inner.dim
-        if isinstance(inner, TruncatableEncoder):
-            self.backbone_name, self.backbone_revision = inner.backbone_name, inner.backbone_revision
-        self.labels = labels if labels is not None else np.zeros((len(spec.labels), self.dim), dtype=np.float32)
+        self.spec, self.text_encoder = spec, text_encoder
+        self.dim = text_encoder.dim
+        if isinstance(text_encoder, TruncatableEncoder):
+            self.backbone_name, self.backbone_revision = text_encoder.backbone_name, text_encoder.backbone_revision
+        if label_vectors is None:
+            label_vectors = np.zeros((len(spec.labels), self.dim), dtype=np.float32)
+        self.label_vectors = label_vectors
         self._facts: dict[str, Any] = {}
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
-        """The backbone as it comes, or a space that `fit` fills; the labels get their place in `finish`."""
+        """The untrained backbone, or an empty word space that `fit` fills; `finish` computes the label vectors."""
+        text_encoder: TruncatableEncoder | WordSpace
         if spec.backbone:
-            body = backbones.load(spec.backbone, revision=spec.revision, folder=folder)
-            encoder = cls(spec, TruncatableEncoder(spec.as_sentence_encoder(), body))
+            backbone = backbones.load(spec.backbone, revision=spec.revision, folder=folder)
+            text_encoder = TruncatableEncoder(spec.as_sentence_encoder(), backbone)
         else:
-            encoder = cls(spec, word_space.WordSpace(_settings(spec, Training(seed=seed))))
+            text_encoder = word_space.WordSpace(_make_settings(spec, Training(seed=seed)))
+        encoder = cls(spec, text_encoder)
         encoder.seed, encoder.folder = seed, folder
         return encoder
 
     @property
     def module(self) -> torch.nn.Module:  # type: ignore[override]
-        """That of the space, which training replaces."""
-        return self.inner.module
+        """The module of `text_encoder`."""
+        return self.text_encoder.module
+
+    # -- training --------------------------------------------------------------------------------------------------
 
     def train(self, run: TrainingRun) -> float:
-        """Learn documents and words; of `settings` count epochs, learning_rate, seed and checkpoint_every (in blocks of about
-        a million words). A sentence encoder is taken as it is. Raises ZooError, before any step, for a label without any
-        known keyword."""
-        if isinstance(self.inner, TruncatableEncoder):
+        """Learn vectors of documents and words from the column `text`; a sentence encoder is not trained.
+
+        Reads `epochs`, `learning_rate`, `seed` and `checkpoint_every` (in blocks of about a million words) from `training:`.
+        Returns seconds. Raises ZooError, before any step, if none of a label's keywords is known.
+        """
+        if isinstance(self.text_encoder, TruncatableEncoder):
             return 0.0
         labels = self.spec.labels
-        self.inner = word_space.WordSpace(_settings(self.spec, run.settings))
-        return self.inner.fit(
+        self.text_encoder = word_space.WordSpace(_make_settings(self.spec, run.settings))
+        return self.text_encoder.fit(
             run.rows["text"],
             min_count=self.spec.min_count,
             epochs=run.settings.epochs,
@@ -106,69 +127,84 @@ class Encoder(BaseEncoder):
         )
 
     def finish(self, rows: Dataset) -> None:
-        """Give every label its place by the documents that stand for it (sections 3.2 and 3.3), and by its keywords."""
+        """Compute every label vector from the documents that stand for it (sections 3.2 and 3.3) and from its keywords."""
         texts = list(rows["text"])
-        if isinstance(self.inner, TruncatableEncoder):
-            documents = self.inner.encode(texts, precision="fp32")
-            keywords = {
-                label: self.inner.encode(list(given), precision="fp32") for label, given in self.spec.labels.items()
-            }
+        keywords: dict[str, np.ndarray] = {}
+        if isinstance(self.text_encoder, TruncatableEncoder):
+            documents = self.text_encoder.encode(texts, precision="fp32")
+            for label, words in self.spec.labels.items():
+                keywords[label] = self.text_encoder.encode(list(words), precision="fp32")
         else:
-            documents = self.inner.encode_training_texts(texts)
-            keywords = {label: self.inner.encode_keywords(given) for label, given in self.spec.labels.items()}
-        self.place(texts, documents, keywords)
+            documents = self.text_encoder.encode_training_texts(texts)
+            for label, words in self.spec.labels.items():
+                keywords[label] = self.text_encoder.encode_keywords(words)
+        self._place_labels(texts, documents, keywords)
 
-    def place(self, texts: Sequence[str], documents: np.ndarray, keywords: Mapping[str, np.ndarray]) -> None:
-        """Label vectors from (n, d) unit vectors of `texts` and the (k, d) vectors of each label's keywords."""
-        spec = self.spec
-        most = spec.num_docs or max(spec.min_num_docs, len(documents) // (2 * len(keywords)))
-        chosen = []
-        for given in keywords.values():
-            near = topics.select_documents(
-                documents, given, threshold=spec.similarity_threshold, min_docs=spec.min_num_docs, max_docs=most
-            )
-            chosen.append(near[topics.find_inliers(documents[near])] if spec.clean_outliers else near)
-        means = topics.normalise(np.stack([documents[near].mean(0) for near in chosen]))
-        words = topics.normalise(np.stack([given.mean(0) for given in keywords.values()]))
-        self.labels = topics.normalise(means + spec.keyword_weight * words).astype(np.float32)
-        known = None if isinstance(self.inner, TruncatableEncoder) else self.inner.vocabulary
-        missing = keyword_coverage.find_missing_keywords(spec.labels, known) if known else {}
+    def _place_labels(self, texts: Sequence[str], documents: np.ndarray, keywords: Mapping[str, np.ndarray]) -> None:
+        """Set `label_vectors`, and the facts of the card.
+
+        Args:
+            documents: (n, d) unit vectors of `texts`.
+            keywords: (k, d) unit vectors of each label's keywords.
+        """
+        places = [self._select_documents(documents, vectors) for vectors in keywords.values()]
+        document_means = topics.normalise(np.stack([documents[nearest].mean(0) for nearest in places]))
+        keyword_means = topics.normalise(np.stack([vectors.mean(0) for vectors in keywords.values()]))
+        label_vectors = topics.normalise(document_means + self.spec.keyword_weight * keyword_means)
+        self.label_vectors = label_vectors.astype(np.float32)
         self._facts = {
-            "topics": [
-                {
-                    "label": label,
-                    "keywords": list(spec.labels[label]),
-                    "missing": missing.get(label, {}),
-                    "documents": len(near),
-                    "examples": [" ".join(texts[i].split())[:SHOWN] for i in near[: spec.examples]],
-                }
-                for label, near in zip(keywords, chosen, strict=True)
-            ],
-            "map": topic_map.compute_layout(documents, self.labels, self.seed),
+            "topics": self._describe_topics(texts, places),
+            "map": topic_map.compute_layout(documents, self.label_vectors, self.seed),
         }
+
+    def _select_documents(self, documents: np.ndarray, keywords: np.ndarray) -> np.ndarray:
+        """Positions of the documents that stand for the label with these keywords, the most similar first."""
+        spec = self.spec
+        most = spec.num_docs or max(spec.min_num_docs, len(documents) // (2 * len(spec.labels)))
+        nearest = topics.select_documents(
+            documents, keywords, threshold=spec.similarity_threshold, min_docs=spec.min_num_docs, max_docs=most
+        )
+        return nearest[topics.find_inliers(documents[nearest])] if spec.clean_outliers else nearest
+
+    def _describe_topics(self, texts: Sequence[str], places: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        """The fact `topics`: one entry for each label; `places` are the positions of the documents that stand for it."""
+        labels, missing = self.spec.labels, {}
+        if isinstance(self.text_encoder, WordSpace):
+            missing = keyword_coverage.find_missing_keywords(labels, self.text_encoder.vocabulary)
+        return [
+            {
+                "label": label,
+                "keywords": list(words),
+                "missing": missing.get(label, {}),
+                "documents": len(nearest),
+                "examples": [" ".join(texts[i].split())[:EXAMPLE_LENGTH] for i in nearest[: self.spec.examples]],
+            }
+            for (label, words), nearest in zip(labels.items(), places, strict=True)
+        ]
 
     # -- use -------------------------------------------------------------------------------------------------------
 
     @property
-    def names(self) -> list[str]:
-        """The labels, in the order of `labels`."""
+    def label_names(self) -> list[str]:
+        """The labels, in the order of `label_vectors`."""
         return list(self.spec.labels)
 
     def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
-        """Texts to (n, d) float32 of unit norm, in order; the name of a label to its vector; without a backbone a text that has
-        no known word to zeros."""
-        texts = list(encoding.texts(inputs))
-        return self._named(texts, self.inner.encode(texts, show_progress=show_progress, precision=precision))
+        """Encode texts to (n, d) float32 vectors of unit norm, in order.
 
-    def _named(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
-        place = {name: i for i, name in enumerate(self.names)}
+        The name of a label is encoded as its label vector. Without a backbone, a text without a known word becomes zeros.
+        Raises ZooError for an input that is not a string.
+        """
+        texts = list(encoding.texts(inputs))
+        vectors = self.text_encoder.encode(texts, show_progress=show_progress, precision=precision)
+        place = {name: i for i, name in enumerate(self.label_names)}
         for row, text in enumerate(texts):
             if text in place:
-                vectors[row] = self.labels[place[text]]
+                vectors[row] = self.label_vectors[place[text]]
         return vectors
 
     def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
-        """`encode` in pieces, in order."""
+        """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
         source = iter(inputs)
         block = list(islice(source, encoding.WINDOW))
         while True:
@@ -178,76 +214,86 @@ class Encoder(BaseEncoder):
                 return
 
     def baseline(self) -> BaseEncoder | None:
-        """The sentence encoder alone, for which a label is no more than its name; None without one."""
-        return self.inner if isinstance(self.inner, TruncatableEncoder) else None
+        """The sentence encoder alone, which encodes a label as the text of its name; None without a backbone."""
+        return self.text_encoder if isinstance(self.text_encoder, TruncatableEncoder) else None
 
-    def similarities(self, texts: Iterable[str]) -> np.ndarray:
+    def compute_similarities(self, texts: Iterable[str]) -> np.ndarray:
         """Cosines (n, labels) of documents and labels."""
-        return self.inner.encode(list(texts)) @ self.labels.T
+        similarities: np.ndarray = self.text_encoder.encode(list(texts)) @ self.label_vectors.T
+        return similarities
 
     def classify(self, texts: Iterable[str]) -> list[Prediction]:
-        """The topic of each document, seen in training or not."""
-        scores = topics.compute_confidences(self.similarities(texts))
-        return [
-            Prediction(
-                self.names[row.argmax()] if row.max() >= self.spec.reject_below else None,
-                dict(zip(self.names, map(float, row), strict=True)),
-            )
-            for row in scores
-        ]
+        """Predict the topic of each document, whether or not it was seen in training."""
+        predictions = []
+        for confidences in topics.compute_confidences(self.compute_similarities(texts)):
+            is_accepted = confidences.max() >= self.spec.reject_below
+            label = self.label_names[confidences.argmax()] if is_accepted else None
+            confidence = dict(zip(self.label_names, map(float, confidences), strict=True))
+            predictions.append(Prediction(label, confidence))
+        return predictions
 
     def documents(self, label: str, texts: Sequence[str], top: int = 10) -> list[tuple[int, float]]:
-        """Positions and confidences of the documents nearest to a label, the best first. Raises ZooError for a label that
-        there is not."""
-        if label not in self.spec.labels:
-            raise ZooError(f"there is no label {label!r}; there are: {', '.join(self.names)}")
-        scores = topics.compute_confidences(self.similarities(texts))[:, self.names.index(label)]
-        return [(int(i), float(scores[i])) for i in np.argsort(-scores, kind="stable")[:top]]
+        """Positions in `texts` and confidences of the `top` documents of a label, the best first.
 
-    # -- artefact --------------------------------------------------------------------------------------------------
+        Raises ZooError for an unknown label.
+        """
+        if label not in self.spec.labels:
+            raise ZooError(f"there is no label {label!r}; there are: {', '.join(self.label_names)}")
+        confidences = topics.compute_confidences(self.compute_similarities(texts))[:, self.label_names.index(label)]
+        return [(int(i), float(confidences[i])) for i in np.argsort(-confidences, kind="stable")[:top]]
+
+    # -- model folder ----------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """The backbone as stock sentence-transformers modules, or words and their vectors; the labels beside it."""
-        from safetensors.torch import save_file
-
-        if isinstance(self.inner, TruncatableEncoder):
-            sentence_transformers_format.write(folder, self.inner.backbone, {}, self.dim)
+        """Write the backbone as stock sentence-transformers modules, or the word space; and topics.safetensors."""
+        if isinstance(self.text_encoder, TruncatableEncoder):
+            sentence_transformers_format.write(folder, self.text_encoder.backbone, {}, self.dim)
         else:
-            self.inner.save(folder)
-        save_file({"labels": torch.from_numpy(self.labels.copy())}, folder / FILE, metadata={"format": "pt"})
+            self.text_encoder.save(folder)
+        label_tensor = torch.from_numpy(self.label_vectors.copy())
+        save_file({"labels": label_tensor}, folder / LABEL_FILE, metadata={"format": "pt"})
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote."""
-        inner: TruncatableEncoder | WordSpace
+        """Open what `save` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
+        text_encoder: TruncatableEncoder | WordSpace
         if spec.backbone:
-            inner = TruncatableEncoder(spec.as_sentence_encoder(), backbones.read(folder, spec.backbone))
+            text_encoder = TruncatableEncoder(spec.as_sentence_encoder(), backbones.read(folder, spec.backbone))
         else:
-            shape = preflight.read_header(folder / FILE).get("labels", ())
-            dim = spec.dim or (shape[1] if len(shape) == 2 else None)  # of then, whatever is the default now
+            stored_shape = preflight.read_header(folder / LABEL_FILE).get("labels", ())
+            # The default of `dim` may have changed since, so that the stored vectors decide.
+            dim = spec.dim or (stored_shape[1] if len(stored_shape) == 2 else None)
             settings = word_space.create_settings(dim, spec.window, Training())
-            inner = word_space.WordSpace.load(folder, settings, config.get("space") or {})
-        found = tensors.read(folder, FILE.split(".")[0])
-        shape = (len(spec.labels), inner.dim)
-        if set(found) != {"labels"} or tuple(found["labels"].shape) != shape or not found["labels"].isfinite().all():
-            raise ArtefactError(f"{folder / FILE}: must hold `labels` of shape {shape} and finite values, nothing else")
-        encoder = cls(spec, inner, found["labels"].float().numpy())
-        encoder._facts = {k: v for k, v in config.get("facts", {}).items() if k in ("topics", "map")}
+            text_encoder = word_space.WordSpace.load(folder, settings, config.get("space") or {})
+        label_tensors = tensors.read(folder, LABEL_STEM)
+        shape = (len(spec.labels), text_encoder.dim)
+        labels = label_tensors.get("labels")
+        if labels is None or len(label_tensors) > 1 or tuple(labels.shape) != shape or not labels.isfinite().all():
+            raise ArtefactError(
+                f"{folder / LABEL_FILE}: must hold one tensor `labels` of shape {shape} with finite values, nothing else"
+            )
+        encoder = cls(spec, text_encoder, labels.float().numpy())
+        encoder._facts = {name: fact for name, fact in config.get("facts", {}).items() if name in FACT_NAMES}
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
-        """Without a backbone: what inference repeats of the training."""
-        return {} if isinstance(self.inner, TruncatableEncoder) else {"space": self.inner.inference_settings()}
+        """Without a backbone: the training settings that inference uses again."""
+        return (
+            {}
+            if isinstance(self.text_encoder, TruncatableEncoder)
+            else {"space": self.text_encoder.inference_settings()}
+        )
 
     def card_facts(self) -> dict[str, Any]:
-        """Keywords, documents and examples by label, and the map."""
-        shape: dict[str, Any] = {"dim": self.dim}
-        if isinstance(self.inner, TruncatableEncoder):
-            shape["max_length"] = self.inner.backbone.max_length
-        elif self.inner.model.state:
-            shape |= {"words": len(self.inner.vocabulary), "epochs": self.inner.model.settings.epochs}
-        return {**shape, **self._facts}
+        """Keywords, documents and examples of each label, the map, and the size of the text encoder."""
+        facts: dict[str, Any] = {"dim": self.dim}
+        if isinstance(self.text_encoder, TruncatableEncoder):
+            facts["max_length"] = self.text_encoder.backbone.max_length
+        elif self.text_encoder.model.state:
+            epochs = self.text_encoder.model.settings.epochs
+            facts |= {"words": len(self.text_encoder.vocabulary), "epochs": epochs}
+        return facts | self._facts
 
 
-def _settings(spec: Spec, training: Training) -> Settings:
+def _make_settings(spec: Spec, training: Training) -> Settings:
     return word_space.create_settings(spec.dim, spec.window, training)

@@ -63,7 +63,7 @@ class Spec(EncoderSpec):
 
     @field_validator("labels", mode="before")
     @classmethod
-    def _make_tuples(cls, value: Any) -> Any:
+    def _make_keywords_tuples(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         return {str(k): tuple(words) if isinstance(words, list) else words for k, words in value.items()}
@@ -72,7 +72,7 @@ class Spec(EncoderSpec):
     @classmethod
     def _check_labels(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         if len(value) < 2:
-            raise ValueError("it takes two labels")
+            raise ValueError(f"needs at least two labels, not {len(value)}")
         for label, words in value.items():
             if not label.strip() or not words or not all(word.strip() for word in words):
                 raise ValueError(f"label {label!r} needs a name and at least one keyword, none of them empty")
@@ -82,13 +82,13 @@ class Spec(EncoderSpec):
     def _check_backbone_fields(self) -> Spec:
         learned = [name for name in ("dim", "window", "min_count") if getattr(self, name) is not None]
         if self.backbone and learned:
-            raise ValueError(f"{learned[0]} belongs to vectors learned from the texts: leave it or `backbone` out")
+            raise ValueError(f"`{learned[0]}` belongs to vectors learned from the texts: leave it or `backbone` out")
         if self.revision and not self.backbone:
-            raise ValueError("`revision` is that of a backbone, and there is none")
+            raise ValueError("`revision` is that of a backbone, but `backbone` is not set: leave `revision` out")
         return self
 
     def roles(self) -> tuple[Roles, Roles]:
-        """Texts, nothing else."""
+        """Raw text, nothing else."""
         return {"text": "text"}, {}
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
@@ -100,5 +100,5 @@ class Spec(EncoderSpec):
         return []
 
     def as_sentence_encoder(self) -> TruncatableSpec:
-        """The backbone as a sentence encoder of its own."""
+        """The section of the backbone as a sentence encoder of its own."""
         return TruncatableSpec(family="lbl2vec", backbone=self.backbone or "", revision=self.revision)

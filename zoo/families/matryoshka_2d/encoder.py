@@ -1,6 +1,6 @@
-"""2D Matryoshka sentence embeddings: one encoder that may be cut in layers and in dimensions when it is loaded.
+"""The encoder of 2D Matryoshka sentence embeddings: its training. `TruncatableEncoder` cuts, encodes, saves and loads.
 
-Source: Li et al., "2D Matryoshka Sentence Embeddings", arXiv 2402.14776. The objective is in `objectives`.
+Source: Li et al., "2D Matryoshka Sentence Embeddings", arXiv 2402.14776. The objectives are in `objectives`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from zoo.core.lazy import lazy
+import torch
+from torch.utils import checkpoint
+
 from zoo.families.matryoshka_2d import objectives
 from zoo.families.matryoshka_2d.spec import PAIR_COLUMNS, TRIPLET_COLUMNS, Spec
 from zoo.families.matryoshka_2d.teacher import Teacher
@@ -18,94 +20,102 @@ from zoo.ops import distributed, losses
 from zoo.schema import Training
 from zoo.text import heads as headfit
 from zoo.text.backbone import Backbone
-from zoo.text.truncatable import TruncatableEncoder, on
+from zoo.text.truncatable import TruncatableEncoder, move_to_device
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
     from datasets import Dataset
-    from torch.utils import checkpoint
-else:
-    np, torch, checkpoint = lazy("numpy"), lazy("torch"), lazy("torch.utils.checkpoint")
 
-
-_CHUNK = 32  # texts of similar length that run together: on a CPU more of them only add padding
-_FIT_TEXTS = 4096  # distinct training texts that the heads are fitted on
+CHUNK_SIZE = 32  # texts of similar length that run together; on a CPU, more of them only add padding
+HEAD_FIT_TEXTS = 4096  # largest number of distinct training texts from which the heads are fitted
+HEAD_FIT_CHUNK_SIZE = 64
 
 
 class Encoder(TruncatableEncoder):
-    """A backbone whose every (layers, dim) corner is trained to be an encoder."""
+    """A backbone that is trained so that it can be cut to any number of layers and components."""
 
     spec: Spec
 
     def __init__(
-        self, spec: Spec, body: Backbone, heads: Mapping[int, torch.nn.Linear] | None = None, dim: int | None = None
+        self, spec: Spec, backbone: Backbone, heads: Mapping[int, torch.nn.Linear] | None = None, dim: int | None = None
     ) -> None:
-        super().__init__(spec, body, heads, dim)
+        super().__init__(spec, backbone, heads, dim)
         self._teacher: Teacher | None = None
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
-        """The backbone as it comes, every corner of it open."""
+        """The untrained backbone without heads, with the dropout of `spec`."""
         encoder = super().build(spec, seed=seed, folder=folder)
         dropout = 0.0 if spec.dropout is None and spec.objective == "elastic" else spec.dropout
         if dropout is not None:
             encoder.backbone.set_dropout(dropout)
         return encoder
 
+    # -- preparation -----------------------------------------------------------------------------------------------
+
     def prepare(self, rows: Dataset, cache: Path) -> None:
-        """Fit the heads on the training texts, and compute the teacher's vectors."""
-        columns = self._columns(rows.column_names)
-        texts = list(dict.fromkeys(self._before(column) + text for column in columns for text in rows[column]))
-        unlabelled = self._unlabelled()
+        """Compute the teacher's vectors, and fit the heads of `objective: elastic` to the training texts."""
+        columns = self._find_text_columns(rows.column_names)
+        texts = list(dict.fromkeys(self._get_prompt(column) + text for column in columns for text in rows[column]))
+        unlabelled = self._read_unlabelled_texts()
         if self.spec.teacher is not None:
-            frozen = self.truncate() if self.spec.teacher.model is None else self._open_teacher(self.spec.teacher.model)
-            self._teacher = Teacher(self.spec.teacher, frozen, texts, unlabelled, 1 / self.spec.temperature, cache)
-        if self.spec.objective == "2dmse":
-            return
-        texts = [*texts, *unlabelled]
-        texts = random.Random(self.seed).sample(texts, min(len(texts), _FIT_TEXTS))
-        self.module.eval()
+            reference = self.spec.teacher.model
+            frozen_encoder = self.truncate() if reference is None else self._open_teacher(reference)
+            self._teacher = Teacher(self.spec.teacher, frozen_encoder, texts, unlabelled, self.spec.temperature, cache)
+        if self.spec.objective == "elastic":
+            self._fit_heads([*texts, *unlabelled])
+
+    def _fit_heads(self, texts: Sequence[str]) -> None:
+        texts = random.Random(self.seed).sample(texts, min(len(texts), HEAD_FIT_TEXTS))
+        layers = range(1, self.backbone.depth + 1)
         fit = headfit.HeadFit(self.backbone.depth, self.backbone.width)
+        self.module.eval()
         with torch.inference_mode():
-            for chunk, _ in self.backbone.chunks(texts, 64):
-                fit.add(self.backbone.states(chunk, range(1, self.backbone.depth + 1)))
+            for chunk, _ in self.backbone.chunks(texts, HEAD_FIT_CHUNK_SIZE):
+                fit.add(self.backbone.states(chunk, layers))
         self.set_heads({n: headfit.linear(weight, bias) for n, (weight, bias) in fit.solve().items()})
 
-    def _unlabelled(self) -> list[str]:
+    def _read_unlabelled_texts(self) -> list[str]:
         rows = self.tables.get("unlabelled")
-        return [] if rows is None else [self._before("text") + text for text in rows["text"]]
+        return [] if rows is None else [self._get_prompt("text") + text for text in rows["text"]]
 
-    def _columns(self, present: Container[str]) -> list[str]:
-        """The columns of texts that the loss looks at; data may have others, whatever they are called."""
-        return [c for c in (TRIPLET_COLUMNS if self.spec.loss == "contrastive" else PAIR_COLUMNS) if c in present]
+    def _find_text_columns(self, column_names: Container[str]) -> list[str]:
+        """The text columns that the loss reads. Other columns of the data are ignored, whatever their names are."""
+        columns = TRIPLET_COLUMNS if self.spec.loss == "contrastive" else PAIR_COLUMNS
+        return [column for column in columns if column in column_names]
 
-    def _before(self, column: str) -> str:
-        """The prompt that belongs before the texts of a column: a question and what answers it, or neither."""
+    def _get_prompt(self, column: str) -> str:
+        """The prompt before the texts of a column. The two sides of a scored pair are neither query nor document."""
         role = {"anchor": "query", "sentence1": "", "sentence2": ""}.get(column, "document")
         return self.prompts.get(role, "")
 
     def _open_teacher(self, reference: str) -> Encoder:
-        plain = self.spec.model_copy(update={"backbone": reference, "revision": None, "teacher": None})
-        return type(self).build(plain, folder=self.folder)
+        spec = self.spec.model_copy(update={"backbone": reference, "revision": None, "teacher": None})
+        return type(self).build(spec, folder=self.folder)
+
+    # -- training --------------------------------------------------------------------------------------------------
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
-        """The backbone at the recipe's rate, the heads at `head_lr_scale` times that."""
-        groups = [{"params": [p for p in self.backbone.model.parameters() if p.requires_grad]}]
-        heads = [p for p in self.heads.parameters() if p.requires_grad]
-        return [*groups, {"params": heads, "lr": training.learning_rate * self.spec.head_lr_scale}] if heads else groups
+        """The backbone at the recipe's learning rate, and the heads at `head_lr_scale` times that rate."""
+        groups: list[dict[str, Any]] = [{"params": [p for p in self.backbone.model.parameters() if p.requires_grad]}]
+        head_parameters = [p for p in self.heads.parameters() if p.requires_grad]
+        if head_parameters:
+            groups.append({"params": head_parameters, "lr": training.learning_rate * self.spec.head_lr_scale})
+        return groups
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Every distinct text of the batch once, in chunks of similar length, and where each cell of (columns, rows) finds
-        its own. Padding columns together would cost twice as much."""
-        columns = self._columns(rows[0])
-        cells = [self._before(column) + row[column] for column in columns for row in rows]
+        """Every distinct text of the batch once, in chunks of similar length.
+
+        `cells` (columns, rows) is int64: the position of each cell's text in the concatenated chunks. Padding the texts of all
+        columns together would cost twice as much.
+        """
+        columns = self._find_text_columns(rows[0])
+        cells = [self._get_prompt(column) + row[column] for column in columns for row in rows]
         texts = list(dict.fromkeys(cells))
-        chunks, places = zip(*self.backbone.chunks(texts, self.spec.chunk or _CHUNK), strict=True)
-        rank = {texts[place]: position for position, place in enumerate(p for some in places for p in some)}
+        chunks, order = self._chunk_texts(texts, self.spec.chunk or CHUNK_SIZE)
+        position = {texts[place]: i for i, place in enumerate(order)}
         batch = {
-            "chunks": list(chunks),
-            "cells": torch.tensor([rank[cell] for cell in cells]).view(len(columns), len(rows)),
+            "chunks": chunks,
+            "cells": torch.tensor([position[cell] for cell in cells]).view(len(columns), len(rows)),
         }
         if self._teacher is not None:
             batch["texts"] = cells
@@ -113,43 +123,57 @@ class Encoder(TruncatableEncoder):
             batch["scores"] = torch.tensor([float(row["score"]) for row in rows])
         return batch
 
+    def _chunk_texts(self, texts: Sequence[str], size: int) -> tuple[list[dict[str, torch.Tensor]], list[int]]:
+        """Padded chunks of at most `size` texts of similar length, and the place of each of their rows in `texts`."""
+        chunks, places = zip(*self.backbone.chunks(texts, size), strict=True)
+        return list(chunks), [place for chunk_places in places for place in chunk_places]
+
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
-        """The objective of one batch. In training, n and m are drawn from (seed, step), so that every process, and a run
-        that was resumed, draws the same; in validation every shallow layer and every width counts."""
-        depth, training = self.backbone.depth, self.module.training
-        draw = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step)
-        shallow = list(range(1, depth))
-        if training and shallow and self.spec.objective == "2dmse" and self.spec.layers == "sampled":
-            shallow = [shallow[int(torch.randint(len(shallow), (1,), generator=draw))]]
-        narrow = [d for d in self.spec.dims if d < self.backbone.width] or [self.backbone.width]
-        m = narrow[int(torch.randint(len(narrow), (1,), generator=draw))]
-        own = self._layers(batch, [*shallow, depth])
-        vectors, scores = own, batch.get("scores")
-        if training:  # in validation every process has all the rows
-            vectors = {n: distributed.all_gather_with_grad(each, dim=1) for n, each in own.items()}
+        """Scalar loss of one batch.
+
+        In training, the shallow layer n and the width m are drawn from (seed, step). Every process, and a resumed run, draws
+        the same. In validation every shallow layer and every width counts, without the teacher.
+        """
+        depth, is_training = self.backbone.depth, self.module.training
+        generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step)
+        shallow_layers = list(range(1, depth))
+        samples_a_layer = self.spec.objective == "2dmse" and self.spec.layers == "sampled"
+        if is_training and shallow_layers and samples_a_layer:
+            shallow_layers = [_draw(shallow_layers, generator)]
+        widths = [d for d in self.spec.dims if d < self.backbone.width] or [self.backbone.width]
+        width = _draw(widths, generator)
+        local_vectors = self._embed_layers(batch, [*shallow_layers, depth])
+        vectors, scores = local_vectors, batch.get("scores")
+        if is_training:  # in validation every process has all the rows
+            vectors = {n: distributed.all_gather_with_grad(layer, dim=1) for n, layer in local_vectors.items()}
             scores = None if scores is None else distributed.all_gather_with_grad(scores)
 
         def sentence_loss(columns: torch.Tensor) -> torch.Tensor:
             return losses.sentence(columns, scores, self.spec.loss, 1 / self.spec.temperature, self.spec.angle_weights)
 
-        deep, rest = vectors[depth], {n: vectors[n] for n in shallow}
+        shallow_vectors = {n: vectors[n] for n in shallow_layers}
         if self.spec.objective == "elastic":
-            total = objectives.elastic(deep, rest, narrow, sentence_loss)
+            total = objectives.compute_elastic(vectors[depth], shallow_vectors, widths, sentence_loss)
         else:
-            terms = [self._paper(deep, rest, width, sentence_loss) for width in ([m] if training else narrow)]
+            terms = [
+                self._compute_2dmse(vectors[depth], shallow_vectors, m, sentence_loss)
+                for m in ([width] if is_training else widths)
+            ]
             total = torch.stack(terms).mean()
-        if not training:  # held-out texts have no teacher vectors: validation is on the task alone
+        if not is_training:  # the teacher has no vectors of validation texts
             return total
         total = distributed.global_batch_gradient(total)
-        return total + self._teaching(batch, own, m) if self._teacher is not None else total
+        return total + self._compute_teacher_loss(batch, local_vectors, width) if self._teacher is not None else total
 
-    def _paper(self, deep: torch.Tensor, rest: dict[int, torch.Tensor], width: int, loss: Any) -> torch.Tensor:
-        return objectives.objective(
+    def _compute_2dmse(
+        self, deep: torch.Tensor, shallow: dict[int, torch.Tensor], width: int, loss: objectives.SentenceLoss
+    ) -> torch.Tensor:
+        return objectives.compute_2dmse(
             deep,
-            rest,
+            shallow,
             width,
             loss,
-            objectives.shallow_weights(list(rest), self.backbone.depth),
+            objectives.compute_shallow_weights(list(shallow), self.backbone.depth),
             deep_weight=self.spec.weights[0],
             shallow_weight=self.spec.weights[1],
             align=self.spec.align,
@@ -157,36 +181,50 @@ class Encoder(TruncatableEncoder):
             temperature=self.spec.kl_temperature,
         )
 
-    def _teaching(self, batch: dict[str, Any], own: dict[int, torch.Tensor], width: int) -> torch.Tensor:
-        """The teacher's terms for every layer at full width and at `width`, on the batch's texts and on unlabelled ones."""
-        assert self._teacher is not None  # the caller has looked
-        total = self._teacher.terms(batch["texts"], {n: each.flatten(0, 1) for n, each in own.items()}, width)
-        if extra := self._teacher.draw(self.seed, self.step):
-            chunks, places = zip(*self.backbone.chunks(extra, _CHUNK), strict=True)
-            order = torch.tensor([p for some in places for p in some]).argsort()
-            layers = self._layers({"chunks": [on(total.device, chunk) for chunk in chunks], "cells": order}, list(own))
-            total = total + self._teacher.terms(extra, layers, width)
-        return total
+    def _compute_teacher_loss(
+        self, batch: dict[str, Any], local_vectors: dict[int, torch.Tensor], width: int
+    ) -> torch.Tensor:
+        """The teacher's loss for every layer at full width and at `width`, on this process's texts and on unlabelled ones."""
+        assert self._teacher is not None  # the caller has checked it
+        layers = {n: vectors.flatten(0, 1) for n, vectors in local_vectors.items()}
+        total = self._teacher.compute_loss(batch["texts"], layers, width)
+        texts = self._teacher.draw_texts(self.seed, self.step)
+        if not texts:
+            return total
+        chunks, order = self._chunk_texts(texts, CHUNK_SIZE)
+        unlabelled_batch = {
+            "chunks": [move_to_device(total.device, chunk) for chunk in chunks],
+            "cells": torch.tensor(order).argsort(),
+        }
+        layers = self._embed_layers(unlabelled_batch, list(local_vectors))
+        return total + self._teacher.compute_loss(texts, layers, width)
 
-    def _layers(self, batch: dict[str, Any], layers: list[int]) -> dict[int, torch.Tensor]:
-        """Float32 embeddings by layer, in the shape of `cells` and the width at the end."""
-        pieces = []
+    def _embed_layers(self, batch: dict[str, Any], layers: list[int]) -> dict[int, torch.Tensor]:
+        """Float32 embeddings (*cells.shape, d) of a batch by layer, after the heads."""
+        chunk_states = []
         for chunk in batch["chunks"]:
             if self.spec.chunk and self.module.training:
-                pieces.append(checkpoint.checkpoint(self.backbone.states, chunk, layers, use_reentrant=False))
+                states = checkpoint.checkpoint(self.backbone.states, chunk, layers, use_reentrant=False)
             else:
-                pieces.append(self.backbone.states(chunk, layers))
-        out = {}
-        for n, parts in zip(layers, zip(*pieces, strict=True), strict=True):
-            vectors = torch.cat(parts).float()[batch["cells"]]
-            share = (
-                self.spec.shallow_grad_scale if self.spec.objective == "elastic" and n < self.backbone.depth else 1.0
-            )
-            with torch.autocast(vectors.device.type, enabled=False):  # as cheap in float32, and fitted in it
-                out[n] = self.head(n, objectives.backflow(vectors, share))
-        return out
+                states = self.backbone.states(chunk, layers)
+            chunk_states.append(states)
+        embeddings = {}
+        for n, layer_states in zip(layers, zip(*chunk_states, strict=True), strict=True):
+            vectors = torch.cat(layer_states).float()[batch["cells"]]
+            is_shallow = n < self.backbone.depth
+            share = self.spec.shallow_grad_scale if self.spec.objective == "elastic" and is_shallow else 1.0
+            # Heads run in float32, because they were fitted in float32 and it costs as little.
+            with torch.autocast(vectors.device.type, enabled=False):
+                embeddings[n] = self.apply_head(n, objectives.scale_gradient(vectors, share))
+        return embeddings
+
+    # -- model folder ----------------------------------------------------------------------------------------------
 
     def card_facts(self) -> dict[str, Any]:
-        """Also the objective, and the widths it was trained for."""
+        """Facts of the base class, the objective, and `dims`: the widths that the encoder was trained for."""
         dims = sorted({*(d for d in self.spec.dims if d < self.dim), self.dim})
         return super().card_facts() | {"dims": dims, "objective": self.spec.objective}
+
+
+def _draw(values: Sequence[int], generator: torch.Generator) -> int:
+    return values[int(torch.randint(len(values), (1,), generator=generator))]

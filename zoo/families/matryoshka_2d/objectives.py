@@ -1,33 +1,34 @@
-"""The 2D Matryoshka objective (Li et al., arXiv 2402.14776, section 3; ESE's weights from its v2), and the elastic one,
-which trains every layer through a head of its own."""
+"""Training objectives as pure functions: the paper's, and `elastic`, which gives every layer a head of its own.
+
+Source: Li et al., "2D Matryoshka Sentence Embeddings", arXiv 2402.14776, section 3. The weights of the shallow layers are
+those of ESE, from the paper's second version.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from zoo.core.lazy import lazy
+import torch
+import torch.nn.functional as F
+
 from zoo.ops import losses
 
-if TYPE_CHECKING:
-    import torch
-    import torch.nn.functional as F
-else:
-    F = lazy("torch.nn.functional")
-
-SentenceLoss = Callable[["torch.Tensor"], "torch.Tensor"]
-"""Any sentence loss: (columns, rows, d) to a scalar, e.g. columns = anchor, positive, hard negative."""
+SentenceLoss = Callable[[torch.Tensor], torch.Tensor]
+"""Any sentence loss: (columns, rows, d) to a scalar, for example with the columns anchor, positive and hard negative."""
 
 
-def shallow_weights(layers: Sequence[int], depth: int) -> dict[int, float]:
-    """Weight of each shallow layer's term. One sampled layer has weight 1 (2DMSE); all of them at once have
-    1/(1 + ln(depth - n)), nearest the top most, as ESE weights what precedes the last layer, scaled to sum to 1."""
+def compute_shallow_weights(layers: Sequence[int], depth: int) -> dict[int, float]:
+    """Weight of each shallow layer's term; the weights sum to 1.
+
+    One sampled layer has weight 1 (2DMSE). Several layers have weights proportional to 1 / (1 + ln(depth − n)), as in ESE, so
+    that layers nearer the last one weigh more.
+    """
     raw = {n: 1.0 / (1.0 + math.log(depth - n)) for n in layers}
     return {n: weight / sum(raw.values()) for n, weight in raw.items()}
 
 
-def objective(
+def compute_2dmse(
     deep: torch.Tensor,
     shallow: Mapping[int, torch.Tensor],
     width: int,
@@ -44,11 +45,13 @@ def objective(
 
     Args:
         deep: pooled vectors X_N of the last layer, before normalisation, (columns, rows, d).
-        shallow: the same of shallow layers n; the paper has one.
-        width: m, shared by all layers.
-        weights: factor of each shallow layer's terms.
-        align: factor of the KL term; 0 leaves it out.
-        detach: whether the KL term leaves its teacher X_N alone; the paper does not detach.
+        shallow: pooled vectors X_n of shallow layers by layer n, of the same shape; the paper has one layer.
+        width: m, which all layers share.
+        weights: weight of each shallow layer's terms.
+        deep_weight, shallow_weight: λt and λs.
+        align: weight of the KL term; 0 leaves it out.
+        detach: whether the KL term gives X_N no gradient. The paper does not detach.
+        temperature: T of the KL term.
     """
     total = deep_weight * (loss(deep) + loss(deep[..., :width]))
     target = (deep.detach() if detach else deep).flatten(0, 1)
@@ -60,38 +63,42 @@ def objective(
     return total
 
 
-def elastic(
+def compute_elastic(
     deep: torch.Tensor,
     shallow: Mapping[int, torch.Tensor],
     widths: Sequence[int],
     loss: SentenceLoss,
     *,
-    narrow: float = 0.5,
-    task: float = 0.3,
-    follow: float = 1.0,
+    narrow_weight: float = 0.5,
+    task_weight: float = 0.3,
+    cosine_weight: float = 1.0,
 ) -> torch.Tensor:
-    """ℓ(E_N) + narrow·mean_m ℓ(E_N[:m]) + Σ_n ( task·mean_m ℓ(E_n[:m]) + follow·mean(1 - cos(E_n, sg(E_N))) ).
+    """ℓ(E_N) + a·mean_m ℓ(E_N[:m]) + Σ_n ( b·mean_m ℓ(E_n[:m]) + c·mean(1 − cos(E_n, sg(E_N))) ).
 
-    Every shallow layer learns the task at every width and follows the last layer of the same step, which it cannot pull
-    along (sg stops the gradient), so that the whole encoder trains as it would alone.
+    Every shallow layer learns the task at every width, and follows the last layer of the same step. The last layer gets no
+    gradient from the shallow ones (sg stops the gradient), so the whole encoder trains as it would alone.
 
     Args:
-        deep, shallow: embeddings E of the last and of the shallow layers after their heads, (columns, rows, d).
-        widths: every m below d; the full width always counts.
+        deep: embeddings E_N of the last layer after its head, (columns, rows, d).
+        shallow: embeddings E_n of shallow layers by layer n, of the same shape.
+        widths: values of m; those below d count, and d itself is always added for the shallow layers.
+        narrow_weight, task_weight, cosine_weight: a, b and c.
     """
+    full_width = deep.shape[-1]
+    narrow_widths = [width for width in widths if width < full_width]
     target = deep.detach()
-    full = deep.shape[-1]
-    total = loss(deep) + narrow * _mean([loss(deep[..., :m]) for m in widths if m < full])
+    total = loss(deep) + narrow_weight * _compute_mean([loss(deep[..., :width]) for width in narrow_widths])
     for vectors in shallow.values():
-        total = total + task * _mean([loss(vectors[..., :m]) for m in (*(w for w in widths if w < full), full)])
-        total = total + follow * (1 - F.cosine_similarity(vectors, target, dim=-1)).mean()
+        terms = [loss(vectors[..., :width]) for width in (*narrow_widths, full_width)]
+        total = total + task_weight * _compute_mean(terms)
+        total = total + cosine_weight * (1 - F.cosine_similarity(vectors, target, dim=-1)).mean()
     return total
 
 
-def _mean(terms: list[torch.Tensor]) -> torch.Tensor | float:
+def _compute_mean(terms: list[torch.Tensor]) -> torch.Tensor | float:
     return sum(terms[1:], start=terms[0]) / len(terms) if terms else 0.0
 
 
-def backflow(vectors: torch.Tensor, share: float) -> torch.Tensor:
-    """The same values, with `share` of their gradient."""
+def scale_gradient(vectors: torch.Tensor, share: float) -> torch.Tensor:
+    """Return `vectors` with their gradient multiplied by `share`, from 0 to 1."""
     return vectors * share + vectors.detach() * (1 - share) if share < 1 else vectors

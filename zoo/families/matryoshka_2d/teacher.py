@@ -1,34 +1,29 @@
-"""A frozen teacher: its vectors of the training texts, and of unlabelled ones, are computed once and looked up after."""
+"""A frozen teacher: its vectors of the training texts and of unlabelled texts are computed once and then looked up."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
 
 from zoo.core import atomic_files
-from zoo.core.lazy import lazy
+from zoo.encoder import Encoder
 from zoo.families.matryoshka_2d.spec import TeacherSpec
 from zoo.ops import losses
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from zoo.encoder import Encoder
-else:
-    np, torch = lazy("numpy"), lazy("torch")
-
 
 class Teacher:
-    """What a student is drawn to: the frozen encoder's vectors of every text it will be asked for, kept in `cache`.
+    """Vectors of a frozen encoder, and the loss that draws a student's similarities to those of the teacher.
 
     Args:
-        spec: the recipe's section.
+        spec: the section `teacher:` of the recipe.
         encoder: the frozen encoder.
-        texts: those of the training data.
-        unlabelled: further ones, from which `draw` takes.
-        scale: multiplies cosines before the softmax.
+        texts: texts of the training data.
+        unlabelled: further texts, from which `draw_texts` takes.
+        temperature: cosines are divided by it before the softmax.
+        cache: the folder that keeps the vectors in a .npy file.
     """
 
     def __init__(
@@ -37,32 +32,42 @@ class Teacher:
         encoder: Encoder,
         texts: Sequence[str],
         unlabelled: Sequence[str],
-        scale: float,
+        temperature: float,
         cache: Path,
     ) -> None:
-        self.spec, self.scale = spec, scale
+        self.spec, self.temperature = spec, temperature
         self.unlabelled = list(dict.fromkeys(unlabelled))
-        every = list(dict.fromkeys([*texts, *self.unlabelled]))
-        self._place = {text: i for i, text in enumerate(every)}
-        path = (
-            cache / f"teacher-{atomic_files.digest([encoder.backbone_name, encoder.backbone_revision, every])[:16]}.npy"
-        )
+        all_texts = list(dict.fromkeys([*texts, *self.unlabelled]))
+        self._place = {text: i for i, text in enumerate(all_texts)}
+        key = atomic_files.digest([encoder.backbone_name, encoder.backbone_revision, all_texts])[:16]
+        path = cache / f"teacher-{key}.npy"
         if not path.exists():
-            vectors = encoder.encode(every, precision="fp32")
+            vectors = encoder.encode(all_texts, precision="fp32")
             with atomic_files.replace_file(path) as partial, partial.open("wb") as file:
                 np.save(file, vectors)
         self._vectors = np.load(path, mmap_mode="r")
 
-    def terms(self, texts: Sequence[str], layers: Mapping[int, torch.Tensor], width: int) -> torch.Tensor:
-        """weight · mean over `layers` of the KL from the teacher's similarities to the student's (texts, d), at full width and
-        at `width`. KeyError for a text it was not made with."""
-        device = next(iter(layers.values())).device
-        target = torch.from_numpy(np.array(self._vectors[[self._place[text] for text in texts]])).to(device)
-        cuts = [cut for vectors in layers.values() for cut in (vectors, vectors[:, :width])]
-        return self.spec.weight * torch.stack([losses.relations(target, cut, self.scale) for cut in cuts]).mean()
+    def compute_loss(self, texts: Sequence[str], layers: Mapping[int, torch.Tensor], width: int) -> torch.Tensor:
+        """Scalar: spec.weight times the mean KL divergence from the teacher's similarities to the student's.
 
-    def draw(self, seed: int, step: int) -> list[str]:
-        """Unlabelled texts of one step, the same whenever asked again."""
+        The mean is over `layers`, each once at full width and once at `width`.
+
+        Args:
+            texts: n texts; KeyError for a text that `__init__` was not given.
+            layers: the student's vectors (n, d) of these texts by layer.
+        """
+        device = next(iter(layers.values())).device
+        places = [self._place[text] for text in texts]
+        target = torch.from_numpy(np.array(self._vectors[places])).to(device)
+        terms = [
+            losses.relations(target, student, 1 / self.temperature)
+            for vectors in layers.values()
+            for student in (vectors, vectors[:, :width])
+        ]
+        return self.spec.weight * torch.stack(terms).mean()
+
+    def draw_texts(self, seed: int, step: int) -> list[str]:
+        """Unlabelled texts for one step, without repeats. The same seed and step give the same texts."""
         if not self.unlabelled:
             return []
         generator = torch.Generator().manual_seed((seed + 1) * 7_000_003 + step)

@@ -12,7 +12,7 @@ from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
 from zoo.families.sesa.spec import TowerSpec
 from zoo.text import engine as encoding
-from zoo.text.truncatable import TruncatableEncoder, on
+from zoo.text.truncatable import TruncatableEncoder, move_to_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,10 +155,10 @@ class Towers:
         module: Any = self.reader(side).module
         device = next(module.parameters()).device
         if "words" in batch:
-            return module.join(batch["vectors"].to(device), on(device, batch["words"]))
+            return module.join(batch["vectors"].to(device), move_to_device(device, batch["words"]))
         if "vectors" in batch:
             return batch["vectors"].to(device)
-        return torch.cat([module(on(device, chunk)).float() for chunk in batch["chunks"]])[batch["places"]]
+        return torch.cat([module(move_to_device(device, chunk)).float() for chunk in batch["chunks"]])[batch["places"]]
 
     def vectors(self, texts: Sequence[str]) -> torch.Tensor:
         """Unit vectors (n, width) of texts by the tower of queries, as it is now."""
