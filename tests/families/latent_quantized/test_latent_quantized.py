@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 import cards
 import zoo
-from zoo import evaluation
 from zoo.artefact import manifest, model_folder
 from zoo.cli import main
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
@@ -505,4 +504,3 @@ def test_infomec_measures_any_encoder_that_reads_the_rows(tmp_path, model):
     assert np.shape(result["details"]["nmi"]) == (2, 8)
     with pytest.raises(ZooError, match="holds text, which"):
         zoo.evaluate(model, [task], folder=tmp_path)
-    assert evaluation.INPUTS == ("text", "image", "vector")
