@@ -63,6 +63,9 @@ def load(folder: Path) -> Encoder:
             f"{folder}: format {str(block.get('format'))[:40]!r} is not known to this version (it reads "
             f"{model_folder.FORMAT}); update embedding-zoo{_describe_min_version(block)}"
         )
+    name = str(block.get("family"))
+    if name in families.names():
+        preflight.check_sizes(folder, families.load_spec(name).text_files)
     manifest.verify(folder)
     preflight.check(folder)
     spec = _read_spec(folder, block)

@@ -17,8 +17,9 @@ class FakeEncoder:
     """The members that `save` needs. `error` is raised after the weights are written."""
 
     name = "fake"
-    min_reader_version = "0.1.0"
-    spec = SimpleNamespace(family="none", model_dump=lambda mode: {"family": "none", "mode": mode})
+    spec = SimpleNamespace(
+        family="none", min_reader_version="1.2.3", model_dump=lambda mode: {"family": "none", "mode": mode}
+    )
 
     def __init__(self, error: Exception | None = None, **config) -> None:
         self.error, self.config = error, config

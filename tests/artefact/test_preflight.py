@@ -47,15 +47,30 @@ def edit_json(path, **entries) -> None:
         ("recipe.yaml", preflight.LIMIT),
         ("chat_template.jinja", preflight.LIMIT),
         ("model.safetensors.index.json", 64 * preflight.MIB),
+        ("vocabulary.json", 5 * preflight.MIB),
         *preflight.LARGE.items(),
     ],
 )
 def test_a_text_file_of_the_largest_size_passes_and_a_larger_one_is_refused(tmp_path, name, limit):
     (tmp_path / name).parent.mkdir(exist_ok=True)
+    text_files = {"vocabulary.json": 5 * preflight.MIB}  # as a family declares them
     write_sparse(tmp_path / name, limit)
-    preflight.check_sizes(tmp_path)
+    preflight.check_sizes(tmp_path, text_files)
     write_sparse(tmp_path / name, limit + 1)
     with pytest.raises(ArtefactError, match=f"{limit + 1} bytes are more than such a file can need"):
+        preflight.check_sizes(tmp_path, text_files)
+
+
+def test_before_the_family_is_known_only_files_that_are_read_by_then_have_the_small_limit(tmp_path):
+    write_sparse(tmp_path / "vocabulary.json", preflight.LARGEST)
+    write_sparse(tmp_path / "config.json", preflight.LIMIT)
+    preflight.check_sizes(tmp_path)
+    write_sparse(tmp_path / "vocabulary.json", preflight.LARGEST + 1)
+    with pytest.raises(ArtefactError, match=r"vocabulary\.json"):
+        preflight.check_sizes(tmp_path)
+    (tmp_path / "vocabulary.json").unlink()
+    write_sparse(tmp_path / "config.json", preflight.LIMIT + 1)
+    with pytest.raises(ArtefactError, match=r"config\.json"):
         preflight.check_sizes(tmp_path)
 
 

@@ -19,12 +19,13 @@ from zoo.core.errors import ArtefactError
 MIB = 1 << 20
 LARGE = {
     **dict.fromkeys(("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "metrics.jsonl"), 64 * MIB),
-    "vocabulary.json": 256 * MIB,
-    "pieces.json": 64 * MIB,
-    "concepts.json": 256 * MIB,
     "manifest.json": 16 * MIB,
 }
 """Largest sizes in bytes of text files that may be large. LIMIT is for every other text file."""
+READ_FIRST = ("config.json", "modules.json")
+"""Files that are read before the family is known."""
+LARGEST = 256 * MIB
+"""Largest size in bytes of a text file of an unknown family, whose Spec may allow it."""
 TEXT = (".json", ".jsonl", ".yaml", ".md", ".txt", ".jinja")
 LIMIT = 4 * MIB
 HEADER = 64 * MIB
@@ -40,19 +41,33 @@ DTYPE_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def check_sizes(folder: Path) -> None:
+def check_sizes(folder: Path, text_files: Mapping[str, int] | None = None) -> None:
     """Raise ArtefactError for a text file that is too large, and for a pipe or a device.
 
     A pipe or a device may have no end. This check reads no file. Call it before any other check.
+
+    `text_files` are the family's own large text files, with their largest sizes in bytes. With None the family is unknown, and
+    only files that are read before it is known have the small limit.
     """
     for path in sorted(folder.rglob("*")):
         if not path.is_file() and not path.is_dir():
             raise ArtefactError(f"{path}: is not a regular file; remove it")
-        limit = LARGE.get(path.name, LARGE["tokenizer.json"] if path.name.endswith(".index.json") else LIMIT)
+        limit = _find_limit(path.name, text_files)
         if path.suffix in TEXT and path.stat().st_size > limit:
             raise ArtefactError(
                 f"{path}: {path.stat().st_size} bytes are more than such a file can need ({limit}); do not open this model"
             )
+
+
+def _find_limit(name: str, text_files: Mapping[str, int] | None) -> int:
+    """The largest size in bytes of the text file `name`."""
+    if name in LARGE:
+        return LARGE[name]
+    if name.endswith(".index.json"):
+        return LARGE["tokenizer.json"]
+    if text_files is None:
+        return LIMIT if name in READ_FIRST else LARGEST
+    return text_files.get(name, LIMIT)
 
 
 def check_links(folder: Path) -> None:

@@ -197,7 +197,7 @@ def load(
             raise ZooError(
                 f"{reference}: model.safetensors has sha256 {found[:12]}…, not {shipped.sha256[:12]}… of {shipped.model_id}"
             )
-    preflight.check_sizes(where)
+    preflight.check_sizes(where, {})
     preflight.check(where)
     body = _open(where, reference)
     if max_length and (most := longest(body.model.config.to_dict())) and max_length > most:

@@ -40,7 +40,7 @@ def build(spec: Vision, folder: Path = Path()) -> Images:
     where = locate(spec.model, folder)
     local = where is not None
     where = where or fetch(spec.model, spec.revision)
-    preflight.check_sizes(where)
+    preflight.check_sizes(where, {})
     preflight.check(where)
     config = _config(where)
     try:

@@ -44,7 +44,7 @@ def load(spec: VLMSpec, folder: Path) -> VLM:
     reference = str(spec.model)
     local = locate(reference, folder)
     where = local or fetch(reference, spec.revision)
-    preflight.check_sizes(where)
+    preflight.check_sizes(where, {})
     preflight.check(where)
     kind = architecture(str(read_settings(where / "config.json").get("model_type")))
     own = (
