@@ -98,7 +98,7 @@ def by_distance(distances: np.ndarray, relevant: np.ndarray) -> tuple[float, flo
 
 def by_code(vectors: Vectors, relevant: np.ndarray) -> tuple[float, float]:
     """MAP and NDCG@10 of the signs of real vectors."""
-    return by_distance(codes.hamming(codes.pack(vectors[0]), codes.pack(vectors[1])), relevant)
+    return by_distance(codes.compute_hamming_distances(codes.pack(vectors[0]), codes.pack(vectors[1])), relevant)
 
 
 # -- real vectors to bits ----------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def ours(corpus: Corpus, bits: list[int], seed: int) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as folder:
             encoder.fit(Dataset.from_dict({"text": corpus.collection}), training, Path(folder))
         found = encoder.encode(corpus.queries), encoder.encode(corpus.collection)
-        yield "ours", width, by_distance(codes.hamming(*found), corpus.relevant)
+        yield "ours", width, by_distance(codes.compute_hamming_distances(*found), corpus.relevant)
     real = encoder.view(real=True)
     found = real.encode(corpus.queries), real.encode(corpus.collection)
     yield "ours, real part, 300-d", 0, by_cosine(found, corpus.relevant)

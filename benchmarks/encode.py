@@ -57,9 +57,9 @@ def serve(side: str, count: int, threads: int, vectors: str) -> None:
     if side == "sentence-transformers":
         from sentence_transformers import SentenceTransformer
 
-        from zoo.text.model_references import package_folder
+        from zoo.text.model_references import find_package_folder
 
-        model = SentenceTransformer(str(package_folder(MODEL.removeprefix("package:"))), device="cpu")
+        model = SentenceTransformer(str(find_package_folder(MODEL.removeprefix("package:"))), device="cpu")
 
         def encode(batch: list[str]) -> np.ndarray:
             return model.encode(batch)

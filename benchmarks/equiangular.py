@@ -49,7 +49,7 @@ from zoo.families.equiangular.encoder import Encoder, Spec
 from zoo.metrics import classification
 from zoo.schema import Training
 from zoo.training import trainer
-from zoo.vision.backbone import Vision
+from zoo.vision.spec import VisionSpec
 
 IMAGES: dict[str, Any] = {"dim": 64}
 PARTS = ("bases", "mnist", "cifar10", "banking77", "banking77-10", "long", "classes", "cost")
@@ -73,14 +73,14 @@ SETS: dict[str, dict[str, Any]] = {
         "train": "mnist/train-images-idx3-ubyte.gz",
         "test": "mnist/t10k-images-idx3-ubyte.gz",
         "unknown": "cifar10",
-        "spec": {"backbone": Vision(build="resnet", width=16, channels=1, size=28), "crop": 2},
+        "spec": {"backbone": VisionSpec(build="resnet", width=16, channels=1, size=28), "crop": 2},
         "training": {"epochs": 1, "batch_size": 128, "learning_rate": 3e-3, "weight_decay": 0.05},
     },
     "cifar10": {
         "train": "cifar10_jpg/train.parquet",
         "test": "cifar10_jpg/test.parquet",
         "unknown": "mnist",
-        "spec": {"backbone": Vision(build="resnet", width=16, channels=3, size=32), "crop": 4, "flip": True},
+        "spec": {"backbone": VisionSpec(build="resnet", width=16, channels=3, size=32), "crop": 4, "flip": True},
         "training": {"epochs": 20, "batch_size": 128, "learning_rate": 3e-3, "weight_decay": 0.05},
     },
     "banking77": {
@@ -254,19 +254,19 @@ def measured(encoder: Encoder, train: Dataset, test: Dataset, unknown: Dataset) 
     near = dataset.some(train, metrics.NEIGHBOURS)
     known, gold = metrics.both(encoder, near)[0], metrics.positions(encoder, test)
     strange, odd = metrics.both(encoder, dataset.some(unknown, 2000))
-    sure, unsure = (classification.softmax(each, encoder.scale) for each in (scores, odd))
+    sure, unsure = (classification.compute_softmax(each, encoder.scale) for each in (scores, odd))
     plain = encoder.spec.head == "softmax"
     targets = encoder.vectors() if isinstance(encoder, ArcFace) else metrics.targets(encoder)
     return {
-        "top1": classification.top(scores, gold, 1),
-        "top5": classification.top(scores, gold, 5),
-        "knn": classification.neighbours(vectors, gold, known, metrics.positions(encoder, near)),
-        "ece": classification.calibration(sure, gold)[0],
-        "ood": classification.auroc(sure.max(1), unsure.max(1))
+        "top1": classification.compute_top_k_accuracy(scores, gold, 1),
+        "top5": classification.compute_top_k_accuracy(scores, gold, 5),
+        "knn": classification.compute_knn_accuracy(vectors, gold, known, metrics.positions(encoder, near)),
+        "ece": classification.compute_calibration_error(sure, gold)[0],
+        "ood": classification.compute_auroc(sure.max(1), unsure.max(1))
         if plain
-        else classification.auroc(scores.max(1), odd.max(1)),
-        "ood_knn": classification.auroc(twentieth(vectors, known), twentieth(strange, known)),
-        **classification.collapse(vectors, gold, targets),
+        else classification.compute_auroc(scores.max(1), odd.max(1)),
+        "ood_knn": classification.compute_auroc(twentieth(vectors, known), twentieth(strange, known)),
+        **classification.compute_neural_collapse(vectors, gold, targets),
     }
 
 

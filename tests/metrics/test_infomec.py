@@ -108,7 +108,7 @@ def test_ideal_codes_are_1_and_so_they_are_under_other_names_in_another_order_an
         found = infomec(sources, latents)
         assert (found["infom"], found["infoc"]) == (pytest.approx(1), pytest.approx(1))
         assert found["infoe"] == pytest.approx(1, abs=0.01)
-    figures, _ = disentanglement.measures(sources, renamed)
+    figures, _ = disentanglement.compute_figures(sources, renamed)
     assert figures["mig"] == pytest.approx(1)
     assert figures["dci_disentanglement"] > 0.95
     assert figures["dci_completeness"] > 0.95
@@ -124,7 +124,7 @@ def test_shuffled_codes_are_about_0():
     found = infomec(sources, latents)
     assert abs(found["infoe"]) < 0.01
     assert found["nmi"].max() < 0.01
-    figures, _ = disentanglement.measures(sources, latents)
+    figures, _ = disentanglement.compute_figures(sources, latents)
     assert abs(figures["mig"]) < 0.01
     assert abs(figures["sap"]) < 0.05
     continuous = infomec(sources, draw.normal(size=sources.shape), discrete=False)
@@ -142,10 +142,10 @@ def test_a_code_of_all_sources_in_every_latent_is_neither_modular_nor_compact():
 
 
 def finite(sources, latents, discrete):
-    figures, found = disentanglement.measures(sources, latents, discrete)
+    figures, found = disentanglement.compute_figures(sources, latents, discrete)
     assert np.isfinite(list(figures.values())).all()
     assert np.isfinite(found["nmi"]).all()
-    json.dumps(disentanglement.summary(found, ["a"] * len(found["nmi"])), allow_nan=False)
+    json.dumps(disentanglement.summarise(found, ["a"] * len(found["nmi"])), allow_nan=False)
     return found
 
 

@@ -66,6 +66,6 @@ def test_drawn_towards_anchors_a_text_finds_more_of_its_topic_than_by_its_words_
         return (topic[order[:, :50]] == topic[:90, None]).mean()
 
     drawn, plain = precision(model.infer(asked) @ model.infer(known).T), precision(apart[:90] @ apart[90:].T)
-    coded = precision(-codes.hamming(model.infer_codes(asked), model.document_codes))
+    coded = precision(-codes.compute_hamming_distances(model.infer_codes(asked), model.document_codes))
     assert drawn > plain + 0.01
     assert coded > 0.6  # chance is a third

@@ -127,7 +127,7 @@ def test_rounding_passes_the_gradient_of_the_sigmoid():
     logits, scale = torch.randn(4, 9, dtype=torch.float64, requires_grad=True), 0.7
     above = torch.randn(4, 9, dtype=torch.float64)
     (2 * scale * (2 * torch.sigmoid(logits / scale) - 1) * above).sum().backward()
-    torch.testing.assert_close(codes.straight_through(logits.detach(), above, scale), logits.grad)
+    torch.testing.assert_close(codes.compute_straight_through_gradient(logits.detach(), above, scale), logits.grad)
     documents, moved = logits.detach().float().numpy().copy(), above.float().numpy()
     kernels._move(documents[2], np.float32(scale), moved[2])
     np.testing.assert_allclose(documents[2], logits.detach()[2] + logits.grad[2], rtol=1e-5)
@@ -136,7 +136,7 @@ def test_rounding_passes_the_gradient_of_the_sigmoid():
 def test_a_turn_loses_less_by_rounding_than_the_axes_it_starts_from():
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(400, 12, generator=generator, dtype=torch.float64) * torch.linspace(0.2, 2, 12)
-    turn = codes.iterative_quantisation(rows, 6, 0)
+    turn = codes.fit_iterative_quantisation(rows, 6, 0)
     torch.testing.assert_close(turn.T @ turn, torch.eye(6, dtype=torch.float64))
     leading = torch.linalg.svd(rows - rows.mean(0))[2][:6].T
 
@@ -215,7 +215,7 @@ def test_paper_in_miniature_a_topic_is_nearer_than_others_also_when_unseen(kind)
     topic = np.arange(150) % 3
     packed = bool(model.settings.bits)
     near = (
-        -codes.hamming(model.infer_codes(texts(60, seed=1)), model.document_codes)
+        -codes.compute_hamming_distances(model.infer_codes(texts(60, seed=1)), model.document_codes)
         if packed
         else unseen @ (model.documents / np.linalg.norm(model.documents, axis=1, keepdims=True)).T
     )

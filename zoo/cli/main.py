@@ -266,7 +266,7 @@ def _print(table: Any) -> None:
 
 
 def _encode(args: argparse.Namespace) -> None:
-    from zoo.text import engine as encoding
+    from zoo.core.npy import write_npy
 
     encoder = _open(args)
     prompt = {"prompt_type": args.prompt} if args.prompt else {}
@@ -274,7 +274,7 @@ def _encode(args: argparse.Namespace) -> None:
         raise ZooError(f"--prompt: the family {encoder.spec.family} has no prompts")
     with open(args.input, "rb") if args.input else sys.stdin.buffer as source:  # noqa: PTH123
         blocks = encoder.stream(_lines(source), precision=args.precision, **prompt)
-        encoding.write_npy(blocks, args.out or sys.stdout.buffer)
+        write_npy(blocks, args.out or sys.stdout.buffer)
 
 
 def _explain(args: argparse.Namespace) -> None:

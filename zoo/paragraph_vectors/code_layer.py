@@ -68,7 +68,7 @@ def start(
     made["anchors"] = anchors.centres(apart, many(len(documents)), seed)
     drawn = anchors.pulled(apart, made["anchors"]).double()
     middle = drawn.mean(0)
-    turn = codes.iterative_quantisation(drawn - middle, bits, seed)
+    turn = codes.fit_iterative_quantisation(drawn - middle, bits, seed)
     made |= {"middle": middle.float(), "projection": (turn * length).float()}
     logits = _logits(documents, made)
     made |= {"code_documents": logits, "code_scale": logits.abs().mean().reshape(1)}

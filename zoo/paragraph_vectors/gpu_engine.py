@@ -127,7 +127,7 @@ class GpuEngine:
                 inward = near.mT @ inward if self.mean else inward[:, 1:]
                 state["inputs"].index_add_(0, flat, inward.flatten(0, 1), alpha=rate)
         if scale:
-            change = codes.straight_through(rows, change, scale)
+            change = codes.compute_straight_through_gradient(rows, change, scale)
         state["documents"].index_add_(0, mine, change, alpha=rate)
         return value
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field
 
 from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.inputs import check_texts
 from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.schema import EncoderSpec, Positive, Section
@@ -99,8 +100,8 @@ class TruncatableEncoder(BaseEncoder):
             config = cls._config(spec, folder)
             if config is None:
                 return []
-            architectures.depth_of(config)
-            most = architectures.longest(config)
+            architectures.read_depth_and_width(config)
+            most = architectures.compute_max_length(config)
         except (ZooError, OSError, ValueError, KeyError) as error:
             return [(("backbone",), str(error))]
         if spec.max_length and most and spec.max_length > most:
@@ -122,7 +123,7 @@ class TruncatableEncoder(BaseEncoder):
     def size(cls, spec: TruncatableSpec, folder: Path) -> tuple[int, int] | None:
         """(depth, width) of a local backbone from its config.json; None for one on the Hub."""
         config = cls._config(spec, folder)
-        return None if config is None else architectures.depth_of(config)
+        return None if config is None else architectures.read_depth_and_width(config)
 
     @classmethod
     def _config(cls, spec: TruncatableSpec, folder: Path) -> dict[str, Any] | None:
@@ -205,7 +206,7 @@ class TruncatableEncoder(BaseEncoder):
         prompt = self.prompts.get(role or "")
         if not prompt:
             return inputs
-        texts = (prompt + text for text in encoding.texts(inputs))
+        texts = (prompt + text for text in check_texts(inputs))
         return list(texts) if isinstance(inputs, list | tuple) else texts
 
     def encode_layers(self, texts: Sequence[str], *, batch_size: int = 32) -> dict[int, np.ndarray]:
@@ -215,8 +216,8 @@ class TruncatableEncoder(BaseEncoder):
         body = self.backbone.cut(self.layers)
         body.model.eval()
         with torch.inference_mode():
-            for chunk, places in self.backbone.chunks(texts, batch_size):
-                for n, vectors in zip(out, body.states(on(body.model.device, chunk), list(out)), strict=True):
+            for chunk, places in self.backbone.iterate_batches(texts, batch_size):
+                for n, vectors in zip(out, body.compute_states(on(body.model.device, chunk), list(out)), strict=True):
                     out[n][places] = self.head(n, vectors)[:, : self._width].cpu().numpy()
         return out
 
@@ -231,7 +232,7 @@ class TruncatableEncoder(BaseEncoder):
         if self._runner is None:
             head = self.heads[str(self.layers)] if str(self.layers) in self.heads else None
             cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
-            module = backbone.pooled(cut, head, self.dim)
+            module = backbone.build_pooled_module(cut, head, self.dim)
             self._runner = encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
         return self._runner
 
@@ -245,7 +246,7 @@ class TruncatableEncoder(BaseEncoder):
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `save` wrote; every tensor must be there, fit and be finite, and none may be left over."""
-        body = backbone.read(folder, spec.backbone)
+        body = backbone.load_from_model_folder(folder, spec.backbone)
         dim = config.get("dim", body.width)
         if not isinstance(dim, int) or not 1 <= dim <= body.width:
             raise ArtefactError(f"{folder}: config.json: dim {dim!r} is outside 1…{body.width}")

@@ -30,7 +30,7 @@ def test_hamming_on_packed_bits_equals_that_on_unpacked():
     a, b = rng.standard_normal((7, 37)), rng.standard_normal((5, 37))
     expected = ((a[:, None] > 0) != (b[None] > 0)).sum(-1)
     assert codes.pack(a).shape == (7, 5)
-    np.testing.assert_array_equal(codes.hamming(codes.pack(a), codes.pack(b)), expected)
+    np.testing.assert_array_equal(codes.compute_hamming_distances(codes.pack(a), codes.pack(b)), expected)
 
 
 def test_what_cannot_be_trained_on_is_refused():
@@ -63,7 +63,7 @@ def test_an_artefact_encodes_as_the_encoder_that_was_saved(variant, tmp_path):
         np.testing.assert_array_equal(again.encode(texts(20, seed=2), real=True), vectors)
         asked, held = texts(3, seed=5), texts(20, seed=2)
         places, cosines = again.rank(asked, held, top=4, candidates=9)
-        near = codes.hamming(again.encode(asked), again.encode(held))
+        near = codes.compute_hamming_distances(again.encode(asked), again.encode(held))
         for query, row, scores in zip(asked, places, cosines, strict=True):
             candidates = np.argsort(near[asked.index(query)], kind="stable")[:9]
             likeness = vectors[candidates] @ real.encode([query])[0]
@@ -122,4 +122,4 @@ def test_faiss_finds_the_codes_that_hamming_does():
     index = faiss.IndexBinaryFlat(24)
     index.add(documents)
     distances, _ = index.search(asked, 5)
-    np.testing.assert_array_equal(distances, np.sort(codes.hamming(asked, documents), axis=1)[:, :5])
+    np.testing.assert_array_equal(distances, np.sort(codes.compute_hamming_distances(asked, documents), axis=1)[:, :5])

@@ -21,7 +21,7 @@ from zoo.families.equiangular import basis_search, new_classes, procrustes, towe
 from zoo.families.equiangular.encoder import Encoder, Spec
 from zoo.metrics import classification
 from zoo.schema import Training
-from zoo.vision.backbone import Vision
+from zoo.vision.spec import VisionSpec
 
 TINY = {"build": "resnet", "width": 4, "blocks": (1, 1), "channels": 1, "size": 8}
 
@@ -50,13 +50,13 @@ def rows(count: int = 96, classes: int = 3, seed: int = 0) -> Dataset:
 
 
 def contract(folder) -> Contract:
-    spec = Spec(family="equiangular", backbone=Vision(**TINY), dim=12, crop=1, mixup=0.2, ema=0.9, basis="seed")
+    spec = Spec(family="equiangular", backbone=VisionSpec(**TINY), dim=12, crop=1, mixup=0.2, ema=0.9, basis="seed")
     training = Training(max_steps=30, batch_size=16, learning_rate=0.01, checkpoint_every=1000)
     return Contract(spec, rows(), training, stripes(10, seed=3)[0], {}, folder)
 
 
 def trained(folder, *, classes: int = 3, steps: int = 120, width: int = 4, **more) -> Encoder:
-    spec = Spec(family="equiangular", backbone=Vision(**{**TINY, "width": width}), **{"dim": 12, **more})
+    spec = Spec(family="equiangular", backbone=VisionSpec(**{**TINY, "width": width}), **{"dim": 12, **more})
     encoder = Encoder.build(spec)
     table = rows(240, classes)
     encoder.prepare(table, folder / "cache")
@@ -79,8 +79,8 @@ def test_training_leads_each_class_to_its_vector(model):
     vectors = model.encode(images)
     untrained = Encoder.build(model.spec)
     fixed = model.basis.rows(0, 3).numpy()
-    before = classification.collapse(untrained.encode(images), np.array(labels), fixed)["vector_angle"]
-    after = classification.collapse(vectors, np.array(labels), fixed)
+    before = classification.compute_neural_collapse(untrained.encode(images), np.array(labels), fixed)["vector_angle"]
+    after = classification.compute_neural_collapse(vectors, np.array(labels), fixed)
     assert after["vector_angle"] < 45 < before
     assert after["within_spread"] < 0.3
 
@@ -99,7 +99,9 @@ def test_predict_agrees_with_encode_and_the_basis(model):
     cosines = model.encode(images) @ model.basis.rows(0, 3).numpy().T
     for answer, row in zip(model.predict(images), cosines, strict=True):
         assert answer.cosine == pytest.approx(row.max(), abs=1e-5)
-        assert answer.probability == pytest.approx(classification.softmax(row[None], model.scale).max(), abs=1e-5)
+        assert answer.probability == pytest.approx(
+            classification.compute_softmax(row[None], model.scale).max(), abs=1e-5
+        )
 
 
 def test_new_classes_take_free_vectors_and_leave_the_old_where_they_were(tmp_path):
@@ -250,7 +252,7 @@ def test_a_vision_model_of_transformers_is_trained_saved_and_opened_strictly(tmp
     (tmp_path / "vit" / "preprocessor_config.json").write_text(
         '{"image_mean": [0.1, 0.2, 0.3], "size": {"height": 16}}'
     )
-    encoder = Encoder.build(Spec(family="equiangular", backbone=Vision(model="vit"), dim=4), folder=tmp_path)
+    encoder = Encoder.build(Spec(family="equiangular", backbone=VisionSpec(model="vit"), dim=4), folder=tmp_path)
     assert (encoder.tower.size, encoder.tower.channels) == (16, 3)
     assert encoder.tower.module.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     encoder.prepare(rows(), tmp_path)
@@ -318,7 +320,7 @@ def test_a_basis_by_its_seed_is_rebuilt_bit_equal_or_refused(tmp_path, monkeypat
 
 def test_what_no_basis_can_be_is_said_before_training(tmp_path):
     for more, message in (({"capacity": 2}, "2 vectors are too few for 3"), ({"dim": 1, "alpha": 0.5}, "Welch bound")):
-        encoder = Encoder.build(Spec(family="equiangular", backbone=Vision(**TINY), **{"dim": 12, **more}))
+        encoder = Encoder.build(Spec(family="equiangular", backbone=VisionSpec(**TINY), **{"dim": 12, **more}))
         with pytest.raises(ZooError, match=message):
             encoder.prepare(rows(), tmp_path)
     text = """\
@@ -343,7 +345,7 @@ evaluation:
 
 def test_a_killed_run_goes_on_to_the_same_weights_average_included(tmp_path):
     def run(folder, steps, interrupt=None):
-        spec = Spec(family="equiangular", backbone=Vision(**TINY), dim=12, crop=1, cutmix=1.0, ema=0.9)
+        spec = Spec(family="equiangular", backbone=VisionSpec(**TINY), dim=12, crop=1, cutmix=1.0, ema=0.9)
         encoder = Encoder.build(spec)
         encoder.prepare(rows(), folder)
         if interrupt:
@@ -408,7 +410,7 @@ evaluation:
 def test_a_task_of_another_modality_is_refused_before_training(tmp_path):
     from zoo import evaluation
 
-    encoder = Encoder.build(Spec(family="equiangular", backbone=Vision(**TINY), dim=4))
+    encoder = Encoder.build(Spec(family="equiangular", backbone=VisionSpec(**TINY), dim=4))
     lines = "".join(json.dumps({"text": w, "label": i % 2}) + "\n" for i, w in enumerate(tiny.WORDS))
     (tmp_path / "t.jsonl").write_text(lines)
     section = {"source": "file", "path": "t.jsonl"}

@@ -126,7 +126,9 @@ def test_several_hard_negatives_are_candidates_of_every_row(tmp_path):
     unit = torch.nn.functional.normalize(seen, dim=-1)
     logits = 20 * unit[0] @ torch.cat(list(unit[1:])).T
     by_hand = (logits.logsumexp(1) - logits.diagonal()).mean()
-    assert losses.sentence(seen, None, "contrastive", 20.0).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert losses.compute_sentence_loss(seen, None, "contrastive", 20.0).item() == pytest.approx(
+        by_hand.item(), rel=1e-5
+    )
 
 
 def test_columns_that_the_loss_has_no_use_for_are_left_alone_whatever_they_are_called(tmp_path):
@@ -217,7 +219,7 @@ def test_one_width_for_both_layers_and_true_blocks_only(tmp_path, monkeypatch):
         "states",
         lambda self, batch, layers: asked.append(tuple(layers)) or states(self, batch, layers),
     )
-    honest = losses.sentence
+    honest = losses.compute_sentence_loss
     monkeypatch.setattr(
         losses, "sentence", lambda columns, *rest: widths.append(columns.shape[-1]) or honest(columns, *rest)
     )

@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
+from zoo.core.inputs import check_texts
 from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.schema import EncoderSpec, Kind, Positive, Section, Training
@@ -34,11 +35,10 @@ if TYPE_CHECKING:
     from zoo.ops import codes
     from zoo.paragraph_vectors import model as paragraph_model
     from zoo.paragraph_vectors import vocabulary
-    from zoo.text import engine as encoding
 
     Ranking = tuple[np.ndarray, np.ndarray]
 else:
-    np, torch, encoding = lazy("numpy"), lazy("torch"), lazy("zoo.text.engine")
+    np, torch = lazy("numpy"), lazy("torch")
     paragraph_model, vocabulary = lazy("zoo.paragraph_vectors.model"), lazy("zoo.paragraph_vectors.vocabulary")
     codes = lazy("zoo.ops.codes")
 
@@ -164,7 +164,7 @@ class Encoder(BaseEncoder):
         ZooError for a model without a real part."""
         real, top = self.view(real=True), min(top, candidates, len(documents))
         own = self.view()
-        near = codes.hamming(own.encode(queries), own.encode(documents))
+        near = codes.compute_hamming_distances(own.encode(queries), own.encode(documents))
         near = np.argsort(near, axis=1, kind="stable")[:, : min(candidates, len(documents))]
         vectors = real.encode(documents)
         cosines = np.einsum("qcd,qd->qc", vectors[near], real.encode(queries))
@@ -173,7 +173,7 @@ class Encoder(BaseEncoder):
 
     def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """`encode` by a thousand texts at a time; one empty block for no input."""
-        for some in _batches(encoding.texts(inputs)):
+        for some in _batches(check_texts(inputs)):
             options: dict[str, Any] = {"epochs": self.spec.inference_epochs, "batch": TOGETHER}
             yield (
                 self.model.infer_codes(some, **options)

@@ -131,7 +131,7 @@ class Encoder(ClassifierEncoder):
         known = {label: place for place, label in enumerate(self.classes)}
         train = dataset.LabelledDataset(rows, known, self.tower)
         held = None if validation is None else dataset.LabelledDataset(validation, known, self.tower)
-        if isinstance(self.tower, backbone.Images):
+        if isinstance(self.tower, backbone.ImageBackbone):
             self.tower.learn_scale(self.tower.batch(train.sample())["pixels"])
         if self.spec.ema is not None:
             self._average = self.module["average"] = ema.Average(self._body(), self.spec.ema)

@@ -1,7 +1,7 @@
 """A backbone of either modality behind one face: inputs to a batch, a batch to features, inputs to unit vectors, files.
 
     Texts     a sentence encoder, kept as stock sentence-transformers modules
-    Images    a vision backbone (`zoo.vision.backbone`)
+    ImageBackbone    a vision backbone (`zoo.vision.backbone`)
 
 A family that only needs features writes its head once and takes both.
 """
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
+from zoo.ops.inference import evaluation_mode
 from zoo.text import backbone, model_references, sentence_transformers_format
 from zoo.text import engine as encoding
 from zoo.vision import pretrained
-from zoo.vision.backbone import BLOCK, Images, Vision
+from zoo.vision.backbone import BLOCK, ImageBackbone
+from zoo.vision.spec import VisionSpec, check_backbone
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +35,7 @@ LIKE = 8  # texts of like lengths that go through the backbone together
 
 @dataclass
 class Texts:
-    """A text backbone; the attributes and methods are those of `zoo.vision.backbone.Images`."""
+    """A text backbone; the attributes and methods are those of `zoo.vision.backbone.ImageBackbone`."""
 
     body: Backbone
     modality = "text"
@@ -72,7 +74,7 @@ class Texts:
 
     def _runner(self, project: torch.nn.Module, dim: int) -> encoding.Engine:
         if self._engine is None or self._engine[0] is not project:
-            module = backbone.pooled(self.body, project, dim)
+            module = backbone.build_pooled_module(self.body, project, dim)
             self._engine = (
                 project,
                 encoding.Engine(module, self.body.tokenize, self.body.pad, dim, self.body.max_length),
@@ -107,13 +109,13 @@ class Texts:
         return {}
 
 
-Tower = Texts | Images
+Tower = Texts | ImageBackbone
 
 
-def check(spec: str | Vision, folder: Path) -> str | None:
+def check(spec: str | VisionSpec, folder: Path) -> str | None:
     """What is wrong with a backbone, without torch and without a download; None where nothing is."""
-    if isinstance(spec, Vision):
-        return pretrained.check(spec, folder)
+    if isinstance(spec, VisionSpec):
+        return check_backbone(spec, folder)
     try:
         model_references.locate(spec, folder)
     except ZooError as error:
@@ -121,9 +123,9 @@ def check(spec: str | Vision, folder: Path) -> str | None:
     return None
 
 
-def build(spec: str | Vision, *, revision: str | None, max_length: int | None, folder: Path) -> Tower:
+def build(spec: str | VisionSpec, *, revision: str | None, max_length: int | None, folder: Path) -> Tower:
     """The backbone as it comes. Raises ZooError where it cannot be had."""
-    if isinstance(spec, Vision):
+    if isinstance(spec, VisionSpec):
         return pretrained.build(spec, folder)
     return Texts(backbone.load(spec, revision=revision, folder=folder, max_length=max_length))
 
@@ -131,7 +133,7 @@ def build(spec: str | Vision, *, revision: str | None, max_length: int | None, f
 def features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
     """(n, width) float32 of texts or images by the backbone alone, not normalised, BLOCK at a time."""
     held, parts = list(inputs), []
-    with encoding.evaluating(tower.module), torch.inference_mode():
+    with evaluation_mode(tower.module), torch.inference_mode():
         device = next(tower.module.parameters()).device
         for start in range(0, len(held), BLOCK):
             batch = tower.batch(held[start : start + BLOCK])
@@ -139,12 +141,12 @@ def features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
     return torch.cat(parts).clone() if parts else torch.empty(0, tower.width)
 
 
-def read(spec: str | Vision, folder: Path, config: Mapping[str, Any], dim: int) -> tuple[Tower, torch.nn.Module]:
+def read(spec: str | VisionSpec, folder: Path, config: Mapping[str, Any], dim: int) -> tuple[Tower, torch.nn.Module]:
     """The tower that `save` wrote, and its `project`: a linear map to `dim` components, or the identity. Raises ArtefactError."""
-    if isinstance(spec, Vision):
-        tower, found = pretrained.read(spec, folder, config)
+    if isinstance(spec, VisionSpec):
+        tower, found = pretrained.load_from_model_folder(spec, folder, config)
         return tower, _linear(found, tower.width, dim, folder)
-    body = backbone.read(folder, spec)
+    body = backbone.load_from_model_folder(folder, spec)
     heads = sentence_transformers_format.read_heads(folder, body, dim)
     if set(heads) - {body.depth}:
         raise ArtefactError(f"{folder}: holds heads of shallow layers, which this family has not")

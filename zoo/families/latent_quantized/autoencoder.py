@@ -15,10 +15,11 @@ from pydantic import Field
 from zoo.core import hardware
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
+from zoo.core.progress import show_progress_bar
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.latent_quantized.autoencoder_spec import AutoencoderSpec
+from zoo.ops.inference import evaluation_mode
 from zoo.schema import Section
-from zoo.text import engine as encoding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,7 +96,7 @@ class Autoencoder(BaseEncoder):
         """(n, latents) of PIL images, arrays (h, w[, 3]) of uint8, paths or file bytes; or of vectors (n, components)."""
         total = len(inputs) if isinstance(inputs, list | tuple) else None
         held = []
-        with encoding.bar(total, show_progress) as advance:
+        with show_progress_bar(total, show_progress) as advance:
             for block in self.stream(inputs, precision=precision):
                 held.append(block)
                 advance(len(block))
@@ -121,7 +122,7 @@ class Autoencoder(BaseEncoder):
         device = self._device
         if not len(block):  # which a norm of instances does not take
             return torch.empty(0, self.spec.latents, dtype=torch.int64 if self.spec.discrete else torch.float32)
-        with encoding.evaluating(self.module), torch.inference_mode():
+        with evaluation_mode(self.module), torch.inference_mode():
             with torch.autocast(device.type, dtype=dtype, enabled=dtype not in (None, torch.float32)):
                 given = self.module["encoder"](self._scaled(block.to(device)))
             found = given.float()
@@ -165,7 +166,7 @@ class Autoencoder(BaseEncoder):
 
     def _decoded(self, values: torch.Tensor) -> np.ndarray:
         kind = self._kind
-        with encoding.evaluating(self.module), torch.inference_mode():
+        with evaluation_mode(self.module), torch.inference_mode():
             out = (
                 self.module["decoder"](values.to(self._device)).float() if len(values) else torch.empty(0, *kind.shape)
             )

@@ -11,14 +11,14 @@ import torch
 from datasets import Dataset
 
 from zoo.core.errors import ZooError
-from zoo.vision import backbone
+from zoo.vision.preprocessing import load_pixels
 
 BLOCK = 256  # inputs encoded together
 MEMORY = 2 << 30  # bytes of decoded inputs that a training keeps
 
 
 class Images:
-    """Images of (channels, size, size), in any of the forms that `zoo.vision.backbone.pixels` takes."""
+    """Images of (channels, size, size), in any of the forms that `zoo.vision.preprocessing.load_pixels` takes."""
 
     modality = "image"
 
@@ -28,7 +28,7 @@ class Images:
 
     def array(self, given: Any) -> np.ndarray:
         """(channels, size, size) uint8. Raises ZooError for what is no image."""
-        return backbone.pixels(given, self.size, self.channels)
+        return load_pixels(given, self.size, self.channels)
 
     def shown(self, pixels: torch.Tensor) -> np.ndarray:
         """(n, size, size[, 3]) uint8 of (n, channels, size, size) logits."""

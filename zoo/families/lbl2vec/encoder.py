@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.inputs import check_texts
 from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.lbl2vec import keyword_coverage, topic_map, topics
@@ -241,7 +242,7 @@ class Encoder(BaseEncoder):
     def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """Texts to (n, d) float32 of unit norm, in order; the name of a label to its vector; without a backbone a text that has
         no known word to zeros."""
-        texts = list(encoding.texts(inputs))
+        texts = list(check_texts(inputs))
         return self._named(texts, self.inner.encode(texts, show_progress=show_progress, precision=precision))
 
     def _named(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
@@ -305,7 +306,7 @@ class Encoder(BaseEncoder):
         """Open what `save` wrote."""
         inner: TruncatableEncoder | WordSpace
         if spec.backbone:
-            inner = TruncatableEncoder(_plain(spec), backbones.read(folder, spec.backbone))
+            inner = TruncatableEncoder(_plain(spec), backbones.load_from_model_folder(folder, spec.backbone))
         else:
             shape = preflight.header(folder / FILE).get("labels", ())
             dim = spec.dim or (shape[1] if len(shape) == 2 else None)  # of then, whatever is the default now

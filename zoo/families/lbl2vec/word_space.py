@@ -20,11 +20,11 @@ import torch
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
+from zoo.core.inputs import check_texts
 from zoo.families.lbl2vec import topics
 from zoo.paragraph_vectors.model import Paragraphs, Settings
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 from zoo.schema import Training
-from zoo.text import engine as encoding
 
 RARITY = 1e-3  # the frequency at which a word counts half
 WORDS_TRAINED = 6_000_000  # words that training passes over at least, however small the corpus
@@ -137,7 +137,7 @@ class WordSpace:
 
     def stream(self, inputs: Iterable[str]) -> Iterator[np.ndarray]:
         """`encode` by a thousand texts at a time; one empty block for no input."""
-        source = encoding.texts(inputs)
+        source = check_texts(inputs)
         some = list(islice(source, TOGETHER))
         while True:
             yield self._joined(self.model.infer(some, batch=TOGETHER), some)

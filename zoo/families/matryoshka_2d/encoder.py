@@ -150,9 +150,9 @@ class Encoder(TruncatableEncoder):
         self.module.eval()
         fit = headfit.HeadFit(self.backbone.depth, self.backbone.width)
         with torch.inference_mode():
-            for chunk, _ in self.backbone.chunks(texts, 64):
-                fit.add(self.backbone.states(chunk, range(1, self.backbone.depth + 1)))
-        self.set_heads({n: headfit.linear(weight, bias) for n, (weight, bias) in fit.solve().items()})
+            for chunk, _ in self.backbone.iterate_batches(texts, 64):
+                fit.add(self.backbone.compute_states(chunk, range(1, self.backbone.depth + 1)))
+        self.set_heads({n: headfit.make_head(weight, bias) for n, (weight, bias) in fit.solve().items()})
 
     def _unlabelled(self) -> list[str]:
         rows = self.tables.get("unlabelled")
@@ -183,7 +183,7 @@ class Encoder(TruncatableEncoder):
         columns = self._columns(rows[0])
         cells = [self._before(column) + row[column] for column in columns for row in rows]
         texts = list(dict.fromkeys(cells))
-        chunks, places = zip(*self.backbone.chunks(texts, self.spec.chunk or _CHUNK), strict=True)
+        chunks, places = zip(*self.backbone.iterate_batches(texts, self.spec.chunk or _CHUNK), strict=True)
         rank = {texts[place]: position for position, place in enumerate(p for some in places for p in some)}
         batch = {
             "chunks": list(chunks),
@@ -212,7 +212,9 @@ class Encoder(TruncatableEncoder):
             scores = None if scores is None else distributed.all_gather_with_grad(scores)
 
         def sentence_loss(columns: torch.Tensor) -> torch.Tensor:
-            return losses.sentence(columns, scores, self.spec.loss, self.spec.scale, self.spec.angle_weights)
+            return losses.compute_sentence_loss(
+                columns, scores, self.spec.loss, self.spec.scale, self.spec.angle_weights
+            )
 
         deep, rest = vectors[depth], {n: vectors[n] for n in shallow}
         if self.spec.objective == "elastic":
@@ -244,7 +246,7 @@ class Encoder(TruncatableEncoder):
         assert self._teacher is not None  # the caller has looked
         total = self._teacher.terms(batch["texts"], {n: each.flatten(0, 1) for n, each in own.items()}, width)
         if extra := self._teacher.draw(self.seed, self.step):
-            chunks, places = zip(*self.backbone.chunks(extra, _CHUNK), strict=True)
+            chunks, places = zip(*self.backbone.iterate_batches(extra, _CHUNK), strict=True)
             order = torch.tensor([p for some in places for p in some]).argsort()
             layers = self._layers({"chunks": [on(total.device, chunk) for chunk in chunks], "cells": order}, list(own))
             total = total + self._teacher.terms(extra, layers, width)
@@ -255,9 +257,9 @@ class Encoder(TruncatableEncoder):
         pieces = []
         for chunk in batch["chunks"]:
             if self.spec.chunk and self.module.training:
-                pieces.append(checkpoint.checkpoint(self.backbone.states, chunk, layers, use_reentrant=False))
+                pieces.append(checkpoint.checkpoint(self.backbone.compute_states, chunk, layers, use_reentrant=False))
             else:
-                pieces.append(self.backbone.states(chunk, layers))
+                pieces.append(self.backbone.compute_states(chunk, layers))
         out = {}
         for n, parts in zip(layers, zip(*pieces, strict=True), strict=True):
             vectors = torch.cat(parts).float()[batch["cells"]]

@@ -75,7 +75,10 @@ class Teacher:
         device = next(iter(layers.values())).device
         target = torch.from_numpy(np.array(self._vectors[[self._place[text] for text in texts]])).to(device)
         cuts = [cut for vectors in layers.values() for cut in (vectors, vectors[:, :width])]
-        return self.spec.weight * torch.stack([losses.relations(target, cut, self.scale) for cut in cuts]).mean()
+        return (
+            self.spec.weight
+            * torch.stack([losses.compute_relational_loss(target, cut, self.scale) for cut in cuts]).mean()
+        )
 
     def draw(self, seed: int, step: int) -> list[str]:
         """Unlabelled texts of one step, the same whenever asked again."""

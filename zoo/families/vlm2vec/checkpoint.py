@@ -22,8 +22,8 @@ from zoo.families.vlm2vec.prompt_template import chat_template
 from zoo.families.vlm2vec.vlm import LONGEST, VLM, told
 from zoo.families.vlm2vec.vlm_spec import Lora, VLMSpec
 from zoo.hub import push as hub
-from zoo.text.backbone import without_bars
-from zoo.text.model_references import locate, public_id
+from zoo.text.backbone import hide_progress_bars
+from zoo.text.model_references import find_hub_id, locate
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ def load(spec: VLMSpec, folder: Path) -> VLM:
     if spec.attention:
         settings["attn_implementation"] = spec.attention
     try:
-        with without_bars():
+        with hide_progress_bars():
             model = transformers.AutoModel.from_pretrained(
                 where, use_safetensors=True, trust_remote_code=False, **settings
             )
@@ -86,7 +86,7 @@ def load(spec: VLMSpec, folder: Path) -> VLM:
         model,
         tokenizer,
         _processor(own, kind.image_processor),
-        name=public_id(reference) or reference,
+        name=find_hub_id(reference) or reference,
         revision=found,
         max_length=spec.max_length or min(tokenizer.model_max_length, LONGEST),
         beside={name: (where / name).read_text(encoding="utf-8") for name in BESIDE if (where / name).is_file()},
@@ -227,7 +227,7 @@ def opened(folder: Path, model: Any, state: Mapping[str, Any]) -> VLM:
     limit = state.get("max_length")
     if type(limit) is not int or not 1 <= limit <= 1 << 20:
         raise ArtefactError(f"{folder / 'config.json'}: max_length {str(limit)[:20]} is no number of tokens")
-    with without_bars():
+    with hide_progress_bars():
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     kind = architecture(model.config.model_type)
     processor = _processor(told(folder / "preprocessor_config.json"), kind.image_processor)

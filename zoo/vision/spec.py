@@ -1,0 +1,71 @@
+"""The section of a recipe that names an image backbone. Imports no torch, because `zoo check` reads it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from zoo.core.errors import ZooError
+from zoo.schema import Section
+from zoo.text.model_references import locate
+
+SideInPixels = Annotated[int, Field(ge=4, le=2048)]
+
+
+class VisionSpec(Section):
+    """`backbone:` for images: exactly one of `build`, `model` and `timm`."""
+
+    build: Literal["resnet"] | None = Field(None, description="A small residual network, trained from scratch.")
+    width: Annotated[int, Field(ge=4, le=1024)] = Field(16, description="resnet: channels of the first stage.")
+    blocks: tuple[Annotated[int, Field(ge=1, le=50)], ...] = Field(
+        (1, 1, 1),
+        min_length=1,
+        max_length=6,
+        description="resnet: number of blocks of each stage. Each stage doubles the channels and halves the side.",
+    )
+    channels: Literal[1, 3] = Field(3, description="resnet: 1 for grey, 3 for RGB.")
+    model: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="A vision model of transformers: Hub id or folder."
+    )
+    timm: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = Field(None, description="Name of a timm model.")
+    pretrained: bool = Field(True, description="timm: whether to load the pretrained weights.")
+    revision: str | None = Field(None, description="model: commit, branch or tag on the Hub.")
+    size: SideInPixels | None = Field(
+        None, description="Side of the square image in pixels; by default the model's own, or 32."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _convert_blocks(cls, value: Any) -> Any:
+        blocks = value.get("blocks") if isinstance(value, dict) else None
+        return {**value, "blocks": tuple(blocks)} if isinstance(blocks, list) else value
+
+    @model_validator(mode="after")
+    def _check_one_backbone(self) -> VisionSpec:
+        names = [name for name in ("build", "model", "timm") if getattr(self, name) is not None]
+        if len(names) != 1:
+            raise ValueError(f"give one of build, model and timm, not {' and '.join(names) or 'none'}")
+        if self.revision and not self.model:
+            raise ValueError("`revision` belongs to `model`: remove it, or name the backbone by `model`")
+        return self
+
+
+def check_backbone(spec: VisionSpec, folder: Path) -> str | None:
+    """Return what is wrong with a backbone, or None. This needs neither torch nor a download.
+
+    `folder` is where a relative path in `spec.model` starts.
+    """
+    if spec.timm:
+        if importlib.util.find_spec("timm"):
+            return None
+        return f"timm is not installed, which holds {spec.timm}: pip install timm"
+    try:
+        model_folder = locate(spec.model, folder) if spec.model else None
+    except ZooError as error:
+        return str(error)
+    if model_folder is not None and not (model_folder / "config.json").is_file():
+        return f"{spec.model}: has no config.json, so it is not a model of transformers"
+    return None
