@@ -61,13 +61,13 @@ def _rank() -> int:
 
 def _join(recipe: Recipe[Any], out: Path) -> Encoder:
     """The part of the other processes of a distributed run: train, write nothing."""
-    from zoo.training import trainer
+    from zoo.training import distributed
 
-    if not trainer.broadcast_from_main():
+    if not distributed.broadcast_from_main():
         return model_folder.load(out / "trained")
     tables = _read(recipe)
     encoder = _untrained(recipe, tables)
-    trainer.broadcast_from_main()
+    distributed.broadcast_from_main()
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = tables["validation"].rows if "validation" in tables else None
     encoder.fit(tables["train"].rows, recipe.training, out, validation=validation)
@@ -159,14 +159,14 @@ class _Run:
 
     def _tell_the_others(self, *, train: bool) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from zoo.training import trainer
+            from zoo.training import distributed
 
-            trainer.broadcast_from_main(train)
+            distributed.broadcast_from_main(train)
 
     def _train(
         self, tables: dict[str, Table], tasks: evaluation.Prepared, locked: dict[str, Any], made_from: str
     ) -> None:
-        from zoo.training import trainer
+        from zoo.training import distributed, trainer
 
         self.say(f"training {self.recipe.encoder.family} on {len(tables['train'].rows)} rows")
         encoder = _untrained(self.recipe, tables)
@@ -176,7 +176,7 @@ class _Run:
                 encoder.view(**view)  # of a backbone on the Hub, only now is it known which cuts there are
         rows = tables["train"].rows
         encoder.prepare(rows, self.out / "cache")
-        trainer.broadcast_from_main()
+        distributed.broadcast_from_main()
         validation = tables["validation"].rows if "validation" in tables else None
         seconds = encoder.fit(rows, self.recipe.training, self.out, validation=validation, show_progress=self.show)
         encoder.finish(rows)
@@ -189,7 +189,7 @@ class _Run:
             if encoder.backbone_name
             else None,
             "seed": self.recipe.training.seed,
-            "precision": trainer.precision(self.recipe.training),
+            "precision": trainer.resolve_precision_name(self.recipe.training),
             "host": evaluation.host(),
             "training_seconds": seconds,
             "recipe_sha256": atomic_files.digest(self.recipe.model_dump(mode="json")),
