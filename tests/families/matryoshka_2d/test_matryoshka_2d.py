@@ -213,15 +213,17 @@ def test_a_pooling_that_leaves_prompts_out_is_refused_where_there_are_any(tmp_pa
 def test_one_width_for_both_layers_and_true_blocks_only(tmp_path, monkeypatch):
     encoder = build(tmp_path, layers="sampled", objective="2dmse")
     asked, widths = [], []
-    states = type(encoder.backbone).states
+    states = type(encoder.backbone).compute_states
     monkeypatch.setattr(
         type(encoder.backbone),
-        "states",
+        "compute_states",
         lambda self, batch, layers: asked.append(tuple(layers)) or states(self, batch, layers),
     )
     honest = losses.compute_sentence_loss
     monkeypatch.setattr(
-        losses, "sentence", lambda columns, *rest: widths.append(columns.shape[-1]) or honest(columns, *rest)
+        losses,
+        "compute_sentence_loss",
+        lambda columns, *rest: widths.append(columns.shape[-1]) or honest(columns, *rest),
     )
     encoder.module.train()
     batch = encoder.collate([rows()[i] for i in range(8)])
