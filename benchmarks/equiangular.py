@@ -49,7 +49,7 @@ from zoo.families.equiangular.encoder import Encoder, Spec
 from zoo.metrics import classification
 from zoo.schema import Training
 from zoo.training import trainer
-from zoo.vision.spec import VisionSpec
+from zoo.vision.spec import Vision
 
 IMAGES: dict[str, Any] = {"dim": 64}
 PARTS = ("bases", "mnist", "cifar10", "banking77", "banking77-10", "long", "classes", "cost")
@@ -73,14 +73,14 @@ SETS: dict[str, dict[str, Any]] = {
         "train": "mnist/train-images-idx3-ubyte.gz",
         "test": "mnist/t10k-images-idx3-ubyte.gz",
         "unknown": "cifar10",
-        "spec": {"backbone": VisionSpec(build="resnet", width=16, channels=1, size=28), "crop": 2},
+        "spec": {"backbone": Vision(build="resnet", width=16, channels=1, size=28), "crop": 2},
         "training": {"epochs": 1, "batch_size": 128, "learning_rate": 3e-3, "weight_decay": 0.05},
     },
     "cifar10": {
         "train": "cifar10_jpg/train.parquet",
         "test": "cifar10_jpg/test.parquet",
         "unknown": "mnist",
-        "spec": {"backbone": VisionSpec(build="resnet", width=16, channels=3, size=32), "crop": 4, "flip": True},
+        "spec": {"backbone": Vision(build="resnet", width=16, channels=3, size=32), "crop": 4, "flip": True},
         "training": {"epochs": 20, "batch_size": 128, "learning_rate": 3e-3, "weight_decay": 0.05},
     },
     "banking77": {

@@ -177,7 +177,7 @@ def test_an_image_set_of_the_hub_keeps_its_images_encoded(tmp_path, monkeypatch)
 def test_an_official_task_over_images_runs_on_local_files_under_another_name(tmp_path, monkeypatch):
     import zoo
     from zoo.families.equiangular.encoder import Encoder, Spec
-    from zoo.vision.spec import VisionSpec
+    from zoo.vision.spec import Vision
 
     (tmp_path / "mnist").mkdir()
     for name, seed in (("train", 0), ("t10k", 1)):
@@ -186,7 +186,7 @@ def test_an_official_task_over_images_runs_on_local_files_under_another_name(tmp
         idx(tmp_path / "mnist" / f"{name}-images-idx3-ubyte.gz", bright.astype(np.uint8))
         idx(tmp_path / "mnist" / f"{name}-labels-idx1-ubyte.gz", labels)
     monkeypatch.setenv("ZOO_DATA", str(tmp_path))
-    encoder = Encoder.build(Spec(family="equiangular", backbone=VisionSpec(build="resnet", width=4, size=8), dim=4))
+    encoder = Encoder.build(Spec(family="equiangular", backbone=Vision(build="resnet", width=4, size=8), dim=4))
     (result,) = zoo.evaluate(encoder, ["MNIST"])["results"]
     assert (result["task"], result["official"], result["metric"]) == ("MNIST (local)", False, "accuracy")
     assert result["value"] > 0.5

@@ -13,9 +13,9 @@ from zoo.core.errors import ArtefactError, ZooError
 from zoo.vision import backbone, pretrained, resnet
 from zoo.vision.backbone import ImageBackbone
 from zoo.vision.preprocessing import decode_image, load_pixels
-from zoo.vision.spec import VisionSpec, check_backbone
+from zoo.vision.spec import Vision
 
-SPEC = VisionSpec(build="resnet", width=4, blocks=(1, 1), size=8)
+SPEC = Vision(build="resnet", width=4, blocks=(1, 1), size=8)
 DIM = 3
 
 
@@ -44,15 +44,15 @@ def project(model):
 )
 def test_a_section_names_exactly_one_backbone(fields, message):
     with pytest.raises(ValidationError, match=message):
-        VisionSpec(**fields)
+        Vision(**fields)
 
 
 def test_a_folder_without_a_model_is_found_before_anything_is_opened(tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "has no config.json" in check_backbone(VisionSpec(model="empty"), tmp_path)
-    assert "there is no such folder" in check_backbone(VisionSpec(model="./nowhere"), tmp_path)
-    assert check_backbone(VisionSpec(model="me/model"), tmp_path) is None
-    assert check_backbone(SPEC, tmp_path) is None
+    assert "has no config.json" in Vision(model="empty").find_problem(tmp_path)
+    assert "there is no such folder" in Vision(model="./nowhere").find_problem(tmp_path)
+    assert Vision(model="me/model").find_problem(tmp_path) is None
+    assert SPEC.find_problem(tmp_path) is None
 
 
 def test_a_residual_block_begins_as_its_shortcut():
@@ -168,7 +168,7 @@ def test_parts_of_a_pretrained_model_that_get_no_gradient_are_frozen(tmp_path):
     config = transformers.ViTConfig(**sizes, image_size=8, patch_size=4)
     transformers.ViTModel(config, use_mask_token=True).save_pretrained(tmp_path / "vit")
     (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5, 0.5, 0.5]}))
-    model = pretrained.build(VisionSpec(model="vit"), tmp_path)
+    model = pretrained.build(Vision(model="vit"), tmp_path)
     assert (model.size, model.width) == (8, 8)
     assert model.module.mean.flatten().tolist() == [0.5, 0.5, 0.5]
     model.features(model.batch(make_images(2))).sum().backward()

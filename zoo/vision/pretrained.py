@@ -18,7 +18,7 @@ from zoo.hub import push as hub
 from zoo.text.backbone import hide_progress_bars
 from zoo.text.model_references import find_hub_id, locate
 from zoo.vision.backbone import ImageBackbone
-from zoo.vision.spec import VisionSpec
+from zoo.vision.spec import Vision
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ else:
     torch, transformers, resnet = lazy("torch"), lazy("transformers"), lazy("zoo.vision.resnet")
 
 
-def build(spec: VisionSpec, folder: Path = Path()) -> ImageBackbone:
+def build(spec: Vision, folder: Path = Path()) -> ImageBackbone:
     """Open the backbone that a recipe names.
 
     New weights are drawn from torch's global generator. `folder` is where a relative path starts. Raises ZooError if the
@@ -40,11 +40,11 @@ def build(spec: VisionSpec, folder: Path = Path()) -> ImageBackbone:
         return ImageBackbone(network, spec.size or 32, spec.channels)
     if spec.timm:
         return _open_timm(spec, pretrained=spec.pretrained)
-    assert spec.model is not None  # VisionSpec has exactly one of the three
+    assert spec.model is not None  # Vision has exactly one of the three
     return _open_transformers(spec, spec.model, folder)
 
 
-def _open_transformers(spec: VisionSpec, reference: str, folder: Path) -> ImageBackbone:
+def _open_transformers(spec: Vision, reference: str, folder: Path) -> ImageBackbone:
     local_folder = locate(reference, folder)
     model_folder = local_folder or hub.fetch(reference, spec.revision)
     preflight.sizes(model_folder)
@@ -67,7 +67,7 @@ def _open_transformers(spec: VisionSpec, reference: str, folder: Path) -> ImageB
     return ImageBackbone(network, size, channels, find_hub_id(reference) or reference, revision)
 
 
-def _open_timm(spec: VisionSpec, *, pretrained: bool) -> ImageBackbone:
+def _open_timm(spec: Vision, *, pretrained: bool) -> ImageBackbone:
     try:
         import timm
 
@@ -84,7 +84,7 @@ def _open_timm(spec: VisionSpec, *, pretrained: bool) -> ImageBackbone:
 
 
 def load_from_model_folder(
-    spec: VisionSpec, folder: Path, config: Mapping[str, Any]
+    spec: Vision, folder: Path, config: Mapping[str, Any]
 ) -> tuple[ImageBackbone, dict[str, torch.Tensor]]:
     """Open the backbone that `ImageBackbone.save` wrote, and return it with the tensors of its `project`.
 
@@ -135,7 +135,7 @@ def _check_image_size(config: Mapping[str, Any], folder: Path) -> tuple[int, int
     return size, channels
 
 
-def _name_pretrained_model(spec: VisionSpec) -> str | None:
+def _name_pretrained_model(spec: Vision) -> str | None:
     if spec.build:
         return None
     return (find_hub_id(spec.model) or spec.model) if spec.model else f"timm/{spec.timm}"

@@ -15,7 +15,7 @@ from zoo.text.model_references import locate
 SideInPixels = Annotated[int, Field(ge=4, le=2048)]
 
 
-class VisionSpec(Section):
+class Vision(Section):
     """`backbone:` for images: exactly one of `build`, `model` and `timm`."""
 
     build: Literal["resnet"] | None = Field(None, description="A small residual network, trained from scratch.")
@@ -44,7 +44,7 @@ class VisionSpec(Section):
         return {**value, "blocks": tuple(blocks)} if isinstance(blocks, list) else value
 
     @model_validator(mode="after")
-    def _check_one_backbone(self) -> VisionSpec:
+    def _check_one_backbone(self) -> Vision:
         names = [name for name in ("build", "model", "timm") if getattr(self, name) is not None]
         if len(names) != 1:
             raise ValueError(f"give one of build, model and timm, not {' and '.join(names) or 'none'}")
@@ -52,20 +52,19 @@ class VisionSpec(Section):
             raise ValueError("`revision` belongs to `model`: remove it, or name the backbone by `model`")
         return self
 
+    def find_problem(self, folder: Path) -> str | None:
+        """Return what is wrong with the backbone, or None. This needs neither torch nor a download.
 
-def check_backbone(spec: VisionSpec, folder: Path) -> str | None:
-    """Return what is wrong with a backbone, or None. This needs neither torch nor a download.
-
-    `folder` is where a relative path in `spec.model` starts.
-    """
-    if spec.timm:
-        if importlib.util.find_spec("timm"):
-            return None
-        return f"timm is not installed, which holds {spec.timm}: pip install timm"
-    try:
-        model_folder = locate(spec.model, folder) if spec.model else None
-    except ZooError as error:
-        return str(error)
-    if model_folder is not None and not (model_folder / "config.json").is_file():
-        return f"{spec.model}: has no config.json, so it is not a model of transformers"
-    return None
+        A relative path in `model` starts at `folder`.
+        """
+        if self.timm:
+            if importlib.util.find_spec("timm"):
+                return None
+            return f"timm is not installed, which holds {self.timm}: pip install timm"
+        try:
+            model_folder = locate(self.model, folder) if self.model else None
+        except ZooError as error:
+            return str(error)
+        if model_folder is not None and not (model_folder / "config.json").is_file():
+            return f"{self.model}: has no config.json, so it is not a model of transformers"
+        return None

@@ -21,7 +21,7 @@ from zoo.families.equiangular import basis_search, new_classes, procrustes, towe
 from zoo.families.equiangular.encoder import Encoder, Spec
 from zoo.metrics import classification
 from zoo.schema import Training
-from zoo.vision.spec import VisionSpec
+from zoo.vision.spec import Vision
 
 TINY = {"build": "resnet", "width": 4, "blocks": (1, 1), "channels": 1, "size": 8}
 
@@ -50,13 +50,13 @@ def rows(count: int = 96, classes: int = 3, seed: int = 0) -> Dataset:
 
 
 def contract(folder) -> Contract:
-    spec = Spec(family="equiangular", backbone=VisionSpec(**TINY), dim=12, crop=1, mixup=0.2, ema=0.9, basis="seed")
+    spec = Spec(family="equiangular", backbone=Vision(**TINY), dim=12, crop=1, mixup=0.2, ema=0.9, basis="seed")
     training = Training(max_steps=30, batch_size=16, learning_rate=0.01, checkpoint_every=1000)
     return Contract(spec, rows(), training, stripes(10, seed=3)[0], {}, folder)
 
 
 def trained(folder, *, classes: int = 3, steps: int = 120, width: int = 4, **more) -> Encoder:
-    spec = Spec(family="equiangular", backbone=VisionSpec(**{**TINY, "width": width}), **{"dim": 12, **more})
+    spec = Spec(family="equiangular", backbone=Vision(**{**TINY, "width": width}), **{"dim": 12, **more})
     encoder = Encoder.build(spec)
     table = rows(240, classes)
     encoder.prepare(table, folder / "cache")
@@ -252,7 +252,7 @@ def test_a_vision_model_of_transformers_is_trained_saved_and_opened_strictly(tmp
     (tmp_path / "vit" / "preprocessor_config.json").write_text(
         '{"image_mean": [0.1, 0.2, 0.3], "size": {"height": 16}}'
     )
-    encoder = Encoder.build(Spec(family="equiangular", backbone=VisionSpec(model="vit"), dim=4), folder=tmp_path)
+    encoder = Encoder.build(Spec(family="equiangular", backbone=Vision(model="vit"), dim=4), folder=tmp_path)
     assert (encoder.tower.size, encoder.tower.channels) == (16, 3)
     assert encoder.tower.module.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     encoder.prepare(rows(), tmp_path)
@@ -320,7 +320,7 @@ def test_a_basis_by_its_seed_is_rebuilt_bit_equal_or_refused(tmp_path, monkeypat
 
 def test_what_no_basis_can_be_is_said_before_training(tmp_path):
     for more, message in (({"capacity": 2}, "2 vectors are too few for 3"), ({"dim": 1, "alpha": 0.5}, "Welch bound")):
-        encoder = Encoder.build(Spec(family="equiangular", backbone=VisionSpec(**TINY), **{"dim": 12, **more}))
+        encoder = Encoder.build(Spec(family="equiangular", backbone=Vision(**TINY), **{"dim": 12, **more}))
         with pytest.raises(ZooError, match=message):
             encoder.prepare(rows(), tmp_path)
     text = """\
@@ -345,7 +345,7 @@ evaluation:
 
 def test_a_killed_run_goes_on_to_the_same_weights_average_included(tmp_path):
     def run(folder, steps, interrupt=None):
-        spec = Spec(family="equiangular", backbone=VisionSpec(**TINY), dim=12, crop=1, cutmix=1.0, ema=0.9)
+        spec = Spec(family="equiangular", backbone=Vision(**TINY), dim=12, crop=1, cutmix=1.0, ema=0.9)
         encoder = Encoder.build(spec)
         encoder.prepare(rows(), folder)
         if interrupt:
@@ -410,7 +410,7 @@ evaluation:
 def test_a_task_of_another_modality_is_refused_before_training(tmp_path):
     from zoo import evaluation
 
-    encoder = Encoder.build(Spec(family="equiangular", backbone=VisionSpec(**TINY), dim=4))
+    encoder = Encoder.build(Spec(family="equiangular", backbone=Vision(**TINY), dim=4))
     lines = "".join(json.dumps({"text": w, "label": i % 2}) + "\n" for i, w in enumerate(tiny.WORDS))
     (tmp_path / "t.jsonl").write_text(lines)
     section = {"source": "file", "path": "t.jsonl"}

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from zoo.schema import EncoderSpec, Positive
-from zoo.vision.spec import VisionSpec
+from zoo.vision.spec import Vision
 
 AIM, PRETRAINED = 0.9, 0.65  # cosines to their vectors that training leads inputs to
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -18,7 +18,7 @@ Size = Annotated[int, Field(ge=1, le=1_000_000)]
 class ClassifierSpec(EncoderSpec):
     """The part of `encoder:` that names backbone, head, loss, and what becomes of images in training."""
 
-    backbone: Annotated[str, Field(min_length=1)] | VisionSpec = Field(
+    backbone: Annotated[str, Field(min_length=1)] | Vision = Field(
         description="A sentence encoder (Hub id, folder, package:NAME), or for images {build: resnet}, {model: …} or {timm: …}."
     )
     revision: str | None = None
@@ -84,11 +84,11 @@ class ClassifierSpec(EncoderSpec):
         pretrained backbone it is PRETRAINED: who must go all the way forgets which classes are alike."""
         if self.temperature is not None:
             return self.temperature
-        fresh = isinstance(self.backbone, VisionSpec) and self.backbone.build
+        fresh = isinstance(self.backbone, Vision) and self.backbone.build
         smoothing = max(self.smoothing, 0.01)
         return (AIM if fresh else PRETRAINED) / math.log((1 - smoothing) * max(2, classes - 1) / smoothing)
 
     @property
     def modality(self) -> Literal["image", "text"]:
         """What the backbone reads."""
-        return "image" if isinstance(self.backbone, VisionSpec) else "text"
+        return "image" if isinstance(self.backbone, Vision) else "text"

@@ -20,7 +20,7 @@ from zoo.text import backbone, model_references, sentence_transformers_format
 from zoo.text import engine as encoding
 from zoo.vision import pretrained
 from zoo.vision.backbone import BLOCK, ImageBackbone
-from zoo.vision.spec import VisionSpec, check_backbone
+from zoo.vision.spec import Vision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,10 +112,10 @@ class Texts:
 Tower = Texts | ImageBackbone
 
 
-def check(spec: str | VisionSpec, folder: Path) -> str | None:
+def check(spec: str | Vision, folder: Path) -> str | None:
     """What is wrong with a backbone, without torch and without a download; None where nothing is."""
-    if isinstance(spec, VisionSpec):
-        return check_backbone(spec, folder)
+    if isinstance(spec, Vision):
+        return spec.find_problem(folder)
     try:
         model_references.locate(spec, folder)
     except ZooError as error:
@@ -123,9 +123,9 @@ def check(spec: str | VisionSpec, folder: Path) -> str | None:
     return None
 
 
-def build(spec: str | VisionSpec, *, revision: str | None, max_length: int | None, folder: Path) -> Tower:
+def build(spec: str | Vision, *, revision: str | None, max_length: int | None, folder: Path) -> Tower:
     """The backbone as it comes. Raises ZooError where it cannot be had."""
-    if isinstance(spec, VisionSpec):
+    if isinstance(spec, Vision):
         return pretrained.build(spec, folder)
     return Texts(backbone.load(spec, revision=revision, folder=folder, max_length=max_length))
 
@@ -141,9 +141,9 @@ def features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
     return torch.cat(parts).clone() if parts else torch.empty(0, tower.width)
 
 
-def read(spec: str | VisionSpec, folder: Path, config: Mapping[str, Any], dim: int) -> tuple[Tower, torch.nn.Module]:
+def read(spec: str | Vision, folder: Path, config: Mapping[str, Any], dim: int) -> tuple[Tower, torch.nn.Module]:
     """The tower that `save` wrote, and its `project`: a linear map to `dim` components, or the identity. Raises ArtefactError."""
-    if isinstance(spec, VisionSpec):
+    if isinstance(spec, Vision):
         tower, found = pretrained.load_from_model_folder(spec, folder, config)
         return tower, _linear(found, tower.width, dim, folder)
     body = backbone.load_from_model_folder(folder, spec)
