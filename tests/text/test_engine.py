@@ -41,9 +41,7 @@ MIXED = [make_words(n, n) for n in (3, 30, 1, 7, 24, 2, 22, 5)] + [
 
 def open_engine(folder: str) -> Engine:
     body = backbone.load(folder)
-    return Engine(
-        backbone.build_pooled_module(body, None, body.width), body.tokenize, body.pad, body.width, body.max_length
-    )
+    return Engine(backbone.PooledBackbone(body, None, body.width), body.tokenize, body.pad, body.width, body.max_length)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def encode_with_sentence_transformers(folder):
 
 
 def compute_vectors(body, head, dim):
-    module = backbone.build_pooled_module(body, head, dim).eval()
+    module = backbone.PooledBackbone(body, head, dim).eval()
     with torch.no_grad():
         return module(body.pad(body.tokenize(tiny.SENTENCES[:5]))).numpy()
 

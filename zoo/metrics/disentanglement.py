@@ -22,17 +22,13 @@ Degenerate cases have fixed values, never NaN:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
-else:
-    np = lazy("numpy")
+Array = np.ndarray[Any, Any]
 
 NEIGHBOURS = 10  # for the estimate of mutual information with a real latent
 SAP_BINS = 20  # intervals that a real latent is divided into

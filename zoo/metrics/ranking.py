@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from zoo.core.lazy import lazy
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
-else:
-    np = lazy("numpy")
+Array = np.ndarray[Any, Any]
 
 
 class RankingQuality(NamedTuple):

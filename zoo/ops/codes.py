@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zoo.core.lazy import lazy
+import numpy as np
+import torch
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    Array = np.ndarray[Any, Any]
-else:
-    np, torch = lazy("numpy"), lazy("torch")
+Array = np.ndarray[Any, Any]
 
 
 def compute_straight_through_gradient(logits: torch.Tensor, gradient: torch.Tensor, scale: float) -> torch.Tensor:

@@ -5,15 +5,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from zoo.core.lazy import lazy
-
-if TYPE_CHECKING:
-    import torch
-    import torch.nn.functional as F
-else:
-    torch, F = lazy("torch"), lazy("torch.nn.functional")
+import torch
+import torch.nn.functional as F
 
 
 def compute_cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -10,23 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import sentence_transformers
+import torch
+import transformers
 
 from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
 from zoo.hub import push as hub
 from zoo.text import tokenizer_checks
 from zoo.text.architectures import DepthAdapter, compute_max_length, get_depth_adapter
 from zoo.text.model_references import PACKAGES, find_hub_id, locate
-
-if TYPE_CHECKING:
-    import sentence_transformers
-    import torch
-    import transformers
-else:
-    torch, transformers, sentence_transformers = map(lazy, ("torch", "transformers", "sentence_transformers"))
 
 
 @dataclass(frozen=True)
@@ -168,22 +164,20 @@ def _copy_container(module: torch.nn.Module) -> torch.nn.Module:
     return container
 
 
-def build_pooled_module(backbone: Backbone, head: torch.nn.Module | None, dim: int) -> torch.nn.Module:
-    """Build one module from a batch of tokens to unit vectors (batch, dim): backbone, pooling, and an optional head."""
+class PooledBackbone(torch.nn.Module):
+    """One module from a batch of tokens to unit vectors (batch, dim): backbone, pooling, and an optional head."""
 
-    class PooledModule(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model, self.pooling, self.head = backbone.model, backbone.pooling, head
+    def __init__(self, backbone: Backbone, head: torch.nn.Module | None, dim: int) -> None:
+        super().__init__()
+        self.model, self.pooling, self.head, self.dim = backbone.model, backbone.pooling, head, dim
 
-        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-            states = self.model(**batch).last_hidden_state
-            features = {"token_embeddings": states, "attention_mask": batch["attention_mask"]}
-            vectors = self.pooling(features)["sentence_embedding"]
-            vectors = vectors if self.head is None else self.head(vectors)
-            return torch.nn.functional.normalize(vectors[:, :dim].float(), dim=-1)
-
-    return PooledModule()
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Encode the tensors that `Backbone.pad` makes."""
+        states = self.model(**batch).last_hidden_state
+        features = {"token_embeddings": states, "attention_mask": batch["attention_mask"]}
+        vectors = self.pooling(features)["sentence_embedding"]
+        vectors = vectors if self.head is None else self.head(vectors)
+        return torch.nn.functional.normalize(vectors[:, : self.dim].float(), dim=-1)
 
 
 def load(

@@ -11,23 +11,19 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
 
 from zoo.core import hardware
 from zoo.core.inputs import check_texts, read_in_windows
-from zoo.core.lazy import lazy
 from zoo.core.progress import Advance, show_progress_bar
 from zoo.ops.inference import check_finite, evaluation_mode
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    Array = np.ndarray[Any, Any]
-    Tokenize = Callable[[Sequence[str]], list[list[int]]]
-    Pad = Callable[[Sequence[Sequence[int]]], dict[str, torch.Tensor]]
-else:
-    np, torch = lazy("numpy"), lazy("torch")
+Array = np.ndarray[Any, Any]
+Tokenize = Callable[[Sequence[str]], list[list[int]]]
+Pad = Callable[[Sequence[Sequence[int]]], dict[str, torch.Tensor]]
 
 WINDOW = 8192  # texts sorted together; a stream holds two windows
 TOKENIZER_CALL = 512  # texts per tokenizer call: the tokenizer's own records take far more memory than the ids

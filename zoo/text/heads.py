@@ -9,17 +9,12 @@ matrix and a bias, so an export can store it as a Dense module.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from zoo.core.lazy import lazy
+import torch
+import torch.nn.functional as F
 
-if TYPE_CHECKING:
-    import torch
-    import torch.nn.functional as F
-
-    Head = tuple[torch.Tensor, torch.Tensor | None]
-else:
-    torch, F = lazy("torch"), lazy("torch.nn.functional")
+Head = tuple[torch.Tensor, torch.Tensor | None]
+"""Weight (m, d) and bias (m,) of a linear head."""
 
 
 class HeadFit:

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import sentence_transformers
+import sentence_transformers.models as st_modules
+import torch
+from safetensors.torch import save_file
 
 from zoo.artefact import tensors
 from zoo.core.errors import ArtefactError
-from zoo.core.lazy import lazy
 from zoo.text.backbone import Backbone, hide_progress_bars
 from zoo.text.heads import make_head, narrow_head
-
-if TYPE_CHECKING:
-    import sentence_transformers
-    import sentence_transformers.models as st_modules
-    import torch
-else:
-    torch = lazy("torch")
-    sentence_transformers, st_modules = lazy("sentence_transformers"), lazy("sentence_transformers.models")
 
 DENSE_FOLDER = "2_Dense"
 SHALLOW_HEADS = "heads.safetensors"
@@ -33,8 +29,6 @@ def write(folder: Path, backbone: Backbone, heads: Mapping[int, torch.nn.Linear]
 
     `heads` are by layer; heads of layers that `backbone` does not have are left out.
     """
-    from safetensors.torch import save_file
-
     modules = [backbone.build_transformer_module(), backbone.pooling]
     last_head = None
     if backbone.depth in heads:

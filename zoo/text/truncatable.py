@@ -232,7 +232,7 @@ class TruncatableEncoder(BaseEncoder):
         if self._runner is None:
             head = self.heads[str(self.layers)] if str(self.layers) in self.heads else None
             cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
-            module = backbone.build_pooled_module(cut, head, self.dim)
+            module = backbone.PooledBackbone(cut, head, self.dim)
             self._runner = encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
         return self._runner
 

@@ -5,25 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
 
 from zoo.core import hardware
 from zoo.core.errors import ZooError
 from zoo.core.inputs import add_position_to_errors, iterate_inputs, read_in_windows
-from zoo.core.lazy import lazy
 from zoo.core.progress import concatenate_with_progress
 from zoo.ops.inference import check_finite, evaluation_mode
+from zoo.vision import resnet
 from zoo.vision.preprocessing import load_pixels
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from zoo.vision import resnet
-
-    Array = np.ndarray[Any, Any]
-else:
-    np, torch, resnet = lazy("numpy"), lazy("torch"), lazy("zoo.vision.resnet")
+Array = np.ndarray[Any, Any]
 
 BLOCK = 128  # images encoded together
 
@@ -138,8 +134,6 @@ class ImageBackbone:
 
         A transformers model also writes its config.json.
         """
-        from safetensors.torch import save_file
-
         body: Any = getattr(self.module, "body", None)
         if hasattr(body, "config"):
             config = body.config.to_dict() | {"architectures": [type(body).__name__]}

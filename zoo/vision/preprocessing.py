@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from zoo.core.errors import ZooError
 from zoo.core.inputs import describe_type
-from zoo.core.lazy import lazy
 from zoo.data.formats import image_files
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
-else:
-    np = lazy("numpy")
+    from PIL.Image import Image  # Pillow is an extra: without it the other modalities must work
 
 
 def load_pixels(source: Any, size: int, channels: int) -> np.ndarray[Any, Any]:

@@ -8,25 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+import transformers
 
 from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.core.lazy import lazy
 from zoo.hub import push as hub
 from zoo.text.backbone import hide_progress_bars
 from zoo.text.model_references import find_hub_id, locate
+from zoo.vision import resnet
 from zoo.vision.backbone import ImageBackbone
 from zoo.vision.spec import Vision
-
-if TYPE_CHECKING:
-    import torch
-    import transformers
-
-    from zoo.vision import resnet
-else:
-    torch, transformers, resnet = lazy("torch"), lazy("transformers"), lazy("zoo.vision.resnet")
 
 
 def build(spec: Vision, folder: Path = Path()) -> ImageBackbone:

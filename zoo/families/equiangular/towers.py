@@ -74,7 +74,7 @@ class Texts:
 
     def _runner(self, project: torch.nn.Module, dim: int) -> encoding.Engine:
         if self._engine is None or self._engine[0] is not project:
-            module = backbone.build_pooled_module(self.body, project, dim)
+            module = backbone.PooledBackbone(self.body, project, dim)
             self._engine = (
                 project,
                 encoding.Engine(module, self.body.tokenize, self.body.pad, dim, self.body.max_length),
