@@ -104,7 +104,7 @@ def score_distances(distances: np.ndarray, relevant: np.ndarray) -> tuple[float,
 
 def score_codes(vectors: Vectors, relevant: np.ndarray) -> tuple[float, float]:
     """MAP and NDCG@10 of the signs of real vectors."""
-    return score_distances(codes.hamming(codes.pack(vectors[0]), codes.pack(vectors[1])), relevant)
+    return score_distances(codes.compute_hamming_distances(codes.pack(vectors[0]), codes.pack(vectors[1])), relevant)
 
 
 # -- real vectors to bits ----------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def score_ours(corpus: Corpus, bits: list[int], seed: int) -> Iterator[Row]:
         training = Training(**{**Spec.training_defaults, "seed": seed})
         with tempfile.TemporaryDirectory() as folder:
             encoder.fit(Dataset.from_dict({"text": corpus.collection}), training, Path(folder))
-        distances = codes.hamming(encoder.encode(corpus.queries), encoder.encode(corpus.collection))
+        distances = codes.compute_hamming_distances(encoder.encode(corpus.queries), encoder.encode(corpus.collection))
         yield "ours", width, score_distances(distances, corpus.relevant)
     real_view = encoder.view(real=True)
     vectors = real_view.encode(corpus.queries), real_view.encode(corpus.collection)

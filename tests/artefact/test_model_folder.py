@@ -43,7 +43,7 @@ def test_the_config_keeps_the_encoders_own_entries_and_gets_a_zoo_section(tmp_pa
         "hidden_size": 3,
         "zoo": {
             "format": model_folder.FORMAT,
-            "needs": "0.1.0",
+            "needs": "1.2.3",
             "family": "none",
             "name": "fake",
             "spec": {"family": "none", "mode": "json"},

@@ -178,8 +178,7 @@ def test_an_image_set_of_the_hub_keeps_its_images_encoded(tmp_path, monkeypatch)
 
 def test_an_official_task_over_images_runs_on_local_files_under_another_name(tmp_path, monkeypatch):
     import zoo
-    from zoo.families.equiangular.encoder import Encoder
-    from zoo.families.equiangular.spec import Spec
+    from zoo.families.equiangular.encoder import Encoder, Spec
     from zoo.vision.spec import Vision
 
     (tmp_path / "mnist").mkdir()
@@ -244,10 +243,10 @@ def test_without_pillow_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(DataError, match=r"embedding-zoo\[image\]"):
         image_files.decode_image(b"x")
-    from zoo.vision.backbone import as_picture
+    from zoo.vision.preprocessing import decode_image
 
     with pytest.raises(DataError, match=r"embedding-zoo\[image\]"):
-        as_picture(PIXELS[0])
+        decode_image(PIXELS[0])
 
 
 def test_checking_a_recipe_of_images_imports_neither_torch_nor_pillow():

@@ -7,7 +7,6 @@ import torch
 from sentence_transformers import losses as st
 from torch.nn import functional as F
 
-from zoo.families.matryoshka_2d import objectives
 from zoo.ops import losses
 
 
@@ -17,93 +16,98 @@ def pair():
     return torch.randn(8, 16), torch.randn(8, 16), torch.rand(8)
 
 
-class _Given(torch.nn.Module):
-    """A sentence-transformers model that puts out what it is given."""
+class IdentityModel(torch.nn.Module):
+    """A sentence-transformers model that returns its input."""
 
     def forward(self, features):
         return {"sentence_embedding": features}
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(losses.cosent, st.CoSENTLoss), (losses.angle, st.AnglELoss)])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(losses.compute_cosent_loss, st.CoSENTLoss), (losses.compute_angle_loss, st.AnglELoss)]
+)
 def test_ranking_losses_equal_sentence_transformers(ours, theirs, pair):
     a, b, scores = pair
-    expected = theirs(_Given(), scale=20.0).compute_loss_from_embeddings([a, b], scores)
+    expected = theirs(IdentityModel(), scale=20.0).compute_loss_from_embeddings([a, b], scores)
     assert ours(a, b, scores, 20.0).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_contrastive_equals_sentence_transformers_with_hard_negatives(pair):
     a, b, _ = pair
     negative = torch.randn(8, 16)
-    expected = st.MultipleNegativesRankingLoss(_Given()).compute_loss_from_embeddings([a, b, negative], None)
-    assert losses.contrastive(a, torch.cat([b, negative])).item() == pytest.approx(expected.item(), rel=1e-5)
+    expected = st.MultipleNegativesRankingLoss(IdentityModel()).compute_loss_from_embeddings([a, b, negative], None)
+    assert losses.compute_contrastive_loss(a, torch.cat([b, negative])).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
 
 
-def test_a_perfect_order_costs_nothing_and_a_wrong_one_its_margin():
+def test_cosent_is_0_for_the_right_order_and_the_scaled_margin_for_a_wrong_one():
     a = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     b = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert losses.cosent(a, b, torch.tensor([1.0, 0.0])).item() == pytest.approx(0.0, abs=1e-6)
-    assert losses.cosent(a, b, torch.tensor([0.0, 1.0])).item() == pytest.approx(20.0, abs=1e-4)
-    assert losses.cosent(a, b, torch.tensor([1.0, 1.0])).item() == 0.0
+    assert losses.compute_cosent_loss(a, b, torch.tensor([1.0, 0.0])).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.compute_cosent_loss(a, b, torch.tensor([0.0, 1.0])).item() == pytest.approx(20.0, abs=1e-4)
+    assert losses.compute_cosent_loss(a, b, torch.tensor([1.0, 1.0])).item() == 0.0
 
 
-def test_alignment_is_the_divergence_of_the_softmaxes_and_dies_on_unit_vectors(pair):
+def test_alignment_is_the_divergence_of_the_softmaxes_and_nearly_vanishes_on_unit_vectors(pair):
     a, b, _ = pair
     p, q = torch.softmax(a / 2, -1), torch.softmax(b / 2, -1)
     by_hand = 4 * (p * (p / q).log()).sum(-1).mean()
-    assert losses.alignment(a, b, temperature=2.0).item() == pytest.approx(by_hand.item(), rel=1e-5)
-    assert losses.alignment(a, a).item() == pytest.approx(0.0, abs=1e-6)
-    unit = losses.alignment(F.normalize(a, dim=-1), F.normalize(b, dim=-1))
-    assert unit < losses.alignment(a, b) / 10
+    assert losses.compute_alignment_loss(a, b, temperature=2.0).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert losses.compute_alignment_loss(a, a).item() == pytest.approx(0.0, abs=1e-6)
+    unit = losses.compute_alignment_loss(F.normalize(a, dim=-1), F.normalize(b, dim=-1))
+    assert unit < losses.compute_alignment_loss(a, b) / 10
 
 
-def test_autocast_leaves_the_losses_exact(pair):
+def test_autocast_does_not_change_the_losses(pair):
     a, b, scores = pair
     for loss in (
-        lambda: losses.contrastive(a, b),
-        lambda: losses.relations(a, b),
-        lambda: losses.alignment(a, b),
-        lambda: losses.cosent(a, b, scores),
-        lambda: losses.angle(a, b, scores),
+        lambda: losses.compute_contrastive_loss(a, b),
+        lambda: losses.compute_relational_loss(a, b),
+        lambda: losses.compute_alignment_loss(a, b),
+        lambda: losses.compute_cosent_loss(a, b, scores),
+        lambda: losses.compute_angle_loss(a, b, scores),
     ):
         exact = loss()
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(loss(), exact)
 
 
-def test_relations_compare_spaces_of_different_width(pair):
+def test_the_relational_loss_compares_spaces_of_different_width_up_to_rotation(pair):
     a, _, _ = pair
-    turned = a @ torch.linalg.qr(torch.randn(16, 16)).Q
-    assert losses.relations(a, turned).item() == pytest.approx(0.0, abs=1e-5)
-    assert losses.relations(a, a[:, :4]).item() > 0.01
+    rotated = a @ torch.linalg.qr(torch.randn(16, 16)).Q
+    assert losses.compute_relational_loss(a, rotated).item() == pytest.approx(0.0, abs=1e-5)
+    assert losses.compute_relational_loss(a, a[:, :4]).item() > 0.01
 
 
-def test_the_objective_is_the_papers_sum_with_one_width_for_both_layers(pair):
-    deep, shallow = torch.randn(2, 8, 16, requires_grad=True), torch.randn(2, 8, 16, requires_grad=True)
-    seen = []
-
-    def loss(columns):
-        seen.append(columns.shape[-1])
-        return losses.contrastive(columns[0], columns[1])
-
-    total = objectives.compute_2dmse(deep, {2: shallow}, 4, loss, {2: 1.0})
-    parts = [losses.contrastive(x[0][:, :d], x[1][:, :d]) for x in (deep, shallow) for d in (16, 4)]
-    divergence = F.kl_div(
-        F.log_softmax(shallow.flatten(0, 1), -1), F.softmax(deep.flatten(0, 1), -1), reduction="batchmean"
+def test_the_losses_of_a_recipe_are_the_single_losses_with_their_weights(pair):
+    a, b, scores = pair
+    negatives = torch.randn(8, 16)
+    columns = torch.stack([a, b, negatives])
+    assert torch.equal(
+        losses.compute_sentence_loss(columns, None, "contrastive", 20.0),
+        losses.compute_contrastive_loss(a, torch.cat([b, negatives])),
     )
-    assert total.item() == pytest.approx((sum(parts) + divergence).item(), rel=1e-5)
-    assert seen == [16, 4, 16, 4]
+    columns = torch.stack([a, b])
+    assert torch.equal(
+        losses.compute_sentence_loss(columns, scores, "cosent", 20.0), losses.compute_cosent_loss(a, b, scores)
+    )
+    weighted = losses.compute_sentence_loss(columns, scores, "angle", 20.0, (0.5, 0.0, 2.0))
+    by_hand = 0.5 * losses.compute_cosent_loss(a, b, scores) + 2 * losses.compute_angle_loss(a, b, scores)
+    assert weighted.item() == pytest.approx(by_hand.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("detach", [True, False])
-def test_the_kl_term_reaches_its_teacher_only_when_asked(detach):
-    deep, shallow = torch.randn(2, 8, 16, requires_grad=True), torch.randn(2, 8, 16, requires_grad=True)
-    objectives.compute_2dmse(deep, {1: shallow}, 4, lambda x: x.sum() * 0, {1: 1.0}, detach=detach).backward()
-    assert (deep.grad.abs().sum() > 0) is not detach or detach is (deep.grad.abs().sum() == 0).item()
-    assert shallow.grad.abs().sum() > 0
+def test_only_pairs_with_the_best_score_are_positives_of_the_in_batch_term(pair):
+    a, b, _ = pair
+    scores = torch.tensor([1.0, 0.2, 1.0, 0.5, 1.0, 0.0, 0.9, 0.1])
+    with_term = losses.compute_sentence_loss(torch.stack([a, b]), scores, "angle", 20.0, (1.0, 0.7, 1.0))
+    without = losses.compute_sentence_loss(torch.stack([a, b]), scores, "angle", 20.0)
+    best = [0, 2, 4]
+    term = losses.compute_contrastive_loss(a[best], b[best])
+    assert (with_term - without).item() == pytest.approx(0.7 * term.item(), rel=1e-4)
 
 
-def test_shallow_weights():
-    assert objectives.compute_shallow_weights([4], 6) == {4: 1.0}
-    weights = objectives.compute_shallow_weights([1, 2, 3, 4, 5], 6)
-    assert sum(weights.values()) == pytest.approx(1.0)
-    assert list(weights.values()) == sorted(weights.values())
+@pytest.mark.parametrize("kind", ["cosent", "angle"])
+def test_a_ranking_loss_without_scores_is_refused(kind, pair):
+    with pytest.raises(ValueError, match=f"the loss '{kind}' needs scores"):
+        losses.compute_sentence_loss(torch.stack(pair[:2]), None, kind, 20.0)

@@ -77,6 +77,6 @@ def test_vectors_pulled_towards_anchors_find_more_of_their_topic_than_word_means
         return (topic[order[:, :50]] == topic[:90, None]).mean()
 
     pulled_precision = precision(model.infer(queries) @ model.infer(documents).T)
-    code_precision = precision(-codes.hamming(model.infer_codes(queries), model.document_codes))
+    code_precision = precision(-codes.compute_hamming_distances(model.infer_codes(queries), model.document_codes))
     assert pulled_precision > precision(plain[:90] @ plain[90:].T) + 0.01
     assert code_precision > 0.6  # chance is a third

@@ -128,7 +128,7 @@ def test_rounding_passes_the_gradient_of_the_sigmoid():
     logits.requires_grad_()
     scale = 0.7
     (2 * scale * (2 * torch.sigmoid(logits / scale) - 1) * gradient).sum().backward()
-    torch.testing.assert_close(codes.straight_through(logits.detach(), gradient, scale), logits.grad)
+    torch.testing.assert_close(codes.compute_straight_through_gradient(logits.detach(), gradient, scale), logits.grad)
     documents, changes = logits.detach().float().numpy().copy(), gradient.float().numpy()
     kernels._update_document(documents[2], np.float32(scale), changes[2])
     np.testing.assert_allclose(documents[2], logits.detach()[2] + logits.grad[2], rtol=1e-5)
@@ -137,7 +137,7 @@ def test_rounding_passes_the_gradient_of_the_sigmoid():
 def test_a_rotation_loses_less_by_rounding_than_the_axes_it_starts_from():
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(400, 12, generator=generator, dtype=torch.float64) * torch.linspace(0.2, 2, 12)
-    rotation = codes.iterative_quantisation(rows, 6, 0)
+    rotation = codes.fit_iterative_quantisation(rows, 6, 0)
     torch.testing.assert_close(rotation.T @ rotation, torch.eye(6, dtype=torch.float64))
     leading_axes = torch.linalg.svd(rows - rows.mean(0))[2][:6].T
 

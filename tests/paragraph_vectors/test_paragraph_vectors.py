@@ -112,7 +112,7 @@ def test_paper_in_miniature_texts_of_a_topic_are_near_each_other_also_if_unseen(
     model = ParagraphVectors(Settings(**{**SMALL, **variant})).fit(texts())
     unseen, topic = texts(60, seed=1), np.arange(150) % 3
     if model.settings.bits:
-        similarities = -codes.hamming(model.infer_codes(unseen), model.document_codes)
+        similarities = -codes.compute_hamming_distances(model.infer_codes(unseen), model.document_codes)
     else:
         similarities = model.infer(unseen) @ normalise(model.document_vectors).T
     same_topic = topic[:60, None] == topic[None]

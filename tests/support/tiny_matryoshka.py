@@ -1,4 +1,4 @@
-"""A tiny 2D Matryoshka encoder, and rows of synonyms to train it on."""
+"""A tiny 2D Matryoshka encoder, and rows to train it on: the positive of a text replaces each word by its synonym."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ SYNONYM = dict(zip(tiny.WORDS, [*tiny.WORDS[7:], *tiny.WORDS[:7]], strict=True))
 
 
 def rows(n: int = 64) -> Dataset:
+    """Make `n` rows with anchor, positive and negative."""
     return Dataset.from_list(
         [
             {
@@ -25,6 +26,7 @@ def rows(n: int = 64) -> Dataset:
 
 
 def build(tmp_path, kind: str = "bert", **options) -> Encoder:
+    """Build an encoder on a new tiny backbone; `options` are fields of the spec."""
     spec = Spec(
         family="matryoshka-2d",
         backbone=tiny.backbone(tmp_path / kind, kind),

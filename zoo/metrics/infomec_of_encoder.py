@@ -31,8 +31,8 @@ def measure(
         raise ZooError(f"{encoder.name} reads {' or '.join(encoder.modalities)}, which the rows do not hold")
     latents, discrete = as_latents(encoder, encoder.encode(list(rows[held[0]])))
     labels = np.stack([np.unique(np.asarray(rows[name]), return_inverse=True)[1].ravel() for name in sources], axis=1)
-    figures, found = disentanglement.measures(labels, latents, discrete)
-    return figures, disentanglement.summary(found, list(sources))
+    figures, found = disentanglement.compute_figures(labels, latents, discrete)
+    return figures, disentanglement.summarise(found, list(sources))
 
 
 def as_latents(encoder: Encoder, vectors: np.ndarray) -> tuple[np.ndarray, bool]:

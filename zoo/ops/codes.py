@@ -1,46 +1,50 @@
-"""Binary codes: rounding with a straight-through gradient, packing, Hamming distance on packed bits."""
+"""Binary codes: rounding with a straight-through gradient, packing, and Hamming distances of packed bits."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from zoo.core.lazy import lazy
+import numpy as np
+import torch
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-else:
-    np, torch = lazy("numpy"), lazy("torch")
+Array = np.ndarray[Any, Any]
 
 
-def straight_through(logits: torch.Tensor, gradient: torch.Tensor, scale: float) -> torch.Tensor:
-    """The gradient at the logits from that at `scale` times their signs. Rounding is passed as if it were the identity, the
-    sigmoid is not (Grzegorczyk and Kurdziel, arXiv 1611.01116, section 2): 2 sigmoid(z / scale) - 1, whose slope at 0 makes
-    a sign stand for a logit of its scale, has the slope (1 - tanh(z / (2 scale))^2) / (2 scale), here times 2 scale."""
+def compute_straight_through_gradient(logits: torch.Tensor, gradient: torch.Tensor, scale: float) -> torch.Tensor:
+    """Compute the gradient at the logits from the gradient at `scale` times their signs.
+
+    The gradient passes the rounding as if it were the identity, but not the sigmoid (Grzegorczyk and Kurdziel,
+    arXiv 1611.01116, section 2). The sigmoid is 2σ(z / scale) - 1. Its slope is (1 - tanh²(z / (2 scale))) / (2 scale), here
+    multiplied by 2 scale, so that it is 1 at 0.
+    """
     return gradient * (1 - torch.tanh(logits / (2 * scale)).square())
 
 
-def iterative_quantisation(rows: torch.Tensor, bits: int, seed: int, rounds: int = 50) -> torch.Tensor:
-    """(d, bits) orthonormal columns, bits <= d: the leading axes of the centred `rows` (n, d), turned so that their signs lose
-    least (Gong and Lazebnik, CVPR 2011, sections 2 and 3)."""
+def fit_iterative_quantisation(rows: torch.Tensor, bits: int, seed: int, rounds: int = 50) -> torch.Tensor:
+    """Return (d, bits) orthonormal columns whose projections lose least by rounding to signs; bits <= d.
+
+    They are the leading principal axes of the centred `rows` (n, d), rotated in `rounds` iterations (Gong and Lazebnik,
+    CVPR 2011, sections 2 and 3).
+    """
     axes = torch.linalg.eigh(rows.T @ rows)[1].flip(1)[:, :bits]
     reduced = rows @ axes
     generator = torch.Generator().manual_seed(seed)
-    turn = torch.linalg.qr(torch.randn(bits, bits, generator=generator, dtype=rows.dtype))[0].to(rows.device)
+    rotation = torch.linalg.qr(torch.randn(bits, bits, generator=generator, dtype=rows.dtype))[0].to(rows.device)
     for _ in range(rounds):
-        left, _, right = torch.linalg.svd(torch.sign(reduced @ turn).T @ reduced)
-        turn = (left @ right).T
-    return axes @ turn
+        left, _, right = torch.linalg.svd(torch.sign(reduced @ rotation).T @ reduced)
+        rotation = (left @ right).T
+    columns: torch.Tensor = axes @ rotation
+    return columns
 
 
-def pack(vectors: np.ndarray) -> np.ndarray:
-    """(n, ceil(bits / 8)) uint8 of (n, bits): a component above 0 is a 1; the last byte is filled with zeros."""
+def pack(vectors: Array) -> Array:
+    """Pack (n, bits) to (n, ceil(bits / 8)) uint8. A component above 0 is a 1; the last byte is filled with zeros."""
     return np.packbits(np.asarray(vectors) > 0, axis=1)
 
 
-def hamming(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n, m) int32 distances in bits between packed codes (n, bytes) and (m, bytes), without unpacking them."""
-    out = np.empty((len(a), len(b)), dtype=np.int32)
-    for row, code in zip(out, a, strict=True):  # row by row: the whole (n, m, bytes) would not fit
+def compute_hamming_distances(a: Array, b: Array) -> Array:
+    """Return the distances (n, m) int32, in bits, between packed codes (n, bytes) and (m, bytes)."""
+    distances = np.empty((len(a), len(b)), dtype=np.int32)
+    for row, code in zip(distances, a, strict=True):  # row by row, because (n, m, bytes) would not fit into memory
         row[:] = np.bitwise_count(code ^ b).sum(axis=1, dtype=np.int32)
-    return out
+    return distances

@@ -53,7 +53,7 @@ def initialise(tensors: Tensors, bits: int, seed: int, *, word_length: float, is
     anchors = compute_anchors(centred, count_anchors(len(documents)), seed)
     pulled = pull_towards_anchors(centred, anchors).double()
     middle = pulled.mean(0)
-    rotation = codes.iterative_quantisation(pulled - middle, bits, seed)
+    rotation = codes.fit_iterative_quantisation(pulled - middle, bits, seed)
     code_tensors = {"centre": centre, "anchors": anchors, "middle": middle.float()}
     code_tensors["projection"] = (rotation * word_length).float()
     logits = _compute_logits(documents, code_tensors)

@@ -155,7 +155,7 @@ class GpuEngine:
                 context_change = window_mask.mT @ input_change if self.is_dm else input_change[:, 1:]
                 tensors["inputs"].index_add_(0, flat, context_change.flatten(0, 1), alpha=rate)
         if code_scale:
-            document_change = codes.straight_through(documents, document_change, code_scale)
+            document_change = codes.compute_straight_through_gradient(documents, document_change, code_scale)
         tensors["documents"].index_add_(0, rows, document_change, alpha=rate)
         return loss
 

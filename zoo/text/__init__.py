@@ -1,1 +1,1 @@
-"""Text backbones: loading, tokenising, pooling, bulk encoding and the sentence-transformers format."""
+"""Text backbones: loading, tokenising, pooling, bulk encoding, and the sentence-transformers format."""

@@ -1,7 +1,7 @@
-"""Transformer architectures whose depth can be cut, and what their config.json says of their size.
+"""Transformer architectures whose depth can be cut, and what their config.json says about their size.
 
-They differ in where the blocks stand, in what follows the last one and in which entries count or list the blocks; `ADAPTERS`
-says so for each that was verified, and any other architecture is refused by name.
+Architectures differ in where the blocks are, what follows the last block, and which config entries count or list the blocks.
+`DEPTH_ADAPTERS` describes the architectures that were verified; all others are refused. Imports no torch.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ from zoo.core.errors import ZooError
 
 
 @dataclass(frozen=True)
-class Depth:
-    """How an architecture is cut: `blocks` is the path of its ModuleList, `norm` a module that every cut applies after its
-    last block, `count` the config entry with the number of blocks, `lists` entries with one item a block."""
+class DepthAdapter:
+    """How the depth of an architecture is cut.
+
+    Attributes:
+        blocks: path of the ModuleList with the blocks.
+        norm: path of a module that follows the last block at every depth, if any.
+        count: config entry with the number of blocks.
+        lists: config entries with one item per block.
+    """
 
     blocks: str = "encoder.layer"
     norm: str | None = None
@@ -24,36 +30,40 @@ class Depth:
     lists: tuple[str, ...] = ()
 
 
-ADAPTERS: dict[str, Depth] = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet"), Depth()),
-    "distilbert": Depth(blocks="transformer.layer", count="n_layers"),
-    "modernbert": Depth(blocks="layers", norm="final_norm", lists=("layer_types",)),
+DEPTH_ADAPTERS: dict[str, DepthAdapter] = {
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet"), DepthAdapter()),
+    "distilbert": DepthAdapter(blocks="transformer.layer", count="n_layers"),
+    "modernbert": DepthAdapter(blocks="layers", norm="final_norm", lists=("layer_types",)),
 }
 
-
-_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # count their positions from behind the padding's
-
-
-def depth_of(config: Mapping[str, Any]) -> tuple[int, int]:
-    """(blocks, hidden size) of a config.json. Raises ZooError for an architecture without an adapter."""
-    found = adapter(str(config.get("model_type")))
-    size = config.get("hidden_size", config.get("dim"))
-    return int(config[found.count]), int(size or 0)
+# their first position is the one after the padding token's id
+_OFFSET_BY_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 
-def longest(config: Mapping[str, Any]) -> int | None:
-    """Tokens that a config.json has positions for; None where it does not say."""
-    positions = config.get("max_position_embeddings")
-    kind = config.get("model_type")
-    padding = 1 if kind == "mpnet" else int(config.get("pad_token_id") or 0)  # MPNet's does not follow the config
-    taken = padding + 1 if kind in _AFTER_PADDING else 0
-    return int(positions) - taken if positions else None
-
-
-def adapter(model_type: str) -> Depth:
-    if model_type not in ADAPTERS:
-        known = ", ".join(sorted(ADAPTERS))
+def get_depth_adapter(model_type: str) -> DepthAdapter:
+    """Return the adapter of an architecture. Raise ZooError if it has none."""
+    if model_type not in DEPTH_ADAPTERS:
+        supported = ", ".join(sorted(DEPTH_ADAPTERS))
         raise ZooError(
-            f"the architecture {model_type!r} has no depth adapter, so its layers cannot be cut; there are: {known}"
+            f"the architecture {model_type!r} has no depth adapter, so its layers cannot be cut; there are: {supported}"
         )
-    return ADAPTERS[model_type]
+    return DEPTH_ADAPTERS[model_type]
+
+
+def read_depth_and_width(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Return (number of blocks, hidden size) of a config.json. Raise ZooError for an architecture without an adapter."""
+    adapter = get_depth_adapter(str(config.get("model_type")))
+    width = config.get("hidden_size", config.get("dim"))
+    return int(config[adapter.count]), int(width or 0)
+
+
+def compute_max_length(config: Mapping[str, Any]) -> int | None:
+    """Return the number of tokens that the position table of a config.json allows; None if it does not say."""
+    positions = config.get("max_position_embeddings")
+    if not positions:
+        return None
+    model_type = config.get("model_type")
+    # MPNet's padding position is 1 whatever its config says
+    padding_id = 1 if model_type == "mpnet" else int(config.get("pad_token_id") or 0)
+    unused_positions = padding_id + 1 if model_type in _OFFSET_BY_PADDING else 0
+    return int(positions) - unused_positions

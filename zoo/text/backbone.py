@@ -1,6 +1,6 @@
-"""Pretrained Transformer backbones: where they come from, how deep they may be cut, what their blocks put out.
+"""Pretrained Transformer backbones: how they are opened, how deep they are, and what their blocks compute.
 
-A cut shares every tensor with the whole model; how an architecture is cut is in `architectures`.
+A backbone that is cut shares every tensor with the whole one. `architectures` says how an architecture is cut.
 """
 
 from __future__ import annotations
@@ -10,44 +10,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import sentence_transformers
+import torch
+import transformers
 
 from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
 from zoo.hub.fetch import fetch
-from zoo.hub.model_references import PACKAGES, locate, public_id
+from zoo.hub.model_references import PACKAGES, find_hub_id, locate
 from zoo.text import tokenizer_checks
-from zoo.text.architectures import Depth, adapter, longest
-
-if TYPE_CHECKING:
-    import sentence_transformers
-    import torch
-    import transformers
-else:
-    torch, transformers, sentence_transformers = map(lazy, ("torch", "transformers", "sentence_transformers"))
-
-
-def _shallow(module: torch.nn.Module) -> torch.nn.Module:
-    """A copy of the container alone: same tensors and children, but adding or cutting children leaves the original be."""
-    twin = copy.copy(module)
-    for registry in ("_modules", "_parameters", "_buffers"):
-        twin.__dict__[registry] = dict(module.__dict__[registry])
-    return twin
+from zoo.text.architectures import DepthAdapter, compute_max_length, get_depth_adapter
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A Transformer, its tokenizer and how its token states become one vector.
+    """A Transformer, its tokenizer, and its pooling.
 
     Attributes:
-        model: a stock transformers encoder.
-        transformer: the stock sentence-transformers module that held it, for saving.
-        pooling: a stock sentence-transformers Pooling.
+        model: a transformers encoder.
+        transformer: the sentence-transformers module that held `model`, for saving.
+        pooling: a sentence-transformers Pooling.
         max_length: in tokens.
         name, revision: where it came from, for lock.json.
-        prompts: what it was trained to see before a "query" or a "document"; {} for most.
+        prompts: what it was trained to read before a "query" or a "document"; {} for most.
     """
 
     model: transformers.PreTrainedModel
@@ -63,16 +51,16 @@ class Backbone:
         """Fast tokenizer; truncates at `max_length` tokens."""
         return self.transformer.tokenizer  # type: ignore[return-value]
 
-    def transformer_module(self) -> torch.nn.Module:
-        """The sentence-transformers Transformer around this backbone, at this depth."""
-        twin = _shallow(self.transformer)
-        twin._modules["model"] = self.model
-        return twin
+    def build_transformer_module(self) -> torch.nn.Module:
+        """Build the sentence-transformers Transformer around this backbone at this depth."""
+        module = _copy_container(self.transformer)
+        module._modules["model"] = self.model
+        return module
 
     @property
-    def adapter(self) -> Depth:
+    def adapter(self) -> DepthAdapter:
         """How this architecture is cut."""
-        return adapter(self.model.config.model_type)
+        return get_depth_adapter(self.model.config.model_type)
 
     @property
     def depth(self) -> int:
@@ -82,21 +70,22 @@ class Backbone:
     @property
     def width(self) -> int:
         """Components of a pooled vector."""
-        return self.pooling.get_embedding_dimension()  # type: ignore[operator]
+        pooling: Any = self.pooling
+        return int(pooling.get_embedding_dimension())
 
     def _blocks(self) -> torch.nn.ModuleList:
         return self.model.get_submodule(self.adapter.blocks)  # type: ignore[return-value]
 
     def cut(self, layers: int) -> Backbone:
-        """The first `layers` blocks as a model of its own, config included, that shares every tensor."""
+        """Return the first `layers` blocks as a backbone of its own, config included, that shares every tensor."""
         adapter = self.adapter
-        model: Any = _shallow(self.model)
-        holder, path = model, adapter.blocks.split(".")
-        for step in path[:-1]:
-            child = _shallow(holder.get_submodule(step))
-            holder._modules[step] = child
-            holder = child
-        holder._modules[path[-1]] = torch.nn.ModuleList(list(self._blocks())[:layers])
+        model: Any = _copy_container(self.model)
+        parent, path = model, adapter.blocks.split(".")
+        for name in path[:-1]:
+            child = _copy_container(parent.get_submodule(name))
+            parent._modules[name] = child
+            parent = child
+        parent._modules[path[-1]] = torch.nn.ModuleList(list(self._blocks())[:layers])
         config = copy.deepcopy(self.model.config)
         setattr(config, adapter.count, layers)
         for entry in adapter.lists:
@@ -104,34 +93,41 @@ class Backbone:
         model.config = config
         return replace(self, model=model)
 
-    def states(self, batch: Mapping[str, torch.Tensor], layers: Sequence[int]) -> list[torch.Tensor]:
-        """Pooled outputs (batch, width) of the blocks `layers` (1 = the first block), from one forward pass, equal to what
-        `cut(n)` puts out for each."""
-        blocks, kept = self._blocks(), {}
+    def compute_states(self, batch: Mapping[str, torch.Tensor], layers: Sequence[int]) -> list[torch.Tensor]:
+        """Compute the pooled outputs (batch, width) of the blocks `layers` in one forward pass; 1 is the first block.
 
-        def keep(number: int) -> Any:
-            def hook(_module: Any, _args: Any, output: Any) -> None:
-                kept[number] = output[0] if isinstance(output, tuple) else output
+        The output of block n equals what `cut(n)` computes.
+        """
+        blocks, outputs = self._blocks(), {}
 
-            return hook
+        def make_hook(layer: int) -> Any:
+            def store_output(_module: Any, _args: Any, output: Any) -> None:
+                outputs[layer] = output[0] if isinstance(output, tuple) else output
 
-        inner = [n for n in layers if n < len(blocks)]
-        hooks = [blocks[n - 1].register_forward_hook(keep(n)) for n in inner]
+            return store_output
+
+        hooks = [blocks[n - 1].register_forward_hook(make_hook(n)) for n in layers if n < len(blocks)]
         try:
             last = self.model(**batch).last_hidden_state
         finally:
             for hook in hooks:
                 hook.remove()
         norm = self.model.get_submodule(self.adapter.norm) if self.adapter.norm else None
-        tokens = [last if n not in kept else norm(kept[n]) if norm else kept[n] for n in layers]
-        return [self.pool(each, batch["attention_mask"]) for each in tokens]
+        pooled = []
+        for n in layers:
+            states = outputs.get(n, last)
+            if norm is not None and n in outputs:  # `last` has passed the norm
+                states = norm(states)
+            pooled.append(self.pool(states, batch["attention_mask"]))
+        return pooled
 
-    def pool(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Token states (batch, tokens, width) to (batch, width)."""
-        return self.pooling({"token_embeddings": tokens, "attention_mask": mask})["sentence_embedding"]
+    def pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Pool token states (batch, tokens, width) to (batch, width)."""
+        pooled: torch.Tensor = self.pooling({"token_embeddings": states, "attention_mask": mask})["sentence_embedding"]
+        return pooled
 
     def set_dropout(self, rate: float) -> None:
-        """Set every dropout of the Transformer, the attention's own included."""
+        """Set the rate of every dropout in the Transformer, including that of attention."""
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = rate
@@ -140,12 +136,13 @@ class Backbone:
                     setattr(module, name, rate)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text with special tokens, truncated, not padded."""
-        with tokenizer_checks.told(f"backbone {self.name}: its tokenizer does not take a text"):
-            return self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        """Return the token ids of each text with special tokens, truncated, not padded."""
+        with tokenizer_checks.as_zoo_error(f"backbone {self.name}: its tokenizer does not take a text"):
+            ids: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        return ids
 
-    def chunks(self, texts: Sequence[str], size: int) -> Iterator[tuple[dict[str, torch.Tensor], list[int]]]:
-        """Texts as padded batches of `size` of similar length, each with the places its rows have in `texts`."""
+    def iterate_batches(self, texts: Sequence[str], size: int) -> Iterator[tuple[dict[str, torch.Tensor], list[int]]]:
+        """Yield padded batches of `size` texts of similar length, and the positions of these texts in `texts`."""
         ids = self.tokenize(texts)
         order = sorted(range(len(texts)), key=lambda i: len(ids[i]))
         for start in range(0, len(order), size):
@@ -153,119 +150,139 @@ class Backbone:
             yield self.pad([ids[i] for i in places]), places
 
     def pad(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        """Rows of token ids to right-padded int64 tensors input_ids and attention_mask (rows, longest row)."""
+        """Pad rows of token ids on the right to int64 tensors input_ids and attention_mask (rows, longest row)."""
         return dict(
             self.tokenizer.pad({"input_ids": [list(row) for row in ids]}, return_tensors="pt", padding_side="right")
         )
 
 
-def pooled(body: Backbone, head: torch.nn.Module | None, dim: int) -> torch.nn.Module:
-    """One module from a batch of tokens to unit vectors (batch, dim): the backbone, its pooling, an optional linear head."""
+def _copy_container(module: torch.nn.Module) -> torch.nn.Module:
+    """Copy a module but not its tensors and children. Adding or removing children leaves the original unchanged."""
+    container = copy.copy(module)
+    for registry in ("_modules", "_parameters", "_buffers"):
+        container.__dict__[registry] = dict(module.__dict__[registry])
+    return container
 
-    class Pooled(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model, self.pooling, self.head = body.model, body.pooling, head
 
-        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-            tokens = self.model(**batch).last_hidden_state
-            features = {"token_embeddings": tokens, "attention_mask": batch["attention_mask"]}
-            vectors = self.pooling(features)["sentence_embedding"]
-            vectors = vectors if self.head is None else self.head(vectors)
-            return torch.nn.functional.normalize(vectors[:, :dim].float(), dim=-1)
+class PooledBackbone(torch.nn.Module):
+    """One module from a batch of tokens to unit vectors (batch, dim): backbone, pooling, and an optional head."""
 
-    return Pooled()
+    def __init__(self, backbone: Backbone, head: torch.nn.Module | None, dim: int) -> None:
+        super().__init__()
+        self.model, self.pooling, self.head, self.dim = backbone.model, backbone.pooling, head, dim
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Encode the tensors that `Backbone.pad` makes."""
+        states = self.model(**batch).last_hidden_state
+        features = {"token_embeddings": states, "attention_mask": batch["attention_mask"]}
+        vectors = self.pooling(features)["sentence_embedding"]
+        vectors = vectors if self.head is None else self.head(vectors)
+        return torch.nn.functional.normalize(vectors[:, : self.dim].float(), dim=-1)
 
 
 def load(
     reference: str, *, revision: str | None = None, folder: Path = Path(), max_length: int | None = None
 ) -> Backbone:
-    """Open a backbone by Hub id, folder or `package:NAME`: safetensors only, no code but that of the installed libraries.
+    """Open a backbone by Hub id, folder or `package:NAME`.
 
-    A model of the Hub is fetched from one commit. Raises ZooError when it is not there, its weights are not the ones
-    expected, or it has modules beyond Transformer, Pooling and Normalize.
+    Only safetensors are read, and only code of installed libraries runs. A model of the Hub is fetched from one commit.
+
+    Raises ZooError if the model is not there, if packaged weights are not the expected ones, if `max_length` is beyond the
+    model's positions, or if the model has modules other than Transformer, Pooling and Normalize.
     """
-    local = locate(reference, folder)
-    where = local or fetch(reference, revision)
-    weights = where / "model.safetensors"
-    found = where.name  # the cache names a snapshot after its commit
-    if local:
-        found = atomic_files.sha256(weights) if weights.exists() else ""
+    local_folder = locate(reference, folder)
+    model_folder = local_folder or fetch(reference, revision)
+    weights = model_folder / "model.safetensors"
+    found_revision = model_folder.name  # the cache names a snapshot after its commit
+    if local_folder:
+        found_revision = atomic_files.sha256(weights) if weights.exists() else ""
     if reference.startswith("package:"):
-        shipped = PACKAGES[reference.removeprefix("package:")]
-        if found != shipped.sha256:
+        package = PACKAGES[reference.removeprefix("package:")]
+        if found_revision != package.sha256:
             raise ZooError(
-                f"{reference}: model.safetensors has sha256 {found[:12]}…, not {shipped.sha256[:12]}… of {shipped.model_id}"
+                f"{reference}: model.safetensors has sha256 {found_revision[:12]}…, not {package.sha256[:12]}… of "
+                f"{package.model_id}; reinstall the package"
             )
-    preflight.check_sizes(where, {})
-    preflight.check(where)
-    body = _open(where, reference)
-    if max_length and (most := longest(body.model.config.to_dict())) and max_length > most:
+    preflight.check_sizes(model_folder)
+    preflight.check(model_folder)
+    backbone = _open(model_folder, reference)
+    positions = compute_max_length(backbone.model.config.to_dict())
+    if max_length and positions and max_length > positions:
         raise ZooError(
-            f"backbone {reference}: max_length {max_length} is more than the {most} tokens it has positions for"
+            f"backbone {reference}: max_length {max_length} is more than the {positions} tokens it has positions for"
         )
-    limit = tokenizer_checks.of(body.transformer, reference, max_length)
-    body.tokenizer.model_max_length = limit
-    return replace(body, max_length=limit, name=public_id(reference) or reference, revision=found)
+    limit = tokenizer_checks.check_tokenizer(backbone.transformer, reference, max_length)
+    backbone.tokenizer.model_max_length = limit
+    return replace(backbone, max_length=limit, name=find_hub_id(reference) or reference, revision=found_revision)
 
 
-def read(folder: Path, name: str) -> Backbone:
-    """Open a backbone that an artefact holds; its tensors must be exactly those of its config, and finite."""
-    body = _open(folder, name, ("Normalize", "Dense"))  # the family reads its own Dense
-    tensors.fill(body.model, tensors.read(folder), folder)
-    return replace(body, name=public_id(name) or name, revision="")
+def load_from_model_folder(folder: Path, name: str) -> Backbone:
+    """Open the backbone in a model folder. Its tensors must be exactly those of its config, and finite."""
+    backbone = _open(folder, name, ("Normalize", "Dense"))  # the family reads its own Dense
+    tensors.fill(backbone.model, tensors.read(folder), folder)
+    return replace(backbone, name=find_hub_id(name) or name, revision="")
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
-    """No progress bars of transformers for what takes a moment: reading and writing local weights."""
-    shown = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
+def hide_progress_bars() -> Iterator[None]:
+    """Hide the progress bars of transformers inside the block: reading and writing local weights takes a moment."""
+    transformers_logging: Any = transformers.utils.logging  # it has no annotations
+    were_shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            transformers.utils.logging.enable_progress_bar()
+        if were_shown:
+            transformers_logging.enable_progress_bar()
 
 
-def _open(path: Path, reference: str, after: tuple[str, ...] = ("Normalize",)) -> Backbone:
-    how = adapter(preflight.read_model_type(path))
-    preflight.check_transformer(path, how.blocks, how.count)
+def _open(folder: Path, reference: str, modules_after_pooling: tuple[str, ...] = ("Normalize",)) -> Backbone:
+    adapter = get_depth_adapter(preflight.read_model_type(folder))
+    preflight.check_transformer(folder, adapter.blocks, adapter.count)
+    model = _open_sentence_transformer(folder, reference)
+    modules: list[Any] = list(model)
+    names = [type(module).__name__ for module in modules]
+    if names[:2] != ["Transformer", "Pooling"] or set(names[2:]) - set(modules_after_pooling):
+        raise ZooError(
+            f"backbone {reference}: has the modules {', '.join(names)}; only Transformer, Pooling, Normalize can be cut"
+        )
+    transformer, pooling = modules[:2]
+    get_depth_adapter(transformer.auto_model.config.model_type)
+    if model.default_prompt_name:
+        raise ZooError(
+            f"backbone {reference}: puts its prompt {model.default_prompt_name!r} before every text, which is not supported; "
+            "save it with default_prompt_name=None and give the prompts of a query and a document in `prompts`"
+        )
+    if transformer.tokenizer.pad_token_id is None:
+        raise ZooError(f"backbone {reference}: its tokenizer has no padding token, so texts cannot be batched")
+    if transformer.tokenizer.truncation_side != "right":
+        raise ZooError(
+            f"backbone {reference}: its tokenizer truncates long texts on the left; only the right is supported"
+        )
+    limit = tokenizer_checks.check_tokenizer(transformer, reference)
+    return Backbone(transformer.auto_model, transformer, pooling, limit, reference, "", _find_prompts(model.prompts))
+
+
+def _open_sentence_transformer(folder: Path, reference: str) -> sentence_transformers.SentenceTransformer:
     try:
-        with without_bars(), tokenizer_checks.told(f"backbone {reference}: cannot be opened"):
-            model = sentence_transformers.SentenceTransformer(
-                str(path),
+        with hide_progress_bars(), tokenizer_checks.as_zoo_error(f"backbone {reference}: cannot be opened"):
+            return sentence_transformers.SentenceTransformer(
+                str(folder),
                 device="cpu",
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True, "dtype": "float32"},
             )
     except ZooError:
         raise
-    except Exception as error:  # whatever the libraries make of a file that is not what it says
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ZooError(f"backbone {reference}: cannot be opened: {first}") from error
-    parts: list[Any] = list(model)
-    kinds = [type(part).__name__ for part in parts]
-    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - set(after):
-        raise ZooError(
-            f"backbone {reference}: has the modules {', '.join(kinds)}; only Transformer, Pooling, Normalize can be cut"
-        )
-    adapter(parts[0].auto_model.config.model_type)
-    if model.default_prompt_name:
-        raise ZooError(
-            f"backbone {reference}: puts its prompt {model.default_prompt_name!r} before every text, which is not supported; "
-            "save it with default_prompt_name=None and say in `prompts` what stands before a query and a document"
-        )
-    if parts[0].tokenizer.pad_token_id is None:
-        raise ZooError(f"backbone {reference}: its tokenizer has no padding token, so texts cannot be batched")
-    if parts[0].tokenizer.truncation_side != "right":
-        raise ZooError(f"backbone {reference}: its tokenizer cuts long texts on the left; only the right is supported")
-    limit = tokenizer_checks.of(parts[0], reference)
-    return Backbone(parts[0].auto_model, parts[0], parts[1], limit, reference, "", _prompts(model.prompts))
+    except Exception as error:  # the libraries raise many types for files that are damaged
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ZooError(f"backbone {reference}: cannot be opened: {first_line}") from error
 
 
-def _prompts(named: Mapping[str, str | None]) -> dict[str, str]:
-    """By role, as sentence-transformers finds them: that of a document is the first there is of three."""
-    names = {"query": ("query",), "document": ("document", "passage", "corpus")}
-    found = {role: next((named[name] for name in some if name in named), None) for role, some in names.items()}
-    return {role: prompt for role, prompt in found.items() if prompt}
+def _find_prompts(prompts: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the prompts by role, as sentence-transformers chooses them: a document's is the first that exists of three."""
+    names_by_role = {"query": ("query",), "document": ("document", "passage", "corpus")}
+    by_role = {
+        role: next((prompts[name] for name in names if name in prompts), None) for role, names in names_by_role.items()
+    }
+    return {role: prompt for role, prompt in by_role.items() if prompt}

@@ -1,55 +1,48 @@
-"""Bulk encoding of texts: sorted by token length, batched by a token budget, tokenised ahead of the model.
+"""Encode many texts: sort them by token length, batch them by a token budget, tokenise ahead of the model.
 
-Padding is what bulk encoding wastes most on, so the texts of one window are sorted by their number of tokens and a batch
-takes as many as fit into a budget of padded tokens; equal texts are encoded once. The next window is tokenised in a thread
-(fast tokenizers release the interpreter lock) while the model runs. The order of the output is the order of the input.
+Padding is the largest waste of bulk encoding. So the texts of one window are sorted by their number of tokens, and a batch
+takes as many as fit into a budget of padded tokens. Equal texts are encoded once. While the model runs, a thread tokenises the
+next window, because fast tokenizers release the interpreter lock. The output has the order of the input.
 """
 
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
-from zoo.core import atomic_files, hardware
-from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
+import numpy as np
+import torch
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
+from zoo.core import hardware
+from zoo.core.inputs import check_texts, read_in_windows
+from zoo.core.progress import Advance, show_progress_bar
+from zoo.ops.inference import check_finite, evaluation_mode
 
-    Tokenize = Callable[[Sequence[str]], list[list[int]]]
-    Pad = Callable[[Sequence[Sequence[int]]], dict[str, torch.Tensor]]
-    Advance = Callable[[int], object]
-else:
-    np, torch = lazy("numpy"), lazy("torch")
+Array = np.ndarray[Any, Any]
+Tokenize = Callable[[Sequence[str]], list[list[int]]]
+Pad = Callable[[Sequence[Sequence[int]]], dict[str, torch.Tensor]]
 
 WINDOW = 8192  # texts sorted together; a stream holds two windows
-SLICE = 512  # texts tokenised in one call: a tokenizer's own records take far more memory than the ids
-BUDGET_CPU = 2048  # padded tokens a batch: on a CPU, activations that stay in its cache
+TOKENIZER_CALL = 512  # texts per tokenizer call: the tokenizer's own records take far more memory than the ids
+BUDGET_CPU = 2048  # padded tokens per batch: the activations stay in the processor's cache
 BUDGET_ACCELERATOR = 32768
-CHARACTERS = 8  # per token of the limit: more than running text has, and what has more is tokenised whole
+CHARACTERS_PER_TOKEN = 8  # more than running text has; a text that has more is tokenised whole
 
-_one_at_a_time = threading.Lock()  # a fast tokenizer fails if its truncation is set while another thread is inside it
+_tokenizer_lock = threading.Lock()  # a fast tokenizer fails if its truncation is set while another thread is inside it
 
 
 class Engine:
-    """Encodes texts with one module at one cut.
+    """Encodes texts with one module at one depth and width.
 
     Args:
-        module: float32; takes the tensors that `pad` makes, puts out (batch, dim).
-        tokenize: texts to token ids with special tokens, cut on the right at `max_length` tokens.
+        module: float32; takes the tensors that `pad` makes and returns (batch, dim).
+        tokenize: texts to token ids with special tokens, truncated on the right at `max_length` tokens.
         pad: rows of ids to the module's tensors, each (batch, tokens).
         dim: components of a vector.
-        max_length: tokens after which `tokenize` cuts.
+        max_length: tokens after which `tokenize` truncates.
     """
 
     def __init__(self, module: torch.nn.Module, tokenize: Tokenize, pad: Pad, dim: int, max_length: int) -> None:
@@ -57,99 +50,110 @@ class Engine:
         self.dim, self.max_length = dim, max_length
         self._converted: tuple[Any, torch.nn.Module] | None = None
 
-    def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
-        """(n, dim) float32 in the order of `inputs`; at float32 the batches change a component by less than 1e-5.
+    def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "fp32") -> Array:
+        """Return vectors (n, dim) float32 in the order of `inputs`.
 
-        Raises ZooError for an input that is not a string (with its position) and for one bare string.
+        At float32 the choice of batches changes a component by less than 1e-5. Raises ZooError for an input that is not a
+        string, with its position, and for a single string.
         """
-        source, dtype = texts(inputs), self._dtype(precision)
-        with bar(len(inputs) if isinstance(inputs, Sized) else None, show_progress) as advance:
-            blocks = self._blocks(source, dtype, advance)
+        texts, dtype = check_texts(inputs), self._resolve_dtype(precision)
+        with show_progress_bar(len(inputs) if isinstance(inputs, Sized) else None, show_progress) as advance:
+            blocks = self._encode_windows(texts, dtype, advance)
             if not isinstance(inputs, list | tuple):
                 return np.concatenate(list(blocks))
-            out, row = np.empty((len(inputs), self.dim), dtype=np.float32), 0
+            vectors, row = np.empty((len(inputs), self.dim), dtype=np.float32), 0
             for block in blocks:
-                out[row : row + len(block)] = block
+                vectors[row : row + len(block)] = block
                 row += len(block)
-            return out
+            return vectors
 
-    def stream(self, inputs: Iterable[str], *, precision: str = "fp32") -> Iterator[np.ndarray]:
-        """`encode` in blocks of at most WINDOW rows, one empty block for no input; the memory it takes does not depend on how
-        many inputs there are. A block comes when the inputs of the next one have been read, by the caller's thread."""
-        return self._blocks(texts(inputs), self._dtype(precision), lambda count: None)
+    def stream(self, inputs: Iterable[str], *, precision: str = "fp32") -> Iterator[Array]:
+        """Yield the vectors of `encode` in blocks of at most WINDOW rows; one empty block for no input.
 
-    def _dtype(self, precision: str) -> torch.dtype:
+        Memory does not grow with the number of inputs. The caller's thread reads the inputs of the next block before a block
+        is yielded.
+        """
+        return self._encode_windows(check_texts(inputs), self._resolve_dtype(precision), lambda count: None)
+
+    def _resolve_dtype(self, precision: str) -> torch.dtype:
         return hardware.resolve_precision(precision, next(self.module.parameters()).device)
 
-    def _blocks(self, texts: Iterator[str], dtype: torch.dtype, advance: Advance) -> Iterator[np.ndarray]:
+    def _encode_windows(self, texts: Iterator[str], dtype: torch.dtype, advance: Advance) -> Iterator[Array]:
         hardware.keep_large_blocks()
+        windows = read_in_windows(texts, WINDOW)
         with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
-            ahead = pool.submit(self._ids, list(islice(texts, WINDOW)))
+            tokenised = pool.submit(self._tokenize_window, next(windows))
             while True:
-                ids, places = ahead.result()
-                window = list(islice(texts, WINDOW))
-                if window:
-                    ahead = pool.submit(self._ids, window)
-                vectors = self._run(ids, dtype, advance)
+                ids, places = tokenised.result()
+                next_window = next(windows, None)
+                if next_window is not None:
+                    tokenised = pool.submit(self._tokenize_window, next_window)
+                vectors = self._encode_ids(ids, dtype, advance)
                 advance(len(places) - len(ids))
                 yield vectors if len(ids) == len(places) else vectors[places]
-                if not window:
+                if next_window is None:
                     return
 
-    def _ids(self, window: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Token ids of the distinct texts of a window, and where each text of the window stands among them."""
+    def _tokenize_window(self, window: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """Return token ids of the distinct texts, and for each text of the window its place among them."""
         rank: dict[str, int] = {}
         places = [rank.setdefault(text, len(rank)) for text in window]
+        # a lone surrogate cannot be encoded as UTF-8, which the tokenizers library needs
         texts = [text if text.isascii() else text.encode("utf-8", "replace").decode() for text in rank]
         ids: list[list[int]] = []
-        with _one_at_a_time:
-            for start in range(0, len(texts), SLICE):
-                ids += self._tokens(texts[start : start + SLICE])
+        with _tokenizer_lock:
+            for start in range(0, len(texts), TOKENIZER_CALL):
+                ids += self._tokenize_beginnings(texts[start : start + TOKENIZER_CALL])
         return ids, places
 
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """What `tokenize` gives, without reading far beyond the limit: a beginning that fills the limit decides."""
-        starts = [beginning(text, self.max_length * CHARACTERS) for text in texts]
-        ids = self.tokenize(starts)
-        short = [i for i, row in enumerate(ids) if len(row) < self.max_length and len(starts[i]) < len(texts[i])]
-        if short:
-            for i, row in zip(short, self.tokenize([texts[i] for i in short]), strict=True):
+    def _tokenize_beginnings(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids that `tokenize` gives for whole texts, without reading far beyond the token limit.
+
+        If the beginning of a text already fills the limit, its rest cannot change the ids. Otherwise the whole text is
+        tokenised.
+        """
+        beginnings = [take_beginning(text, self.max_length * CHARACTERS_PER_TOKEN) for text in texts]
+        ids = self.tokenize(beginnings)
+        unfilled = [i for i, row in enumerate(ids) if len(row) < self.max_length and len(beginnings[i]) < len(texts[i])]
+        if unfilled:
+            for i, row in zip(unfilled, self.tokenize([texts[i] for i in unfilled]), strict=True):
                 ids[i] = row
         return ids
 
-    def _run(self, ids: Sequence[list[int]], dtype: torch.dtype, advance: Advance) -> np.ndarray:
-        module, device = self._in(dtype), next(self.module.parameters()).device
+    def _encode_ids(self, ids: Sequence[list[int]], dtype: torch.dtype, advance: Advance) -> Array:
+        module, device = self._convert_module(dtype), next(self.module.parameters()).device
         budget = BUDGET_CPU if device.type == "cpu" else BUDGET_ACCELERATOR
-        out = np.empty((len(ids), self.dim), dtype=np.float32)
-        with evaluating(module), torch.inference_mode():
-            for places in batches([len(row) for row in ids], budget):
+        vectors = np.empty((len(ids), self.dim), dtype=np.float32)
+        with evaluation_mode(module), torch.inference_mode():
+            for places in plan_batches([len(row) for row in ids], budget):
                 batch = {name: values.to(device) for name, values in self.pad([ids[i] for i in places]).items()}
-                out[places] = module(batch).float().cpu().numpy()
+                vectors[places] = module(batch).float().cpu().numpy()
                 advance(len(places))
-        if not np.isfinite(out).all():  # from finite weights that are far too large, say
-            raise ZooError(
-                "the encoder gives vectors that are not finite: its weights are damaged, or none of a training"
-            )
-        return out
+        check_finite(vectors)
+        return vectors
 
-    def _in(self, dtype: torch.dtype) -> torch.nn.Module:
-        """The module in `dtype`: a copy made once, since autocast would convert the weights at every batch, and made again
-        when they were trained on; in float32 it shares them. The linear layers hold theirs once more on a CPU, in the order that
-        is multiplied fastest. Buffers stay float32: rotary frequencies do not survive fewer bits."""
-        exact = dtype == torch.float32
+    def _convert_module(self, dtype: torch.dtype) -> torch.nn.Module:
+        """Return the module in `dtype`, converted once and again after the weights were trained.
+
+        Autocast would convert the weights at every batch instead. At float32 the copy shares all weights; on a CPU, linear
+        layers hold theirs a second time, in the order that is multiplied fastest. Buffers stay float32, because rotary
+        frequencies need the precision.
+        """
+        is_exact = dtype == torch.float32
         device = next(self.module.parameters()).device
-        if exact and not (device.type == "cpu" and any(map(_is_linear, self.module.modules()))):
+        if is_exact and not (device.type == "cpu" and any(map(_is_linear, self.module.modules()))):
             return self.module
         stamp = (dtype, [(p.data_ptr(), p._version) for p in self.module.parameters()])
         if self._converted is None or self._converted[0] != stamp:
-            # given to deepcopy as already copied, so that there is no second set of float32 weights in between
-            known: dict[int, Any] = {
-                id(p): p if exact else torch.nn.Parameter(p.detach().to(dtype), requires_grad=False)
+            # deepcopy takes these as copied already, so that no second set of float32 weights exists in between
+            copied_parameters: dict[int, Any] = {
+                id(p): p if is_exact else torch.nn.Parameter(p.detach().to(dtype), requires_grad=False)
                 for p in self.module.parameters()
             }
-            module = copy.deepcopy(self.module, known)
-            for part in filter(_is_linear, module.modules()) if device.type == "cpu" else ():
-                part.forward = hardware.pack_linear(part)  # type: ignore[assignment]
+            module = copy.deepcopy(self.module, copied_parameters)
+            if device.type == "cpu":
+                for part in filter(_is_linear, module.modules()):
+                    part.forward = hardware.pack_linear(part)  # type: ignore[assignment]
             self._converted = (stamp, module)
         return self._converted[1]
 
@@ -158,114 +162,33 @@ def _is_linear(part: torch.nn.Module) -> TypeGuard[torch.nn.Linear]:
     return type(part) is torch.nn.Linear
 
 
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Positions in batches of similar length, the longest first, whose padded size is within `budget` tokens; a row longer
-    than that is a batch of its own. A batch that has a quarter of the budget ends before a row it would pad by a twentieth:
-    few texts of mixed length would otherwise be mostly padding."""
+def plan_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Yield the positions of texts in batches of similar length, the longest first.
+
+    The padded size of a batch is at most `budget` tokens; a longer text is a batch of its own. If a batch has used a quarter of
+    the budget, it ends before a text that is more than a twentieth shorter than its first one. Otherwise a few texts of mixed
+    length would be mostly padding.
+    """
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     start = 0
     while start < len(order):
         longest = max(1, lengths[order[start]])
         end = min(start + max(1, budget // longest), len(order))
-        least = start + max(1, budget // (4 * longest))
-        end = next((i for i in range(least, end) if lengths[order[i]] < 0.95 * longest), end)
+        quarter = start + max(1, budget // (4 * longest))
+        end = next((i for i in range(quarter, end) if lengths[order[i]] < 0.95 * longest), end)
         yield order[start:end]
         start = end
 
 
-def beginning(text: str, limit: int) -> str:
-    """`text` cut to less than `limit` characters between a word and a space, or whole where there is no such place.
-    Tokenizers split there before all else, so the tokens of what is left begin the tokens of `text`; inside a run of white
-    space that is not so, because vocabularies hold whole runs."""
-    end = limit if len(text) > limit else 0
-    while (end := text.rfind(" ", 0, end)) > 0:
+def take_beginning(text: str, limit: int) -> str:
+    """Return `text` up to a space before character `limit`, or whole if it has no such space.
+
+    The space must follow a word. Tokenizers split there before anything else, so the tokens of the beginning are the first
+    tokens of `text`. Inside a run of white space they are not, because vocabularies hold whole runs.
+    """
+    end = text.rfind(" ", 0, limit) if len(text) > limit else -1
+    while end > 0:
         if not text[end - 1].isspace():
             return text[:end]
+        end = text.rfind(" ", 0, end)
     return text
-
-
-def write_npy(blocks: Iterable[np.ndarray], target: str | IO[bytes]) -> int:
-    """Write blocks of rows as one .npy without holding them all; returns the number of rows. The header, which needs that
-    number, is written last: into a file beside the target, or, for a pipe, into a temporary one that is then copied."""
-
-    def fill(file: IO[bytes]) -> int:
-        count, first = 0, None
-        for block in blocks:
-            if first is None:
-                first = block
-                _header(file, block, 0)
-            file.write(np.ascontiguousarray(block).tobytes())
-            count += len(block)
-        _header(file, first if first is not None else np.empty((0, 0), np.float32), count)
-        return count
-
-    if isinstance(target, str):
-        with atomic_files.replace_file(Path(target)) as partial, partial.open("wb+") as file:
-            return fill(file)
-    with tempfile.TemporaryFile() as file:
-        count = fill(file)
-        file.seek(0)
-        shutil.copyfileobj(file, target)
-        target.flush()
-    return count
-
-
-def _header(file: IO[bytes], like: np.ndarray, rows: int) -> None:
-    """A .npy 1.0 header of 128 bytes whatever `rows` is, at the start of the file; leaves the position at its end if the
-    file was empty, where it was otherwise."""
-    kind = np.lib.format.dtype_to_descr(like.dtype)
-    text = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {(rows, *like.shape[1:])}, }}"
-    here = file.seek(0, 1)
-    file.seek(0)
-    file.write(b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode("latin1") + b"\n")
-    file.seek(max(here, 128))
-
-
-def texts(inputs: Any) -> Iterator[str]:
-    """What `encode` takes, one text after the other; a list is checked before the first. Raises ZooError, which names the
-    place, for an input that is not a string, and for a bare one."""
-    if isinstance(inputs, str | bytes):
-        raise ZooError("encode takes a list of texts, not one text: write encode([text])")
-    try:
-        source = iter(inputs)
-    except TypeError:
-        raise ZooError(f"encode takes a list of texts or another iterable, not {_kind(inputs)}") from None
-    strings = _strings(source)
-    return iter(list(strings)) if isinstance(inputs, list | tuple) else strings
-
-
-def _strings(source: Iterator[Any]) -> Iterator[str]:
-    for place, text in enumerate(source):
-        if not isinstance(text, str):
-            raise ZooError(f"input {place} is {_kind(text)}, expected a string")
-        yield text
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else type(value).__name__
-
-
-@contextmanager
-def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards what was in training mode is so again, part by part."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
-@contextmanager
-def bar(total: int | None, show: bool) -> Iterator[Advance]:
-    """A progress bar on stderr, or nothing."""
-    if not show:
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("encoding", total=total)
-        yield lambda count: progress.advance(task, count)

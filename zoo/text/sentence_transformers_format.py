@@ -1,71 +1,77 @@
-"""A backbone with linear heads as stock sentence-transformers modules, which open without zoo: Transformer, Pooling, Dense for
-the last layer's head or for a cut in dimensions, Normalize. Heads of shallower layers lie beside them in heads.safetensors."""
+"""Write and read a backbone with linear heads in the sentence-transformers format, which opens without zoo.
+
+The modules are Transformer, Pooling, Dense and Normalize. Dense is the last layer's head, or takes the first `dim` components;
+it is left out if it would change nothing. Heads of shallower layers are in heads.safetensors.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
+
+import sentence_transformers
+import sentence_transformers.models as st_modules
+import torch
+from safetensors.torch import save_file
 
 from zoo.artefact import tensors
 from zoo.core.errors import ArtefactError
-from zoo.core.lazy import lazy
-from zoo.text import backbone
-from zoo.text import heads as headfit
-from zoo.text.backbone import Backbone
+from zoo.text.backbone import Backbone, hide_progress_bars
+from zoo.text.heads import make_head, narrow_head
 
-if TYPE_CHECKING:
-    import sentence_transformers
-    import sentence_transformers.models as st_modules
-    import torch
-else:
-    torch = lazy("torch")
-    sentence_transformers, st_modules = lazy("sentence_transformers"), lazy("sentence_transformers.models")
-
-BESIDE = "heads.safetensors"
+DENSE_FOLDER = "2_Dense"
+SHALLOW_HEADS = "heads.safetensors"
 
 
-def write(folder: Path, body: Backbone, heads: Mapping[int, torch.nn.Linear], dim: int) -> None:
-    """Write `body` cut to its first `dim` components into an empty `folder`; heads of layers that it lacks are left out."""
-    from safetensors.torch import save_file
+def write(folder: Path, backbone: Backbone, heads: Mapping[int, torch.nn.Linear], dim: int) -> None:
+    """Write `backbone` with its first `dim` components into an empty `folder`.
 
-    modules = [body.transformer_module(), body.pooling]
-    top = None
-    if body.depth in heads:
-        top = headfit.narrowed(heads[body.depth], dim)
-    elif dim < body.width:
-        top = headfit.linear(torch.eye(dim, body.width), None)
-    if top is not None:
-        dense: Any = st_modules.Dense(
-            top.in_features, top.out_features, bias=top.bias is not None, activation_function=torch.nn.Identity()
-        )
-        dense.linear = top
-        modules.append(dense)
+    `heads` are by layer; heads of layers that `backbone` does not have are left out.
+    """
+    modules = [backbone.build_transformer_module(), backbone.pooling]
+    last_head = None
+    if backbone.depth in heads:
+        last_head = narrow_head(heads[backbone.depth], dim)
+    elif dim < backbone.width:
+        last_head = make_head(torch.eye(dim, backbone.width), None)
+    if last_head is not None:
+        modules.append(_make_dense(last_head))
     modules.append(st_modules.Normalize())
-    model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu", prompts=dict(body.prompts))
-    with backbone.without_bars():
+    model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu", prompts=dict(backbone.prompts))
+    with hide_progress_bars():
         model.save_pretrained(str(folder), create_model_card=False)
-    below = {n: headfit.narrowed(head, dim).state_dict() for n, head in heads.items() if n < body.depth}
-    if below:
-        flat = {f"{n}.{part}": tensor for n, parts in below.items() for part, tensor in parts.items()}
-        save_file(flat, folder / BESIDE, metadata={"format": "pt"})
+    shallow_heads = {n: narrow_head(head, dim).state_dict() for n, head in heads.items() if n < backbone.depth}
+    if shallow_heads:
+        flat = {f"{n}.{name}": tensor for n, state in shallow_heads.items() for name, tensor in state.items()}
+        save_file(flat, folder / SHALLOW_HEADS, metadata={"format": "pt"})
 
 
-def read_heads(folder: Path, body: Backbone, dim: int) -> dict[int, torch.nn.Linear]:
-    """The heads that `write` put there, by layer. Raises ArtefactError for one that does not fit `body` and `dim`."""
-    found: dict[str, torch.Tensor] = {}
-    if (folder / "2_Dense").is_dir():
-        found = {f"{body.depth}.{n.split('.')[-1]}": t for n, t in tensors.read(folder / "2_Dense").items()}
-    if (folder / BESIDE).is_file():
-        found |= tensors.read(folder, BESIDE.split(".")[0])
+def _make_dense(head: torch.nn.Linear) -> torch.nn.Module:
+    dense: Any = st_modules.Dense(
+        head.in_features, head.out_features, bias=head.bias is not None, activation_function=torch.nn.Identity()
+    )
+    dense.linear = head
+    return cast("torch.nn.Module", dense)
+
+
+def read_heads(folder: Path, backbone: Backbone, dim: int) -> dict[int, torch.nn.Linear]:
+    """Read the heads that `write` stored, by layer. Raise ArtefactError for one that does not fit `backbone` and `dim`."""
+    stored: dict[str, torch.Tensor] = {}
+    if (folder / DENSE_FOLDER).is_dir():
+        dense = tensors.read(folder / DENSE_FOLDER)
+        stored = {f"{backbone.depth}.{name.split('.')[-1]}": tensor for name, tensor in dense.items()}
+    if (folder / SHALLOW_HEADS).is_file():
+        stored |= tensors.read(folder, SHALLOW_HEADS.split(".")[0])
     heads = {}
-    for name in sorted({name.split(".")[0] for name in found}):
-        if not name.isdigit() or not 1 <= int(name) <= body.depth:
-            raise ArtefactError(f"{folder}: a head for layer {name!r}, where there are {body.depth} layers")
-        weight = found.get(f"{name}.weight")
-        if weight is None or tuple(weight.shape) != (dim, body.width):  # before anything of that size is made
-            raise ArtefactError(f"{folder}: the head of layer {name} is not {dim} × {body.width}")
-        head = torch.nn.Linear(body.width, dim, bias=f"{name}.bias" in found)
-        tensors.fill(head, {n.split(".", 1)[1]: t for n, t in found.items() if n.split(".")[0] == name}, folder)
-        heads[int(name)] = head
+    for layer in sorted({name.split(".")[0] for name in stored}):
+        if not layer.isdigit() or not 1 <= int(layer) <= backbone.depth:
+            raise ArtefactError(f"{folder}: a head for layer {layer!r}, but the model has {backbone.depth} layers")
+        weight = stored.get(f"{layer}.weight")
+        if weight is None or tuple(weight.shape) != (dim, backbone.width):  # checked before memory is allocated
+            raise ArtefactError(f"{folder}: the head of layer {layer} is not {dim} × {backbone.width}")
+        head = torch.nn.Linear(backbone.width, dim, bias=f"{layer}.bias" in stored)
+        own = {name.split(".", 1)[1]: tensor for name, tensor in stored.items() if name.split(".")[0] == layer}
+        tensors.fill(head, own, folder)
+        heads[int(layer)] = head
     return heads

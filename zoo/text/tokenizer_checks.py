@@ -1,4 +1,4 @@
-"""Whether a tokenizer is one that its model can take every text from: else encoding ends in the midst of somebody's data."""
+"""Check before encoding that a tokenizer fits its model, so that encoding does not fail in the middle of a data set."""
 
 from __future__ import annotations
 
@@ -8,42 +8,60 @@ from typing import Any
 
 from zoo.core.errors import ZooError
 
-DEFAULT = 512
+DEFAULT_MAX_LENGTH = 512
 PROBE = "an unknown word \U0001d537 \x00"
 
 
-def of(transformer: Any, reference: str, wanted: int | None = None) -> int:
-    """The limit of a text in tokens: `wanted`, or what the sentence-transformers Transformer says. Raises ZooError for one
-    beyond the model's positions, for ids that the model has no rows for, and for a tokenizer that refuses a text."""
+def check_tokenizer(transformer: Any, reference: str, max_length: int | None = None) -> int:
+    """Return the limit of a text in tokens.
+
+    Args:
+        transformer: a sentence-transformers Transformer.
+        reference: the backbone's name, for messages.
+        max_length: the limit that a recipe gives; by default the Transformer's own.
+
+    Raises ZooError for a limit beyond the model's positions, for token ids without an embedding, and for a tokenizer that
+    fails on a text.
+    """
     model, tokenizer = transformer.auto_model, transformer.tokenizer
-    limit = wanted or transformer.max_seq_length or DEFAULT
+    limit = max_length or transformer.max_seq_length or DEFAULT_MAX_LENGTH
     positions = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(limit, int) or not 0 < limit <= (positions or limit):
-        raise ZooError(f"backbone {reference}: {str(limit)[:40]!r} tokens a text, where it has {positions} positions")
-    rows = model.get_input_embeddings().num_embeddings
-    if max(tokenizer.get_vocab().values(), default=0) >= rows:
         raise ZooError(
-            f"backbone {reference}: its tokenizer gives ids of {rows} and more, which the model has no rows for"
+            f"backbone {reference}: texts of {str(limit)[:40]!r} tokens, but the model has {positions} positions"
         )
-    with told(f"backbone {reference}: its tokenizer does not take every text"):
+    embedding_rows = model.get_input_embeddings().num_embeddings
+    if max(tokenizer.get_vocab().values(), default=0) >= embedding_rows:
+        raise ZooError(
+            f"backbone {reference}: its tokenizer gives ids of {embedding_rows} and more, but the model has only "
+            f"{embedding_rows} embeddings; use the tokenizer that belongs to the model"
+        )
+    with as_zoo_error(f"backbone {reference}: its tokenizer does not take every text"):
         tokenizer(PROBE)
-    return min(limit, _places(model) or limit)
+    return min(limit, _count_positions(model) or limit)
 
 
-def _places(model: Any) -> int | None:
-    """Tokens that the position table has rows for: RoBERTa and its kin leave those up to the padding's unused."""
+def _count_positions(model: Any) -> int | None:
+    """Return how many tokens the position table has rows for; None if the model has no such table.
+
+    RoBERTa and similar models leave the rows up to the padding token's id unused.
+    """
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
-            return module.num_embeddings - (-1 if module.padding_idx is None else module.padding_idx) - 1
+            padding_index = -1 if module.padding_idx is None else module.padding_idx
+            return int(module.num_embeddings) - padding_index - 1
     return None
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
-    """Turn what the tokenizers library raises into a ZooError: plain Exceptions, and its panics, which are none."""
+def as_zoo_error(message: str) -> Iterator[None]:
+    """Turn an error of the tokenizers library inside the block into a ZooError that starts with `message`.
+
+    The library raises plain Exceptions, and PanicExceptions, which do not derive from Exception.
+    """
     try:
         yield
     except BaseException as error:
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
-        raise ZooError(f"{what}: {str(error)[:120]}") from error
+        raise ZooError(f"{message}: {str(error)[:120]}") from error

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
@@ -166,7 +167,7 @@ class TruncatableEncoder(BaseEncoder):
         prompt = self.prompts.get(role or "")
         if not prompt:
             return inputs
-        texts = (prompt + text for text in encoding.texts(inputs))
+        texts = (prompt + text for text in check_texts(inputs))
         return list(texts) if isinstance(inputs, list | tuple) else texts
 
     def encode_layers(self, texts: Sequence[str], *, batch_size: int = 32) -> dict[int, np.ndarray]:
@@ -179,8 +180,8 @@ class TruncatableEncoder(BaseEncoder):
         model: torch.nn.Module = backbone.model
         model.eval()
         with torch.inference_mode():
-            for chunk, places in self.backbone.chunks(texts, batch_size):
-                states = backbone.states(move_to_device(backbone.model.device, chunk), list(vectors))
+            for chunk, places in self.backbone.iterate_batches(texts, batch_size):
+                states = backbone.compute_states(move_to_device(backbone.model.device, chunk), list(vectors))
                 for n, state in zip(vectors, states, strict=True):
                     vectors[n][places] = self.apply_head(n, state)[:, : self._max_dim].cpu().numpy()
         return vectors
@@ -189,7 +190,7 @@ class TruncatableEncoder(BaseEncoder):
         """The engine of this view, built once: cut backbone, pooling, head and normalisation as one module."""
         if self._cached_engine is None:
             cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
-            module = backbones.pooled(cut, self._get_head(self.layers), self.dim)
+            module = backbones.PooledBackbone(cut, self._get_head(self.layers), self.dim)
             self._cached_engine = encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
         return self._cached_engine
 
@@ -203,7 +204,7 @@ class TruncatableEncoder(BaseEncoder):
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `save` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
-        backbone = backbones.read(folder, spec.backbone)
+        backbone = backbones.load_from_model_folder(folder, spec.backbone)
         dim = config.get("dim", backbone.width)
         if not isinstance(dim, int) or not 1 <= dim <= backbone.width:
             raise ArtefactError(f"{folder}: config.json: dim {dim!r} is outside 1…{backbone.width}")

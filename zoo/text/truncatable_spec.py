@@ -44,8 +44,8 @@ class TruncatableSpec(EncoderSpec):
             config = self._read_backbone_config(folder)
             if config is None:
                 return []
-            architectures.depth_of(config)
-            longest = architectures.longest(config)
+            architectures.read_depth_and_width(config)
+            longest = architectures.compute_max_length(config)
         except (ZooError, OSError, ValueError, KeyError) as error:
             return [(("backbone",), str(error))]
         if self.max_length and longest and self.max_length > longest:
@@ -64,7 +64,7 @@ class TruncatableSpec(EncoderSpec):
     def read_size(self, folder: Path) -> tuple[int, int] | None:
         """(depth, width) of a local backbone from its config.json; None for a backbone on the Hub."""
         config = self._read_backbone_config(folder)
-        return None if config is None else architectures.depth_of(config)
+        return None if config is None else architectures.read_depth_and_width(config)
 
     def _read_backbone_config(self, folder: Path) -> dict[str, Any] | None:
         local = model_references.locate(self.backbone, folder)

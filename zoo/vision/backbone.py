@@ -1,39 +1,37 @@
-"""Image backbones: what turns pixels into features, how an image becomes pixels, and how both are kept.
-
-A small residual network from scratch, a vision model of transformers, or one of timm where that is installed.
-"""
+"""An image backbone: the network from pixels to features, how it encodes images, and how it is saved."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
 
 from zoo.core import hardware
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
-from zoo.data.formats import image_files
-from zoo.text import engine as encoding
+from zoo.core.inputs import add_position_to_errors, iterate_inputs, read_in_windows
+from zoo.core.progress import concatenate_with_progress
+from zoo.ops.inference import check_finite, evaluation_mode
+from zoo.vision import resnet
+from zoo.vision.preprocessing import load_pixels
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from PIL.Image import Image
-else:
-    np, torch = lazy("numpy"), lazy("torch")
+Array = np.ndarray[Any, Any]
 
 BLOCK = 128  # images encoded together
 
 
-class Images:
+class ImageBackbone:
     """An image backbone.
 
     Attributes:
         module: from pixels (n, channels, side, side), uint8 or float of 0 to 255, to features (n, width) float.
-        size, channels: what it looks at; any image is brought to that.
-        name, revision: the pretrained model it starts from, if any.
+        size, channels: side in pixels and channels of the images that `module` takes; every image is converted to them.
+        width: components of a feature vector.
+        name, revision: the pretrained model that it starts from, if any.
     """
 
     modality = "image"
@@ -43,79 +41,79 @@ class Images:
     ) -> None:
         self.module, self.size, self.channels = module, size, channels
         self.name, self.revision = name, revision
-        self.width = _width(module, size, channels)
+        self.width = _measure_width(module, size, channels)
 
     @property
     def max_length(self) -> None:
-        """Images have no limit of tokens."""
+        """None, because images have no limit of tokens."""
         return None
 
     def batch(self, inputs: Sequence[Any]) -> dict[str, torch.Tensor]:
-        """`pixels` (n, channels, size, size) uint8 of images in any of the forms that `encode` takes, or such tensors already."""
-        made = [each if isinstance(each, torch.Tensor) else torch.from_numpy(self.pixels(each)) for each in inputs]
-        return {"pixels": torch.stack(made)}
+        """Return {"pixels": (n, channels, size, size) uint8}.
 
-    def pixels(self, given: Any) -> np.ndarray:
-        """`pixels` of the module at this size and with these channels."""
-        return pixels(given, self.size, self.channels)
+        `inputs` are images in any form that `encode` takes, or tensors of such pixels.
+        """
+        images = [
+            image if isinstance(image, torch.Tensor) else torch.from_numpy(self.pixels(image)) for image in inputs
+        ]
+        return {"pixels": torch.stack(images)}
+
+    def pixels(self, image: Any) -> Array:
+        """Return an image as (channels, size, size) uint8. Raise ZooError if it is not an image."""
+        return load_pixels(image, self.size, self.channels)
 
     def features(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, width) of `pixels`."""
-        return self.module(batch["pixels"])
+        """Compute the features (n, width) of a batch."""
+        features: torch.Tensor = self.module(batch["pixels"])
+        return features
 
     def learn_scale(self, pixels: torch.Tensor) -> None:
-        """Take mean and spread of each channel from training images (n, channels, side, side) uint8, where the backbone brings
-        none of its own."""
-        if self.name is None and isinstance(self.module, _net()):
+        """Set mean and standard deviation of each channel from training images (n, channels, side, side) uint8.
+
+        A pretrained backbone keeps its own.
+        """
+        if self.name is None and isinstance(self.module, resnet.NormalizedInput):
             values = pixels.float() / 255
             self.module.mean.copy_(values.mean((0, 2, 3)).view_as(self.module.mean))
             self.module.std.copy_(values.std((0, 2, 3)).clamp(min=1e-3).view_as(self.module.std))
 
     def stream(
         self, project: torch.nn.Module, dim: int, inputs: Iterable[Any], precision: str = "fp32"
-    ) -> Iterator[np.ndarray]:
-        """Unit vectors (n, dim) float32 in blocks. `inputs` are PIL images, arrays of uint8, paths, or bytes of an image file."""
+    ) -> Iterator[Array]:
+        """Yield unit vectors (n, dim) float32 in blocks of at most BLOCK rows; one empty block for no input.
+
+        Args:
+            project: from features (n, width) to (n, dim).
+            inputs: PIL images, uint8 arrays, paths, or the bytes of image files.
+
+        Raises ZooError for a single image, for an input that is not an image, with its position, and for vectors that are
+        not finite.
+        """
         hardware.keep_large_blocks()
-        if isinstance(inputs, str | bytes | Path):
-            raise ZooError("encode takes a list of images, not one: write encode([image])")
-        try:
-            source = iter(inputs)
-        except TypeError:
-            raise ZooError(f"encode takes a list of images or another iterable, not {type(inputs).__name__}") from None
+        images = iterate_inputs(inputs, "image", (str, bytes, Path))
         device = next(self.module.parameters()).device
         dtype = hardware.resolve_precision(precision, device)
-        place = 0
-        while True:
-            block = list(islice(source, BLOCK))
-            if not block and place:
-                return
-            pixels = [self._at(each, place + i) for i, each in enumerate(block)]
-            place += len(block)
-            yield self._encoded(project, dim, pixels, device, dtype)
-            if not block:
-                return
+        start = 0
+        for window in read_in_windows(images, BLOCK):
+            pixels = []
+            for i, image in enumerate(window):
+                with add_position_to_errors(start + i):
+                    pixels.append(self.pixels(image))
+            start += len(window)
+            yield self._encode_pixels(project, dim, pixels, device, dtype)
 
-    def _at(self, given: Any, place: int) -> np.ndarray:
-        try:
-            return self.pixels(given)
-        except ZooError as error:
-            raise ZooError(f"input {place} {error}") from None
-
-    def _encoded(
-        self, project: torch.nn.Module, dim: int, pixels: list[np.ndarray], device: Any, dtype: Any
-    ) -> np.ndarray:
+    def _encode_pixels(
+        self, project: torch.nn.Module, dim: int, pixels: list[Array], device: torch.device, dtype: torch.dtype
+    ) -> Array:
         if not pixels:
             return np.empty((0, dim), dtype=np.float32)
-        with encoding.evaluating(self.module), torch.inference_mode():
+        with evaluation_mode(self.module), torch.inference_mode():
             batch = torch.from_numpy(np.stack(pixels)).to(device)
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
                 features = self.module(batch)
-            out = torch.nn.functional.normalize(project(features.float()), dim=-1).cpu().numpy()
-        if not np.isfinite(out).all():
-            raise ZooError(
-                "the encoder gives vectors that are not finite: its weights are damaged, or none of a training"
-            )
-        return out
+            vectors: Array = torch.nn.functional.normalize(project(features.float()), dim=-1).cpu().numpy()
+        check_finite(vectors)
+        return vectors
 
     def encode(
         self,
@@ -125,90 +123,37 @@ class Images:
         *,
         show_progress: bool = False,
         precision: str = "fp32",
-    ) -> np.ndarray:
-        """`stream` as one array."""
-        total = len(inputs) if isinstance(inputs, list | tuple) else None
-        blocks = []
-        with encoding.bar(total, show_progress) as advance:
-            for block in self.stream(project, dim, inputs, precision):
-                blocks.append(block)
-                advance(len(block))
-        return np.concatenate(blocks)
+    ) -> Array:
+        """Return the blocks of `stream` as one array (n, dim)."""
+        return concatenate_with_progress(self.stream(project, dim, inputs, precision), inputs, show_progress)
 
-    # -- artefact ------------------------------------------------------------------------------------------------------
+    # -- model folder --------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, project: torch.nn.Module, dim: int) -> None:
-        """model.safetensors with the tensors of the backbone and of `project`; config.json of a transformers model."""
-        from safetensors.torch import save_file
+        """Write model.safetensors with the tensors of the backbone and of `project`.
 
+        A transformers model also writes its config.json.
+        """
         body: Any = getattr(self.module, "body", None)
         if hasattr(body, "config"):
             config = body.config.to_dict() | {"architectures": [type(body).__name__]}
             (folder / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
-        held = {f"backbone.{n}": t for n, t in self.module.state_dict().items()}
-        held |= {f"project.{n}": t for n, t in project.state_dict().items()}
+        tensors = {f"backbone.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        tensors |= {f"project.{name}": tensor for name, tensor in project.state_dict().items()}
         save_file(
-            {n: t.contiguous().cpu() for n, t in held.items()}, folder / "model.safetensors", metadata={"format": "pt"}
+            {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
+            folder / "model.safetensors",
+            metadata={"format": "pt"},
         )
 
     def state(self) -> dict[str, Any]:
-        """What `read` needs besides spec and tensors."""
+        """Return what loading needs besides spec and tensors."""
         return {"size": self.size, "channels": self.channels}
 
 
-def pixels(given: Any, size: int, channels: int) -> np.ndarray:
-    """(channels, size, size) uint8: turned as its EXIF data says, on white where it is transparent, the middle of it where
-    it is not square. Raises ZooError for what is no image."""
-    from PIL import ImageOps
-
-    picture = image_files.normalise_image(as_picture(given), "L" if channels == 1 else "RGB")
-    if picture.size != (size, size):
-        picture = ImageOps.fit(picture, (size, size), method=image_files.import_pillow().Resampling.BICUBIC)
-    array = np.array(picture)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-def as_picture(given: Any) -> Image:
-    """A decoded image of a PIL image, an array (h, w[, 1, 3 or 4]) of uint8, a path, the bytes of an image file, or
-    {"bytes": …}. Raises ZooError, whose text goes on from "input 3"."""
-    image = image_files.import_pillow()
-    if isinstance(given, image.Image):
-        return given
-    if isinstance(given, Mapping):
-        given = given.get("bytes")
-    if isinstance(given, str | Path):
-        try:
-            given = Path(given).read_bytes()
-        except (OSError, ValueError) as error:
-            raise ZooError(f"is {str(given)!r}, {getattr(error, 'strerror', None) or error}") from None
-    if isinstance(given, bytes):
-        try:
-            return image_files.decode_image(given)
-        except ValueError as error:
-            raise ZooError(str(error)) from None
-    if isinstance(given, np.ndarray):
-        squeezed = given[..., 0] if given.ndim == 3 and given.shape[-1] == 1 else given
-        if (
-            given.dtype != np.uint8
-            or squeezed.ndim not in (2, 3)
-            or not squeezed.size
-            or squeezed.shape[2:] not in ((), (3,), (4,))
-        ):
-            raise ZooError(f"is an array {given.shape} of {given.dtype}, expected (height, width[, 3]) of uint8")
-        return image.fromarray(np.ascontiguousarray(squeezed))
-    raise ZooError(f"is {'None' if given is None else type(given).__name__}, expected an image")
-
-
-def _net() -> Any:
-    """The class of what `Images.module` is; made late, so that torch stays out of `zoo check`."""
-    from zoo.vision import resnet
-
-    return resnet.Scaled
-
-
-def _width(module: torch.nn.Module, size: int, channels: int) -> int:
-    with encoding.evaluating(module), torch.inference_mode():
-        found = module(torch.zeros(1, channels, size, size))
-    if found.ndim != 2:
-        raise ZooError(f"the backbone puts out {tuple(found.shape)} for an image, expected one vector")
-    return found.shape[1]
+def _measure_width(module: torch.nn.Module, size: int, channels: int) -> int:
+    with evaluation_mode(module), torch.inference_mode():
+        features: torch.Tensor = module(torch.zeros(1, channels, size, size))
+    if features.ndim != 2:
+        raise ZooError(f"the backbone returns {tuple(features.shape)} for one image, expected (1, width)")
+    return features.shape[1]

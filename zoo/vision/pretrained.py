@@ -1,6 +1,6 @@
-"""Where image backbones come from: made here, from transformers, or from timm; and how a model folder gives one back.
+"""Open image backbones: a new residual network, a model of transformers or timm, or the backbone in a model folder.
 
-A folder may come from a stranger: what its config asks for must fit its weights before anything of that size is made.
+A model folder may come from a stranger. So its config is compared with the shapes in its weights before memory is allocated.
 """
 
 from __future__ import annotations
@@ -8,146 +8,173 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+import transformers
 
 from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.core.lazy import lazy
 from zoo.hub.fetch import fetch
-from zoo.hub.model_references import locate, public_id
-from zoo.text.backbone import without_bars
-from zoo.vision.backbone import Images
+from zoo.hub.model_references import find_hub_id, locate
+from zoo.text.backbone import hide_progress_bars
+from zoo.vision import resnet
+from zoo.vision.backbone import ImageBackbone
 from zoo.vision.spec import Vision
 
-if TYPE_CHECKING:
-    import torch
-    import transformers
 
-    from zoo.vision import resnet
-else:
-    torch, transformers, resnet = lazy("torch"), lazy("transformers"), lazy("zoo.vision.resnet")
+def build(spec: Vision, folder: Path = Path()) -> ImageBackbone:
+    """Open the backbone that a recipe names.
 
-
-def build(spec: Vision, folder: Path = Path()) -> Images:
-    """An image backbone as it comes, its random tensors drawn from torch's generator. Raises ZooError where it cannot be had."""
+    New weights are drawn from torch's global generator. `folder` is where a relative path starts. Raises ZooError if the
+    backbone is not there, is not supported, or cannot be opened.
+    """
     if spec.build:
-        net = resnet.Scaled(resnet.network(spec.channels, spec.width, spec.blocks), spec.channels)
-        return Images(net, spec.size or 32, spec.channels)
+        network = resnet.NormalizedInput(resnet.build_resnet(spec.channels, spec.width, spec.blocks), spec.channels)
+        return ImageBackbone(network, spec.size or 32, spec.channels)
     if spec.timm:
-        return _timm(spec, pretrained=spec.pretrained)
-    assert spec.model is not None  # one of the three is given
-    where = locate(spec.model, folder)
-    local = where is not None
-    where = where or fetch(spec.model, spec.revision)
-    preflight.check_sizes(where, {})
-    preflight.check(where)
-    config = _config(where)
+        return _open_timm(spec, pretrained=spec.pretrained)
+    assert spec.model is not None  # Vision has exactly one of the three
+    return _open_transformers(spec, spec.model, folder)
+
+
+def _open_transformers(spec: Vision, reference: str, folder: Path) -> ImageBackbone:
+    local_folder = locate(reference, folder)
+    model_folder = local_folder or fetch(reference, spec.revision)
+    preflight.check_sizes(model_folder)
+    preflight.check(model_folder)
+    config = _read_model_config(model_folder)
     try:
-        with without_bars():
-            body = transformers.AutoModel.from_pretrained(
-                where, config=config, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        with hide_progress_bars():
+            model = transformers.AutoModel.from_pretrained(
+                model_folder, config=config, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
-    except Exception as error:  # whatever the library makes of a file that is not what it says
-        raise ZooError(f"backbone {spec.model}: cannot be opened: {_first(error)}") from error
-    told = _read(where / "preprocessor_config.json")
-    size, channels = spec.size or _side(told, config), getattr(config, "num_channels", 3)
-    net = resnet.Scaled(resnet.Pooled(body), channels)
-    net.scale(told.get("image_mean"), told.get("image_std"))
-    revision = atomic_files.sha256(where / "model.safetensors") if local else where.name
-    return Images(_settled(net, spec.model), size, channels, public_id(spec.model) or spec.model, revision)
+    except Exception as error:  # the library raises many types for files that are damaged
+        raise ZooError(f"backbone {reference}: cannot be opened: {_shorten(error)}") from error
+    preprocessor = _read_json(model_folder / "preprocessor_config.json")
+    size, channels = spec.size or _find_side(preprocessor, config), getattr(config, "num_channels", 3)
+    network = resnet.NormalizedInput(resnet.MeanPooling(model), channels)
+    network.set_statistics(preprocessor.get("image_mean"), preprocessor.get("image_std"))
+    _freeze_unused_parameters(network)
+    # the cache names a snapshot after its commit
+    revision = atomic_files.sha256(model_folder / "model.safetensors") if local_folder else model_folder.name
+    return ImageBackbone(network, size, channels, find_hub_id(reference) or reference, revision)
 
 
-def read(spec: Vision, folder: Path, config: Mapping[str, Any]) -> tuple[Images, dict[str, torch.Tensor]]:
-    """The backbone that `Images.save` wrote, and the tensors of its `project`. Raises ArtefactError for tensors that are
-    missing, extra, mis-shaped or not finite; before anything of a size that the file does not hold is made."""
-    size, channels = config.get("size"), config.get("channels")
-    if type(size) is not int or not 4 <= size <= 2048 or channels not in (1, 3):
-        raise ArtefactError(
-            f"{folder / 'config.json'}: images of {str(channels)[:20]} channels, {str(size)[:20]} pixels a side"
-        )
-    path = folder / "model.safetensors"
-    held = preflight.read_header(path)
-    project = {name for name in held if name.startswith("project.")}
-    own = _config(folder, most=len(held)) if spec.model else None
+def _open_timm(spec: Vision, *, pretrained: bool) -> ImageBackbone:
+    try:
+        import timm
 
-    def make() -> torch.nn.Module:
+        model = timm.create_model(spec.timm, pretrained=pretrained, num_classes=0)
+    except ImportError:
+        raise ZooError(f"backbone timm {spec.timm}: timm is not installed: pip install timm") from None
+    except Exception as error:  # timm does not know the name, or cannot fetch the weights
+        raise ZooError(f"backbone timm {spec.timm}: cannot be opened: {_shorten(error)}") from error
+    config = model.pretrained_cfg
+    channels, height, _ = config.get("input_size", (3, 224, 224))
+    network = resnet.NormalizedInput(model, channels)
+    network.set_statistics(config.get("mean"), config.get("std"))
+    return ImageBackbone(network, spec.size or height, channels, f"timm/{spec.timm}")
+
+
+def load_from_model_folder(
+    spec: Vision, folder: Path, config: Mapping[str, Any]
+) -> tuple[ImageBackbone, dict[str, torch.Tensor]]:
+    """Open the backbone that `ImageBackbone.save` wrote, and return it with the tensors of its `project`.
+
+    `config` is what `ImageBackbone.state` returned. Raises ArtefactError for tensors that are missing, extra, of another shape
+    or not finite. Shapes are compared before memory is allocated, so that a small file cannot ask for a large model.
+    """
+    size, channels = _check_image_size(config, folder)
+    stored_shapes = preflight.read_header(folder / "model.safetensors")
+    project_names = {name for name in stored_shapes if name.startswith("project.")}
+    model_config = _read_model_config(folder, max_layers=len(stored_shapes)) if spec.model else None
+
+    def make_network() -> torch.nn.Module:
         if spec.timm:
-            return _timm(spec, pretrained=False).module
-        if own is not None:
-            model = transformers.AutoModel.from_config(own, trust_remote_code=False)
-            return resnet.Scaled(resnet.Pooled(model), channels)
-        return resnet.Scaled(resnet.network(channels, spec.width, spec.blocks), channels)
+            return _open_timm(spec, pretrained=False).module
+        if model_config is not None:
+            auto_model: Any = transformers.AutoModel
+            model = auto_model.from_config(model_config, trust_remote_code=False)
+            return resnet.NormalizedInput(resnet.MeanPooling(model), channels)
+        return resnet.NormalizedInput(resnet.build_resnet(channels, spec.width, spec.blocks), channels)
 
     if not spec.timm:
         try:
             with torch.device("meta"):  # shapes without memory
-                shapes = {f"backbone.{n}": tuple(t.shape) for n, t in make().state_dict().items()}
-        except Exception as error:  # whatever the library makes of a config that is none
-            raise ArtefactError(f"{folder / 'config.json'}: no model can be made of it: {_first(error)}") from None
-        preflight.check_shapes(folder, shapes | {name: held[name] for name in project})
-    with torch.random.fork_rng(devices=[]):
-        net = make()
-    found = tensors.read(folder)
-    mine = {n.removeprefix("backbone."): t for n, t in found.items() if n not in project}
-    tensors.fill(net, mine, folder)
-    out = Images(net if spec.build else _settled(net, str(spec.model or spec.timm)), size, channels)
-    out.name = None if spec.build else (public_id(spec.model) or spec.model if spec.model else f"timm/{spec.timm}")
-    return out, {n.removeprefix("project."): found[n] for n in project}
+                shapes = {f"backbone.{name}": tuple(t.shape) for name, t in make_network().state_dict().items()}
+        except Exception as error:  # the library raises many types for a config that is invalid
+            raise ArtefactError(
+                f"{folder / 'config.json'}: no model can be made of this config: {_shorten(error)}"
+            ) from None
+        preflight.check_shapes(folder, shapes | {name: stored_shapes[name] for name in project_names})
+    with torch.random.fork_rng(devices=[]):  # the random initialisation must not change the caller's random state
+        network = make_network()
+    stored = tensors.read(folder)
+    own = {name.removeprefix("backbone."): tensor for name, tensor in stored.items() if name not in project_names}
+    tensors.fill(network, own, folder)
+    if not spec.build:
+        _freeze_unused_parameters(network)
+    backbone = ImageBackbone(network, size, channels, name=_name_pretrained_model(spec))
+    return backbone, {name.removeprefix("project."): stored[name] for name in project_names}
 
 
-def _settled(net: torch.nn.Module, name: str) -> torch.nn.Module:
-    """Without gradients for the parts of a pretrained model that no image reaches."""
-    for part, parameter in net.named_parameters():
-        if ".pooler." in part or ".embeddings.mask_token" in part:
+def _check_image_size(config: Mapping[str, Any], folder: Path) -> tuple[int, int]:
+    size, channels = config.get("size"), config.get("channels")
+    if type(size) is not int or not 4 <= size <= 2048 or channels not in (1, 3):
+        raise ArtefactError(
+            f"{folder / 'config.json'}: images of {str(channels)[:20]} channels, {str(size)[:20]} pixels a side; "
+            "expected 1 or 3 channels and 4 to 2048 pixels"
+        )
+    return size, channels
+
+
+def _name_pretrained_model(spec: Vision) -> str | None:
+    if spec.build:
+        return None
+    return (find_hub_id(spec.model) or spec.model) if spec.model else f"timm/{spec.timm}"
+
+
+def _freeze_unused_parameters(network: torch.nn.Module) -> None:
+    """Freeze the parts of a pretrained model that the features do not depend on: they would never get a gradient."""
+    for name, parameter in network.named_parameters():
+        if ".pooler." in name or ".embeddings.mask_token" in name:
             parameter.requires_grad_(False)
-    return net
 
 
-def _timm(spec: Vision, *, pretrained: bool) -> Images:
+def _read_model_config(folder: Path, max_layers: int | None = None) -> Any:
+    """Read the config of a vision model of transformers.
+
+    Raises ArtefactError for integers that are larger than in any real model, for more layers than `max_layers` (the number of
+    tensors), and for a model that is not one of images alone.
+    """
+    config = _read_json(folder / "config.json")
+    config.pop("zoo", None)
+    preflight.check_integers(folder / "config.json", config, max_layers)
+    model_type = config.get("model_type")
+    if "num_channels" not in config and "image_size" not in config:
+        raise ArtefactError(f"{folder}: {str(model_type)[:40]!r} is not a model that reads images alone")
     try:
-        import timm
-
-        body = timm.create_model(spec.timm, pretrained=pretrained, num_classes=0)
-    except ImportError:
-        raise ZooError(f"backbone timm {spec.timm}: timm is not installed: pip install timm") from None
-    except Exception as error:  # a name that it does not know, or weights that it cannot fetch
-        raise ZooError(f"backbone timm {spec.timm}: cannot be had: {_first(error)}") from error
-    told = body.pretrained_cfg
-    channels, height, _ = told.get("input_size", (3, 224, 224))
-    net = resnet.Scaled(body, channels)
-    net.scale(told.get("mean"), told.get("std"))
-    return Images(net, spec.size or height, channels, f"timm/{spec.timm}")
-
-
-def _config(folder: Path, most: int | None = None) -> Any:
-    """The config of a vision model of transformers; its integers may not be beyond what any model has, nor its layers beyond
-    `most`, which is how many tensors there are."""
-    told = _read(folder / "config.json")
-    told.pop("zoo", None)
-    preflight.check_integers(folder / "config.json", told, most)
-    kind = told.get("model_type")
-    if "num_channels" not in told and "image_size" not in told:
-        raise ArtefactError(f"{folder}: {str(kind)[:40]!r} is no model that looks at images alone")
-    try:
-        known = transformers.AutoConfig.for_model(**told)
+        return transformers.AutoConfig.for_model(**config)
     except Exception as error:  # an architecture that the installed library does not know
-        raise ArtefactError(f"{folder / 'config.json'}: no config of transformers: {_first(error)}") from None
-    return known
+        raise ArtefactError(f"{folder / 'config.json'}: no config of transformers: {_shorten(error)}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; {} if the file is absent or holds something else."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(f"{path}: cannot be read as JSON: {str(error)[:120]}") from None
-    return told if isinstance(told, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _side(told: Mapping[str, Any], config: Any) -> int:
-    size = told.get("crop_size") or told.get("size") or getattr(config, "image_size", None) or 224
+def _find_side(preprocessor: Mapping[str, Any], config: Any) -> int:
+    """Return the side in pixels of the images that a pretrained model expects."""
+    size = preprocessor.get("crop_size") or preprocessor.get("size") or getattr(config, "image_size", None) or 224
     if isinstance(size, Mapping):
         size = size.get("height") or size.get("shortest_edge") or 224
     if isinstance(size, list | tuple):
@@ -155,5 +182,6 @@ def _side(told: Mapping[str, Any], config: Any) -> int:
     return int(size)
 
 
-def _first(error: Exception) -> str:
+def _shorten(error: Exception) -> str:
+    """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

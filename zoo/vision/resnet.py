@@ -1,6 +1,7 @@
-"""A small residual network for images, and what stands around any image backbone.
+"""A small residual network for images, and the wrappers around any image network.
 
 Source of the blocks: He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385, sections 3.3 and 4.2.
+The names of attributes are part of the tensor names in model folders.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import torch
 from torch import nn
 
 
-class Scaled(nn.Module):
-    """Pixels of 0 to 255, uint8 or float (n, channels, h, w), to the features of `body`, which sees mean 0 and spread 1."""
+class NormalizedInput(nn.Module):
+    """Scales pixels to mean 0 and standard deviation 1 by channel, then applies `body`."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -25,20 +26,24 @@ class Scaled(nn.Module):
         self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
         self.register_buffer("std", torch.ones(1, channels, 1, 1))
 
-    def scale(self, mean: Any, std: Any) -> None:
-        """Take mean and spread by channel, in units of 255, from a pretrained model's own settings, where it has some."""
-        for buffer, given in ((self.mean, mean), (self.std, std)):
-            if isinstance(given, list | tuple) and len(given) == buffer.numel():
-                buffer.copy_(torch.tensor(given, dtype=torch.float32).view_as(buffer))
+    def set_statistics(self, mean: Any, std: Any) -> None:
+        """Set mean and standard deviation by channel, in units of 255, from a pretrained model's config.
+
+        A value that is not a list with one number per channel is ignored.
+        """
+        for buffer, values in ((self.mean, mean), (self.std, std)):
+            if isinstance(values, list | tuple) and len(values) == buffer.numel():
+                buffer.copy_(torch.tensor(values, dtype=torch.float32).view_as(buffer))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, width) float."""
+        """Pixels (n, channels, h, w) of 0 to 255, uint8 or float, to features (n, width) float."""
         scaled = (pixels.float() / 255 - self.mean) / self.std
-        return self.body(scaled.contiguous(memory_format=torch.channels_last))
+        features: torch.Tensor = self.body(scaled.contiguous(memory_format=torch.channels_last))
+        return features
 
 
-class Pooled(nn.Module):
-    """A vision model of transformers, (n, channels, h, w) to the mean (n, width) of its last states, over patches or places."""
+class MeanPooling(nn.Module):
+    """Averages the last hidden states of a vision model of transformers over its patches or pixels."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -46,45 +51,50 @@ class Pooled(nn.Module):
 
     @property
     def config(self) -> Any:
-        """The model's own."""
+        """The model's config."""
         return self.model.config
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, width)."""
-        states = self.model(pixel_values=pixels).last_hidden_state
+        """(n, channels, h, w) to (n, width)."""
+        states: torch.Tensor = self.model(pixel_values=pixels).last_hidden_state
         return states.mean((2, 3)) if states.ndim == 4 else states.mean(1)
 
 
-class Residual(nn.Module):
-    """Two convolutions of 3 × 3 around which the input goes on; halves the side where `stride` is 2."""
+class ResidualBlock(nn.Module):
+    """Two 3 × 3 convolutions with a shortcut around them; halves the side if `stride` is 2."""
 
-    def __init__(self, inside: int, outside: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
-        self.first_norm = nn.BatchNorm2d(outside)
-        self.second = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
-        self.second_norm = nn.BatchNorm2d(outside)
-        nn.init.zeros_(self.second_norm.weight)  # every block begins as the identity
+        self.first = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(out_channels)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.second_norm = nn.BatchNorm2d(out_channels)
+        nn.init.zeros_(self.second_norm.weight)  # so that every block begins as its shortcut
         self.past: nn.Module = nn.Identity()
-        if stride > 1 or inside != outside:
-            self.past = nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+        if stride > 1 or in_channels != out_channels:
+            self.past = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, outside, h / stride, w / stride)."""
+        """(n, in_channels, h, w) to (n, out_channels, h / stride, w / stride)."""
         inner = torch.relu(self.first_norm(self.first(x)))
         return torch.relu(self.past(x) + self.second_norm(self.second(inner)))
 
 
-def network(channels: int, width: int, blocks: Sequence[int]) -> nn.Sequential:
-    """(n, channels, h, w) float to (n, width · 2^(stages - 1)): a convolution, `blocks[i]` residual blocks in stage i, the mean
-    over all places. Weights are drawn from torch's generator."""
+def build_resnet(channels: int, width: int, blocks: Sequence[int]) -> nn.Sequential:
+    """Build a residual network from (n, channels, h, w) float to (n, width · 2^(stages - 1)).
+
+    It consists of a convolution, `blocks[i]` residual blocks in stage i, and the mean over all pixels. The weights are drawn
+    from torch's global generator.
+    """
     widths = [width, *(width << i for i in range(len(blocks)))]
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    for stage, (count, (inside, outside)) in enumerate(zip(blocks, pairwise(widths), strict=True)):
-        layers.append(Residual(inside, outside, 2 if stage else 1))
-        layers += [Residual(outside, outside, 1) for _ in range(count - 1)]
-    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    for module in net.modules():
+    for stage, (count, (in_channels, out_channels)) in enumerate(zip(blocks, pairwise(widths), strict=True)):
+        layers.append(ResidualBlock(in_channels, out_channels, 2 if stage else 1))
+        layers += [ResidualBlock(out_channels, out_channels, 1) for _ in range(count - 1)]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
-    return net
+    return network

@@ -32,7 +32,7 @@ def test_hamming_distance_of_packed_bits_equals_that_of_unpacked_bits():
     a, b = rng.standard_normal((7, 37)), rng.standard_normal((5, 37))
     expected = ((a[:, None] > 0) != (b[None] > 0)).sum(-1)
     assert codes.pack(a).shape == (7, 5)
-    np.testing.assert_array_equal(codes.hamming(codes.pack(a), codes.pack(b)), expected)
+    np.testing.assert_array_equal(codes.compute_hamming_distances(codes.pack(a), codes.pack(b)), expected)
 
 
 def test_an_iterator_a_number_and_too_few_components_are_refused():
@@ -93,7 +93,7 @@ def test_the_real_view_gives_unit_vectors_compared_by_cosine(real_binary):
 def test_rank_sorts_the_nearest_codes_by_the_cosine_of_the_real_vectors(real_binary):
     queries, documents = texts(3, seed=5), texts(20, seed=2)
     positions, cosines = real_binary.rank(queries, documents, top=4, candidates=9)
-    distances = codes.hamming(real_binary.encode(queries), real_binary.encode(documents))
+    distances = codes.compute_hamming_distances(real_binary.encode(queries), real_binary.encode(documents))
     query_vectors, vectors = (real_binary.encode(inputs, real=True) for inputs in (queries, documents))
     for i in range(len(queries)):
         candidates = np.argsort(distances[i], kind="stable")[:9]
@@ -149,4 +149,6 @@ def test_faiss_finds_the_same_distances_as_hamming():
     index = faiss.IndexBinaryFlat(24)
     index.add(documents)
     distances, _ = index.search(queries, 5)
-    np.testing.assert_array_equal(distances, np.sort(codes.hamming(queries, documents), axis=1)[:, :5])
+    np.testing.assert_array_equal(
+        distances, np.sort(codes.compute_hamming_distances(queries, documents), axis=1)[:, :5]
+    )

@@ -80,8 +80,8 @@ def test_training_leads_each_class_to_its_vector(model):
     vectors = model.encode(images)
     untrained = Encoder.build(model.spec)
     fixed = model.basis.rows(0, 3).numpy()
-    before = classification.collapse(untrained.encode(images), np.array(labels), fixed)["vector_angle"]
-    after = classification.collapse(vectors, np.array(labels), fixed)
+    before = classification.compute_neural_collapse(untrained.encode(images), np.array(labels), fixed)["vector_angle"]
+    after = classification.compute_neural_collapse(vectors, np.array(labels), fixed)
     assert after["vector_angle"] < 45 < before
     assert after["within_spread"] < 0.3
 
@@ -100,7 +100,9 @@ def test_predict_agrees_with_encode_and_the_basis(model):
     cosines = model.encode(images) @ model.basis.rows(0, 3).numpy().T
     for answer, row in zip(model.predict(images), cosines, strict=True):
         assert answer.cosine == pytest.approx(row.max(), abs=1e-5)
-        assert answer.probability == pytest.approx(classification.softmax(row[None], model.scale).max(), abs=1e-5)
+        assert answer.probability == pytest.approx(
+            classification.compute_softmax(row[None], model.scale).max(), abs=1e-5
+        )
 
 
 def test_new_classes_take_free_vectors_and_leave_the_old_where_they_were(tmp_path):

@@ -109,9 +109,9 @@ def test_an_encoder_uses_new_heads_at_once(tmp_path):
 
 
 def pooled(encoder, text) -> torch.Tensor:
-    ((chunk, _),) = encoder.backbone.chunks([text], 1)
+    ((chunk, _),) = encoder.backbone.iterate_batches([text], 1)
     with torch.no_grad():
-        return encoder.backbone.states(chunk, [3])[0]
+        return encoder.backbone.compute_states(chunk, [3])[0]
 
 
 def test_the_backbones_pooler_is_not_trained(tmp_path):
@@ -170,7 +170,9 @@ def test_several_hard_negatives_are_candidates_of_every_row(tmp_path):
     unit = torch.nn.functional.normalize(embeddings, dim=-1)
     logits = 20 * unit[0] @ torch.cat(list(unit[1:])).T
     expected = (logits.logsumexp(1) - logits.diagonal()).mean()
-    assert losses.sentence(embeddings, None, "contrastive", 20.0).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.compute_sentence_loss(embeddings, None, "contrastive", 20.0).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
 
 
 def test_columns_that_the_loss_does_not_read_are_ignored_whatever_their_names_are(tmp_path):

@@ -258,7 +258,9 @@ def test_a_concept_without_one_example_is_told_by_its_name(reader, tmp_path):
     assert encoder.card_facts()["bare_count"] == unseen
     told = encoder.probabilities([row["anchor"] for row in rows])
     about = np.array([i % count for i in range(len(rows))])
-    areas = [ranking.quality(told[None, :, c], about[None] == c).auc for c in range(count - unseen, count)]
+    areas = [
+        ranking.compute_ranking_quality(told[None, :, c], about[None] == c).auc for c in range(count - unseen, count)
+    ]
     assert np.mean(areas) > 0.65
 
 
@@ -569,7 +571,7 @@ def test_rankings_agree_with_scikit_learn():
     draw = np.random.default_rng(0)
     scores, relevant = draw.random((20, 50)), draw.random((20, 50)) < 0.1
     relevant[:, 0], relevant[3] = True, False
-    found = ranking.quality(scores, relevant)
+    found = ranking.compute_ranking_quality(scores, relevant)
     rows = [i for i in range(20) if relevant[i].any()]
     assert found.ndcg == pytest.approx(np.mean([ndcg_score(relevant[[i]], scores[[i]], k=10) for i in rows]))
     assert found.map == pytest.approx(np.mean([average_precision_score(relevant[i], scores[i]) for i in rows]))

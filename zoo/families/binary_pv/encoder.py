@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
+from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.binary_pv.spec import Spec
@@ -32,7 +33,6 @@ from zoo.ops import codes
 from zoo.paragraph_vectors import model as paragraph_model
 from zoo.paragraph_vectors import vocabulary
 from zoo.schema import Training
-from zoo.text import engine as encoding
 
 DEFAULT_EPOCHS = 20  # if the recipe gives none
 CODE_EPOCHS_SHARE = 0.1  # epochs that train the codes, as a share of the epochs that train the vectors
@@ -92,7 +92,7 @@ class Encoder(BaseEncoder):
 
     def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """Encode in blocks of 1000 texts, in order. Without inputs there is one empty block."""
-        for texts in _read_blocks(encoding.texts(inputs)):
+        for texts in _read_blocks(check_texts(inputs)):
             if self.similarity == "hamming":
                 yield self.model.infer_codes(texts, epochs=self.spec.inference_epochs, batch_size=BLOCK_SIZE)
             else:
@@ -108,7 +108,7 @@ class Encoder(BaseEncoder):
         """
         code_view, real_view = self.view(), self.view(real=True)
         count = min(candidates, len(documents))
-        distances = codes.hamming(code_view.encode(queries), code_view.encode(documents))
+        distances = codes.compute_hamming_distances(code_view.encode(queries), code_view.encode(documents))
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :count]
         vectors = real_view.encode(documents)
         cosines = np.einsum("qcd,qd->qc", vectors[nearest], real_view.encode(queries))

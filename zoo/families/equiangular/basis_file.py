@@ -15,8 +15,8 @@ from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.lazy import lazy
+from zoo.core.progress import show_progress_bar
 from zoo.families.equiangular import basis_search, basis_vectors
-from zoo.text import engine as encoding
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ def asked(cache: Path, spec: Spec, classes: int, seed: int, *, show_progress: bo
         found = tensors.read(cache, path.stem)
         name = next(iter(found))
         return basis_vectors.Basis(found[name], count, dim, name, seed)
-    with encoding.bar(100, show_progress) as advance:
+    with show_progress_bar(100, show_progress) as advance:
         shown = 0
 
         def told(done: int, total: int, best: float) -> None:

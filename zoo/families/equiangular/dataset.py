@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from zoo.core.errors import ZooError
 from zoo.families.equiangular.towers import Tower
-from zoo.vision.backbone import Images
+from zoo.vision.backbone import ImageBackbone
 
 MEMORY = 1 << 30  # bytes of decoded images that are kept
 SOME = 8192
@@ -30,7 +30,7 @@ class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.gold = [known[label] for label in rows["label"]]
         self.rows, self.tower = rows, tower
         self.pixels: torch.Tensor | None = None
-        if isinstance(tower, Images) and len(rows) * tower.channels * tower.size**2 <= MEMORY:
+        if isinstance(tower, ImageBackbone) and len(rows) * tower.channels * tower.size**2 <= MEMORY:
             self.pixels = torch.empty(len(rows), tower.channels, tower.size, tower.size, dtype=torch.uint8)
             for place, picture in enumerate(rows["image"]):
                 self.pixels[place] = torch.from_numpy(tower.pixels(picture))

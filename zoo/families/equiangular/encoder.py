@@ -98,7 +98,7 @@ class Encoder(ClassifierEncoder):
         known = {label: place for place, label in enumerate(self.classes)}
         train = dataset.LabelledDataset(run.rows, known, self.tower)
         held = None if run.validation is None else dataset.LabelledDataset(run.validation, known, self.tower)
-        if isinstance(self.tower, backbone.Images):
+        if isinstance(self.tower, backbone.ImageBackbone):
             self.tower.learn_scale(self.tower.batch(train.sample())["pixels"])
         if self.spec.ema is not None:
             self._average = self.module["average"] = ema.Average(self._body(), self.spec.ema)

@@ -32,26 +32,31 @@ def measure(encoder: ClassifierEncoder, tables: Mapping[str, Dataset]) -> tuple[
     """
     vectors, scores = both(encoder, tables["data"])
     gold = positions(encoder, tables["data"])
-    sure = classification.softmax(scores, encoder.scale)
-    error, bins = classification.calibration(sure, gold)
-    found = {"top1": classification.top(scores, gold, 1), "top5": classification.top(scores, gold, 5)}
+    sure = classification.compute_softmax(scores, encoder.scale)
+    error, bins = classification.compute_calibration_error(sure, gold)
+    found = {
+        "top1": classification.compute_top_k_accuracy(scores, gold, 1),
+        "top5": classification.compute_top_k_accuracy(scores, gold, 5),
+    }
     if "train" in tables:
         near = dataset.some(tables["train"], NEIGHBOURS)
-        found["knn"] = classification.neighbours(vectors, gold, both(encoder, near)[0], positions(encoder, near))
-    found |= {"ece": error, **classification.collapse(vectors, gold, targets(encoder))}
+        found["knn"] = classification.compute_knn_accuracy(
+            vectors, gold, both(encoder, near)[0], positions(encoder, near)
+        )
+    found |= {"ece": error, **classification.compute_neural_collapse(vectors, gold, targets(encoder))}
     if "unknown" in tables:
         strange = both(encoder, tables["unknown"])[1]
         known, unknown = scores.max(1), strange.max(1)
         if encoder.basis is None:
-            known, unknown = sure.max(1), classification.softmax(strange, encoder.scale).max(1)
-        found["ood_auroc"] = classification.auroc(known, unknown)
+            known, unknown = sure.max(1), classification.compute_softmax(strange, encoder.scale).max(1)
+        found["ood_auroc"] = classification.compute_auroc(known, unknown)
         if encoder.threshold is not None:
             found["refused_unknown"] = float((strange.max(1) < encoder.threshold).mean())
     if encoder.threshold is not None:
         found["answered"] = float((scores.max(1) >= encoder.threshold).mean())
     details: dict[str, Any] = {"calibration": bins, "classes": [str(name) for name in encoder.classes]}
     if len(encoder.classes) <= SHOWN:
-        details["confusion"] = classification.confusion(scores.argmax(1), gold, len(encoder.classes)).tolist()
+        details["confusion"] = classification.count_confusions(scores.argmax(1), gold, len(encoder.classes)).tolist()
     return found, details
 
 

@@ -36,7 +36,7 @@ class Prediction:
 def given(encoder: ClassifierEncoder, inputs: Iterable[Any]) -> list[Prediction]:
     """See `predict` of the family."""
     held = encoder.scored(inputs)
-    sure = classification.softmax(held, encoder.scale)
+    sure = classification.compute_softmax(held, encoder.scale)
     out = []
     for scores, probabilities in zip(held, sure, strict=True):
         k = int(scores.argmax())
@@ -50,5 +50,5 @@ def calibrate(encoder: ClassifierEncoder, rows: Dataset) -> None:
     scores = encoder.scored(rows[encoder.spec.modality])
     place = {label: k for k, label in enumerate(encoder.classes)}
     gold = np.array([place.get(label, -1) for label in rows["label"]])
-    encoder.scale = classification.fitted_scale(scores[gold >= 0], gold[gold >= 0])
+    encoder.scale = classification.fit_scale(scores[gold >= 0], gold[gold >= 0])
     encoder.threshold = float(np.quantile(scores.max(1), 1 - encoder.spec.answer_rate))

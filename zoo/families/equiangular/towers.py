@@ -1,7 +1,7 @@
 """A backbone of either modality behind one face: inputs to a batch, a batch to features, inputs to unit vectors, files.
 
     Texts     a sentence encoder, kept as stock sentence-transformers modules
-    Images    a vision backbone (`zoo.vision.backbone`)
+    ImageBackbone    a vision backbone (`zoo.vision.backbone`)
 
 A family that only needs features writes its head once and takes both.
 """
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.core.errors import ArtefactError
 from zoo.core.lazy import lazy
+from zoo.ops.inference import evaluation_mode
 from zoo.text import backbone, sentence_transformers_format
 from zoo.text import engine as encoding
 from zoo.vision import pretrained
-from zoo.vision.backbone import BLOCK, Images
+from zoo.vision.backbone import BLOCK, ImageBackbone
 from zoo.vision.spec import Vision
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ LIKE = 8  # texts of like lengths that go through the backbone together
 
 @dataclass
 class Texts:
-    """A text backbone; the attributes and methods are those of `zoo.vision.backbone.Images`."""
+    """A text backbone; the attributes and methods are those of `zoo.vision.backbone.ImageBackbone`."""
 
     body: Backbone
     modality = "text"
@@ -73,7 +74,7 @@ class Texts:
 
     def _runner(self, project: torch.nn.Module, dim: int) -> encoding.Engine:
         if self._engine is None or self._engine[0] is not project:
-            module = backbone.pooled(self.body, project, dim)
+            module = backbone.PooledBackbone(self.body, project, dim)
             self._engine = (
                 project,
                 encoding.Engine(module, self.body.tokenize, self.body.pad, dim, self.body.max_length),
@@ -108,7 +109,7 @@ class Texts:
         return {}
 
 
-Tower = Texts | Images
+Tower = Texts | ImageBackbone
 
 
 def build(spec: str | Vision, *, revision: str | None, max_length: int | None, folder: Path) -> Tower:
@@ -121,7 +122,7 @@ def build(spec: str | Vision, *, revision: str | None, max_length: int | None, f
 def features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
     """(n, width) float32 of texts or images by the backbone alone, not normalised, BLOCK at a time."""
     held, parts = list(inputs), []
-    with encoding.evaluating(tower.module), torch.inference_mode():
+    with evaluation_mode(tower.module), torch.inference_mode():
         device = next(tower.module.parameters()).device
         for start in range(0, len(held), BLOCK):
             batch = tower.batch(held[start : start + BLOCK])
@@ -132,9 +133,9 @@ def features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
 def read(spec: str | Vision, folder: Path, config: Mapping[str, Any], dim: int) -> tuple[Tower, torch.nn.Module]:
     """The tower that `save` wrote, and its `project`: a linear map to `dim` components, or the identity. Raises ArtefactError."""
     if isinstance(spec, Vision):
-        tower, found = pretrained.read(spec, folder, config)
+        tower, found = pretrained.load_from_model_folder(spec, folder, config)
         return tower, _linear(found, tower.width, dim, folder)
-    body = backbone.read(folder, spec)
+    body = backbone.load_from_model_folder(folder, spec)
     heads = sentence_transformers_format.read_heads(folder, body, dim)
     if set(heads) - {body.depth}:
         raise ArtefactError(f"{folder}: holds heads of shallow layers, which this family has not")

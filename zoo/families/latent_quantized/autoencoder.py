@@ -12,12 +12,13 @@ import torch
 
 from zoo.core import hardware
 from zoo.core.errors import ZooError
+from zoo.core.progress import show_progress_bar
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.latent_quantized import codes as code_operations
 from zoo.families.latent_quantized import inputs as input_formats
 from zoo.families.latent_quantized import networks
 from zoo.families.latent_quantized.spec import Spec
-from zoo.text import engine as encoding
+from zoo.ops.inference import evaluation_mode
 
 TRAVERSAL_STEPS = 8  # values of a latent without indices in a traversal
 
@@ -83,7 +84,7 @@ class Autoencoder(BaseEncoder):
         """
         total = len(inputs) if isinstance(inputs, list | tuple) else None
         blocks = []
-        with encoding.bar(total, show_progress) as advance:
+        with show_progress_bar(total, show_progress) as advance:
             for block in self.stream(inputs, precision=precision):
                 blocks.append(block)
                 advance(len(block))
@@ -107,7 +108,7 @@ class Autoencoder(BaseEncoder):
         if not len(block):  # instance norm does not accept an empty batch
             return torch.empty(0, self.spec.latents, dtype=torch.int64 if self.spec.discrete else torch.float32)
         is_mixed_precision = dtype not in (None, torch.float32)
-        with encoding.evaluating(self.module), torch.inference_mode():
+        with evaluation_mode(self.module), torch.inference_mode():
             with torch.autocast(device.type, dtype=dtype, enabled=is_mixed_precision):
                 outputs = self.module["encoder"](self._normalise(block.to(device)))
             outputs = outputs.float()
@@ -168,7 +169,7 @@ class Autoencoder(BaseEncoder):
 
     def _decode_block(self, values: torch.Tensor) -> np.ndarray:
         input_format = self._require_input_format()
-        with encoding.evaluating(self.module), torch.inference_mode():
+        with evaluation_mode(self.module), torch.inference_mode():
             if len(values):
                 outputs = self.module["decoder"](values.to(self._device)).float()
             else:  # instance norm does not accept an empty batch

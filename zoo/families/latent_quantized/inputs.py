@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 
 from zoo.core.errors import ZooError
-from zoo.vision import backbone
+from zoo.vision.preprocessing import load_pixels
 
 BLOCK_SIZE = 256  # inputs that are encoded together
 MEMORY_LIMIT = 2 << 30  # bytes of decoded training inputs that are kept in memory
@@ -28,7 +28,7 @@ class ImageInputs:
 
     def to_array(self, image: Any) -> np.ndarray:
         """(channels, size, size) uint8. Raises ZooError if `image` is not an image."""
-        return backbone.pixels(image, self.size, self.channels)
+        return load_pixels(image, self.size, self.channels)
 
     def to_images(self, logits: torch.Tensor) -> np.ndarray:
         """(n, size, size[, 3]) uint8 images from (n, channels, size, size) logits."""

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.lbl2vec import keyword_coverage, topic_map, topics, word_space
@@ -195,7 +196,7 @@ class Encoder(BaseEncoder):
         The name of a label is encoded as its label vector. Without a backbone, a text without a known word becomes zeros.
         Raises ZooError for an input that is not a string.
         """
-        texts = list(encoding.texts(inputs))
+        texts = list(check_texts(inputs))
         vectors = self.text_encoder.encode(texts, show_progress=show_progress, precision=precision)
         place = {name: i for i, name in enumerate(self.label_names)}
         for row, text in enumerate(texts):
@@ -258,7 +259,9 @@ class Encoder(BaseEncoder):
         """Open what `save` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
         text_encoder: TruncatableEncoder | WordSpace
         if spec.backbone:
-            text_encoder = TruncatableEncoder(spec.as_sentence_encoder(), backbones.read(folder, spec.backbone))
+            text_encoder = TruncatableEncoder(
+                spec.as_sentence_encoder(), backbones.load_from_model_folder(folder, spec.backbone)
+            )
         else:
             stored_shape = preflight.read_header(folder / LABEL_FILE).get("labels", ())
             # The default of `dim` may have changed since, so that the stored vectors decide.

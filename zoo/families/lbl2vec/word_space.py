@@ -21,11 +21,11 @@ import torch
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
+from zoo.core.inputs import check_texts
 from zoo.families.lbl2vec import topics
 from zoo.paragraph_vectors.model import ParagraphVectors, Settings
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 from zoo.schema import Training
-from zoo.text import engine as encoding
 
 Array = npt.NDArray[Any]
 
@@ -156,7 +156,7 @@ class WordSpace:
 
     def stream(self, inputs: Iterable[str]) -> Iterator[Array]:
         """Yield the vectors of `encode` for BATCH_SIZE texts at a time; yield one empty block if there is no input."""
-        iterator = encoding.texts(inputs)
+        iterator = check_texts(inputs)
         batch = list(islice(iterator, BATCH_SIZE))
         while True:
             yield self._add_word_means(self.model.infer(batch, batch_size=BATCH_SIZE), batch)

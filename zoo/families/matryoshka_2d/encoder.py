@@ -70,9 +70,9 @@ class Encoder(TruncatableEncoder):
         fit = headfit.HeadFit(self.backbone.depth, self.backbone.width)
         self.module.eval()
         with torch.inference_mode():
-            for chunk, _ in self.backbone.chunks(texts, HEAD_FIT_CHUNK_SIZE):
-                fit.add(self.backbone.states(chunk, layers))
-        self.set_heads({n: headfit.linear(weight, bias) for n, (weight, bias) in fit.solve().items()})
+            for chunk, _ in self.backbone.iterate_batches(texts, HEAD_FIT_CHUNK_SIZE):
+                fit.add(self.backbone.compute_states(chunk, layers))
+        self.set_heads({n: headfit.make_head(weight, bias) for n, (weight, bias) in fit.solve().items()})
 
     def _read_unlabelled_texts(self) -> list[str]:
         rows = self.tables.get("unlabelled")
@@ -125,7 +125,7 @@ class Encoder(TruncatableEncoder):
 
     def _chunk_texts(self, texts: Sequence[str], size: int) -> tuple[list[dict[str, torch.Tensor]], list[int]]:
         """Padded chunks of at most `size` texts of similar length, and the place of each of their rows in `texts`."""
-        chunks, places = zip(*self.backbone.chunks(texts, size), strict=True)
+        chunks, places = zip(*self.backbone.iterate_batches(texts, size), strict=True)
         return list(chunks), [place for chunk_places in places for place in chunk_places]
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
@@ -149,7 +149,9 @@ class Encoder(TruncatableEncoder):
             scores = None if scores is None else distributed.all_gather_with_grad(scores)
 
         def sentence_loss(columns: torch.Tensor) -> torch.Tensor:
-            return losses.sentence(columns, scores, self.spec.loss, 1 / self.spec.temperature, self.spec.angle_weights)
+            return losses.compute_sentence_loss(
+                columns, scores, self.spec.loss, 1 / self.spec.temperature, self.spec.angle_weights
+            )
 
         shallow_vectors = {n: vectors[n] for n in shallow_layers}
         if self.spec.objective == "elastic":
@@ -204,9 +206,9 @@ class Encoder(TruncatableEncoder):
         chunk_states = []
         for chunk in batch["chunks"]:
             if self.spec.chunk and self.module.training:
-                states = checkpoint.checkpoint(self.backbone.states, chunk, layers, use_reentrant=False)
+                states = checkpoint.checkpoint(self.backbone.compute_states, chunk, layers, use_reentrant=False)
             else:
-                states = self.backbone.states(chunk, layers)
+                states = self.backbone.compute_states(chunk, layers)
             chunk_states.append(states)
         embeddings = {}
         for n, layer_states in zip(layers, zip(*chunk_states, strict=True), strict=True):

@@ -58,7 +58,7 @@ def compute_2dmse(
     for n, vectors in shallow.items():
         term = shallow_weight * (loss(vectors) + loss(vectors[..., :width]))
         if align:
-            term = term + align * losses.alignment(target, vectors.flatten(0, 1), temperature)
+            term = term + align * losses.compute_alignment_loss(target, vectors.flatten(0, 1), temperature)
         total = total + weights[n] * term
     return total
 

@@ -60,7 +60,7 @@ class Teacher:
         places = [self._place[text] for text in texts]
         target = torch.from_numpy(np.array(self._vectors[places])).to(device)
         terms = [
-            losses.relations(target, student, 1 / self.temperature)
+            losses.compute_relational_loss(target, student, 1 / self.temperature)
             for vectors in layers.values()
             for student in (vectors, vectors[:, :width])
         ]

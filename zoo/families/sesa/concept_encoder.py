@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
+from zoo.core.inputs import check_texts
 from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.sesa import inverted_index
@@ -86,7 +87,7 @@ class ConceptEncoder(BaseEncoder):
         prompt = self.towers.prompts.get(role or "") if self.towers else None
         if not prompt:
             return inputs
-        texts = (prompt + text for text in encoding.texts(inputs))
+        texts = (prompt + text for text in check_texts(inputs))
         return list(texts) if isinstance(inputs, list | tuple) else texts
 
     def _engine(self, role: str | None, *, probabilities: bool = False) -> encoding.Engine:

@@ -93,7 +93,7 @@ def tried(encoder: ConceptEncoder, held: Dataset, twin: ConceptEncoder | None) -
     }
 
 
-def between(encoder: ConceptEncoder, anchors: list[str], positives: list[str]) -> ranking.Quality:
+def between(encoder: ConceptEncoder, anchors: list[str], positives: list[str]) -> ranking.RankingQuality:
     """How well distinct anchors find their positives among all distinct ones."""
     asked, held = list(dict.fromkeys(anchors)), list(dict.fromkeys(positives))
     relevant = np.zeros((len(asked), len(held)), dtype=bool)
@@ -101,7 +101,7 @@ def between(encoder: ConceptEncoder, anchors: list[str], positives: list[str]) -
     for left, right in zip(anchors, positives, strict=True):
         relevant[place[0][left], place[1][right]] = True
     found = encoder.encode(asked, prompt_type="query") @ encoder.encode(held, prompt_type="document").T
-    return ranking.quality(found, relevant)
+    return ranking.compute_ranking_quality(found, relevant)
 
 
 def deletion(a: np.ndarray, b: np.ndarray, seed: int, most: int = LONGEST) -> tuple[dict[str, list[float]], float]:

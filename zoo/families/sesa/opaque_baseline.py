@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.schema import Training
-from zoo.training import trainer
+from zoo.training import distributed, trainer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,6 +27,6 @@ def trained(
     own = folder / "twin"
     own.mkdir(parents=True, exist_ok=True)
     trainer.fit(other, rows, settings, own, validation=validation)
-    trainer.broadcast_from_main()
+    distributed.broadcast_from_main()
     shutil.rmtree(own / "checkpoints", ignore_errors=True)
     return other

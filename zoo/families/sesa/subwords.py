@@ -53,12 +53,12 @@ class Pieces:
     def tokenizer(self) -> tokenizers.Tokenizer:
         """Made of pieces and merges alone."""
         vocabulary = {piece: i for i, piece in enumerate(self.pieces)}
-        with tokenizer_checks.told("the subwords make no tokenizer"):
+        with tokenizer_checks.as_zoo_error("the subwords make no tokenizer"):
             return _plain(tokenizers.models.BPE(vocabulary, self.merges, unk_token=SPECIAL[UNKNOWN]))
 
     def encode(self, texts: Sequence[str], limit: int) -> list[list[int]]:
         """Ids of each text, at most `limit`; one UNKNOWN for a text without any."""
-        with tokenizer_checks.told("the tokenizer does not take a text"):
+        with tokenizer_checks.as_zoo_error("the tokenizer does not take a text"):
             found = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [each.ids[:limit] or [UNKNOWN] for each in found]
 

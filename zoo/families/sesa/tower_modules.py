@@ -173,7 +173,7 @@ class BackboneReader:
     @classmethod
     def load(cls, folder: Path, name: str, words: int = 0) -> BackboneReader:
         """Open what `save` wrote; every tensor must be there, fit and be finite."""
-        made = cls(backbone.read(folder, name), words=words)
+        made = cls(backbone.load_from_model_folder(folder, name), words=words)
         if made.words is not None:
             preflight.check_shapes(folder, {name: tuple(tensor.shape) for name, tensor in made._own().items()}, WORDS)
             inner = {name: t for name, t in tensors.extract(made.words).items() if name.startswith("inner.")}

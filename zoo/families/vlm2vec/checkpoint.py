@@ -22,8 +22,8 @@ from zoo.families.vlm2vec.prompt_template import chat_template
 from zoo.families.vlm2vec.spec import Lora, VLMSpec
 from zoo.families.vlm2vec.vlm import LONGEST, VLM
 from zoo.hub.fetch import fetch
-from zoo.hub.model_references import locate, public_id
-from zoo.text.backbone import without_bars
+from zoo.hub.model_references import find_hub_id, locate
+from zoo.text.backbone import hide_progress_bars
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def load(spec: VLMSpec, folder: Path) -> VLM:
     if spec.attention:
         settings["attn_implementation"] = spec.attention
     try:
-        with without_bars():
+        with hide_progress_bars():
             model = transformers.AutoModel.from_pretrained(
                 where, use_safetensors=True, trust_remote_code=False, **settings
             )
@@ -72,7 +72,7 @@ def load(spec: VLMSpec, folder: Path) -> VLM:
         model,
         tokenizer,
         _processor(own, kind.image_processor),
-        name=public_id(reference) or reference,
+        name=find_hub_id(reference) or reference,
         revision=found,
         max_length=spec.max_length or min(tokenizer.model_max_length, LONGEST),
         beside={name: (where / name).read_text(encoding="utf-8") for name in BESIDE if (where / name).is_file()},
@@ -213,7 +213,7 @@ def opened(folder: Path, model: Any, state: Mapping[str, Any]) -> VLM:
     limit = state.get("max_length")
     if type(limit) is not int or not 1 <= limit <= 1 << 20:
         raise ArtefactError(f"{folder / 'config.json'}: max_length {str(limit)[:20]} is no number of tokens")
-    with without_bars():
+    with hide_progress_bars():
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     kind = architecture(model.config.model_type)
     processor = _processor(read_settings(folder / "preprocessor_config.json"), kind.image_processor)

@@ -115,7 +115,7 @@ class Encoder(BaseEncoder):
             return self.spec.chunk, True
         sample = [train[i] for i in range(min(2, len(train)))]
         cells = [cell for row in sample for cell in self._cells(row)]
-        micro = settings.batch_size // settings.gradient_accumulation // distributed.world_size()
+        micro = settings.batch_size // settings.gradient_accumulation // distributed.get_world_size()
         return chunk_size.chosen(self.vlm, cells, micro * len(cells) // len(sample))
 
     def _cells(self, row: Mapping[str, Any]) -> list[dataset.Cell]:
@@ -147,7 +147,7 @@ class Encoder(BaseEncoder):
         none of them."""
         trainable = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         training = self.module.training and torch.is_grad_enabled()
-        if training and (self._again or distributed.world_size() > 1):
+        if training and (self._again or distributed.get_world_size() > 1):
             vectors = gradcache.cached(self.vlm.features, batch["chunks"], trainable)
         else:
             vectors = torch.cat([self.vlm.features(chunk) for chunk in batch["chunks"]])
@@ -155,7 +155,7 @@ class Encoder(BaseEncoder):
         columns = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])[cells]
         present = cells >= 0
         if training:
-            wide = distributed.widest(len(columns))
+            wide = distributed.find_largest_count(len(columns))
             pad = (0, 0, 0, 0, 0, wide - len(columns))
             columns = distributed.all_gather_with_grad(torch.nn.functional.pad(columns, pad), dim=1)
             keys = distributed.all_gather_with_grad(torch.nn.functional.pad(keys, pad[2:]), dim=1)

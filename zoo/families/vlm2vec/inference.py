@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from zoo.core import hardware
 from zoo.core.errors import ZooError
 from zoo.core.lazy import lazy
+from zoo.core.progress import show_progress_bar
 from zoo.families.vlm2vec import mixed_inputs
 from zoo.families.vlm2vec.vlm import VLM
-from zoo.text import engine as encoding
+from zoo.ops.inference import evaluation_mode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,7 @@ def _at(given: Any, place: int) -> list[Any]:
 def _encoded(vlm: VLM, opened: Sequence[list[Any]], instruction: str | None, dtype: Any) -> np.ndarray:
     out = np.empty((len(opened), vlm.width), dtype=np.float32)
     kind = vlm.device.type
-    with encoding.evaluating(vlm.model), torch.inference_mode():
+    with evaluation_mode(vlm.model), torch.inference_mode():
         for places in chunks([size(parts) for parts in opened], ROWS):
             batch = vlm.batch([opened[i] for i in places], [instruction] * len(places))
             with torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
@@ -88,7 +89,7 @@ def encode(
     """`stream` as one array."""
     total = len(inputs) if isinstance(inputs, list | tuple) else None
     blocks = []
-    with encoding.bar(total, show_progress) as advance:
+    with show_progress_bar(total, show_progress) as advance:
         for block in stream(vlm, inputs, instruction, precision):
             blocks.append(block)
             advance(len(block))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zoo.core.lazy import lazy
-from zoo.ops.losses import cosines
+from zoo.ops.losses import compute_cosines
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ def infonce(
     diagonal is false. Source: van den Oord et al., arXiv 1807.03748, equation 4; VLM2Vec, arXiv 2410.05160, equation 1.
     """
     logits = (
-        cosines(queries, candidates).div_(temperature).masked_fill_(masked, float("-inf"))
+        compute_cosines(queries, candidates).div_(temperature).masked_fill_(masked, float("-inf"))
     )  # in place: it is (n, m)
     return F.cross_entropy(logits, torch.arange(len(queries), device=logits.device))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.core.errors import ZooError
 from zoo.data.formats import image_files
-from zoo.vision.backbone import as_picture
+from zoo.vision.preprocessing import decode_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +32,7 @@ def parts(given: Any) -> list[str | Image]:
         return _mapping(given)
     if isinstance(given, Sequence) and not isinstance(given, bytes | bytearray):
         return [part for each in given for part in parts(each)] or _nothing()
-    return [image_files.normalise_image(as_picture(given))]
+    return [image_files.normalise_image(decode_image(given))]
 
 
 def _mapping(given: Mapping[str, Any]) -> list[str | Image]:
@@ -43,7 +43,9 @@ def _mapping(given: Mapping[str, Any]) -> list[str | Image]:
         raise ZooError(f"has a `text` of {type(text).__name__}")
     several = isinstance(held, Sequence) and not isinstance(held, str | bytes)
     images: list[Any] = list(held) if several else [] if held is None else [held]  # type: ignore[arg-type]
-    opened = [image_files.normalise_image(as_picture(Path(each) if isinstance(each, str) else each)) for each in images]
+    opened = [
+        image_files.normalise_image(decode_image(Path(each) if isinstance(each, str) else each)) for each in images
+    ]
     return placed(text, opened)
 
 

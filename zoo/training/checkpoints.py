@@ -1,0 +1,149 @@
+"""Which checkpoints count, and what is on record about a run: complete.json, metrics.jsonl, the progress bar."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from zoo.core import atomic_files
+
+COMPLETE = "complete.json"
+METRICS = "metrics.jsonl"
+
+
+def find_newest_checkpoint(checkpoints: Path, *, remove_incomplete: bool) -> tuple[Path | None, float]:
+    """Return the newest complete checkpoint and the seconds trained up to it; (None, 0.0) if there is none.
+
+    A checkpoint is complete if every file that complete.json lists is there with its size. With `remove_incomplete` the
+    other checkpoints are deleted: an interruption left them half written.
+    """
+    complete: dict[int, tuple[Path, float]] = {}
+    for folder in checkpoints.glob("checkpoint-*"):
+        try:
+            record = atomic_files.read_json(folder / COMPLETE)
+            is_complete = all((folder / name).stat().st_size == size for name, size in record["files"].items())
+        except (OSError, ValueError):
+            is_complete = False
+        if is_complete:
+            complete[read_step(folder)] = (folder, float(record["seconds"]))
+        elif remove_incomplete:
+            shutil.rmtree(folder)
+    return complete[max(complete)] if complete else (None, 0.0)
+
+
+def read_step(checkpoint: Path | None) -> int:
+    """Return the optimiser step at which a checkpoint was saved; 0 for None."""
+    return int(checkpoint.name.split("-")[1]) if checkpoint else 0
+
+
+def truncate_metrics(metrics: Path, step: int) -> None:
+    """Drop the lines of metrics.jsonl after `step`, from which training resumes: it writes them again."""
+    if not metrics.exists():
+        return
+    lines = []
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                lines.append(line)
+        except ValueError:  # an interruption cut the last line short
+            break
+    atomic_files.write_text(metrics, "".join(f"{line}\n" for line in lines) if step else "")
+
+
+class RunRecorder(transformers.TrainerCallback):
+    """Marks checkpoints as complete, writes metrics.jsonl and updates the progress bar.
+
+    Args:
+        folder: the run folder, where metrics.jsonl is appended to.
+        seconds_before: seconds of training before the checkpoint that the run resumes from.
+    """
+
+    def __init__(self, folder: Path, show_progress: bool, seconds_before: float) -> None:
+        self.metrics, self.show_progress = folder / METRICS, show_progress
+        self.start_time, self.seconds_before = time.monotonic(), seconds_before
+        self.seconds_trained = 0.0
+        self._bar: Any = None
+        self._bar_task: Any = None
+
+    def _seconds(self) -> float:
+        return round(self.seconds_before + time.monotonic() - self.start_time, 3)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock and, in the main process, the progress bar."""
+        self.start_time = time.monotonic()
+        if self.show_progress and state.is_world_process_zero:
+            self._bar = _make_progress_bar()
+            self._bar.start()
+            self._bar_task = self._bar.add_task("train", total=state.max_steps, completed=state.global_step, loss="…")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Request a validation after the last step; otherwise the last steps could never be the best."""
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True
+        if self._bar is not None:
+            self._bar.update(self._bar_task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Append a line to metrics.jsonl for a training loss or a validation loss. Figures that are not finite are left out."""
+        if not state.is_world_process_zero or not logs:
+            return
+        line: dict[str, Any] = {"step": state.global_step, "epoch": round(float(state.epoch or 0), 4)}
+        if "loss" in logs:
+            figures = {name: float(logs[name]) for name in ("loss", "learning_rate", "grad_norm") if name in logs}
+            line |= {name: value for name, value in figures.items() if math.isfinite(value)}
+            line["seconds"] = self._seconds()
+            if self._bar is not None:
+                self._bar.update(self._bar_task, loss=f"{figures['loss']:.4f}")
+        elif "eval_loss" in logs:
+            line["validation_loss"] = float(logs["eval_loss"])
+        else:
+            return
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write complete.json into the new checkpoint, once all its other files are on disk."""
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            sizes = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+            atomic_files.write_json(folder / COMPLETE, {"files": sizes, "seconds": self._seconds()})
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop the clock and the progress bar."""
+        self.seconds_trained = self._seconds()
+        self.close()
+
+    def close(self) -> None:
+        """Stop the progress bar, which gives the cursor back to the terminal."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _make_progress_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
