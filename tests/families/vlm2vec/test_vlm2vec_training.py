@@ -130,8 +130,8 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 def test_false_negatives_and_missing_candidates_are_masked():
     queries, candidates = torch.tensor([1, 1, 2, 3]), torch.tensor([10, 11, 12, 12, 10, 99])
-    masked = false_negative_mask(queries, candidates, torch.tensor([True, True, True, True, True, False]))
-    assert masked.int().tolist() == [
+    mask = false_negative_mask(queries, candidates, torch.tensor([True, True, True, True, True, False]))
+    assert mask.int().tolist() == [
         [0, 1, 0, 0, 1, 1],  # the positive of the equal query, its own positive once more, and the missing candidate
         [1, 0, 0, 0, 1, 1],
         [0, 0, 0, 1, 0, 1],
@@ -145,21 +145,21 @@ def test_the_mask_agrees_with_a_search_through_all_pairs(seed):
     queries, candidates = (torch.randint(0, 6, (size,), generator=generator) for size in (12, 30))
     present = torch.rand(30, generator=generator) < 0.8
     present[:12] = True
-    masked = false_negative_mask(queries, candidates, present)
+    mask = false_negative_mask(queries, candidates, present)
     right_pairs = {(int(query), int(positive)) for query, positive in zip(queries, candidates[:12], strict=True)}
     for i in range(12):
         for j in range(30):
             is_right = (int(queries[i]), int(candidates[j])) in right_pairs
-            assert masked[i, j] == (i != j and (is_right or not present[j]))
+            assert mask[i, j] == (i != j and (is_right or not present[j]))
 
 
 def test_infonce_is_the_log_sum_over_unmasked_candidates_minus_the_positive():
     generator = torch.Generator().manual_seed(0)
     query, candidates = torch.randn(1, 8, generator=generator), torch.randn(6, 8, generator=generator)
-    masked = torch.tensor([[False, True, False, False, True, True]])
-    logits = torch.nn.functional.cosine_similarity(query, candidates[~masked[0]]) / 0.1
+    mask = torch.tensor([[False, True, False, False, True, True]])
+    logits = torch.nn.functional.cosine_similarity(query, candidates[~mask[0]]) / 0.1
     expected = torch.logsumexp(logits, 0) - logits[0]
-    torch.testing.assert_close(compute_infonce(query, candidates, masked, 0.1), expected)
+    torch.testing.assert_close(compute_infonce(query, candidates, mask, 0.1), expected)
 
 
 def test_the_symmetric_loss_is_the_mean_of_both_directions():
@@ -235,7 +235,7 @@ def test_several_sets_are_trained_together_each_under_its_own_instructions(tmp_p
     assert set(json.loads((tmp_path / "run" / "lock.json").read_text())["data"]) == {"train", "more"}
     untrained = Encoder.build(loaded.encoder)
     rows = MixtureDataset({"data": make_rows(2), "more": make_rows(2)}, loaded.encoder.mixture, 4)
-    instructions = [unopened.instruction for i in (0, 2) for unopened in untrained._read_row(rows[i])]
+    instructions = [lazy_input.instruction for i in (0, 2) for lazy_input in untrained._read_row(rows[i])]
     assert instructions == ["First:", None, "Second:", None]
     sections["training"]["batch_size"] = 6
     with pytest.raises(ZooError, match="sub_batch: 4 must divide training.batch_size, 6"):
@@ -264,7 +264,7 @@ def test_images_may_lie_in_another_folder_and_columns_may_have_the_names_of_mmeb
     section = FileData(source="file", path="rows.jsonl", images="other")
     table = data.read(section, {}, ROLES, folder=tmp_path)
     inputs = read_row(table.rows[0], None, None, ("data", 0))
-    assert [len(unopened.images) for unopened in inputs] == [0, 1, 1]
+    assert [len(lazy_input.images) for lazy_input in inputs] == [0, 1, 1]
     assert table.fingerprint == data.read(section, {}, ROLES, folder=tmp_path).fingerprint
 
 

@@ -157,7 +157,7 @@ def _set_pixel_range(side: int, settings: Settings) -> dict[str, Any]:
 # -- what transformers needs in processor_config.json -------------------------------------------------------------------
 
 
-def _llava_processor_config(config: Any, image_processor: Any) -> dict[str, Any]:
+def _compute_llava_config(config: Any, image_processor: Any) -> dict[str, Any]:
     return {
         "patch_size": config.vision_config.patch_size,
         "vision_feature_select_strategy": config.vision_feature_select_strategy,
@@ -166,7 +166,7 @@ def _llava_processor_config(config: Any, image_processor: Any) -> dict[str, Any]
     }
 
 
-def _idefics_processor_config(config: Any, image_processor: Any) -> dict[str, Any]:
+def _compute_idefics_config(config: Any, image_processor: Any) -> dict[str, Any]:
     return {"image_seq_len": _count_tile_tokens(config)}
 
 
@@ -179,13 +179,13 @@ _IDEFICS: dict[str, Any] = {
     "write_image_tokens": _write_tile_tokens,
     "compute_size_settings": _set_longest_edge,
     "has_nested_images": True,
-    "compute_processor_config": _idefics_processor_config,
+    "compute_processor_config": _compute_idefics_config,
 }
 _LLAVA: dict[str, Any] = {
     "language_model": "language_model",
     "image_placeholder": "<image>",
     "image_token": "<image>",
-    "compute_processor_config": _llava_processor_config,
+    "compute_processor_config": _compute_llava_config,
 }
 _QWEN: dict[str, Any] = {
     "language_model": "language_model",

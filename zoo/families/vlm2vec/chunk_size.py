@@ -8,22 +8,22 @@ import psutil
 import torch
 
 from zoo.families.vlm2vec import gradcache
-from zoo.families.vlm2vec.dataset import UnopenedInput
+from zoo.families.vlm2vec.dataset import LazyInput
 from zoo.families.vlm2vec.vlm import VLM
 
 MEMORY_SHARE = 0.25  # of the memory that is free now; gradients and optimiser states are not allocated yet
 MAX_CHUNK_SIZE = 32  # larger chunks are not faster, because every input is padded to the longest one
 
 
-def choose_chunk_size(vlm: VLM, sample: Sequence[UnopenedInput], count: int) -> tuple[int, bool]:
+def choose_chunk_size(vlm: VLM, sample: Sequence[LazyInput], count: int) -> tuple[int, bool]:
     """Choose the chunks of a training step with `count` inputs that are like those of `sample`.
 
-    Returns the inputs of a chunk, and whether GradCache must run the chunks twice because the activations of all of them do
+    Return the inputs of a chunk, and whether GradCache must run the chunks twice because the activations of all of them do
     not fit into memory. The state of torch's random generator stays the same.
     """
     with torch.random.fork_rng(devices=[]):
         batch = vlm.prepare_batch(
-            [unopened.open_parts() for unopened in sample], [unopened.instruction for unopened in sample]
+            [lazy_input.open_parts() for lazy_input in sample], [lazy_input.instruction for lazy_input in sample]
         )
         bytes_per_input = gradcache.measure_activation_bytes(vlm.compute_features, batch) / len(sample)
     budget = MEMORY_SHARE * measure_free_memory(vlm.device)

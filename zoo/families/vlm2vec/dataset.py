@@ -24,7 +24,7 @@ BLOCK = 1000  # rows that are checked at once
 
 
 @dataclass(frozen=True)
-class UnopenedInput:
+class LazyInput:
     """One input of a training batch whose images are not decoded yet.
 
     Attributes:
@@ -168,7 +168,7 @@ def read_row(
     query_instruction: str | None,
     document_instruction: str | None,
     location: tuple[str, int],
-) -> list[UnopenedInput]:
+) -> list[LazyInput]:
     """Return the inputs of a row: its query, its positive, and its hard negatives.
 
     `location` is the name of the set and the number of the row. Raise DataError for a query or positive that is empty, and
@@ -177,11 +177,11 @@ def read_row(
     name, row_number = location
     row_location = f"{name}, row {row_number + 1}"
 
-    def read_input(side: str, text: Any, images: Any, instruction: str | None) -> UnopenedInput | None:
+    def read_input(side: str, text: Any, images: Any, instruction: str | None) -> LazyInput | None:
         present_images = tuple(image for image in images or () if image["bytes"] is not None or image["path"])
         if not text and not present_images:
             return None
-        return UnopenedInput(text or "", present_images, instruction, f"{row_location}: {side}")
+        return LazyInput(text or "", present_images, instruction, f"{row_location}: {side}")
 
     values = {role: row.get(role) or row.get(mmeb_name) for role, (mmeb_name, _) in MMEB_COLUMNS.items()}
     query = read_input("query", values["query"], values["query_image"], query_instruction)

@@ -104,11 +104,11 @@ class Encoder(BaseEncoder):
         if self.spec.chunk != "auto":
             return self.spec.chunk, True
         sample_rows = [rows[i] for i in range(min(2, len(rows)))]
-        sample = [unopened for row in sample_rows for unopened in self._read_row(row)]
+        sample = [lazy_input for row in sample_rows for lazy_input in self._read_row(row)]
         rows_per_step = settings.batch_size // settings.gradient_accumulation // distributed.world_size()
         return chunk_size.choose_chunk_size(self.vlm, sample, rows_per_step * len(sample) // len(sample_rows))
 
-    def _read_row(self, item: Mapping[str, Any]) -> list[dataset.UnopenedInput]:
+    def _read_row(self, item: Mapping[str, Any]) -> list[dataset.LazyInput]:
         """The inputs of an item of `MixtureDataset`, with the instructions of its set or else those of the encoder."""
         share, default = item["share"], self.spec.instructions
         query = share.query if share.query is not None else default.query
@@ -125,27 +125,27 @@ class Encoder(BaseEncoder):
             content_keys: (1 + candidates, rows) int64, equal for equal inputs.
         """
         inputs = {
-            (depth, column): unopened
+            (depth, column): lazy_input
             for column, row in enumerate(rows)
-            for depth, unopened in enumerate(self._read_row(row))
+            for depth, lazy_input in enumerate(self._read_row(row))
         }
         positions = list(inputs)
         shape = (1 + max(depth for depth, _ in positions), len(rows))
         vector_index = torch.full(shape, -1)
         content_keys = torch.zeros(shape, dtype=torch.int64)
-        sizes = [(len(unopened.images), len(unopened.text)) for unopened in inputs.values()]
+        sizes = [(len(lazy_input.images), len(lazy_input.text)) for lazy_input in inputs.values()]
         chunks: list[dict[str, torch.Tensor]] = []
         next_index = 0
         for indices in inference.split_into_chunks(sizes, self._chunk_size):
             chunk = [inputs[positions[i]] for i in indices]
             chunks.append(
                 self.vlm.prepare_batch(
-                    [unopened.open_parts() for unopened in chunk], [unopened.instruction for unopened in chunk]
+                    [lazy_input.open_parts() for lazy_input in chunk], [lazy_input.instruction for lazy_input in chunk]
                 )
             )
-            for i, unopened in zip(indices, chunk, strict=True):
+            for i, lazy_input in zip(indices, chunk, strict=True):
                 vector_index[positions[i]] = next_index
-                content_keys[positions[i]] = unopened.content_key
+                content_keys[positions[i]] = lazy_input.content_key
                 next_index += 1
         return {"chunks": chunks, "vector_index": vector_index, "content_keys": content_keys}
 
@@ -160,12 +160,12 @@ class Encoder(BaseEncoder):
         present = vector_index >= 0
         if is_training:
             table, content_keys, present = _gather_from_all_processes(table, content_keys, present)
-        masked = false_negative_mask(content_keys[0], content_keys[1:].flatten(), present[1:].flatten())
+        mask = false_negative_mask(content_keys[0], content_keys[1:].flatten(), present[1:].flatten())
         temperature = self.spec.temperature
-        loss = compute_infonce(table[0], table[1:].flatten(0, 1), masked, temperature)
+        loss = compute_infonce(table[0], table[1:].flatten(0, 1), mask, temperature)
         if self.spec.symmetric:
-            masked_queries = masked[:, : len(masked)].T
-            loss = (loss + compute_infonce(table[1], table[0], masked_queries, temperature)) / 2
+            query_mask = mask[:, : len(mask)].T
+            loss = (loss + compute_infonce(table[1], table[0], query_mask, temperature)) / 2
         return distributed.global_batch_gradient(loss) if is_training else loss
 
     def _encode_chunks(self, chunks: Sequence[dict[str, torch.Tensor]], is_training: bool) -> torch.Tensor:
@@ -226,7 +226,7 @@ class Encoder(BaseEncoder):
             options: `instruction` for every input; `role` ("query" or "document") to use that role's instruction for every
                 input; `query` and `document` to replace the instructions of these roles.
 
-        Raises ZooError for an unknown option, a wrong value, or options that exclude each other.
+        Raise ZooError for an unknown option, a wrong value, or options that exclude each other.
         """
         for name, value in options.items():
             if name not in View.model_fields:

@@ -25,7 +25,7 @@ def split_into_chunks(sizes: Sequence[tuple[int, int]], chunk_size: int) -> list
     """Group inputs that run through the model together, at most `chunk_size` at once, so that padding is short.
 
     Inputs with images do not share a chunk with inputs without images, and texts of similar length are neighbours. `sizes`
-    are pairs (images, characters), as `measure_input` returns them. Returns the indices of the inputs of each chunk.
+    are pairs (images, characters), as `measure_input` returns them. Return the indices of the inputs of each chunk.
     """
     chunks: list[list[int]] = []
     for has_images in (False, True):

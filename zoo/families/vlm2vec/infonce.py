@@ -9,21 +9,21 @@ from zoo.ops.losses import cosines
 
 
 def compute_infonce(
-    queries: torch.Tensor, candidates: torch.Tensor, masked: torch.Tensor, temperature: float = 0.02
+    queries: torch.Tensor, candidates: torch.Tensor, mask: torch.Tensor, temperature: float = 0.02
 ) -> torch.Tensor:
     """Compute the mean over queries of -log softmax(cosines / temperature) at each query's positive.
 
     Args:
         queries: (n, d).
         candidates: (m, d), m ≥ n. Candidate i < n is the positive of query i; hard negatives follow.
-        masked: (n, m) bool, true where a candidate must not count as a negative of a query: see `false_negative_mask`. Its
+        mask: (n, m) bool, true where a candidate must not count as a negative of a query: see `false_negative_mask`. Its
             diagonal is false.
         temperature: cosines are divided by it.
 
     Source: van den Oord et al., arXiv 1807.03748, equation 4; VLM2Vec, arXiv 2410.05160, equation 1.
     """
     logits = cosines(queries, candidates)
-    logits = logits.div_(temperature).masked_fill_(masked, float("-inf"))  # in place, because (n, m) may be large
+    logits = logits.div_(temperature).masked_fill_(mask, float("-inf"))  # in place, because (n, m) may be large
     return F.cross_entropy(logits, torch.arange(len(queries), device=logits.device))
 
 
@@ -44,6 +44,6 @@ def false_negative_mask(query_keys: torch.Tensor, candidate_keys: torch.Tensor, 
     size = (int(query_ids.max()) + 1, int(candidate_ids.max()) + 1)
     is_right = torch.zeros(size, dtype=torch.bool, device=query_keys.device)
     is_right[query_ids, candidate_ids[:count]] = True  # for every query with the same key
-    masked = is_right[query_ids][:, candidate_ids] | ~present[None, :]
-    masked[torch.arange(count), torch.arange(count)] = False
-    return masked
+    mask = is_right[query_ids][:, candidate_ids] | ~present[None, :]
+    mask[torch.arange(count), torch.arange(count)] = False
+    return mask

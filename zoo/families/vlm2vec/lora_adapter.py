@@ -109,16 +109,18 @@ def load_adapter_weights(folder: Path, vlm: VLM) -> None:
 
     Raise ArtefactError for tensors that are missing, extra, mis-shaped or not finite.
     """
-    stored, expected = tensors.read(folder, FILE_STEM), _collect_adapter_tensors(vlm)
-    problems = [f"missing tensor {name}" for name in expected.keys() - stored.keys()]
-    problems += [f"extra tensor {name[:80]}" for name in stored.keys() - expected.keys()]
-    for name in expected.keys() & stored.keys():
-        if expected[name].shape != stored[name].shape:
-            problems.append(f"tensor {name} has shape {tuple(stored[name].shape)}, not {tuple(expected[name].shape)}")
-        elif not torch.isfinite(stored[name]).all():
+    stored_tensors, expected_tensors = tensors.read(folder, FILE_STEM), _collect_adapter_tensors(vlm)
+    problems = [f"missing tensor {name}" for name in expected_tensors.keys() - stored_tensors.keys()]
+    problems += [f"extra tensor {name[:80]}" for name in stored_tensors.keys() - expected_tensors.keys()]
+    for name in expected_tensors.keys() & stored_tensors.keys():
+        if expected_tensors[name].shape != stored_tensors[name].shape:
+            problems.append(
+                f"tensor {name} has shape {tuple(stored_tensors[name].shape)}, not {tuple(expected_tensors[name].shape)}"
+            )
+        elif not torch.isfinite(stored_tensors[name]).all():
             problems.append(f"tensor {name} holds NaN or infinity")
     if problems:
         raise ArtefactError(f"{folder}: the adapter does not fit its backbone: {'; '.join(sorted(problems)[:4])}")
     with torch.no_grad():
-        for name, tensor in expected.items():
-            tensor.copy_(stored[name])
+        for name, tensor in expected_tensors.items():
+            tensor.copy_(stored_tensors[name])

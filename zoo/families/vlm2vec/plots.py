@@ -24,9 +24,9 @@ def draw_retrieved(record: Record) -> Figure | None:
     """
     results = record.report.get("results")
     for entry in results if isinstance(results, list) else []:
-        retrieved = mapping(mapping(entry).get("details")).get("retrieved")
-        if isinstance(retrieved, list) and retrieved:
-            return _draw_rows(entry.get("task"), [mapping(query) for query in retrieved[:ROWS]])
+        queries = mapping(mapping(entry).get("details")).get("retrieved")
+        if isinstance(queries, list) and queries:
+            return _draw_rows(entry.get("task"), [mapping(query) for query in queries[:ROWS]])
     return None
 
 
