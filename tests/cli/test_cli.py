@@ -56,8 +56,8 @@ def test_every_option_of_a_view_is_listed_with_its_family(capsys):
 @pytest.fixture(scope="module")
 def instructed(tmp_path_factory):
     base = tmp_path_factory.mktemp("instructed")
-    encoder = tiny_vlm2vec.built()
-    encoder.prepare(tiny_vlm2vec.rows(), base)
+    encoder = tiny_vlm2vec.build_encoder()
+    encoder.prepare(tiny_vlm2vec.make_rows(), base)
     return str(model_folder.save(encoder, base / "model"))
 
 

@@ -11,7 +11,7 @@ from datasets import Dataset, Features, Value
 from datasets import Image as HubImage
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
-from tiny_vlm2vec import COLOURS, encoded, picture
+from tiny_vlm2vec import COLOURS, draw_square, encode_png
 
 import cards
 from zoo import evaluation
@@ -44,7 +44,7 @@ class Knows(Base):
         out = []
         for each in inputs:
             vector = np.full(self.dim, 1e-3)
-            for part in mixed_inputs.parts(each):
+            for part in mixed_inputs.split_into_parts(each):
                 if isinstance(part, str):
                     vector[:-1] += [name in part for name in NAMES]
                 else:
@@ -67,7 +67,7 @@ def folder(tmp_path_factory):
     base = tmp_path_factory.mktemp("mmeb")
     (base / "images").mkdir()
     for i in range(8):
-        (base / "images" / f"{i}.png").write_bytes(encoded(picture(NAMES[i % 4], i)))
+        (base / "images" / f"{i}.png").write_bytes(encode_png(draw_square(NAMES[i % 4], i)))
     own = [[NAMES[(i + j) % 4] for j in range(4)] for i in range(8)]
     paths = [[f"{(i + j) % 4 + 4 * (i // 4)}.png" for j in range(4)] for i in range(8)]
     sets = {
@@ -181,9 +181,9 @@ def test_what_a_set_lacks_is_told_before_anything_is_encoded(folder, tmp_path):
 def test_retrieval_over_ones_own_pictures_leaves_out_what_is_known(tmp_path):
     rows = [{"query": NAMES[i % 4], "document_image": f"{i}.png"} for i in range(8)]
     for i in range(8):
-        image = picture(NAMES[i % 4], 40 + i)
+        image = draw_square(NAMES[i % 4], 40 + i)
         image[0, 0] = 255 if i < 4 else 0  # what is asked for comes after what is known
-        (tmp_path / f"{i}.png").write_bytes(encoded(image))
+        (tmp_path / f"{i}.png").write_bytes(encode_png(image))
     for name, some in (("test", rows[:4]), ("train", rows[4:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"image": f"{i}.png"}) + "\n" for i in range(8)))
@@ -204,12 +204,12 @@ def test_retrieval_over_ones_own_pictures_leaves_out_what_is_known(tmp_path):
 
 
 def test_the_card_shows_what_was_retrieved(folder, tmp_path):
-    from tiny_vlm2vec import built
+    from tiny_vlm2vec import build_encoder
 
     from zoo.artefact import model_folder
     from zoo.core import atomic_files
 
-    model = model_folder.save(built(), tmp_path / "model")
+    model = model_folder.save(build_encoder(), tmp_path / "model")
     report = scored(Knows(), folder=str(folder), sets=["EDIS"])
     atomic_files.write_json(model / "report.json", report)
     assert "retrieved.png" in {path.name for path in cards.draw(model)}
@@ -220,7 +220,7 @@ def test_the_card_shows_what_was_retrieved(folder, tmp_path):
 
 def test_mtebs_own_tasks_of_text_and_images_keep_their_images():
     known = mteb.get_task("Flickr30kT2IRetrieval")
-    images = [Image.fromarray(picture(name, i)) for i, name in enumerate(NAMES)]
+    images = [Image.fromarray(draw_square(name, i)) for i, name in enumerate(NAMES)]
     names = [f"d{i}" for i in range(4)]
     features = Features({"id": Value("string"), "image": HubImage(), "modality": Value("string")})
     corpus = Dataset.from_dict({"id": names, "image": images, "modality": ["image"] * 4}, features=features)

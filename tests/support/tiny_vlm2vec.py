@@ -1,8 +1,9 @@
-"""A tiny VLM2Vec encoder, and rows of coloured squares to train it on."""
+"""A tiny VLM2Vec encoder, and training rows of coloured squares."""
 
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -12,43 +13,45 @@ from zoo.families.vlm2vec.encoder import Encoder
 from zoo.families.vlm2vec.spec import Spec, VLMSpec
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 180, 20), "blue": (20, 20, 220), "grey": (128, 128, 128)}
-
-
 TINY = {"build": "idefics3", "hidden": 16, "layers": 1, "vision_layers": 1, "heads": 2, "size": 28, "vocab_size": 300}
 
 
-def picture(colour: str, seed: int = 0) -> np.ndarray:
-    """A square of a colour on noise."""
-    draw = np.random.default_rng(seed)
-    image = draw.integers(0, 90, (28, 28, 3), dtype=np.uint8)
-    top, left = draw.integers(0, 12, 2)
+def draw_square(colour: str, seed: int = 0) -> np.ndarray:
+    """Draw a square of a colour at a random place on noise: (28, 28, 3) uint8."""
+    generator = np.random.default_rng(seed)
+    image = generator.integers(0, 90, (28, 28, 3), dtype=np.uint8)
+    top, left = generator.integers(0, 12, 2)
     image[top : top + 16, left : left + 16] = COLOURS[colour]
     return image
 
 
-def encoded(image: np.ndarray) -> bytes:
-    held = io.BytesIO()
-    Image.fromarray(image).save(held, "PNG")
-    return held.getvalue()
+def encode_png(image: np.ndarray) -> bytes:
+    """The bytes of an image as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
-def held(image: np.ndarray) -> list[dict]:
-    return [{"bytes": encoded(image), "path": None}]
+def make_image_value(image: np.ndarray) -> list[dict[str, Any]]:
+    """One image as the value of an image column."""
+    return [{"bytes": encode_png(image), "path": None}]
 
 
-def rows(count: int = 32, seed: int = 0) -> Dataset:
-    names = list(COLOURS)
+def make_rows(count: int = 32, seed: int = 0) -> Dataset:
+    """Rows of a query such as "a red square" and an image of it as the positive."""
+    names = [list(COLOURS)[i % len(COLOURS)] for i in range(count)]
     return Dataset.from_list(
         [
             {
-                "query": f"a {names[i % 4]} square",
+                "query": f"a {name} square",
                 "positive": "",
-                "positive_image": held(picture(names[i % 4], seed + i)),
+                "positive_image": make_image_value(draw_square(name, seed + i)),
             }
-            for i in range(count)
+            for i, name in enumerate(names)
         ]
     )
 
 
-def built(**more) -> Encoder:
-    return Encoder.build(Spec(family="vlm2vec", backbone=VLMSpec(**TINY), **more))
+def build_encoder(**fields: Any) -> Encoder:
+    """An untrained encoder from scratch, with these fields of its spec."""
+    return Encoder.build(Spec(family="vlm2vec", backbone=VLMSpec(**TINY), **fields))

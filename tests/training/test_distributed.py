@@ -79,12 +79,12 @@ def test_two_processes_have_the_loss_curve_and_the_weights_of_one_process(
 
 def test_two_processes_train_on_images_like_one_process(tmp_path):
     """The processes have different numbers of negatives, chunks run twice, and one chunk has no images."""
-    from tiny_vlm2vec import COLOURS, TINY, encoded, picture
+    from tiny_vlm2vec import COLOURS, TINY, draw_square, encode_png
 
     names = list(COLOURS)
     rows = []
     for i in range(16):
-        (tmp_path / f"{i}.png").write_bytes(encoded(picture(names[i % 4], i)))
+        (tmp_path / f"{i}.png").write_bytes(encode_png(draw_square(names[i % 4], i)))
         positive = {"positive_image": f"{i}.png"} if i % 2 else {"positive": f"{names[i % 4]} it is, number {i}"}
         rows.append({"query": f"a {names[i % 4]} square, {i}", **positive, "negative": ["nothing"] * (i % 3)})
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))

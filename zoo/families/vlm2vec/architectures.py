@@ -1,7 +1,7 @@
-"""Vision-language architectures: what stands for an image in the text, and in which form the model wants its pixels.
+"""Supported vision-language architectures: how each of them writes an image as tokens and prepares its pixels.
 
-Each is one entry of `ARCHITECTURES`; any other is refused by name. Images go through the processors that need only Pillow, on
-every machine, so that vectors do not depend on whether torchvision is installed.
+Every architecture is an entry of `ARCHITECTURES`; other model types are refused. Images always go through the image processors
+that need only Pillow, so that vectors do not depend on whether torchvision is installed.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
 
-Made = Mapping[str, Any]
-"""What an image processor puts out."""
+ProcessorOutput = Mapping[str, Any]
+"""The output of an image processor: `pixel_values` and what else its model needs."""
+Settings = Mapping[str, Any]
+"""The settings of an image processor, as in preprocessor_config.json."""
 
 
 @dataclass(frozen=True)
@@ -24,148 +27,178 @@ class Architecture:
     """One kind of vision-language model.
 
     Attributes:
-        image_processor: its class where a folder names none.
-        processor: the class that stock libraries open beside it.
-        language: path of the language model.
-        marker: what stands for an image in a text before it is processed, and in the chat template.
-        image_token: the token whose states are replaced by the image's.
-        nested: whether images are given row by row, and not in one list.
-        types: whether the model must be told which tokens are the image's.
-        torchvision: whether the stock processor needs it.
-        tokens: (processor outputs, number of the image, config, image processor) to the text of that image.
-        resized: side in pixels and image processor's settings to the settings that bring images to that resolution.
-        told: what a stock processor keeps in processor_config.json, from config and image processor.
+        image_processor: class of the image processor if the model folder names none.
+        processor: class of the processor with which transformers opens the model folder.
+        language_model: path of the language model inside the model.
+        image_placeholder: text that stands for an image in the chat template, before the processor expands it.
+        image_token: token whose states the model replaces by the features of the image.
+        has_nested_images: whether the image processor takes a list of images for each input, not one flat list.
+        needs_token_types: whether the model needs `mm_token_type_ids`, which mark the tokens of images.
+        needs_torchvision: whether the processor of transformers needs torchvision.
+        write_image_tokens: (processor output, index of the image, model config, image processor) → the image's tokens as text.
+        compute_size_settings: (side in pixels, settings) → the settings that set the resolution to that side.
+        compute_processor_config: (model config, image processor) → entries of processor_config.json for transformers.
     """
 
     image_processor: str
     processor: str
-    language: str
-    marker: str
+    language_model: str
+    image_placeholder: str
     image_token: str
-    tokens: Callable[[Made, int, Any, Any], str]
-    resized: Callable[[int, Mapping[str, Any]], dict[str, Any]]
-    nested: bool = False
-    types: bool = False
-    torchvision: bool = False
-    told: Callable[[Any, Any], dict[str, Any]] = field(default=lambda config, processor: {})
+    write_image_tokens: Callable[[ProcessorOutput, int, Any, Any], str]
+    compute_size_settings: Callable[[int, Settings], dict[str, Any]]
+    has_nested_images: bool = False
+    needs_token_types: bool = False
+    needs_torchvision: bool = False
+    compute_processor_config: Callable[[Any, Any], dict[str, Any]] = field(default=lambda config, image_processor: {})
 
 
-def _tiles(made: Made, index: int, config: Any, processor: Any) -> str:
-    """Rows and columns of tiles, if the image was split, and the whole image."""
-    rows, columns = ([n for row in made[name] for n in row][index] for name in ("rows", "cols"))
-    image = "<image>" * _per_tile(config)
-    grid = "".join(
-        "".join(f"<fake_token_around_image><row_{r + 1}_col_{c + 1}>{image}" for c in range(columns)) + "\n"
-        for r in range(rows)
-    )
-    return f"{grid}{chr(10) if rows else ''}<fake_token_around_image><global-img>{image}<fake_token_around_image>"
+# -- the tokens of an image ---------------------------------------------------------------------------------------------
 
 
-def _per_tile(config: Any) -> int:
+def _write_tile_tokens(output: ProcessorOutput, index: int, config: Any, image_processor: Any) -> str:
+    """Idefics3 and SmolVLM: rows of tiles, if the image was split into tiles, and then the whole image."""
+    rows, columns = (list(chain.from_iterable(output[name]))[index] for name in ("rows", "cols"))
+    image = "<image>" * _count_tile_tokens(config)
+    grid = ""
+    for row in range(1, rows + 1):
+        grid += "".join(f"<fake_token_around_image><row_{row}_col_{column}>{image}" for column in range(1, columns + 1))
+        grid += "\n"
+    separator = "\n" if rows else ""
+    return f"{grid}{separator}<fake_token_around_image><global-img>{image}<fake_token_around_image>"
+
+
+def _count_tile_tokens(config: Any) -> int:
     vision = config.vision_config
     return int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
 
 
-def _whole(made: Made, index: int, config: Any, processor: Any) -> str:
-    height, width = made["pixel_values"][index].shape[-2:]
+def _write_patch_tokens(output: ProcessorOutput, index: int, config: Any, image_processor: Any) -> str:
+    """LLaVA: one token for each patch."""
+    height, width = output["pixel_values"][index].shape[-2:]
     side = config.vision_config.patch_size
-    return "<image>" * ((height // side) * (width // side) + _beside(config))
+    patches = int(height // side) * int(width // side)
+    return "<image>" * (patches + _count_extra_tokens(config))
 
 
-def _beside(config: Any) -> int:
-    """Tokens of an image that are no patches: that of the class, where the tower has one and it is not left out."""
-    return _class_token(config) - (config.vision_feature_select_strategy == "default")
+def _count_extra_tokens(config: Any) -> int:
+    """Tokens of an image that are not patches: the class token, if the tower has one, minus the token that is left out."""
+    leaves_one_out = config.vision_feature_select_strategy == "default"
+    return _count_class_tokens(config) - int(leaves_one_out)
 
 
-def _class_token(config: Any) -> int:
+def _count_class_tokens(config: Any) -> int:
     return int(config.vision_config.model_type == "clip_vision_model")
 
 
-def _any_resolution(made: Made, index: int, config: Any, processor: Any) -> str:
-    """As the model itself counts them: the tiles without their padding, a newline a row, and the whole image."""
+def _write_any_resolution_tokens(output: ProcessorOutput, index: int, config: Any, image_processor: Any) -> str:
+    """LLaVA-NeXT: the tiles without their padding, a newline token for each row of patches, and the whole image.
+
+    The model removes the padding in the same way, so the numbers of tokens must agree.
+    """
     from transformers.image_processing_utils import select_best_resolution
 
-    height, width = (int(n) for n in made["image_sizes"][index])
-    tile = made["pixel_values"][index].shape[-1]
-    patches = tile // config.vision_config.patch_size
-    best = select_best_resolution((height, width), processor.image_grid_pinpoints)
-    rows, columns = (patches * (side // tile) for side in best)
+    height, width = (int(size) for size in output["image_sizes"][index])
+    tile = output["pixel_values"][index].shape[-1]
+    patches_per_side = tile // config.vision_config.patch_size
+    resolution = select_best_resolution((height, width), image_processor.image_grid_pinpoints)
+    rows, columns = (patches_per_side * (side // tile) for side in resolution)
     if width / height > columns / rows:
         rows -= 2 * ((rows - int(round(height * (columns / width), 7))) // 2)
     else:
         columns -= 2 * ((columns - int(round(width * (rows / height), 7))) // 2)
-    return "<image>" * (rows * columns + rows + patches * patches + _beside(config))
+    count = rows * columns + rows + patches_per_side * patches_per_side + _count_extra_tokens(config)
+    return "<image>" * int(count)
 
 
-def _grid(made: Made, index: int, config: Any, processor: Any) -> str:
-    count = int(made["image_grid_thw"][index].prod()) // processor.merge_size**2
+def _write_grid_tokens(output: ProcessorOutput, index: int, config: Any, image_processor: Any) -> str:
+    """Qwen: one token for each square of `merge_size` × `merge_size` patches."""
+    count = int(output["image_grid_thw"][index].prod()) // image_processor.merge_size**2
     return f"<|vision_start|>{'<|image_pad|>' * count}<|vision_end|>"
 
 
-def _longest_edge(side: int, told: Mapping[str, Any]) -> dict[str, Any]:
-    tile = (told.get("max_image_size") or {}).get("longest_edge", side)
+# -- the resolution -----------------------------------------------------------------------------------------------------
+
+
+def _set_longest_edge(side: int, settings: Settings) -> dict[str, Any]:
+    """Idefics3 and SmolVLM: an image larger than one tile is split into tiles."""
+    tile = (settings.get("max_image_size") or {}).get("longest_edge", side)
     return {"size": {"longest_edge": side}, "do_image_splitting": side > tile}
 
 
-def _fixed(side: int, told: Mapping[str, Any]) -> dict[str, Any]:
-    own = (told.get("crop_size") or told.get("size") or {}).get("height", side)
-    if side != own:
-        raise ZooError(f"size: this architecture looks at images of {own} pixels a side, and at no other")
+def _keep_fixed_size(side: int, settings: Settings) -> dict[str, Any]:
+    """LLaVA: the resolution cannot be changed. Raise ZooError for any other side."""
+    fixed_side = (settings.get("crop_size") or settings.get("size") or {}).get("height", side)
+    if side != fixed_side:
+        raise ZooError(
+            f"size: this architecture reads images of {fixed_side} × {fixed_side} pixels only, not {side}; "
+            "leave `size` out"
+        )
     return {}
 
 
-def _pinpoints(side: int, told: Mapping[str, Any]) -> dict[str, Any]:
-    kept = [pair for pair in told.get("image_grid_pinpoints") or [] if max(pair) <= side]
-    if not kept:
-        raise ZooError(f"size: the smallest resolution that this architecture has is above {side} pixels")
-    return {"image_grid_pinpoints": kept}
+def _select_resolutions(side: int, settings: Settings) -> dict[str, Any]:
+    """LLaVA-NeXT: the resolutions of the model that fit into `side`. Raise ZooError if none does."""
+    resolutions = settings.get("image_grid_pinpoints") or []
+    small_resolutions = [resolution for resolution in resolutions if max(resolution) <= side]
+    if not small_resolutions:
+        raise ZooError(
+            f"size: every resolution of this architecture is larger than {side} pixels; give a larger `size`"
+        )
+    return {"image_grid_pinpoints": small_resolutions}
 
 
-def _pixels(side: int, told: Mapping[str, Any]) -> dict[str, Any]:
-    least = min((told.get("size") or {}).get("shortest_edge") or 56 * 56, side * side)
-    return {"size": {"shortest_edge": least, "longest_edge": side * side}}
+def _set_pixel_range(side: int, settings: Settings) -> dict[str, Any]:
+    """Qwen: the edges in its settings are numbers of pixels, not lengths."""
+    min_pixels = min((settings.get("size") or {}).get("shortest_edge") or 56 * 56, side * side)
+    return {"size": {"shortest_edge": min_pixels, "longest_edge": side * side}}
 
 
-def _patched(config: Any, processor: Any) -> dict[str, Any]:
+# -- what transformers needs in processor_config.json -------------------------------------------------------------------
+
+
+def _compute_llava_config(config: Any, image_processor: Any) -> dict[str, Any]:
     return {
         "patch_size": config.vision_config.patch_size,
         "vision_feature_select_strategy": config.vision_feature_select_strategy,
-        "num_additional_image_tokens": _class_token(config),
+        "num_additional_image_tokens": _count_class_tokens(config),
         "image_token": "<image>",
     }
 
 
-def _tiled(config: Any, processor: Any) -> dict[str, Any]:
-    return {"image_seq_len": _per_tile(config)}
+def _compute_idefics_config(config: Any, image_processor: Any) -> dict[str, Any]:
+    return {"image_seq_len": _count_tile_tokens(config)}
 
+
+# -- the registry -------------------------------------------------------------------------------------------------------
 
 _IDEFICS: dict[str, Any] = {
-    "language": "text_model",
-    "marker": "<image>",
+    "language_model": "text_model",
+    "image_placeholder": "<image>",
     "image_token": "<image>",
-    "tokens": _tiles,
-    "resized": _longest_edge,
-    "nested": True,
-    "told": _tiled,
+    "write_image_tokens": _write_tile_tokens,
+    "compute_size_settings": _set_longest_edge,
+    "has_nested_images": True,
+    "compute_processor_config": _compute_idefics_config,
 }
 _LLAVA: dict[str, Any] = {
-    "language": "language_model",
-    "marker": "<image>",
+    "language_model": "language_model",
+    "image_placeholder": "<image>",
     "image_token": "<image>",
-    "told": _patched,
+    "compute_processor_config": _compute_llava_config,
 }
 _QWEN: dict[str, Any] = {
-    "language": "language_model",
-    "marker": "<|vision_start|><|image_pad|><|vision_end|>",
+    "language_model": "language_model",
+    "image_placeholder": "<|vision_start|><|image_pad|><|vision_end|>",
     "image_token": "<|image_pad|>",
     "image_processor": "Qwen2VLImageProcessor",
-    "tokens": _grid,
-    "resized": _pixels,
-    "types": True,
-    "torchvision": True,
+    "write_image_tokens": _write_grid_tokens,
+    "compute_size_settings": _set_pixel_range,
+    "needs_token_types": True,
+    "needs_torchvision": True,
 }
-PROCESSORS = ("Idefics3", "SmolVLM", "Llava", "LlavaNext", "CLIP", "Siglip", "Qwen2VL")
-"""Image processors that there is a form of which needs only Pillow."""
+IMAGE_PROCESSORS = ("Idefics3", "SmolVLM", "Llava", "LlavaNext", "CLIP", "Siglip", "Qwen2VL")
+"""Image processors of which transformers has a version that needs only Pillow."""
 ARCHITECTURES: dict[str, Architecture] = {
     "idefics3": Architecture(
         image_processor="Idefics3ImageProcessor",
@@ -175,21 +208,21 @@ ARCHITECTURES: dict[str, Architecture] = {
     "smolvlm": Architecture(
         image_processor="SmolVLMImageProcessor",
         processor="SmolVLMProcessor",
-        torchvision=True,
+        needs_torchvision=True,
         **_IDEFICS,
     ),
     "llava": Architecture(
         image_processor="LlavaImageProcessor",
         processor="LlavaProcessor",
-        tokens=_whole,
-        resized=_fixed,
+        write_image_tokens=_write_patch_tokens,
+        compute_size_settings=_keep_fixed_size,
         **_LLAVA,
     ),
     "llava_next": Architecture(
         image_processor="LlavaNextImageProcessor",
         processor="LlavaNextProcessor",
-        tokens=_any_resolution,
-        resized=_pinpoints,
+        write_image_tokens=_write_any_resolution_tokens,
+        compute_size_settings=_select_resolutions,
         **_LLAVA,
     ),
     "qwen2_vl": Architecture(processor="Qwen2VLProcessor", **_QWEN),
@@ -198,21 +231,27 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-def architecture(model_type: str) -> Architecture:
-    """Raises ZooError for one that has no entry."""
+def get_architecture(model_type: str) -> Architecture:
+    """Return the architecture of a `model_type` of config.json. Raise ZooError if it is not supported."""
     if model_type not in ARCHITECTURES:
         raise ZooError(
-            f"the architecture {model_type[:40]!r} has no adapter here{suggest(model_type, ARCHITECTURES)}; "
-            f"there are: {', '.join(ARCHITECTURES)}"
+            f"the architecture {model_type[:40]!r} is not supported{suggest(model_type, ARCHITECTURES, listing='')}; "
+            f"choose a model of one of these: {', '.join(ARCHITECTURES)}"
         )
     return ARCHITECTURES[model_type]
 
 
-def image_processor(name: str) -> str:
-    """The class that needs only Pillow, by the name of any of its forms. Raises ZooError for one that has none."""
+def find_pillow_processor(name: str) -> str:
+    """Return the image processor class that needs only Pillow, given the name of any of its versions.
+
+    For example, "SiglipImageProcessorFast" gives "SiglipImageProcessorPil". Raise ZooError if there is no such class.
+    """
     kind = name.removesuffix("Fast").removesuffix("Pil").removesuffix("ImageProcessor")
-    if kind not in PROCESSORS:
-        raise ZooError(f"the image processor {name[:40]!r} has no form here that needs only Pillow")
+    if kind not in IMAGE_PROCESSORS:
+        raise ZooError(
+            f"the image processor {name[:40]!r} is not supported, because it has no version that needs only Pillow; "
+            f"choose a model with one of these: {', '.join(IMAGE_PROCESSORS)}"
+        )
     return f"{kind}ImageProcessorPil"
 
 

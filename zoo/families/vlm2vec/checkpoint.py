@@ -1,7 +1,7 @@
-"""Vision-language models on disk: pretrained ones opened, artefacts written and opened strictly.
+"""Vision-language models on disk: open pretrained ones, and write and open model folders.
 
-An artefact is also a folder of stock sentence-transformers: Transformer, Pooling of the last token, Normalize, and a chat
-template that words its inputs as they are worded here.
+A model folder is also a folder of sentence-transformers: Transformer, Pooling of the last token, Normalize, and a chat template
+that formats inputs as `prompt_template` does.
 """
 
 from __future__ import annotations
@@ -10,240 +10,289 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import save_file
 
 from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.core.lazy import lazy
 from zoo.families.vlm2vec import lora_adapter
-from zoo.families.vlm2vec.architectures import architecture, image_processor, read_settings
-from zoo.families.vlm2vec.prompt_template import chat_template
+from zoo.families.vlm2vec.architectures import find_pillow_processor, get_architecture, read_settings
+from zoo.families.vlm2vec.prompt_template import make_chat_template
 from zoo.families.vlm2vec.spec import Lora, VLMSpec
-from zoo.families.vlm2vec.vlm import LONGEST, VLM
+from zoo.families.vlm2vec.vlm import DEFAULT_MAX_LENGTH, VLM
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import find_hub_id, locate
 from zoo.text.backbone import hide_progress_bars
 
-if TYPE_CHECKING:
-    import torch
-    import transformers
-else:
-    torch, transformers = lazy("torch"), lazy("transformers")
-
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-BESIDE = ("processor_config.json", "video_preprocessor_config.json")
-SIDE, PIXELS = 4096, 1 << 24  # Qwen has its smallest and largest image in pixels
-ADAPTER = "adapter"
-MODULES = ("Transformer", "Pooling", "Normalize")
+EXTRA_FILES = ("processor_config.json", "video_preprocessor_config.json")
+MAX_SIDE, MAX_PIXELS = 4096, 1 << 24  # Qwen's settings give the smallest and the largest image in pixels
+ADAPTER_FOLDER = "adapter"
+
+# transformers declares these factories without types.
+_auto_model: Any = transformers.AutoModel
+_auto_config: Any = transformers.AutoConfig
+_auto_tokenizer: Any = transformers.AutoTokenizer
 
 
-def load(spec: VLMSpec, folder: Path) -> VLM:
-    """The pretrained model that a recipe names, at its dtype and resolution: safetensors only, no code of its own. Raises
-    ZooError where it cannot be had or its architecture has no adapter."""
+# -- pretrained models --------------------------------------------------------------------------------------------------
+
+
+def load_pretrained(spec: VLMSpec, folder: Path) -> VLM:
+    """Open the pretrained model that a recipe names, at the recipe's dtype and resolution.
+
+    Only safetensors files are read, and code of the model's repository never runs. Raise ZooError if the model cannot be
+    opened or its architecture is not supported.
+    """
     reference = str(spec.model)
-    local = locate(reference, folder)
-    where = local or fetch(reference, spec.revision)
-    preflight.check_sizes(where, {})
-    preflight.check(where)
-    kind = architecture(str(read_settings(where / "config.json").get("model_type")))
-    own = (
-        read_settings(where / "preprocessor_config.json")
-        or read_settings(where / "processor_config.json").get("image_processor")
+    local_folder = locate(reference, folder)
+    model_folder = local_folder or fetch(reference, spec.revision)
+    preflight.check_sizes(model_folder, {})
+    preflight.check(model_folder)
+    architecture = get_architecture(str(read_settings(model_folder / "config.json").get("model_type")))
+    processor_settings = (
+        read_settings(model_folder / "preprocessor_config.json")
+        or read_settings(model_folder / "processor_config.json").get("image_processor")
         or {}
     )
-    settings: dict[str, Any] = {"dtype": getattr(torch, DTYPES[spec.dtype])}
-    if spec.attention:
-        settings["attn_implementation"] = spec.attention
-    try:
-        with hide_progress_bars():
-            model = transformers.AutoModel.from_pretrained(
-                where, use_safetensors=True, trust_remote_code=False, **settings
-            )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-    except Exception as error:  # whatever the libraries make of a file that is not what it says
-        raise ZooError(f"backbone {reference}: cannot be opened: {_first(error)}") from error
-    if tokenizer.pad_token_id is None:
-        raise ZooError(f"backbone {reference}: its tokenizer has no padding token, so inputs cannot be batched")
+    model, tokenizer = _open_pretrained(spec, model_folder)
     if spec.size:
-        own = own | kind.resized(spec.size, own)
-    found = where.name if local is None else _fingerprint(where)
+        processor_settings = processor_settings | architecture.compute_size_settings(spec.size, processor_settings)
     return VLM(
         model,
         tokenizer,
-        _processor(own, kind.image_processor),
+        _make_image_processor(processor_settings, architecture.image_processor),
         name=find_hub_id(reference) or reference,
-        revision=found,
-        max_length=spec.max_length or min(tokenizer.model_max_length, LONGEST),
-        beside={name: (where / name).read_text(encoding="utf-8") for name in BESIDE if (where / name).is_file()},
+        revision=model_folder.name if local_folder is None else _compute_weights_digest(model_folder),
+        max_length=spec.max_length or min(tokenizer.model_max_length, DEFAULT_MAX_LENGTH),
+        extra_files=_read_extra_files(model_folder),
     )
 
 
-def _fingerprint(where: Path) -> str:
-    weights = sorted(where.glob("*.safetensors"))
-    return atomic_files.digest([atomic_files.sha256(path) for path in weights]) if weights else ""
+def _open_pretrained(spec: VLMSpec, model_folder: Path) -> tuple[Any, Any]:
+    """Open model and tokenizer with transformers."""
+    options: dict[str, Any] = {"dtype": getattr(torch, DTYPES[spec.dtype])}
+    if spec.attention:
+        options["attn_implementation"] = spec.attention
+    try:
+        with hide_progress_bars():
+            model = _auto_model.from_pretrained(model_folder, use_safetensors=True, trust_remote_code=False, **options)
+            tokenizer = _auto_tokenizer.from_pretrained(model_folder, trust_remote_code=False)
+    except Exception as error:  # transformers raises errors of any type for a damaged file
+        raise ZooError(f"backbone {spec.model}: cannot be opened: {_first(error)}") from error
+    if tokenizer.pad_token_id is None:
+        raise ZooError(
+            f"backbone {spec.model}: its tokenizer has no padding token, so inputs cannot be batched; choose another model"
+        )
+    return model, tokenizer
 
 
-def _processor(own: Mapping[str, Any], default: str) -> Any:
-    """Raises ZooError for one that would make any image enormous."""
-    kind = image_processor(str(own.get("image_processor_type") or default))
-    whole = kind.startswith("Qwen")
-    for name, value in preflight.find_integers(own):
-        if abs(value) > (PIXELS if whole and name.endswith(("_edge", "_pixels")) else SIDE):
-            raise ZooError(f"preprocessor_config.json: {name}: {value} is beyond every image")
-    settings = {name: value for name, value in own.items() if name not in ("image_processor_type", "processor_class")}
-    return getattr(transformers, kind)(**settings)
+def _compute_weights_digest(model_folder: Path) -> str:
+    """Return a digest of all safetensors files, or "" if there are none."""
+    paths = sorted(model_folder.glob("*.safetensors"))
+    return atomic_files.digest([atomic_files.sha256(path) for path in paths]) if paths else ""
 
 
-# -- artefact ----------------------------------------------------------------------------------------------------------
+def _read_extra_files(folder: Path) -> dict[str, str]:
+    return {name: (folder / name).read_text(encoding="utf-8") for name in EXTRA_FILES if (folder / name).is_file()}
 
 
-def write(folder: Path, vlm: VLM) -> None:
-    """Config, weights, tokenizer, processors, and what stock libraries want."""
-    from safetensors.torch import save_file
+def _make_image_processor(settings: Mapping[str, Any], default_class: str) -> Any:
+    """Make the image processor of these settings. Raise ZooError if it would enlarge images beyond any sensible size."""
+    class_name = find_pillow_processor(str(settings.get("image_processor_type") or default_class))
+    counts_pixels = class_name.startswith("Qwen")
+    for name, value in preflight.find_integers(settings):
+        limit = MAX_PIXELS if counts_pixels and name.endswith(("_edge", "_pixels")) else MAX_SIDE
+        if abs(value) > limit:
+            raise ZooError(f"preprocessor_config.json: {name}: {value} is too large; at most {limit} is allowed")
+    options = {
+        name: value for name, value in settings.items() if name not in ("image_processor_type", "processor_class")
+    }
+    return getattr(transformers, class_name)(**options)
 
+
+# -- writing a model folder ---------------------------------------------------------------------------------------------
+
+
+def write_model(folder: Path, vlm: VLM) -> None:
+    """Write config, weights, tokenizer, processors, and the files of sentence-transformers."""
     config = vlm.config.to_dict() | {"architectures": [type(vlm.model).__name__]}
-    _json(folder / "config.json", json.loads(json.dumps(config, default=str)))
+    _write_json(folder / "config.json", json.loads(json.dumps(config, default=str)))
     save_file(tensors.extract(vlm.model), folder / "model.safetensors", metadata={"format": "pt"})
-    _beside(folder, vlm)
-    _stock(folder, vlm, "")
+    _write_processor_files(folder, vlm)
+    _write_sentence_transformers_files(folder, vlm, "")
 
 
 def write_adapter(folder: Path, vlm: VLM) -> None:
-    """The adapter of a model in place of its weights, in a folder of its own, which is a whole model of sentence-transformers:
-    stock libraries look for weights in any folder with a config.json, and open this one from the Hub alone."""
-    inner = folder / ADAPTER
-    inner.mkdir()
-    lora_adapter.write(inner, vlm, str(vlm.name), vlm.revision)
-    _beside(inner, vlm)
-    _stock(folder, vlm, ADAPTER)
-    _stock(inner, vlm, "")
+    """Write the adapter without the weights of the backbone, into a folder of its own inside `folder`.
+
+    transformers looks for weights in any folder with a config.json, so the adapter cannot lie beside the config.json of the
+    model folder. The inner folder is a complete model of sentence-transformers: open it from a disk. From the Hub, the whole
+    repository opens.
+    """
+    adapter_folder = folder / ADAPTER_FOLDER
+    adapter_folder.mkdir()
+    lora_adapter.write_adapter(adapter_folder, vlm, str(vlm.name), vlm.revision)
+    _write_processor_files(adapter_folder, vlm)
+    _write_sentence_transformers_files(folder, vlm, ADAPTER_FOLDER)
+    _write_sentence_transformers_files(adapter_folder, vlm, "")
 
 
-def _beside(folder: Path, vlm: VLM) -> None:
-    """Tokenizer, processors and chat template."""
+def _write_processor_files(folder: Path, vlm: VLM) -> None:
+    """Write tokenizer, processors and chat template."""
     vlm.tokenizer.chat_template = None
     vlm.tokenizer.save_pretrained(folder)
     vlm.image_processor.save_pretrained(folder)
-    kind = vlm.architecture
-    for name in vlm.beside:
-        (folder / name).write_text(vlm.beside[name], encoding="utf-8")
-    stock = read_settings(folder / "processor_config.json")
-    stock.pop("image_processor", None)
-    stock |= {"processor_class": kind.processor, **kind.told(vlm.config, vlm.image_processor)}
-    _json(folder / "processor_config.json", stock)
-    (folder / "chat_template.jinja").write_text(chat_template(kind.marker), encoding="utf-8")
+    architecture = vlm.architecture
+    for name, content in vlm.extra_files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    config = read_settings(folder / "processor_config.json")
+    config.pop("image_processor", None)
+    config["processor_class"] = architecture.processor
+    config |= architecture.compute_processor_config(vlm.config, vlm.image_processor)
+    _write_json(folder / "processor_config.json", config)
+    chat_template = make_chat_template(architecture.image_placeholder)
+    (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
 
 
-def _stock(folder: Path, vlm: VLM, transformer: str) -> None:
-    """What sentence-transformers reads of a model of three modules, the first of which lies in the folder `transformer`."""
-    names = [transformer, "1_Pooling", "2_Normalize"]
-    paths = {"Transformer": "base.modules.transformer.Transformer"}
-    paths |= {"Pooling": "sentence_transformer.modules.pooling.Pooling"}
-    paths |= {"Normalize": "base.modules.normalize.Normalize"}
+def _write_sentence_transformers_files(folder: Path, vlm: VLM, transformer_path: str) -> None:
+    """Write modules.json and the configs of its modules. The Transformer module lies in `transformer_path` below `folder`."""
+    classes = {
+        transformer_path: "base.modules.transformer.Transformer",
+        "1_Pooling": "sentence_transformer.modules.pooling.Pooling",
+        "2_Normalize": "base.modules.normalize.Normalize",
+    }
     modules = [
-        {"idx": i, "name": str(i), "path": name, "type": f"sentence_transformers.{paths[kind]}"}
-        for i, (name, kind) in enumerate(zip(names, MODULES, strict=True))
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.{class_path}"}
+        for number, (path, class_path) in enumerate(classes.items())
     ]
-    _json(folder / "modules.json", modules)
-    message = {"method": "forward", "method_output_name": "last_hidden_state", "format": "structured"}
-    plain = {"method": "forward", "method_output_name": "last_hidden_state"}
-    _json(
-        folder / transformer / "sentence_bert_config.json",
+    _write_json(folder / "modules.json", modules)
+    forward = {"method": "forward", "method_output_name": "last_hidden_state"}
+    _write_json(
+        folder / transformer_path / "sentence_bert_config.json",
         {
             "transformer_task": "feature-extraction",
-            "modality_config": {"text": plain, "image": plain, "message": message},
+            "modality_config": {"text": forward, "image": forward, "message": {**forward, "format": "structured"}},
             "module_output_name": "token_embeddings",
         },
     )
-    _json(folder / "1_Pooling" / "config.json", {"embedding_dimension": vlm.width, "pooling_mode": "lasttoken"})
-    _json(folder / "2_Normalize" / "config.json", {})
-    about: dict[str, Any] = {"model_type": "SentenceTransformer", "prompts": {}, "default_prompt_name": None}
-    _json(folder / "config_sentence_transformers.json", about | {"similarity_fn_name": "cosine"})
+    _write_json(folder / "1_Pooling" / "config.json", {"embedding_dimension": vlm.width, "pooling_mode": "lasttoken"})
+    _write_json(folder / "2_Normalize" / "config.json", {})
+    _write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "model_type": "SentenceTransformer",
+            "prompts": {},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    )
 
 
-def prompts(folder: Path, named: Mapping[str, str]) -> None:
-    """The instructions, by role, wherever stock libraries look for them."""
+def write_prompts(folder: Path, prompts: Mapping[str, str]) -> None:
+    """Write the instructions, by role, as prompts into every sentence-transformers config in `folder`."""
     for path in folder.rglob("config_sentence_transformers.json"):
-        _json(path, read_settings(path) | {"prompts": dict(named)})
+        _write_json(path, read_settings(path) | {"prompts": dict(prompts)})
 
 
-def read(spec: VLMSpec, folder: Path, state: Mapping[str, Any]) -> VLM:
-    """The model that `write` wrote, with its weights. Raises ArtefactError for a config that is beyond every model, and for
-    tensors that are missing, extra, mis-shaped or not finite; before anything of a size that no file holds is made."""
-    held: dict[str, tuple[int, ...]] = {}
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# -- opening a model folder ---------------------------------------------------------------------------------------------
+
+
+def load_model(spec: VLMSpec, folder: Path, state: Mapping[str, Any]) -> VLM:
+    """Open the model that `write_model` wrote. `state` is the `vlm` entry of the `zoo` block in config.json.
+
+    Raise ArtefactError for a config that does not fit the weights, and for tensors that are missing, extra, mis-shaped or not
+    finite. Config and weights are compared before any memory of the size that the config claims is allocated.
+    """
+    stored_shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("model*.safetensors")):
-        held |= preflight.read_header(path)
-    config = _config(folder, most=max(1, len(held)))
-    make: Any = transformers.AutoModel.from_config
-    kept = {"attn_implementation": spec.attention} if spec.attention else {}
-    dtype = getattr(torch, DTYPES[spec.dtype])
+        stored_shapes |= preflight.read_header(path)
+    config = _load_config(folder, max_layers=max(1, len(stored_shapes)))
     try:
         with torch.device("meta"):  # shapes without memory
-            shapes = tensors.get_shapes(make(config, trust_remote_code=False))
-    except Exception as error:  # whatever the library makes of a config that is none
+            shapes = tensors.get_shapes(_auto_model.from_config(config, trust_remote_code=False))
+    except Exception as error:  # transformers raises errors of any type for a damaged config
         raise ArtefactError(f"{folder / 'config.json'}: no model can be made of it: {_first(error)}") from None
-    if sum(map(math.prod, shapes.values())) > 2 * sum(map(math.prod, held.values())) + 1:
-        raise ArtefactError(f"{folder / 'config.json'}: describes more numbers than the weights hold")
+    if sum(map(math.prod, shapes.values())) > 2 * sum(map(math.prod, stored_shapes.values())) + 1:
+        raise ArtefactError(
+            f"{folder / 'config.json'}: describes a larger model than the weights hold; download the model again"
+        )
     preflight.check_shapes(folder, shapes)
+    options: dict[str, Any] = {"dtype": getattr(torch, DTYPES[spec.dtype])}
+    if spec.attention:
+        options["attn_implementation"] = spec.attention
     with torch.random.fork_rng(devices=[]):
-        model = make(config, trust_remote_code=False, dtype=dtype, **kept)
+        model = _auto_model.from_config(config, trust_remote_code=False, **options)
     tensors.fill(model, tensors.read(folder), folder)
-    return opened(folder, model, state)
+    return _add_processors(folder, model, state)
 
 
-def with_adapter(spec: VLMSpec, lora: Lora, folder: Path, state: Mapping[str, Any]) -> VLM:
-    """The pretrained base with the adapter that lies in an artefact's folder. Raises ArtefactError for a base that is no longer
-    the one it was trained on, and for an adapter that does not fit it."""
+def load_with_adapter(spec: VLMSpec, lora: Lora, folder: Path, state: Mapping[str, Any]) -> VLM:
+    """Open the pretrained backbone and add the adapter that `write_adapter` wrote.
+
+    Raise ArtefactError if the backbone is not the revision that the adapter was trained on, or the adapter does not fit.
+    """
     revision = str(state.get("revision") or "")
-    pinned = {"revision": revision} if locate(str(spec.model)) is None else {}
-    body = load(spec.model_copy(update=pinned), Path())
-    if body.revision != revision:
-        raise ArtefactError(f"{folder}: its base {spec.model} is {body.revision[:12]}, not {revision[:12]} any more")
+    pinned_revision = {"revision": revision} if locate(str(spec.model)) is None else {}
+    backbone = load_pretrained(spec.model_copy(update=pinned_revision), Path())
+    if backbone.revision != revision:
+        raise ArtefactError(
+            f"{folder}: the adapter was trained on another version of its backbone {spec.model}: {revision[:12]}, not "
+            f"{backbone.revision[:12]}; restore that version or retrain the adapter"
+        )
     with torch.random.fork_rng(devices=[]):
-        lora_adapter.put_in(body, lora)
-    lora_adapter.fill(folder / ADAPTER, body)
-    found = opened(folder / ADAPTER, body.model, state)
-    found.name, found.revision = body.name, body.revision
-    return found
+        lora_adapter.insert_adapter(backbone, lora)
+    lora_adapter.load_adapter_weights(folder / ADAPTER_FOLDER, backbone)
+    vlm = _add_processors(folder / ADAPTER_FOLDER, backbone.model, state)
+    vlm.name, vlm.revision = backbone.name, backbone.revision
+    return vlm
 
 
-def opened(folder: Path, model: Any, state: Mapping[str, Any]) -> VLM:
-    """`model` with the tokenizer and the image processor that lie in an artefact's folder."""
-    limit = state.get("max_length")
-    if type(limit) is not int or not 1 <= limit <= 1 << 20:
-        raise ArtefactError(f"{folder / 'config.json'}: max_length {str(limit)[:20]} is no number of tokens")
+def _add_processors(folder: Path, model: Any, state: Mapping[str, Any]) -> VLM:
+    """Combine `model` with the tokenizer and the image processor of a model folder."""
+    max_length = state.get("max_length")
+    if type(max_length) is not int or not 1 <= max_length <= 1 << 20:
+        raise ArtefactError(
+            f"{folder / 'config.json'}: max_length {str(max_length)[:20]} is not a number of tokens from 1 to {1 << 20}"
+        )
     with hide_progress_bars():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    kind = architecture(model.config.model_type)
-    processor = _processor(read_settings(folder / "preprocessor_config.json"), kind.image_processor)
-    beside = {name: (folder / name).read_text(encoding="utf-8") for name in BESIDE if (folder / name).is_file()}
-    return VLM(model, tokenizer, processor, max_length=limit, beside=beside)
+        tokenizer = _auto_tokenizer.from_pretrained(folder, trust_remote_code=False)
+    architecture = get_architecture(model.config.model_type)
+    settings = read_settings(folder / "preprocessor_config.json")
+    image_processor = _make_image_processor(settings, architecture.image_processor)
+    return VLM(model, tokenizer, image_processor, max_length=max_length, extra_files=_read_extra_files(folder))
 
 
-def _config(folder: Path, most: int) -> Any:
-    found = read_settings(folder / "config.json")
-    found.pop("zoo", None)
-    preflight.check_integers(folder / "config.json", _counted(found), most)
-    architecture(str(found.get("model_type")))
+def _load_config(folder: Path, max_layers: int) -> Any:
+    """Open config.json as a config of transformers. Raise ArtefactError if its numbers are implausible."""
+    settings = read_settings(folder / "config.json")
+    settings.pop("zoo", None)
+    preflight.check_integers(folder / "config.json", _drop_window_layers(settings), max_layers)
+    get_architecture(str(settings.get("model_type")))
     try:
-        return transformers.AutoConfig.for_model(**found)
-    except Exception as error:  # a config that the installed library does not take
-        raise ArtefactError(f"{folder / 'config.json'}: no config of transformers: {_first(error)}") from None
+        return _auto_config.for_model(**settings)
+    except Exception as error:  # the installed transformers does not accept this config
+        raise ArtefactError(
+            f"{folder / 'config.json'}: is not a config that transformers accepts: {_first(error)}"
+        ) from None
 
 
-def _counted(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without an entry that sounds like a number of layers and is a bound, often beyond them."""
+def _drop_window_layers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove `max_window_layers` at every depth: the entry is an upper bound and often exceeds the number of layers."""
     return {
-        name: _counted(value) if isinstance(value, Mapping) else value
+        name: _drop_window_layers(value) if isinstance(value, Mapping) else value
         for name, value in config.items()
         if name != "max_window_layers"
     }
-
-
-def _json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _first(error: Exception) -> str:

@@ -1,40 +1,41 @@
-"""How many inputs' activations fit into memory: measured on a few of them."""
+"""Choose how many inputs run through the model at once, from the memory that a few of them need."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
-from zoo.core.lazy import lazy
+import psutil
+import torch
+
+from zoo.families.vlm2vec import gradcache
+from zoo.families.vlm2vec.dataset import LazyInput
 from zoo.families.vlm2vec.vlm import VLM
 
-if TYPE_CHECKING:
-    import torch
-
-    from zoo.families.vlm2vec import gradcache
-else:
-    torch, gradcache = lazy("torch"), lazy("zoo.families.vlm2vec.gradcache")
-
-SHARE = 0.25  # of the memory that is free now; the optimiser and the gradients are yet to come
-MOST = 32  # inputs run together: more of them are no faster, and padded to the longest
+MEMORY_SHARE = 0.25  # of the memory that is free now; gradients and optimiser states are not allocated yet
+MAX_CHUNK_SIZE = 32  # larger chunks are not faster, because every input is padded to the longest one
 
 
-def chosen(vlm: VLM, cells: Sequence[Any], count: int) -> tuple[int, bool]:
-    """(inputs a chunk, whether chunks must be run again) for a step of `count` inputs like `cells`."""
+def choose_chunk_size(vlm: VLM, sample: Sequence[LazyInput], count: int) -> tuple[int, bool]:
+    """Choose the chunks of a training step with `count` inputs that are like those of `sample`.
+
+    Return the inputs of a chunk, and whether GradCache must run the chunks twice because the activations of all of them do
+    not fit into memory. The state of torch's random generator stays the same.
+    """
     with torch.random.fork_rng(devices=[]):
-        batch = vlm.batch([cell.parts() for cell in cells], [cell.instruction for cell in cells])
-        each = gradcache.bytes_kept(vlm.features, batch) / len(cells)
-    budget = SHARE * free(vlm.device)
-    if each * count <= budget:
-        return MOST, False
-    fits = max(1, int(budget // max(each, 1)))
-    return min(MOST, 1 << (fits.bit_length() - 1)), True
+        batch = vlm.prepare_batch(
+            [lazy_input.open_parts() for lazy_input in sample], [lazy_input.instruction for lazy_input in sample]
+        )
+        bytes_per_input = gradcache.measure_activation_bytes(vlm.compute_features, batch) / len(sample)
+    budget = MEMORY_SHARE * measure_free_memory(vlm.device)
+    if bytes_per_input * count <= budget:
+        return MAX_CHUNK_SIZE, False
+    inputs_in_budget = max(1, int(budget // max(bytes_per_input, 1)))
+    largest_power_of_two = 1 << (inputs_in_budget.bit_length() - 1)
+    return min(MAX_CHUNK_SIZE, largest_power_of_two), True
 
 
-def free(device: torch.device) -> int:
-    """Bytes of memory that nobody holds, on the device, or, for a processor, in the machine."""
+def measure_free_memory(device: torch.device) -> int:
+    """Return the free memory in bytes: of a CUDA device, or of the machine for any other device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
     return int(psutil.virtual_memory().available)

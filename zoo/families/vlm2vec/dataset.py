@@ -1,4 +1,4 @@
-"""Training rows of queries and what answers them, of one set or several: how they are opened, and in which order they come."""
+"""Training rows of one data set or of several: check them, order them, and read their inputs."""
 
 from __future__ import annotations
 
@@ -6,172 +6,206 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow
+import torch
+from datasets import Dataset
+from pyarrow import compute
 
 from zoo.core.errors import DataError
-from zoo.core.lazy import lazy
 from zoo.data.formats import image_files
-from zoo.families.vlm2vec.mixed_inputs import placed
-from zoo.families.vlm2vec.spec import MMEB, Share
+from zoo.families.vlm2vec.mixed_inputs import place_images
+from zoo.families.vlm2vec.spec import MMEB_COLUMNS, Share
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow
-    import torch
-    from datasets import Dataset
-    from pyarrow import compute
-else:
-    np, torch = lazy("numpy"), lazy("torch")
-    pyarrow, compute = lazy("pyarrow"), lazy("pyarrow.compute")
-
-BLOCK = 1000  # rows looked at together
+BLOCK = 1000  # rows that are checked at once
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One input of a batch, not yet opened.
+class LazyInput:
+    """One input of a training batch whose images are not decoded yet.
 
     Attributes:
-        text, images: what it holds; an image is {"bytes", "path"}.
-        instruction: what stands before the text, if anything.
-        where: for an error about it.
+        text: "" if the input has no text.
+        images: images as {"bytes", "path"}, one of which is None.
+        instruction: the text before the input's own text, if any.
+        location: data set, row and side, for error messages.
     """
 
     text: str
     images: tuple[Mapping[str, Any], ...]
     instruction: str | None
-    where: str
+    location: str
 
-    def parts(self) -> list[Any]:
-        """Texts and opened images in order. Raises DataError, which names the file, for an image that is damaged."""
-        return placed(self.text, [self._opened(image) for image in self.images])
+    def open_parts(self) -> list[Any]:
+        """Return texts and decoded images in reading order. Raise DataError, which names the file, for a damaged image."""
+        return place_images(self.text, [self._open_image(image) for image in self.images])
 
-    def _opened(self, image: Mapping[str, Any]) -> Any:
+    def _open_image(self, image: Mapping[str, Any]) -> Any:
         path = image["path"]
         try:
             content = image["bytes"] if image["bytes"] is not None else Path(path).read_bytes()
             return image_files.normalise_image(image_files.decode_image(content))
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self.where}: {path or 'its image'} {getattr(error, 'strerror', None) or error}"
-            ) from None
+            problem = getattr(error, "strerror", None) or error
+            raise DataError(f"{self.location}: {path or 'its image'} {problem}") from None
 
     @property
-    def key(self) -> int:
-        """Equal for inputs that hold the same (63 bits of a hash)."""
-        seen = hashlib.blake2b(digest_size=8)
-        parts: list[Any] = [self.instruction or "", self.text, *self.images]
-        for part in parts:
-            given = part if isinstance(part, str) else part["bytes"] or str(part["path"])
-            seen.update(given if isinstance(given, bytes) else given.encode())
-            seen.update(b"\0")
-        return int.from_bytes(seen.digest()) >> 1
+    def content_key(self) -> int:
+        """63 bits of a hash of instruction, text and images; equal inputs have equal keys."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update((self.instruction or "").encode() + b"\0")
+        digest.update(self.text.encode() + b"\0")
+        for image in self.images:
+            digest.update((image["bytes"] or str(image["path"]).encode()) + b"\0")
+        return int.from_bytes(digest.digest()) >> 1
 
 
 class MixtureDataset:
-    """Rows of several sets as one sequence, for the Trainer; `order` says in which order an epoch takes them."""
+    """The rows of several data sets as one sequence. `order`, which the trainer calls, mixes the sets in every epoch."""
 
     def __init__(self, tables: Mapping[str, Dataset], shares: Mapping[str, Share], sub_batch: int | None) -> None:
+        """Check the rows of `tables`. Raise DataError for a table without the columns, or with rows, that training needs.
+
+        Args:
+            tables: the rows of each set, by the set's name.
+            shares: weight and instructions of a set, by the set's name; `Share()` for all others.
+            sub_batch: consecutive rows that come from the same set; without effect if there is one set.
+        """
         self.names: list[str] = list(tables)
         self.tables: list[Any] = list(tables.values())
         self.shares = [shares.get(name, Share()) for name in self.names]
         self.sub_batch = sub_batch if len(self.tables) > 1 else None
         self.starts = [0]
         for name, table in tables.items():
-            _sides(name, table)
+            _check_sides(name, table)
             self.starts.append(self.starts[-1] + len(table))
 
     def __len__(self) -> int:
         return self.starts[-1]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        which = next(i for i, end in enumerate(self.starts[1:]) if index < end)
-        place = index - self.starts[which]
-        return {"row": self.tables[which][place], "share": self.shares[which], "where": (self.names[which], place)}
+        table_number = next(i for i, end in enumerate(self.starts[1:]) if index < end)
+        row_number = index - self.starts[table_number]
+        return {
+            "row": self.tables[table_number][row_number],
+            "share": self.shares[table_number],
+            "location": (self.names[table_number], row_number),
+        }
 
     def order(self, seed: int, epoch: int) -> list[int]:
-        """Row numbers of an epoch, a function of seed and epoch alone. Several sets come in sub-batches of one set each, drawn by
-        weight; each set's own rows are shuffled and start over when they are used up. Source: Meng et al., "VLM2Vec-V2",
-        arXiv 2507.04590, section 3.3 (interleaved sub-batches)."""
-        draw = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        """Return the row numbers of an epoch, which depend on `seed` and `epoch` alone.
+
+        If there are several sets, each sub-batch comes from one set, which is drawn by weight. The rows of each set are
+        shuffled, and start over after the last one. Source: Meng et al., "VLM2Vec-V2", arXiv 2507.04590, section 3.3
+        (interleaved sub-batches).
+        """
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         if self.sub_batch is None:
-            return torch.randperm(len(self), generator=draw).tolist()
-        own = [self._cycle(i, draw) for i in range(len(self.tables))]
+            permutation: list[int] = torch.randperm(len(self), generator=generator).tolist()
+            return permutation
+        row_cycles = [self._cycle_rows(i, generator) for i in range(len(self.tables))]
         weights = torch.tensor([share.weight for share in self.shares])
-        out: list[int] = []
-        while len(out) < len(self):
-            which = int(torch.multinomial(weights, 1, generator=draw))
-            out += [next(own[which]) for _ in range(self.sub_batch)]
-        return out[: len(self)]
+        order: list[int] = []
+        while len(order) < len(self):
+            table_number = int(torch.multinomial(weights, 1, generator=generator))
+            order += [next(row_cycles[table_number]) for _ in range(self.sub_batch)]
+        return order[: len(self)]
 
-    def _cycle(self, which: int, draw: torch.Generator) -> Iterator[int]:
+    def _cycle_rows(self, table_number: int, generator: torch.Generator) -> Iterator[int]:
+        """Yield the row numbers of a table without end, in a new order each time."""
         while True:
-            places = torch.randperm(len(self.tables[which]), generator=draw)
-            yield from (places + self.starts[which]).tolist()
+            permutation = torch.randperm(len(self.tables[table_number]), generator=generator)
+            yield from (permutation + self.starts[table_number]).tolist()
 
 
-def _sides(name: str, table: Dataset) -> None:
-    """Raises DataError for a side without a column, and, before an image is opened, for rows in which it is empty."""
+# -- checks before training ---------------------------------------------------------------------------------------------
+
+
+def _check_sides(name: str, table: Dataset) -> None:
+    """Raise DataError if `table` has no column for a side, or rows in which a side is empty. No image is opened."""
     for side in ("query", "positive"):
-        told = {side, f"{side}_image", MMEB[side][0], MMEB[f"{side}_image"][0]}
-        held = [column for column in table.column_names if column in told]
-        if not held:
+        known_columns = {side, f"{side}_image", MMEB_COLUMNS[side][0], MMEB_COLUMNS[f"{side}_image"][0]}
+        columns = [column for column in table.column_names if column in known_columns]
+        if not columns:
             raise DataError(f"{name}: needs a column `{side}`, a column `{side}_image`, or both")
-        blocks = table.select_columns(held).with_format("arrow").iter(BLOCK)
-        empty = [i for start, block in enumerate(blocks) for i in _empty(block, start * BLOCK)]
-        if empty:
-            more = f" ({len(empty)} such rows)" if len(empty) > 1 else ""
-            raise DataError(f"{name}, row {empty[0] + 1}: {side}: neither text nor image{more}")
+        blocks = table.select_columns(columns).with_format("arrow").iter(BLOCK)
+        empty_rows = [row for number, block in enumerate(blocks) for row in _find_empty_rows(block, number * BLOCK)]
+        if empty_rows:
+            total = f" ({len(empty_rows)} such rows)" if len(empty_rows) > 1 else ""
+            raise DataError(f"{name}, row {empty_rows[0] + 1}: {side}: neither text nor image{total}")
 
 
-def _empty(block: pyarrow.Table, start: int) -> list[int]:
-    """Numbers, from `start` on, of the rows that hold nothing; bytes of images are not touched."""
-    found = np.zeros(len(block), dtype=bool)
-
-    def said(texts: pyarrow.Array) -> np.ndarray:
-        return np.asarray(compute.utf8_length(compute.utf8_trim_whitespace(texts.cast("string"))).fill_null(0)) > 0
-
+def _find_empty_rows(block: pyarrow.Table, start: int) -> list[int]:
+    """Return the numbers, counted from `start`, of the rows in which every column is empty. No image is decoded."""
+    has_content = np.zeros(len(block), dtype=bool)
     for column in block.columns:
         values = column.combine_chunks()
         if not pyarrow.types.is_nested(values.type):
-            found |= said(values)
+            has_content |= _has_text(values)
             continue
-        images, rows = compute.list_flatten(values), np.asarray(compute.list_parent_indices(values))
-        there = said(compute.struct_field(images, "path")) | np.asarray(
-            compute.struct_field(images, "bytes").is_valid()
-        )
-        found[rows[there]] = True
-    return (start + np.flatnonzero(~found)).tolist()
+        images, image_rows = compute.list_flatten(values), np.asarray(compute.list_parent_indices(values))
+        has_bytes = np.asarray(compute.struct_field(images, "bytes").is_valid())
+        is_image = _has_text(compute.struct_field(images, "path")) | has_bytes
+        has_content[image_rows[is_image]] = True
+    empty_rows: list[int] = (start + np.flatnonzero(~has_content)).tolist()
+    return empty_rows
 
 
-def cells(row: Mapping[str, Any], query: str | None, document: str | None, where: tuple[str, int]) -> list[Cell]:
-    """The query, its positive, and its hard negatives. Raises DataError for a side that is empty."""
-    name, place = where
-    said = f"{name}, row {place + 1}"
+def _has_text(texts: pyarrow.Array) -> npt.NDArray[np.bool_]:
+    """Whether each text has a character that is not whitespace; False for null."""
+    lengths = compute.utf8_length(compute.utf8_trim_whitespace(texts.cast("string"))).fill_null(0)
+    return np.asarray(lengths) > 0
 
-    def cell(text: Any, images: Any, side: str, instruction: str | None) -> Cell | None:
-        held = tuple(each for each in images or () if each["bytes"] is not None or each["path"])
-        return Cell(text or "", held, instruction, f"{said}: {side}") if text or held else None
 
-    given = {role: row.get(role) or row.get(other) for role, (other, _) in MMEB.items()}
-    first = cell(given["query"], given["query_image"], "query", query)
-    second = cell(given["positive"], given["positive_image"], "positive", document)
-    if first is None or second is None:
-        raise DataError(f"{said}: {'query' if first is None else 'positive'}: neither text nor image")
-    texts, images = given["negative"] or [], given["negative_image"] or []
+# -- rows to inputs -----------------------------------------------------------------------------------------------------
+
+
+def read_row(
+    row: Mapping[str, Any],
+    query_instruction: str | None,
+    document_instruction: str | None,
+    location: tuple[str, int],
+) -> list[LazyInput]:
+    """Return the inputs of a row: its query, its positive, and its hard negatives.
+
+    `location` is the name of the set and the number of the row. Raise DataError for a query or positive that is empty, and
+    for texts and images of negatives that do not pair up.
+    """
+    name, row_number = location
+    row_location = f"{name}, row {row_number + 1}"
+
+    def read_input(side: str, text: Any, images: Any, instruction: str | None) -> LazyInput | None:
+        present_images = tuple(image for image in images or () if image["bytes"] is not None or image["path"])
+        if not text and not present_images:
+            return None
+        return LazyInput(text or "", present_images, instruction, f"{row_location}: {side}")
+
+    values = {role: row.get(role) or row.get(mmeb_name) for role, (mmeb_name, _) in MMEB_COLUMNS.items()}
+    query = read_input("query", values["query"], values["query_image"], query_instruction)
+    positive = read_input("positive", values["positive"], values["positive_image"], document_instruction)
+    if query is None or positive is None:
+        raise DataError(f"{row_location}: {'query' if query is None else 'positive'}: neither text nor image")
+    texts, images = values["negative"] or [], values["negative_image"] or []
     if texts and images and len(texts) != len(images):
-        raise DataError(f"{said}: {len(texts)} texts and {len(images)} images of negatives")
-    rest = [
-        cell(texts[i] if texts else "", images[i : i + 1], "negative", document)
+        raise DataError(
+            f"{row_location}: has {len(texts)} texts and {len(images)} images of negatives; give as many of both, "
+            "or only one kind"
+        )
+    negatives = [
+        read_input("negative", texts[i] if texts else "", images[i : i + 1], document_instruction)
         for i in range(max(len(texts), len(images)))
     ]
-    return [first, second, *(each for each in rest if each is not None)]
+    return [query, positive, *(negative for negative in negatives if negative is not None)]
 
 
-def texts(tables: Sequence[Dataset]) -> Iterator[str]:
-    """Every text of the rows, for a tokenizer that is trained on them."""
+def iterate_texts(tables: Sequence[Dataset]) -> Iterator[str]:
+    """Yield every text of the rows, for a tokenizer that is trained on them."""
+    columns = [name for role in ("query", "positive", "negative") for name in (role, MMEB_COLUMNS[role][0])]
     for table in tables:
-        for name in (name for role in ("query", "positive", "negative") for name in (role, MMEB[role][0])):
-            if name in table.column_names:
-                for value in table[name]:
+        for column in columns:
+            if column in table.column_names:
+                for value in table[column]:
                     yield from value if isinstance(value, list) else [value or ""]

@@ -1,4 +1,4 @@
-"""VLM2Vec: a vision-language model becomes an encoder of any mix of images and text under instructions.
+"""VLM2Vec: turn a vision-language model into an encoder of any mix of images and text under instructions.
 
 Source: Jiang et al., "VLM2Vec: Training Vision-Language Models for Massive Multimodal Embedding Tasks", arXiv 2410.05160.
 """
@@ -9,40 +9,21 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import torch
+from datasets import Dataset
 
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
 from zoo.data.formats import image_files
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
+from zoo.families.vlm2vec import checkpoint, chunk_size, dataset, from_scratch, gradcache, inference, lora_adapter
+from zoo.families.vlm2vec.infonce import compute_infonce, false_negative_mask
 from zoo.families.vlm2vec.spec import Spec, View
+from zoo.families.vlm2vec.vlm import VLM
+from zoo.ops import distributed
 from zoo.schema import Training
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from datasets import Dataset
-
-    from zoo.families.vlm2vec import (
-        checkpoint,
-        chunk_size,
-        dataset,
-        from_scratch,
-        gradcache,
-        inference,
-        infonce,
-        lora_adapter,
-    )
-    from zoo.families.vlm2vec.vlm import VLM
-    from zoo.ops import distributed
-else:
-    np, torch = lazy("numpy"), lazy("torch")
-    chunk_size, inference = lazy("zoo.families.vlm2vec.chunk_size"), lazy("zoo.families.vlm2vec.inference")
-    lora_adapter, from_scratch = lazy("zoo.families.vlm2vec.lora_adapter"), lazy("zoo.families.vlm2vec.from_scratch")
-    dataset, checkpoint = lazy("zoo.families.vlm2vec.dataset"), lazy("zoo.families.vlm2vec.checkpoint")
-    distributed, gradcache = lazy("zoo.ops.distributed"), lazy("zoo.families.vlm2vec.gradcache")
-    infonce = lazy("zoo.families.vlm2vec.infonce")
 
 
 class Encoder(BaseEncoder):
@@ -58,121 +39,152 @@ class Encoder(BaseEncoder):
         super().__init__()
         self.spec, self.vlm, self.module, self.dim = spec, vlm, vlm.model, vlm.width
         self.backbone_name, self.backbone_revision = vlm.name, vlm.revision
-        self._chunk, self._again = inference.ROWS, False
+        self._chunk_size = inference.CHUNK_SIZE
+        self._uses_gradcache = False
 
-    # -- known without torch -----------------------------------------------------------------------------------------
-
-    # -- life of an encoder ------------------------------------------------------------------------------------------
+    # -- training ----------------------------------------------------------------------------------------------------
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
-        """The pretrained model, or one from scratch, with an untrained adapter if one is asked for."""
-        image_files.import_pillow()  # tells how to get it, before anything is downloaded
+        """Build the untrained encoder: the pretrained model or one from scratch, with an adapter if the spec has `lora`."""
+        image_files.import_pillow()  # raises before anything is downloaded if Pillow is missing
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            vlm = from_scratch.build(spec.backbone) if spec.backbone.build else checkpoint.load(spec.backbone, folder)
+            backbone = spec.backbone
+            vlm = from_scratch.build(backbone) if backbone.build else checkpoint.load_pretrained(backbone, folder)
             if spec.lora:
-                lora_adapter.put_in(vlm, spec.lora, vlm.name)
+                lora_adapter.insert_adapter(vlm, spec.lora, vlm.name)
         encoder = cls(spec, vlm)
         encoder.seed, encoder.folder = seed, folder
         return encoder
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
         """Train the tokenizer of a model from scratch on all texts and instructions of the training rows."""
-        if self.spec.backbone.build:
-            shares = [self.spec.instructions, *self.spec.mixture.values()]
-            said = [text for share in shares for text in (share.query, share.document) if text]
-            held = dataset.texts([rows, *self._further()])
-            self.vlm.tokenizer = from_scratch.learned([*held, *said], self.spec.backbone.vocab_size)
+        if not self.spec.backbone.build:
+            return
+        shares = [self.spec.instructions, *self.spec.mixture.values()]
+        instructions = [text for share in shares for text in (share.query, share.document) if text]
+        texts = dataset.iterate_texts([rows, *self._load_further_sets()])
+        self.vlm.tokenizer = from_scratch.train_tokenizer([*texts, *instructions], self.spec.backbone.vocab_size)
 
-    def _further(self) -> list[Dataset]:
+    def _load_further_sets(self) -> list[Dataset]:
         return [self.table(name) for name in self.spec.sets]
 
     def train(self, run: TrainingRun) -> float:
-        """Train under the shared Trainer, on sub-batches of one set each where there are several."""
+        """Train with `zoo.training`, and return the seconds it took. If there are several sets, mix their sub-batches."""
         spec = self.spec
         if spec.sets and run.settings.batch_size % spec.sub_batch:
-            raise ZooError(f"sub_batch: {spec.sub_batch} must divide training.batch_size, {run.settings.batch_size}")
-        if spec.dropout is not None:
-            self.vlm.set_dropout(spec.dropout)
-        if spec.freeze_vision:
-            for name, parameter in self.module.named_parameters():
-                if not name.startswith(f"{self.vlm.architecture.language}."):
-                    parameter.requires_grad_(False)
-        if spec.gradient_checkpointing:
-            self.vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        train = dataset.MixtureDataset(
-            dict(zip(["data", *spec.sets], [run.rows, *self._further()], strict=True)), spec.mixture, spec.sub_batch
-        )
-        held = None if run.validation is None else dataset.MixtureDataset({"data": run.validation}, spec.mixture, None)
-        self._chunk, self._again = self._held(train, run.settings)
-        return super().train(replace(run, rows=train, validation=held))
+            raise ZooError(
+                f"sub_batch: {spec.sub_batch} must divide training.batch_size, {run.settings.batch_size}; change one of them"
+            )
+        self._apply_training_options()
+        tables = dict(zip(["data", *spec.sets], [run.rows, *self._load_further_sets()], strict=True))
+        rows = dataset.MixtureDataset(tables, spec.mixture, spec.sub_batch)
+        validation = None
+        if run.validation is not None:
+            validation = dataset.MixtureDataset({"data": run.validation}, spec.mixture, None)
+        self._chunk_size, self._uses_gradcache = self._choose_chunk_size(rows, run.settings)
+        return super().train(replace(run, rows=rows, validation=validation))
 
-    def _held(self, train: dataset.MixtureDataset, settings: Training) -> tuple[int, bool]:
+    def _apply_training_options(self) -> None:
+        """Set dropout, freeze the vision tower, and turn gradient checkpointing on, as the spec says."""
+        if self.spec.dropout is not None:
+            self.vlm.set_dropout(self.spec.dropout)
+        if self.spec.freeze_vision:
+            for name, parameter in self.module.named_parameters():
+                if not name.startswith(f"{self.vlm.architecture.language_model}."):
+                    parameter.requires_grad_(False)
+        if self.spec.gradient_checkpointing:
+            self.vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def _choose_chunk_size(self, rows: dataset.MixtureDataset, settings: Training) -> tuple[int, bool]:
+        """Return the inputs of a chunk, and whether GradCache is used, as the field `chunk` of the spec says."""
         if self.spec.chunk == "whole":
-            return inference.ROWS, False
+            return inference.CHUNK_SIZE, False
         if self.spec.chunk != "auto":
             return self.spec.chunk, True
-        sample = [train[i] for i in range(min(2, len(train)))]
-        cells = [cell for row in sample for cell in self._cells(row)]
-        micro = settings.batch_size // settings.gradient_accumulation // distributed.get_world_size()
-        return chunk_size.chosen(self.vlm, cells, micro * len(cells) // len(sample))
+        sample_rows = [rows[i] for i in range(min(2, len(rows)))]
+        sample = [lazy_input for row in sample_rows for lazy_input in self._read_row(row)]
+        rows_per_step = settings.batch_size // settings.gradient_accumulation // distributed.get_world_size()
+        return chunk_size.choose_chunk_size(self.vlm, sample, rows_per_step * len(sample) // len(sample_rows))
 
-    def _cells(self, row: Mapping[str, Any]) -> list[dataset.Cell]:
-        share, plain = row["share"], self.spec.instructions
-        query = share.query if share.query is not None else plain.query
-        document = share.document if share.document is not None else plain.document
-        return dataset.cells(row["row"], query, document, row["where"])
+    def _read_row(self, item: Mapping[str, Any]) -> list[dataset.LazyInput]:
+        """The inputs of an item of `MixtureDataset`, with the instructions of its set or else those of the encoder."""
+        share, default = item["share"], self.spec.instructions
+        query = share.query if share.query is not None else default.query
+        document = share.document if share.document is not None else default.document
+        return dataset.read_row(item["row"], query, document, item["location"])
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """`chunks` of the model's tensors; `cells` (1 + candidates, rows) int64, where each cell finds its vector, -1 for a
-        negative that the row has not; `keys` of the same shape, equal for equal inputs."""
-        grid = [self._cells(row) for row in rows]
-        depth = max(map(len, grid))
-        flat = [(column, i) for i, cells in enumerate(grid) for column in range(len(cells))]
-        sizes = [(len(grid[i][column].images), len(grid[i][column].text)) for column, i in flat]
-        places = torch.full((depth, len(rows)), -1)
-        keys = torch.zeros((depth, len(rows)), dtype=torch.int64)
-        chunks, rank = [], 0
-        for some in inference.chunks(sizes, self._chunk):
-            cells = [grid[flat[j][1]][flat[j][0]] for j in some]
-            chunks.append(self.vlm.batch([cell.parts() for cell in cells], [cell.instruction for cell in cells]))
-            for j, cell in zip(some, cells, strict=True):
-                places[flat[j]], keys[flat[j]] = rank, cell.key
-                rank += 1
-        return {"chunks": chunks, "cells": places, "keys": keys}
+        """Turn items of `MixtureDataset` into a batch.
+
+        Returns:
+            chunks: the model's tensors for some of the inputs; similar inputs share a chunk.
+            vector_index: (1 + candidates, rows) int64. Row 0 are queries, row 1 positives, the others hard negatives. Each
+                entry is the index of the input's vector among those of all chunks, or -1 for a negative that a row lacks.
+            content_keys: (1 + candidates, rows) int64, equal for equal inputs.
+        """
+        inputs = {
+            (depth, column): lazy_input
+            for column, row in enumerate(rows)
+            for depth, lazy_input in enumerate(self._read_row(row))
+        }
+        positions = list(inputs)
+        shape = (1 + max(depth for depth, _ in positions), len(rows))
+        vector_index = torch.full(shape, -1)
+        content_keys = torch.zeros(shape, dtype=torch.int64)
+        sizes = [(len(lazy_input.images), len(lazy_input.text)) for lazy_input in inputs.values()]
+        chunks: list[dict[str, torch.Tensor]] = []
+        next_index = 0
+        for indices in inference.split_into_chunks(sizes, self._chunk_size):
+            chunk = [inputs[positions[i]] for i in indices]
+            chunks.append(
+                self.vlm.prepare_batch(
+                    [lazy_input.open_parts() for lazy_input in chunk], [lazy_input.instruction for lazy_input in chunk]
+                )
+            )
+            for i, lazy_input in zip(indices, chunk, strict=True):
+                vector_index[positions[i]] = next_index
+                content_keys[positions[i]] = lazy_input.content_key
+                next_index += 1
+        return {"chunks": chunks, "vector_index": vector_index, "content_keys": content_keys}
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
-        """InfoNCE over all candidates of the batch, hard negatives included; what is right for several queries is a negative of
-        none of them."""
-        trainable = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        training = self.module.training and torch.is_grad_enabled()
-        if training and (self._again or distributed.get_world_size() > 1):
-            vectors = gradcache.cached(self.vlm.features, batch["chunks"], trainable)
-        else:
-            vectors = torch.cat([self.vlm.features(chunk) for chunk in batch["chunks"]])
-        cells, keys = batch["cells"].to(vectors.device), batch["keys"].to(vectors.device)
-        columns = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])[cells]
-        present = cells >= 0
-        if training:
-            wide = distributed.find_largest_count(len(columns))
-            pad = (0, 0, 0, 0, 0, wide - len(columns))
-            columns = distributed.all_gather_with_grad(torch.nn.functional.pad(columns, pad), dim=1)
-            keys = distributed.all_gather_with_grad(torch.nn.functional.pad(keys, pad[2:]), dim=1)
-            present = distributed.all_gather_with_grad(torch.nn.functional.pad(present, pad[2:]), dim=1)
-        masked = infonce.false_negative_mask(keys[0], keys[1:].flatten(), present[1:].flatten())
-        total = infonce.infonce(columns[0], columns[1:].flatten(0, 1), masked, self.spec.temperature)
+        """Compute InfoNCE over all candidates of the batch, hard negatives included, with false negatives masked."""
+        is_training = self.module.training and torch.is_grad_enabled()
+        vectors = self._encode_chunks(batch["chunks"], is_training)
+        vector_index = batch["vector_index"].to(vectors.device)
+        content_keys = batch["content_keys"].to(vectors.device)
+        missing_vector = vectors.new_zeros(1, vectors.shape[1])  # index -1
+        table = torch.cat([vectors, missing_vector])[vector_index]  # (1 + candidates, rows, dim)
+        present = vector_index >= 0
+        if is_training:
+            table, content_keys, present = _gather_from_all_processes(table, content_keys, present)
+        mask = false_negative_mask(content_keys[0], content_keys[1:].flatten(), present[1:].flatten())
+        temperature = self.spec.temperature
+        loss = compute_infonce(table[0], table[1:].flatten(0, 1), mask, temperature)
         if self.spec.symmetric:
-            back = infonce.infonce(columns[1], columns[0], masked[:, : len(masked)].T, self.spec.temperature)
-            total = (total + back) / 2
-        return distributed.global_batch_gradient(total) if training else total
+            query_mask = mask[:, : len(mask)].T
+            loss = (loss + compute_infonce(table[1], table[0], query_mask, temperature)) / 2
+        return distributed.global_batch_gradient(loss) if is_training else loss
+
+    def _encode_chunks(self, chunks: Sequence[dict[str, torch.Tensor]], is_training: bool) -> torch.Tensor:
+        """Vectors (inputs, dim) of all chunks, with GradCache if it is needed.
+
+        Several processes always use it, because it gives parameters that no chunk uses, for example the vision tower's if a
+        process has no images, a gradient of zero. DistributedDataParallel would wait for them otherwise.
+        """
+        if is_training and (self._uses_gradcache or distributed.get_world_size() > 1):
+            trainable = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+            return gradcache.run_chunks(self.vlm.compute_features, chunks, trainable)
+        return torch.cat([self.vlm.compute_features(chunk) for chunk in chunks])
 
     def finish(self, rows: Dataset) -> None:
-        """Add the adapter to the weights, unless it is kept apart."""
+        """Merge the adapter into the weights, unless the recipe keeps the adapter."""
         if self.spec.lora and self.spec.lora.keep == "merged":
-            lora_adapter.merge(self.vlm)
+            lora_adapter.merge_adapter(self.vlm)
 
-    # -- use -----------------------------------------------------------------------------------------------------------
+    # -- use ---------------------------------------------------------------------------------------------------------
 
     def encode(
         self,
@@ -181,83 +193,127 @@ class Encoder(BaseEncoder):
         show_progress: bool = False,
         precision: str = "fp32",
         prompt_type: str | None = None,
-    ) -> np.ndarray:
-        """Unit vectors (n, dim) float32, under the view's instruction, or that of `prompt_type`, query or document."""
-        said = self._said(prompt_type)
-        return inference.encode(self.vlm, inputs, said, show_progress=show_progress, precision=precision)
+    ) -> inference.Vectors:
+        """Encode inputs as unit vectors (n, dim) float32.
+
+        The instruction is the view's, or else that of `prompt_type`, which is "query" or "document". Raise ZooError for a
+        wrong input, with its position.
+        """
+        return inference.encode(
+            self.vlm, inputs, self._find_instruction(prompt_type), show_progress=show_progress, precision=precision
+        )
 
     def stream(
         self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
-    ) -> Iterator[np.ndarray]:
-        """`encode` in blocks."""
-        return inference.stream(self.vlm, inputs, self._said(prompt_type), precision)
+    ) -> Iterator[inference.Vectors]:
+        """Encode inputs in blocks, in order; the arguments are those of `encode`."""
+        return inference.stream(self.vlm, inputs, self._find_instruction(prompt_type), precision)
 
-    def _said(self, prompt_type: str | None) -> str | None:
-        given = self.view_options
-        if "instruction" in given:
-            return given["instruction"]
-        role = given.get("role") or prompt_type
-        return given.get(role, getattr(self.spec.instructions, role)) if role in ("query", "document") else None
+    def _find_instruction(self, prompt_type: str | None) -> str | None:
+        options: dict[str, str] = self.view_options
+        if "instruction" in options:
+            return options["instruction"]
+        role = options.get("role") or prompt_type
+        if role not in ("query", "document"):
+            return None
+        default: str | None = getattr(self.spec.instructions, role)
+        return options.get(role, default)
 
     def view(self, **options: Any) -> Self:
-        """The same encoder under an `instruction`, under that of a `role`, query or document, or with other instructions for
-        `query` and `document`."""
+        """Return this encoder under other instructions; the view shares all tensors.
+
+        Args:
+            options: `instruction` for every input; `role` ("query" or "document") to use that role's instruction for every
+                input; `query` and `document` to replace the instructions of these roles.
+
+        Raise ZooError for an unknown option, a wrong value, or options that exclude each other.
+        """
         for name, value in options.items():
             if name not in View.model_fields:
-                raise ZooError(f"a view is made of {', '.join(View.model_fields)}; not of {name!r}")
-            if not isinstance(value, str) or (name == "role" and value not in ("query", "document")):
-                raise ZooError(f"{name}: {value!r} is no {'role' if name == 'role' else 'text'}")
-        if wrong := self.spec.find_view_mistake(options, self.folder):
-            raise ZooError(wrong)
-        twin = copy.copy(self)
-        twin.view_options = dict(options)
-        return twin
+                raise ZooError(f"unknown view option {name!r}; this family has {', '.join(View.model_fields)}")
+            if name == "role" and value not in ("query", "document"):
+                raise ZooError(f"role: {value!r} is not a role; give query or document")
+            if not isinstance(value, str):
+                raise ZooError(f"{name}: {value!r} is not a text")
+        if mistake := self.spec.find_view_mistake(options, self.folder):
+            raise ZooError(mistake)
+        view = copy.copy(self)
+        view.view_options = dict(options)
+        return view
 
     def baseline(self) -> Encoder | None:
-        """The pretrained backbone, asked for the last token's state all the same."""
+        """Return the pretrained backbone with the same pooling; None for a model from scratch."""
         if self.spec.backbone.build:
             return None
         return type(self).build(self.spec.model_copy(update={"lora": None}), folder=self.folder)
 
-    # -- artefact ------------------------------------------------------------------------------------------------------
+    # -- model folder ------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """The model as stock sentence-transformers modules; its adapter alone if that is what is kept."""
-        apart = self.spec.lora is not None and self.spec.lora.keep == "adapter"
-        if self.spec.lora and not apart:
-            lora_adapter.merge(self.vlm)  # of an encoder that was never finished; changes no vector
-        (checkpoint.write_adapter if apart else checkpoint.write)(folder, self.vlm)
-        checkpoint.prompts(folder, {k: v for k, v in self.spec.instructions.model_dump().items() if v})
+        """Write the model as sentence-transformers modules; if the recipe keeps the adapter, write the adapter alone."""
+        if self.spec.lora and self.spec.lora.keep == "adapter":
+            checkpoint.write_adapter(folder, self.vlm)
+        else:
+            if self.spec.lora:
+                # Merge the adapter if `finish` was not called. Merging does not change any vector.
+                lora_adapter.merge_adapter(self.vlm)
+            checkpoint.write_model(folder, self.vlm)
+        checkpoint.write_prompts(folder, self._list_instructions())
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote; an adapter is put into its base, which must be the revision that it was trained on."""
+        """Open what `save` wrote. An adapter needs its backbone at the revision that it was trained on."""
         state = config.get("vlm")
         state = state if isinstance(state, Mapping) else {}
-        if spec.lora is None or spec.lora.keep == "merged":
-            encoder = cls(spec, checkpoint.read(spec.backbone, folder, state))
+        if spec.lora and spec.lora.keep == "adapter":
+            vlm = checkpoint.load_with_adapter(spec.backbone, spec.lora, folder, state)
         else:
-            encoder = cls(spec, checkpoint.with_adapter(spec.backbone, spec.lora, folder, state))
-        encoder.backbone_name = encoder.backbone_name or (None if spec.backbone.build else spec.backbone.model)
+            vlm = checkpoint.load_model(spec.backbone, folder, state)
+        encoder = cls(spec, vlm)
+        if not encoder.backbone_name and not spec.backbone.build:
+            encoder.backbone_name = spec.backbone.model
         encoder.module.eval()
-        encoder.encode(
-            [["a", image_files.import_pillow().new("RGB", (8, 8))]]
-        )  # tokens, processor and model may not fit together
+        # Encode once, so that a tokenizer, image processor and model that do not fit together are refused here.
+        encoder.encode([["a", image_files.import_pillow().new("RGB", (8, 8))]])
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
-        """Limits of inputs, and the revision of the base."""
-        return {"vlm": {**self.vlm.state(), "base": self.backbone_name, "revision": self.backbone_revision}}
+        """Return the limit of tokens, and name and revision of the backbone."""
+        return {
+            "vlm": {
+                "max_length": self.vlm.max_length,
+                "base": self.backbone_name,
+                "revision": self.backbone_revision,
+            }
+        }
 
     def card_facts(self) -> dict[str, Any]:
-        """Size, architecture and instructions."""
+        """Return size, architecture, instructions and what sentence-transformers needs besides."""
         return {
             "modality": "image-text",
             "dim": self.dim,
             "architecture": self.vlm.config.model_type,
             "parameters_total": sum(parameter.numel() for parameter in self.module.parameters()),
             "max_length": self.vlm.max_length,
-            "instructions": {k: v for k, v in self.spec.instructions.model_dump().items() if v},
-            "stock_needs": "torchvision" if self.vlm.architecture.torchvision else None,
+            "instructions": self._list_instructions(),
+            "stock_needs": "torchvision" if self.vlm.architecture.needs_torchvision else None,
             "adapter": None if self.spec.lora is None else self.spec.lora.keep,
         }
+
+    def _list_instructions(self) -> dict[str, str]:
+        """The instructions of the spec by role, without empty ones."""
+        return {role: text for role, text in self.spec.instructions.model_dump().items() if text}
+
+
+def _gather_from_all_processes(
+    table: torch.Tensor, content_keys: torch.Tensor, present: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gather (1 + candidates, rows, …) tensors of all processes along the rows.
+
+    Processes may have different numbers of candidates; the missing ones are padded with zeros and not `present`.
+    """
+    padding = (0, 0, 0, distributed.find_largest_count(len(table)) - len(table))
+    table = distributed.all_gather_with_grad(torch.nn.functional.pad(table, (0, 0, *padding)), dim=1)
+    content_keys = distributed.all_gather_with_grad(torch.nn.functional.pad(content_keys, padding), dim=1)
+    present = distributed.all_gather_with_grad(torch.nn.functional.pad(present, padding), dim=1)
+    return table, content_keys, present

@@ -1,29 +1,51 @@
-"""A vision-language model from nothing: an Idefics3 of a few hundred thousand parameters, with a byte-level BPE of its own."""
+"""A small vision-language model from scratch: an untrained Idefics3 and a byte-level BPE tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zoo.core.lazy import lazy
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
 from zoo.families.vlm2vec.spec import VLMSpec
 from zoo.families.vlm2vec.vlm import VLM
 
-if TYPE_CHECKING:
-    import torch
-    import transformers
-else:
-    torch, transformers = lazy("torch"), lazy("transformers")
-
-SPECIAL = ("<|endoftext|>", "<pad>", "<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>")
-POSITIONS = 2048
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<pad>",
+    "<fake_token_around_image>",
+    "<image>",
+    "<end_of_utterance>",
+    "<global-img>",
+)
+MAX_POSITIONS = 2048
 
 
 def build(spec: VLMSpec) -> VLM:
-    """The untrained model, its weights drawn from torch's generator; every byte is a token until `learn` is called."""
-    make: Any = transformers.Idefics3Config
-    spread = spec.hidden**-0.5  # the usual 0.02 is that of a width of 2,500: a narrow model would hardly begin to learn
-    config = make(
+    """Build the untrained model. Its weights come from torch's random generator.
+
+    Every byte is a token of its tokenizer, until `train_tokenizer` makes a better one.
+    """
+    auto_model: Any = transformers.AutoModel
+    attention = {"attn_implementation": spec.attention} if spec.attention else {}
+    model = auto_model.from_config(_make_config(spec), **attention)
+    image_processor = transformers.Idefics3ImageProcessorPil(
+        size={"longest_edge": spec.side}, max_image_size={"longest_edge": spec.side}, do_image_splitting=False
+    )
+    return VLM(
+        model,
+        train_tokenizer([], spec.vocab_size),
+        image_processor,
+        max_length=spec.max_length or MAX_POSITIONS // 2,
+    )
+
+
+def _make_config(spec: VLMSpec) -> Any:
+    make_config: Any = transformers.Idefics3Config
+    # The usual 0.02 suits a width of 2,500. A narrow model would hardly begin to learn with it.
+    initializer_range = spec.hidden**-0.5
+    return make_config(
         vision_config={
             "hidden_size": spec.hidden,
             "intermediate_size": 4 * spec.hidden,
@@ -31,7 +53,7 @@ def build(spec: VLMSpec) -> VLM:
             "num_attention_heads": spec.heads,
             "image_size": spec.side,
             "patch_size": spec.patch,
-            "initializer_range": spread,
+            "initializer_range": initializer_range,
         },
         text_config={
             "model_type": "llama",
@@ -41,42 +63,36 @@ def build(spec: VLMSpec) -> VLM:
             "num_hidden_layers": spec.layers,
             "num_attention_heads": spec.heads,
             "num_key_value_heads": spec.heads,
-            "max_position_embeddings": POSITIONS,
-            "initializer_range": spread,
-            "pad_token_id": SPECIAL.index("<pad>"),
+            "max_position_embeddings": MAX_POSITIONS,
+            "initializer_range": initializer_range,
+            "pad_token_id": SPECIAL_TOKENS.index("<pad>"),
             "bos_token_id": 0,
             "eos_token_id": 0,
         },
         scale_factor=spec.merge,
-        image_token_id=SPECIAL.index("<image>"),
-        pad_token_id=SPECIAL.index("<pad>"),
+        image_token_id=SPECIAL_TOKENS.index("<image>"),
+        pad_token_id=SPECIAL_TOKENS.index("<pad>"),
     )
-    kept = {"attn_implementation": spec.attention} if spec.attention else {}
-    model = transformers.AutoModel.from_config(config, **kept)
-    side = {"longest_edge": spec.side}
-    processor = transformers.Idefics3ImageProcessorPil(size=side, max_image_size=side, do_image_splitting=False)
-    return VLM(model, learned([], spec.vocab_size), processor, max_length=spec.max_length or POSITIONS // 2)
 
 
-def learned(texts: Iterable[str], size: int) -> Any:
-    """A byte-level BPE of at most `size` tokens, trained on `texts`; the same for the same texts in the same order."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """Train a byte-level BPE tokenizer with at most `vocab_size` tokens. Equal texts in the same order give equal tokenizers."""
+    tokenizer: Any = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=list(SPECIAL),
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    raw.train_from_iterator(texts, trainer)
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=raw,
+    tokenizer.train_from_iterator(texts, trainer)
+    fast_tokenizer: Any = transformers.PreTrainedTokenizerFast
+    return fast_tokenizer(
+        tokenizer_object=tokenizer,
         pad_token="<pad>",
         eos_token="<|endoftext|>",
-        additional_special_tokens=list(SPECIAL[2:]),
+        additional_special_tokens=list(SPECIAL_TOKENS[2:]),
         padding_side="right",
         clean_up_tokenization_spaces=False,
     )

@@ -1,8 +1,8 @@
-"""Exact gradients of a loss over a batch that does not fit into memory: every chunk of it is run twice.
+"""GradCache: exact gradients of a batch that does not fit into memory, by running every chunk of it twice.
 
-Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", arXiv 2101.06983 (GradCache).
-As an autograd function it needs nothing of the loss or the training loop: the gradients of all chunks are added up inside its
-backward pass, so DistributedDataParallel, accumulation and gradient scaling see each parameter once.
+Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", arXiv 2101.06983.
+It is an autograd function, so the loss and the training loop need not know of it. Its backward pass adds up the gradients of all
+chunks, so that DistributedDataParallel, gradient accumulation and gradient scaling see each parameter once.
 """
 
 from __future__ import annotations
@@ -13,76 +13,89 @@ from typing import Any
 
 import torch
 
-Run = Callable[[Any], torch.Tensor]
+RunChunk = Callable[[Any], torch.Tensor]
+RngState = tuple[torch.Tensor, list[torch.Tensor]]
+"""The states of the random generators of the CPU and of every CUDA device."""
 
 
-def cached(run: Run, chunks: Sequence[Any], parameters: Sequence[torch.Tensor]) -> torch.Tensor:
-    """`torch.cat([run(chunk) for chunk in chunks])`, (n, d), with the memory of one chunk.
+def run_chunks(run: RunChunk, chunks: Sequence[Any], parameters: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Compute `torch.cat([run(chunk) for chunk in chunks])`, (n, d), with the memory of one chunk.
 
-    The state of the random generators is kept for each chunk, so that dropout is the same when it is run again; autocast is
-    what it was. Parameters that no chunk reaches get a gradient of zero.
+    Every chunk runs again in the backward pass, with the random state and the autocast settings of its first run, so that
+    dropout is the same. Parameters that no chunk uses get a gradient of zero.
 
     Args:
-        run: a chunk to (rows, d); its output may depend on gradient-taking tensors only through `parameters`.
-        parameters: those that take gradients.
+        run: maps a chunk to vectors (rows, d). These may depend on tensors that need gradients only through `parameters`.
+        chunks: the parts of the batch.
+        parameters: the tensors that receive gradients.
     """
-    return _Cached.apply(run, list(chunks), *parameters)
+    apply: Any = _GradCache.apply
+    vectors: torch.Tensor = apply(run, list(chunks), *parameters)
+    return vectors
 
 
-class _Cached(torch.autograd.Function):
+class _GradCache(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, run: Run, chunks: list[Any], *parameters: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, run: RunChunk, chunks: list[Any], *parameters: torch.Tensor) -> torch.Tensor:
         ctx.run, ctx.chunks, ctx.parameters = run, chunks, parameters
-        kind = parameters[0].device.type
-        enabled = torch.is_autocast_enabled(kind)
-        ctx.autocast = {"device_type": kind, "dtype": torch.get_autocast_dtype(kind), "enabled": enabled}
-        ctx.states, pieces = [], []
+        device_type = parameters[0].device.type
+        ctx.autocast = {
+            "device_type": device_type,
+            "dtype": torch.get_autocast_dtype(device_type),
+            "enabled": torch.is_autocast_enabled(device_type),
+        }
+        ctx.rng_states, outputs = [], []
         for chunk in chunks:
-            ctx.states.append(_state())
-            pieces.append(run(chunk))
-        ctx.sizes = [len(piece) for piece in pieces]
-        return torch.cat(pieces)
+            ctx.rng_states.append(_get_rng_state())
+            outputs.append(run(chunk))
+        ctx.sizes = [len(output) for output in outputs]
+        return torch.cat(outputs)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+    def backward(ctx: Any, *output_gradients: Any) -> Any:
         sums = [torch.zeros_like(parameter) for parameter in ctx.parameters]
-        for chunk, state, gradient in zip(ctx.chunks, ctx.states, gradients[0].split(ctx.sizes), strict=True):
-            with _replayed(state), torch.enable_grad(), torch.autocast(**ctx.autocast):
-                out = ctx.run(chunk)
-            if not out.requires_grad:
+        chunk_gradients = output_gradients[0].split(ctx.sizes)
+        for chunk, rng_state, chunk_gradient in zip(ctx.chunks, ctx.rng_states, chunk_gradients, strict=True):
+            with _use_rng_state(rng_state), torch.enable_grad(), torch.autocast(**ctx.autocast):
+                output = ctx.run(chunk)
+            if not output.requires_grad:
                 continue
-            found = torch.autograd.grad(out, ctx.parameters, gradient.to(out.dtype), allow_unused=True)
-            for total, each in zip(sums, found, strict=True):
-                if each is not None:
-                    total += each
+            gradients = torch.autograd.grad(output, ctx.parameters, chunk_gradient.to(output.dtype), allow_unused=True)
+            for total, gradient in zip(sums, gradients, strict=True):
+                if gradient is not None:
+                    total += gradient
         return None, None, *sums
 
 
-def _state() -> tuple[torch.Tensor, list[torch.Tensor]]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+def _get_rng_state() -> RngState:
+    cuda: Any = torch.cuda
+    return torch.get_rng_state(), cuda.get_rng_state_all() if cuda.is_initialized() else []
 
 
 @contextmanager
-def _replayed(state: tuple[torch.Tensor, list[torch.Tensor]]) -> Iterator[None]:
-    """The generators as they were, and afterwards as they are now."""
+def _use_rng_state(state: RngState) -> Iterator[None]:
+    """Set the random generators to `state`, and set them back afterwards."""
+    cpu_state, cuda_states = state
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=range(len(state[1]))))
-        torch.set_rng_state(state[0])
-        if state[1]:
-            torch.cuda.set_rng_state_all(state[1])
+        stack.enter_context(torch.random.fork_rng(devices=range(len(cuda_states))))
+        torch.set_rng_state(cpu_state)
+        if cuda_states:
+            torch.cuda.set_rng_state_all(cuda_states)
         yield
 
 
-def bytes_kept(run: Run, chunk: Any) -> int:
-    """Bytes of activations that a backward pass through `run(chunk)` would need, parameters left out; each storage once."""
-    seen: dict[int, int] = {}
+def measure_activation_bytes(run: RunChunk, chunk: Any) -> int:
+    """Return the bytes of activations that a backward pass through `run(chunk)` needs.
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    Parameters do not count, and each storage counts once.
+    """
+    storages: dict[int, int] = {}
+
+    def record_storage(tensor: torch.Tensor) -> torch.Tensor:
         if not isinstance(tensor, torch.nn.Parameter) and not tensor.is_leaf:
-            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = run(chunk)
-    del out
-    return sum(seen.values())
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(record_storage, lambda tensor: tensor):
+        run(chunk)
+    return sum(storages.values())

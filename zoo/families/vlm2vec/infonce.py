@@ -1,43 +1,49 @@
-"""InfoNCE over candidates of which several may be right. Pure functions of tensors."""
+"""InfoNCE with a mask for false negatives. Pure functions of tensors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+import torch.nn.functional as F
 
-from zoo.core.lazy import lazy
 from zoo.ops.losses import compute_cosines
 
-if TYPE_CHECKING:
-    import torch
-    import torch.nn.functional as F
-else:
-    torch, F = lazy("torch"), lazy("torch.nn.functional")
 
-
-def infonce(
-    queries: torch.Tensor, candidates: torch.Tensor, masked: torch.Tensor, temperature: float = 0.02
+def compute_infonce(
+    queries: torch.Tensor, candidates: torch.Tensor, mask: torch.Tensor, temperature: float = 0.02
 ) -> torch.Tensor:
-    """Mean over queries (n, d) of -log softmax(cos / τ) at candidate i of (m, d), m ≥ n, of which the n positives come first.
+    """Compute the mean over queries of -log softmax(cosines / temperature) at each query's positive.
 
-    `masked` (n, m) is true where a candidate must not count as a negative: it is missing, or right for the query as well; its
-    diagonal is false. Source: van den Oord et al., arXiv 1807.03748, equation 4; VLM2Vec, arXiv 2410.05160, equation 1.
+    Args:
+        queries: (n, d).
+        candidates: (m, d), m ≥ n. Candidate i < n is the positive of query i; hard negatives follow.
+        mask: (n, m) bool, true where a candidate must not count as a negative of a query: see `false_negative_mask`. Its
+            diagonal is false.
+        temperature: cosines are divided by it.
+
+    Source: van den Oord et al., arXiv 1807.03748, equation 4; VLM2Vec, arXiv 2410.05160, equation 1.
     """
-    logits = (
-        compute_cosines(queries, candidates).div_(temperature).masked_fill_(masked, float("-inf"))
-    )  # in place: it is (n, m)
+    logits = compute_cosines(queries, candidates)
+    logits = logits.div_(temperature).masked_fill_(mask, float("-inf"))  # in place, because (n, m) may be large
     return F.cross_entropy(logits, torch.arange(len(queries), device=logits.device))
 
 
-def false_negative_mask(queries: torch.Tensor, candidates: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """What `infonce` must mask (n, m), from keys of content: `queries` (n,) and `candidates` (m,) int64, equal for equal inputs.
+def false_negative_mask(query_keys: torch.Tensor, candidate_keys: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """Return the mask (n, m) of candidates that must not count as negatives of a query.
 
-    A candidate is right for query i if it equals the positive of i, or is the positive of a query equal to i; those not
-    `present` (m,) are missing."""
-    n = len(queries)
-    _, asked = torch.unique(queries, return_inverse=True)
-    _, given = torch.unique(candidates, return_inverse=True)
-    right = torch.zeros(int(asked.max()) + 1, int(given.max()) + 1, dtype=torch.bool, device=queries.device)
-    right[asked, given[:n]] = True  # of what was asked, whoever asked it
-    masked = right[asked][:, given] | ~present[None, :]
-    masked[torch.arange(n), torch.arange(n)] = False
-    return masked
+    These are candidates that are missing, and false negatives: candidates equal to the positive of the query, or to the
+    positive of an equal query. The positive itself is not masked.
+
+    Args:
+        query_keys: (n,) int64, equal for equal queries.
+        candidate_keys: (m,) int64, equal for equal candidates; the n positives come first.
+        present: (m,) bool, false for a candidate that is missing.
+    """
+    count = len(query_keys)
+    _, query_ids = torch.unique(query_keys, return_inverse=True)
+    _, candidate_ids = torch.unique(candidate_keys, return_inverse=True)
+    size = (int(query_ids.max()) + 1, int(candidate_ids.max()) + 1)
+    is_right = torch.zeros(size, dtype=torch.bool, device=query_keys.device)
+    is_right[query_ids, candidate_ids[:count]] = True  # for every query with the same key
+    mask = is_right[query_ids][:, candidate_ids] | ~present[None, :]
+    mask[torch.arange(count), torch.arange(count)] = False
+    return mask

@@ -1,11 +1,11 @@
-"""One input of a vision-language encoder: texts and images in the order in which they are read."""
+"""Inputs that mix texts and images: turn any accepted form into a list of texts and images in reading order."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoo.core.errors import ZooError
 from zoo.data.formats import image_files
@@ -14,62 +14,73 @@ from zoo.vision.preprocessing import decode_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Part = "str | Image"
-PLACE = re.compile(r"<\|image_(\d+)\|>\s?")
-"""Where a text says that its n-th image stands, in the notation of MMEB."""
+IMAGE_MARK = re.compile(r"<\|image_(\d+)\|>\s?")
+"""Marks the place of the n-th image in a text, in the notation of MMEB."""
 
 
-def parts(given: Any) -> list[str | Image]:
-    """Texts and upright RGB images of an input, in order; no text is empty.
+def split_into_parts(value: Any) -> list[str | Image]:
+    """Split an input into texts and upright RGB images in reading order; no text is empty.
 
-    An input is a text; an image (PIL image, array (h, w[, 3]) of uint8, `Path`, bytes of an image file); a mapping with `text`
-    and `image`, one or a list of them, which stand first unless the text has places for them (`<|image_1|>`); or a list of
-    all these, read in order. Raises ZooError, whose text goes on from "input 3".
+    An input is one of these:
+
+    - a text,
+    - an image: PIL image, array (h, w[, 3]) of uint8, `Path`, or bytes of an image file,
+    - a mapping with `text` and `image`, one image or a list. The images come first, unless the text marks their places with
+      `<|image_1|>` and so on,
+    - a list of all these, in reading order.
+
+    Raise ZooError for anything else. Its message continues the words "input 3", which the caller adds.
     """
-    if isinstance(given, str):
-        return [given] if given.strip() else _nothing()
-    if isinstance(given, Mapping) and given.keys() & {"text", "image"}:
-        return _mapping(given)
-    if isinstance(given, Sequence) and not isinstance(given, bytes | bytearray):
-        return [part for each in given for part in parts(each)] or _nothing()
-    return [image_files.normalise_image(decode_image(given))]
+    if isinstance(value, str):
+        return [value] if value.strip() else _refuse_empty_input()
+    if isinstance(value, Mapping) and value.keys() & {"text", "image"}:
+        return _split_mapping(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [part for item in value for part in split_into_parts(item)] or _refuse_empty_input()
+    return [image_files.normalise_image(decode_image(value))]
 
 
-def _mapping(given: Mapping[str, Any]) -> list[str | Image]:
-    if odd := sorted(map(str, given.keys() - {"text", "image"})):
-        raise ZooError(f"has {', '.join(odd)[:60]}; a mapping holds `text`, `image` or both")
-    text, held = given.get("text") or "", given.get("image")
+def _split_mapping(value: Mapping[str, Any]) -> list[str | Image]:
+    if unknown_keys := sorted(map(str, value.keys() - {"text", "image"})):
+        raise ZooError(f"has {', '.join(unknown_keys)[:60]}; a mapping may hold `text`, `image` or both")
+    text, image = value.get("text") or "", value.get("image")
     if not isinstance(text, str):
-        raise ZooError(f"has a `text` of {type(text).__name__}")
-    several = isinstance(held, Sequence) and not isinstance(held, str | bytes)
-    images: list[Any] = list(held) if several else [] if held is None else [held]  # type: ignore[arg-type]
-    opened = [
-        image_files.normalise_image(decode_image(Path(each) if isinstance(each, str) else each)) for each in images
-    ]
-    return placed(text, opened)
+        raise ZooError(f"has a `text` of type {type(text).__name__}, expected str")
+    images: list[Any] = []
+    if isinstance(image, Sequence) and not isinstance(image, str | bytes):
+        images = list(image)
+    elif image is not None:
+        images = [image]
+    return place_images(text, [_open_image(image) for image in images])
 
 
-def placed(text: str, images: Sequence[Image]) -> list[str | Image]:
-    """A text with its images: where `<|image_1|>` and so on stand, and those without a place before everything. Raises
-    ZooError for a place without an image."""
-    pieces = PLACE.split(text)
-    asked = [int(number) for number in pieces[1::2]]
-    if wrong := [number for number in asked if not 1 <= number <= len(images)]:
-        raise ZooError(f"has a place for image {wrong[0]}, and {len(images)} of them")
-    out: list[str | Image] = [image for number, image in enumerate(images, 1) if number not in asked]
+def _open_image(image: Any) -> Image:
+    return image_files.normalise_image(decode_image(Path(image) if isinstance(image, str) else image))
+
+
+def place_images(text: str, images: Sequence[Image]) -> list[str | Image]:
+    """Put images where the text marks their places (`<|image_1|>` and so on), and all other images before the text.
+
+    Raise ZooError for a mark without an image, and if there is neither text nor image.
+    """
+    pieces = IMAGE_MARK.split(text)  # text, number, text, number, …, text
+    marked_numbers = [int(number) for number in pieces[1::2]]
+    if bad_numbers := [number for number in marked_numbers if not 1 <= number <= len(images)]:
+        raise ZooError(f"has a place for image {bad_numbers[0]}, but {len(images)} images")
+    parts: list[str | Image] = [image for number, image in enumerate(images, 1) if number not in marked_numbers]
     for index, piece in enumerate(pieces):
         if index % 2:
-            out.append(images[int(piece) - 1])
+            parts.append(images[int(piece) - 1])
         elif piece.strip():
-            out.append(piece.strip() if asked else piece)
-    return out or _nothing()
+            parts.append(piece.strip() if marked_numbers else piece)
+    return parts or _refuse_empty_input()
 
 
-def _nothing() -> list[str | Image]:
+def _refuse_empty_input() -> NoReturn:
     raise ZooError("is empty: neither text nor image")
 
 
-def bare(inputs: Any) -> None:
-    """Raises ZooError for one input where a list of them is expected."""
+def reject_single_input(inputs: Any) -> None:
+    """Raise ZooError if `inputs` is one input and not a list of inputs."""
     if isinstance(inputs, str | bytes | Path | Mapping) or hasattr(inputs, "getexif"):
         raise ZooError("encode takes a list of inputs, not one: write encode([input])")

@@ -1,55 +1,58 @@
-"""The card's picture of queries and of what was retrieved for them."""
+"""The card's picture of a few queries and the candidates that were retrieved for them."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from zoo.card import plots
 from zoo.card.run_record import Record, mapping
 from zoo.data.formats import image_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ROWS, COLUMNS = 6, 5  # what `zoo.evaluation.multimodal_retrieval` keeps
+ROWS, COLUMNS = 6, 5  # queries, and candidates of a query, in the details that `zoo.evaluation.any_retrieval` records
 
 
-def retrieved(about: Record) -> Figure | None:
-    """One row a query, of the first task that has any: what was asked, and the best candidates from left to right."""
-    from zoo.card import plots
+def draw_retrieved(record: Record) -> Figure | None:
+    """Draw one row for each query: the query, then its best candidates from left to right.
 
-    results = about.report.get("results")
+    The queries are those of the first task in the report that recorded some; None if no task did.
+    """
+    results = record.report.get("results")
     for entry in results if isinstance(results, list) else []:
-        held = mapping(mapping(entry).get("details")).get("retrieved")
-        if isinstance(held, list) and held:
-            break
-    else:
-        return None
-    held = [mapping(each) for each in held[:ROWS]]
-    figure = plots.new_figure(0.95 * len(held) + 0.4)
-    axes: Any = figure.subplots(len(held), COLUMNS + 1, squeeze=False)
-    figure.suptitle(f"{entry.get('task')}: a query, and its best candidates", x=0.01, ha="left", fontsize=9)
-    for line, each in zip(axes, held, strict=True):
-        found = each.get("found")
-        _cell(line[0], mapping(each.get("query")), None)
-        answers = found[:COLUMNS] if isinstance(found, list) else []
-        for place, axis in enumerate(line[1:]):
-            answer = mapping(answers[place]) if place < len(answers) else {}
-            _cell(axis, answer, bool(answer.get("right")))
+        queries = mapping(mapping(entry).get("details")).get("retrieved")
+        if isinstance(queries, list) and queries:
+            return _draw_rows(entry.get("task"), [mapping(query) for query in queries[:ROWS]])
+    return None
+
+
+def _draw_rows(task: Any, rows: list[dict[str, Any]]) -> Figure:
+    figure = plots.new_figure(0.95 * len(rows) + 0.4)
+    grid: Any = figure.subplots(len(rows), COLUMNS + 1, squeeze=False)
+    figure.suptitle(f"{task}: a query, and its best candidates", x=0.01, ha="left", fontsize=9)
+    for axes, row in zip(grid, rows, strict=True):
+        _draw_item(axes[0], mapping(row.get("query")), is_right=False)
+        candidates = row.get("found")
+        candidates = candidates[:COLUMNS] if isinstance(candidates, list) else []
+        for number, axis in enumerate(axes[1:]):
+            candidate = mapping(candidates[number]) if number < len(candidates) else {}
+            _draw_item(axis, candidate, is_right=bool(candidate.get("right")))
     return figure
 
 
-def _cell(axis: Any, shown: dict[str, Any], right: bool | None) -> None:
-    from zoo.card import plots
-
+def _draw_item(axis: Any, item: Mapping[str, Any], *, is_right: bool) -> None:
+    """Draw an image with its text below, or a text alone; a frame marks a right candidate."""
     axis.set(xticks=[], yticks=[])
     axis.grid(visible=False)
-    axis.spines[:].set_visible(right is True)
+    axis.spines[:].set_visible(is_right)
     axis.spines[:].set(color=plots.ACCENT, linewidth=2)
-    text = str(shown.get("text") or "")
+    text = str(item.get("text") or "")
     try:
-        image = image_files.decode_image(base64.b64decode(str(shown.get("image") or ""), validate=True))
+        image = image_files.decode_image(base64.b64decode(str(item.get("image") or ""), validate=True))
     except (ValueError, binascii.Error):
         axis.text(0.5, 0.5, plots.short(text, 40), ha="center", va="center", wrap=True, fontsize=8)
         axis.set(xlim=(0, 1), ylim=(0, 1))

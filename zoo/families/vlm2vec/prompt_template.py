@@ -1,9 +1,9 @@
-"""How images, instruction and text become one text, here and, as a chat template, in stock libraries.
+"""The prompt template: how images, instruction and text become one text, here and as a chat template of transformers.
 
-    <image> {instruction} {text}\\n      with images or an instruction
+    <image> {instruction} {text}\\n      an input with images or an instruction
     {text}                              a text alone stays as it is
 
-Images before the first text stand before the instruction, later ones where they are.
+Images before the first text stand before the instruction; later images stay where they are.
 Source: VLM2Vec, arXiv 2410.05160, section 3.2.
 """
 
@@ -13,32 +13,38 @@ from collections.abc import Sequence
 from typing import Any
 
 IMAGE = None
-"""Stands for an image in what `worded` returns."""
+"""Stands for an image in the result of `apply_template`."""
 
 
-def worded(parts: Sequence[Any], instruction: str | None) -> list[str | None]:
-    """Texts and `IMAGE`, to be joined as they are. `parts` are texts and images in order."""
-    leading = next((i for i, part in enumerate(parts) if isinstance(part, str)), len(parts))
-    rest = [part if isinstance(part, str) else IMAGE for part in parts[leading:]]
-    words = [*[IMAGE] * leading, *([instruction] if instruction else []), *rest]
-    if IMAGE not in words and not instruction:
-        return [" ".join(word for word in words if word is not None)]
-    spaced: list[str | None] = []
-    for word in words:
-        spaced += [" ", word] if spaced else [word]
-    return [*spaced, "\n"]
+def apply_template(parts: Sequence[Any], instruction: str | None) -> list[str | None]:
+    """Arrange the texts and images of an input as the template says.
+
+    `parts` are texts and images in reading order. The result consists of texts and `IMAGE`, one for each image and in the same
+    order; the caller replaces each `IMAGE` by text and joins everything without separators.
+    """
+    leading_images = next((i for i, part in enumerate(parts) if isinstance(part, str)), len(parts))
+    pieces: list[str | None] = [IMAGE] * leading_images
+    if instruction:
+        pieces.append(instruction)
+    pieces += [part if isinstance(part, str) else IMAGE for part in parts[leading_images:]]
+    if IMAGE not in pieces and not instruction:
+        return [" ".join(piece for piece in pieces if piece is not None)]
+    spaced_pieces: list[str | None] = []
+    for piece in pieces:
+        spaced_pieces += [" ", piece] if spaced_pieces else [piece]
+    return [*spaced_pieces, "\n"]
 
 
-def chat_template(marker: str) -> str:
-    """The same as a Jinja template over messages whose `system` part is the instruction; `marker` stands for an image."""
+def make_chat_template(image_placeholder: str) -> str:
+    """Write the same template in Jinja, over chat messages; the `system` message is the instruction."""
     return (
         "{%- set ns = namespace(lead=[], said=[], rest=[]) -%}"
         "{%- for message in messages -%}{%- for part in message['content'] -%}"
         "{%- if message['role'] == 'system' -%}{%- set ns.said = ns.said + [part['text']] -%}"
         "{%- elif part['type'] != 'image' -%}{%- set ns.rest = ns.rest + [part['text']] -%}"
-        f"{{%- elif ns.rest -%}}{{%- set ns.rest = ns.rest + ['{marker}'] -%}}"
-        f"{{%- else -%}}{{%- set ns.lead = ns.lead + ['{marker}'] -%}}{{%- endif -%}}"
+        f"{{%- elif ns.rest -%}}{{%- set ns.rest = ns.rest + ['{image_placeholder}'] -%}}"
+        f"{{%- else -%}}{{%- set ns.lead = ns.lead + ['{image_placeholder}'] -%}}{{%- endif -%}}"
         "{%- endfor -%}{%- endfor -%}"
         "{{- (ns.lead + ns.said + ns.rest) | join(' ') -}}"
-        f"{{%- if ns.lead or ns.said or '{marker}' in ns.rest -%}}{{{{- '\\n' -}}}}{{%- endif -%}}"
+        f"{{%- if ns.lead or ns.said or '{image_placeholder}' in ns.rest -%}}{{{{- '\\n' -}}}}{{%- endif -%}}"
     )

@@ -1,6 +1,6 @@
-"""A vision-language model as an encoder: inputs to tensors, tensors to the state of the last token.
+"""A vision-language model as an encoder: turn inputs into tensors, and tensors into the state of the last token.
 
-Source: VLM2Vec, arXiv 2410.05160, section 3.2. What differs between architectures is in `architectures`.
+Source: VLM2Vec, arXiv 2410.05160, section 3.2. The differences between architectures are in `architectures`.
 """
 
 from __future__ import annotations
@@ -8,29 +8,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
-from zoo.families.vlm2vec.architectures import Architecture, architecture
-from zoo.families.vlm2vec.prompt_template import IMAGE, worded
+from zoo.families.vlm2vec.architectures import Architecture, get_architecture
+from zoo.families.vlm2vec.prompt_template import IMAGE, apply_template
 
-if TYPE_CHECKING:
-    import torch
-    import transformers
-else:
-    torch, transformers = lazy("torch"), lazy("transformers")
-
-SPLIT = ("rows", "cols")  # what an image processor says of its tiles, and no model takes
-MASK = "pixel_attention_mask"
-LONGEST = 4096  # tokens of a text, where neither the recipe nor the tokenizer says
+TILE_COUNTS = ("rows", "cols")  # outputs of an image processor that no model takes
+PIXEL_MASK = "pixel_attention_mask"
+DEFAULT_MAX_LENGTH = 4096  # tokens of a text, if neither the recipe nor the tokenizer sets a limit
 
 
-def last_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(n, width) of token states (n, tokens, width): those at the last position that `mask` (n, tokens) has, on whichever side
-    the padding is."""
-    place = mask.shape[1] - 1 - mask.flip(1).long().argmax(1)
-    return states[torch.arange(len(states), device=states.device), place.to(states.device)]
+def select_last_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Select the state of each row's last token: states (n, tokens, width), mask (n, tokens) → (n, width).
+
+    The mask is 0 at padding, which may be on either side.
+    """
+    position = mask.shape[1] - 1 - mask.flip(1).long().argmax(1)
+    return states[torch.arange(len(states), device=states.device), position.to(states.device)]
 
 
 @dataclass
@@ -39,10 +36,11 @@ class VLM:
 
     Attributes:
         model: the bare model of transformers, without a head.
-        image_processor: one that needs only Pillow.
-        name, revision: the pretrained model it starts from, if any.
-        max_length: tokens that are read of a text.
-        beside: further small files of the pretrained model, by name, that stock libraries want.
+        tokenizer: a tokenizer of transformers.
+        image_processor: an image processor of transformers that needs only Pillow.
+        name, revision: the pretrained model that training starts from, if any.
+        max_length: tokens of a text that are read; the tokens of images do not count.
+        extra_files: further small files of the pretrained model that transformers needs: name → content.
     """
 
     model: Any
@@ -50,17 +48,17 @@ class VLM:
     image_processor: Any
     name: str | None = None
     revision: str = ""
-    max_length: int = LONGEST
-    beside: Mapping[str, str] = field(default_factory=dict)
+    max_length: int = DEFAULT_MAX_LENGTH
+    extra_files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def architecture(self) -> Architecture:
-        """What is particular to this kind of model."""
-        return architecture(self.config.model_type)
+        """The entry of `ARCHITECTURES` for this model."""
+        return get_architecture(self.config.model_type)
 
     @property
     def config(self) -> Any:
-        """That of the model."""
+        """The model's config of transformers."""
         return self.model.config
 
     @property
@@ -70,74 +68,86 @@ class VLM:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.model.parameters()).device
+        """The device of the model's parameters."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
-    def batch(self, inputs: Sequence[Sequence[Any]], instructions: Sequence[str | None]) -> dict[str, torch.Tensor]:
-        """The model's tensors, rows padded together, of inputs as `mixed_inputs.parts` makes them."""
-        kind = self.architecture
-        images = [[part for part in parts if not isinstance(part, str)] for parts in inputs]
-        made = self._processed(images)
-        texts, seen = [], 0
+    def prepare_batch(
+        self, inputs: Sequence[Sequence[Any]], instructions: Sequence[str | None]
+    ) -> dict[str, torch.Tensor]:
+        """Turn inputs into the tensors that the model takes, padded to the longest input.
+
+        `inputs` are lists of texts and images, as `mixed_inputs.split_into_parts` returns them; `instructions` has one entry
+        for each input.
+        """
+        architecture = self.architecture
+        processor_output = self._process_images(
+            [[part for part in parts if not isinstance(part, str)] for parts in inputs]
+        )
+        texts, image_index = [], 0
         for parts, instruction in zip(inputs, instructions, strict=True):
-            said = ""
-            for word in worded([self._plain(p) if isinstance(p, str) else p for p in parts], instruction):
-                if word is IMAGE:
-                    said += kind.tokens(made, seen, self.config, self.image_processor)
-                    seen += 1
+            text = ""
+            safe_parts = [self._clean_text(part) if isinstance(part, str) else part for part in parts]
+            for piece in apply_template(safe_parts, instruction):
+                if piece is IMAGE:
+                    text += architecture.write_image_tokens(
+                        processor_output, image_index, self.config, self.image_processor
+                    )
+                    image_index += 1
                 else:
-                    said += str(word)
-            texts.append(said)
-        tokens = dict(self.tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False))
-        if kind.types:
-            image_token = self.tokenizer.convert_tokens_to_ids(kind.image_token)
-            tokens["mm_token_type_ids"] = (tokens["input_ids"] == image_token).long()
-        if MASK in made:
-            made[MASK] = made[MASK].bool()  # as whole numbers it would weigh two thirds of what the pixels do
-        return tokens | {name: value for name, value in made.items() if name not in SPLIT}
+                    text += str(piece)
+            texts.append(text)
+        tensors = dict(self.tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False))
+        if architecture.needs_token_types:
+            image_token = self.tokenizer.convert_tokens_to_ids(architecture.image_token)
+            tensors["mm_token_type_ids"] = (tensors["input_ids"] == image_token).long()
+        if PIXEL_MASK in processor_output:
+            # As int64 the mask would take two thirds of the memory of the pixels.
+            processor_output[PIXEL_MASK] = processor_output[PIXEL_MASK].bool()
+        return tensors | {name: value for name, value in processor_output.items() if name not in TILE_COUNTS}
 
-    def _processed(self, images: list[list[Any]]) -> dict[str, Any]:
-        flat = [image for row in images for image in row]
-        if not flat:
+    def _process_images(self, images: list[list[Any]]) -> dict[str, Any]:
+        """The image processor's output for all images of a batch; {} if there are none."""
+        flat_images = [image for row in images for image in row]
+        if not flat_images:
             return {}
-        nested, told = self.architecture.nested, {}
-        if nested:
-            told["return_row_col_info"] = True
         try:
-            return dict(self.image_processor(images if nested else flat, return_tensors="pt", **told))
+            if self.architecture.has_nested_images:
+                return dict(self.image_processor(images, return_tensors="pt", return_row_col_info=True))
+            return dict(self.image_processor(flat_images, return_tensors="pt"))
         except ValueError as error:
-            raise ZooError(f"an image cannot be brought to what the model looks at: {error}") from None
+            raise ZooError(f"an image cannot be resized for the model: {error}; check the image's size") from None
 
-    def _plain(self, text: str) -> str:
-        """At most `max_length` tokens of a text, in which the tokens that stand for images are words like any other."""
-        held = re.split(r"[<>|]+", self.architecture.marker + "<fake_token_around_image><global-img>")
-        for name in sorted({each for each in held if each}):
+    def _clean_text(self, text: str) -> str:
+        """Cut a text after `max_length` tokens, and break up special tokens of images, so that no text passes for an image."""
+        special_tokens = self.architecture.image_placeholder + "<fake_token_around_image><global-img>"
+        names = set(re.split(r"[<>|]+", special_tokens)) - {""}
+        for name in sorted(names):
             text = re.sub(rf"<(\|?){re.escape(name)}(\|?)>", rf"< \g<1>{name}\g<2>>", text)
-        if len(text) <= self.max_length:  # a token has a character at least
+        if len(text) <= self.max_length:  # a token has at least one character
             return text
-        cut = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return text if len(cut) <= self.max_length else text[: cut[self.max_length - 1][1]]
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return text if len(offsets) <= self.max_length else text[: offsets[self.max_length - 1][1]]
 
-    def features(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, width) in float32 or better, not normalised, of what `batch` makes; the tensors may be on another device."""
+    def compute_features(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Compute the last token's state of each input: (n, width), not normalised, float32 or float64.
+
+        `batch` comes from `prepare_batch`; its tensors may be on another device than the model.
+        """
         device, dtype = self.device, self.model.dtype
-        ready = {
+        tensors = {
             name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
             for name, value in batch.items()
         }
-        states = self.model(**ready, use_cache=False).last_hidden_state
-        found = last_state(states, ready["attention_mask"])
-        return found.to(torch.promote_types(found.dtype, torch.float32))
+        states = self.model(**tensors, use_cache=False).last_hidden_state
+        features = select_last_state(states, tensors["attention_mask"])
+        return features.to(torch.promote_types(features.dtype, torch.float32))
 
     def set_dropout(self, rate: float) -> None:
-        """Of attention and of every dropout layer."""
+        """Set the dropout rate of attention and of every dropout layer."""
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = rate
             for name in ("attention_dropout", "dropout"):
                 if isinstance(getattr(module, name, None), float):
                     setattr(module, name, rate)
-
-    def state(self) -> dict[str, Any]:
-        """What reading it needs besides its files."""
-        return {"max_length": self.max_length}
