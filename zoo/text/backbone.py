@@ -203,7 +203,7 @@ def load(
                 f"{reference}: model.safetensors has sha256 {found_revision[:12]}…, not {package.sha256[:12]}… of "
                 f"{package.model_id}; reinstall the package"
             )
-    preflight.check_sizes(model_folder)
+    preflight.check_sizes(model_folder, {})
     preflight.check(model_folder)
     backbone = _open(model_folder, reference)
     positions = compute_max_length(backbone.model.config.to_dict())

@@ -42,7 +42,7 @@ def build(spec: Vision, folder: Path = Path()) -> ImageBackbone:
 def _open_transformers(spec: Vision, reference: str, folder: Path) -> ImageBackbone:
     local_folder = locate(reference, folder)
     model_folder = local_folder or fetch(reference, spec.revision)
-    preflight.check_sizes(model_folder)
+    preflight.check_sizes(model_folder, {})
     preflight.check(model_folder)
     config = _read_model_config(model_folder)
     try:
