@@ -29,17 +29,19 @@ def test_word_means_are_weighted_sums_of_unit_vectors_and_zero_without_words():
 def test_anchors_are_nearer_to_the_vectors_than_the_vectors_that_kmeans_starts_from():
     groups = random_unit_vectors(6, 16, seed=1)
     vectors = normalize(groups.repeat(40, 1) + 0.2 * random_unit_vectors(240, 16, seed=2), dim=1)
-    found = anchors.compute_anchors(vectors, 12, seed=3)
+    centres = anchors.compute_anchors(vectors, 12, seed=3)
     start = vectors[torch.randperm(240, generator=torch.Generator().manual_seed(3))[:12]]
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(12))
-    assert (vectors @ found.T).amax(1).mean() > (vectors @ start.T).amax(1).mean() + 0.005
-    assert torch.equal(found, anchors.compute_anchors(vectors, 12, seed=3))
+    torch.testing.assert_close(centres.norm(dim=1), torch.ones(12))
+    assert (vectors @ centres.T).amax(1).mean() > (vectors @ start.T).amax(1).mean() + 0.005
+    assert torch.equal(centres, anchors.compute_anchors(vectors, 12, seed=3))
 
 
 def test_an_anchor_that_is_nearest_to_no_vector_stays_where_it_is():
     vectors = normalize(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), dim=1)
-    found = anchors.compute_anchors(vectors, 3, seed=0)  # two anchors start at the same place, so one is never nearest
-    assert sorted(found.tolist()) == [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
+    centres = anchors.compute_anchors(
+        vectors, 3, seed=0
+    )  # two anchors start at the same place, so one is never nearest
+    assert sorted(centres.tolist()) == [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
 
 
 def test_the_number_of_anchors_is_a_tenth_of_the_documents_within_limits():
