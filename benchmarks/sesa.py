@@ -413,7 +413,7 @@ def fit_sparse(x: Any, tags: np.ndarray, cost: float) -> tuple[np.ndarray, np.nd
 
 
 def fit_dense(x: np.ndarray, tags: np.ndarray, cost: float) -> tuple[np.ndarray, np.ndarray]:
-    """Minimise cost · Σ log loss + ‖w‖² / 2 of every column, without a penalty on the bias, as in scikit-learn."""
+    """Minimise scikit-learn's objective for every column: cost · Σ log loss + ‖w‖² / 2, without a penalty on the bias."""
     features, targets = torch.from_numpy(x).float(), torch.from_numpy(tags).float()
     features = torch.cat([features, torch.ones(len(features), 1)], dim=1)
     weights = torch.zeros(features.shape[1], tags.shape[1])

@@ -181,7 +181,7 @@ def normalize_rows(components: torch.Tensor) -> torch.Tensor:
 
 
 class ConceptTower(torch.nn.Module):
-    """A tower and the concept space as one module, which turns tokens into unit vectors (n, C) or into p(c | text).
+    """A tower and the concept space as one module: it turns tokens into unit vectors (n, C).
 
     Args:
         tower: module that turns a batch of tokens into vectors.

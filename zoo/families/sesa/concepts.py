@@ -129,7 +129,7 @@ class Concepts:
         return sorted(rows)
 
     def find_row(self, concept: str) -> int:
-        """Find the row of a concept by its id, or by its name if no other concept has it. Raise ZooError."""
+        """Find the row of a concept by its id or by a unique name. Raise ZooError."""
         if concept in self.row_by_id:
             return self.row_by_id[concept]
         rows = [row for row, name in enumerate(self.names) if name == concept]

@@ -146,10 +146,11 @@ class Encoder(ConceptEncoder):
         text_keys, tags = batch["text_keys"], batch["tags"]
         if is_training:  # in validation, every process has all rows
             logits, text_keys, tags = (
-                distributed.all_gather_with_grad(each, dim=1) for each in (logits, text_keys, tags)
+                distributed.all_gather_with_grad(tensor, dim=1) for tensor in (logits, text_keys, tags)
             )
         queries, documents = (
-            concept_space.normalize_rows(space.compute_components(each, self.spec.max_active)) for each in logits
+            concept_space.normalize_rows(space.compute_components(side_logits, self.spec.max_active))
+            for side_logits in logits
         )
         total = objectives.compute_ranking_loss(queries, documents, text_keys, self.spec.temperature)
         if self._trains_tags:

@@ -120,7 +120,7 @@ def _measure_precisions(encoder: ConceptEncoder, concepts: Concepts, rows: Datas
 def compute_precisions(
     concepts: Concepts, probabilities: np.ndarray, tags: list[list[str] | None]
 ) -> list[dict[str, Any]]:
-    """Compute how often a concept that is the likeliest of its level for a text (n, C) is one of the text's tags.
+    """Compute how often each concept, where it is the likeliest of its level, is a tag of the text.
 
     Texts without a tag on a level are left out there. Concepts that are the likeliest for fewer than MIN_TEXTS texts are left
     out. The most precise concepts come first.

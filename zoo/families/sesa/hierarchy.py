@@ -19,7 +19,9 @@ def build_edges(parents: Sequence[Sequence[int]], levels: Sequence[int]) -> list
     """Build `Edges` from the parents of each concept and the level of each concept."""
     edges = []
     for level in sorted({level for level in levels if level}, reverse=True):
-        pairs = [(child, parent) for child, own in enumerate(parents) if levels[child] == level for parent in own]
+        pairs = [
+            (child, parent) for child, of_child in enumerate(parents) if levels[child] == level for parent in of_child
+        ]
         children, their_parents = zip(*pairs, strict=True)
         edges.append((torch.tensor(children), torch.tensor(their_parents)))
     return edges
@@ -56,16 +58,16 @@ def reconcile_levels(log_probabilities: torch.Tensor, edges: Edges) -> torch.Ten
     several parents gives each an equal share. Downwards, each child is multiplied by the square root of its likeliest
     parent's result. The less the levels agree about a text, the smaller its results are.
     """
-    own = log_probabilities.exp()
-    sums = torch.zeros_like(own)
-    is_parent = torch.zeros(own.shape[1], dtype=torch.bool, device=own.device)
+    probabilities = log_probabilities.exp()
+    sums = torch.zeros_like(probabilities)
+    is_parent = torch.zeros(probabilities.shape[1], dtype=torch.bool, device=probabilities.device)
     for _, parents in edges:
         is_parent[parents] = True
     for children, parents in edges:
-        parent_counts = torch.bincount(children)[children].to(own)
-        shares = torch.where(is_parent, sums, own)[:, children] / parent_counts
-        sums = sums.index_add(1, parents.to(own.device), shares)
-    leaf_mass = torch.where(is_parent, sums, own).clamp(min=torch.finfo(own.dtype).tiny)
+        parent_counts = torch.bincount(children)[children].to(probabilities)
+        shares = torch.where(is_parent, sums, probabilities)[:, children] / parent_counts
+        sums = sums.index_add(1, parents.to(probabilities.device), shares)
+    leaf_mass = torch.where(is_parent, sums, probabilities).clamp(min=torch.finfo(probabilities.dtype).tiny)
     results = (log_probabilities + leaf_mass.log()) / 2
     for children, parents in reversed(edges):
         targets = children.to(results.device).expand(len(results), -1)

@@ -56,7 +56,7 @@ class Towers:
 
     @classmethod
     def load_backbone(cls, spec: TowerSpec, folder: Path) -> Towers:
-        """Load the backbone, once for each side that has a tower of its own. Raise ZooError if it is not supported."""
+        """Load the backbone, once for each tower. Raise ZooError if it is not supported."""
         by_side: dict[str, Tower] = {}
         for side in cls._list_sides(spec):
             body = backbone.load(spec.backbone or "", revision=spec.revision, folder=folder, max_length=spec.max_length)
