@@ -120,7 +120,8 @@ def format_problem(error: Any, model: type[BaseModel]) -> str:
         return f"must be {about}{shown}"
     if type_name := _name_type(error):
         return f"must be {type_name}{shown}"
-    return (error["msg"][0].lower() + error["msg"][1:]).replace("input should be", "must be") + shown
+    message = str(error["msg"])
+    return (message[0].lower() + message[1:]).replace("input should be", "must be") + shown
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -1,5 +1,7 @@
-"""An encoder whose components have names: what a text is about, why two score as they do, views that edit a concept, and
-retrieval by an inverted index. A family that trains such an encoder derives from `ConceptEncoder` and says how.
+"""`ConceptEncoder`: an encoder whose components are named concepts.
+
+It says what a text is about and why two texts score as they do. Its views keep fewer components or edit concepts, and an
+inverted index searches its sparse vectors. A family that trains such an encoder derives from it.
 """
 
 from __future__ import annotations
@@ -7,50 +9,54 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
 from zoo.core.inputs import check_texts
-from zoo.core.lazy import lazy
 from zoo.encoder import Encoder as BaseEncoder
-from zoo.families.sesa import inverted_index
+from zoo.families.sesa import concept_space, inverted_index
+from zoo.families.sesa.concept_space import ConceptSpace, ConceptTower
 from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.explanation import Contribution, Explanation
+from zoo.families.sesa.inverted_index import InvertedIndex
 from zoo.families.sesa.spec import ConceptEncoderSpec, View
-from zoo.families.sesa.towers import Plain, Towers
+from zoo.families.sesa.towers import SHARED_SIDE, BaselineEncoder, Towers
 from zoo.text import engine as encoding
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from zoo.families.sesa import concept_space
-else:
-    np, torch, concept_space = lazy("numpy"), lazy("torch"), lazy("zoo.families.sesa.concept_space")
-
-LIST, SPACE = "concepts.json", "space"
-COMPONENTS, EVIDENCE = "components", "evidence"
+CONCEPTS_FILE = "concepts.json"
+SPACE_STEM = "space"  # space.safetensors
+COMPONENTS_KEY, COMPONENTS_FROM_LOGITS = "components", "evidence"
+"""The entry of config.json that says how components are computed. Early versions did not write it: theirs are relative."""
 
 
 class ConceptEncoder(BaseEncoder):
-    """Encodes texts as (n, C) float32 of unit norm, one non-negative component a concept; a score is their dot product.
+    """Encodes texts as unit vectors (n, C) float32 with one non-negative component per concept.
+
+    The score of two texts is the dot product of their vectors.
 
     Attributes:
-        listed: the concepts, once they are known.
-        towers: what reads the texts; space: what makes components of their vectors.
+        concept_list: the concepts; None until they are known.
+        towers: the networks that read the texts; None until they are built.
+        space: turns the towers' vectors into components.
     """
 
     spec: ConceptEncoderSpec
-    space: concept_space.Space
+    space: ConceptSpace
 
     def __init__(self, spec: ConceptEncoderSpec) -> None:
         super().__init__()
         self.spec, self.dim = spec, 0
-        self.listed: Concepts | None = None
+        self.concept_list: Concepts | None = None
         self.towers: Towers | None = None
         self.module = torch.nn.Module()
         self._engines: dict[tuple[str, bool], encoding.Engine] = {}
+
+    # -- vectors ---------------------------------------------------------------------------------------------------
 
     def encode(
         self,
@@ -61,155 +67,196 @@ class ConceptEncoder(BaseEncoder):
         prompt_type: str | None = None,
         sparse: bool | Literal["torch"] = False,
     ) -> Any:
-        """Texts to (n, C) float32 of unit norm, in order, none of it below 0; with `sparse` a scipy CSR array, or, where
-        it is "torch", a sparse COO tensor. A text of which nothing is known is zero. Of separate towers `prompt_type`
-        says which: "query" (the one that None stands for) or "document". Raises ZooError for an input that is not a
-        string, and before `prepare`."""
+        """Encode texts in order, as non-negative unit vectors (n, C) float32.
+
+        A text without any active concept has a zero vector. Raise ZooError for an input that is not a string, and if the
+        encoder is not trained.
+
+        Args:
+            inputs: a list or any iterable of texts.
+            show_progress: whether a progress bar is shown on stderr.
+            precision: see `zoo.encoder.Encoder.encode`.
+            prompt_type: the side that texts are read as, "query" or "document"; None means "query".
+            sparse: True returns a scipy CSR array; "torch" returns a sparse COO tensor.
+        """
         if sparse:
-            vectors = inverted_index.csr(self.stream(inputs, precision=precision, prompt_type=prompt_type))
-            return inverted_index.as_torch(vectors) if sparse == "torch" else vectors
-        engine = self._engine(prompt_type)
-        return engine.encode(self._prompted(inputs, prompt_type), show_progress=show_progress, precision=precision)
+            vectors = inverted_index.to_csr(self.stream(inputs, precision=precision, prompt_type=prompt_type))
+            return inverted_index.to_torch(vectors) if sparse == "torch" else vectors
+        engine = self._get_engine(prompt_type)
+        return engine.encode(self._add_prompts(inputs, prompt_type), show_progress=show_progress, precision=precision)
 
     def stream(
         self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
     ) -> Iterator[np.ndarray]:
-        """`encode` in pieces of constant memory."""
-        return self._engine(prompt_type).stream(self._prompted(inputs, prompt_type), precision=precision)
+        """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
+        return self._get_engine(prompt_type).stream(self._add_prompts(inputs, prompt_type), precision=precision)
 
     def probabilities(self, texts: Iterable[str], *, prompt_type: str | None = None) -> np.ndarray:
-        """p(c | text), (n, C) float32, as the levels of the hierarchy agree on it (`hierarchy.agreed`); where there is one
-        level, a distribution over its concepts."""
-        self._named_components()
-        return self._engine(prompt_type, probabilities=True).encode(self._prompted(texts, prompt_type))
+        """Compute p(c | text), (n, C) float32, as combined by `hierarchy.reconcile_levels`.
 
-    def _prompted(self, inputs: Iterable[Any], role: str | None) -> Iterable[Any]:
-        prompt = self.towers.prompts.get(role or "") if self.towers else None
+        Without parents in the list, each row is a distribution over all concepts. Raise ZooError for an opaque space.
+        """
+        self._require_named_components()
+        engine = self._get_engine(prompt_type, probabilities=True)
+        return engine.encode(self._add_prompts(texts, prompt_type))
+
+    def _add_prompts(self, inputs: Iterable[Any], side: str | None) -> Iterable[Any]:
+        prompt = self.towers.prompts.get(side or "") if self.towers else None
         if not prompt:
             return inputs
         texts = (prompt + text for text in check_texts(inputs))
         return list(texts) if isinstance(inputs, list | tuple) else texts
 
-    def _engine(self, role: str | None, *, probabilities: bool = False) -> encoding.Engine:
-        if self.listed is None or self.towers is None:
-            raise ZooError("the encoder has not been trained: it knows no concepts yet")
-        reader, options = self.towers.reader(role), self.view_options
-        key = role or "query", probabilities
+    def _get_engine(self, side: str | None, *, probabilities: bool = False) -> encoding.Engine:
+        """Return the engine that encodes by the tower of a side; build it at the first call."""
+        towers, concepts = self._require_trained()
+        tower = towers.get_tower(side)
+        key = side or SHARED_SIDE, probabilities
         if key not in self._engines:
             factors = torch.ones(self.dim)
-            for word, weight in (options.get("edit") or {}).items():
-                factors[self.listed.find(word)] = weight**0.5  # on both sides: a contribution counts `weight` times
-            active = min(options.get("active") or self.spec.max_active, self.spec.max_active)
-            tower = concept_space.Tower(reader.module, self.space, active, factors, probabilities=probabilities)
-            self._engines[key] = encoding.Engine(tower, reader.tokenize, reader.pad, self.dim, reader.max_length)
+            for concept, weight in (self.view_options.get("edit") or {}).items():
+                # Both vectors get the root, so that the contribution of the concept is multiplied by `weight`.
+                factors[concepts.find_row(concept)] = weight**0.5
+            max_active = min(self.view_options.get("active") or self.spec.max_active, self.spec.max_active)
+            module = ConceptTower(tower.module, self.space, max_active, factors, probabilities=probabilities)
+            self._engines[key] = encoding.Engine(module, tower.tokenize, tower.pad, self.dim, tower.max_length)
         return self._engines[key]
 
-    def _named_components(self) -> Concepts:
-        if self.spec.space == "opaque" or self.listed is None:
+    def _require_trained(self) -> tuple[Towers, Concepts]:
+        """Return the towers and the concepts. Raise ZooError if the encoder does not have them yet."""
+        if self.towers is None or self.concept_list is None:
+            raise ZooError("the encoder has not been trained: call `prepare` and `fit` first")
+        return self.towers, self.concept_list
+
+    def _require_named_components(self) -> Concepts:
+        """Return the concepts. Raise ZooError if components do not stand for them."""
+        if self.spec.space == "opaque" or self.concept_list is None:
             raise ZooError(
-                "the components of this encoder have no names: its space is opaque, or it is not trained yet"
+                "the components of this encoder have no names, because its space is opaque or it has not been trained"
             )
-        return self.listed
+        return self.concept_list
+
+    # -- explanations ----------------------------------------------------------------------------------------------
 
     def explain(self, a: str, b: str, top: int = 5) -> Explanation:
-        """Why `a` (as a query) and `b` (as a document) score as they do: the `top` concepts by what they add to the dot product
-        of their vectors. Raises ZooError where components have no names."""
-        self._named_components()
+        """Explain the score of `a` as a query and `b` as a document by the `top` largest contributions to it.
+
+        A contribution is a concept's term of the dot product. Raise ZooError if components have no names.
+        """
+        self._require_named_components()
         left = self.encode([a], prompt_type="query")[0].astype(np.float64)
         right = self.encode([b], prompt_type="document")[0].astype(np.float64)
-        parts, rest = self._largest(left * right, top)
+        parts, rest = self._select_largest(left * right, top)
         return Explanation(float((left * right).sum()), parts, rest)
 
     def concepts(self, text: str, top: int = 5, *, prompt_type: str | None = None) -> list[Contribution]:
-        """The `top` most active concepts of a text, the most active first."""
-        self._named_components()
-        return list(self._largest(self.encode([text], prompt_type=prompt_type)[0], top)[0])
+        """List the `top` most active concepts of a text, the most active first."""
+        self._require_named_components()
+        return list(self._select_largest(self.encode([text], prompt_type=prompt_type)[0], top)[0])
 
-    def _largest(self, values: np.ndarray, top: int) -> tuple[tuple[Contribution, ...], float]:
-        listed = self._named_components()
-        best = [int(i) for i in np.argsort(-values, kind="stable")[: max(top, 0)] if values[i] > 0]
-        rest = float(np.delete(values, best).sum())
-        return tuple(Contribution(listed.ids[i], listed.names[i], float(values[i])) for i in best), rest
+    def _select_largest(self, values: np.ndarray, top: int) -> tuple[tuple[Contribution, ...], float]:
+        """Return at most `top` positive values (C,) with the names of their concepts, and the sum of all others."""
+        concepts = self._require_named_components()
+        rows = [int(row) for row in np.argsort(-values, kind="stable")[: max(top, 0)] if values[row] > 0]
+        rest = float(np.delete(values, rows).sum())
+        parts = tuple(Contribution(concepts.ids[row], concepts.names[row], float(values[row])) for row in rows)
+        return parts, rest
+
+    # -- views -----------------------------------------------------------------------------------------------------
 
     def edit(self, weights: Mapping[str, float]) -> Self:
-        """A view in which concepts, by id or name, count `weights` times in every score, 0 for not at all; vectors have unit
-        norm again afterwards. Raises ZooError for a concept that there is not."""
+        """Return a view in which the contributions of concepts are multiplied by `weights`.
+
+        Keys are ids or names; 0 removes a concept from every score. Vectors have unit length again afterwards. Raise
+        ZooError for an unknown concept.
+        """
         return self.view(**{**self.view_options, "edit": {**(self.view_options.get("edit") or {}), **weights}})
 
     def view(self, **options: Any) -> Self:
-        """`active` and `edit`, see `View`."""
-        if unknown := set(options) - set(View.model_fields):
-            raise ZooError(f"a SESA encoder has the views active and edit, not {', '.join(sorted(unknown))}")
+        """Return a view with the options `active` and `edit`; see `View`. Raise ZooError for invalid options."""
+        unknown = set(options) - set(View.model_fields)
+        if unknown:
+            raise ZooError(f"a SESA encoder has the view options active and edit, not {', '.join(sorted(unknown))}")
         try:
-            asked = View.model_validate(options)
+            view_spec = View.model_validate(options)
         except ValueError as error:
-            raise ZooError(f"this is no view of a SESA encoder: {str(error).splitlines()[-2].strip()}") from None
-        if problem := self.spec.find_view_mistake(options, self.folder):
-            raise ZooError(problem)
-        for word in asked.edit or {} if self.listed else ():
-            self._named_components().find(word)
+            raise ZooError(f"invalid view of a SESA encoder: {str(error).splitlines()[-2].strip()}") from None
+        mistake = self.spec.find_view_mistake(options, self.folder)
+        if mistake:
+            raise ZooError(mistake)
+        if self.concept_list is not None:
+            for concept in view_spec.edit or {}:
+                self._require_named_components().find_row(concept)
         view = copy.copy(self)
-        view.view_options, view._engines = asked.model_dump(exclude_none=True), {}
+        view.view_options, view._engines = view_spec.model_dump(exclude_none=True), {}
         return view
 
-    def index(self, texts: Iterable[str]) -> inverted_index.Index:
-        """An inverted index of texts as documents, for `search`."""
-        return inverted_index.Index.of(self.encode(texts, prompt_type="document", sparse=True))
-
-    def search(
-        self, index: inverted_index.Index, queries: Sequence[str], top: int = 10
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The `top` items of an index for each query: places and scores, (q, top) each, the best first."""
-        return index.search(self.encode(queries, prompt_type="query", sparse=True), top)
-
     def baseline(self) -> BaseEncoder | None:
-        """The sentence encoder alone; None without one."""
+        """Return the backbone as a sentence encoder; None without a backbone, or if it cannot be loaded."""
+        if not self.spec.backbone:
+            return None
         try:
-            return Plain.build(self.spec.as_sentence_encoder(), folder=self.folder) if self.spec.backbone else None
+            return BaselineEncoder.build(self.spec.as_sentence_encoder(), folder=self.folder)
         except ZooError:
             return None
 
-    # -- artefact --------------------------------------------------------------------------------------------------
+    # -- search ----------------------------------------------------------------------------------------------------
 
-    def make(self, towers: Towers, listed: Concepts, *, relative: bool = False) -> None:
-        """A space of these concepts on top of the towers, its weights drawn anew; `relative`: see `Space`."""
-        self.towers, self.listed, self.dim = towers, listed, len(listed)
-        self.backbone_name, self.backbone_revision = towers.backbone_name, towers.backbone_revision
-        opaque = self.spec.space == "opaque"
-        self.space = concept_space.Space(listed, towers.width, opaque=opaque, relative=relative)
+    def index(self, texts: Iterable[str]) -> InvertedIndex:
+        """Build an inverted index of documents, for `search`."""
+        return InvertedIndex.from_vectors(self.encode(texts, prompt_type="document", sparse=True))
+
+    def search(self, index: InvertedIndex, queries: Sequence[str], top: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """Find the `top` items of an index for each query: item numbers and scores, (q, top) each, the best first."""
+        return index.search(self.encode(queries, prompt_type="query", sparse=True), top)
+
+    # -- model folder ----------------------------------------------------------------------------------------------
+
+    def build_module(self, towers: Towers, concepts: Concepts, *, relative: bool = False) -> None:
+        """Put a new concept space on top of the towers. For `relative`, see `ConceptSpace`."""
+        self.concept_list, self.dim = concepts, len(concepts)
+        self._set_towers(towers)
+        self.space = ConceptSpace(concepts, towers.width, opaque=self.spec.space == "opaque", relative=relative)
         self.module = torch.nn.ModuleDict({"towers": towers.module, "space": self.space})
         self._engines = {}
 
-    def save(self, folder: Path) -> None:
-        """The towers, concepts.json and space.safetensors. Raises ZooError before the encoder knows its concepts."""
-        from safetensors.torch import save_file
+    def _set_towers(self, towers: Towers) -> None:
+        self.towers = towers
+        self.backbone_name, self.backbone_revision = towers.backbone_name, towers.backbone_revision
 
-        if self.listed is None or self.towers is None:
-            raise ZooError("the encoder has not been trained: there is nothing to save")
-        self.towers.save(folder)
-        self.listed.save(folder / LIST)
-        save_file(tensors.extract(self.space), folder / f"{SPACE}.safetensors", metadata={"format": "pt"})
+    def save(self, folder: Path) -> None:
+        """Write the towers, concepts.json and space.safetensors. Raise ZooError if the encoder is not trained."""
+        towers, concepts = self._require_trained()
+        towers.save(folder)
+        concepts.save(folder / CONCEPTS_FILE)
+        save_file(tensors.extract(self.space), folder / f"{SPACE_STEM}.safetensors", metadata={"format": "pt"})
 
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote; every tensor must be there, fit the towers and the concepts and be finite."""
-        encoder, listed, towers = cls(spec), Concepts.load(folder / LIST), Towers.load(spec, folder)
+        """Open what `save` wrote. Raise ArtefactError for a missing, extra, mis-shaped or non-finite tensor."""
+        encoder = cls(spec)
+        concepts, towers = Concepts.load(folder / CONCEPTS_FILE), Towers.load(spec, folder)
         with torch.device("meta"):  # shapes without memory
-            shell = concept_space.Space(listed, towers.width, opaque=spec.space == "opaque")
-        named = preflight.read_header(folder / f"{SPACE}.safetensors").keys() & set(concept_space.OWN)
-        early, shapes = named == {"threshold"}, tensors.get_shapes(shell)
-        preflight.check_shapes(folder, concept_space.earlier(shapes, len(shell.groups)) if early else shapes, SPACE)
-        encoder.make(towers, listed, relative=config.get(COMPONENTS) != EVIDENCE)
-        held = tensors.read(folder, SPACE)
-        tensors.fill(encoder.space, concept_space.renewed(held, encoder.space) if early else held, folder)
+            shell = ConceptSpace(concepts, towers.width, opaque=spec.space == "opaque")
+        stored_names = preflight.read_header(folder / f"{SPACE_STEM}.safetensors").keys()
+        is_early = stored_names & set(concept_space.CONCEPT_TENSORS) == {"threshold"}
+        shapes = tensors.get_shapes(shell)
+        if is_early:
+            shapes = concept_space.list_early_shapes(shapes, len(shell.level_concepts))
+        preflight.check_shapes(folder, shapes, SPACE_STEM)
+        encoder.build_module(towers, concepts, relative=config.get(COMPONENTS_KEY) != COMPONENTS_FROM_LOGITS)
+        stored = tensors.read(folder, SPACE_STEM)
+        if is_early:
+            stored = concept_space.convert_early_tensors(stored, encoder.space)
+        tensors.fill(encoder.space, stored, folder)
         encoder.module.eval()
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
-        """What components are made of; earlier versions, whose were relative, did not say."""
-        return {} if self.space.relative else {COMPONENTS: EVIDENCE}
+        """Return how components are computed."""
+        return {} if self.space.is_relative else {COMPONENTS_KEY: COMPONENTS_FROM_LOGITS}
 
     def card_facts(self) -> dict[str, Any]:
-        """Concepts, how many of them a text has, and tokens."""
-        shape = {"dim": self.dim, "active": min(self.spec.max_active, self.dim), "space": self.spec.space}
-        return shape | ({"max_length": self.towers.max_length} if self.towers else {})
+        """Return the number of concepts, the largest number of active ones, the space, and the tokens of a text."""
+        facts = {"dim": self.dim, "active": min(self.spec.max_active, self.dim), "space": self.spec.space}
+        return facts | ({"max_length": self.towers.max_length} if self.towers else {})

@@ -1,146 +1,216 @@
-"""A space with one component per concept: what a text's vector says of each of them, non-negative and sparse.
+"""The concept space: it turns a tower's vector into one non-negative, sparse component per concept.
 
-A component is what speaks for the concept, a logit that is 0 where the mean text is, where that is above a threshold. Threshold
-and unit are the concept's own and trained by the ranking. Then each parent is raised to its highest child, and the largest
-components stay.
+The components of a text are computed in four steps:
 
-How likely a tag is, p(c | text), follows from the same weights with a sharpness and a bias of its own, and the prior p(c) of the
-tags beside them: how often people write a concept down must not decide how much it counts in a score.
+1. A linear map gives one logit per concept, which is 0 for the average text.
+2. A component is relu(logit − threshold) × gain. Each concept has its own threshold and gain, which the ranking trains.
+3. Each parent is raised to its highest child.
+4. The largest components stay, and all others become 0.
+
+The probability of a tag, p(c | text), uses the same logits with a bias and an inverse temperature of its own, and the prior
+p(c) of the tags. Components leave the prior out: how often people use a tag must not decide how much it counts in a score.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
-from zoo.families.sesa import hierarchy as ops
+from zoo.families.sesa import hierarchy
 from zoo.families.sesa.concepts import Concepts
 
-SCALE = 20.0  # of a cosine, at the start
-NOTHING = 1e-12
-OWN = ("threshold", "stretch", "sharpness", "habit")  # what a space of concepts has and an opaque one has not
+INITIAL_SCALE = 20.0  # of a cosine
+MIN_NORM = 1e-12
+MIN_RELATIVE_SIZE = 1e-4  # a direction with a smaller share of the largest singular value is noise
+TENSOR_NAMES = {
+    "log_prior": "prior",
+    "log_scale": "scale",
+    "log_gain": "stretch",
+    "log_inverse_temperature": "sharpness",
+    "tag_bias": "habit",
+}
+"""Tensors of `ConceptSpace` that have another name in a state dict and therefore in files, which must stay readable."""
+CONCEPT_TENSORS = ("threshold", "stretch", "sharpness", "habit")
+"""Tensors, by their name in files, that an opaque space does not have."""
 
 
-class Space(torch.nn.Module):
-    """From vectors (n, width) of a tower to components (n, C). Opaque ones are those of a linear map, which mean nothing.
+class ConceptSpace(torch.nn.Module):
+    """Turns vectors (n, width) of a tower into components (n, C).
 
     Args:
-        relative: of each level's concepts take log q(c | text) - log p(c), as earlier versions did.
+        concepts: the C concepts.
+        width: components of a tower's vector.
+        opaque: whether components are those of a plain linear map and have no meaning.
+        relative: whether components are based on log p(c | text) − log p(c) instead of logits, as in early versions.
+
+    Attributes:
+        log_prior: (C,) log p(c); 0 until `set_prior`.
+        levels: (C,) level of each concept.
+        level_concepts: columns of the concepts of each level.
+        edges: see `hierarchy.Edges`.
     """
 
-    prior: torch.Tensor
+    log_prior: torch.Tensor
     levels: torch.Tensor
 
     def __init__(self, concepts: Concepts, width: int, *, opaque: bool = False, relative: bool = False) -> None:
         super().__init__()
         count = len(concepts)
-        self.opaque, self.relative = opaque, relative
+        self.is_opaque, self.is_relative = opaque, relative
         self.weight = torch.nn.Parameter(torch.randn(count, width) / math.sqrt(width))
         self.bias = torch.nn.Parameter(torch.zeros(count))
-        self.scale = torch.nn.Parameter(torch.tensor(math.log(SCALE)))
-        levels = torch.tensor(concepts.levels, device="cpu")
-        depths = range(max(concepts.levels) + 1)
+        self.log_scale = torch.nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)))
         if not opaque:
             self.threshold = torch.nn.Parameter(torch.zeros(count))
-            self.stretch = torch.nn.Parameter(torch.zeros(count))
-            self.sharpness = torch.nn.Parameter(torch.zeros(()))
-            self.habit = torch.nn.Parameter(torch.zeros(count))
-        self.register_buffer("prior", torch.zeros(count))
+            self.log_gain = torch.nn.Parameter(torch.zeros(count))
+            self.log_inverse_temperature = torch.nn.Parameter(torch.zeros(()))
+            self.tag_bias = torch.nn.Parameter(torch.zeros(count))
+        # The device is given because a shell of this module is built on the meta device, and these are no weights.
+        levels = torch.tensor(concepts.levels, device="cpu")
+        self.register_buffer("log_prior", torch.zeros(count))
         self.register_buffer("levels", levels, persistent=False)
-        self.groups = [torch.tensor([i for i, n in enumerate(concepts.levels) if n == d], device="cpu") for d in depths]
-        self.steps = ops.edges(concepts.parents, concepts.levels)
+        self.level_concepts = [(levels == level).nonzero()[:, 0] for level in range(max(concepts.levels) + 1)]
+        self.edges = hierarchy.build_edges(concepts.parents, concepts.levels)
+        hooks: Any = self  # torch has no types for these two methods
+        hooks.register_state_dict_post_hook(_rename_saved_tensors)
+        hooks.register_load_state_dict_pre_hook(_rename_loaded_tensors)
 
-    def start(self, counts: torch.Tensor) -> None:
-        """Before training: how many examples each concept has, (C,)."""
-        total = torch.zeros(len(self.groups)).index_add(0, self.levels, counts)
-        self.prior.copy_((counts / total[self.levels]).log())
+    def set_prior(self, counts: torch.Tensor) -> None:
+        """Set the prior from the number of examples of each concept, (C,), before training.
 
-    def start_from(self, names: torch.Tensor, texts: torch.Tensor, tagged: Sequence[Sequence[int]]) -> None:
-        """Before training: a concept is where its examples are, its name (C, width) and those of the `texts` (n, width) that
-        `tagged` gives it, rows of concepts by text; apart from what all names and all texts share, and whitened, so that a text
-        is as near to another one by its components as it is by its vector. 0 is where the mean text is. All are unit vectors.
+        The prior is a distribution over the concepts of each level.
+        """
+        totals = torch.zeros(len(self.level_concepts)).index_add(0, self.levels, counts)
+        self.log_prior.copy_((counts / totals[self.levels]).log())
+
+    def initialise_weights(
+        self, names: torch.Tensor, texts: torch.Tensor, concepts_of_texts: Sequence[Sequence[int]]
+    ) -> None:
+        """Point each concept's weights at its examples, before training.
+
+        The examples of a concept are its name and the texts that are tagged with it. Both are centred first: the mean of
+        all names, or of all texts, is subtracted. The weights are whitened, so that two texts are as similar by their
+        components as by their vectors. The bias makes the logit of the mean text 0.
+
+        Args:
+            names: (C, width) unit vectors of the concepts' names.
+            texts: (n, width) unit vectors of texts.
+            concepts_of_texts: rows of the concepts of each text; an empty sequence for a text without tags.
         """
         centre = texts.mean(0)
         sums, counts = names - names.mean(0), torch.ones(len(names))
-        if pairs := [(i, row) for i, rows in enumerate(tagged) for row in rows]:
-            own, rows = torch.tensor(pairs).T
-            sums = sums.index_add(0, rows, texts[own] - centre)
-            counts = counts + torch.bincount(rows, minlength=len(names))
+        pairs = [(text, concept) for text, concepts in enumerate(concepts_of_texts) for concept in concepts]
+        if pairs:
+            text_rows, concept_rows = torch.tensor(pairs).T
+            sums = sums.index_add(0, concept_rows, texts[text_rows] - centre)
+            counts = counts + torch.bincount(concept_rows, minlength=len(names))
         left, sizes, right = torch.linalg.svd(sums / counts[:, None], full_matrices=False)
-        whole = sizes > NOTHING + 1e-4 * sizes[0]
-        if not whole.any():  # a single name
+        is_direction = sizes > MIN_NORM + MIN_RELATIVE_SIZE * sizes[0]
+        if not is_direction.any():  # a single concept: its centred name is 0
             return
-        directions = left[:, whole] @ right[whole]
+        directions = left[:, is_direction] @ right[is_direction]
         with torch.no_grad():
             self.weight.copy_(directions / torch.linalg.vector_norm(directions, dim=1).mean())
-            self.bias.copy_(-self.scale.exp() * (self.weight @ centre))
+            self.bias.copy_(-self.log_scale.exp() * (self.weight @ centre))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """(n, C) float32: what speaks for each concept, a logit; or the components themselves where they are opaque."""
+        """Compute logits (n, C) float32 from vectors (n, width). In an opaque space these are the components."""
         with torch.autocast(vectors.device.type, enabled=False):
-            unit = torch.nn.functional.normalize(vectors.float(), dim=-1)
-            return unit @ self.weight.T * self.scale.exp() + self.bias
+            unit_vectors = torch.nn.functional.normalize(vectors.float(), dim=-1)
+            return unit_vectors @ self.weight.T * self.log_scale.exp() + self.bias
 
-    def components(self, raw: torch.Tensor, active: int) -> torch.Tensor:
-        """(n, C) from `forward`: at most `active` are not 0, no parent is below its child. Not normalised."""
-        if self.opaque:
-            return raw
-        told = ops.information(raw, self.prior, self.groups) if self.relative else raw
-        values = torch.relu(told - self.threshold) * self.stretch.exp()
-        return ops.largest(ops.lift(values, self.steps), active, self.levels)
+    def compute_components(self, logits: torch.Tensor, max_active: int) -> torch.Tensor:
+        """Compute components (n, C) from the logits of `forward`. They are not normalised.
 
-    def likelihood(self, raw: torch.Tensor) -> torch.Tensor:
-        """(n, C) log p(c | text) from `forward`, of each level's concepts a distribution."""
-        told = raw * self.sharpness.exp() + self.habit
-        return ops.information(told, self.prior, self.groups) + self.prior
+        At most `max_active` are not 0, and no parent is below its child. In an opaque space, return the logits.
+        """
+        if self.is_opaque:
+            return logits
+        evidence = hierarchy.compute_pmi(logits, self.log_prior, self.level_concepts) if self.is_relative else logits
+        values = torch.relu(evidence - self.threshold) * self.log_gain.exp()
+        return hierarchy.keep_largest(hierarchy.raise_parents(values, self.edges), max_active, self.levels)
 
-    def tags(self, raw: torch.Tensor) -> torch.Tensor:
-        """(n, C) in [0, 1] from `forward`: p(c | text) as the levels agree on it, see `hierarchy.agreed`."""
-        return ops.agreed(self.likelihood(raw), self.steps).exp()
+    def compute_log_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Compute log p(c | text), (n, C), from the logits of `forward`: a distribution over each level's concepts."""
+        tag_logits = logits * self.log_inverse_temperature.exp() + self.tag_bias
+        return hierarchy.compute_pmi(tag_logits, self.log_prior, self.level_concepts) + self.log_prior
 
-
-def earlier(shapes: Mapping[str, tuple[int, ...]], levels: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of a space that was saved when there was one threshold a level and nothing else of a concept's own."""
-    return {name: shape for name, shape in shapes.items() if name not in OWN} | {"threshold": (levels,)}
+    def compute_tag_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Compute p(c | text), (n, C) in [0, 1], from the logits of `forward`; see `hierarchy.reconcile_levels`."""
+        return hierarchy.reconcile_levels(self.compute_log_probabilities(logits), self.edges).exp()
 
 
-def renewed(tensors: Mapping[str, torch.Tensor], space: Space) -> dict[str, torch.Tensor]:
-    """Tensors of `earlier` shapes as those of a `space` that gives the same vectors."""
-    kept = {name: tensor for name, tensor in tensors.items() if name != "threshold"}
-    if space.opaque:
-        return kept
-    nothing = {name: torch.zeros_like(getattr(space, name)) for name in OWN[1:]}
-    return kept | nothing | {"threshold": tensors["threshold"][space.levels]}
+def _rename_saved_tensors(space: torch.nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    for attribute, name in TENSOR_NAMES.items():
+        if prefix + attribute in state:
+            state[prefix + name] = state.pop(prefix + attribute)
 
 
-def unit(components: torch.Tensor) -> torch.Tensor:
-    """Rows at length one; a row of zeros stays."""
-    return components / torch.linalg.vector_norm(components, dim=-1, keepdim=True).clamp(min=NOTHING)
+def _rename_loaded_tensors(space: torch.nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for attribute, name in TENSOR_NAMES.items():
+        if prefix + name in state:
+            state[prefix + attribute] = state.pop(prefix + name)
 
 
-class Tower(torch.nn.Module):
-    """Tokens to unit vectors (n, C), or to p(c | text).
+def list_early_shapes(shapes: Mapping[str, tuple[int, ...]], level_count: int) -> dict[str, tuple[int, ...]]:
+    """List the tensor shapes of an early version's space: one threshold per level, and no other concept tensor."""
+    common = {name: shape for name, shape in shapes.items() if name not in CONCEPT_TENSORS}
+    return common | {"threshold": (level_count,)}
+
+
+def convert_early_tensors(tensors: Mapping[str, torch.Tensor], space: ConceptSpace) -> dict[str, torch.Tensor]:
+    """Convert tensors with `list_early_shapes` to those of a `space` that gives the same vectors."""
+    common = {name: tensor for name, tensor in tensors.items() if name != "threshold"}
+    if space.is_opaque:
+        return common
+    neutral = {
+        name: torch.zeros_like(tensor)
+        for name, tensor in space.state_dict().items()
+        if name in CONCEPT_TENSORS and name != "threshold"
+    }
+    return common | neutral | {"threshold": tensors["threshold"][space.levels]}
+
+
+def normalize_rows(components: torch.Tensor) -> torch.Tensor:
+    """Scale each row to length one. A row of zeros stays."""
+    norms: torch.Tensor = torch.linalg.vector_norm(components, dim=-1, keepdim=True)
+    return components / norms.clamp(min=MIN_NORM)
+
+
+class ConceptTower(torch.nn.Module):
+    """A tower and the concept space as one module: it turns tokens into unit vectors (n, C).
 
     Args:
-        factors: (C,) by which components are multiplied.
+        tower: module that turns a batch of tokens into vectors.
+        space: the concept space.
+        max_active: largest number of components that are not 0.
+        factors: (C,) by which components are multiplied before they are normalised.
+        probabilities: whether `forward` returns p(c | text).
     """
 
     factors: torch.Tensor
 
     def __init__(
-        self, reader: torch.nn.Module, space: Space, active: int, factors: torch.Tensor, *, probabilities: bool = False
+        self,
+        tower: torch.nn.Module,
+        space: ConceptSpace,
+        max_active: int,
+        factors: torch.Tensor,
+        *,
+        probabilities: bool = False,
     ) -> None:
         super().__init__()
-        self.reader, self.active, self.probabilities = reader, active, probabilities
-        self._space = [space]  # not a part: its parameters stay float32
+        self.tower, self.max_active, self.returns_probabilities = tower, max_active, probabilities
+        self._space = [space]  # a list hides the space from torch, so that its parameters stay float32 in bf16 and fp16
         self.register_buffer("factors", factors)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(batch, tokens) to (batch, C) float32."""
+        """Turn a batch of tokens (n, tokens) into (n, C) float32."""
         space = self._space[0]
-        raw = space(self.reader(batch))
-        if self.probabilities:
-            return space.tags(raw)
-        return unit(space.components(raw, self.active) * self.factors)
+        logits = space(self.tower(batch))
+        if self.returns_probabilities:
+            return space.compute_tag_probabilities(logits)
+        return normalize_rows(space.compute_components(logits, self.max_active) * self.factors)

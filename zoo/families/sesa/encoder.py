@@ -1,8 +1,8 @@
 """SESA: texts compared in a space whose dimensions are the concepts of a knowledge base, with an explanation for every score.
 
-Source: Bogdanova and Yazdani, "SESA: Supervised Explicit Semantic Analysis", arXiv 1708.03246: two towers read the texts, the
-ranking of pairs and the concepts that texts are tagged with train them together. What a component is, is in
-`concept_space`.
+Source: Bogdanova and Yazdani, "SESA: Supervised Explicit Semantic Analysis", arXiv 1708.03246. Two towers read the texts. Two
+objectives train them together: the ranking of pairs, and the concepts that texts are tagged with. `concept_space` says how
+the components are computed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from zoo.core.lazy import lazy
+import torch
+
 from zoo.encoder import TrainingRun
-from zoo.families.sesa import faithfulness
-from zoo.families.sesa import hierarchy as ops
+from zoo.families.sesa import concept_space, faithfulness, objectives, opaque_baseline, tag_counts
 from zoo.families.sesa.concept_encoder import ConceptEncoder
 from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.spec import SIDES, TAG_COLUMNS, Spec
@@ -25,181 +25,213 @@ from zoo.ops import distributed
 from zoo.schema import Training
 
 if TYPE_CHECKING:
-    import torch
     from datasets import Dataset
 
-    from zoo.families.sesa import concept_space, opaque_baseline
-else:
-    torch, concept_space, opaque_baseline = (
-        lazy("torch"),
-        lazy("zoo.families.sesa.concept_space"),
-        lazy("zoo.families.sesa.opaque_baseline"),
-    )
-
-SOME = 1000  # rows whose texts say where the middle of all texts is, tagged or not
-MANY = 20_000  # tagged texts at most that say where concepts begin
+CENTRE_ROWS = 1000  # rows whose texts, tagged or not, give the centre of all texts
+MAX_EXAMPLES = 20_000  # texts from which the weights of concepts are initialised
+MAX_LISTED_CONCEPTS = faithfulness.MAX_LISTED_CONCEPTS
 
 
 class Encoder(ConceptEncoder):
-    """Two towers into a space of concepts; what they give is in `concept_encoder`."""
+    """Trains two towers and a concept space. What it does once trained is in `ConceptEncoder`."""
 
     spec: Spec
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         self._facts: dict[str, Any] = {}
-        self._twin: ConceptEncoder | None = None
+        self._opaque_baseline: ConceptEncoder | None = None
 
-    # -- before torch ----------------------------------------------------------------------------------------------
-
-    # -- training --------------------------------------------------------------------------------------------------
+    # -- before training -------------------------------------------------------------------------------------------
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
-        """The backbone as it comes; without one, towers are made in `prepare`, which knows the subwords."""
+        """Build the encoder with its backbone. Towers without a backbone follow in `prepare`, which learns the subwords."""
         encoder = cls(spec)
         encoder.seed, encoder.folder = seed, folder
         if spec.backbone:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                encoder.towers = Towers.open(spec, folder)
-            encoder.backbone_name, encoder.backbone_revision = (
-                encoder.towers.backbone_name,
-                encoder.towers.backbone_revision,
-            )
+                encoder._set_towers(Towers.load_backbone(spec, folder))
         return encoder
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
-        """Read the concepts, look at every tag, learn the subwords. Raises DataError, before any step, for an id that the list
-        lacks, twice has or puts below itself, and for a concept without an example where its name is of no use."""
-        listed = Concepts.of(self.table("concepts"), [self.table(name) for name in self.spec.parent_concepts])
-        counts = faithfulness.counted(listed, rows)
-        if self.spec.held_out:
-            faithfulness.counted(listed, self.table("held_out"), "held_out")
-        if self.spec.space == "concepts" and self.spec.supervision:
-            bare = faithfulness.without_example(listed, counts, by_name=self._by_name)
-            if bare:
-                told = ", ".join(listed.ids[i] for i in bare[: faithfulness.LISTED]) + " …" * (
-                    len(bare) > faithfulness.LISTED
-                )
-                warnings.warn(f"{len(bare)} concepts without an example, known by name alone: {told}", stacklevel=2)
-            self._facts = {"bare": [listed.names[i] for i in bare[: faithfulness.LISTED]], "bare_count": len(bare)}
-        every = list(dict.fromkeys([*(text for column in SIDES.values() for text in rows[column]), *listed.names]))
+        """Read the concepts, check every tag, learn the subwords and initialise the space.
+
+        Raise DataError for mistakes in the list of concepts, for tags that are not in the list, and for a concept without
+        any example.
+        """
+        concepts = Concepts.from_rows(self.table("concepts"), [self.table(name) for name in self.spec.parent_concepts])
+        counts = tag_counts.count_tags(concepts, rows)
+        if self.spec.held_out:  # the counts are not used: a wrong tag must stop the run before training
+            tag_counts.count_tags(concepts, self.table("held_out"), "held_out")
+        if self._trains_tags:
+            self._check_examples(concepts, counts)
+        row_texts = [text for column in SIDES.values() for text in rows[column]]
+        texts = list(dict.fromkeys([*row_texts, *concepts.names]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            if not self.spec.backbone:
-                self.towers = Towers.learn(self.spec, every)
-            assert self.towers is not None  # built or learned
-            self.make(self.towers, listed)
-        self.towers.weigh(every)
-        if self.towers.frozen:
-            self.towers.hold(every, cache)
-        self.space.start(counts + 1)
+            towers = self.towers if self.spec.backbone else Towers.learn(self.spec, texts)
+            assert towers is not None  # `build` loads the backbone
+            self.build_module(towers, concepts)
+        towers.initialise_rarity(texts)
+        if towers.is_frozen:
+            towers.compute_frozen_vectors(texts, cache)
+        self.space.set_prior(counts + 1)
         if self.spec.space == "concepts" and not self.spec.supervision:
-            for unused in (self.space.sharpness, self.space.habit):
+            for unused in (self.space.log_inverse_temperature, self.space.tag_bias):
                 unused.requires_grad_(False)
-        if self._by_name:
-            some = self._examples(rows)
-            vectors = self.towers.vectors([text for text, _ in some])
-            self.space.start_from(self.towers.vectors(listed.names), vectors, [concepts for _, concepts in some])
+        if self._uses_names:
+            examples = _collect_examples(concepts, rows)
+            vectors = towers.encode_queries([text for text, _ in examples])
+            self.space.initialise_weights(
+                towers.encode_queries(concepts.names), vectors, [concept_rows for _, concept_rows in examples]
+            )
 
-    def _examples(self, rows: Dataset) -> list[tuple[str, tuple[int, ...]]]:
-        """Distinct texts with the concepts that they are tagged with, and SOME texts of each side without any."""
-        assert self.listed is not None  # `prepare` has read them
-        found: dict[tuple[str, tuple[int, ...]], None] = {}
-        for column in SIDES.values():
-            found |= dict.fromkeys((text, ()) for text in rows[column][:SOME])
-        for column, tags in zip(SIDES.values(), TAG_COLUMNS, strict=True):
-            told = zip(rows[column], rows[tags], strict=True) if tags in rows.column_names else ()
-            found |= dict.fromkeys((text, tuple(self.listed.tagged(ids))) for text, ids in told if ids)
-        return list(found)[-MANY:]
+    def _check_examples(self, concepts: Concepts, counts: torch.Tensor) -> None:
+        """Warn about concepts that no text is tagged with, and keep them for the card."""
+        untagged = tag_counts.find_concepts_without_example(concepts, counts, use_names=self._uses_names)
+        listed = untagged[:MAX_LISTED_CONCEPTS]
+        if untagged:
+            more = " …" if len(untagged) > MAX_LISTED_CONCEPTS else ""
+            ids = ", ".join(concepts.ids[row] for row in listed)
+            warnings.warn(
+                f"{len(untagged)} concepts without an example, known by name alone: {ids}{more}", stacklevel=3
+            )
+        self._facts = {"bare": [concepts.names[row] for row in listed], "bare_count": len(untagged)}
 
     @property
-    def _by_name(self) -> bool:
-        return self.spec.names and self.spec.space == "concepts" and self.spec.supervision > 0
+    def _trains_tags(self) -> bool:
+        return self.spec.space == "concepts" and self.spec.supervision > 0
+
+    @property
+    def _uses_names(self) -> bool:
+        return self.spec.names and self._trains_tags
+
+    # -- training --------------------------------------------------------------------------------------------------
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
-        """The backbone at `backbone_lr_scale` of the recipe's rate, everything else at the recipe's."""
-        if not self.spec.backbone:
+        """Group the backbone's parameters, whose learning rate is multiplied by `backbone_lr_scale`, and all others."""
+        if not self.spec.backbone or self.towers is None:
             return super().parameter_groups(training)
-        assert self.towers is not None  # built with the backbone
-        inner = {id(p): p for p in self.towers.pretrained() if p.requires_grad}
-        rest = [p for p in self.module.parameters() if p.requires_grad and id(p) not in inner]
-        rate = training.learning_rate * self.spec.backbone_lr_scale
-        return [*([{"params": list(inner.values()), "lr": rate}] if inner else []), {"params": rest}]
+        backbone = [parameter for parameter in self.towers.get_pretrained_parameters() if parameter.requires_grad]
+        backbone_ids = {id(parameter) for parameter in backbone}
+        others = [p for p in self.module.parameters() if p.requires_grad and id(p) not in backbone_ids]
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if backbone:
+            groups.insert(0, {"params": backbone, "lr": training.learning_rate * self.spec.backbone_lr_scale})
+        return groups
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The texts of each side, a key for each text, and the tags (2, rows, C) with what stands above them."""
-        assert self.listed is not None  # `prepare` has run
-        assert self.towers is not None
+        """Turn n rows into a batch.
+
+        Its entries are the towers' batch of each side; `text_keys` (2, n) int64, equal for equal texts; and `tags`
+        (2, n, C) bool, which include the ancestors of each tag.
+        """
+        towers, concepts = self._require_trained()
         texts = [[row[column] for row in rows] for column in SIDES.values()]
-        batch = {side: self.towers.batch(side, cells) for side, cells in zip(SIDES, texts, strict=True)}
-        tags = torch.zeros(2, len(rows), len(self.listed), dtype=torch.bool)
-        for side, column in enumerate(TAG_COLUMNS):
-            for i, row in enumerate(rows):
-                tags[side, i, self.listed.tagged(row.get(column) or ())] = True
-        return {**batch, "keys": torch.tensor([[_key(text) for text in cells] for cells in texts]), "tags": tags}
+        batch = {side: towers.build_batch(side, side_texts) for side, side_texts in zip(SIDES, texts, strict=True)}
+        tags = torch.zeros(2, len(rows), len(concepts), dtype=torch.bool)
+        for side_number, column in enumerate(TAG_COLUMNS):
+            for row_number, row in enumerate(rows):
+                tags[side_number, row_number, concepts.find_rows_with_ancestors(row.get(column) or ())] = True
+        text_keys = torch.tensor([[compute_text_key(text) for text in side_texts] for side_texts in texts])
+        return {**batch, "text_keys": text_keys, "tags": tags}
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
-        """The ranking of the pairs, and `supervision` times the tags of both sides."""
-        assert self.towers is not None  # `prepare` has run
-        training, space, weight = self.module.training, self.space, self.spec.supervision
-        raw = torch.stack([space(self.towers.read(side, batch[side])) for side in SIDES])
-        keys, tags = batch["keys"], batch["tags"]
-        if training:  # in validation every process has all the rows
-            raw, keys, tags = (distributed.all_gather_with_grad(each, dim=1) for each in (raw, keys, tags))
-        a, b = (concept_space.unit(space.components(each, self.spec.max_active)) for each in raw)
-        total = ops.ranking(a, b, keys, 1 / self.spec.temperature)
-        if weight and not space.opaque:
-            known = tags.flatten(0, 1)
-            some = known.any(1)  # a text without tags says nothing
-            total = total + weight * ops.tagging(space.likelihood(raw.flatten(0, 1)[some]), known[some], space.groups)
-        if not training:
+        """Compute the ranking loss of the pairs plus `supervision` times the tagging loss of both sides."""
+        towers, _ = self._require_trained()
+        is_training, space, weight = self.module.training, self.space, self.spec.supervision
+        logits = torch.stack([space(towers.compute_vectors(side, batch[side])) for side in SIDES])
+        text_keys, tags = batch["text_keys"], batch["tags"]
+        if is_training:  # in validation, every process has all rows
+            logits, text_keys, tags = (
+                distributed.all_gather_with_grad(tensor, dim=1) for tensor in (logits, text_keys, tags)
+            )
+        queries, documents = (
+            concept_space.normalize_rows(space.compute_components(side_logits, self.spec.max_active))
+            for side_logits in logits
+        )
+        total = objectives.compute_ranking_loss(queries, documents, text_keys, self.spec.temperature)
+        if self._trains_tags:
+            text_tags = tags.flatten(0, 1)
+            is_tagged = text_tags.any(1)
+            log_probabilities = space.compute_log_probabilities(logits.flatten(0, 1)[is_tagged])
+            total = total + weight * objectives.compute_tagging_loss(
+                log_probabilities, text_tags[is_tagged], space.level_concepts
+            )
+        if not is_training:
             return total
         total = distributed.global_batch_gradient(total)
-        return total + weight * self._names(len(keys[0])) if self._by_name else total
+        return total + weight * self._compute_name_loss(len(text_keys[0])) if self._uses_names else total
 
-    def _names(self, count: int) -> torch.Tensor:
-        """The names of `count` concepts as texts that are tagged with them, drawn from (seed, step): of every concept one
-        example, and of some the only one."""
-        assert self.listed is not None  # `prepare` has run
-        assert self.towers is not None
+    def _compute_name_loss(self, count: int) -> torch.Tensor:
+        """Compute the tagging loss of the names of `count` random concepts, read as texts tagged with these concepts.
+
+        Every concept thereby gets an example. The draw depends on seed and step only, so every process draws the same.
+        """
+        towers, concepts = self._require_trained()
         draw = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step)
-        drawn = torch.randperm(len(self.listed), generator=draw)[:count].tolist()
-        batch = self.towers.batch("document", [self.listed.names[i] for i in drawn])
-        told = self.space.likelihood(self.space(self.towers.read("document", batch)))
-        tags = torch.zeros(told.shape, dtype=torch.bool, device=told.device)
-        for row, i in enumerate(drawn):
-            tags[row, [i, *self.listed.ancestors[i]]] = True
-        return ops.tagging(told, tags, self.space.groups)
+        concept_rows = torch.randperm(len(concepts), generator=draw)[:count].tolist()
+        batch = towers.build_batch("document", [concepts.names[row] for row in concept_rows])
+        vectors = towers.compute_vectors("document", batch)
+        log_probabilities = self.space.compute_log_probabilities(self.space(vectors))
+        tags = torch.zeros(log_probabilities.shape, dtype=torch.bool, device=log_probabilities.device)
+        for text_number, row in enumerate(concept_rows):
+            tags[text_number, [row, *concepts.ancestors[row]]] = True
+        return objectives.compute_tagging_loss(log_probabilities, tags, self.space.level_concepts)
 
     def train(self, run: TrainingRun) -> float:
-        """Train in place under the shared Trainer, and then, for the card, the opaque twin; returns the seconds without it."""
-        if run.validation is not None and self.listed is not None:
-            faithfulness.counted(self.listed, run.validation, "validation")
+        """Train in place, then train the opaque baseline for the card. Return the seconds without the baseline's."""
+        if run.validation is not None and self.concept_list is not None:
+            tag_counts.count_tags(self.concept_list, run.validation, "validation")
         seconds = super().train(run)
         self._engines.clear()
         if self.spec.held_out and self.spec.train_baseline and self.spec.space == "concepts":
-            self._twin = opaque_baseline.trained(self, run.rows, run.settings, run.folder, run.validation)
+            self._opaque_baseline = opaque_baseline.train_opaque_baseline(
+                self, run.rows, run.settings, run.folder, run.validation
+            )
         return seconds
 
     def finish(self, rows: Dataset) -> None:
-        """Try concepts and explanations on the held-out pairs, for the card."""
+        """Measure concepts and explanations on the held-out pairs, for the card."""
         if self.spec.held_out and self.spec.space == "concepts":
-            self._facts |= faithfulness.tried(self, self.table("held_out"), self._twin)
+            _, concepts = self._require_trained()
+            self._facts |= faithfulness.measure_held_out(self, concepts, self.table("held_out"), self._opaque_baseline)
+
+    # -- model folder ----------------------------------------------------------------------------------------------
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Also what was found on the held-out pairs."""
-        encoder, facts = super().load(spec, folder, config), config.get("facts")
-        encoder._facts = {k: v for k, v in facts.items() if k in faithfulness.FACTS} if isinstance(facts, dict) else {}
+        """Open what `save` wrote, with the measurements on the held-out pairs. Raise ArtefactError."""
+        encoder = super().load(spec, folder, config)
+        facts = config.get("facts")
+        if isinstance(facts, dict):
+            encoder._facts = {key: value for key, value in facts.items() if key in faithfulness.FACT_KEYS}
         return encoder
 
     def card_facts(self) -> dict[str, Any]:
-        """Sizes, and what was found on the held-out pairs."""
+        """Return sizes, and the measurements on the held-out pairs."""
         return super().card_facts() | self._facts
 
 
-def _key(text: str) -> int:
-    """63 bits that are the same for a text in every process."""
+def _collect_examples(concepts: Concepts, rows: Dataset) -> list[tuple[str, tuple[int, ...]]]:
+    """Collect distinct texts with the rows of their concepts, at most MAX_EXAMPLES.
+
+    The texts of the first CENTRE_ROWS rows also appear without concepts: they give the centre of all texts.
+    """
+    examples: dict[tuple[str, tuple[int, ...]], None] = {}  # a dict removes duplicates and keeps the order
+    for column in SIDES.values():
+        examples |= dict.fromkeys((text, ()) for text in rows[column][:CENTRE_ROWS])
+    for column, tag_column in zip(SIDES.values(), TAG_COLUMNS, strict=True):
+        if tag_column not in rows.column_names:
+            continue
+        for text, ids in zip(rows[column], rows[tag_column], strict=True):
+            if ids:
+                examples[text, tuple(concepts.find_rows_with_ancestors(ids))] = None
+    return list(examples)[-MAX_EXAMPLES:]
+
+
+def compute_text_key(text: str) -> int:
+    """Compute a 63-bit key of a text that is the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()) >> 1

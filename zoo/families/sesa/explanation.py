@@ -1,4 +1,4 @@
-"""Why two texts score as they do: what each named component adds."""
+"""The result of `explain`: how much each concept contributes to the score of two texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Contribution:
-    """A component with a name: what it adds to a score, or how active it is in a text."""
+    """A concept, and its contribution to a score or its activation in one text."""
 
     id: str
     name: str

@@ -1,108 +1,89 @@
-"""Activations in a space of named concepts, and what they are trained by. Pure functions of float tensors."""
+"""Concept scores that respect a hierarchy. Pure functions of float matrices (n, C): a row per text, a column per concept.
+
+The hierarchy is a directed graph without cycles: a concept may have several parents. The level of a concept is the length
+of its longest path up to a root, so a root has level 0.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from zoo.core.lazy import lazy
+import torch
 
-if TYPE_CHECKING:
-    import torch
-    import torch.nn.functional as F
-else:
-    torch, F = lazy("torch"), lazy("torch.nn.functional")
-
-Edges = Sequence[tuple["torch.Tensor", "torch.Tensor"]]
-"""(children, parents) rows of equal length, those of the deepest children first."""
-LEAN = 1e-6  # by how much a concept that stands a level higher is preferred among equals
+Edges = Sequence[tuple[torch.Tensor, torch.Tensor]]
+"""For each level below the roots, the deepest first: (children, parents), two int64 tensors of equal length."""
+PARENT_PREFERENCE = 1e-6  # relative bonus of a concept for each level that it stands higher
 
 
-def edges(parents: Sequence[Sequence[int]], levels: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The steps of `lift` for a hierarchy given as rows of parents by row, and the level of each row."""
-    out = []
-    for level in sorted({n for n in levels if n}, reverse=True):
-        pairs = [(child, up) for child, above in enumerate(parents) if levels[child] == level for up in above]
-        children, ups = zip(*pairs, strict=True)
-        out.append((torch.tensor(children), torch.tensor(ups)))
-    return out
+def build_edges(parents: Sequence[Sequence[int]], levels: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Build `Edges` from the parents of each concept and the level of each concept."""
+    edges = []
+    for level in sorted({level for level in levels if level}, reverse=True):
+        pairs = [
+            (child, parent) for child, of_child in enumerate(parents) if levels[child] == level for parent in of_child
+        ]
+        children, their_parents = zip(*pairs, strict=True)
+        edges.append((torch.tensor(children), torch.tensor(their_parents)))
+    return edges
 
 
-def information(raw: torch.Tensor, prior: torch.Tensor, groups: Sequence[torch.Tensor]) -> torch.Tensor:
-    """log p(c | text) - log p(c), the pointwise mutual information of text and concept, (n, C).
+def compute_pmi(logits: torch.Tensor, log_prior: torch.Tensor, level_concepts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Compute log p(c | text) − log p(c), the pointwise mutual information of text and concept, (n, C).
 
     Args:
-        raw: (n, C) scores of concepts; prior: (C,) log p(c); groups: rows of the concepts among which p is a distribution.
+        logits: (n, C); p(c | text) is their softmax after log p(c) is added.
+        log_prior: (C,) log p(c).
+        level_concepts: columns of the concepts of each level. p is a distribution over each of them.
     """
-    out = torch.empty_like(raw)
-    for rows in groups:
-        own = raw[:, rows]
-        out[:, rows] = own - torch.logsumexp(own + prior[rows], dim=1, keepdim=True)
-    return out
+    information = torch.empty_like(logits)
+    for columns in level_concepts:
+        level_logits = logits[:, columns]
+        normaliser = torch.logsumexp(level_logits + log_prior[columns], dim=1, keepdim=True)
+        information[:, columns] = level_logits - normaliser
+    return information
 
 
-def lift(values: torch.Tensor, steps: Edges) -> torch.Tensor:
-    """(n, C) values with each parent's at least its highest child's; what is no parent keeps its own."""
-    for children, ups in steps:
-        below = values[:, children]
-        values = values.scatter_reduce(1, ups.to(values.device).expand(len(values), -1), below, "amax")
+def raise_parents(values: torch.Tensor, edges: Edges) -> torch.Tensor:
+    """Raise the value of each parent to that of its highest child, (n, C). Leaves keep their values."""
+    for children, parents in edges:
+        targets = parents.to(values.device).expand(len(values), -1)
+        values = values.scatter_reduce(1, targets, values[:, children], "amax")
     return values
 
 
-def agreed(told: torch.Tensor, steps: Edges) -> torch.Tensor:
-    """Log-probabilities (n, C) on which the levels of a hierarchy agree: that of a parent is the geometric mean of its own and
-    of what the deepest below it sum to; then each child's is multiplied by the root of its likeliest parent's. The less
-    the levels agree about a text, the smaller they are."""
-    own, sums = told.exp(), torch.zeros_like(told)
-    inner = torch.zeros(told.shape[1], dtype=torch.bool, device=told.device)
-    for _, ups in steps:
-        inner[ups] = True
-    for children, ups in steps:
-        shares = torch.where(inner, sums, own)[:, children] / torch.bincount(children)[children].to(told)
-        sums = sums.index_add(1, ups.to(told.device), shares)
-    mass = torch.where(inner, sums, own).clamp(min=torch.finfo(told.dtype).tiny)
-    out = (told + mass.log()) / 2
-    for children, ups in reversed(steps):
-        places = children.to(out.device).expand(len(out), -1)
-        above = torch.full_like(out, -torch.inf).scatter_reduce(1, places, out[:, ups], "amax")
-        out = torch.where(above > -torch.inf, out + above / 2, out)
-    return out
+def reconcile_levels(log_probabilities: torch.Tensor, edges: Edges) -> torch.Tensor:
+    """Combine the distributions of all levels into one log-probability per concept, (n, C).
+
+    Upwards, a parent gets the geometric mean of its own probability and the probability of the leaves below it. A leaf with
+    several parents gives each an equal share. Downwards, each child is multiplied by the square root of its likeliest
+    parent's result. The less the levels agree about a text, the smaller its results are.
+    """
+    probabilities = log_probabilities.exp()
+    sums = torch.zeros_like(probabilities)
+    is_parent = torch.zeros(probabilities.shape[1], dtype=torch.bool, device=probabilities.device)
+    for _, parents in edges:
+        is_parent[parents] = True
+    for children, parents in edges:
+        parent_counts = torch.bincount(children)[children].to(probabilities)
+        shares = torch.where(is_parent, sums, probabilities)[:, children] / parent_counts
+        sums = sums.index_add(1, parents.to(probabilities.device), shares)
+    leaf_mass = torch.where(is_parent, sums, probabilities).clamp(min=torch.finfo(probabilities.dtype).tiny)
+    results = (log_probabilities + leaf_mass.log()) / 2
+    for children, parents in reversed(edges):
+        targets = children.to(results.device).expand(len(results), -1)
+        likeliest = torch.full_like(results, -torch.inf).scatter_reduce(1, targets, results[:, parents], "amax")
+        results = torch.where(likeliest > -torch.inf, results + likeliest / 2, results)
+    return results
 
 
-def largest(values: torch.Tensor, count: int, levels: torch.Tensor) -> torch.Tensor:
-    """(n, C) non-negative values with all but the `count` largest of each row at 0. Of nearly equal ones those of a lower
-    level (C,) stay, so that no child stays whose parent goes, where `lift` came before."""
+def keep_largest(values: torch.Tensor, count: int, levels: torch.Tensor) -> torch.Tensor:
+    """Set all but the `count` largest of each row of non-negative values (n, C) to 0.
+
+    Among nearly equal values, that of the lower level (C,) stays. After `raise_parents`, a child therefore never stays
+    without its parents.
+    """
     if count >= values.shape[1]:
         return values
-    lean = 1 + LEAN * (levels.max() - levels)
-    kept = (values.detach() * lean).topk(count, dim=1).indices
-    return torch.zeros_like(values).scatter(1, kept, values.gather(1, kept))
-
-
-def ranking(a: torch.Tensor, b: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
-    """In-batch contrastive loss in both directions of n pairs of unit vectors (n, d): row i of one side belongs to row i of the
-    other, and to no row j unless `keys` (2, n) say that i and j are one text on a side, upon which j is left out.
-    Source: Henderson et al. 2017, arXiv 1705.00652, section 4."""
-    with torch.autocast(a.device.type, enabled=False):
-        logits = a.float() @ b.float().T * scale
-    also = (keys[:, :, None] == keys[:, None, :]).any(0)
-    also.fill_diagonal_(False)
-    logits = logits.masked_fill(also, -torch.inf)
-    own = torch.arange(len(a), device=a.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-
-
-def tagging(told: torch.Tensor, tags: torch.Tensor, groups: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mean over levels of -log p(c | text), averaged over the tags of a text, and over the texts that have a tag there: of
-    a text without one nothing is known, and it counts for nothing. 0 where no text has any.
-
-    Args:
-        told: (n, C) log p(c | text); tags: (n, C) bool; groups: rows of the concepts of each level.
-    """
-    terms = []
-    for rows in groups:
-        own = tags[:, rows].to(told.dtype)
-        count = own.sum(1)
-        per_text = -(told[:, rows] * own).sum(1) / count.clamp(min=1)
-        terms.append(per_text.sum() / (count > 0).sum().clamp(min=1))
-    return torch.stack(terms).mean()
+    preference = 1 + PARENT_PREFERENCE * (levels.max() - levels)
+    columns = (values.detach() * preference).topk(count, dim=1).indices
+    return torch.zeros_like(values).scatter(1, columns, values.gather(1, columns))

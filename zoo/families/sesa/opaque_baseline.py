@@ -1,5 +1,8 @@
-"""The opaque twin of a SESA encoder: the same towers, as many components, trained on the same rows for as long, but without
-concepts. What it ranks better is what explanations cost."""
+"""The opaque baseline of a SESA encoder: the same training without concepts.
+
+It has the same towers, as many components, the same rows and as many optimiser steps. The difference between its ranking and
+that of the SESA encoder is what explanations cost.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,23 @@ if TYPE_CHECKING:
 
     from zoo.families.sesa.concept_encoder import ConceptEncoder
 
+FOLDER = "twin"  # the name in run folders, so that interrupted runs of earlier versions resume
 
-def trained(
+
+def train_opaque_baseline(
     encoder: ConceptEncoder, rows: Dataset, settings: Training, folder: Path, validation: Dataset | None
 ) -> ConceptEncoder:
-    """Train the twin in `folder`/twin, from its newest checkpoint if there is one."""
-    plain = encoder.spec.model_copy(update={"space": "opaque", "held_out": None, "train_baseline": False})
-    other = type(encoder).build(plain, seed=encoder.seed, folder=encoder.folder)
-    other.tables = dict(encoder.tables)
-    other.prepare(rows, folder / "cache")
-    own = folder / "twin"
-    own.mkdir(parents=True, exist_ok=True)
-    trainer.fit(other, rows, settings, own, validation=validation)
+    """Train the opaque baseline in a folder of the run folder `folder`.
+
+    An interrupted training resumes from its newest checkpoint. The checkpoints are removed at the end.
+    """
+    spec = encoder.spec.model_copy(update={"space": "opaque", "held_out": None, "train_baseline": False})
+    baseline = type(encoder).build(spec, seed=encoder.seed, folder=encoder.folder)
+    baseline.tables = dict(encoder.tables)
+    baseline.prepare(rows, folder / "cache")
+    baseline_folder = folder / FOLDER
+    baseline_folder.mkdir(parents=True, exist_ok=True)
+    trainer.fit(baseline, rows, settings, baseline_folder, validation=validation)
     distributed.broadcast_from_main()
-    shutil.rmtree(own / "checkpoints", ignore_errors=True)
-    return other
+    shutil.rmtree(baseline_folder / "checkpoints", ignore_errors=True)
+    return baseline

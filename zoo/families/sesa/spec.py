@@ -1,4 +1,4 @@
-"""The `encoder:` section of SESA: what reads the texts, and the space of concepts. Pydantic only."""
+"""The `encoder:` section of SESA: the towers that read the texts, and the concept space. Imports pydantic only."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from zoo.spec import Command, EncoderSpec, ExtraDataset, Mistake
 from zoo.text.truncatable_spec import TruncatableSpec
 
 SIDES = {"query": "anchor", "document": "positive"}
-"""The column that each tower reads."""
+"""The column of the training data that each side reads."""
 TAG_COLUMNS = ("anchor_concepts", "positive_concepts")
-"""Columns of concept ids, in the order of SIDES."""
+"""Columns with the concept ids of each side, in the order of SIDES."""
 RECURRENT_FIELDS = ("reader", "vocab_size", "dim", "hidden")
+"""Fields of recurrent towers, which a section with a backbone must not have."""
 
 
 class View(Section):
-    """`active` keeps fewer components. `edit` says how often the contribution of a concept, by id or name, counts."""
+    """`active` keeps fewer components. `edit` multiplies the contributions of concepts, given by id or name."""
 
     active: Positive | None = Field(None, description="Number of components to keep.")
     edit: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
-        None, description="How often the contribution of each of these concepts counts: {concept: times}."
+        None,
+        description="Factors of the contributions of concepts: {concept: factor}. 0 removes the concept from every score.",
     )
 
 
 class TowerSpec(EncoderSpec):
-    """The part of `encoder:` that says what reads the texts."""
+    """The part of `encoder:` that describes the towers, the networks that read the texts."""
 
     towers: Literal["shared", "separate"] = Field(
-        default="shared", description="separate: one tower for each side of a pair."
+        default="shared", description="shared: one tower reads both sides of a pair; separate: each side has its own."
     )
     reader: Literal["gru", "lstm"] = Field(
         default="gru", description="Without a backbone: the recurrent network that reads the subwords."
@@ -69,12 +71,16 @@ class TowerSpec(EncoderSpec):
         changed = [name for name in RECURRENT_FIELDS if getattr(self, name) != fields[name].default]
         if self.backbone and changed:
             raise ValueError(
-                f"`{changed[0]}` belongs to towers learned from the texts alone: leave it or `backbone` out"
+                f"`{changed[0]}` belongs to towers that are learned from the texts alone: remove `{changed[0]}` or `backbone`"
             )
         if self.word_dim and not self.backbone:
-            raise ValueError("`word_dim` needs a `backbone`; a recurrent network has word embeddings of its own")
+            raise ValueError(
+                "`word_dim` needs a `backbone`: remove `word_dim`, a recurrent network has word embeddings of its own"
+            )
         if self.revision and not self.backbone:
-            raise ValueError("`revision` is that of a backbone, and there is none")
+            raise ValueError(
+                "`revision` needs a `backbone`: remove `revision`, or add the backbone whose revision it is"
+            )
         return self
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
@@ -88,39 +94,45 @@ class TowerSpec(EncoderSpec):
         return self.as_sentence_encoder().find_mistakes(folder)
 
     def as_sentence_encoder(self) -> TruncatableSpec:
-        """The backbone as a sentence encoder of its own."""
+        """Return the section of the backbone as a sentence encoder of its own."""
         return TruncatableSpec(
             family=self.family, backbone=self.backbone or "", revision=self.revision, max_length=self.max_length
         )
 
 
 class ConceptEncoderSpec(TowerSpec):
-    """The part of `encoder:` that says what vectors are made of."""
+    """The part of `encoder:` that describes the concept space."""
 
     View = View
 
     space: Literal["concepts", "opaque"] = Field(
         default="concepts",
-        description="opaque: as many components without concepts. It shows what explanations cost.",
+        description="opaque: as many components, which do not stand for concepts. It shows what explanations cost.",
     )
     max_active: Positive = Field(default=256, description="Largest number of components of a vector that are not 0.")
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
-        """An opaque space has no concepts to edit."""
-        return "an opaque space has no concepts" if self.space == "opaque" and (view.get("edit") or {}) else None
+        """Report an edit of an opaque space."""
+        return (
+            "an opaque space has no concepts: remove `edit`"
+            if self.space == "opaque" and (view.get("edit") or {})
+            else None
+        )
 
 
 class Spec(ConceptEncoderSpec):
     """`encoder:` of a SESA model.
 
     Rows are pairs of texts that belong together, `anchor` and `positive`. The optional columns `anchor_concepts` and
-    `positive_concepts` are lists of concept ids; an empty list says nothing about its text.
+    `positive_concepts` are lists of concept ids; a text with an empty list or none counts for the ranking alone.
     """
 
     training_defaults = {"learning_rate": 2e-3, "epochs": 10.0}
-    pictures = {"deletion": "faithfulness:picture"}
+    pictures = {"deletion": "plots:draw_deletion_curves"}
     commands = {
-        "explain": Command('why two texts score as they do: zoo explain MODEL "text a" "text b"', "explain_command")
+        "explain": Command(
+            'show why two texts score as they do: zoo explain MODEL "text a" "text b"', "explain_command"
+        )
     }
     text_files = {"pieces.json": 64 << 20, "concepts.json": 256 << 20}
     renamed_fields = {
@@ -134,24 +146,25 @@ class Spec(ConceptEncoderSpec):
     }
 
     family: Literal["sesa"]
-    concepts: Data = Field(description="The concepts: column id, and optionally name and parent (one id or several).")
+    concepts: Data = Field(description="The concepts: a column id, and optionally name and parent (one id or several).")
     parent_concepts: dict[str, Data] = Field(
-        default={}, description="Further lists that hold parents, each under a name. Equal rows count once."
+        default={},
+        description="Further lists of concepts, the parents of the first, each under a name. Equal rows count once.",
     )
     held_out: Data | None = Field(
         default=None,
-        description="Pairs like those of training, on which the card measures explanations and concepts.",
+        description="Pairs with the columns of the training data. The card measures explanations and concepts on them.",
     )
     train_baseline: bool = Field(
         default=True,
-        description="With held_out: also train the same towers with an opaque space, for the card. Training takes twice as "
-        "long.",
+        description="With held_out: also train the same towers with an opaque space, the baseline of the card. Training then "
+        "takes twice as long.",
     )
     names: bool = Field(
-        default=True, description="The name of a concept is an example of it, even if no row is tagged with it."
+        default=True, description="Use the name of each concept as an example of it, even if no row is tagged with it."
     )
     supervision: Annotated[float, Field(ge=0)] = Field(
-        default=0.3, description="Weight of the tags in the loss; the ranking has weight 1."
+        default=0.3, description="Weight of the tagging loss; the ranking loss has weight 1."
     )
     temperature: Annotated[float, Field(gt=0)] = Field(
         default=0.05, description="Cosines are divided by it in the ranking."
@@ -160,16 +173,17 @@ class Spec(ConceptEncoderSpec):
     @field_validator("parent_concepts")
     @classmethod
     def _check_names(cls, value: dict[str, Data]) -> dict[str, Data]:
-        if taken := {"train", "validation", "concepts", "held_out"} & value.keys():
-            raise ValueError(f"a list cannot be called {min(taken)!r}")
+        reserved = {"train", "validation", "concepts", "held_out"} & value.keys()
+        if reserved:
+            raise ValueError(f"a list cannot be called {min(reserved)!r}: choose another name")
         return value
 
     def roles(self) -> tuple[Roles, Roles]:
-        """Pairs of texts, and optionally the concepts of either text."""
+        """Return the two text columns, and the two optional columns of concept ids."""
         return dict.fromkeys(SIDES.values(), "text"), dict.fromkeys(TAG_COLUMNS, "ids")
 
     def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
-        """The lists of concepts, and the held-out pairs."""
+        """Return the lists of concepts and the held-out pairs, by their path in the section."""
         required: Roles = {"id": "id"}
         optional: Roles = {"name": "text", "parent": "ids"}
         datasets: dict[tuple[str, ...], ExtraDataset] = {("concepts",): ExtraDataset(self.concepts, required, optional)}

@@ -1,208 +1,225 @@
-"""The towers of an encoder of pairs: one that both sides share, or one for each; learned from the texts, or pretrained."""
+"""`Towers`: the tower of each side of a pair. Both sides share one tower, or each side has its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
 
 from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
-from zoo.families.sesa.spec import TowerSpec
+from zoo.families.sesa.spec import SIDES, TowerSpec
+from zoo.families.sesa.subwords import Subwords
+from zoo.families.sesa.tower_modules import BackboneTower, RecurrentTower, Tower, build_chunks
+from zoo.text import backbone
 from zoo.text import engine as encoding
 from zoo.text.truncatable import TruncatableEncoder, move_to_device
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from zoo.families.sesa import subwords, tower_modules
-    from zoo.text import backbone
-else:
-    np, torch, backbone, subwords, tower_modules = map(
-        lazy, ("numpy", "torch", "zoo.text.backbone", "zoo.families.sesa.subwords", "zoo.families.sesa.tower_modules")
-    )
-
-SIDES = ("query", "document")
-SUBWORDS = "pieces.json"
-LOOKED_UP = 1024  # texts at a time
-DROPOUT = 0.2  # of what is learned from the texts alone
+SHARED_SIDE = "query"  # the side under which a shared tower stands, and the default side of `encode`
+SUBWORDS_FILE = "pieces.json"
+BLOCK_SIZE = 1024  # texts of a frozen tower that are read at a time
+RECURRENT_DROPOUT = 0.2
 
 
 class Towers:
-    """Readers of texts by side; one that both share is that of "query".
+    """The towers of an encoder, by side.
 
     Attributes:
-        module: what they are made of; prompts: what stands before the texts of a side.
-        base, backbone_revision: of the backbone, if there is one.
+        by_side: the tower of each side; {"query": tower} if both sides share it.
+        module: a torch module of all towers.
+        prompts: the text that is put before the texts of a side; {} without a backbone.
+        width: components of a vector; max_length: tokens of a text.
+        backbone_name, backbone_revision: those of the backbone; None and "" without one.
     """
 
-    def __init__(self, spec: TowerSpec, made: Mapping[str, tower_modules.Reader]) -> None:
-        self.spec, self.by_side = spec, dict(made)
-        self.module = torch.nn.ModuleDict({side: each.module for side, each in self.by_side.items()})
+    def __init__(self, spec: TowerSpec, by_side: Mapping[str, Tower]) -> None:
+        self.spec, self.by_side = spec, dict(by_side)
+        self.module = torch.nn.ModuleDict({side: tower.module for side, tower in self.by_side.items()})
         self.prompts: dict[str, str] = {}
         self.backbone_name: str | None = None
         self.backbone_revision = ""
-        self._held: dict[str, dict[str, torch.Tensor]] = {side: {} for side in self.by_side}
-        first = self.by_side["query"]
+        self._frozen_vectors: dict[str, dict[str, torch.Tensor]] = {side: {} for side in self.by_side}
+        first = self.by_side[SHARED_SIDE]
         self.width, self.max_length = first.width, first.max_length
-        if isinstance(first, tower_modules.BackboneReader):
-            self.prompts, self.backbone_name, self.backbone_revision = (
-                dict(first.body.prompts),
-                first.body.name,
-                first.body.revision,
-            )
+        if isinstance(first, BackboneTower):
+            self.prompts = dict(first.backbone.prompts)
+            self.backbone_name, self.backbone_revision = first.backbone.name, first.backbone.revision
 
     @staticmethod
-    def _sides(spec: TowerSpec) -> tuple[str, ...]:
-        return SIDES if spec.towers == "separate" else SIDES[:1]
+    def _list_sides(spec: TowerSpec) -> tuple[str, ...]:
+        return tuple(SIDES) if spec.towers == "separate" else (SHARED_SIDE,)
 
     @classmethod
-    def open(cls, spec: TowerSpec, folder: Path) -> Towers:
-        """The backbone as it comes, once for each side that has a tower. Raises ZooError where it cannot be had."""
-        made: dict[str, tower_modules.Reader] = {}
-        for side in cls._sides(spec):
+    def load_backbone(cls, spec: TowerSpec, folder: Path) -> Towers:
+        """Load the backbone, once for each tower. Raise ZooError if it is not supported."""
+        by_side: dict[str, Tower] = {}
+        for side in cls._list_sides(spec):
             body = backbone.load(spec.backbone or "", revision=spec.revision, folder=folder, max_length=spec.max_length)
             if any(body.prompts.values()) and not body.pooling.include_prompt:
-                raise ZooError(f"backbone {body.name}: leaves prompts out of its pooling, which is not supported")
-            made[side] = tower_modules.BackboneReader(body, spec.dropout, spec.word_dim)
-        towers = cls(spec, made)
-        for parameter in towers.pretrained() if towers.frozen else ():
-            parameter.requires_grad_(False)
+                raise ZooError(
+                    f"backbone {body.name}: leaves prompts out of its pooling, which is not supported; choose another one"
+                )
+            by_side[side] = BackboneTower(body, spec.dropout, spec.word_dim)
+        towers = cls(spec, by_side)
+        if towers.is_frozen:
+            for parameter in towers.get_pretrained_parameters():
+                parameter.requires_grad_(False)
         return towers
-
-    def weigh(self, texts: Sequence[str]) -> None:
-        """Let subwords that are frequent in `texts` count less, to begin with."""
-        for reader in self.by_side.values():
-            reader.weigh(texts)
-
-    def pretrained(self) -> list[torch.nn.Parameter]:
-        """The parameters that come with a backbone."""
-        known = [reader for reader in self.by_side.values() if isinstance(reader, tower_modules.BackboneReader)]
-        return [parameter for reader in known for parameter in reader.inner.parameters()]
 
     @classmethod
     def learn(cls, spec: TowerSpec, texts: Iterable[str]) -> Towers:
-        """Subwords of `texts`, and recurrent networks that know nothing yet."""
-        known = list(texts)
-        return cls._recurrent(spec, subwords.Pieces.learn(known, spec.vocab_size))
+        """Learn subwords from `texts`, and build untrained recurrent networks over them."""
+        return cls._build_recurrent(spec, Subwords.learn(list(texts), spec.vocab_size))
 
     @classmethod
-    def _recurrent(cls, spec: TowerSpec, words: subwords.Pieces) -> Towers:
-        drop = DROPOUT if spec.dropout is None else spec.dropout
-        sizes = spec.dim, spec.hidden, spec.max_length, drop
-        return cls(spec, {side: tower_modules.RecurrentReader(words, spec.reader, *sizes) for side in cls._sides(spec)})
+    def _build_recurrent(cls, spec: TowerSpec, subwords: Subwords) -> Towers:
+        dropout = RECURRENT_DROPOUT if spec.dropout is None else spec.dropout
+        sizes = spec.dim, spec.hidden, spec.max_length, dropout
+        return cls(spec, {side: RecurrentTower(subwords, spec.reader, *sizes) for side in cls._list_sides(spec)})
 
-    def reader(self, side: str | None) -> tower_modules.Reader:
-        """That of a side; None stands for "query". Raises ZooError for what is no side."""
+    def initialise_rarity(self, texts: Sequence[str]) -> None:
+        """Give subwords that are frequent in `texts` a low weight, before training."""
+        for tower in self.by_side.values():
+            tower.initialise_rarity(texts)
+
+    def get_pretrained_parameters(self) -> list[torch.nn.Parameter]:
+        """Return the parameters that come with a backbone."""
+        pretrained = [tower for tower in self.by_side.values() if isinstance(tower, BackboneTower)]
+        return [parameter for tower in pretrained for parameter in tower.inner.parameters()]
+
+    def get_tower(self, side: str | None) -> Tower:
+        """Return the tower of a side; None means "query". Raise ZooError for an unknown side."""
         if side not in (None, *SIDES):
             raise ZooError(f"prompt_type: {side!r} is not one of {', '.join(SIDES)}")
-        return self.by_side.get(side or "query") or self.by_side["query"]
+        return self.by_side.get(side or SHARED_SIDE) or self.by_side[SHARED_SIDE]
 
     @property
-    def frozen(self) -> bool:
-        """Whether training leaves them as they are."""
+    def is_frozen(self) -> bool:
+        """Whether the backbone does not change in training."""
         return bool(self.spec.backbone) and not self.spec.backbone_lr_scale
 
-    def hold(self, texts: Iterable[str], cache: Path) -> None:
-        """Of frozen towers: the vectors of all texts of the training, which `batch` looks up; kept in `cache`."""
-        for side, held in self._held.items():
-            known = [text for text in dict.fromkeys(texts) if text not in held]
-            if not known:
+    def compute_frozen_vectors(self, texts: Iterable[str], cache: Path) -> None:
+        """Compute the vectors of all training texts by frozen backbones, so that training reads no text again.
+
+        The vectors are also written into the folder `cache`, from which an interrupted run reads them.
+        """
+        for side, vectors in self._frozen_vectors.items():
+            new_texts = [text for text in dict.fromkeys(texts) if text not in vectors]
+            if not new_texts:
                 continue
-            path = (
-                cache
-                / f"{side}-{atomic_files.digest([self.backbone_name, self.backbone_revision, self.max_length, known])[:16]}.npy"
-            )
+            key = atomic_files.digest([self.backbone_name, self.backbone_revision, self.max_length, new_texts])
+            path = cache / f"{side}-{key[:16]}.npy"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_files.replace_file(path) as partial, partial.open("wb") as file:
-                    np.save(file, self._read_at_once(side, known))
-            held |= zip(known, torch.from_numpy(np.load(path)), strict=True)
+                    np.save(file, self._encode(side, new_texts))
+            vectors |= zip(new_texts, torch.from_numpy(np.load(path)), strict=True)
 
-    def _read_at_once(self, side: str, texts: Sequence[str]) -> np.ndarray:
-        reader, prompt = self.reader(side), self.prompts.get(side, "")
-        module, width = reader.module, reader.width
-        if isinstance(reader, tower_modules.BackboneReader) and self.frozen:
-            module, width = reader.inner, reader.body.width
-        engine = encoding.Engine(module, reader.tokenize, reader.pad, width, reader.max_length)
+    def _encode(self, side: str, texts: Sequence[str]) -> np.ndarray:
+        """Encode texts without gradients, (n, width). Frozen towers leave out the words, which are trained."""
+        tower, prompt = self.get_tower(side), self.prompts.get(side, "")
+        module, width = tower.module, tower.width
+        if isinstance(tower, BackboneTower) and self.is_frozen:
+            module, width = tower.inner, tower.backbone.width
+        engine = encoding.Engine(module, tower.tokenize, tower.pad, width, tower.max_length)
         return engine.encode([prompt + text for text in texts])
 
-    def _looked_up(self, side: str, cells: Sequence[str]) -> torch.Tensor:
-        held = self._held[side if side in self._held else "query"]
-        if new := [cell for cell in dict.fromkeys(cells) if cell not in held]:  # of validation rows
-            held |= zip(new, torch.from_numpy(self._read_at_once(side, new)), strict=True)
-        return torch.stack([held[cell] for cell in cells])
+    def _look_up(self, side: str, texts: Sequence[str]) -> torch.Tensor:
+        """Return the frozen backbone's vectors of texts, (n, width). New texts come from validation rows."""
+        vectors = self._frozen_vectors[side if side in self._frozen_vectors else SHARED_SIDE]
+        new_texts = [text for text in dict.fromkeys(texts) if text not in vectors]
+        if new_texts:
+            vectors |= zip(new_texts, torch.from_numpy(self._encode(side, new_texts)), strict=True)
+        return torch.stack([vectors[text] for text in texts])
 
-    def batch(self, side: str, cells: Sequence[str]) -> dict[str, Any]:
-        """What `read` takes: every distinct text once, in chunks of similar length, and the place of each cell's; of frozen
-        towers the backbone's vectors, and the subwords where they count."""
-        if self.frozen:
-            known: dict[str, Any] = {"vectors": self._looked_up(side, cells)}
+    def build_batch(self, side: str, texts: Sequence[str]) -> dict[str, Any]:
+        """Build the input of `compute_vectors`.
+
+        A trained tower gets each distinct text once, in chunks of similar length, and the position of each text among
+        them. A frozen tower gets the vectors of its backbone, and with `word_dim` the subwords.
+        """
+        prompt = self.prompts.get(side, "")
+        prompted_texts = [prompt + text for text in texts]
+        if self.is_frozen:
+            batch: dict[str, Any] = {"vectors": self._look_up(side, texts)}
             if self.spec.word_dim:
-                prompt, reader = self.prompts.get(side, ""), self.reader(side)
-                known["words"] = reader.pad(reader.tokenize([prompt + cell for cell in cells]))
-            return known
-        texts = list(dict.fromkeys(self.prompts.get(side, "") + cell for cell in cells))
-        rank = {text: i for i, text in enumerate(texts)}
-        chunks, order = tower_modules.chunks(self.reader(side), texts)
-        return {"chunks": chunks, "places": order[[rank[self.prompts.get(side, "") + cell] for cell in cells]]}
+                tower = self.get_tower(side)
+                batch["words"] = tower.pad(tower.tokenize(prompted_texts))
+            return batch
+        row_by_text = {text: row for row, text in enumerate(dict.fromkeys(prompted_texts))}
+        chunks, positions = build_chunks(self.get_tower(side), list(row_by_text))
+        return {"chunks": chunks, "positions": positions[[row_by_text[text] for text in prompted_texts]]}
 
-    def read(self, side: str, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Vectors (cells, width) float32 of a `batch`."""
-        module: Any = self.reader(side).module
+    def compute_vectors(self, side: str, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Compute the vectors (n, width) float32 of a batch from `build_batch`."""
+        module: Any = self.get_tower(side).module
         device = next(module.parameters()).device
+        vectors: torch.Tensor
         if "words" in batch:
-            return module.join(batch["vectors"].to(device), move_to_device(device, batch["words"]))
-        if "vectors" in batch:
-            return batch["vectors"].to(device)
-        return torch.cat([module(move_to_device(device, chunk)).float() for chunk in batch["chunks"]])[batch["places"]]
+            vectors = module.append_words(batch["vectors"].to(device), move_to_device(device, batch["words"]))
+        elif "vectors" in batch:
+            vectors = batch["vectors"].to(device)
+        else:
+            vectors = torch.cat([module(move_to_device(device, chunk)).float() for chunk in batch["chunks"]])[
+                batch["positions"]
+            ]
+        return vectors
 
-    def vectors(self, texts: Sequence[str]) -> torch.Tensor:
-        """Unit vectors (n, width) of texts by the tower of queries, as it is now."""
-        if self.frozen:
-            parts = [texts[start : start + LOOKED_UP] for start in range(0, len(texts), LOOKED_UP)]
+    def encode_queries(self, texts: Sequence[str]) -> torch.Tensor:
+        """Encode texts by the tower of queries, without gradients: unit vectors (n, width) float32."""
+        if self.is_frozen:
+            blocks = [texts[start : start + BLOCK_SIZE] for start in range(0, len(texts), BLOCK_SIZE)]
             with torch.no_grad():
-                read = torch.cat([self.read("query", self.batch("query", part)).cpu() for part in parts])
-            return torch.nn.functional.normalize(read, dim=-1)
-        return torch.nn.functional.normalize(torch.from_numpy(self._read_at_once("query", texts)), dim=-1)
+                parts = [self.compute_vectors(SHARED_SIDE, self.build_batch(SHARED_SIDE, block)) for block in blocks]
+            vectors = torch.cat([part.cpu() for part in parts])
+        else:
+            vectors = torch.from_numpy(self._encode(SHARED_SIDE, texts))
+        return torch.nn.functional.normalize(vectors, dim=-1)
 
     def save(self, folder: Path) -> None:
-        """A backbone as stock sentence-transformers modules, that of documents, if it is separate, below `document`; or subwords
-        and model.safetensors."""
-        from safetensors.torch import save_file
+        """Write the towers into an empty folder.
 
-        for side, reader in self.by_side.items():
-            if isinstance(reader, tower_modules.BackboneReader):
-                reader.save(folder if side == "query" else folder / side)
-            elif isinstance(reader, tower_modules.RecurrentReader):
-                reader.pieces.save(folder / SUBWORDS)
+        A backbone becomes stock sentence-transformers modules; that of separate documents goes into the folder `document`.
+        Recurrent towers become pieces.json and model.safetensors.
+        """
+        for side, tower in self.by_side.items():
+            if isinstance(tower, BackboneTower):
+                tower.save(_get_backbone_folder(folder, side))
+            elif isinstance(tower, RecurrentTower):
+                tower.subwords.save(folder / SUBWORDS_FILE)
         if self.backbone_name is None:
             save_file(tensors.extract(self.module), folder / "model.safetensors", metadata={"format": "pt"})
 
     @classmethod
     def load(cls, spec: TowerSpec, folder: Path) -> Towers:
-        """Open what `save` wrote; every tensor must be there, fit the subwords and be finite, and none be left over."""
+        """Open what `save` wrote. Raise ArtefactError for a missing, extra, mis-shaped or non-finite tensor."""
         if spec.backbone:
-            places = {side: folder if side == "query" else folder / side for side in cls._sides(spec)}
-            loaded = {
-                side: tower_modules.BackboneReader.load(at, spec.backbone, spec.word_dim) for side, at in places.items()
+            by_side = {
+                side: BackboneTower.load(_get_backbone_folder(folder, side), spec.backbone, spec.word_dim)
+                for side in cls._list_sides(spec)
             }
-            return cls(spec, loaded)
-        words = subwords.Pieces.load(folder / SUBWORDS)
+            return cls(spec, by_side)
+        subwords = Subwords.load(folder / SUBWORDS_FILE)
         with torch.device("meta"):  # shapes without memory
-            shell = cls._recurrent(spec, words)
+            shell = cls._build_recurrent(spec, subwords)
         preflight.check_shapes(folder, tensors.get_shapes(shell.module))
-        made = cls._recurrent(spec, words)
-        tensors.fill(made.module, tensors.read(folder), folder)
-        return made
+        towers = cls._build_recurrent(spec, subwords)
+        tensors.fill(towers.module, tensors.read(folder), folder)
+        return towers
 
 
-class Plain(TruncatableEncoder):
-    """A sentence encoder, whatever view of another encoder it stands beside."""
+def _get_backbone_folder(folder: Path, side: str) -> Path:
+    return folder if side == SHARED_SIDE else folder / side
+
+
+class BaselineEncoder(TruncatableEncoder):
+    """The backbone as a sentence encoder, before training. Every view of a SESA encoder has the same baseline."""
 
     def view(self, **options: Any) -> Self:
-        """The whole of it."""
+        """Return the whole encoder, whatever the options."""
         return self.truncate()
