@@ -1,15 +1,12 @@
-"""Measures of a classifier against closed forms and scikit-learn; changes of images; the moving average."""
+"""Measures of a classifier against closed forms and scikit-learn."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import confusion_matrix, roc_auc_score, top_k_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from zoo.families.equiangular import augmentation
-from zoo.families.equiangular.ema import Average
 from zoo.metrics import classification
 
 DRAW = np.random.default_rng(0)
@@ -61,59 +58,3 @@ def test_collapse_is_total_where_every_row_is_its_vector_and_null_where_classes_
     assert classification.collapse(noise, gold, np.eye(4))["within_spread"] > 0.99
     turned = classification.collapse(np.eye(4)[gold], gold, np.eye(4)[[1, 2, 3, 0]])
     assert turned["vector_angle"] == pytest.approx(90)
-
-
-def images(n: int = 64, size: int = 9) -> torch.Tensor:
-    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(1))
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def test_a_crop_is_the_image_moved_with_its_edge_gone_on():
-    given = images()
-    moved = augmentation.moved(given, 2, seeded(0))
-    assert moved.shape == given.shape
-    around = torch.nn.functional.pad(given, (2, 2, 2, 2), mode="replicate")
-    for before, after in zip(around, moved, strict=True):
-        places = [(y, x) for y in range(5) for x in range(5) if torch.equal(before[:, y : y + 9, x : x + 9], after)]
-        assert len(places) == 1
-    assert torch.equal(augmentation.moved(given, 0, seeded(0)), given)
-
-
-def test_a_flip_turns_some_and_leaves_the_rest():
-    given = images()
-    turned = augmentation.flipped(given, seeded(0))
-    same, mirrored = ((turned == other).flatten(1).all(1) for other in (given, given.flip(3)))
-    assert (same ^ mirrored).all()
-    assert 15 < int(same.sum()) < 49
-
-
-@pytest.mark.parametrize("way", [augmentation.blended, augmentation.pasted])
-def test_mixed_images_are_in_brightness_what_their_shares_say(way):
-    given = torch.arange(64.0).view(-1, 1, 1, 1).expand(-1, 3, 9, 9).clone()
-    for seed in range(20):
-        mixed, partner, share = way(given, 1.0, seeded(seed))
-        own, other = torch.arange(64.0), partner.float()
-        assert torch.allclose(mixed.mean((1, 2, 3)), share * own + (1 - share) * other, atol=1e-4)
-        assert 0 <= float(share[0]) <= 1
-    assert torch.equal(way(given, 1.0, seeded(3))[0], way(given, 1.0, seeded(3))[0])
-
-
-def test_the_average_is_that_of_the_weights_it_was_shown_once_a_step():
-    live = torch.nn.Linear(1, 1, bias=False)
-    average = Average(live, 0.5)
-    values = [3.0, 5.0, 9.0, 1.0]
-    expected = 0.0
-    for step, value in enumerate(values):
-        live.weight.data.fill_(value)
-        average.follow(live, step)
-        average.follow(live, step)  # another part of the same step
-        keep = min(0.5, step / (10 + step))
-        expected = keep * expected + (1 - keep) * value
-    with average.inside(live):
-        assert live.weight.item() == pytest.approx(expected)
-    assert live.weight.item() == 1.0
-    average.into(live)
-    assert live.weight.item() == pytest.approx(expected)
