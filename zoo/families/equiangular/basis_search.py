@@ -1,10 +1,12 @@
-"""The search for unit vectors with a small largest |cos|: a smooth maximum of |cos| is minimised over orbits of a group.
+"""The search for unit vectors with a small largest |cos|: gradient descent on a smooth maximum of |cos|.
 
-With vectors that are turns of a few generators, their cosines are correlations, which a transform gives at a fraction of the
-work and memory; what is reached is the same. Two groups are known here: cyclic shifts, whose transform is Fourier's, from
-random generators; and the sign changes of eight characters, whose transform is a product with an 8 × 8 matrix. The latter
-begin with lines of a Kerdock set in the first dimensions and little in the others: the order of that start outlasts the
-search, which ends lower for it.
+The vectors are the orbits of a few generators under a group. Their cosines are then correlations, which a transform computes
+with a fraction of the work and memory, and the search reaches the same maximum. There are two groups:
+
+- Cyclic shifts. Their transform is Fourier's. The search begins with random generators.
+- The sign changes of eight characters. Their transform is a product with an 8 × 8 matrix. The search begins with lines of a
+  Kerdock set in the first dimensions and small components in the others. The search keeps the order of this start, and ends
+  lower because of it.
 """
 
 from __future__ import annotations
@@ -12,53 +14,62 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from zoo.core.lazy import lazy
+import torch
+
 from zoo.families.equiangular import exact_bases
 
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = lazy("torch")
-
 Progress = Callable[[int, int, float], object]
-"""Called now and then with the steps done, all steps, and the best coherence so far."""
+"""Called from time to time with the steps done, the number of all steps, and the best coherence so far."""
 
-CELLS = 1 << 23  # cosines in memory at a time
-WORK = 2e11  # multiplications that one search may cost
-RESTARTS, SMALL = 8, 1 << 10  # of searches over so few cosines the best of several is taken
-STEPS, LEAST = 3000, 300  # of a search, and where that is too much work
-SHARP, NOUGHT = 20, -80  # exponents: where cosh is its rising half, and where numbers are as good as 0 and not yet slow
-SIGNS = 8  # characters
-FORMS = 7  # with fewer of them the start is no better than a random one
-LONGER = 4  # times the steps for a search that begins with lines, whose steps are the cheapest
-EARLIER = {2: 2}  # what LONGER was, by the version of `bases`
-OUTSIDE = 0.15  # of the squared length of a vector that begins as a Kerdock line is in the other dimensions
-NOISE = 0.02  # of a component there, to break the symmetry
+MAX_CELLS = 1 << 23  # cosines in memory at a time
+MAX_WORK = 2e11  # multiplications that one search may cost
+FEW_COSINES, RESTARTS = 1 << 10, 8  # below this number of cosines, the best of several searches is taken
+STEPS, MIN_STEPS = 3000, 300  # steps of a search, and the fewest if STEPS would exceed MAX_WORK
+LINE_STEPS_FACTOR = (
+    4  # a search that begins with lines takes this many times the steps, because its steps are the cheapest
+)
+EARLIER_LINE_STEPS_FACTORS = {2: 2}  # LINE_STEPS_FACTOR of earlier values of `basis_vectors.VERSION`
+CHARACTERS = 8
+MIN_FORMS = 7  # with fewer forms, Kerdock lines are not a better start than random vectors
+OUTSIDE_SHARE = 0.15  # share of a vector's squared length outside the dimensions of its Kerdock line, at the start
+NOISE = 0.02  # size of a random component that breaks the symmetry of the start
+SINH_LIMIT = 20  # above this exponent, sinh and cosh equal half their rising exponential
+MIN_EXPONENT = -80  # exp of this is as good as 0, but not yet a slow denormal number
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """Steps of Adam while the sharpness of the maximum goes from the first to the last value, in units of 1/bound."""
+    """A part of a search by Adam.
+
+    Attributes:
+        sharpness: sharpness of the smooth maximum at the first and at the last step, in units of 1/bound.
+        learning_rate: learning rate at the first step.
+        decay: the learning rate falls with this power of the remaining share of steps.
+        share: share of the search's steps.
+    """
 
     sharpness: tuple[float, float]
-    rate: float
+    learning_rate: float
     decay: int
     share: float
 
 
-FROM_RANDOM = (_Stage((1, 60), 0.1, 1, 0.65), _Stage((50, 20_000), 5e-3, 2, 0.35))
-FROM_LINES = (_Stage((5, 250), 0.057, 1, 0.8), _Stage((250, 20_000), 3.4e-3, 2, 0.2))
+STAGES_FROM_RANDOM = (_Stage((1, 60), 0.1, 1, 0.65), _Stage((50, 20_000), 5e-3, 2, 0.35))
+STAGES_FROM_LINES = (_Stage((5, 250), 0.057, 1, 0.8), _Stage((250, 20_000), 3.4e-3, 2, 0.2))
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """One search: how many elements its group has, whether they are shifts, and its steps."""
+class SearchPlan:
+    """One search: the order of its group, its number of steps, and whether the group consists of shifts."""
 
     order: int
     steps: int
-    shifts: bool = True
+    uses_shifts: bool = True
+
+    @property
+    def stages(self) -> tuple[_Stage, ...]:
+        return STAGES_FROM_RANDOM if self.uses_shifts else STAGES_FROM_LINES
 
 
 def search(
@@ -71,77 +82,91 @@ def search(
     progress: Progress,
     version: int | None = None,
 ) -> torch.Tensor:
-    """The best generators (m, channels, g) of the searches planned; those that are not of shifts are written out, with g = 1."""
-    plans = planned(count, dim, version)
-    total, before = sum(plan.steps for plan in plans), 0
-    draw = torch.Generator().manual_seed(seed)
-    best, found, shifts = 2.0, torch.empty(0), True
+    """Run all planned searches and return the best generators (m, channels, g) float32.
+
+    The rows of a search over sign changes are written out, so that g = 1. The search stops at a coherence of at most `alpha`.
+    """
+    plans = plan_searches(count, dim, version)
+    total_steps, earlier_steps = sum(plan.steps for plan in plans), 0
+    generator = torch.Generator().manual_seed(seed)
+    best, best_generators, best_plan = 2.0, torch.empty(0), plans[0]
     for plan in plans:
-        state = _start(count, dim, plan, draw).to(device)
-        signs = None if plan.shifts else exact_bases.characters(plan.order).to(device)
-        for stage in FROM_RANDOM if plan.shifts else FROM_LINES:
+        state = _draw_start(count, dim, plan, generator).to(device)
+        signs = None if plan.uses_shifts else exact_bases.build_characters(plan.order).to(device)
+        for stage in plan.stages:
             steps = round(plan.steps * stage.share)
 
-            def told(step: int, reached: float, before: int = before, least: float = best) -> None:
-                progress(before + step, total, min(least, reached))
+            def report(step: int, coherence: float, earlier_steps: int = earlier_steps, best: float = best) -> None:
+                progress(earlier_steps + step, total_steps, min(best, coherence))
 
-            reached, state = _anneal(state, bound, stage, steps, alpha, told, signs)
-            before += steps
-            if reached < best:
-                best, found, shifts = reached, state, plan.shifts
+            coherence, state = _anneal(state, bound, stage, steps, alpha, report, signs)
+            earlier_steps += steps
+            if coherence < best:
+                best, best_generators, best_plan = coherence, state, plan
             if best <= alpha:
                 break
             state = state * dim**0.5
         if best <= alpha:
             break
-    return found if shifts else _written_out(found)[:count]
+    return best_generators if best_plan.uses_shifts else _write_out_orbits(best_generators)[:count]
 
 
-def planned(count: int, dim: int, version: int | None = None) -> list[_Plan]:
-    """With the longest orbits; and from lines of a Kerdock set where there is one, or else with the shortest orbits whose work is
-    bearable, since shorter orbits leave more freedom and reach a little less."""
-    if math.ceil(count / dim) ** 2 * dim <= SMALL:
-        return [_Plan(dim, STEPS)] * RESTARTS
-    first = _Plan(dim, max(LEAST, min(STEPS, int(WORK / work(count, dim, dim)))))
-    inside = exact_bases.kerdock_dim(dim)
-    fits = inside is not None and dim <= 2 * inside and FORMS * inside <= count <= inside * inside // 2
-    longer = EARLIER.get(version or 0, LONGER)
-    if fits and work(count, dim, SIGNS) * longer * STEPS <= WORK:
-        return [first, _Plan(SIGNS, longer * STEPS, shifts=False)]
-    shorter = next((g for g in range(8, dim) if dim % g == 0 and work(count, dim, g) * STEPS <= WORK), None)
-    return [first] if shorter is None else [first, _Plan(shorter, STEPS)]
+def plan_searches(count: int, dim: int, version: int | None = None) -> list[SearchPlan]:
+    """Choose the searches: one with the longest orbits, and a second one.
+
+    The second search begins with lines of a Kerdock set if one fits. Otherwise it has the shortest orbits whose work is
+    below MAX_WORK, because shorter orbits leave more freedom and reach a slightly lower coherence.
+    """
+    if math.ceil(count / dim) ** 2 * dim <= FEW_COSINES:
+        return [SearchPlan(dim, STEPS)] * RESTARTS
+    longest = SearchPlan(dim, max(MIN_STEPS, min(STEPS, int(MAX_WORK / estimate_work(count, dim, dim)))))
+    kerdock_dim = exact_bases.find_kerdock_dim(dim)
+    has_lines = (
+        kerdock_dim is not None
+        and dim <= 2 * kerdock_dim
+        and MIN_FORMS * kerdock_dim <= count <= kerdock_dim * kerdock_dim // 2
+    )
+    line_steps = EARLIER_LINE_STEPS_FACTORS.get(version or 0, LINE_STEPS_FACTOR) * STEPS
+    if has_lines and estimate_work(count, dim, CHARACTERS) * line_steps <= MAX_WORK:
+        return [longest, SearchPlan(CHARACTERS, line_steps, uses_shifts=False)]
+    for order in range(8, dim):
+        if dim % order == 0 and estimate_work(count, dim, order) * STEPS <= MAX_WORK:
+            return [longest, SearchPlan(order, STEPS)]
+    return [longest]
 
 
-def work(count: int, dim: int, g: int) -> float:
-    """Multiplications of one step, about: transforms, products by frequency, the way back."""
-    m, channels = math.ceil(count / g), dim // g
-    return 1.5 * m * m * g * (channels + 4 * math.log2(g + 1))
+def estimate_work(count: int, dim: int, order: int) -> float:
+    """Estimate the multiplications of one step: transforms, products for each frequency, and the way back."""
+    generators, channels = math.ceil(count / order), dim // order
+    return 1.5 * generators * generators * order * (channels + 4 * math.log2(order + 1))
 
 
-def _start(count: int, dim: int, plan: _Plan, draw: torch.Generator) -> torch.Tensor:
-    """(m, channels, g), about 1 a component."""
+def _draw_start(count: int, dim: int, plan: SearchPlan, generator: torch.Generator) -> torch.Tensor:
+    """Return the first state (m, channels, g), whose components have a size of about 1."""
     m, channels, g = math.ceil(count / plan.order), dim // plan.order, plan.order
-    inside = exact_bases.kerdock_dim(dim)
-    if plan.shifts or inside is None:
-        return torch.randn(m, channels, g, generator=draw)
-    # the lines of one form are all its sign changes: those by characters of the lower bits are the orbits
-    high, forms = inside // g, math.ceil(count / inside)
-    turned = exact_bases.characters(high)[None, :, :, None]
-    first = exact_bases.kerdock_forms(inside)[:forms].view(forms, 1, high, g) * turned
-    # outside, each form has components of its own, where its lines, orthogonal inside, may approach each other
-    beyond = (channels - high) * g
-    owner = (torch.randperm(beyond, generator=draw) * forms // max(1, beyond)).view(1, -1, g)
-    rest = torch.randn(forms, channels - high, g, generator=draw) * (owner == torch.arange(forms)[:, None, None])
-    rest *= (OUTSIDE * dim) ** 0.5 / rest.flatten(1).norm(dim=1).clamp(min=1e-6)[:, None, None]
-    second = rest[:, None] * turned[:, :, : channels - high]
-    state = torch.cat([first * ((1 - OUTSIDE) * dim / inside) ** 0.5, second], dim=2).flatten(0, 1)[:m]
-    return state + NOISE * torch.randn(state.shape, generator=draw)
+    kerdock_dim = exact_bases.find_kerdock_dim(dim)
+    if plan.uses_shifts or kerdock_dim is None:
+        return torch.randn(m, channels, g, generator=generator)
+    # The lines of one form are all its sign changes. Those by characters of the lower bits are the orbits.
+    high, form_count = kerdock_dim // g, math.ceil(count / kerdock_dim)
+    high_signs = exact_bases.build_characters(high)[None, :, :, None]
+    forms = exact_bases.build_kerdock_forms(kerdock_dim)[:form_count]
+    inside = forms.view(form_count, 1, high, g) * high_signs
+    # Outside, each form has components of its own. Its lines, which are orthogonal inside, may approach each other there.
+    outside_dim = (channels - high) * g
+    owners = torch.randperm(outside_dim, generator=generator) * form_count // max(1, outside_dim)
+    is_own = owners.view(1, -1, g) == torch.arange(form_count)[:, None, None]
+    components = torch.randn(form_count, channels - high, g, generator=generator) * is_own
+    components *= (OUTSIDE_SHARE * dim) ** 0.5 / components.flatten(1).norm(dim=1).clamp(min=1e-6)[:, None, None]
+    outside = components[:, None] * high_signs[:, :, : channels - high]
+    state = torch.cat([inside * ((1 - OUTSIDE_SHARE) * dim / kerdock_dim) ** 0.5, outside], dim=2).flatten(0, 1)[:m]
+    return state + NOISE * torch.randn(state.shape, generator=generator)
 
 
-def _written_out(generators: torch.Tensor) -> torch.Tensor:
-    """(m·g, channels·g, 1) of generators (m, channels, g) under sign changes."""
+def _write_out_orbits(generators: torch.Tensor) -> torch.Tensor:
+    """Return all rows (m·g, channels·g, 1) of generators (m, channels, g) under sign changes."""
     m, channels, g = generators.shape
-    signs = exact_bases.characters(g).to(generators.device)
+    signs = exact_bases.build_characters(g).to(generators.device)
     return (generators[:, None] * signs[None, :, None]).reshape(m * g, channels * g, 1)
 
 
@@ -151,67 +176,78 @@ def _anneal(
     stage: _Stage,
     steps: int,
     alpha: float,
-    told: Callable[[int, float], None],
+    report: Callable[[int, float], None],
     signs: torch.Tensor | None = None,
 ) -> tuple[float, torch.Tensor]:
-    """The least coherence met, and the unit generators (m, channels, g) that have it."""
+    """Run one stage. Return the least coherence on the way, and the unit generators (m, channels, g) that have it."""
     state = start.clone().requires_grad_()
-    optimiser = torch.optim.Adam([state], lr=stage.rate, betas=(0.9, 0.99))
-    best, kept, before = 2.0, start, None
+    optimiser = torch.optim.Adam([state], lr=stage.learning_rate, betas=(0.9, 0.99))
+    best, best_generators, previous = 2.0, start, None
     low, high = stage.sharpness
     for step in range(steps):
-        sharp = low * (high / low) ** (step / steps) / bound
+        sharpness = low * (high / low) ** (step / steps) / bound
         for group in optimiser.param_groups:
-            group["lr"] = stage.rate * ((1 - step / steps) ** stage.decay + 1e-3)
+            group["lr"] = stage.learning_rate * ((1 - step / steps) ** stage.decay + 1e-3)
         optimiser.zero_grad(set_to_none=True)
         unit = state / state.flatten(1).norm(dim=1)[:, None, None]
-        reached = _descend(unit, sharp, before, signs)
-        before = reached
-        if reached < best:
-            best, kept = reached, unit.detach().clone()
+        coherence = _backpropagate_maximum(unit, sharpness, previous, signs)
+        previous = coherence
+        if coherence < best:
+            best, best_generators = coherence, unit.detach().clone()
         if step % 100 == 0 or best <= alpha:
-            told(step, best)
+            report(step, best)
             if best <= alpha:
                 break
         optimiser.step()
-    return best, kept
+    return best, best_generators
 
 
-def _descend(unit: torch.Tensor, sharp: float, before: float | None, signs: torch.Tensor | None = None) -> float:
-    """Leave in the graph of `unit` the gradient of the logarithm of Σ cosh(sharp·cos); returns the largest |cos|. While it is
-    not yet sharp, a cosine near 0 is left alone, which |cos| in an exponent would not do.
+def _backpropagate_maximum(
+    unit: torch.Tensor, sharpness: float, previous: float | None, signs: torch.Tensor | None = None
+) -> float:
+    """Backpropagate log Σ cosh(sharpness·cos) from `unit` (m, channels, g), and return the largest |cos|.
 
-    Rows of generators go in blocks, so that only CELLS cosines are there at a time. What the exponentials sum to is known
-    after the last block alone, so they are taken relative to the maximum of the step before, and the sum divides in the end.
+    At a low sharpness, cosh leaves a cosine near 0 alone, which an exponential of |cos| would not do.
+
+    Blocks of generators are processed one after the other, so that at most MAX_CELLS cosines are in memory. The sum is known
+    only after the last block. Therefore the exponentials are taken relative to `previous`, the maximum of the step before,
+    and the gradient is divided by the sum at the end.
     """
     m, _, g = unit.shape
     leaf = unit.detach().requires_grad_()
-    block = max(1, CELLS // (m * g))
+    block_size = max(1, MAX_CELLS // (m * g))
     largest, total = 0.0, 0.0
-    for start in range(0, m, block):
-        stop = min(start + block, m)
-        if signs is None:
-            spectra = torch.fft.rfft(leaf[start:], dim=2)
-            products = torch.einsum("acf,bcf->abf", spectra[: stop - start], spectra.conj())
-            cosines = torch.fft.irfft(products, n=g, dim=2).abs()
-        else:
-            cosines = (torch.einsum("acf,bcf->abf", leaf[start:stop], leaf[start:]) @ signs).abs()
+    for start in range(0, m, block_size):
+        stop = min(start + block_size, m)
+        cosines = _correlate(leaf[start:], stop - start, signs).abs()
         own = torch.arange(stop - start, device=unit.device)
         with torch.no_grad():
-            cosines[own, own, 0] = 0.0  # each with itself
-            top = float(cosines.max())
-            largest = max(largest, top)
-            reference = before if before is not None else largest
-            rising = ((cosines - reference) * sharp).clamp_(NOUGHT, 30).exp_()
-            falling = ((-cosines - reference) * sharp).clamp_(min=NOUGHT).exp_() if reference * sharp < SHARP else None
+            cosines[own, own, 0] = 0.0  # the cosine of a row with itself
+            largest = max(largest, float(cosines.max()))
+            reference = previous if previous is not None else largest
+            rising = ((cosines - reference) * sharpness).clamp_(MIN_EXPONENT, 30).exp_()
+            falling = None
+            if reference * sharpness < SINH_LIMIT:
+                falling = ((-cosines - reference) * sharpness).clamp_(min=MIN_EXPONENT).exp_()
             for part in (rising,) if falling is None else (rising, falling):
                 part[own, own, 0] = 0.0
-                part[:, stop - start :] *= 2  # stands for the pair the other way round, too
+                part[:, stop - start :] *= 2  # a pair of different blocks is computed once, and counts twice
                 total += float(part.sum())
             rising -= 0 if falling is None else falling
-        if before is None:
-            before = reference
-        (rising * cosines).sum().backward()
+        if previous is None:
+            previous = reference
+        torch.autograd.backward((rising * cosines).sum())
     assert leaf.grad is not None  # there is at least one block
-    unit.backward(leaf.grad / max(total, 1e-30))
+    torch.autograd.backward(unit, leaf.grad / max(total, 1e-30))
     return largest
+
+
+def _correlate(generators: torch.Tensor, count: int, signs: torch.Tensor | None) -> torch.Tensor:
+    """Return the cosines (count, m, g) of the first `count` generators with the whole orbits of generators (m, channels, g)."""
+    if signs is not None:
+        cosines: torch.Tensor = torch.einsum("acf,bcf->abf", generators[:count], generators) @ signs
+        return cosines
+    spectra = torch.fft.rfft(generators, dim=2)
+    products = torch.einsum("acf,bcf->abf", spectra[:count], spectra.conj())
+    shifted: torch.Tensor = torch.fft.irfft(products, n=generators.shape[2], dim=2)
+    return shifted

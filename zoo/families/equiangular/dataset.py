@@ -1,8 +1,8 @@
-"""Rows of an input and a class as the Trainer takes them; images are decoded once where they fit in memory."""
+"""Rows of inputs and classes for the Trainer. ImageBackbone are decoded once if they fit in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,41 +13,55 @@ from zoo.core.errors import ZooError
 from zoo.families.equiangular.towers import Tower
 from zoo.vision.backbone import ImageBackbone
 
-MEMORY = 1 << 30  # bytes of decoded images that are kept
-SOME = 8192
+MAX_IMAGE_BYTES = 1 << 30  # decoded images are kept in memory up to this size
+SAMPLE_SIZE = 8192
 
 
 class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
-    """`input`, as `tower.batch` takes it, and `gold`, the place of its class, by row.
+    """For each row: `input`, as `tower.batch` takes it, and `class_id`, the position of its label in `classes`.
 
-    Raises ZooError for a label that is not in `known`.
+    Raises ZooError for a label that is not among `classes`.
     """
 
-    def __init__(self, rows: Dataset, known: Mapping[Any, int], tower: Tower) -> None:
-        strange = sorted({str(label) for label in set(rows["label"]) - set(known)})
-        if strange:
-            raise ZooError(f"labels that no training row has: {', '.join(strange[:5])}")
-        self.gold = [known[label] for label in rows["label"]]
+    def __init__(self, rows: Dataset, classes: Sequence[str | int], tower: Tower) -> None:
+        self.class_ids = find_class_ids(rows["label"], classes)
         self.rows, self.tower = rows, tower
         self.pixels: torch.Tensor | None = None
-        if isinstance(tower, ImageBackbone) and len(rows) * tower.channels * tower.size**2 <= MEMORY:
+        if isinstance(tower, ImageBackbone) and len(rows) * tower.channels * tower.size**2 <= MAX_IMAGE_BYTES:
             self.pixels = torch.empty(len(rows), tower.channels, tower.size, tower.size, dtype=torch.uint8)
-            for place, picture in enumerate(rows["image"]):
-                self.pixels[place] = torch.from_numpy(tower.pixels(picture))
+            for number, image in enumerate(rows["image"]):
+                self.pixels[number] = torch.from_numpy(tower.pixels(image))
 
     def __len__(self) -> int:
-        return len(self.gold)
+        return len(self.class_ids)
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        if self.pixels is not None:
-            return {"input": self.pixels[place], "gold": self.gold[place]}
-        return {"input": self.rows[place][self.tower.modality], "gold": self.gold[place]}
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        row = self.rows[number][self.tower.modality] if self.pixels is None else self.pixels[number]
+        return {"input": row, "class_id": self.class_ids[number]}
 
-    def sample(self) -> list[Any]:
-        """Up to SOME inputs, spread evenly over the rows."""
-        return [self[int(place)]["input"] for place in np.linspace(0, len(self) - 1, min(len(self), SOME)).astype(int)]
+    def sample_inputs(self) -> list[Any]:
+        """Return up to SAMPLE_SIZE inputs, spread evenly over the rows."""
+        return [self[number]["input"] for number in _spread_evenly(len(self), min(len(self), SAMPLE_SIZE))]
 
 
-def some(rows: Dataset, count: int = SOME) -> Dataset:
-    """Up to `count` of the rows, spread evenly."""
-    return rows.select(np.linspace(0, len(rows) - 1, count).astype(int)) if len(rows) > count else rows
+def find_class_ids(labels: Iterable[str | int], classes: Sequence[str | int]) -> list[int]:
+    """Return the position of each label in `classes`. Raises ZooError for a label that is not there."""
+    positions: Mapping[str | int, int] = {name: position for position, name in enumerate(classes)}
+    labels = list(labels)
+    unknown = sorted({str(label) for label in set(labels) - set(positions)})
+    if unknown:
+        raise ZooError(
+            f"labels that no training row has: {', '.join(unknown[:5])}; the encoder has no class for them, so leave their "
+            "rows out"
+        )
+    return [positions[label] for label in labels]
+
+
+def select_evenly(rows: Dataset, count: int = SAMPLE_SIZE) -> Dataset:
+    """Return up to `count` of the rows, spread evenly."""
+    return rows.select(_spread_evenly(len(rows), count)) if len(rows) > count else rows
+
+
+def _spread_evenly(total: int, count: int) -> list[int]:
+    numbers: list[int] = np.linspace(0, total - 1, count).astype(int).tolist()
+    return numbers

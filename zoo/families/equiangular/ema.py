@@ -1,7 +1,4 @@
-"""An exponential moving average of a module's weights, which training keeps beside those it moves.
-
-It is itself a module, so that checkpoints hold it and a resumed run has the same one.
-"""
+"""An exponential moving average of a module's weights, kept beside the weights that training changes."""
 
 from __future__ import annotations
 
@@ -12,51 +9,57 @@ from contextlib import contextmanager
 import torch
 
 
-class Average(torch.nn.Module):
-    """Averages of every floating tensor of `live`; the rest follows it.
+class MovingAverage(torch.nn.Module):
+    """Averages of all floating-point tensors of a module; other tensors are copied.
+
+    The average is a module itself, so that checkpoints hold it and a resumed run continues with the same one.
 
     Args:
-        decay: the share that stays at each step, once a few steps are past; before, less.
+        module: the module whose weights are averaged. Its current weights are the start.
+        decay: the share of the average that remains at each step. In the first steps less remains.
     """
 
-    def __init__(self, live: torch.nn.Module, decay: float) -> None:
+    def __init__(self, module: torch.nn.Module, decay: float) -> None:
         super().__init__()
-        self.copy = copy.deepcopy(live).requires_grad_(False)
+        self.copy = copy.deepcopy(module).requires_grad_(False)
         self.decay = decay
-        self._last = -1
+        self._last_step = -1
 
     @torch.no_grad()
-    def follow(self, live: torch.nn.Module, step: int) -> None:
-        """Take `live` in as it is before step `step`, counted from 0; a step of several parts counts once."""
-        if step == self._last:
+    def update(self, module: torch.nn.Module, step: int) -> None:
+        """Add the weights that `module` has before step `step`, counted from 0.
+
+        A second call with the same step does nothing, because gradient accumulation computes a loss several times a step.
+        """
+        if step == self._last_step:
             return
-        self._last = step
-        keep = min(self.decay, step / (10 + step))
-        ours, theirs = self.copy.state_dict(), live.state_dict()
-        for name, tensor in theirs.items():
+        self._last_step = step
+        decay = min(self.decay, step / (10 + step))
+        averages = self.copy.state_dict()
+        for name, tensor in module.state_dict().items():
             if tensor.is_floating_point():
-                ours[name].lerp_(tensor, 1 - keep)
+                averages[name].lerp_(tensor, 1 - decay)
             else:
-                ours[name].copy_(tensor)
+                averages[name].copy_(tensor)
 
     @torch.no_grad()
-    def into(self, live: torch.nn.Module) -> None:
-        """Give `live` the averages for good."""
-        live.load_state_dict(self.copy.state_dict())
+    def copy_to(self, module: torch.nn.Module) -> None:
+        """Overwrite the weights of `module` with the averages."""
+        module.load_state_dict(self.copy.state_dict())
 
     @contextmanager
-    def inside(self, live: torch.nn.Module) -> Iterator[None]:
-        """`live` with the averages, until the block ends."""
-        self._exchange(live)
+    def swap_into(self, module: torch.nn.Module) -> Iterator[None]:
+        """Give `module` the averages inside the block, and its own weights back afterwards."""
+        self._exchange(module)
         try:
             yield
         finally:
-            self._exchange(live)
+            self._exchange(module)
 
     @torch.no_grad()
-    def _exchange(self, live: torch.nn.Module) -> None:
-        ours, theirs = self.copy.state_dict(), live.state_dict()
-        for name, tensor in theirs.items():
-            held = tensor.clone()
-            tensor.copy_(ours[name])
-            ours[name].copy_(held)
+    def _exchange(self, module: torch.nn.Module) -> None:
+        averages = self.copy.state_dict()
+        for name, tensor in module.state_dict().items():
+            original = tensor.clone()
+            tensor.copy_(averages[name])
+            averages[name].copy_(original)

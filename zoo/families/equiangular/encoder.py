@@ -1,172 +1,188 @@
-"""Equiangular basis vectors: a classifier of images or texts whose head is a fixed geometry, with room for new classes.
+"""`Encoder` of the family equiangular: a classifier of images or texts with fixed class vectors, and room for new classes.
 
-Source: Shen, Sun, Wei, "Equiangular Basis Vectors", arXiv 2303.11637. The vectors are made in `basis_vectors`.
+Source: Shen, Sun, Wei, "Equiangular Basis Vectors", arXiv 2303.11637. `basis_vectors` makes the vectors.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import torch
+from datasets import Dataset
 
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.core.lazy import lazy
 from zoo.encoder import TrainingRun
-from zoo.families.equiangular import basis_file, new_classes, prediction, towers
+from zoo.families.equiangular import augmentation, basis_file, dataset, ema, metrics, new_classes, procrustes, towers
+from zoo.families.equiangular import prediction as predictions
 from zoo.families.equiangular.classifier import ClassifierEncoder
 from zoo.families.equiangular.spec import Spec
 from zoo.schema import Training
 from zoo.vision import backbone
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from datasets import Dataset
-
-    from zoo.families.equiangular import augmentation, dataset, ema, metrics, procrustes
-else:
-    np, torch, ema = lazy("numpy"), lazy("torch"), lazy("zoo.families.equiangular.ema")
-    dataset, metrics = lazy("zoo.families.equiangular.dataset"), lazy("zoo.families.equiangular.metrics")
-    augmentation, procrustes = (
-        lazy("zoo.families.equiangular.augmentation"),
-        lazy("zoo.families.equiangular.procrustes"),
-    )
-
-NAMED = 30  # classes that the card names
-ALIGNED = 4096  # rows by which the map begins turned
+MAX_NAMED_CLASSES = 30  # classes that the card names
+ALIGNMENT_ROWS = 4096  # training rows to which the projection is aligned before training
 
 
 class Encoder(ClassifierEncoder):
-    """Trains a backbone and its map towards class vectors that stay where they are; what it gives is in
-    `classifier`."""
+    """Trains backbone and projection to point inputs to fixed class vectors. Using the result is in `classifier`."""
 
     spec: Spec
 
-    def __init__(self, spec: Spec, tower: towers.Tower, project: torch.nn.Module) -> None:
-        super().__init__(spec, tower, project)
-        self._average: ema.Average | None = None
+    def __init__(self, spec: Spec, tower: towers.Tower, projection: torch.nn.Module) -> None:
+        super().__init__(spec, tower, projection)
+        self._ema: ema.MovingAverage | None = None
         self._facts: dict[str, Any] = {}
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
-        """The backbone with a fresh map to `dim` components; classes and their vectors come with `prepare`."""
+        """Load or make the backbone, with a random projection. `prepare` adds classes and their vectors."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tower = towers.build(spec.backbone, revision=spec.revision, max_length=spec.max_length, folder=folder)
-            project = torch.nn.Linear(tower.width, spec.dim) if spec.head == "equiangular" else torch.nn.Identity()
-        encoder = cls(spec, tower, project)
+            if spec.head == "equiangular":
+                projection: torch.nn.Module = torch.nn.Linear(tower.width, spec.dim)
+            else:
+                projection = torch.nn.Identity()
+        encoder = cls(spec, tower, projection)
         encoder.seed, encoder.folder = seed, folder
         return encoder
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
-        """Find the classes and make their vectors, which `cache` keeps. Raises ZooError for a single class, for more classes than
-        vectors, and for an `alpha` that no such basis has."""
+        """Find the classes and make their vectors, which are kept in `cache`.
+
+        Raises ZooError for a single class, for more classes than vectors, and for an `alpha` below the Welch bound.
+        """
         self.classes = sorted(set(rows["label"]))
-        self.places = list(range(len(self.classes)))
+        self.vector_ids = list(range(len(self.classes)))
         if len(self.classes) < 2:
-            raise ZooError(f"every row has the label {self.classes[0]!r}; it takes two classes")
+            raise ZooError(f"every row has the label {self.classes[0]!r}: give rows of at least two classes")
         if self.spec.head == "softmax":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 self.module["head"] = torch.nn.Linear(self.dim, len(self.classes))
             return
-        self.basis = basis_file.asked(cache, self.spec, len(self.classes), self.seed, show_progress=sys.stderr.isatty())
+        self.basis = basis_file.load_or_make_basis(
+            cache, self.spec, len(self.classes), self.seed, show_progress=sys.stderr.isatty()
+        )
         if self.backbone_name:
-            self._align(dataset.some(rows, ALIGNED))
+            class_vectors = self.basis.get_rows(0, len(self.classes))
+            self._align_projection(dataset.select_evenly(rows, ALIGNMENT_ROWS), class_vectors)
 
-    def _align(self, rows: Dataset) -> None:
-        """Turn the fresh map so that the classes of `rows` point to their vectors."""
-        assert self.basis is not None  # `prepare` has made it
-        known = {label: place for place, label in enumerate(self.classes)}
-        gold = torch.tensor([known[label] for label in rows["label"]])
+    def _align_projection(self, rows: Dataset, class_vectors: torch.Tensor) -> None:
+        """Set the projection so that the classes of `rows` point to their vectors."""
+        class_ids = torch.tensor(dataset.find_class_ids(rows["label"], self.classes))
         self.tower.module.to("cuda" if torch.cuda.is_available() else "cpu")
-        found = procrustes.towards(self.features(rows[self.spec.modality]), gold, self.basis.rows(0, len(self.classes)))
+        features = self.compute_features(rows[self.spec.modality])
+        weight, bias = procrustes.fit_rotation(features, class_ids, class_vectors)
+        linear: Any = self.projection
         with torch.no_grad():
-            for parameter, value in zip((self.project.weight, self.project.bias), found, strict=True):
-                parameter.copy_(value)  # type: ignore[operator]
+            linear.weight.copy_(weight)
+            linear.bias.copy_(bias)
 
     # -- training --------------------------------------------------------------------------------------------------
 
     def train(self, run: TrainingRun) -> float:
-        """Train under the shared Trainer; then fit probability and threshold to the validation rows, if there are some, and
-        train the twin, if one is asked for."""
+        """Train with the shared Trainer, and return the seconds it took.
+
+        With validation rows, scale and threshold of `predict` are then fitted to them, and the softmax baseline is trained
+        if `train_baseline` is set. Raises ZooError for `train_baseline` without validation rows.
+        """
         if self.spec.train_baseline and run.validation is None:
-            raise ZooError("encoder.train_baseline: both heads are measured on validation rows: give `validation`")
-        known = {label: place for place, label in enumerate(self.classes)}
-        train = dataset.LabelledDataset(run.rows, known, self.tower)
-        held = None if run.validation is None else dataset.LabelledDataset(run.validation, known, self.tower)
-        if isinstance(self.tower, backbone.ImageBackbone):
-            self.tower.learn_scale(self.tower.batch(train.sample())["pixels"])
-        if self.spec.ema is not None:
-            self._average = self.module["average"] = ema.Average(self._body(), self.spec.ema)
-        seconds = super().train(replace(run, rows=train, validation=held))
-        self.scale = 1.0 if self.basis is None else 1 / self.spec.tau(len(self.classes))
-        if self._average is not None:
-            self._average.into(self._body())
-            del self.module["average"]
-            self._average = None
-        if run.validation is not None:
-            prediction.calibrate(self, run.validation)
-        if self.spec.train_baseline and run.validation is not None:
-            self._facts["twin"] = metrics.beside_softmax(
-                self, run.rows, run.validation, run.settings, run.folder / "twin"
+            raise ZooError(
+                "encoder.train_baseline: both heads are measured on validation rows: give `validation`, or leave it out"
             )
+        rows = dataset.LabelledDataset(run.rows, self.classes, self.tower)
+        validation = None
+        if run.validation is not None:
+            validation = dataset.LabelledDataset(run.validation, self.classes, self.tower)
+        if isinstance(self.tower, backbone.ImageBackbone):
+            self.tower.learn_scale(self.tower.batch(rows.sample_inputs())["pixels"])
+        if self.spec.ema is not None:
+            # Training checkpoints name its tensors by this key.
+            self._ema = self.module["average"] = ema.MovingAverage(self._get_trained_module(), self.spec.ema)
+        seconds = super().train(replace(run, rows=rows, validation=validation))
+        self.scale = 1.0 if self.basis is None else 1 / self.spec.compute_temperature(len(self.classes))
+        if self._ema is not None:
+            self._ema.copy_to(self._get_trained_module())
+            del self.module["average"]
+            self._ema = None
+        if run.validation is not None:
+            predictions.calibrate(self, run.validation)
+            if self.spec.train_baseline:
+                self._facts["twin"] = metrics.compare_with_softmax(
+                    self, run.rows, run.validation, run.settings, run.folder / "twin"
+                )
         return seconds
 
-    def _body(self) -> torch.nn.Module:
-        return torch.nn.ModuleDict({name: part for name, part in self.module.items() if name != "average"})
+    def _get_trained_module(self) -> torch.nn.Module:
+        """Return all modules but the moving average."""
+        return torch.nn.ModuleDict({name: module for name, module in self.module.items() if name != "average"})
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
-        """The backbone at the recipe's rate, what is new on top of it at `head_rate` times that."""
-        groups = [{"params": [p for p in self.tower.module.parameters() if p.requires_grad]}]
-        fresh = [p for name in ("project", "head") if name in self.module for p in self.module[name].parameters()]
-        return [*groups, {"params": fresh, "lr": training.learning_rate * self.spec.head_lr_scale}] if fresh else groups
+        """Return the backbone's parameters, and those of the new layers with the learning rate times `head_lr_scale`."""
+        groups: list[dict[str, Any]] = [{"params": [p for p in self.tower.module.parameters() if p.requires_grad]}]
+        new_layers = [self.module[name] for name in ("project", "head") if name in self.module]
+        new = [parameter for layer in new_layers for parameter in layer.parameters()]
+        if new:
+            groups.append({"params": new, "lr": training.learning_rate * self.spec.head_lr_scale})
+        return groups
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Inputs of the backbone and `gold` (n,) int64."""
-        return {**self.tower.batch([row["input"] for row in rows]), "gold": torch.tensor([row["gold"] for row in rows])}
+        """Return the inputs of the backbone, and `class_ids` (n,) int64."""
+        inputs = self.tower.batch([row["input"] for row in rows])
+        return {**inputs, "class_ids": torch.tensor([row["class_id"] for row in rows])}
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Cross-entropy over cos/τ (section 3.3) with label smoothing; in training on images changed by (seed, step)."""
+        """Return the cross-entropy over cos/τ (section 3.3) with label smoothing, averaged over the batch.
+
+        In training, images are augmented as seed and step draw. In validation, the loss is that of the averaged weights.
+        """
         training = self.module.training
-        gold = batch["gold"]
-        partner = share = None
-        if training and self._average is not None:
-            self._average.follow(self._body(), self.step)
+        class_ids = batch["class_ids"]
+        partners = weights = None
+        if training and self._ema is not None:
+            self._ema.update(self._get_trained_module(), self.step)
         if training and self.spec.modality == "image":
             spec, seed = self.spec, (self.seed + 1) * 1_000_003 + self.step
-            pixels, partner, share = augmentation.changed(
+            pixels, partners, weights = augmentation.augment(
                 batch["pixels"], seed, crop=spec.crop, flip=spec.flip, mixup=spec.mixup, cutmix=spec.cutmix
             )
             batch = {**batch, "pixels": pixels}
-        whole = self._average.inside(self._body()) if self._average is not None and not training else nullcontext()
-        with whole:
-            vectors = self.project(self.tower.features(batch))
+        with nullcontext() if self._ema is None or training else self._ema.swap_into(self._get_trained_module()):
+            vectors = self.projection(self.tower.features(batch))
             with torch.autocast(vectors.device.type, enabled=False):
                 vectors = vectors.float()
-                losses = self.losses(vectors, gold)
-                if partner is not None and share is not None:
-                    losses = share * losses + (1 - share) * self.losses(vectors, gold[partner])
+                losses = self.compute_losses(vectors, class_ids)
+                if partners is not None and weights is not None:
+                    losses = weights * losses + (1 - weights) * self.compute_losses(vectors, class_ids[partners])
         return losses.mean()
 
-    def losses(self, vectors: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy (n,) of outputs (n, dim) of the map, not normalised, with their classes."""
-        scores = self.scores(vectors) if self.basis is None else self.scores(vectors) / self.spec.tau(len(self.classes))
-        return torch.nn.functional.cross_entropy(scores, gold, label_smoothing=self.spec.smoothing, reduction="none")
+    def compute_losses(self, vectors: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropy (n,) of outputs (n, dim) of the projection, not normalised, with class ids (n,)."""
+        scores = self.score_vectors(vectors)
+        if self.basis is not None:
+            scores = scores / self.spec.compute_temperature(len(self.classes))
+        return torch.nn.functional.cross_entropy(
+            scores, class_ids, label_smoothing=self.spec.smoothing, reduction="none"
+        )
 
     def finish(self, rows: Dataset) -> None:
-        """Keep what `add_classes` must not change: second moments of the features of training rows."""
+        """Keep the second moments of training features, which `add_classes` needs to leave old inputs unchanged."""
         if self.basis is not None:
-            self.moments = new_classes.moments(self.features(dataset.some(rows)[self.spec.modality]))
+            inputs = dataset.select_evenly(rows)[self.spec.modality]
+            self.second_moments = new_classes.compute_second_moments(self.compute_features(inputs))
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    def predict(self, inputs: Iterable[Any]) -> list[prediction.Prediction]:
-        """The class of each input, or None where even the best score is below the threshold of the validation rows."""
-        return prediction.given(self, inputs)
+    def predict(self, inputs: Iterable[Any]) -> list[predictions.Prediction]:
+        """Predict the class of each input. The label is None if the best score is below `threshold`."""
+        return predictions.predict(self, inputs)
 
     def add_classes(
         self,
@@ -174,71 +190,103 @@ class Encoder(ClassifierEncoder):
         examples: Sequence[Sequence[Any]],
         *,
         keep: float | None = None,
-        held: tuple[Iterable[Any], Sequence[str | int]] | None = None,
-        lose: float = 0.005,
+        held_out: new_classes.HeldOut | None = None,
+        max_accuracy_drop: float = 0.005,
+        held: new_classes.HeldOut | None = None,
+        lose: float | None = None,
     ) -> float:
-        """Give each new class the free vector nearest to its examples, and change the map to `dim` components, in closed form, so
-        that they point there; vectors of old classes stay as they are, and so, as far as it can, does what the map makes of
-        old inputs. Returns the `keep` it was done with.
+        """Add classes from a few examples, without training. Returns the `keep` that was used.
+
+        Each new class gets the free vector nearest to its examples. The projection is changed in closed form, so that the
+        examples point there. The vectors of old classes stay, and the outputs for old inputs change as little as possible.
 
         Args:
-            examples: some inputs of each name; keep: how much an old input weighs against a new one, by default 2.
-            held: inputs of old classes that training has not seen, and their classes; `keep` is then as small as it can be
-                while the share of them that is right falls by `lose` at most, and 256 where even that costs more.
+            names: names of the new classes.
+            examples: some inputs for each name.
+            keep: the weight of an old input against a new one, by default 2.
+            held_out: inputs of old classes that training has not seen, and the class of each input. They choose `keep`: the
+                smallest one that lowers the accuracy on them by at most `max_accuracy_drop`, or 256 if no candidate does.
+            max_accuracy_drop: a share, from 0 to 1.
+            held: the old name of `held_out`.
+            lose: the old name of `max_accuracy_drop`.
 
-        Raises ZooError for a name that is taken, too few free vectors, a class without examples, held inputs of a class that is
-        not there, and a `lose` that is no share.
+        Raises ZooError for a name that is in use, for too few free vectors, for a class without examples, for held-out inputs
+        of an unknown class, for both `keep` and `held_out`, and for a `max_accuracy_drop` that is not a share.
         """
-        return new_classes.add(self, names, examples, keep, held, lose)
+        if held is not None:
+            _warn_about_old_name("held", "held_out", is_given_twice=held_out is not None)
+            held_out = held
+        if lose is not None:
+            _warn_about_old_name("lose", "max_accuracy_drop", is_given_twice=False)
+            max_accuracy_drop = lose
+        return new_classes.add_classes(self, names, examples, keep, held_out, max_accuracy_drop)
 
     def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
-        """Figures on the rows of `data`, with neighbours from `train` and strangers from `unknown`, and what pictures show."""
-        return metrics.measure(self, tables)
+        """Return scores by name and details for the card's pictures; see `metrics.evaluate`."""
+        return metrics.evaluate(self, tables)
 
-    # -- artefact --------------------------------------------------------------------------------------------------
+    # -- model folder ----------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """The backbone and its map; the generators of the basis, moments, or the softmax head beside it."""
-        self.tower.save(folder, self.project, self.dim)
+        """Write the tower with its projection, and classes.safetensors with class vectors, second moments or softmax head."""
+        self.tower.save(folder, self.projection, self.dim)
+        basis = self.basis if self.spec.basis == "stored" else None
         head = self.module["head"] if "head" in self.module else None
-        basis_file.write(folder, self.basis if self.spec.basis == "stored" else None, self.moments, head)
+        basis_file.write_tensors(folder, basis, self.second_moments, head)
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote; a basis that is made from its seed must have the sha256 that the folder tells."""
-        told = basis_file.told(folder, config)
-        tower, project = towers.read(spec.backbone, folder, told["tower"], told["dim"])
-        encoder = cls(spec, tower, project)
-        if encoder.dim != told["dim"]:
+        """Open what `save` wrote. A basis that is made from its seed must have the sha256 in `config`.
+
+        Raises ArtefactError.
+        """
+        config = basis_file.validate_config(folder, config)
+        tower, projection = towers.load(spec.backbone, folder, config["tower"], config["dim"])
+        encoder = cls(spec, tower, projection)
+        if encoder.dim != config["dim"]:
             raise ArtefactError(
-                f"{folder / 'config.json'}: dim {told['dim']} is not the {encoder.dim} of its encoder section"
+                f"{folder / 'config.json'}: dim {config['dim']} differs from {encoder.dim}, the dim of its encoder section"
             )
-        encoder.classes, encoder.places, encoder.seed = told["classes"], told["places"], told["seed"]
-        encoder.scale, encoder.threshold = told["scale"], told["threshold"]
-        encoder.basis, encoder.moments, head = basis_file.read(folder, spec, told, tower.width)
+        encoder.classes, encoder.vector_ids, encoder.seed = config["classes"], config["places"], config["seed"]
+        encoder.scale, encoder.threshold = config["scale"], config["threshold"]
+        encoder.basis, encoder.second_moments, head = basis_file.read_tensors(folder, spec, config, tower.width)
         if head is not None:
             encoder.module["head"] = head
-        encoder._facts = told["facts"]
+        encoder._facts = config["facts"]
         encoder.module.eval()
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
-        """Classes, their places in the basis, how it was made, and what calibrates `predict`."""
+        """Return the classes, their rows in the basis, how the basis was made, and the calibration of `predict`."""
         return {
             "dim": self.dim,
             "seed": self.seed,
             "classes": self.classes,
-            "places": self.places,
+            "places": self.vector_ids,
             "scale": self.scale,
             "threshold": self.threshold,
-            "basis": None if self.basis is None else basis_file.made(self.basis),
+            "basis": None if self.basis is None else basis_file.describe_basis(self.basis),
             "tower": self.tower.state(),
         }
 
     def card_facts(self) -> dict[str, Any]:
-        """Size and geometry of the head, and the softmax twin's figures."""
-        shape = {"modality": self.spec.modality, "dim": self.dim, "head": self.spec.head, "classes": len(self.classes)}
-        names = [str(name) for name in self.classes[:NAMED]]
-        length = {"max_length": self.tower.max_length} if self.tower.max_length else {}
-        geometry = {} if self.basis is None else basis_file.geometry(self.basis, self.places)
-        return {**shape, "names": names, **length, **geometry, **self._facts}
+        """Return size and geometry of the head, and the scores of the softmax baseline."""
+        facts: dict[str, Any] = {
+            "modality": self.spec.modality,
+            "dim": self.dim,
+            "head": self.spec.head,
+            "classes": len(self.classes),
+            "names": [str(name) for name in self.classes[:MAX_NAMED_CLASSES]],
+        }
+        if self.tower.max_length:
+            facts["max_length"] = self.tower.max_length
+        if self.basis is not None:
+            facts |= basis_file.describe_geometry(self.basis, self.vector_ids)
+        return facts | self._facts
+
+
+def _warn_about_old_name(old: str, new: str, *, is_given_twice: bool) -> None:
+    """Warn the caller of `add_classes` about an argument's old name. Raises ZooError if the new name was given too."""
+    if is_given_twice:
+        raise ZooError(f"`{old}` is the old name of `{new}`: give one of them, not both")
+    warnings.warn(f"the argument `{old}` of add_classes is now called `{new}`", FutureWarning, stacklevel=3)

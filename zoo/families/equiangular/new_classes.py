@@ -1,164 +1,222 @@
-"""New classes for a classifier whose class vectors are fixed: which free vectors they get, and how the map to them changes.
+"""New classes for a classifier with fixed class vectors: choose their vectors, and change the projection.
 
-The map is linear on the backbone's features, so the change that sends new examples to their vectors, and alters least what the
-map makes of old inputs, is a regularised least-squares problem: old inputs enter through their second moments alone.
+The projection is linear in the backbone's features. The change should send new examples to their vectors, and should alter the
+outputs for old inputs as little as possible. This is a regularised least-squares problem, and old inputs enter it through
+their second moments alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from scipy.optimize import linear_sum_assignment
 
 from zoo.core.errors import ZooError
-from zoo.core.lazy import lazy
+from zoo.families.equiangular import basis_vectors
+from zoo.families.equiangular.classifier import ClassifierEncoder
 
-if TYPE_CHECKING:
-    import torch
+DEFAULT_KEEP = 2.0
+KEEP_CANDIDATES: tuple[float, ...] = tuple(2.0 ** (k / 2) for k in range(16, -5, -1))  # 256 to 0.25
+RIDGE = 1e-3  # weight of the regulariser, as a multiple of the mean second moment
 
-    from zoo.families.equiangular.classifier import ClassifierEncoder
-else:
-    torch = lazy("torch")
-
-KEEP = 2.0
-KEEPS = tuple(2.0 ** (k / 2) for k in range(16, -5, -1))
-RIDGE = 1e-3  # of the mean second moment
+HeldOut = tuple[Iterable[Any], Sequence[str | int]]
+"""Inputs of old classes that training has not seen, and the class of each input."""
 
 
-def moments(features: torch.Tensor) -> torch.Tensor:
-    """Mean outer product (width + 1, width + 1) float32 of (n, width) features with a 1 at the end."""
-    whole = _with_one(features)
-    return (whole.T @ whole / len(whole)).float()
+def compute_second_moments(features: torch.Tensor) -> torch.Tensor:
+    """Return the mean outer product (width + 1, width + 1) float32 of features (n, width) with a 1 appended."""
+    extended = _append_one(features)
+    return (extended.T @ extended / len(extended)).float()
 
 
-def add(
+def add_classes(
     encoder: ClassifierEncoder,
     names: Sequence[str | int],
     examples: Sequence[Sequence[Any]],
     keep: float | None,
-    held: tuple[Iterable[Any], Sequence[str | int]] | None,
-    lose: float,
+    held_out: HeldOut | None,
+    max_accuracy_drop: float,
 ) -> float:
-    """See `add_classes` of the family."""
-    basis, old = encoder.basis, encoder.moments
-    if basis is None or old is None:
+    """Add classes to `encoder`, and return the `keep` that was used; see `Encoder.add_classes`."""
+    basis, second_moments = _check_encoder(encoder)
+    free = _check_names(encoder, basis, names, examples)
+    _check_options(keep, held_out, max_accuracy_drop)
+    validation = None if held_out is None else _compute_held_out_features(encoder, held_out)
+    features = [encoder.compute_features(list(inputs)) for inputs in examples]
+    basis = encoder.basis = basis.to(torch.device("cpu"))
+    new_vector_ids = _assign_free_vectors(encoder, basis, features, free)
+    vectors = basis.get_rows()[[*encoder.vector_ids, *new_vector_ids]]
+    projection = _get_projection(encoder)
+    class_count = len(encoder.classes)
+    change = _ProjectionChange(features, vectors[class_count:], projection, second_moments)
+    if validation is not None:
+        keep = _choose_keep(change, vectors, *validation, max_accuracy_drop)
+    keep = DEFAULT_KEEP if keep is None else keep
+    weight = change.solve(keep * class_count)
+    linear: Any = encoder.projection
+    with torch.no_grad():
+        linear.weight.copy_(weight[:, :-1])
+        linear.bias.copy_(weight[:, -1])
+    new_moments = sum(compute_second_moments(part) for part in features)
+    encoder.second_moments = ((second_moments * class_count + new_moments) / (class_count + len(names))).float()
+    encoder.classes = [*encoder.classes, *names]
+    encoder.vector_ids = [*encoder.vector_ids, *new_vector_ids]
+    return keep
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def _check_encoder(encoder: ClassifierEncoder) -> tuple[basis_vectors.Basis, torch.Tensor]:
+    """Return basis and second moments. Raise ZooError for an encoder without them."""
+    if encoder.basis is None or encoder.second_moments is None:
         raise ZooError("classes can be added to a trained encoder with head: equiangular alone")
-    if len(names) != len(examples) or isinstance(examples, str) or not all(len(each) for each in examples):
+    return encoder.basis, encoder.second_moments
+
+
+def _check_names(
+    encoder: ClassifierEncoder,
+    basis: basis_vectors.Basis,
+    names: Sequence[str | int],
+    examples: Sequence[Sequence[Any]],
+) -> list[int]:
+    """Return the rows of the basis that no class uses. Raise ZooError for names or examples that cannot be added."""
+    if len(names) != len(examples) or isinstance(examples, str) or not all(len(inputs) for inputs in examples):
         raise ZooError(
-            f"{len(names)} names and {len(examples)} lists of examples: each new class needs a list with at least one"
+            f"{len(names)} names and {len(examples)} lists of examples: each new class needs a list with at least one example"
         )
-    taken = [name for name in names if name in encoder.classes]
-    if taken or len(set(names)) < len(names):
-        raise ZooError(f"there is already a class {taken[0]!r}" if taken else "two new classes have one name")
-    if not all(isinstance(name, type(encoder.classes[0])) for name in names):
-        raise ZooError(f"a class is called by a {type(encoder.classes[0]).__name__} here, as {encoder.classes[0]!r} is")
-    free = sorted(set(range(basis.count)) - set(encoder.places))
+    existing = [name for name in names if name in encoder.classes]
+    if existing:
+        raise ZooError(f"there is already a class {existing[0]!r}: choose another name")
+    if len(set(names)) < len(names):
+        raise ZooError("two new classes have the same name: give each its own")
+    name_type = type(encoder.classes[0])
+    if not all(isinstance(name, name_type) for name in names):
+        raise ZooError(f"names of this encoder's classes are of type {name_type.__name__}, like {encoder.classes[0]!r}")
+    free = sorted(set(range(basis.count)) - set(encoder.vector_ids))
     if len(free) < len(names):
         raise ZooError(
             f"{len(names)} new classes, but only {len(free)} of {basis.count} vectors are free; train with a larger `capacity`"
         )
-    if keep is not None and not 0 < keep < float("inf"):
-        raise ZooError(f"keep: {keep} must be above 0")
-    if keep is not None and held is not None:
-        raise ZooError("keep and held: one says what the other finds")
-    if not 0 <= lose <= 1:
-        raise ZooError(f"lose: {lose} must be a share, from 0 to 1")
-    known = None if held is None else _known(encoder, held)
-    features = [encoder.features(list(each)) for each in examples]
-    basis = encoder.basis = basis.to(torch.device("cpu"))
-    places = _nearest(encoder, features, free)
-    vectors = basis.rows()[[*encoder.places, *places]]
-    before = _map(encoder)
-    if known is not None:
-        keep = _largest_change(encoder, features, vectors, before, known, lose)
-    keep = KEEP if keep is None else keep
-    weight = _turned(features, vectors[len(encoder.places) :], before, old, keep * len(encoder.classes))
-    linear: Any = encoder.project
-    with torch.no_grad():
-        linear.weight.copy_(weight[:, :-1])
-        linear.bias.copy_(weight[:, -1])
-    classes = len(encoder.classes)
-    new = sum(moments(each) for each in features)
-    encoder.moments = ((old * classes + new) / (classes + len(names))).float()
-    encoder.classes = [*encoder.classes, *names]
-    encoder.places = [*encoder.places, *places]
-    return keep
+    return free
 
 
-def _nearest(encoder: ClassifierEncoder, features: list[torch.Tensor], free: list[int]) -> list[int]:
-    """A free vector for each class, such that the sum of cosines to the classes' mean embeddings is largest."""
-    from scipy.optimize import linear_sum_assignment
+def _check_options(keep: float | None, held_out: HeldOut | None, max_accuracy_drop: float) -> None:
+    if keep is not None and not 0 < keep < math.inf:
+        raise ZooError(f"keep: {keep} must be a finite number above 0")
+    if keep is not None and held_out is not None:
+        raise ZooError("pass either `keep` or `held_out`, not both: `held_out` is used to choose `keep`")
+    if not 0 <= max_accuracy_drop <= 1:
+        raise ZooError(f"max_accuracy_drop: {max_accuracy_drop} must be a share, from 0 to 1")
 
-    assert encoder.basis is not None  # `add` has looked
-    device = next(encoder.project.parameters()).device
+
+def _compute_held_out_features(encoder: ClassifierEncoder, held_out: HeldOut) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the features (n, width + 1) float64 with a 1 appended, and the class ids (n,), of held-out inputs."""
+    inputs, labels = list(held_out[0]), list(held_out[1])
+    positions = {name: position for position, name in enumerate(encoder.classes)}
+    unknown = [label for label in labels if label not in positions]
+    if unknown:
+        raise ZooError(f"held_out: {unknown[0]!r} is not a class of this encoder; give inputs of its classes only")
+    if not inputs or len(inputs) != len(labels):
+        raise ZooError(f"held_out: {len(inputs)} inputs and {len(labels)} labels; give one label for each input")
+    class_ids = torch.tensor([positions[label] for label in labels])
+    return _append_one(encoder.compute_features(inputs)), class_ids
+
+
+# -- vectors and projection --------------------------------------------------------------------------------------------
+
+
+def _assign_free_vectors(
+    encoder: ClassifierEncoder, basis: basis_vectors.Basis, features: list[torch.Tensor], free: list[int]
+) -> list[int]:
+    """Choose a free vector for each class. The sum of its cosines with the classes' mean embeddings is the largest."""
+    device = next(encoder.projection.parameters()).device
     with torch.inference_mode():
-        ends = [encoder.project(each.to(device)).cpu() for each in features]
-        means = torch.stack([torch.nn.functional.normalize(each, dim=1).mean(0) for each in ends])
-        cosines = encoder.basis.cosines(means, encoder.basis.count)[:, free]
-    _, chosen = linear_sum_assignment(-cosines.numpy())
-    return [free[int(place)] for place in chosen]
+        outputs = [encoder.projection(part.to(device)).cpu() for part in features]
+        means = torch.stack([torch.nn.functional.normalize(part, dim=1).mean(0) for part in outputs])
+        cosines = basis.compute_cosines(means, basis.count)[:, free]
+    _, columns = linear_sum_assignment(-cosines.numpy())
+    return [free[int(column)] for column in columns]
 
 
-def _known(
-    encoder: ClassifierEncoder, held: tuple[Iterable[Any], Sequence[str | int]]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features with a 1 at the end and places of the classes of `held`."""
-    inputs, labels = list(held[0]), list(held[1])
-    place = {name: k for k, name in enumerate(encoder.classes)}
-    strange = [label for label in labels if label not in place]
-    if strange or not inputs or len(inputs) != len(labels):
-        what = f"{strange[0]!r} is no class yet" if strange else f"{len(inputs)} inputs and {len(labels)} labels"
-        raise ZooError(f"held: {what}; it takes inputs of classes there are, and the class of each")
-    return _with_one(encoder.features(inputs)), torch.tensor([place[label] for label in labels])
+class _ProjectionChange:
+    """The least-squares problem of a changed projection W + Δ.
+
+    `solve(keep)` minimises Σ_c mean‖(W + Δ)z − r·w_c‖² + keep·E‖Δz_old‖² + ridge·‖Δ‖². Here z are the features of new class
+    c, w_c is its vector, and r is the length of the outputs for old inputs.
+
+    Args:
+        features: (n, width) float32 for each new class.
+        targets: the vectors (new classes, dim) of the new classes.
+        projection: W (dim, width + 1) float64, with the bias as the last column.
+        second_moments: (width + 1, width + 1) of old inputs.
+    """
+
+    def __init__(
+        self,
+        features: list[torch.Tensor],
+        targets: torch.Tensor,
+        projection: torch.Tensor,
+        second_moments: torch.Tensor,
+    ) -> None:
+        self.features, self.targets, self.projection = features, targets, projection
+        self.second_moments = second_moments.double()
+
+    def solve(self, keep: float) -> torch.Tensor:
+        """Return W + Δ as (dim, width + 1) float64."""
+        weight, moments = self.projection, self.second_moments
+        length = (weight @ moments @ weight.T).trace().sqrt()
+        left = keep * moments + RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=torch.float64)
+        right = torch.zeros_like(weight)
+        for part, target in zip(self.features, self.targets, strict=True):
+            z = _append_one(part)
+            right += (length * target.double()[:, None] - weight @ z.T) @ z / len(z)
+            left = left + z.T @ z / len(z)
+        changed: torch.Tensor = weight + torch.linalg.solve(left, right.T).T
+        return changed
 
 
-def _largest_change(
-    encoder: ClassifierEncoder,
-    features: list[torch.Tensor],
+def _choose_keep(
+    change: _ProjectionChange,
     vectors: torch.Tensor,
-    before: torch.Tensor,
-    held: tuple[torch.Tensor, torch.Tensor],
-    lose: float,
+    features: torch.Tensor,
+    class_ids: torch.Tensor,
+    max_accuracy_drop: float,
 ) -> float:
-    """The last of KEEPS, from large to small, before the share of held inputs that are right falls by more than `lose`; the first
-    where even that one costs more."""
-    assert encoder.moments is not None  # `add` has looked
-    z, gold = held
-    classes = len(encoder.classes)
+    """Choose the smallest `keep` that costs held-out inputs little accuracy.
 
-    def right(weight: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
-        return (torch.nn.functional.normalize(z @ weight.T, dim=1) @ among.double().T).argmax(1) == gold
+    KEEP_CANDIDATES are tried from large to small, up to the first one that lowers the accuracy by more than
+    `max_accuracy_drop`. The result is the candidate before it, or the largest one if that already costs more.
 
-    was, found = right(before, vectors[:classes]), KEEPS[0]
-    for keep in KEEPS:
-        weight = _turned(features, vectors[classes:], before, encoder.moments, keep * classes)
-        now = right(weight, vectors)
-        if int(was.sum() - now.sum()) > lose * len(gold):
+    Args:
+        vectors: (classes, dim), those of old classes first.
+        features: (n, width + 1) float64 of held-out inputs, and class_ids: (n,), their old classes.
+    """
+    class_count = len(vectors) - len(change.targets)
+
+    def count_correct(projection: torch.Tensor, candidates: torch.Tensor) -> int:
+        embeddings = torch.nn.functional.normalize(features @ projection.T, dim=1)
+        return int(((embeddings @ candidates.double().T).argmax(1) == class_ids).sum())
+
+    correct_before, chosen = count_correct(change.projection, vectors[:class_count]), KEEP_CANDIDATES[0]
+    for keep in KEEP_CANDIDATES:
+        correct_after = count_correct(change.solve(keep * class_count), vectors)
+        if correct_before - correct_after > max_accuracy_drop * len(class_ids):
             break
-        found = keep
-    return found
+        chosen = keep
+    return chosen
 
 
-def _map(encoder: ClassifierEncoder) -> torch.Tensor:
-    """The map to components (dim, width + 1) float64, its offset last."""
-    linear: Any = encoder.project
-    return torch.cat([linear.weight.data, linear.bias.data[:, None]], dim=1).cpu().double()
+def _get_projection(encoder: ClassifierEncoder) -> torch.Tensor:
+    """Return the projection as (dim, width + 1) float64, with the bias as the last column."""
+    linear: Any = encoder.projection
+    weight: torch.Tensor = torch.cat([linear.weight.data, linear.bias.data[:, None]], dim=1).cpu().double()
+    return weight
 
 
-def _turned(
-    features: list[torch.Tensor], targets: torch.Tensor, weight: torch.Tensor, old: torch.Tensor, keep: float
-) -> torch.Tensor:
-    """The map W + Δ for the Δ that minimises Σ_c mean‖(W + Δ)z - r·w_c‖² + keep·E‖Δz_old‖² + ridge·‖Δ‖², where r is the length of
-    what the map makes of old inputs."""
-    moment = old.double()
-    length = (weight @ moment @ weight.T).trace().sqrt()
-    left = keep * moment + RIDGE * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
-    right = torch.zeros_like(weight)
-    for each, target in zip(features, targets, strict=True):
-        z = _with_one(each).double()
-        right += (length * target.double()[:, None] - weight @ z.T) @ z / len(z)
-        left = left + z.T @ z / len(z)
-    return weight + torch.linalg.solve(left, right.T).T
-
-
-def _with_one(features: torch.Tensor) -> torch.Tensor:
+def _append_one(features: torch.Tensor) -> torch.Tensor:
+    """Return features (n, width) as (n, width + 1) float64 with a 1 at the end."""
     return torch.cat([features.double(), torch.ones(len(features), 1, dtype=torch.float64)], dim=1)

@@ -1,35 +1,34 @@
-"""Pictures of a classifier with class vectors: |cos| between the vectors, who is taken for whom, and how sure it may be."""
+"""Pictures for the card of a classifier with class vectors: Gram matrix, confusion matrix, and calibration."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from zoo.card import plots
 from zoo.card.run_record import Record, mapping, number
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-NAMED = 20  # classes whose names fit beside a matrix
+MAX_NAMED_CLASSES = 20  # names of more classes do not fit beside a matrix
 
 
-def gram(about: Record) -> Figure | None:
-    """|cos| between the vectors of the first classes, and how they spread below the largest of all and about the bound."""
-    from zoo.card import plots
-
-    table = about.facts.get("gram")
+def draw_gram(record: Record) -> Figure | None:
+    """Draw |cos| between the vectors of the first classes, and the distribution of these values with the Welch bound."""
+    table = record.facts.get("gram")
     if not isinstance(table, list) or len(table) < 2:
         return None
     figure = plots.new_figure(3.6)
     left, right = figure.subplots(1, 2)
-    off = [value for i, row in enumerate(table) for j, value in enumerate(row) if i != j]
-    coherence, welch = number(about.facts.get("coherence")) or 0.0, number(about.facts.get("welch")) or 0.0
-    most = max(*off, coherence, 0.01)
-    shown = [[float("nan") if i == j else value for j, value in enumerate(row)] for i, row in enumerate(table)]
-    picture = left.imshow(shown, cmap="Blues", vmin=0, vmax=most)
-    _bare(left)
+    values = [value for i, row in enumerate(table) for j, value in enumerate(row) if i != j]
+    coherence, welch = number(record.facts.get("coherence")) or 0.0, number(record.facts.get("welch")) or 0.0
+    largest = max(*values, coherence, 0.01)
+    matrix = [[float("nan") if i == j else value for j, value in enumerate(row)] for i, row in enumerate(table)]
+    image = left.imshow(matrix, cmap="Blues", vmin=0, vmax=largest)
+    _remove_axes(left)
     left.set_title("|cos| between class vectors", fontweight="bold", fontsize=10)
-    figure.colorbar(picture, ax=left, shrink=0.8)
-    right.hist(off, bins=30, range=(0, 1.1 * most), color=plots.ACCENT, alpha=0.6)
+    figure.colorbar(image, ax=left, shrink=0.8)
+    right.hist(values, bins=30, range=(0, 1.1 * largest), color=plots.ACCENT, alpha=0.6)
     right.axvline(coherence, color=plots.INK, linewidth=1.2, label=f"largest of all: {coherence:.4f}")
     right.axvline(welch, color=plots.SECOND, linewidth=1.2, linestyle="--", label=f"Welch bound: {welch:.4f}")
     right.set(xlabel="|cos|", yticks=[])
@@ -37,64 +36,56 @@ def gram(about: Record) -> Figure | None:
     return figure
 
 
-def confusion(about: Record) -> Figure | None:
-    """Shares of each class's rows by answer, of the first task that has them."""
-    from zoo.card import plots
-
-    found = _details(about, "confusion")
-    if found is None:
+def draw_confusion(record: Record) -> Figure | None:
+    """Draw the confusion matrix of the first task that has one, as shares of each class's rows."""
+    details = _find_details(record, "confusion")
+    if details is None:
         return None
-    table, names = found["confusion"], found["classes"]
+    table, names = details["confusion"], details["classes"]
     figure = plots.new_figure(4.6)
     axes = figure.subplots()
-    shares = [[value / max(1, sum(row)) for value in row] for row in table]
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    _bare(axes)
-    if len(names) <= NAMED:
-        short = [plots.short(name, 18) for name in names]
-        axes.set_xticks(range(len(names)), short, rotation=60, ha="right", fontsize=7)
-        axes.set_yticks(range(len(names)), short, fontsize=7)
-        for i, row in enumerate(shares):
-            for j, share in enumerate(row):
-                if share >= 0.005:
-                    axes.text(
-                        j,
-                        i,
-                        f"{share:.2f}",
-                        ha="center",
-                        va="center",
-                        fontsize=6,
-                        color="white" if share > 0.6 else plots.INK,
-                    )
+    shares = [[count / max(1, sum(row)) for count in row] for row in table]
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    _remove_axes(axes)
+    if len(names) <= MAX_NAMED_CLASSES:
+        _write_names_and_shares(axes, [plots.short(name, 18) for name in names], shares)
     axes.set_xlabel("answer")
     axes.set_ylabel("class")
     axes.set_title("Confusion, as shares of each class", fontweight="bold", fontsize=10)
-    figure.colorbar(picture, ax=axes, shrink=0.8)
+    figure.colorbar(image, ax=axes, shrink=0.8)
     return figure
 
 
-def calibration(about: Record) -> Figure | None:
-    """Accuracy against the probability of the answer, the area of a point being its share of the rows."""
-    from zoo.card import plots
+def _write_names_and_shares(axes: Axes, names: list[str], shares: list[list[float]]) -> None:
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    for i, row in enumerate(shares):
+        for j, share in enumerate(row):
+            if share >= 0.005:
+                colour = "white" if share > 0.6 else plots.INK
+                axes.text(j, i, f"{share:.2f}", ha="center", va="center", fontsize=6, color=colour)
 
-    found = _details(about, "calibration")
-    if found is None:
+
+def draw_calibration(record: Record) -> Figure | None:
+    """Draw accuracy against probability, by bins. The area of a point is the bin's share of the rows."""
+    details = _find_details(record, "calibration")
+    if details is None:
         return None
-    bins = found["calibration"]
+    probabilities, accuracies, counts = zip(*details["calibration"], strict=True)
     figure = plots.new_figure(3.6)
     axes = figure.subplots()
-    whole = sum(count for _, _, count in bins)
     axes.plot([0, 1], [0, 1], color=plots.FAINT, linewidth=1)
-    axes.plot([sure for sure, _, _ in bins], [right for _, right, _ in bins], color=plots.ACCENT, linewidth=1)
-    areas = [20 + 300 * count / whole for _, _, count in bins]
-    axes.scatter([sure for sure, _, _ in bins], [right for _, right, _ in bins], s=areas, color=plots.ACCENT, alpha=0.6)
+    axes.plot(probabilities, accuracies, color=plots.ACCENT, linewidth=1)
+    areas = [20 + 300 * count / sum(counts) for count in counts]
+    axes.scatter(probabilities, accuracies, s=areas, color=plots.ACCENT, alpha=0.6)
     axes.set(xlim=(0, 1.03), ylim=(0, 1.05), xlabel="probability of the answer", ylabel="share that is right")
     axes.set_title("Calibration; on the line a probability is what it says", fontweight="bold", fontsize=10)
     return figure
 
 
-def _details(about: Record, name: str) -> dict[str, Any] | None:
-    results = about.report.get("results")
+def _find_details(record: Record, name: str) -> dict[str, Any] | None:
+    """Return the details of the first task that has an entry `name`, or None."""
+    results = record.report.get("results")
     for entry in results if isinstance(results, list) else []:
         details = mapping(mapping(entry).get("details"))
         if details.get(name):
@@ -102,7 +93,7 @@ def _details(about: Record, name: str) -> dict[str, Any] | None:
     return None
 
 
-def _bare(axes: Any) -> None:
+def _remove_axes(axes: Any) -> None:
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

@@ -1,31 +1,26 @@
-"""What a classifier with class vectors answers: the class, how near it is, how probable, or none of these."""
+"""Predictions of a classifier with class vectors: the class of an input, its cosine and its probability, or no class."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zoo.core.lazy import lazy
+import numpy as np
+from datasets import Dataset
 
-if TYPE_CHECKING:
-    import numpy as np
-    from datasets import Dataset
-
-    from zoo.families.equiangular.classifier import ClassifierEncoder
-    from zoo.metrics import classification
-else:
-    np, classification = lazy("numpy"), lazy("zoo.metrics.classification")
+from zoo.families.equiangular.classifier import ClassifierEncoder
+from zoo.metrics import classification
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What `predict` says of one input.
+    """The result of `predict` for one input.
 
     Attributes:
-        label: the class, or None for none of these.
-        cosine: of the embedding and the class's vector; with head softmax the score of the class.
-        probability: calibrated on validation rows, where training had some.
+        label: the class, or None if the score is below the encoder's threshold.
+        cosine: cosine of the embedding with the class's vector; for head softmax, the score of the class.
+        probability: probability of the class. It is calibrated if training had validation rows.
     """
 
     label: str | int | None
@@ -33,22 +28,28 @@ class Prediction:
     probability: float
 
 
-def given(encoder: ClassifierEncoder, inputs: Iterable[Any]) -> list[Prediction]:
-    """See `predict` of the family."""
-    held = encoder.scored(inputs)
-    sure = classification.compute_softmax(held, encoder.scale)
-    out = []
-    for scores, probabilities in zip(held, sure, strict=True):
-        k = int(scores.argmax())
-        label = encoder.classes[k] if encoder.threshold is None or scores[k] >= encoder.threshold else None
-        out.append(Prediction(label, float(scores[k]), float(probabilities[k])))
-    return out
+def predict(encoder: ClassifierEncoder, inputs: Iterable[Any]) -> list[Prediction]:
+    """Predict the class of each input; see `Encoder.predict`."""
+    scores = encoder.compute_scores(inputs)
+    probabilities = classification.compute_softmax(scores, encoder.scale)
+    predictions = []
+    for number, best in enumerate(scores.argmax(1)):
+        score = float(scores[number, best])
+        is_known = encoder.threshold is None or scores[number, best] >= encoder.threshold
+        label = encoder.classes[int(best)] if is_known else None
+        predictions.append(Prediction(label, score, float(probabilities[number, best])))
+    return predictions
 
 
 def calibrate(encoder: ClassifierEncoder, rows: Dataset) -> None:
-    """Fit the scale of probabilities to validation rows, and take the threshold below which the share 1 - `known` of them is."""
-    scores = encoder.scored(rows[encoder.spec.modality])
-    place = {label: k for k, label in enumerate(encoder.classes)}
-    gold = np.array([place.get(label, -1) for label in rows["label"]])
-    encoder.scale = classification.fit_scale(scores[gold >= 0], gold[gold >= 0])
+    """Set the encoder's scale and threshold by validation rows.
+
+    The scale gives the rows' classes the largest likelihood. The threshold lets the share `answer_rate` of the rows have an
+    answer. Rows whose label is not a class of the encoder count for the threshold only.
+    """
+    scores = encoder.compute_scores(rows[encoder.spec.modality])
+    positions = {name: position for position, name in enumerate(encoder.classes)}
+    class_ids = np.array([positions.get(label, -1) for label in rows["label"]])
+    is_known = class_ids >= 0
+    encoder.scale = classification.fit_scale(scores[is_known], class_ids[is_known])
     encoder.threshold = float(np.quantile(scores.max(1), 1 - encoder.spec.answer_rate))

@@ -14,17 +14,18 @@ from zoo.schema import Positive, Renamed, Roles
 from zoo.spec import EncoderSpec, Mistake
 from zoo.vision.spec import Vision
 
-AIM, PRETRAINED = 0.9, 0.65  # cosines to their vectors that training leads inputs to
+# The cosine with its class vector that training leads an input to: of a backbone from scratch, and of a pretrained one.
+TARGET_COSINE, PRETRAINED_TARGET_COSINE = 0.9, 0.65
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Spec(EncoderSpec):
-    """`encoder:` of a classifier with fixed class vectors: backbone, head, loss, and augmentation of images."""
+    """The `encoder:` section of a classifier with fixed class vectors: backbone, head, loss, and augmentation of images."""
 
     training_defaults = {"learning_rate": 2e-3, "schedule": "cosine"}
     recognises = True
-    pictures = {"gram": "plots:gram", "confusion": "plots:confusion", "calibration": "plots:calibration"}
+    pictures = {"gram": "plots:draw_gram", "confusion": "plots:draw_confusion", "calibration": "plots:draw_calibration"}
     renamed_fields = {
         "head_rate": Renamed("head_lr_scale"),
         "known": Renamed("answer_rate"),
@@ -33,89 +34,103 @@ class Spec(EncoderSpec):
 
     family: Literal["equiangular"]
     backbone: Annotated[str, Field(min_length=1)] | Vision = Field(
-        description="A sentence encoder (Hub id, folder, package:NAME), or for images {build: resnet}, {model: …} or {timm: …}."
+        description="Texts: a sentence encoder (Hub id, folder or package:NAME). Images: {build: resnet}, {model: …}, {timm: …}."
     )
-    revision: str | None = None
-    max_length: Positive | None = Field(None, description="Texts: tokens; by default the backbone's own limit.")
+    revision: str | None = Field(None, description="Texts: revision of the backbone on the Hub.")
+    max_length: Positive | None = Field(
+        None, description="Texts: longest input in tokens; by default the backbone's own limit."
+    )
     head: Literal["equiangular", "softmax"] = Field(
         "equiangular",
-        description="softmax: a learned linear head on the backbone's own features, everything else the same.",
+        description="equiangular: fixed class vectors. softmax: a learned linear classifier on the backbone's features.",
     )
     dim: Size = Field(128, description="Components of an embedding.")
     capacity: Size | None = Field(
         None,
-        description="Vectors in the basis, of which those beyond the classes are free for new ones; by default at least dim.",
+        description="Vectors in the basis. Those that no class uses are free for new classes. "
+        "By default the larger of dim and the number of classes.",
     )
     alpha: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Stop making the basis at this largest |cos|."
+        None, description="Stop the search for the basis once no |cos| between two vectors is larger."
     )
     basis: Literal["stored", "seed"] = Field(
         "stored",
-        description="What the folder keeps: the generators of the basis, or how they are made again, bit-equal.",
+        description="stored: the model folder holds the basis. seed: it holds the seed, and loading makes the same bits again.",
     )
     temperature: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="τ, which divides cosines in training; the paper: 0.07 for 1000 classes. By default it follows their number.",
+        description="Training divides cosines by this τ; the paper uses 0.07 for 1000 classes. "
+        "By default it follows from the number of classes.",
     )
     smoothing: Share = Field(0.1, description="Label smoothing.")
-    crop: Annotated[int, Field(ge=0, le=64)] = Field(0, description="Images: moved by up to so many pixels.")
-    flip: bool = Field(False, description="Images: half of them with left and right exchanged.")
-    mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="Images: α of Beta(α, α) for blending; 0: none.")
+    crop: Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="Images: training images are shifted by up to this many pixels."
+    )
+    flip: bool = Field(False, description="Images: half of the training images are mirrored, left to right.")
+    mixup: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Images: α of Beta(α, α), from which mixup draws its weights; 0 turns mixup off."
+    )
     cutmix: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="The same for pasting; with both, each batch has one of them."
+        0.0, description="Images: the same α for CutMix. With both, each batch uses one of them."
     )
     ema: Share | None = Field(
-        None, description="Keep a moving average of the weights, of which this share stays at each step."
+        None,
+        description="Keep an exponential moving average of the weights with this decay, and use it after training.",
     )
     head_lr_scale: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="Learning rate of the new layers on top, as a multiple of the recipe's."
+        1.0, description="Learning rate of the new layers on top of the backbone, as a multiple of the recipe's."
     )
     answer_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.95,
-        description="Share of the validation rows that `predict` gives an answer; below the cosine of the rest: none of these.",
+        description="Share of the validation rows that `predict` answers. It sets the threshold below which the answer is None.",
     )
     train_baseline: bool = Field(
-        False, description="Also train a softmax head, for the card, and measure both on the validation rows."
+        False, description="Also train a softmax head, and show the scores of both on the validation rows in the card."
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> Spec:
+    def _check_fields_together(self) -> Spec:
         if self.modality == "text":
             for name in ("crop", "flip", "mixup", "cutmix"):
                 if getattr(self, name):
-                    raise ValueError(f"`{name}` is for images, and the backbone reads texts")
+                    raise ValueError(f"`{name}` is for images, and this backbone reads texts: leave it out")
         elif self.revision or self.max_length:
             raise ValueError(
-                "`revision` and `max_length` are those of a text backbone; a vision model's stand in `backbone`"
+                "`revision` and `max_length` are for text backbones; give the options of a vision model inside `backbone`"
             )
         if self.train_baseline and self.head == "softmax":
             raise ValueError(
-                "`train_baseline` trains a softmax head beside the equiangular one: leave it or `head` out"
+                "`train_baseline` trains a softmax head beside the equiangular one: leave `train_baseline` or `head` out"
             )
         return self
 
-    def tau(self, classes: int) -> float:
-        """τ. The smoothed target is met where cos/τ of a class is ln((1 - s)(K - 1)/s) above the others'. The default lets that
-        be a cosine of AIM for any number of classes K: with the paper's, few classes would stop far from their vectors. On a
-        pretrained backbone it is PRETRAINED: who must go all the way forgets which classes are alike."""
+    def compute_temperature(self, class_count: int) -> float:
+        """Return the temperature τ: the field `temperature`, or a default that follows from the number of classes K.
+
+        With label smoothing s, the loss is least when cos/τ of the right class is ln((1 − s)(K − 1)/s) above the others'. The
+        default τ makes this happen at a cosine of TARGET_COSINE, for any K. With the paper's τ = 0.07, training on few
+        classes would stop far from the class vectors. A pretrained backbone is led to PRETRAINED_TARGET_COSINE only,
+        because going further makes it forget which classes are alike.
+        """
         if self.temperature is not None:
             return self.temperature
-        fresh = isinstance(self.backbone, Vision) and self.backbone.build
+        from_scratch = isinstance(self.backbone, Vision) and self.backbone.build
+        target_cosine = TARGET_COSINE if from_scratch else PRETRAINED_TARGET_COSINE
         smoothing = max(self.smoothing, 0.01)
-        return (AIM if fresh else PRETRAINED) / math.log((1 - smoothing) * max(2, classes - 1) / smoothing)
+        return target_cosine / math.log((1 - smoothing) * max(2, class_count - 1) / smoothing)
 
     @property
     def modality(self) -> Literal["image", "text"]:
-        """What the backbone reads."""
+        """The kind of input that the backbone reads."""
         return "image" if isinstance(self.backbone, Vision) else "text"
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The modality of the backbone."""
+        """The kinds of input that `encode` takes: the one of the backbone."""
         return (self.modality,)
 
     def roles(self) -> tuple[Roles, Roles]:
-        """An image or a text, and its class."""
+        """The required columns: an image or a text, and its label. There are no optional ones."""
         return {self.modality: self.modality, "label": "label"}, {}
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
@@ -127,14 +142,17 @@ class Spec(EncoderSpec):
             problem = find_reference_problem(self.backbone, folder)
         if problem:
             mistakes.append((("backbone",), problem))
-        if self.alpha is not None and self.capacity and (bound := welch(self.capacity, self.dim)) > self.alpha:
-            vectors = f"{self.capacity} vectors in {self.dim} dimensions"
-            mistakes.append((("alpha",), f"{vectors} cannot be below the Welch bound, {bound:.4f}"))
+        if self.alpha is not None and self.capacity:
+            bound = compute_welch_bound(self.capacity, self.dim)
+            if bound > self.alpha:
+                vectors = f"{self.capacity} vectors in {self.dim} dimensions"
+                hint = "raise alpha or dim, or lower capacity"
+                mistakes.append((("alpha",), f"{vectors} cannot be below the Welch bound, {bound:.4f}: {hint}"))
         return mistakes
 
 
 def find_reference_problem(reference: str, folder: Path) -> str | None:
-    """What is wrong with the name of a text backbone, without a download; None if nothing is."""
+    """Return what is wrong with the name of a text backbone, or None. Nothing is downloaded."""
     try:
         model_references.locate(reference, folder)
     except ZooError as error:
@@ -142,11 +160,11 @@ def find_reference_problem(reference: str, folder: Path) -> str | None:
     return None
 
 
-def welch(count: int, dim: int) -> float:
-    """The least that the largest |cos| of `count` unit vectors in `dim` dimensions can be.
+def compute_welch_bound(count: int, dim: int) -> float:
+    """Return a lower bound of the largest |cos| between `count` unit vectors in `dim` dimensions.
 
-    It is 0 up to `dim` vectors, then Welch's bound. Beyond dim·(dim + 1)/2 vectors, where Welch's bound cannot be reached, it
-    is at least 1/√dim (Rankin).
+    The bound is 0 up to `dim` vectors, and Welch's bound above. Welch's bound cannot be reached by more than dim·(dim + 1)/2
+    vectors; there the result is at least 1/√dim (Rankin).
     """
     if count <= dim:
         return 0.0

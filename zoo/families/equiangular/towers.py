@@ -1,9 +1,7 @@
-"""A backbone of either modality behind one face: inputs to a batch, a batch to features, inputs to unit vectors, files.
+"""Towers: text and image backbones behind one interface, so that a head is written once for both modalities.
 
-    Texts     a sentence encoder, kept as stock sentence-transformers modules
-    ImageBackbone    a vision backbone (`zoo.vision.backbone`)
-
-A family that only needs features writes its head once and takes both.
+A `TextTower` wraps a sentence encoder, and is saved as stock sentence-transformers modules. `ImageBackbone` of
+`zoo.vision.backbone` wraps a vision backbone, and has the same attributes and methods.
 """
 
 from __future__ import annotations
@@ -11,31 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
 
 from zoo.core.errors import ArtefactError
-from zoo.core.lazy import lazy
 from zoo.ops.inference import evaluation_mode
 from zoo.text import backbone, sentence_transformers_format
 from zoo.text import engine as encoding
+from zoo.text.backbone import Backbone
 from zoo.vision import pretrained
 from zoo.vision.backbone import BLOCK, ImageBackbone
 from zoo.vision.spec import Vision
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from zoo.text.backbone import Backbone
-else:
-    np, torch = lazy("numpy"), lazy("torch")
-
-LIKE = 8  # texts of like lengths that go through the backbone together
+SIMILAR_LENGTHS = 8  # on a CPU, this many texts of similar lengths go through the backbone together
 
 
 @dataclass
-class Texts:
-    """A text backbone; the attributes and methods are those of `zoo.vision.backbone.ImageBackbone`."""
+class TextTower:
+    """A text backbone with the interface of `zoo.vision.backbone.ImageBackbone`."""
 
     body: Backbone
     modality = "text"
@@ -45,112 +38,123 @@ class Texts:
         self.width, self.name, self.revision = self.body.width, self.body.name, self.body.revision
         self._engine: tuple[torch.nn.Module, encoding.Engine] | None = None
         for name, parameter in self.body.model.named_parameters():
-            parameter.requires_grad_(
-                not name.startswith("pooler.")
-            )  # kept for those who load the file, never used here
+            # The pooler is saved for other programs that open the folder. It gets no gradient here, so it is not trained.
+            parameter.requires_grad_(not name.startswith("pooler."))
 
     @property
     def max_length(self) -> int:
-        """In tokens."""
+        """Longest input in tokens."""
         return self.body.max_length
 
     def batch(self, inputs: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Padded tokens of texts."""
+        """Return the padded tokens of texts."""
         return self.body.pad(self.body.tokenize(inputs))
 
     def features(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, width) pooled. On a CPU texts of like lengths go through the backbone together, since padding costs as much there
-        as text does; their pooled states are the same."""
+        """Return pooled features (n, width).
+
+        On a CPU, texts of similar lengths go through the backbone together, because padding costs as much as text there. The
+        features are the same.
+        """
         ids, mask = batch["input_ids"], batch["attention_mask"]
         lengths = mask.sum(1)
         order = lengths.argsort(stable=True)
-        parts = order.split(LIKE if ids.device.type == "cpu" else len(ids))
+        size = SIMILAR_LENGTHS if ids.device.type == "cpu" else len(ids)
         pooled = []
-        for part in parts:
-            own = mask[part, : int(lengths[part].max())]
-            states = self.body.model(input_ids=ids[part, : own.shape[1]], attention_mask=own).last_hidden_state
-            pooled.append(self.body.pool(states, own))
+        for part in torch.split(order, size):
+            part_mask = mask[part, : int(lengths[part].max())]
+            part_ids = ids[part, : part_mask.shape[1]]
+            states = self.body.model(input_ids=part_ids, attention_mask=part_mask).last_hidden_state
+            pooled.append(self.body.pool(states, part_mask))
         return torch.cat(pooled)[order.argsort()]
 
-    def _runner(self, project: torch.nn.Module, dim: int) -> encoding.Engine:
-        if self._engine is None or self._engine[0] is not project:
-            module = backbone.PooledBackbone(self.body, project, dim)
-            self._engine = (
-                project,
-                encoding.Engine(module, self.body.tokenize, self.body.pad, dim, self.body.max_length),
-            )
+    def _get_engine(self, projection: torch.nn.Module, dim: int) -> encoding.Engine:
+        if self._engine is None or self._engine[0] is not projection:
+            module = backbone.PooledBackbone(self.body, projection, dim)
+            engine = encoding.Engine(module, self.body.tokenize, self.body.pad, dim, self.body.max_length)
+            self._engine = (projection, engine)
         return self._engine[1]
 
     def encode(
         self,
-        project: torch.nn.Module,
+        projection: torch.nn.Module,
         dim: int,
         inputs: Iterable[Any],
         *,
         show_progress: bool = False,
         precision: str = "fp32",
     ) -> np.ndarray:
-        """Unit vectors (n, dim) float32 of texts."""
-        return self._runner(project, dim).encode(inputs, show_progress=show_progress, precision=precision)
+        """Return unit vectors (n, dim) float32 of texts."""
+        return self._get_engine(projection, dim).encode(inputs, show_progress=show_progress, precision=precision)
 
     def stream(
-        self, project: torch.nn.Module, dim: int, inputs: Iterable[Any], precision: str = "fp32"
+        self, projection: torch.nn.Module, dim: int, inputs: Iterable[Any], precision: str = "fp32"
     ) -> Iterator[np.ndarray]:
-        """`encode` in blocks."""
-        return self._runner(project, dim).stream(inputs, precision=precision)
+        """Encode in blocks, in order."""
+        return self._get_engine(projection, dim).stream(inputs, precision=precision)
 
-    def save(self, folder: Path, project: torch.nn.Module, dim: int) -> None:
-        """As stock sentence-transformers modules, `project` as its Dense."""
-        heads: dict[int, Any] = {self.body.depth: project} if isinstance(project, torch.nn.Linear) else {}
+    def save(self, folder: Path, projection: torch.nn.Module, dim: int) -> None:
+        """Write stock sentence-transformers modules, with `projection` as their Dense module."""
+        heads: dict[int, Any] = {self.body.depth: projection} if isinstance(projection, torch.nn.Linear) else {}
         sentence_transformers_format.write(folder, self.body, heads, dim)
 
     def state(self) -> dict[str, Any]:
-        """Nothing: the modules say it."""
+        """Return {}: the sentence-transformers modules hold all that `load` needs."""
         return {}
 
 
-Tower = Texts | ImageBackbone
+Tower = TextTower | ImageBackbone
 
 
 def build(spec: str | Vision, *, revision: str | None, max_length: int | None, folder: Path) -> Tower:
-    """The backbone as it comes. Raises ZooError where it cannot be had."""
+    """Load the pretrained backbone, or make a new one. Raises ZooError if it cannot be loaded."""
     if isinstance(spec, Vision):
         return pretrained.build(spec, folder)
-    return Texts(backbone.load(spec, revision=revision, folder=folder, max_length=max_length))
+    return TextTower(backbone.load(spec, revision=revision, folder=folder, max_length=max_length))
 
 
-def features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
-    """(n, width) float32 of texts or images by the backbone alone, not normalised, BLOCK at a time."""
-    held, parts = list(inputs), []
+def compute_features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
+    """Return features (n, width) float32 of texts or images, not normalised. BLOCK inputs are processed at a time."""
+    inputs = list(inputs)
+    blocks = []
     with evaluation_mode(tower.module), torch.inference_mode():
         device = next(tower.module.parameters()).device
-        for start in range(0, len(held), BLOCK):
-            batch = tower.batch(held[start : start + BLOCK])
-            parts.append(tower.features({k: v.to(device) for k, v in batch.items()}).float().cpu())
-    return torch.cat(parts).clone() if parts else torch.empty(0, tower.width)
+        for start in range(0, len(inputs), BLOCK):
+            batch = tower.batch(inputs[start : start + BLOCK])
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            blocks.append(tower.features(batch).float().cpu())
+    # Tensors of inference mode cannot be used in training; a clone outside of it can.
+    return torch.cat(blocks).clone() if blocks else torch.empty(0, tower.width)
 
 
-def read(spec: str | Vision, folder: Path, config: Mapping[str, Any], dim: int) -> tuple[Tower, torch.nn.Module]:
-    """The tower that `save` wrote, and its `project`: a linear map to `dim` components, or the identity. Raises ArtefactError."""
+def load(spec: str | Vision, folder: Path, config: Mapping[str, Any], dim: int) -> tuple[Tower, torch.nn.Module]:
+    """Open the tower that `save` wrote, and its projection: a linear layer to `dim` components, or the identity.
+
+    `config` is what the tower's `state` returned. Raises ArtefactError.
+    """
     if isinstance(spec, Vision):
-        tower, found = pretrained.load_from_model_folder(spec, folder, config)
-        return tower, _linear(found, tower.width, dim, folder)
+        tower, tensors = pretrained.load_from_model_folder(spec, folder, config)
+        return tower, _load_projection(tensors, tower.width, dim, folder)
     body = backbone.load_from_model_folder(folder, spec)
     heads = sentence_transformers_format.read_heads(folder, body, dim)
     if set(heads) - {body.depth}:
-        raise ArtefactError(f"{folder}: holds heads of shallow layers, which this family has not")
-    project = heads.get(body.depth)
-    if project is None and dim != body.width:
-        raise ArtefactError(f"{folder}: has no map from {body.width} to {dim} components")
-    return Texts(body), project if project is not None else torch.nn.Identity()
+        raise ArtefactError(f"{folder}: holds heads of shallow layers, which this family does not have")
+    projection = heads.get(body.depth)
+    if projection is None and dim != body.width:
+        raise ArtefactError(f"{folder}: the linear layer from {body.width} to {dim} components is missing")
+    return TextTower(body), projection if projection is not None else torch.nn.Identity()
 
 
-def _linear(found: Mapping[str, torch.Tensor], width: int, dim: int, folder: Path) -> torch.nn.Module:
-    if not found and width == dim:
+def _load_projection(tensors: Mapping[str, torch.Tensor], width: int, dim: int, folder: Path) -> torch.nn.Module:
+    """Return the linear layer of these tensors, or the identity if there are none. Raises ArtefactError."""
+    if not tensors and width == dim:
         return torch.nn.Identity()
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    if shapes != {"weight": (dim, width), "bias": (dim,)} or not all(t.isfinite().all() for t in found.values()):
-        raise ArtefactError(f"{folder}: the map from {width} to {dim} components is not there, or not one")
-    project = torch.nn.Linear(width, dim)
-    project.load_state_dict(dict(found))
-    return project
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    is_finite = all(tensor.isfinite().all() for tensor in tensors.values())
+    if shapes != {"weight": (dim, width), "bias": (dim,)} or not is_finite:
+        raise ArtefactError(
+            f"{folder}: the linear layer from {width} to {dim} components is missing, has other shapes, or is not finite"
+        )
+    projection = torch.nn.Linear(width, dim)
+    projection.load_state_dict(dict(tensors))
+    return projection
