@@ -22,6 +22,7 @@ from zoo.families.equiangular import augmentation, basis_file, dataset, ema, met
 from zoo.families.equiangular import prediction as predictions
 from zoo.families.equiangular.classifier import ClassifierEncoder
 from zoo.families.equiangular.spec import Spec
+from zoo.ops.random_state import step_seed
 from zoo.schema import Training
 from zoo.vision import backbone
 
@@ -149,7 +150,7 @@ class Encoder(ClassifierEncoder):
         if training and self._ema is not None:
             self._ema.update(self._get_trained_module(), self.step)
         if training and self.spec.modality == "image":
-            spec, seed = self.spec, (self.seed + 1) * 1_000_003 + self.step
+            spec, seed = self.spec, step_seed(self.seed, self.step)
             pixels, partners, weights = augmentation.augment(
                 batch["pixels"], seed, crop=spec.crop, flip=spec.flip, mixup=spec.mixup, cutmix=spec.cutmix
             )

@@ -22,6 +22,7 @@ from zoo.families.latent_quantized import baselines, card_samples, networks, qua
 from zoo.families.latent_quantized.autoencoder import Autoencoder
 from zoo.families.latent_quantized.inputs import TrainingInputs
 from zoo.families.latent_quantized.spec import Spec
+from zoo.ops.random_state import step_generator
 from zoo.schema import Training
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Encoder(Autoencoder):
         KL divergence is divided by the number of pixels, so that β weighs nats against nats.
         """
         if isinstance(self.bottleneck, quantizers.Gaussian):
-            self.bottleneck.generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step)
+            self.bottleneck.generator = step_generator(self.seed, self.step)
         target = self._normalise(batch["inputs"])
         outputs = self.module["encoder"](target)
         with torch.autocast(outputs.device.type, enabled=False):

@@ -17,6 +17,7 @@ from zoo.families.matryoshka_2d import objectives
 from zoo.families.matryoshka_2d.spec import PAIR_COLUMNS, TRIPLET_COLUMNS, Spec
 from zoo.families.matryoshka_2d.teacher import Teacher
 from zoo.ops import distributed, losses
+from zoo.ops.random_state import step_generator
 from zoo.schema import Training
 from zoo.text import heads as headfit
 from zoo.text.backbone import Backbone
@@ -135,7 +136,7 @@ class Encoder(TruncatableEncoder):
         the same. In validation every shallow layer and every width counts, without the teacher.
         """
         depth, is_training = self.backbone.depth, self.module.training
-        generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step)
+        generator = step_generator(self.seed, self.step)
         shallow_layers = list(range(1, depth))
         samples_a_layer = self.spec.objective == "2dmse" and self.spec.layers == "sampled"
         if is_training and shallow_layers and samples_a_layer:

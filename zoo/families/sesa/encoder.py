@@ -22,6 +22,7 @@ from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.spec import SIDES, TAG_COLUMNS, Spec
 from zoo.families.sesa.towers import Towers
 from zoo.ops import distributed
+from zoo.ops.random_state import step_generator
 from zoo.schema import Training
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Encoder(ConceptEncoder):
         Every concept thereby gets an example. The draw depends on seed and step only, so every process draws the same.
         """
         towers, concepts = self._require_trained()
-        draw = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + self.step)
+        draw = step_generator(self.seed, self.step)
         concept_rows = torch.randperm(len(concepts), generator=draw)[:count].tolist()
         batch = towers.build_batch("document", [concepts.names[row] for row in concept_rows])
         vectors = towers.compute_vectors("document", batch)

@@ -19,6 +19,7 @@ from zoo.core.errors import DataError
 from zoo.data.formats import image_files
 from zoo.families.vlm2vec.mixed_inputs import place_images
 from zoo.families.vlm2vec.spec import MMEB_COLUMNS, Share
+from zoo.ops.random_state import epoch_generator
 
 BLOCK = 1000  # rows that are checked at once
 
@@ -102,7 +103,7 @@ class MixtureDataset:
         shuffled, and start over after the last one. Source: Meng et al., "VLM2Vec-V2", arXiv 2507.04590, section 3.3
         (interleaved sub-batches).
         """
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        generator = epoch_generator(seed, epoch)
         if self.sub_batch is None:
             permutation: list[int] = torch.randperm(len(self), generator=generator).tolist()
             return permutation
