@@ -5,6 +5,9 @@ Nothing here imports torch, so that `zoo check` answers at once.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, Union
 
@@ -12,7 +15,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from zoo import families
 from zoo.core import located_yaml
-from zoo.core.errors import RecipeError
+from zoo.core.errors import RecipeError, RenamedFieldWarning
 from zoo.data.spec import Data, Size
 from zoo.evaluation.spec import Task
 from zoo.recipe import error_messages, overrides, shipped, untrusted, validation
@@ -107,12 +110,27 @@ def loads(
     mistakes = untrusted.find_outside_paths(tree.value) if confined else []
     recipe = None
     if not mistakes:
-        recipe, mistakes = _validate(tree.value, folder)
+        with _warn_once_of_renamed_fields(file):
+            recipe, mistakes = _validate(tree.value, folder)
     lines += _format_mistakes(mistakes, tree, changed, file)
     if lines or recipe is None:
         raise RecipeError(*lines)
     recipe._folder = folder
     return recipe
+
+
+@contextmanager
+def _warn_once_of_renamed_fields(file: str) -> Iterator[None]:
+    """Give one warning for each renamed field of a file, although a section may be validated more than once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RenamedFieldWarning)
+        yield
+    messages = {str(entry.message): entry for entry in caught if issubclass(entry.category, RenamedFieldWarning)}
+    for message in messages:
+        warnings.warn(f"{file}: {message}", RenamedFieldWarning, stacklevel=4)
+    for entry in caught:
+        if not issubclass(entry.category, RenamedFieldWarning):
+            warnings.warn_explicit(entry.message, entry.category, entry.filename, entry.lineno)
 
 
 def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, list[Mistake]]:
