@@ -6,11 +6,13 @@ import importlib.resources
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
+import contract as properties
 import numpy as np
 import pytest
 import torch
-from contract import Contract, load_contract, train
+from contract import Contract, Learning
 from safetensors.torch import load_file, save_file
 
 import cards
@@ -24,75 +26,86 @@ from zoo.encoder import Encoder
 FAMILIES = families.names()
 
 
-def trained(told: Contract, folder: Path) -> Encoder:
-    torch.manual_seed(0)  # what an encoder draws comes from the recipe's seed, and not from here
-    torch.rand(torch.randint(1, 9, ()).item() if folder.name == "again" else 1)
-    return train(told, folder)
+class Trained(NamedTuple):
+    """A family's contract, its encoder, what the training did, and the folders of its run and of its model."""
+
+    contract: Contract
+    encoder: Encoder
+    learning: Learning
+    run: Path
+    model: Path
+
+
+def train_after(draws: int, contract: Contract, folder: Path) -> Learning:
+    """Train after `draws` random numbers: what an encoder draws comes from the recipe's seed, not from torch's state."""
+    torch.manual_seed(0)
+    torch.rand(draws)
+    return properties.measure_learning(contract, folder)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def made(request, tmp_path_factory) -> tuple[Contract, Encoder, Path]:
+def trained(request, tmp_path_factory) -> Trained:
     folder = tmp_path_factory.mktemp(request.param)
-    told = load_contract(request.param, folder)
-    encoder = trained(told, folder / "run")
-    return told, encoder, model_folder.save(encoder, folder / "model")
+    contract = properties.load_contract(request.param, folder)
+    learning = train_after(1, contract, folder / "run")
+    model = model_folder.save(learning.encoder, folder / "model")
+    return Trained(contract, learning.encoder, learning, folder / "run", model)
 
 
-def test_a_folder_gives_the_same_vectors_and_keeps_the_same_spec(made):
-    told, encoder, model = made
-    again = zoo.from_pretrained(model)
-    assert (again.spec, again.dim, again.similarity) == (
-        encoder.spec,
-        encoder.dim,
-        encoder.similarity,
-    )
-    np.testing.assert_allclose(again.encode(told.inputs), encoder.encode(told.inputs), atol=1e-6)
-    one = again.view(**told.view)
-    np.testing.assert_allclose(
-        one.encode(told.inputs),
-        encoder.view(**told.view).encode(told.inputs),
-        atol=1e-6,
-    )
-    assert one.view_options.items() >= told.view.items()
+def test_a_folder_gives_the_same_vectors_and_keeps_the_same_spec(trained):
+    properties.check_folder_gives_the_same_vectors(trained.contract, trained.encoder, trained.model)
 
 
-def test_every_input_is_encoded_for_itself_in_order(made):
-    told, encoder, _ = made
-    whole = encoder.encode(told.inputs)
-    assert len(whole) == len(told.inputs)
-    assert whole[0].nbytes == encoder.bytes_per_vector
-    np.testing.assert_allclose(
-        np.concatenate([encoder.encode([each]) for each in told.inputs]),
-        whole,
-        atol=1e-5,
-    )
-    np.testing.assert_allclose(encoder.encode(iter(told.inputs)), whole, atol=1e-5)
-    np.testing.assert_allclose(np.concatenate(list(encoder.stream(told.inputs))), whole, atol=1e-5)
-    np.testing.assert_allclose(encoder.encode(told.inputs[::-1]), whole[::-1], atol=1e-5)
-    assert encoder.encode([]).shape == (0, *whole.shape[1:])
-    assert encoder.encode([]).dtype == whole.dtype
+def test_stock_sentence_transformers_gives_the_same_vectors(trained):
+    properties.check_stock_library_gives_the_same_vectors(trained.contract, trained.encoder, trained.model)
 
 
-def test_what_is_no_input_is_refused_with_its_place(made):
-    told, encoder, _ = made
+def test_every_input_is_encoded_for_itself_in_order(trained):
+    properties.check_every_input_is_encoded_for_itself_in_order(trained.contract, trained.encoder)
+
+
+def test_an_untrained_encoder_encodes_or_says_why_not(trained):
+    properties.check_encode_before_training(trained.contract)
+
+
+def test_what_is_no_input_is_refused_with_its_place(trained):
     with pytest.raises(ZooError, match="None"):
-        encoder.encode([*told.inputs[:1], None])
-    if "text" in encoder.modalities:
+        trained.encoder.encode([*trained.contract.inputs[:1], None])
+    if "text" in trained.encoder.modalities:
         with pytest.raises(ZooError, match="list"):
-            encoder.encode("one bare text")
+            trained.encoder.encode("one bare text")
     with pytest.raises(ZooError, match="unheard"):
-        encoder.view(unheard=1)
+        trained.encoder.view(unheard=1)
 
 
-def test_the_seed_decides_everything(made, tmp_path):
-    told, encoder, _ = made
-    twin = trained(told, tmp_path / "again")
-    np.testing.assert_array_equal(twin.encode(told.inputs), encoder.encode(told.inputs))
+def test_a_view_on_the_command_line_gives_the_vectors_of_the_view(trained, tmp_path):
+    properties.check_view_on_the_command_line(trained.contract, trained.encoder, trained.model, tmp_path)
 
 
-def test_weights_that_are_missing_extra_or_not_finite_are_refused(made, tmp_path):
-    _, encoder, _ = made
-    out = model_folder.save(encoder, tmp_path / "model")
+def test_training_learns_from_its_rows(trained):
+    properties.check_training_learns(trained.contract, trained.learning, trained.run)
+
+
+def test_the_seed_decides_everything(trained, tmp_path):
+    again = train_after(5, trained.contract, tmp_path / "again").encoder
+    inputs = trained.contract.inputs
+    np.testing.assert_array_equal(again.encode(inputs), trained.encoder.encode(inputs))
+
+
+def test_an_interrupted_training_goes_on_to_equal_weights(trained, tmp_path):
+    properties.check_resumed_training_gives_equal_weights(trained.contract, trained.encoder, tmp_path / "run")
+
+
+def test_validation_rows_are_measured_or_refused(trained, tmp_path):
+    properties.check_validation_rows(trained.contract, tmp_path / "run")
+
+
+def test_a_faulty_folder_is_refused_or_gives_finite_vectors(trained, tmp_path):
+    properties.check_faulty_folders(trained.contract, trained.encoder, tmp_path)
+
+
+def test_weights_that_are_missing_extra_or_not_finite_are_refused(trained, tmp_path):
+    out = model_folder.save(trained.encoder, tmp_path / "model")
     path = max(out.glob("*.safetensors"), key=lambda p: p.stat().st_size)
     honest = load_file(path)
     name = next(n for n, t in honest.items() if t.is_floating_point())
@@ -110,11 +123,10 @@ def test_weights_that_are_missing_extra_or_not_finite_are_refused(made, tmp_path
             zoo.from_pretrained(out)
 
 
-def test_the_card_renders_from_the_folder(made):
-    _, encoder, model = made
-    text = cards.render(model)
+def test_the_card_renders_from_the_folder(trained):
+    text = cards.render(trained.model)
     assert "zoo.from_pretrained(" in text
-    assert encoder.spec.family in text
+    assert trained.contract.spec.family in text
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -129,9 +141,8 @@ def test_a_family_is_a_module_a_recipe_a_card_and_a_test_file_and_is_read_withou
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
-def test_no_folder_of_another_family_is_taken_for_ones_own(made, tmp_path):
-    _, encoder, _ = made
-    out = model_folder.save(encoder, tmp_path / "model")
+def test_no_folder_of_another_family_is_taken_for_ones_own(trained, tmp_path):
+    out = model_folder.save(trained.encoder, tmp_path / "model")
     config = atomic_files.read_json(out / "config.json")
     config["zoo"]["family"] = "unheard-of"
     atomic_files.write_json(out / "config.json", config)

@@ -91,7 +91,12 @@ class Encoder(BaseEncoder):
         return np.concatenate(list(encoder.stream(inputs, precision=precision)))
 
     def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
-        """Encode in blocks of 1000 texts, in order. Without inputs there is one empty block."""
+        """Encode in blocks of 1000 texts, in order. Without inputs there is one empty block.
+
+        Raises ZooError if the encoder has not been trained.
+        """
+        if not self.model.state:
+            raise ZooError("the encoder has not been trained: call `fit` before you encode")
         for texts in _read_blocks(check_texts(inputs)):
             if self.similarity == "hamming":
                 yield self.model.infer_codes(texts, epochs=self.spec.inference_epochs, batch_size=BLOCK_SIZE)
