@@ -41,7 +41,7 @@ HOSTILE = (
     "🙂 \u202eright\u202c to left \x00\x1b[31m \ud800 你好",
     ": !!python/object:os.system {a: [",
 )
-DASH = str(markdown.NOTHING)
+DASH = str(markdown.DASH)
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
@@ -277,12 +277,12 @@ def test_a_folder_of_the_author_s_own_is_not_called_a_model_of_the_hub(tmp_path:
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=60) | st.text(alphabet="`|\\*_[]()<>&!#-+=~1.) \n$a:{}%", max_size=24))
 def test_escaped_text_shows_exactly_that_text(value: str) -> None:
-    plain = markdown.line(value)
+    plain = markdown.as_line(value)
     assert shown(str(markdown.escape(value))) == plain
-    assert shown(str(markdown.code(value))) == (plain or DASH)
-    ((_, cells),) = tables(str(markdown.table(["a", "b"], [[value, markdown.code(value)]])))
+    assert shown(str(markdown.format_code(value))) == (plain or DASH)
+    ((_, cells),) = tables(str(markdown.format_table(["a", "b"], [[value, markdown.format_code(value)]])))
     assert cells == [plain or DASH, plain or DASH]
-    (block,) = MARKDOWN.parse(str(markdown.fence(value)))
+    (block,) = MARKDOWN.parse(str(markdown.format_fence(value)))
     assert block.type == "fence"
 
 

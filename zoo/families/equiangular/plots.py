@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.card.run_record import Record, mapping, number
+from zoo.card.run_record import Record, as_mapping, as_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ def gram(about: Record) -> Figure | None:
     figure = plots.new_figure(3.6)
     left, right = figure.subplots(1, 2)
     off = [value for i, row in enumerate(table) for j, value in enumerate(row) if i != j]
-    coherence, welch = number(about.facts.get("coherence")) or 0.0, number(about.facts.get("welch")) or 0.0
+    coherence, welch = as_number(about.facts.get("coherence")) or 0.0, as_number(about.facts.get("welch")) or 0.0
     most = max(*off, coherence, 0.01)
     shown = [[float("nan") if i == j else value for j, value in enumerate(row)] for i, row in enumerate(table)]
     picture = left.imshow(shown, cmap="Blues", vmin=0, vmax=most)
@@ -51,7 +51,7 @@ def confusion(about: Record) -> Figure | None:
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     _bare(axes)
     if len(names) <= NAMED:
-        short = [plots.short(name, 18) for name in names]
+        short = [plots.shorten(name, 18) for name in names]
         axes.set_xticks(range(len(names)), short, rotation=60, ha="right", fontsize=7)
         axes.set_yticks(range(len(names)), short, fontsize=7)
         for i, row in enumerate(shares):
@@ -96,7 +96,7 @@ def calibration(about: Record) -> Figure | None:
 def _details(about: Record, name: str) -> dict[str, Any] | None:
     results = about.report.get("results")
     for entry in results if isinstance(results, list) else []:
-        details = mapping(mapping(entry).get("details"))
+        details = as_mapping(as_mapping(entry).get("details"))
         if details.get(name):
             return details
     return None

@@ -165,7 +165,7 @@ def picture(about: Record) -> Figure | None:
     """Mean score of the held-out pairs by the number of deleted concepts; None where none was tried."""
     from zoo.card import plots, run_record
 
-    told = run_record.mapping(about.facts.get("deletion"))
+    told = run_record.as_mapping(about.facts.get("deletion"))
     curves = {name: told.get(name) for name in ("explained", "random")}
     if not all(isinstance(each, list) and each and all(map(_finite, each)) for each in curves.values()):
         return None
@@ -183,4 +183,4 @@ def picture(about: Record) -> Figure | None:
 def _finite(value: Any) -> bool:
     from zoo.card import run_record
 
-    return run_record.number(value) is not None
+    return run_record.as_number(value) is not None

@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Any
 
-from zoo.card.run_record import Record, mapping
+from zoo.card.run_record import Record, as_mapping
 from zoo.data.formats import image_files
 
 if TYPE_CHECKING:
@@ -21,21 +21,21 @@ def retrieved(about: Record) -> Figure | None:
 
     results = about.report.get("results")
     for entry in results if isinstance(results, list) else []:
-        held = mapping(mapping(entry).get("details")).get("retrieved")
+        held = as_mapping(as_mapping(entry).get("details")).get("retrieved")
         if isinstance(held, list) and held:
             break
     else:
         return None
-    held = [mapping(each) for each in held[:ROWS]]
+    held = [as_mapping(each) for each in held[:ROWS]]
     figure = plots.new_figure(0.95 * len(held) + 0.4)
     axes: Any = figure.subplots(len(held), COLUMNS + 1, squeeze=False)
     figure.suptitle(f"{entry.get('task')}: a query, and its best candidates", x=0.01, ha="left", fontsize=9)
     for line, each in zip(axes, held, strict=True):
         found = each.get("found")
-        _cell(line[0], mapping(each.get("query")), None)
+        _cell(line[0], as_mapping(each.get("query")), None)
         answers = found[:COLUMNS] if isinstance(found, list) else []
         for place, axis in enumerate(line[1:]):
-            answer = mapping(answers[place]) if place < len(answers) else {}
+            answer = as_mapping(answers[place]) if place < len(answers) else {}
             _cell(axis, answer, bool(answer.get("right")))
     return figure
 
@@ -51,9 +51,9 @@ def _cell(axis: Any, shown: dict[str, Any], right: bool | None) -> None:
     try:
         image = image_files.decode_image(base64.b64decode(str(shown.get("image") or ""), validate=True))
     except (ValueError, binascii.Error):
-        axis.text(0.5, 0.5, plots.short(text, 40), ha="center", va="center", wrap=True, fontsize=8)
+        axis.text(0.5, 0.5, plots.shorten(text, 40), ha="center", va="center", wrap=True, fontsize=8)
         axis.set(xlim=(0, 1), ylim=(0, 1))
         return
     axis.imshow(image_files.normalise_image(image))
     if text:
-        axis.set_xlabel(plots.short(text, 24), fontsize=7)
+        axis.set_xlabel(plots.shorten(text, 24), fontsize=7)
