@@ -332,7 +332,7 @@ def test_unknown_tasks_are_named(monkeypatch):
     assert [name for name in every if official.find_problem(name)] == [], (
         "what mteb knows is known without importing it"
     )
-    monkeypatch.setattr(mteb_catalogue, "names", lambda: frozenset({"Gone"}))
+    monkeypatch.setattr(mteb_catalogue, "list_names", lambda: frozenset({"Gone"}))
     with pytest.raises(ZooError, match="'Gone'"):
         evaluation.prepare([task(task="Gone")])
 

@@ -17,7 +17,7 @@ from zoo.hub.fetch import fetch
 
 @pytest.fixture(scope="module")
 def pinned():
-    return mteb_catalogue.get("STSBenchmark").metadata.dataset["revision"]
+    return mteb_catalogue.get_task("STSBenchmark").metadata.dataset["revision"]
 
 
 def report(folder, *results):
@@ -44,7 +44,7 @@ def test_an_official_result_of_the_whole_model_is_an_entry_that_the_client_reads
     text = (folder / ".eval_results" / "zoo-STSBenchmark.yaml").read_text()
     (entry,) = parse_eval_result_entries(yaml.safe_load(text))
     assert (entry.task_id, entry.value, entry.dataset_revision) == ("STSBenchmark", 82.031, pinned)
-    assert entry.dataset_id == mteb_catalogue.get("STSBenchmark").metadata.dataset["path"]
+    assert entry.dataset_id == mteb_catalogue.get_task("STSBenchmark").metadata.dataset["path"]
 
 
 @pytest.mark.parametrize(
