@@ -93,7 +93,7 @@ def stand_in(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_it_opens_with_its_command_checks_and_reads_back_equal(name, stand_in):
+def test_a_recipe_starts_with_its_command_and_its_dump_loads_as_the_same_recipe(name, stand_in):
     path = SHIPPED[name]
     first, second = path.read_text(encoding="utf-8").splitlines()[:2]
     assert first == f"# zoo train recipes/{path.name}"
@@ -104,7 +104,7 @@ def test_it_opens_with_its_command_checks_and_reads_back_equal(name, stand_in):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_an_editor_takes_it_by_the_schema_and_marks_a_misspelt_key(name):
+def test_the_schema_accepts_the_recipe_and_rejects_a_misspelt_key(name):
     schema = recipe.schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     editor = jsonschema.Draft202012Validator(schema)
@@ -115,22 +115,22 @@ def test_an_editor_takes_it_by_the_schema_and_marks_a_misspelt_key(name):
 
 
 @pytest.mark.parametrize("name", LIGHT)
-def test_in_miniature_it_trains_scores_and_documents(name, tmp_path):
+def test_a_short_run_trains_scores_and_writes_the_card(name, tmp_path):
     encoder = zoo.train(recipe.load(SHIPPED[name], *LIGHT[name]), tmp_path / "run")
-    held = "a broken arm" if "text" in encoder.modalities else np.zeros((8, 8), np.uint8)
-    assert encoder.encode([held]).shape[0] == 1
+    example = "a broken arm" if "text" in encoder.modalities else np.zeros((8, 8), np.uint8)
+    assert encoder.encode([example]).shape[0] == 1
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert len(report["results"]) == sum(len(task.views) for task in recipe.load(SHIPPED[name]).evaluation)
     assert (tmp_path / "run" / "model" / "README.md").is_file()
 
 
-def test_every_recipe_without_a_download_is_tried():
-    """A recipe whose backbone and data are installed belongs into LIGHT."""
+def test_every_recipe_without_a_download_has_a_short_run():
+    """A recipe whose backbone and data are installed must be in LIGHT."""
     for name, path in SHIPPED.items():
         text = path.read_text(encoding="utf-8")
         assert ("source: hub" in text or "$ZOO_DATA" in text) != (name in LIGHT), name
 
 
-def test_a_name_that_is_not_shipped_is_told_the_nearest():
+def test_an_unknown_recipe_name_gets_a_suggestion():
     with pytest.raises(ZooError, match="did you mean quickstart"):
         zoo.load_recipe("quikstart")
