@@ -226,11 +226,11 @@ class Encoder:
     def push_to_hub(self, repo: str, *, private: bool = False) -> str:
         """Save and publish in one commit; return the URL of the commit. Raises HubError."""
         from zoo.artefact import manifest, model_folder
-        from zoo.card import model_card
+        from zoo.card import render
         from zoo.hub import push
 
         with tempfile.TemporaryDirectory() as parent:
             folder = model_folder.save(self, Path(parent) / self.name)
-            model_card.write(folder, type(self.spec))
+            render.write_card(folder, type(self.spec))
             manifest.write(folder)
             return push.push(folder, repo, private=private).url

@@ -1,4 +1,4 @@
-"""The run folder: killed anywhere and run again, refused for another recipe, a no-op when finished."""
+"""A run can be killed at any point and resumed. It refuses another recipe, and does nothing if it is finished."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import tiny
 from tiny_run import finish, recipe, train
 
 import zoo
+from zoo.build import builder
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ZooError
 from zoo.recipe import recipe as recipes
@@ -39,7 +40,14 @@ def whole_run(place) -> Path:
     return out
 
 
-def test_the_folder_holds_what_reproduces_the_model(place, whole_run):
+def wait_for(process: subprocess.Popen, path: Path) -> None:
+    """Wait until `path` exists, the process ends or two minutes pass."""
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_the_run_folder_has_every_file_that_reproduces_the_model(place, whole_run):
     for name in (
         "recipe.yaml",
         "lock.json",
@@ -63,14 +71,12 @@ def test_the_folder_holds_what_reproduces_the_model(place, whole_run):
     assert any("validation_loss" in line for line in lines)
 
 
-def test_killed_three_times_and_run_again_gives_the_same_weights(place, whole_run):
+def test_a_run_that_was_killed_three_times_gives_the_same_weights(place, whole_run):
     out = place / "killed"
-    marks = ["checkpoints/checkpoint-3/complete.json", "checkpoints/checkpoint-12", "trained"]
-    for mark in marks:
+    signs_of_progress = ["checkpoints/checkpoint-3/complete.json", "checkpoints/checkpoint-12", "trained"]
+    for sign in signs_of_progress:
         process = train(place / "recipe.yaml", out)
-        deadline = time.monotonic() + 120
-        while not (out / mark).exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
+        wait_for(process, out / sign)
         process.send_signal(signal.SIGKILL)
         process.wait()
     finish(train(place / "recipe.yaml", out))
@@ -83,17 +89,15 @@ def test_killed_three_times_and_run_again_gives_the_same_weights(place, whole_ru
     assert not list(out.glob(f"{atomic_files.TEMPORARY}*"))
 
 
-def test_a_finished_run_is_a_no_op_that_says_so(place, whole_run):
+def test_a_finished_run_changes_no_file_and_says_so(place, whole_run):
     before = {p: p.stat().st_mtime_ns for p in (whole_run / "model").rglob("*")}
-    said: list[str] = []
-    from zoo.build import builder
-
-    builder.run(zoo.load_recipe(place / "recipe.yaml"), whole_run, say=said.append)
-    assert any("nothing to do" in line for line in said)
+    messages: list[str] = []
+    builder.run(zoo.load_recipe(place / "recipe.yaml"), whole_run, say=messages.append)
+    assert any("nothing to do" in line for line in messages)
     assert before == {p: p.stat().st_mtime_ns for p in (whole_run / "model").rglob("*")}
 
 
-def test_another_recipe_or_a_strange_folder_is_refused(place, whole_run, tmp_path):
+def test_a_folder_of_another_recipe_or_of_another_program_is_refused(place, whole_run, tmp_path):
     other = zoo.load_recipe(place / "recipe.yaml", "training.epochs=7")
     with pytest.raises(ZooError, match=r"training.epochs: 6.0 there, 7.0 here"):
         zoo.train(other, whole_run)
@@ -103,7 +107,7 @@ def test_another_recipe_or_a_strange_folder_is_refused(place, whole_run, tmp_pat
     assert [p.name for p in tmp_path.iterdir() if p.name != ".lock"] == ["thesis.txt"]
 
 
-def test_a_row_that_was_refused_leaves_the_folder_to_the_recipe_that_skips_it(place, tmp_path):
+def test_a_run_folder_that_a_bad_row_stopped_accepts_the_recipe_that_skips_the_row(place, tmp_path):
     for name in ("pairs.jsonl", "recipe.yaml"):
         (tmp_path / name).write_text((place / name).read_text())
     (tmp_path / "backbone").symlink_to(place / "backbone")
@@ -138,7 +142,16 @@ def test_a_missed_at_least_is_an_error_after_everything_is_written(place, whole_
     assert "at_least" in (whole_run / "report.json").read_text()
 
 
-def test_changed_data_is_noticed(place, tmp_path):
+def test_results_of_a_task_that_left_the_recipe_leave_the_run_folder_and_the_model(place, tmp_path):
+    run_folder = tmp_path / "run"
+    for name in ("first", "second"):
+        options = ("training.max_steps=1", "validation=null", f"evaluation.0.name={name}", "evaluation.0.views=[{}]")
+        zoo.train(zoo.load_recipe(place / "recipe.yaml", *options), run_folder)
+        for results in (run_folder / "results", run_folder / "model" / "results"):
+            assert [path.name for path in results.iterdir()] == [f"{name}__whole.json"]
+
+
+def test_a_run_refuses_to_resume_on_changed_data(place, tmp_path):
     for name in ("pairs.jsonl", "recipe.yaml"):
         (tmp_path / name).write_text((place / name).read_text())
     (tmp_path / "backbone").symlink_to(place / "backbone")
@@ -150,26 +163,20 @@ def test_changed_data_is_noticed(place, tmp_path):
         zoo.train(loaded, tmp_path / "run")
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_step(place, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(place, tmp_path):
     from zoo.families import load_encoder
     from zoo.training import trainer
 
     loaded = zoo.load_recipe(place / "recipe.yaml")
     family = load_encoder("matryoshka-2d")
     encoder = family.build(loaded.encoder, folder=place)
-    honest = encoder.loss
-    encoder.loss = lambda batch: honest(batch) * (float("nan") if encoder.step == 4 else 1.0)
+    compute_loss = encoder.loss
+    encoder.loss = lambda batch: compute_loss(batch) * (float("nan") if encoder.step == 4 else 1.0)
     from datasets import Dataset
 
     rows = Dataset.from_list([{"sentence1": "the dog", "sentence2": "a cat", "score": i / 20} for i in range(40)])
     with pytest.raises(ZooError, match="nan at step 5"):
         trainer.fit(encoder, rows, loaded.training.model_copy(update={"batch_size": 8}), tmp_path)
-
-
-def until(process: subprocess.Popen, path: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
 
 
 JUMPING = """
@@ -181,33 +188,35 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_signals_a_second_run_changed_data_and_a_jumping_clock(place, whole_run, tmp_path):
-    """One run through all of it; what it ends with are the weights of the undisturbed one."""
+def test_signals_a_second_process_changed_data_and_a_jumping_clock_do_not_change_the_weights(
+    place, whole_run, tmp_path
+):
+    """One run suffers all of these and ends with the weights of the undisturbed run."""
     for name in ("pairs.jsonl", "recipe.yaml"):
         (tmp_path / name).write_text((place / name).read_text())
     (tmp_path / "backbone").symlink_to(place / "backbone")
     out, path = tmp_path / "run", tmp_path / "recipe.yaml"
     for sign, status, mark in ((signal.SIGINT, 130, "checkpoint-3"), (signal.SIGTERM, 143, "checkpoint-9")):
         process = train(path, out)
-        until(process, out / "checkpoints" / mark / "complete.json")
+        wait_for(process, out / "checkpoints" / mark / "complete.json")
         process.send_signal(sign)
         err = process.communicate(timeout=120)[1]
         assert process.returncode == status, err
         assert "the same command goes on from the last checkpoint" in err
         assert "Traceback" not in err
     first = train(path, out)
-    until(first, out / "checkpoints" / "checkpoint-15" / "complete.json")
-    first.send_signal(signal.SIGSTOP)  # it holds the folder, and takes no time
+    wait_for(first, out / "checkpoints" / "checkpoint-15" / "complete.json")
+    first.send_signal(signal.SIGSTOP)  # the process is stopped, but still has the lock of the folder
     second = train(path, out)
     assert "another process is working in this run folder" in second.communicate(timeout=120)[1]
     assert second.returncode == 1
     first.send_signal(signal.SIGKILL)
     first.wait()
-    kept = (tmp_path / "pairs.jsonl").read_text()
-    (tmp_path / "pairs.jsonl").write_text(kept.replace('"gold": 5.0', '"gold": 4.0'))
+    original_rows = (tmp_path / "pairs.jsonl").read_text()
+    (tmp_path / "pairs.jsonl").write_text(original_rows.replace('"gold": 5.0', '"gold": 4.0'))
     with pytest.raises(ZooError, match="data is not what this run began with"):
         zoo.train(zoo.load_recipe(path), out)
-    (tmp_path / "pairs.jsonl").write_text(kept)
+    (tmp_path / "pairs.jsonl").write_text(original_rows)
     command = [sys.executable, "-c", JUMPING, "train", str(path), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -219,8 +228,8 @@ def test_signals_a_second_run_changed_data_and_a_jumping_clock(place, whole_run,
     assert all(0 <= r["seconds"] < 3600 for r in atomic_files.read_json(out / "report.json")["results"])
 
 
-def mounted(script: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a shell script where it may mount file systems that nobody else sees; skips where the system does not allow it."""
+def run_with_mounts(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a shell script that may mount private file systems. Skip the test if the system does not allow mounts."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("the system does not allow mounts of one's own here")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -229,8 +238,8 @@ def mounted(script: str, *arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
-def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing_that_was_saved(place, whole_run, tmp_path):
-    done = mounted(
+def test_a_full_disk_at_a_checkpoint_keeps_the_earlier_checkpoints(place, whole_run, tmp_path):
+    done = run_with_mounts(
         """
         mount -t tmpfs -o size=1300k tmpfs "$3"
         if "$1" -m zoo.cli train "$2" --out "$3/run"; then exit 9; fi
@@ -249,8 +258,8 @@ def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing_that_was_saved(place,
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
-def test_a_disk_that_is_full_at_the_weights_or_at_the_model_folder_loses_nothing(place, tmp_path):
-    done = mounted(
+def test_a_full_disk_at_the_weights_or_the_model_folder_keeps_the_training(place, tmp_path):
+    done = run_with_mounts(
         """
         run() { "$1" -m zoo.cli train "$2" --out "$3/run" training.checkpoint_every=1000; }
         mount -t tmpfs -o size=600k tmpfs "$3"
@@ -282,8 +291,8 @@ def test_a_disk_that_is_full_at_the_weights_or_at_the_model_folder_loses_nothing
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
-def test_an_output_folder_that_may_not_be_written_is_told_before_any_work(place, tmp_path):
-    done = mounted(
+def test_a_read_only_run_folder_is_reported_before_any_work(place, tmp_path):
+    done = run_with_mounts(
         'mount -t tmpfs -o ro tmpfs "$3"; "$1" -m zoo.cli train "$2" --out "$3/run"',
         *(str(place / "recipe.yaml"), str(tmp_path)),
     )

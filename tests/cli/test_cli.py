@@ -1,4 +1,4 @@
-"""The command line: one-line errors, exit statuses, and every verb on a tiny model."""
+"""The command line: errors of one line, exit statuses, and every verb on a tiny model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model(tmp_path_factory):
     return str(model_folder.save(encoder, base / "model"))
 
 
-def test_list_show_copy_check(capsys, tmp_path):
+def test_list_show_copy_and_check_work_on_a_copied_recipe(capsys, tmp_path):
     assert main(["list"]) == 0
     assert "matryoshka-2d" in capsys.readouterr().out
     assert main(["show", "quickstart", "training.epochs=3"]) == 0
@@ -63,7 +63,7 @@ def instructed(tmp_path_factory):
 
 @pytest.mark.parametrize("text", ["Find:", "7", "[a, b]"])
 @pytest.mark.parametrize("options", [["--view", "instruction={}"], ["--view", "query={}", "--prompt", "query"]])
-def test_an_instruction_is_taken_as_it_is_written(text, options, instructed, tmp_path):
+def test_an_instruction_is_used_as_it_is_written(text, options, instructed, tmp_path):
     (tmp_path / "lines").write_text("red\n")
     files = ["--input", str(tmp_path / "lines"), "--out", str(tmp_path / "o.npy")]
     assert main(["encode", instructed, *(option.format(text) for option in options), *files]) == 0
@@ -116,13 +116,13 @@ def test_the_parser_imports_no_family_for_a_verb_of_its_own(verb):
     assert run.returncode == 0, run.stderr
 
 
-def test_schema_is_json(capsys):
+def test_schema_prints_json(capsys):
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "zoo recipe"
 
 
 @pytest.mark.parametrize("cut", [[], ["--layers", "2", "--dim", "8"]])
-def test_encode_lines_to_npy(model, cut, tmp_path, monkeypatch):
+def test_encode_writes_the_vectors_of_lines_to_a_file_and_to_a_pipe(model, cut, tmp_path, monkeypatch):
     lines = tiny.SENTENCES[:30]
     (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
     assert main(["encode", model, *cut, "--input", str(tmp_path / "lines.txt"), "--out", str(tmp_path / "v.npy")]) == 0
@@ -137,7 +137,7 @@ def test_encode_lines_to_npy(model, cut, tmp_path, monkeypatch):
     np.testing.assert_allclose(np.load(pipe.buffer), expected, atol=1e-6)
 
 
-def test_lines_are_said_to_be_queries_for_a_model_with_prompts(tmp_path, capsys):
+def test_encode_puts_the_prompt_of_queries_before_each_line(tmp_path, capsys):
     spec = Spec(family="matryoshka-2d", backbone=tiny.backbone(tmp_path / "b"), prompts={"query": "the man "})
     encoder = Encoder.build(spec)
     model_folder.save(encoder, tmp_path / "model")
@@ -150,7 +150,7 @@ def test_lines_are_said_to_be_queries_for_a_model_with_prompts(tmp_path, capsys)
     assert 'prompt_type="query"' in capsys.readouterr().out
 
 
-def test_export_between_the_options(model, tmp_path, capsys):
+def test_export_accepts_the_output_folder_after_the_options(model, tmp_path, capsys):
     out = str(tmp_path / "small")
     assert main(["export", model, "--layers", "2", "--dim", "8", out]) == 0
     assert zoo.from_pretrained(out).encode(["the dog"]).shape == (1, 8)
@@ -170,14 +170,14 @@ def test_evaluate_exits_1_when_at_least_is_missed(model, tmp_path, capsys):
     assert "below the 1.0" in capsys.readouterr().err
 
 
-def test_evaluate_looks_for_the_model_before_it_asks_for_the_data_of_a_task(capsys, tmp_path):
+def test_evaluate_checks_that_the_model_exists_before_it_reads_data(capsys, tmp_path):
     assert main(["evaluate", str(tmp_path / "no-model"), "STSBenchmark"]) == 1
     assert "no-model" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "no-model"), "STSBenchmrk"]) == 1
     assert "did you mean STSBenchmark" in capsys.readouterr().err
 
 
-def test_recipes_of_two_folders_each_find_their_own_files(model, tmp_path, capsys):
+def test_relative_paths_start_at_the_folder_of_each_recipe(model, tmp_path, capsys):
     for name, count in (("one", 30), ("two", 60)):
         folder = tmp_path / name
         folder.mkdir()
@@ -191,8 +191,8 @@ def test_recipes_of_two_folders_each_find_their_own_files(model, tmp_path, capsy
     assert main(["evaluate", model, *recipes, "--json"]) == 0
     together = json.loads(capsys.readouterr().out)["results"]
     alone = []
-    for each in recipes:
-        assert main(["evaluate", model, each, "--json"]) == 0
+    for recipe in recipes:
+        assert main(["evaluate", model, recipe, "--json"]) == 0
         alone += json.loads(capsys.readouterr().out)["results"]
     assert [r["value"] for r in together] == [r["value"] for r in alone]
     assert together[0]["data_revision"] != together[1]["data_revision"]
@@ -200,20 +200,20 @@ def test_recipes_of_two_folders_each_find_their_own_files(model, tmp_path, capsy
     assert "two tasks are called" in capsys.readouterr().err
 
 
-def test_card_and_dry_run(model, tmp_path, capsys):
+def test_a_dry_run_of_push_shows_the_files_and_the_card(model, tmp_path, capsys):
     model = str(shutil.copytree(model, tmp_path / "model"))
     assert main(["push", model, "me/tiny", "--dry-run"]) == 0
     assert "There is no README.md" in capsys.readouterr().out
     assert main(["card", model, "--write"]) == 0
     assert capsys.readouterr().out.startswith("---")
     assert main(["push", model, "me/tiny", "--dry-run"]) == 0
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     size = (Path(model) / "model.safetensors").stat().st_size
-    assert f"{size:,}  model.safetensors" in shown
-    assert (Path(model) / "README.md").read_text().strip() in shown
+    assert f"{size:,}  model.safetensors" in output
+    assert (Path(model) / "README.md").read_text().strip() in output
 
 
-def test_errors_are_one_line(capsys, tmp_path):
+def test_an_error_is_printed_in_one_line(capsys, tmp_path):
     for words in (["train", "nowhere.yaml"], ["card", str(tmp_path / "x")], ["evaluate", "package:unheard"]):
         assert main(words) == 1
         err = capsys.readouterr().err
@@ -224,12 +224,12 @@ def test_errors_are_one_line(capsys, tmp_path):
 def test_an_access_token_on_the_command_line_is_refused_and_not_shown(capsys):
     token = "hf_" + "x" * 34
     assert main(["push", "model", token]) == 1
-    told = capsys.readouterr()
-    assert "revoke it" in told.err
-    assert token not in told.err + told.out
+    output = capsys.readouterr()
+    assert "revoke it" in output.err
+    assert token not in output.err + output.out
 
 
-def test_ctrl_c_says_that_the_run_can_go_on(monkeypatch, capsys):
+def test_after_ctrl_c_a_message_says_that_the_run_can_be_resumed(monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Our number is mteb's own, for every task type; local data never claims to be official; nothing bad is scored."""
+"""Scores equal those of mteb for every task type, local data is never called official, and bad data is refused."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def folder(tmp_path):
     return tmp_path
 
 
-def task(**fields):
+def make_task(**fields):
     for key in ("data", "train", "corpus", "queries", "qrels"):
         if isinstance(fields.get(key), str):
             fields[key] = {"source": "file", "path": f"{fields[key]}.jsonl"}
     return TypeAdapter(Task).validate_python(fields)
 
 
-def directly(parent, kind, main_score, data, backbone, **attributes):
-    """mteb's own score for a plain sentence-transformers model, without anything of ours."""
+def score_with_mteb(parent, kind, main_score, data, backbone, **attributes):
+    """Return mteb's own score of a plain sentence-transformers model, without any code of zoo."""
 
-    class Direct(parent):
+    class PlainTask(parent):
         metadata = TaskMetadata(
             name="Direct",
             description="d",
@@ -87,16 +87,16 @@ def directly(parent, kind, main_score, data, backbone, **attributes):
             self.dataset, self.data_loaded = data, True
 
     for name, value in attributes.items():
-        setattr(Direct, name, value)
+        setattr(PlainTask, name, value)
     model = SentenceTransformer(backbone, device="cpu")
-    found = mteb.evaluate(
-        model, [Direct()], cache=None, overwrite_strategy="always", co2_tracker=False, show_progress_bar=False
+    evaluated = mteb.evaluate(
+        model, [PlainTask()], cache=None, overwrite_strategy="always", co2_tracker=False, show_progress_bar=False
     )
-    return found.task_results[0].get_score()
+    return evaluated.task_results[0].get_score()
 
 
-class Words(Base):
-    """Vectors that are sums of a fixed random vector for each word: floats, their signs, or these as packed bits."""
+class WordVectors(Base):
+    """An encoder whose vectors are sums of a fixed random vector per word: floats, their signs, or packed bits."""
 
     modalities = ("text",)
     dim = 60  # not a multiple of 8: the last byte is padded
@@ -129,66 +129,70 @@ def score(encoder, spec, folder):
     return report["results"][0]["value"]
 
 
-def rows(folder, name):
+def read_rows(folder, name):
     return Dataset.from_list([json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()])
 
 
 def test_sts_equals_mteb(encoder, backbone, folder):
-    ours = score(encoder, task(task="sts", data="sts"), folder)
-    theirs = directly(AbsTaskSTS, "STS", "cosine_spearman", DatasetDict(test=rows(folder, "sts")), backbone)
+    ours = score(encoder, make_task(task="sts", data="sts"), folder)
+    theirs = score_with_mteb(AbsTaskSTS, "STS", "cosine_spearman", DatasetDict(test=read_rows(folder, "sts")), backbone)
     assert ours == pytest.approx(theirs, abs=1e-6)
 
 
 def test_pair_classification_equals_mteb(encoder, backbone, folder):
-    ours = score(encoder, task(task="pair-classification", data="pairs"), folder)
-    data = DatasetDict(test=rows(folder, "pairs").rename_column("label", "labels"))
+    ours = score(encoder, make_task(task="pair-classification", data="pairs"), folder)
+    data = DatasetDict(test=read_rows(folder, "pairs").rename_column("label", "labels"))
     assert ours == pytest.approx(
-        directly(AbsTaskPairClassification, "PairClassification", "max_ap", data, backbone), abs=1e-6
+        score_with_mteb(AbsTaskPairClassification, "PairClassification", "max_ap", data, backbone), abs=1e-6
     )
 
 
 def test_classification_equals_mteb(encoder, backbone, folder):
-    ours = score(encoder, task(task="classification", train="train", data="test"), folder)
-    data = DatasetDict(train=rows(folder, "train"), test=rows(folder, "test"))
+    ours = score(encoder, make_task(task="classification", train="train", data="test"), folder)
+    data = DatasetDict(train=read_rows(folder, "train"), test=read_rows(folder, "test"))
     assert ours == pytest.approx(
-        directly(AbsTaskClassification, "Classification", "accuracy", data, backbone), abs=1e-6
+        score_with_mteb(AbsTaskClassification, "Classification", "accuracy", data, backbone), abs=1e-6
     )
 
 
 def test_clustering_equals_mteb(encoder, backbone, folder):
-    ours = score(encoder, task(task="clustering", data="train"), folder)
-    data = DatasetDict(test=rows(folder, "train").rename_columns({"text": "sentences", "label": "labels"}))
-    theirs = directly(
+    ours = score(encoder, make_task(task="clustering", data="train"), folder)
+    data = DatasetDict(test=read_rows(folder, "train").rename_columns({"text": "sentences", "label": "labels"}))
+    theirs = score_with_mteb(
         AbsTaskClustering, "Clustering", "v_measure", data, backbone, max_fraction_of_documents_to_embed=None
     )
     assert ours == pytest.approx(theirs, abs=1e-6)
 
 
-def test_zero_shot_equals_the_nearest_name_of_a_class(encoder, folder):
-    ours = score(encoder, task(task="zero-shot", data="train"), folder)
-    held = rows(folder, "train")
-    names = sorted({str(label) for label in held["label"]})
-    nearest = (encoder.encode(held["text"]) @ encoder.encode(names).T).argmax(1)
-    right = [names[i] == str(label) for i, label in zip(nearest, held["label"], strict=True)]
-    assert 0 < sum(right) < len(right)
-    assert ours == pytest.approx(sum(right) / len(right), abs=1e-6)
+def test_zero_shot_is_the_accuracy_of_the_nearest_class_name(encoder, folder):
+    ours = score(encoder, make_task(task="zero-shot", data="train"), folder)
+    table = read_rows(folder, "train")
+    names = sorted({str(label) for label in table["label"]})
+    nearest = (encoder.encode(table["text"]) @ encoder.encode(names).T).argmax(1)
+    is_right = [names[i] == str(label) for i, label in zip(nearest, table["label"], strict=True)]
+    assert 0 < sum(is_right) < len(is_right)
+    assert ours == pytest.approx(sum(is_right) / len(is_right), abs=1e-6)
 
 
-def _corpus(texts, queries, relevant, ranked):
+def make_corpus(texts, queries, relevant, ranked):
     corpus = Dataset.from_dict({"id": [f"d{i}" for i in range(len(texts))], "text": texts})
-    asked = Dataset.from_dict({"id": [f"q{i}" for i in range(len(queries))], "text": queries})
-    return {"default": {"test": {"corpus": corpus, "queries": asked, "relevant_docs": relevant, "top_ranked": ranked}}}
+    query_table = Dataset.from_dict({"id": [f"q{i}" for i in range(len(queries))], "text": queries})
+    return {
+        "default": {"test": {"corpus": corpus, "queries": query_table, "relevant_docs": relevant, "top_ranked": ranked}}
+    }
 
 
 def test_retrieval_equals_mteb(encoder, backbone, folder):
     (folder / "extra.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXTS))
-    ours = score(encoder, task(task="retrieval", data="search", corpus="extra"), folder)
+    ours = score(encoder, make_task(task="retrieval", data="search", corpus="extra"), folder)
     texts = list(dict.fromkeys([*TEXTS, *(b for _, b in PAIRS)]))
     queries = list(dict.fromkeys(a for a, _ in PAIRS))
     relevant = {}
     for a, b in PAIRS:
         relevant.setdefault(f"q{queries.index(a)}", {})[f"d{texts.index(b)}"] = 1
-    theirs = directly(AbsTaskRetrieval, "Retrieval", "ndcg_at_10", _corpus(texts, queries, relevant, None), backbone)
+    theirs = score_with_mteb(
+        AbsTaskRetrieval, "Retrieval", "ndcg_at_10", make_corpus(texts, queries, relevant, None), backbone
+    )
     assert ours == pytest.approx(theirs, abs=1e-6)
 
 
@@ -202,7 +206,7 @@ def test_retrieval_by_ids_equals_retrieval_by_text(encoder, folder):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     parts = {name: {"source": "file", "path": f"{name}.jsonl"} for name in ("corpus", "queries", "qrels")}
     by_id = score(encoder, TypeAdapter(Task).validate_python({"task": "retrieval", **parts}), folder)
-    assert by_id == pytest.approx(score(encoder, task(task="retrieval", data="search"), folder), abs=1e-9)
+    assert by_id == pytest.approx(score(encoder, make_task(task="retrieval", data="search"), folder), abs=1e-9)
 
 
 def test_retrieval_with_a_backbones_prompts_equals_mteb(backbone, folder, tmp_path):
@@ -210,39 +214,43 @@ def test_retrieval_with_a_backbones_prompts_equals_mteb(backbone, folder, tmp_pa
     prompts = {"query": "the man ", "document": "a red "}
     SentenceTransformer(backbone, device="cpu", prompts=prompts).save_pretrained(path, create_model_card=False)
     ours, bare = (
-        score(Encoder.build(Spec(family="matryoshka-2d", backbone=b)), task(task="retrieval", data="search"), folder)
+        score(
+            Encoder.build(Spec(family="matryoshka-2d", backbone=b)), make_task(task="retrieval", data="search"), folder
+        )
         for b in (path, backbone)
     )
     documents, queries = list(dict.fromkeys(b for _, b in PAIRS)), list(dict.fromkeys(a for a, _ in PAIRS))
     relevant = {}
     for a, b in PAIRS:
         relevant.setdefault(f"q{queries.index(a)}", {})[f"d{documents.index(b)}"] = 1
-    data = _corpus(documents, queries, relevant, None)
-    theirs = directly(AbsTaskRetrieval, "Retrieval", "ndcg_at_10", data, path)
+    data = make_corpus(documents, queries, relevant, None)
+    theirs = score_with_mteb(AbsTaskRetrieval, "Retrieval", "ndcg_at_10", data, path)
     assert ours == pytest.approx(theirs, abs=1e-6)
     assert ours != pytest.approx(bare, abs=1e-6)
 
 
 def test_reranking_equals_mteb(encoder, backbone, folder):
-    ours = score(encoder, task(task="reranking", data="rank"), folder)
-    given = rows(folder, "rank")
-    texts = list(dict.fromkeys(t for r in given for t in [*r["positive"], *r["negative"]]))
-    relevant = {f"q{i}": {f"d{texts.index(t)}": 1 for t in r["positive"]} for i, r in enumerate(given)}
+    ours = score(encoder, make_task(task="reranking", data="rank"), folder)
+    table = read_rows(folder, "rank")
+    texts = list(dict.fromkeys(t for r in table for t in [*r["positive"], *r["negative"]]))
+    relevant = {f"q{i}": {f"d{texts.index(t)}": 1 for t in r["positive"]} for i, r in enumerate(table)}
     ranked = {
         f"q{i}": list(dict.fromkeys(f"d{texts.index(t)}" for t in [*r["positive"], *r["negative"]]))
-        for i, r in enumerate(given)
+        for i, r in enumerate(table)
     }
-    data = _corpus(texts, list(given["query"]), relevant, ranked)
-    assert ours == pytest.approx(directly(AbsTaskRetrieval, "Reranking", "map_at_1000", data, backbone), abs=1e-6)
+    data = make_corpus(texts, list(table["query"]), relevant, ranked)
+    assert ours == pytest.approx(
+        score_with_mteb(AbsTaskRetrieval, "Reranking", "map_at_1000", data, backbone), abs=1e-6
+    )
 
 
-def test_views_baselines_and_what_the_report_holds(encoder, folder, tmp_path):
-    spec = task(task="sts", name="mine", data="sts", views=[{}, {"layers": 1, "dim": 8}], at_least=0.99)
+def test_the_report_has_scores_baselines_and_costs_of_every_view(encoder, folder, tmp_path):
+    spec = make_task(task="sts", name="mine", data="sts", views=[{}, {"layers": 1, "dim": 8}], at_least=0.99)
     report = evaluation.evaluate(encoder, [spec], folder=folder, results_folder=tmp_path / "results")
     whole, cut = report["results"]
     assert whole["value"] == pytest.approx(whole["baseline"], abs=1e-6), "an untrained encoder is its own baseline"
     assert (whole["bytes_per_vector"], cut["bytes_per_vector"]) == (128, 32)
-    assert cut["value"] == score(encoder.truncate(1, 8), task(task="sts", data="sts"), folder)
+    assert cut["value"] == score(encoder.truncate(1, 8), make_task(task="sts", data="sts"), folder)
     assert not cut["official"]
     assert len(cut["data_revision"]) == 64
     assert {"seconds", "peak_memory_mb", "sentences_per_second"} <= set(cut)
@@ -252,12 +260,15 @@ def test_views_baselines_and_what_the_report_holds(encoder, folder, tmp_path):
     json.dumps(report, allow_nan=False)
 
 
-def test_an_official_name_over_local_files_says_so(encoder, folder, monkeypatch):
+def test_an_official_task_on_local_files_is_marked_as_local(encoder, folder, monkeypatch):
     (folder / "stsb").mkdir()
     (folder / "sts.jsonl").rename(folder / "stsb" / "test.jsonl")
     monkeypatch.setenv("ZOO_DATA", str(folder))
     report = evaluation.evaluate(
-        encoder, [task(task="STSBenchmark", name="STSBenchmark")], baseline=False, results_folder=folder / "results"
+        encoder,
+        [make_task(task="STSBenchmark", name="STSBenchmark")],
+        baseline=False,
+        results_folder=folder / "results",
     )
     assert report["results"][0]["task"] == "STSBenchmark (local)", "even when the recipe calls it by the official name"
     assert not report["results"][0]["official"]
@@ -266,44 +277,47 @@ def test_an_official_name_over_local_files_says_so(encoder, folder, monkeypatch)
     assert saved["task_name"] == "STSBenchmark (local)"
     assert saved["dataset_revision"] == report["results"][0]["data_revision"]
     with pytest.raises(ZooError, match="holds no"):
-        evaluation.evaluate(encoder, [task(task="STS12", folder=str(folder))])
+        evaluation.evaluate(encoder, [make_task(task="STS12", folder=str(folder))])
 
 
-def test_a_local_copy_is_scored_by_the_official_class(encoder, backbone, folder):
-    here = folder / "EmotionClassification"
-    here.mkdir()
+def test_a_local_copy_is_scored_by_the_official_task_class(encoder, backbone, folder):
+    task_folder = folder / "EmotionClassification"
+    task_folder.mkdir()
     for name, texts in (("train", TEXTS), ("test", [f"{text} no" for text in TEXTS])):
         lines = [{"text": text, "label": int(tiny.WORDS.index(text.split()[0]) > 20)} for text in texts]
-        (here / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    ours = score(encoder, task(task="EmotionClassification", folder=str(folder)), folder)
-    data = DatasetDict(train=rows(here, "train"), test=rows(here, "test"))
+        (task_folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ours = score(encoder, make_task(task="EmotionClassification", folder=str(folder)), folder)
+    data = DatasetDict(train=read_rows(task_folder, "train"), test=read_rows(task_folder, "test"))
     theirs = {
-        n: directly(AbsTaskClassification, "Classification", "accuracy", data, backbone, samples_per_label=n)
+        n: score_with_mteb(AbsTaskClassification, "Classification", "accuracy", data, backbone, samples_per_label=n)
         for n in (8, 16)
     }
     assert mteb.get_task("EmotionClassification").samples_per_label == 16
     assert ours == pytest.approx(theirs[16], abs=1e-6) != theirs[8]
 
 
-def test_a_local_folder_that_cannot_be_it(folder):
+def test_a_local_folder_that_does_not_fit_the_task_is_refused(folder):
     with pytest.raises(ZooError, match="no plain table"):
-        evaluation.prepare([task(task="TwentyNewsgroupsClustering", folder=".")], folder)
+        evaluation.prepare([make_task(task="TwentyNewsgroupsClustering", folder=".")], folder)
     (folder / "STS16").mkdir()
     for ending in ("jsonl", "csv"):
         (folder / "STS16" / f"test.{ending}").write_text('{"sentence1": "a", "sentence2": "b", "score": 1}\n')
     with pytest.raises(ZooError, match=r"test.csv and test.jsonl; keep one"):
-        evaluation.prepare([task(task="STS16", folder=".")], folder)
+        evaluation.prepare([make_task(task="STS16", folder=".")], folder)
 
 
-def test_a_relative_folder_starts_at_the_recipe(folder, monkeypatch):
+def test_a_relative_folder_starts_at_the_folder_of_the_recipe(folder, monkeypatch):
     (folder / "in" / "STS16").mkdir(parents=True)
     (folder / "sts.jsonl").rename(folder / "in" / "STS16" / "test.jsonl")
     monkeypatch.chdir(folder.parent)
-    assert evaluation.prepare([task(task="STS16", folder="in")], Path(folder.name)).lock["STS16 (local)"]["rows"] == 60
+    assert (
+        evaluation.prepare([make_task(task="STS16", folder="in")], Path(folder.name)).lock["STS16 (local)"]["rows"]
+        == 60
+    )
 
 
-def test_the_official_data_is_read_before_training_and_pinned(encoder, folder, monkeypatch):
-    data = DatasetDict(test=rows(folder, "sts"))
+def test_official_data_is_read_before_training_and_its_revision_is_pinned(encoder, folder, monkeypatch):
+    data = DatasetDict(test=read_rows(folder, "sts"))
     known = mteb.get_task("STSBenchmark")
 
     def unreachable(self, *_, **__):
@@ -311,33 +325,33 @@ def test_the_official_data_is_read_before_training_and_pinned(encoder, folder, m
 
     monkeypatch.setattr(type(known), "load_data", unreachable)
     with pytest.raises(ZooError, match="STSBenchmark: its data cannot be had.*ZOO_DATA"):
-        evaluation.prepare([task(task="STSBenchmark")])
+        evaluation.prepare([make_task(task="STSBenchmark")])
     monkeypatch.setattr(
         type(known), "load_data", lambda self, *_, **__: self.__dict__.update(dataset=data, data_loaded=True)
     )
-    prepared = evaluation.prepare([task(task="STSBenchmark")])
-    (found,) = evaluation.evaluate(encoder, prepared, baseline=False)["results"]
+    prepared = evaluation.prepare([make_task(task="STSBenchmark")])
+    (result,) = evaluation.evaluate(encoder, prepared, baseline=False)["results"]
     pinned = known.metadata.dataset["revision"]
-    assert (found["task"], found["official"], found["data_revision"]) == ("STSBenchmark", True, pinned)
-    assert found["value"] == pytest.approx(score(encoder, task(task="sts", data="sts"), folder), abs=1e-9)
+    assert (result["task"], result["official"], result["data_revision"]) == ("STSBenchmark", True, pinned)
+    assert result["value"] == pytest.approx(score(encoder, make_task(task="sts", data="sts"), folder), abs=1e-9)
     assert prepared.lock["STSBenchmark"]["rows"] == 60
     assert prepared.lock["STSBenchmark"]["origin"]["revision"] == pinned
 
 
-def test_unknown_tasks_are_named(monkeypatch):
+def test_an_unknown_task_is_named_and_every_task_of_mteb_is_known(monkeypatch):
     assert official.find_problem("STSBenchmark") is None
-    assert official.find_problem("CQADupstackRetrieval") is None, "mteb knows it, but has no statistics of it"
+    assert official.find_problem("CQADupstackRetrieval") is None, "a task without a statistics file"
     assert "did you mean STSBenchmark" in official.find_problem("STSBenchmrk")
-    every = {known.metadata.name for known in mteb.get_tasks(exclude_superseded=False)}
-    assert [name for name in every if official.find_problem(name)] == [], (
+    names = {known.metadata.name for known in mteb.get_tasks(exclude_superseded=False)}
+    assert [name for name in names if official.find_problem(name)] == [], (
         "what mteb knows is known without importing it"
     )
-    monkeypatch.setattr(mteb_catalogue, "names", lambda: frozenset({"Gone"}))
+    monkeypatch.setattr(mteb_catalogue, "list_names", lambda: frozenset({"Gone"}))
     with pytest.raises(ZooError, match="'Gone'"):
-        evaluation.prepare([task(task="Gone")])
+        evaluation.prepare([make_task(task="Gone")])
 
 
-def test_a_known_name_costs_no_import_of_mteb():
+def test_a_known_name_is_checked_without_importing_mteb():
     code = (
         "import sys; from zoo.evaluation import official; assert not official.find_problem('STS12'); "
         "print('mteb' in sys.modules)"
@@ -345,13 +359,13 @@ def test_a_known_name_costs_no_import_of_mteb():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_one_name_is_one_task(folder):
+def test_two_tasks_may_not_have_the_same_name(folder):
     with pytest.raises(ZooError, match="two tasks are called 'sts'"):
-        evaluation.prepare([task(task="sts", data="sts"), task(task="sts", data="sts", at_least=0.5)], folder)
-    claims = task(task="sts", data="sts", name="STSBenchmark")
-    assert claims.find_mistakes(folder)[0][0] == ("name",)
+        evaluation.prepare([make_task(task="sts", data="sts"), make_task(task="sts", data="sts", at_least=0.5)], folder)
+    misnamed = make_task(task="sts", data="sts", name="STSBenchmark")
+    assert misnamed.find_mistakes(folder)[0][0] == ("name",)
     with pytest.raises(ZooError, match="official"):
-        evaluation.prepare([claims], folder)
+        evaluation.prepare([misnamed], folder)
 
 
 @pytest.mark.parametrize(
@@ -366,16 +380,21 @@ def test_one_name_is_one_task(folder):
     ],
     ids=lambda fields: fields["task"],
 )
-def test_packed_codes_score_as_their_signs_do(folder, fields):
+def test_packed_codes_score_like_vectors_of_their_signs(folder, fields):
     """The cosine of vectors of -1 and 1 falls with their Hamming distance, so it is the oracle for codes. For rankings it has
-    four ones more, and so a length of 8: equal distances are then equal cosines on every processor."""
-    packed, signs = Words("packed"), Words("padded" if fields["task"] in ("retrieval", "reranking") else "signs")
-    assert score(packed, task(**fields), folder) == pytest.approx(score(signs, task(**fields), folder), abs=1e-6)
+    four ones more and therefore length 8, so that equal distances are equal cosines on every processor."""
+    packed, signs = (
+        WordVectors("packed"),
+        WordVectors("padded" if fields["task"] in ("retrieval", "reranking") else "signs"),
+    )
+    assert score(packed, make_task(**fields), folder) == pytest.approx(
+        score(signs, make_task(**fields), folder), abs=1e-6
+    )
 
 
 def test_hamming_similarities_are_the_same_packed_and_as_signs():
-    packed, signs = (Words(form).encode(TEXTS) for form in ("packed", "signs"))
-    adapter = MtebModel(Words("packed"), "fp32")
+    packed, signs = (WordVectors(form).encode(TEXTS) for form in ("packed", "signs"))
+    adapter = MtebModel(WordVectors("packed"), "fp32")
     expected = -(signs[:, None] != signs[None]).sum(axis=2).astype(np.float32)
     for vectors in (packed, signs):
         assert np.array_equal(adapter.similarity(vectors, vectors).numpy(), expected)
@@ -383,31 +402,33 @@ def test_hamming_similarities_are_the_same_packed_and_as_signs():
         assert np.array_equal(pairs, np.diag(expected[:, ::-1]))
 
 
-def test_searches_tell_queries_from_documents(folder):
-    encoder = Words("floats")
-    evaluation.evaluate(encoder, [task(task="retrieval", data="search")], folder=folder, baseline=False)
-    evaluation.evaluate(encoder, [task(task="sts", data="sts")], folder=folder, baseline=False)
+def test_searches_pass_the_prompt_type_to_the_encoder(folder):
+    encoder = WordVectors("floats")
+    evaluation.evaluate(encoder, [make_task(task="retrieval", data="search")], folder=folder, baseline=False)
+    evaluation.evaluate(encoder, [make_task(task="sts", data="sts")], folder=folder, baseline=False)
     assert encoder.prompts == ["query", "document", None, None]
 
 
-def test_what_the_encoder_does_not_read_is_an_error(folder):
+def test_inputs_that_the_encoder_does_not_read_are_an_error(folder):
     with pytest.raises(ZooError, match="holds text, which encoder does not read"):
-        evaluation.evaluate(Words("floats", ("image",)), [task(task="sts", data="sts")], folder=folder, baseline=False)
+        evaluation.evaluate(
+            WordVectors("floats", ("image",)), [make_task(task="sts", data="sts")], folder=folder, baseline=False
+        )
     known = mteb.get_task("STSBenchmark").metadata
     for modalities, batch in ((("text",), {"image": [0]}), (("text", "image"), {"image": [0], "text": ["the"]})):
         with pytest.raises(ZooError, match="an input holds"):
-            MtebModel(Words("floats", modalities), "fp32").encode(
+            MtebModel(WordVectors("floats", modalities), "fp32").encode(
                 [batch], task_metadata=known, hf_split="test", hf_subset="default"
             )
 
 
-def test_a_class_called_minus_one_is_a_class(encoder, folder):
-    """mteb drops the rows of a numeric class -1, after which one class is left and every clustering is perfect."""
+def test_a_class_with_the_label_minus_one_is_counted(encoder, folder):
+    """mteb drops the rows of a numeric class -1. One class would be left, and every clustering would be perfect."""
     values = []
     for name, low in (("signed", -1), ("binary", 0)):
         lines = [{"text": text, "label": (1, low)[i % 2]} for i, text in enumerate(TEXTS)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        values.append(score(encoder, task(task="clustering", data=name), folder))
+        values.append(score(encoder, make_task(task="clustering", data=name), folder))
     assert values[0] == pytest.approx(values[1], abs=1e-9)
 
 
@@ -418,16 +439,16 @@ def test_vectors_that_are_not_finite_are_an_error(encoder, folder):
     broken.encode = lambda inputs, **_: np.full((len(list(inputs)), 32), np.nan, dtype=np.float32)
     broken.view = lambda **_: broken
     with pytest.raises(ZooError, match="not finite"):
-        evaluation.evaluate(broken, [task(task="retrieval", data="search")], folder=folder, baseline=False)
+        evaluation.evaluate(broken, [make_task(task="retrieval", data="search")], folder=folder, baseline=False)
 
 
-def test_labels_that_cannot_be(encoder, folder):
+def test_labels_outside_the_classes_are_an_error(encoder, folder):
     (folder / "odd.jsonl").write_text(json.dumps({"text": "the dog", "label": "unheard"}) + "\n")
     with pytest.raises(DataError, match="unheard"):
-        evaluation.prepare([task(task="classification", train="train", data="odd")], folder)
+        evaluation.prepare([make_task(task="classification", train="train", data="odd")], folder)
     (folder / "odd.jsonl").write_text(json.dumps({"sentence1": "a", "sentence2": "b", "label": 3}) + "\n")
     with pytest.raises(DataError, match="0 or 1"):
-        evaluation.prepare([task(task="pair-classification", data="odd")], folder)
+        evaluation.prepare([make_task(task="pair-classification", data="odd")], folder)
 
 
 PAIR = {"sentence1": "the dog", "sentence2": "the cat"}
@@ -442,10 +463,10 @@ PAIR = {"sentence1": "the dog", "sentence2": "the cat"}
         ({"task": "classification", "train": "odd"}, [{"text": "the dog", "label": "x"}] * 3, "two classes"),
     ],
 )
-def test_data_that_mteb_would_score_without_meaning(folder, fields, lines, message):
+def test_data_whose_score_means_nothing_is_refused(folder, fields, lines, message):
     (folder / "odd.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(DataError, match=message):
-        evaluation.prepare([task(data="odd", **fields)], folder)
+        evaluation.prepare([make_task(data="odd", **fields)], folder)
 
 
 @pytest.mark.parametrize(
@@ -458,7 +479,7 @@ def test_data_that_mteb_would_score_without_meaning(folder, fields, lines, messa
         ([(1, "the dog")], [(1, 2, 1)], "document '2' of the qrels is not there"),
     ],
 )
-def test_qrels_that_cannot_be(folder, corpus, qrels, message):
+def test_qrels_that_do_not_fit_queries_and_corpus_are_refused(folder, corpus, qrels, message):
     for name, lines in (
         ("corpus", [{"id": i, "text": text} for i, text in corpus]),
         ("queries", [{"id": 1, "text": "dog"}]),
@@ -466,10 +487,10 @@ def test_qrels_that_cannot_be(folder, corpus, qrels, message):
     ):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(DataError, match=message):
-        evaluation.prepare([task(task="retrieval", corpus="corpus", queries="queries", qrels="qrels")], folder)
+        evaluation.prepare([make_task(task="retrieval", corpus="corpus", queries="queries", qrels="qrels")], folder)
 
 
-def test_nothing_is_said_and_the_import_of_mteb_draws_nothing(folder):
+def test_mteb_prints_nothing_and_its_import_keeps_the_random_state(folder):
     (folder / "STSBenchmark").mkdir()
     (folder / "sts.jsonl").rename(folder / "STSBenchmark" / "test.jsonl")
     code = """
@@ -482,10 +503,10 @@ evaluation.prepare([Official(task="STSBenchmark", folder=sys.argv[1])])
 assert "mteb" in sys.modules and random.getstate() == before
 """
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "STSBenchmark is superseded, which mteb tells"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "mteb would warn that STSBenchmark is superseded"
 
 
-def test_the_callers_random_state_is_his_own(encoder, folder):
+def test_an_evaluation_keeps_the_random_state_of_the_caller(encoder, folder):
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
@@ -493,5 +514,5 @@ def test_the_callers_random_state_is_his_own(encoder, folder):
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
-    evaluation.evaluate(encoder, [task(task="clustering", data="train")], folder=folder, baseline=False)
+    evaluation.evaluate(encoder, [make_task(task="clustering", data="train")], folder=folder, baseline=False)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected

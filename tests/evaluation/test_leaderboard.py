@@ -1,4 +1,4 @@
-"""Official results reach the Hub's leaderboards, and nothing else does."""
+"""Official results, and only these, are written for the Hub's leaderboards."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from zoo.hub.fetch import fetch
 
 
 @pytest.fixture(scope="module")
-def pinned():
-    return mteb_catalogue.get("STSBenchmark").metadata.dataset["revision"]
+def pinned_revision():
+    return mteb_catalogue.get_task("STSBenchmark").metadata.dataset["revision"]
 
 
-def report(folder, *results):
+def write_report(folder, *results):
     (folder / "report.json").write_text(json.dumps({"format": 1, "results": list(results)}))
     written = leaderboard.write(folder)
     manifest.write(folder)
     return [path.relative_to(folder).as_posix() for path in written]
 
 
-def result(**values):
-    known = {
+def make_result(**values):
+    defaults = {
         "task": "STSBenchmark",
         "type": "STS",
         "official": True,
@@ -36,15 +36,17 @@ def result(**values):
         "view": {},
         "value": 0.8,
     }
-    return {**known, **values}
+    return {**defaults, **values}
 
 
-def test_an_official_result_of_the_whole_model_is_an_entry_that_the_client_reads(folder, pinned):
-    assert report(folder, result(data_revision=pinned, value=0.82031)) == [".eval_results/zoo-STSBenchmark.yaml"]
+def test_the_hub_client_reads_the_entry_of_an_official_result(folder, pinned_revision):
+    assert write_report(folder, make_result(data_revision=pinned_revision, value=0.82031)) == [
+        ".eval_results/zoo-STSBenchmark.yaml"
+    ]
     text = (folder / ".eval_results" / "zoo-STSBenchmark.yaml").read_text()
     (entry,) = parse_eval_result_entries(yaml.safe_load(text))
-    assert (entry.task_id, entry.value, entry.dataset_revision) == ("STSBenchmark", 82.031, pinned)
-    assert entry.dataset_id == mteb_catalogue.get("STSBenchmark").metadata.dataset["path"]
+    assert (entry.task_id, entry.value, entry.dataset_revision) == ("STSBenchmark", 82.031, pinned_revision)
+    assert entry.dataset_id == mteb_catalogue.get_task("STSBenchmark").metadata.dataset["path"]
 
 
 @pytest.mark.parametrize(
@@ -58,19 +60,19 @@ def test_an_official_result_of_the_whole_model_is_an_entry_that_the_client_reads
         {"task": "my sts"},
     ],
 )
-def test_what_is_not_official_is_not_claimed(folder, pinned, change):
-    assert report(folder, result(**{"data_revision": pinned, **change})) == []
+def test_a_result_that_is_not_official_has_no_entry(folder, pinned_revision, change):
+    assert write_report(folder, make_result(**{"data_revision": pinned_revision, **change})) == []
     assert not list(folder.glob(".eval_results/*"))
 
 
-def test_they_are_pushed_go_with_their_version_and_leave_those_of_others(hub, folder, pinned):
-    report(folder, result(data_revision=pinned))
+def test_a_push_replaces_the_entries_of_zoo_and_keeps_those_of_others(hub, folder, pinned_revision):
+    write_report(folder, make_result(data_revision=pinned_revision))
     zoo_hub.push(folder, "me/tiny")
     assert read_repo(hub, "me/tiny") == read_folder(folder)
     assert not zoo_hub.push(folder, "me/tiny").created
-    theirs = {".eval_results/T.yaml": b"a: 1"}
-    hub.repos["me/tiny"].add("theirs", {**hub.read_files("me/tiny"), **theirs})
-    assert (fetch("me/tiny") / "model.safetensors").exists(), "and they are no part of what is opened"
-    assert report(folder, result(official=False)) == []
+    foreign_files = {".eval_results/T.yaml": b"a: 1"}
+    hub.repos["me/tiny"].add("theirs", {**hub.read_files("me/tiny"), **foreign_files})
+    assert (fetch("me/tiny") / "model.safetensors").exists(), "a fetch ignores the entries"
+    assert write_report(folder, make_result(official=False)) == []
     zoo_hub.push(folder, "me/tiny")
-    assert read_repo(hub, "me/tiny") == read_folder(folder) | theirs
+    assert read_repo(hub, "me/tiny") == read_folder(folder) | foreign_files

@@ -1,8 +1,9 @@
-"""MMEB as mteb tasks, and retrieval of texts, images and both: against an encoder that knows, and one that has collapsed."""
+"""MMEB as mteb tasks, and retrieval of texts and images, with an encoder that knows the answers and one that collapsed."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import mteb
 import numpy as np
@@ -110,10 +111,8 @@ def scored(encoder, **given):
 
 
 def test_the_benchmark_has_its_36_sets_by_meta_task_and_distribution():
-    count = {}
-    for found in SETS.values():
-        count[found] = count.get(found, 0) + 1
-    assert {(f.meta, f.trained): n for f, n in count.items()} == {
+    counts = Counter((group.meta, group.trained) for group in SETS.values())
+    assert counts == {
         ("Classification", True): 5,
         ("VQA", True): 6,
         ("Retrieval", True): 8,
@@ -126,13 +125,13 @@ def test_the_benchmark_has_its_36_sets_by_meta_task_and_distribution():
     assert len(task(task="mmeb").expand()) == 36
 
 
-def test_one_that_knows_hits_and_one_that_has_collapsed_misses_everything(folder):
+def test_the_encoder_that_knows_scores_1_and_the_collapsed_one_at_most_chance(folder):
     names = ["ImageNet-1K", "CIRR", "EDIS"]
     report = scored(Knows(), folder=str(folder), sets=names)
     assert [entry["task"] for entry in report["results"]] == [f"MMEB {name}" for name in names]
     assert [entry["value"] for entry in report["results"]] == [1.0, 1.0, 1.0]
-    told = report["results"][0]["details"]["mmeb"]
-    assert told == {
+    details = report["results"][0]["details"]["mmeb"]
+    assert details == {
         "set": "ImageNet-1K",
         "meta": "Classification",
         "distribution": "in",
@@ -150,7 +149,7 @@ def test_one_that_knows_hits_and_one_that_has_collapsed_misses_everything(folder
     assert all(entry["value"] <= entry["details"]["mmeb"]["chance"] for entry in collapsed["results"])
 
 
-def test_no_image_is_dropped_on_the_way(folder):
+def test_every_image_reaches_the_encoder(folder):
     encoder = Knows()
     scored(encoder, folder=str(folder), sets=["CIRR", "EDIS"])
     queries = [each for role, each in encoder.asked if role == "query"]
@@ -160,7 +159,7 @@ def test_no_image_is_dropped_on_the_way(folder):
     assert sum(isinstance(each, Image.Image) or each["image"] is not None for each in documents) == len(documents) == 16
 
 
-def test_what_a_set_lacks_is_told_before_anything_is_encoded(folder, tmp_path):
+def test_missing_parts_of_a_set_are_an_error_before_anything_is_encoded(folder, tmp_path):
     with pytest.raises(ZooError, match="holds no table or folder for NIGHTS"):
         scored(Knows(), folder=str(folder), sets=["NIGHTS"])
     with pytest.raises(ValidationError, match="did you mean OK-VQA"):
@@ -178,7 +177,7 @@ def test_what_a_set_lacks_is_told_before_anything_is_encoded(folder, tmp_path):
         scored(reader, folder=str(folder), sets=["CIRR"])
 
 
-def test_retrieval_over_ones_own_pictures_leaves_out_what_is_known(tmp_path):
+def test_retrieval_leaves_known_pairs_out_of_the_ranking(tmp_path):
     rows = [{"query": NAMES[i % 4], "document_image": f"{i}.png"} for i in range(8)]
     for i in range(8):
         image = draw_square(NAMES[i % 4], 40 + i)

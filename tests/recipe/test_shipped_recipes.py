@@ -89,7 +89,7 @@ def stand_in(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_it_opens_with_its_command_checks_and_reads_back_equal(name, stand_in):
+def test_a_recipe_starts_with_its_command_and_its_dump_loads_as_the_same_recipe(name, stand_in):
     path = SHIPPED[name]
     first, second = path.read_text(encoding="utf-8").splitlines()[:2]
     assert first == f"# zoo train recipes/{path.name}"
@@ -100,7 +100,7 @@ def test_it_opens_with_its_command_checks_and_reads_back_equal(name, stand_in):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_an_editor_takes_it_by_the_schema_and_marks_a_misspelt_key(name):
+def test_the_schema_accepts_the_recipe_and_rejects_a_misspelt_key(name):
     schema = recipe.schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     editor = jsonschema.Draft202012Validator(schema)
@@ -126,6 +126,6 @@ def test_every_family_has_a_recipe_that_is_tried():
     assert families_tried == set(families.names())
 
 
-def test_a_name_that_is_not_shipped_is_told_the_nearest():
+def test_an_unknown_recipe_name_gets_a_suggestion():
     with pytest.raises(ZooError, match="did you mean quickstart"):
         zoo.load_recipe("quikstart")

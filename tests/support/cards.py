@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from zoo import pretrained
-from zoo.card import model_card, plots
+from zoo.card import plots
+from zoo.card.render import render_card, write_card
 
 
 def render(folder: Path) -> str:
-    return model_card.render(folder, pretrained.read_spec_class(folder))
+    return render_card(folder, pretrained.read_spec_class(folder))
 
 
 def write(folder: Path) -> Path:
-    return model_card.write(folder, pretrained.read_spec_class(folder))
+    return write_card(folder, pretrained.read_spec_class(folder))
 
 
 def draw(folder: Path) -> list[Path]:

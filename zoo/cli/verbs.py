@@ -214,7 +214,7 @@ def print_card(arguments: argparse.Namespace) -> None:
     """`zoo card MODEL`: print the card of a model folder, and write it if asked."""
     from zoo import pretrained
     from zoo.artefact import manifest
-    from zoo.card import model_card
+    from zoo.card import render
 
     folder = Path(arguments.model)
     if not folder.is_dir():
@@ -222,9 +222,9 @@ def print_card(arguments: argparse.Namespace) -> None:
     spec_class = pretrained.read_spec_class(folder)
     if arguments.write:
         manifest.verify(folder)
-        model_card.write(folder, spec_class)
+        render.write_card(folder, spec_class)
         manifest.write(folder)
-    write(model_card.render(folder, spec_class))
+    write(render.render_card(folder, spec_class))
 
 
 def push(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from zoo.core import atomic_files
 from zoo.core.host import describe_host
 from zoo.encoder import Encoder
-from zoo.evaluation.mteb_isolation import quiet, random_state
+from zoo.evaluation.mteb_isolation import preserve_random_state, silence_mteb
 from zoo.evaluation.prepare import Prepared, check_encoder, name_file, prepare
 from zoo.evaluation.task import TaskSpec
 
@@ -39,7 +39,7 @@ def evaluate(
     prepared = tasks if isinstance(tasks, Prepared) else prepare(tasks, folder)
     check_encoder(encoder, prepared)
     results: list[dict[str, Any]] = []
-    with random_state(), quiet():
+    with preserve_random_state(), silence_mteb():
         from zoo.evaluation import scoring  # only now: importing mteb prints and draws random numbers
 
         for task in prepared.tasks:

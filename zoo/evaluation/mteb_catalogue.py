@@ -1,4 +1,4 @@
-"""The official mteb tasks: their names, without importing mteb, and their data from the Hub."""
+"""The official mteb tasks: their names, which are known without importing mteb, and their data from the Hub."""
 
 from __future__ import annotations
 
@@ -18,85 +18,92 @@ if TYPE_CHECKING:
 
 
 @cache
-def names() -> frozenset[str]:
-    """Task names of the installed mteb, without importing it: it ships one statistics file a task."""
-    return frozenset(path.stem for path in (_mteb() / "descriptive_stats").rglob("*.json"))
+def list_names() -> frozenset[str]:
+    """Return the task names of the installed mteb, which ships one statistics file per task. mteb is not imported."""
+    return frozenset(path.stem for path in (_find_mteb() / "descriptive_stats").rglob("*.json"))
 
 
 @cache
-def _declared() -> frozenset[str]:
-    """The names that mteb's task modules hold as text: a few tasks have no statistics. Reading them all takes a fraction of the
-    second that a check may, importing them many."""
-    found = (re.findall(rb'name=\s*\(?\s*"([^"]+)"', path.read_bytes()) for path in (_mteb() / "tasks").rglob("*.py"))
-    return frozenset(name.decode() for names in found for name in names)
+def _list_declared_names() -> frozenset[str]:
+    """Return the names in the source text of mteb's task modules, because a few tasks have no statistics file.
+
+    Reading all modules takes a fraction of a second. Importing them takes many seconds.
+    """
+    sources = (path.read_bytes() for path in (_find_mteb() / "tasks").rglob("*.py"))
+    return frozenset(name.decode() for source in sources for name in re.findall(rb'name=\s*\(?\s*"([^"]+)"', source))
 
 
-def _mteb() -> Path:
-    found = importlib.util.find_spec("mteb")
-    return Path(next(iter(found.submodule_search_locations or ()))) if found else Path("mteb")
+def _find_mteb() -> Path:
+    spec = importlib.util.find_spec("mteb")  # does not import the package
+    return Path(next(iter(spec.submodule_search_locations or ()))) if spec else Path("mteb")
 
 
 def find_problem(name: str, others: Iterable[str] = ()) -> str | None:
-    """What is wrong with the name of an official task, or None. `others` are further names to suggest."""
-    if name in names() or name in _declared():
+    """Return a message if `name` is not an official task, else None. `others` are further names to suggest."""
+    if name in list_names() or name in _list_declared_names():
         return None
-    return f"{name!r} is no task that mteb knows{suggest(name, [*others, *names()], listing='')}"
+    return f"{name!r} is no task that mteb knows{suggest(name, [*others, *list_names()], listing='')}"
 
 
-def get(name: str) -> AbsTask:
-    """A fresh mteb task. Raises ZooError for a name that it does not know."""
+def get_task(name: str) -> AbsTask:
+    """Return a fresh mteb task. Raise ZooError if mteb has no such task."""
     import mteb
 
     try:
         return mteb.get_task(name)
     except (KeyError, ValueError):
-        raise ZooError(find_problem(name) or f"{name!r} is in mteb's statistics, but no task that it can run") from None
+        problem = find_problem(name)
+        raise ZooError(problem or f"{name!r} is in mteb's statistics, but no task that it can run") from None
 
 
-def parts(task: AbsTask) -> list[AbsTask]:
-    """The tasks that hold the data: itself, or what an aggregate is made of."""
+def list_parts(task: AbsTask) -> list[AbsTask]:
+    """Return the tasks that hold the data: the parts of an aggregate task, or the task itself."""
     return list(getattr(task.metadata, "tasks", None) or [task])
 
 
-def load(task: AbsTask) -> None:
-    """Read a task's data from the Hub or its cache. Raises ZooError when it cannot be had."""
+def load_data(task: AbsTask) -> None:
+    """Read the data of a task from the Hub or its cache. Raise ZooError if the data is not available."""
     from datasets.exceptions import DatasetsError
 
     try:
-        for part in parts(task):
+        for part in list_parts(task):
             part.load_data()
     except (OSError, RuntimeError, ValueError, DatasetsError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ZooError(
-            f"{task.metadata.name}: its data cannot be had ({why}); connect to the Hub, or name a local copy with `folder:` "
-            "or ZOO_DATA"
+            f"{task.metadata.name}: its data cannot be had ({reason}); connect to the Hub, or name a local copy with "
+            "`folder:` or ZOO_DATA"
         ) from error
 
 
-def lock_entry(task: AbsTask) -> dict[str, Any]:
-    """What lock.json says of a loaded official task. The fingerprint is that of data set and pinned revision; `rows` counts
-    all that was read."""
-    about = task.metadata
-    identity = [(part.metadata.dataset["path"], part.metadata.dataset["revision"]) for part in parts(task)]
+def make_lock_entry(task: AbsTask) -> dict[str, Any]:
+    """Return the entry of a loaded official task in lock.json.
+
+    The fingerprint is a hash of the data set and its pinned revision. `rows` counts all rows that were read.
+    """
+    metadata = task.metadata
+    parts = list_parts(task)
+    identity = [(part.metadata.dataset["path"], part.metadata.dataset["revision"]) for part in parts]
     return {
         "fingerprint": atomic_files.digest(identity),
-        "rows": sum(sum(_lengths(part.dataset)) for part in parts(task)),
+        "rows": sum(length for part in parts for length in _list_lengths(part.dataset)),
         "skipped": 0,
         "origin": {
-            "name": about.dataset["path"],
-            "revision": about.dataset["revision"],
-            "licence": about.license or "",
-            "url": str(about.reference or ""),
-            "citation": about.bibtex_citation or "",
+            "name": metadata.dataset["path"],
+            "revision": metadata.dataset["revision"],
+            "licence": metadata.license or "",
+            "url": str(metadata.reference or ""),
+            "citation": metadata.bibtex_citation or "",
         },
     }
 
 
-def _lengths(held: Any) -> Iterator[int]:
+def _list_lengths(tables: Any) -> Iterator[int]:
+    """Yield the number of rows of each data set in nested dicts."""
     from datasets import Dataset
 
-    if isinstance(held, Dataset):
-        yield len(held)
-    elif isinstance(held, dict):
-        for inside in held.values():
-            yield from _lengths(inside)
+    if isinstance(tables, Dataset):
+        yield len(tables)
+    elif isinstance(tables, dict):
+        for table in tables.values():
+            yield from _list_lengths(table)

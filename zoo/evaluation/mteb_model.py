@@ -1,4 +1,4 @@
-"""An encoder as mteb wants it, and what one run of one task cost."""
+"""Wrap an encoder for mteb, and measure the time and memory of a task."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import psutil
 import torch
 from mteb.models.abs_encoder import AbsEncoder
@@ -21,15 +22,24 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from torch.utils.data import DataLoader
 
-MODALITIES = ("text", "image", "audio", "video")  # the columns of a batch that hold content, as mteb names them
-SEARCH = ("Retrieval", "Reranking")  # how the types of tasks end that use vectors through `similarity` alone
+Array = npt.NDArray[Any]
+
+CONTENT_COLUMNS = ("text", "image", "audio", "video")
+"""The columns of mteb's batches that hold inputs."""
+SEARCH_SUFFIXES = ("Retrieval", "Reranking")
+"""Endings of the types of tasks that use vectors through `similarity` alone."""
+SAMPLING_SECONDS = 0.02
 
 
 class MtebModel(AbsEncoder):
-    """Wraps one view of an encoder for mteb; counts the inputs and the seconds spent in `encode`, and may `keep` the
-    vectors.
+    """One view of an encoder as a model of mteb.
 
-    An encoder whose `encode` has a parameter `prompt_type` is told "query", "document" or None.
+    An encoder whose `encode` has a parameter `prompt_type` receives "query", "document" or None.
+
+    Attributes:
+        input_count: the number of encoded inputs.
+        seconds: the time that the encoder's `encode` took.
+        vectors: the encoded vectors by prompt type, if `keep_vectors`.
     """
 
     def __init__(
@@ -37,17 +47,17 @@ class MtebModel(AbsEncoder):
     ) -> None:
         self.model = encoder
         self.options: dict[str, Any] = {"precision": precision, "show_progress": show_progress}
-        self.prompted = "prompt_type" in inspect.signature(encoder.encode).parameters
-        self.texts, self.seconds = 0, 0.0
+        self.accepts_prompt_type = "prompt_type" in inspect.signature(encoder.encode).parameters
+        self.input_count, self.seconds = 0, 0.0
         self.keep_vectors = keep_vectors
-        self.vectors: dict[str, list[np.ndarray]] = {}
-        hamming = encoder.similarity == "hamming"
+        self.vectors: dict[str, list[Array]] = {}
+        self.is_binary = encoder.similarity == "hamming"
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={
                 "name": f"zoo/{encoder.name}",
                 "revision": encoder.revision or "untrained",
                 "embed_dim": encoder.dim,
-                "similarity_fn_name": ScoringFunction.CUSTOM if hamming else ScoringFunction.COSINE,
+                "similarity_fn_name": ScoringFunction.CUSTOM if self.is_binary else ScoringFunction.COSINE,
                 "modalities": list(encoder.modalities),
                 "framework": ["PyTorch"],
                 "experiment_kwargs": dict(encoder.view_options) or None,
@@ -63,48 +73,58 @@ class MtebModel(AbsEncoder):
         hf_subset: str,
         prompt_type: Any = None,
         **kwargs: Any,
-    ) -> np.ndarray:
-        """Vectors of what the loader holds, in order: (n, dim) float32.
+    ) -> Array:
+        """Encode the inputs of the loader in order. Return (n, dim) float32.
 
-        Packed codes stay packed, (n, ceil(dim / 8)) uint8, for searches, which ask only `similarity`. Everything else in
-        mteb computes with the components, and gets the bits as -1 and 1: their cosine falls with the Hamming distance.
-        Raises ZooError for content that the encoder does not read, and for vectors that are not finite, which mteb would
-        score.
+        A search uses `similarity` alone, so packed codes stay packed for it: (n, ceil(dim / 8)) uint8. Other tasks compute
+        with the components. For these, bits become -1 and 1, whose cosine falls with the Hamming distance. Raise ZooError for
+        inputs that the encoder does not read. Raise ZooError also for vectors that are not finite, because mteb would score
+        them.
         """
-        items = [item for batch in inputs for item in self._content(batch, task_metadata.name)]
-        if self.prompted:
-            self.options["prompt_type"] = getattr(prompt_type, "value", prompt_type)
-        began = time.perf_counter()
-        vectors = self.model.encode(items, **self.options)
-        self.seconds += time.perf_counter() - began
-        self.texts += len(items)
+        prompt_name = getattr(prompt_type, "value", prompt_type)
+        items = [item for batch in inputs for item in self._list_inputs(batch, task_metadata.name)]
+        if self.accepts_prompt_type:
+            self.options["prompt_type"] = prompt_name
+        start = time.perf_counter()
+        vectors: Array = self.model.encode(items, **self.options)
+        self.seconds += time.perf_counter() - start
+        self.input_count += len(items)
         if self.keep_vectors:
-            self.vectors.setdefault(str(getattr(prompt_type, "value", prompt_type)), []).append(vectors)
-        if self.model.similarity == "hamming":
-            if task_metadata.type.endswith(SEARCH):
-                return vectors
-            return np.unpackbits(vectors, axis=1, count=self.model.dim).astype(np.float32) * 2 - 1
+            self.vectors.setdefault(str(prompt_name), []).append(vectors)
+        if self.is_binary:
+            is_search = task_metadata.type.endswith(SEARCH_SUFFIXES)
+            return (
+                vectors
+                if is_search
+                else np.unpackbits(vectors, axis=1, count=self.model.dim).astype(np.float32) * 2 - 1
+            )
         vectors = self.model.as_float_vectors(vectors)
-        if not np.isfinite(vectors).all():
-            bad = int((~np.isfinite(vectors)).any(axis=1).sum())
-            view = self.model.view_options or "the whole encoder"
-            raise ZooError(f"{task_metadata.name} at {view}: {bad} of {len(vectors)} vectors are not finite")
+        self._check_finite(vectors, task_metadata.name)
         return vectors
 
-    def _content(self, batch: Any, task: str) -> Any:
-        held = [modality for modality in MODALITIES if modality in batch]
-        if held == ["text", "image"] and self.model.accepts_mixed_inputs:
-            return [_both(text, image) for text, image in zip(batch["text"], batch["image"], strict=True)]
-        if len(held) != 1 or held[0] not in self.model.modalities:
+    def _list_inputs(self, batch: Any, task: str) -> Any:
+        columns = [column for column in CONTENT_COLUMNS if column in batch]
+        if columns == ["text", "image"] and self.model.accepts_mixed_inputs:
+            return [_join_text_and_image(*pair) for pair in zip(batch["text"], batch["image"], strict=True)]
+        if len(columns) != 1 or columns[0] not in self.model.modalities:
             raise ZooError(
-                f"{task}: an input holds {' and '.join(held) or 'nothing'}; {self.model.name} reads "
-                f"{' or '.join(self.model.modalities)}"
+                f"{task}: an input holds {' and '.join(columns) or 'nothing'}; {self.model.name} reads "
+                f"{' or '.join(self.model.modalities)}. Choose another task or another model."
             )
-        return batch[held[0]]
+        return batch[columns[0]]
+
+    def _check_finite(self, vectors: Array, task: str) -> None:
+        bad_count = int((~np.isfinite(vectors)).any(axis=1).sum())
+        if bad_count:
+            view = self.model.view_options or "the whole encoder"
+            raise ZooError(
+                f"{task} at {view}: {bad_count} of {len(vectors)} vectors are not finite. The weights are probably "
+                "corrupted: download the model again or retrain it."
+            )
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
-        """Cosine, or for codes the negative Hamming distance in bits, (n, m)."""
-        if self.model.similarity != "hamming":
+        """Return the cosines (n, m), or for codes the negative Hamming distances in bits."""
+        if not self.is_binary:
             return torch.as_tensor(super().similarity(embeddings1, embeddings2))
         a, b = np.asarray(embeddings1), np.asarray(embeddings2)
         if a.dtype != np.uint8:
@@ -112,8 +132,8 @@ class MtebModel(AbsEncoder):
         return -torch.from_numpy(codes.compute_hamming_distances(a, b)).float()
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
-        """The same row by row, (n,)."""
-        if self.model.similarity != "hamming":
+        """Return the similarity of each pair of rows, (n,)."""
+        if not self.is_binary:
             return torch.as_tensor(super().similarity_pairwise(embeddings1, embeddings2))
         a, b = np.asarray(embeddings1), np.asarray(embeddings2)
         if a.dtype != np.uint8:
@@ -121,25 +141,29 @@ class MtebModel(AbsEncoder):
         return -torch.from_numpy(np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int32)).float()
 
 
-def _both(text: str, image: Any) -> Any:
-    """One input of a text and an image, either of which may be missing."""
+def _join_text_and_image(text: str, image: Any) -> Any:
+    """Return one input of a text and an image. The image may be None."""
     return text if image is None else {"image": image, "text": text}
 
 
 class PeakMemory:
-    """The largest resident memory of this process, in MB (10^6 bytes), while the block runs, looked at every 20 ms."""
+    """Measure the largest resident memory of this process while the block runs.
+
+    Attributes:
+        megabytes: the largest value so far in MB (10^6 bytes), sampled every 20 ms.
+    """
 
     def __enter__(self) -> PeakMemory:
-        self._process, self._done = psutil.Process(), threading.Event()
+        self._process, self._stop = psutil.Process(), threading.Event()
         self.megabytes = self._process.memory_info().rss / 1e6
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
         return self
 
-    def _watch(self) -> None:
-        while not self._done.wait(0.02):
+    def _sample(self) -> None:
+        while not self._stop.wait(SAMPLING_SECONDS):
             self.megabytes = max(self.megabytes, self._process.memory_info().rss / 1e6)
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
+        self._stop.set()
         self._thread.join()

@@ -51,12 +51,12 @@ class Official(TaskSpec):
         local = self._read_local(folder, lock)
         if local is not None:
             return local
-        known = mteb_catalogue.get(self.task)
-        mteb_catalogue.load(known)
-        lock[self.title] = mteb_catalogue.lock_entry(known)
+        known = mteb_catalogue.get_task(self.task)
+        mteb_catalogue.load_data(known)
+        lock[self.title] = mteb_catalogue.make_lock_entry(known)
 
         def make() -> AbsTask:
-            return mteb_catalogue.get(self.task)
+            return mteb_catalogue.get_task(self.task)
 
         return ReadyTask(self, make, is_official=True, modalities=frozenset(known.metadata.modalities))
 
@@ -69,7 +69,7 @@ class Official(TaskSpec):
         if not place:
             return None
         base = ((folder / place) if self.folder else Path(place)).absolute()
-        known = mteb_catalogue.get(self.task)
+        known = mteb_catalogue.get_task(self.task)
         section = _find_section(known)
         if section is None:
             if self.folder:
@@ -81,7 +81,7 @@ class Official(TaskSpec):
                 raise ZooError(f"{self.task}: {base} holds no {' and '.join(missing)} for it")
             return None
         tables = {part: data.read(source, section.roles[part], folder=folder) for part, source in sources.items()}
-        is_free = self.name and self.name not in mteb_catalogue.names()
+        is_free = self.name and self.name not in mteb_catalogue.list_names()
         name = self.name if is_free else f"{self.title} (local)"
         fields = {"task": tasks.name_of(section), "name": name, "views": self.views, "at_least": self.at_least}
         return section.model_validate({**fields, **sources}).make_ready(tables, lock, type(known))

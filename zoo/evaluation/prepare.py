@@ -11,7 +11,7 @@ from zoo.core import atomic_files
 from zoo.core.errors import ZooError
 from zoo.encoder import Encoder
 from zoo.evaluation.mteb_build import slug
-from zoo.evaluation.mteb_isolation import quiet, random_state
+from zoo.evaluation.mteb_isolation import preserve_random_state, silence_mteb
 from zoo.evaluation.task import ReadyTask, TaskSpec
 
 LABEL = 80  # characters of a view in a file name
@@ -40,7 +40,7 @@ def prepare(tasks: Sequence[TaskSpec], folder: Path = Path()) -> Prepared:
     whose data cannot be read, and for two tasks of one name.
     """
     prepared = Prepared([])
-    with random_state(), quiet():
+    with preserve_random_state(), silence_mteb():
         for entry in tasks:
             for task in entry.expand():
                 lock: dict[str, Any] = {}

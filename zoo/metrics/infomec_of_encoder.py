@@ -1,4 +1,4 @@
-"""The task `infomec`: how far the dimensions of any encoder's vectors mean one of the sources that the rows' labels tell."""
+"""The task `infomec`: measure how well each dimension of an encoder's vectors stands for one source. Labels name the sources."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.core.errors import ZooError
 from zoo.data.split import draw_positions
@@ -16,27 +17,37 @@ if TYPE_CHECKING:
 
     from zoo.encoder import Encoder
 
-ROWS = 10_000  # samples that it is estimated from
+Array = npt.NDArray[Any]
+
+MAX_ROWS = 10_000
+"""The measures are estimated from at most so many rows."""
 
 
 def measure(
     encoder: Encoder, tables: Mapping[str, Dataset], sources: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """InfoM (first, as the main one) and the other measures of the rows of `data`, at most ROWS of them; and what a picture of
-    the NMI needs. Raises ZooError for an encoder that reads none of their columns."""
+    """Return the measures by name, InfoM first, and the details that a picture of the NMI needs.
+
+    `tables["data"]` holds the rows and `sources` the columns of their sources. Raise ZooError if no column of the rows has a
+    modality that the encoder reads.
+    """
     rows = tables["data"]
-    rows = rows.select(draw_positions(len(rows), ROWS)) if len(rows) > ROWS else rows
-    held = [modality for modality in encoder.modalities if modality in rows.column_names]
-    if not held:
-        raise ZooError(f"{encoder.name} reads {' or '.join(encoder.modalities)}, which the rows do not hold")
-    latents, discrete = as_latents(encoder, encoder.encode(list(rows[held[0]])))
+    if len(rows) > MAX_ROWS:
+        rows = rows.select(draw_positions(len(rows), MAX_ROWS))
+    column = next((modality for modality in encoder.modalities if modality in rows.column_names), None)
+    if column is None:
+        raise ZooError(
+            f"{encoder.name} reads {' or '.join(encoder.modalities)}, which the rows do not hold: they have the columns "
+            f"{', '.join(rows.column_names)}; name the column in `columns:`"
+        )
+    latents, discrete = as_latents(encoder, encoder.encode(list(rows[column])))
     labels = np.stack([np.unique(np.asarray(rows[name]), return_inverse=True)[1].ravel() for name in sources], axis=1)
     figures, found = disentanglement.compute_figures(labels, latents, discrete)
     return figures, disentanglement.summarise(found, list(sources))
 
 
-def as_latents(encoder: Encoder, vectors: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Vectors as (n, n_z), and whether they are indices: packed bits are a latent of two values each."""
+def as_latents(encoder: Encoder, vectors: Array) -> tuple[Array, bool]:
+    """Return vectors as latents (n, n_z), and whether the latents are discrete. A packed bit is a latent of two values."""
     if encoder.similarity == "hamming":
         return np.unpackbits(vectors, axis=1, count=encoder.dim), True
     return vectors, vectors.dtype.kind in "iu"

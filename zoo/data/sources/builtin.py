@@ -2,6 +2,7 @@
 
 Each data set is a module in `zoo/data/sources/builtins/`, so adding a data set means adding one file. The module defines
 
+    EXTRA: str | None                      # the extra of embedding-zoo that installs the data; None if none is needed
     TABLES: dict[str, tuple[str, ...]]     # the column names of each table; the first table is the default
     describe_origin() -> Origin            # cheap; raises DataError if the package is missing
     read_rows(table) -> Iterable[dict]     # always in the same order
@@ -39,6 +40,14 @@ def load_module(name: str) -> ModuleType:
     if name not in list_names():
         raise DataError(f"unknown builtin data {name!r}{suggest(name, list_names())}")
     return importlib.import_module(f"zoo.data.sources.builtins.{name.replace('-', '_')}")
+
+
+def find_extra(name: str) -> str | None:
+    """Return the extra of embedding-zoo that installs a data set. Return None for no extra and for an unknown name."""
+    if name not in list_names():
+        return None
+    extra: str | None = load_module(name).EXTRA
+    return extra
 
 
 def resolve_table(data: BuiltinData) -> str:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zoo.card import plots
-from zoo.card.run_record import Record, mapping, number
+from zoo.card.run_record import Record, as_mapping, as_number
 
 MAX_NAMED_CLASSES = 20  # names of more classes do not fit beside a matrix
 
@@ -21,7 +21,7 @@ def draw_gram(record: Record) -> Figure | None:
     figure = plots.new_figure(3.6)
     left, right = figure.subplots(1, 2)
     values = [value for i, row in enumerate(table) for j, value in enumerate(row) if i != j]
-    coherence, welch = number(record.facts.get("coherence")) or 0.0, number(record.facts.get("welch")) or 0.0
+    coherence, welch = as_number(record.facts.get("coherence")) or 0.0, as_number(record.facts.get("welch")) or 0.0
     largest = max(*values, coherence, 0.01)
     matrix = [[float("nan") if i == j else value for j, value in enumerate(row)] for i, row in enumerate(table)]
     image = left.imshow(matrix, cmap="Blues", vmin=0, vmax=largest)
@@ -48,7 +48,7 @@ def draw_confusion(record: Record) -> Figure | None:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     _remove_axes(axes)
     if len(names) <= MAX_NAMED_CLASSES:
-        _write_names_and_shares(axes, [plots.short(name, 18) for name in names], shares)
+        _write_names_and_shares(axes, [plots.shorten(name, 18) for name in names], shares)
     axes.set_xlabel("answer")
     axes.set_ylabel("class")
     axes.set_title("Confusion, as shares of each class", fontweight="bold", fontsize=10)
@@ -87,7 +87,7 @@ def _find_details(record: Record, name: str) -> dict[str, Any] | None:
     """Return the details of the first task that has an entry `name`, or None."""
     results = record.report.get("results")
     for entry in results if isinstance(results, list) else []:
-        details = mapping(mapping(entry).get("details"))
+        details = as_mapping(as_mapping(entry).get("details"))
         if details.get(name):
             return details
     return None

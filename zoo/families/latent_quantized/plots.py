@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.card.run_record import Record, mapping, number
+from zoo.card.run_record import Record, as_mapping, as_number
 from zoo.data.formats import image_files
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def draw_nmi(record: Record) -> Figure | None:
     figure = plots.new_figure(1.2 + 0.36 * len(nmi.table))
     axes = figure.subplots()
     image = axes.imshow(nmi.table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_yticks(range(len(nmi.sources)), [plots.short(source, 20) for source in nmi.sources])
+    axes.set_yticks(range(len(nmi.sources)), [plots.shorten(source, 20) for source in nmi.sources])
     if len(nmi.is_active) <= LABELLED_LATENTS:
         labels = [f"{j}" if is_active else f"({j})" for j, is_active in enumerate(nmi.is_active)]
         axes.set_xticks(range(len(nmi.is_active)), labels)
@@ -91,7 +91,7 @@ def _draw_sheet(record: Record, fact: str, title: str, row_label: str) -> Figure
     axes = figure.subplots()
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
     axes.set(xticks=[], yticks=[], ylabel=row_label)
-    side = number((record.facts.get("shape") or [0])[-1]) or 0
+    side = as_number((record.facts.get("shape") or [0])[-1]) or 0
     if row_label and side:
         cell = side + MARGIN
         rows = range(round(sheet.height / cell))
@@ -118,7 +118,7 @@ class Nmi(NamedTuple):
 def _find_nmi(record: Record) -> Nmi | None:
     results = record.report.get("results")
     for result in results if isinstance(results, list) else []:
-        details = mapping(mapping(result).get("details"))
+        details = as_mapping(as_mapping(result).get("details"))
         table, sources, active = _read_table(details.get("nmi")), details.get("sources"), details.get("active")
         if table and isinstance(sources, list) and isinstance(active, list) and len(sources) == len(table):
             return Nmi(table, [str(source) for source in sources], [bool(value) for value in active])
@@ -129,6 +129,6 @@ def _read_table(value: Any) -> list[list[float]]:
     """`value` if it is a list of non-empty lists of finite numbers, else an empty list."""
     rows = value if isinstance(value, list) else []
     for row in rows:
-        if not isinstance(row, list) or not row or any(number(entry) is None for entry in row):
+        if not isinstance(row, list) or not row or any(as_number(entry) is None for entry in row):
             return []
     return rows

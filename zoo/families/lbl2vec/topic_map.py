@@ -51,7 +51,7 @@ def draw_map(record: Record) -> Figure | None:
         points = [(x, y) for x, y, nearest in layout["documents"] if nearest == number]
         axes.scatter([x for x, _ in points], [y for _, y in points], s=9, color=colour, alpha=0.5, linewidths=0)
         x, y = layout["labels"][number]
-        legend = f"{number + 1}  {plots.short(entry['label'], 40)}"
+        legend = f"{number + 1}  {plots.shorten(entry['label'], 40)}"
         axes.scatter([x], [y], s=170, color=colour, edgecolors=plots.INK, linewidths=0.7, zorder=3, label=legend)
         axes.annotate(str(number + 1), (x, y), ha="center", va="center", fontsize=7, fontweight="bold", zorder=4)
     axes.set(xticks=[], yticks=[])

@@ -16,11 +16,11 @@ def draw_deletion_curves(record: Record) -> Figure | None:
     """Draw the mean score by the number of deleted concepts. Return None if it was not measured."""
     from zoo.card import plots, run_record
 
-    measured = run_record.mapping(record.facts.get("deletion"))
+    measured = run_record.as_mapping(record.facts.get("deletion"))
     curves: dict[str, list[float]] = {}
     for name in LABELS:
         values: Any = measured.get(name)
-        if not isinstance(values, list) or not values or any(run_record.number(value) is None for value in values):
+        if not isinstance(values, list) or not values or any(run_record.as_number(value) is None for value in values):
             return None
         curves[name] = values
     figure = plots.new_figure(3.4)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.card import plots
-from zoo.card.run_record import Record, mapping
+from zoo.card.run_record import Record, as_mapping
 from zoo.data.formats import image_files
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ def draw_retrieved(record: Record) -> Figure | None:
     """
     results = record.report.get("results")
     for entry in results if isinstance(results, list) else []:
-        queries = mapping(mapping(entry).get("details")).get("retrieved")
+        queries = as_mapping(as_mapping(entry).get("details")).get("retrieved")
         if isinstance(queries, list) and queries:
-            return _draw_rows(entry.get("task"), [mapping(query) for query in queries[:ROWS]])
+            return _draw_rows(entry.get("task"), [as_mapping(query) for query in queries[:ROWS]])
     return None
 
 
@@ -35,11 +35,11 @@ def _draw_rows(task: Any, rows: list[dict[str, Any]]) -> Figure:
     grid: Any = figure.subplots(len(rows), COLUMNS + 1, squeeze=False)
     figure.suptitle(f"{task}: a query, and its best candidates", x=0.01, ha="left", fontsize=9)
     for axes, row in zip(grid, rows, strict=True):
-        _draw_item(axes[0], mapping(row.get("query")), is_right=False)
+        _draw_item(axes[0], as_mapping(row.get("query")), is_right=False)
         candidates = row.get("found")
         candidates = candidates[:COLUMNS] if isinstance(candidates, list) else []
         for number, axis in enumerate(axes[1:]):
-            candidate = mapping(candidates[number]) if number < len(candidates) else {}
+            candidate = as_mapping(candidates[number]) if number < len(candidates) else {}
             _draw_item(axis, candidate, is_right=bool(candidate.get("right")))
     return figure
 
@@ -54,9 +54,9 @@ def _draw_item(axis: Any, item: Mapping[str, Any], *, is_right: bool) -> None:
     try:
         image = image_files.decode_image(base64.b64decode(str(item.get("image") or ""), validate=True))
     except (ValueError, binascii.Error):
-        axis.text(0.5, 0.5, plots.short(text, 40), ha="center", va="center", wrap=True, fontsize=8)
+        axis.text(0.5, 0.5, plots.shorten(text, 40), ha="center", va="center", wrap=True, fontsize=8)
         axis.set(xlim=(0, 1), ylim=(0, 1))
         return
     axis.imshow(image_files.normalise_image(image))
     if text:
-        axis.set_xlabel(plots.short(text, 24), fontsize=7)
+        axis.set_xlabel(plots.shorten(text, 24), fontsize=7)

@@ -12,6 +12,7 @@ from typing import Any
 from zoo.data.formats.image_files import encode_pnm
 from zoo.data.raw_rows import Origin
 
+EXTRA: str | None = None
 TABLES = {"digits": ("image", "label")}
 MAX_LEVEL = 16
 

@@ -27,6 +27,7 @@ from xml.etree import ElementTree
 from zoo.core.errors import DataError, first_line
 from zoo.data.raw_rows import Origin
 
+EXTRA: str | None = "quickstart"
 _TREE = ("code", "block", "block_name", "chapter", "chapter_name")
 TABLES = {
     "terms": ("term", "description", *_TREE),

@@ -28,6 +28,7 @@ from zoo.core.errors import DataError, first_line
 from zoo.data.formats.image_files import import_pillow
 from zoo.data.raw_rows import Origin
 
+EXTRA: str | None = "icons"
 TABLES = {
     "terms": ("text", "image", "icon", "kind", "split"),
     "icons": ("image", "label", "text", "icon", "kind", "split"),

@@ -18,6 +18,7 @@ from zoo.data.sources.builtins import _factor_grid
 if TYPE_CHECKING:
     import numpy as np
 
+EXTRA: str | None = None
 SOURCES = {"floor_hue": 10, "wall_hue": 10, "object_hue": 10, "scale": 8, "shape": 4, "orientation": 15}
 TABLES = {"scenes": ("image", *SOURCES)}
 COUNTS = {"scenes": 480_000}

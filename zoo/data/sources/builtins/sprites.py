@@ -18,6 +18,7 @@ from zoo.data.sources.builtins import _factor_grid
 if TYPE_CHECKING:
     import numpy as np
 
+EXTRA: str | None = None
 SOURCES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 TABLES = {"sprites": ("image", *SOURCES)}
 COUNTS = {"sprites": 737_280}

@@ -1,0 +1,259 @@
+"""Render the model card, README.md, from the files of a model folder. It can be rendered again at any time.
+
+The templates in `cards/` hold the text; this module gives them the values of the folder. Everything that a template
+prints is escaped unless it is Markdown already, so that no summary and no name of a data set can break the page.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2.sandbox
+from markupsafe import Markup
+from pydantic import ValidationError
+
+from zoo.card import figures, front_matter, markdown, run_record
+from zoo.card.run_record import Record, as_mapping, as_number
+from zoo.core import atomic_files
+from zoo.core.errors import RenamedFieldWarning
+from zoo.data.sources import builtin
+from zoo.hub import model_references
+from zoo.spec import EncoderSpec
+
+SAMPLES = {
+    "text": Markup('["A man plays the guitar.", "Someone is making music."]'),
+    "image": Markup('["photo.jpg", "another.png"]'),
+    "vector": Markup('numpy.load("vectors.npy")'),
+    "image-text": Markup('["a red car", {"image": "photo.jpg"}, {"image": "photo.jpg", "text": "which make?"}]'),
+}
+"""Example inputs of `encode` by modality, as Python."""
+UNITS = {"text": "Sentences", "image": "Images", "vector": "Vectors", "image-text": "Inputs"}
+
+
+def write_card(folder: Path, spec_class: type[EncoderSpec]) -> Path:
+    """Draw the pictures and write README.md into a model folder. The caller writes the manifest afterwards.
+
+    `spec_class` is the Spec class of the folder's family; it names the family's own pictures. Raise ArtefactError if the
+    folder cannot be read.
+    """
+    from zoo.card import plots
+
+    plots.draw(folder, spec_class)
+    path = folder / "README.md"
+    atomic_files.write_text(path, render_card(folder, spec_class))
+    return path
+
+
+def render_card(folder: Path, spec_class: type[EncoderSpec]) -> str:
+    """Return the card of a model folder: YAML front matter and Markdown. A missing file leaves its sections out.
+
+    Raise ArtefactError if the folder cannot be read.
+    """
+    record = run_record.read(folder)
+    family = str(record.zoo.get("family", ""))
+    family_extras = _read_family_extras(record, spec_class)
+    template = _load_environment().get_template(f"{family}.md")
+    body = template.render(_build_context(record, family, family_extras))
+    return f"---\n{front_matter.build_front_matter(record, family)}\n---\n\n{body.strip()}\n"
+
+
+# -- templates ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _load_environment() -> jinja2.Environment:
+    environment = jinja2.sandbox.SandboxedEnvironment(
+        loader=jinja2.FunctionLoader(_read_template),
+        autoescape=True,  # lets Jinja tell Markup from text; `finalize` decides how text is escaped
+        finalize=markdown.escape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(figures.HELPERS)
+    environment.filters["escape"] = environment.filters["e"] = markdown.escape
+    return environment
+
+
+def _read_template(name: str) -> str | None:
+    file = importlib.resources.files("zoo.cards") / name
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def _build_context(record: Record, family: str, family_extras: tuple[str, ...]) -> dict[str, Any]:
+    """Return the variables of the templates."""
+    modality = str(record.facts.get("modality"))
+    modality = modality if modality in SAMPLES else "text"
+    dims = [dim for dim in record.facts.get("dims") or [] if as_number(dim)]
+    return {
+        "record": record,
+        "facts": {**record.facts, "dims": dims, "prompts": as_mapping(record.facts.get("prompts"))},
+        "family": family,
+        "unit": UNITS[modality],
+        "sample": SAMPLES[modality],
+        "backbone": as_mapping(record.lock.get("backbone")).get("name") or _describe_backbone(record),
+        **_build_recipe_context(record),
+        **_build_cut_context(record),
+        **_build_result_context(record),
+        **_build_data_context(record),
+        **_build_training_context(record),
+        "image_extra": Markup("[image]" if "image" in family_extras else ""),
+        "extras": Markup(_list_extras(record, family_extras)),
+    }
+
+
+def _build_recipe_context(record: Record) -> dict[str, Any]:
+    """Return what the author of the recipe says about the model."""
+    card = as_mapping(record.recipe.get("card"))
+    repo = str(as_mapping(record.recipe.get("publish")).get("repo", ""))
+    name = front_matter.get_name(record)
+    return {
+        "name": name,
+        "title": card.get("title") or name,
+        "summary": str(card.get("summary") or ""),
+        "license": str(card.get("license") or ""),
+        "languages": front_matter.list_languages(record),
+        "repo": Markup(repo if front_matter.HUB_ID.fullmatch(repo) else "path/to/model"),
+    }
+
+
+def _build_cut_context(record: Record) -> dict[str, Any]:
+    """Return an example of a cut, as values, as Python arguments and as options of the command line."""
+    cut = _choose_example_cut(record)
+    return {
+        "cut": cut,
+        "cut_arguments": Markup(", ".join(f"{key}={value}" for key, value in cut.items())),
+        "cut_options": Markup(" ".join(f"--{key} {value}" for key, value in cut.items())),
+    }
+
+
+def _build_result_context(record: Record) -> dict[str, Any]:
+    """Return the tasks and results that the text mentions."""
+    pairs = [(task, result) for task in record.tasks for result in task.results]
+    return {
+        "main_task": next((task for task in record.tasks if task.whole.value is not None), None),
+        "timed_task": next((task for task in record.tasks if task.whole.speed), None),
+        "local_tasks": [task for task in record.tasks if not task.official],
+        "unscored": [(task, result) for task, result in pairs if result.value is None],
+        "worsened": [(task, result) for task, result in pairs if result.gain is not None and result.gain < 0],
+        "host": as_mapping(record.report.get("host")),
+    }
+
+
+def _build_data_context(record: Record) -> dict[str, Any]:
+    data_sets = _list_data_sets(record)
+    training_sets = (data_set for data_set in data_sets if data_set["role"] == "train" and data_set["name"])
+    return {
+        "data_sets": data_sets,
+        "training_data": next(training_sets, None),
+        "fingerprint_digits": figures.FINGERPRINT_DIGITS,
+        "citations": list(dict.fromkeys(data_set["citation"] for data_set in data_sets if data_set["citation"])),
+    }
+
+
+def _build_training_context(record: Record) -> dict[str, Any]:
+    sections = {key: record.recipe[key] for key in ("encoder", "training") if key in record.recipe}
+    packages = as_mapping(record.lock.get("packages"))
+    return {
+        "training_host": as_mapping(record.lock.get("host")),
+        "best_validation": min(record.validation, key=lambda point: point[1]) if record.validation else None,
+        "settings": [
+            (markdown.format_code(key), markdown.format_code(value)) for key, value in _list_settings(sections)
+        ],
+        "packages": "\n".join(f"{name}=={version}" for name, version in packages.items()),
+    }
+
+
+# -- values of the context ---------------------------------------------------------------------------------------------
+
+
+def _describe_backbone(record: Record) -> str | None:
+    """Return the backbone that the recipe names. Return None if the family builds its network itself."""
+    backbone = as_mapping(record.recipe.get("encoder")).get("backbone")
+    if isinstance(backbone, Mapping):
+        return backbone.get("model") or (f"timm/{backbone['timm']}" if backbone.get("timm") else None)
+    return backbone
+
+
+def _choose_example_cut(record: Record) -> dict[str, int]:
+    """Return a cut that shows how cutting is written: the middle one of the measured cuts, or else of the possible ones."""
+    corners = [result.corner for result in record.tasks[0].results[1:]] if record.tasks else []
+    layers, dims = record.facts.get("layers"), record.facts.get("dims")
+    if not corners and as_number(layers) and isinstance(dims, list) and dims:
+        corners = [{"layers": (record.facts["layers"] + 1) // 2, "dim": dims[len(dims) // 2]}]
+    corner = corners[(len(corners) - 1) // 2] if corners else {}
+    numbers = {key: as_number(corner.get(key)) for key in ("layers", "dim")}
+    return {key: int(number) for key, number in numbers.items() if number is not None}
+
+
+def _list_data_sets(record: Record) -> list[dict[str, Any]]:
+    """Return the role, origin, fingerprint and counts of every data set of the lock, and of those with skipped rows."""
+    skipped_rows = as_mapping(record.report.get("skipped_rows"))
+    locked = as_mapping(record.lock.get("data"))
+    unlocked_roles = [role for role, count in skipped_rows.items() if as_number(count) and role not in locked]
+    data_sets = []
+    for role in [*locked, *unlocked_roles]:
+        entry = as_mapping(locked.get(role))
+        origin = as_mapping(entry.get("origin"))
+        data_sets.append(
+            {
+                "role": role,
+                "rows": as_number(entry.get("rows")),
+                "skipped": as_number(entry.get("skipped", skipped_rows.get(role))),
+                "fingerprint": markdown.as_line(entry.get("fingerprint") or ""),
+                **{key: str(origin.get(key) or "") for key in ("name", "revision", "licence", "url", "citation")},
+            }
+        )
+    return data_sets
+
+
+def _list_settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted path, text) for every setting that has a value."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _list_settings(entry, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(entry, Mapping | list) for entry in value):
+        for index, entry in enumerate(value):
+            yield from _list_settings(entry, f"{path}.{index}")
+    elif value not in (None, "", []):
+        yield path, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+# -- extras of the package ---------------------------------------------------------------------------------------------
+
+
+def _read_family_extras(record: Record, spec_class: type[EncoderSpec]) -> tuple[str, ...]:
+    """Return the extras that the family needs, from the encoder section of the folder. A damaged section has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RenamedFieldWarning)
+            return spec_class.model_validate(record.zoo.get("spec")).extras
+    except ValidationError:
+        return ()
+
+
+def _list_extras(record: Record, family_extras: tuple[str, ...]) -> str:
+    """Return the extras that training needs, for example `[quickstart,image]`: those of data and backbone, then the family's."""
+    extras = dict.fromkeys([*_find_extras(record.recipe), *family_extras])
+    return f"[{','.join(extras)}]" if extras else ""
+
+
+def _find_extras(value: Any) -> Iterator[str]:
+    """Yield the extras of the builtin data sets and of the `package:` references inside a part of a recipe."""
+    extra = None
+    if isinstance(value, str):
+        extra = model_references.find_extra(value)
+    elif isinstance(value, Mapping):
+        if value.get("source") == "builtin":
+            extra = builtin.find_extra(str(value.get("name")))
+        for entry in value.values():
+            yield from _find_extras(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _find_extras(entry)
+    if extra:
+        yield extra
