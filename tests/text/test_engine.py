@@ -18,7 +18,8 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from zoo.core import hardware
 from zoo.core.errors import ZooError
-from zoo.text import backbone, model_references
+from zoo.hub import model_references
+from zoo.text import backbone
 from zoo.text import engine as engine_module
 from zoo.text.engine import Engine
 

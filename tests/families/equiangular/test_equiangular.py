@@ -279,7 +279,7 @@ def test_a_task_of_another_modality_is_refused_before_training(tmp_path, task):
     section = {"task": task, "data": {"source": "file", "path": "t.jsonl"}}
     prepared = evaluation.prepare([TypeAdapter(Task).validate_python(section)], tmp_path)
     with pytest.raises(ZooError, match="holds text, which"):
-        evaluation.fitting(encoder, prepared)
+        evaluation.check_encoder(encoder, prepared)
 
 
 def test_the_command_line_reads_paths_of_images(trained_encoder, tmp_path):

@@ -265,14 +265,16 @@ def test_a_pooling_that_leaves_prompts_out_is_refused_if_there_are_prompts(tmp_p
 def test_a_step_of_2dmse_uses_one_shallow_layer_and_one_width_for_both_layers(tmp_path, monkeypatch):
     encoder = build(tmp_path, layers="sampled", objective="2dmse")
     layers_by_call, widths = [], []
-    states, sentence = type(encoder.backbone).states, losses.sentence
+    states, sentence = type(encoder.backbone).compute_states, losses.compute_sentence_loss
     monkeypatch.setattr(
         type(encoder.backbone),
-        "states",
+        "compute_states",
         lambda self, batch, layers: layers_by_call.append(tuple(layers)) or states(self, batch, layers),
     )
     monkeypatch.setattr(
-        losses, "sentence", lambda columns, *rest: widths.append(columns.shape[-1]) or sentence(columns, *rest)
+        losses,
+        "compute_sentence_loss",
+        lambda columns, *rest: widths.append(columns.shape[-1]) or sentence(columns, *rest),
     )
     encoder.module.train()
     batch = encoder.collate([rows()[i] for i in range(8)])

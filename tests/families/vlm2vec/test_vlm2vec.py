@@ -13,11 +13,10 @@ from pydantic import ValidationError
 from tiny_vlm2vec import TINY, build_encoder, draw_square, encode_png, make_rows
 
 from zoo.core.errors import ZooError
-from zoo.families.vlm2vec import from_scratch, inference, mixed_inputs
+from zoo.families.vlm2vec import checkpoint, from_scratch, inference, mixed_inputs
 from zoo.families.vlm2vec.encoder import Encoder
 from zoo.families.vlm2vec.prompt_template import apply_template
 from zoo.families.vlm2vec.spec import Lora, Spec, VLMSpec, find_backbone_problem
-from zoo.hub import push as hub
 from zoo.schema import Training
 
 INPUTS = [
@@ -250,7 +249,7 @@ def test_a_missing_library_is_reported_with_its_extra_before_a_download(monkeypa
     def fetch(*_):
         pytest.fail("a model was downloaded")
 
-    monkeypatch.setattr(hub, "fetch", fetch)
+    monkeypatch.setattr(checkpoint, "fetch", fetch)
     with monkeypatch.context() as context:
         context.setitem(sys.modules, "peft", None)
         with pytest.raises(ZooError, match=r"embedding-zoo\[lora\]"):
