@@ -36,7 +36,10 @@ INTEGER = 10_000_000
 """Largest value of any other integer of a config."""
 EPOCHS = 10_000
 """Most epochs that inference may repeat of a training."""
-MODULES = {f"sentence_transformers.models.{kind}" for kind in ("Transformer", "Pooling", "Dense", "Normalize")}
+MODULES = {
+    f"sentence_transformers.models.{kind}"
+    for kind in ("Transformer", "StaticEmbedding", "Pooling", "Dense", "Normalize")
+}
 DTYPE_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 Shapes = Mapping[str, tuple[int, ...]]
 
