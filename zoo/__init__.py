@@ -63,8 +63,8 @@ def evaluate(
     from zoo import evaluation
     from zoo.evaluation.spec import Task
 
-    shaped = [TypeAdapter(Task).validate_python({"task": t} if isinstance(t, str) else t) for t in tasks]
-    return evaluation.evaluate(encoder, shaped, folder=Path(folder), show_progress=show_progress)
+    sections = [TypeAdapter(Task).validate_python({"task": t} if isinstance(t, str) else t) for t in tasks]
+    return evaluation.evaluate(encoder, sections, folder=Path(folder), show_progress=show_progress)
 
 
 def from_pretrained(reference: str | Path, revision: str | None = None) -> Encoder:

@@ -91,7 +91,7 @@ class Encoder:
         if name not in self.tables:
             from zoo import data
 
-            dataset = next(each for path, each in self.spec.extra_datasets().items() if path[-1] == name)
+            dataset = next(entry for path, entry in self.spec.extra_datasets().items() if path[-1] == name)
             self.tables[name] = data.read(*dataset, folder=self.folder).rows
         return self.tables[name]
 

@@ -48,7 +48,7 @@ def slug(name: str) -> str:
 
 
 def build(
-    name: str, kind: str, task: MtebTask, shaped: Any, revision: str, parent: type[AbsTask] | None = None
+    name: str, kind: str, task: MtebTask, task_data: Any, revision: str, parent: type[AbsTask] | None = None
 ) -> AbsTask:
     """A fresh task object over shaped data. mteb draws from state that a second run of the same object would share.
 
@@ -62,7 +62,7 @@ def build(
 
         def load_data(self, *_: Any, **__: Any) -> None:
             if not self.data_loaded:
-                self.dataset, self.data_loaded = shaped, True
+                self.dataset, self.data_loaded = task_data, True
 
     OwnTask.metadata = _describe(name, kind, task, revision, parent)
     for attribute, value in {**task.columns, **({} if parent else task.attributes)}.items():
@@ -74,14 +74,14 @@ def _describe(name: str, kind: str, task: MtebTask, revision: str, parent: type[
     """mteb's metadata: that of the official class under the task's own name, or our own."""
     from mteb.abstasks.task_metadata import TaskMetadata
 
-    own = {"name": name, "dataset": {"path": f"local/{slug(name)}", "revision": revision}, "eval_splits": ["test"]}
+    identity = {"name": name, "dataset": {"path": f"local/{slug(name)}", "revision": revision}, "eval_splits": ["test"]}
     if parent is not None:
         languages = parent.metadata.eval_langs
         if isinstance(languages, dict):
             languages = sorted({language for several in languages.values() for language in several})
-        return parent.metadata.model_copy(update=own | {"eval_langs": languages})
+        return parent.metadata.model_copy(update=identity | {"eval_langs": languages})
     return TaskMetadata(
-        **own,
+        **identity,
         description=f"{kind} over the user's own data",
         type=task.type,
         category=task.category,

@@ -89,9 +89,9 @@ def shape_sides(queries: Mapping[str, Side], documents: Mapping[str, Side], rele
     return {"default": {"test": split}, "category": "2".join(letters)}
 
 
-def list_modalities(shaped: Any) -> list[str]:
+def list_modalities(task_data: Any) -> list[str]:
     """The modalities that occur in a task's data, from its category."""
-    return [kind for kind in ("image", "text") if kind[0] in shaped["category"].replace("2", "")]
+    return [kind for kind in ("image", "text") if kind[0] in task_data["category"].replace("2", "")]
 
 
 def _make_columns(sides: Mapping[str, Side]) -> tuple[set[str], Dataset]:
@@ -141,12 +141,12 @@ class StrictRetrieval(AbsTaskRetrieval):
 # -- the card's pictures ---------------------------------------------------------------------------------------------
 
 
-def list_answers(shaped: Any, queries: np.ndarray, documents: np.ndarray) -> list[dict[str, Any]]:
+def list_answers(task_data: Any, queries: np.ndarray, documents: np.ndarray) -> list[dict[str, Any]]:
     """The best candidates of a few queries, evenly spread over all queries, as JSON-able texts and small images.
 
     `queries` (q, d) and `documents` (n, d) are the vectors in the order of the task's data.
     """
-    split = shaped["default"]["test"]
+    split = task_data["default"]["test"]
     count = len(split["queries"])
     row_of = {name: i for i, name in enumerate(split["corpus"]["id"])}
     answers = []

@@ -26,9 +26,9 @@ class Prepared:
 
     def join(self, other: Prepared) -> Prepared:
         """The tasks of both. Raises ZooError for two tasks of one name."""
-        taken = {name_file(task, {}) for task in self.tasks}
+        used_names = {name_file(task, {}) for task in self.tasks}
         for task in other.tasks:
-            if name_file(task, {}) in taken:
+            if name_file(task, {}) in used_names:
                 raise ZooError(f"two tasks are called {task.name!r}; give one a `name`")
         return Prepared([*self.tasks, *other.tasks], self.lock | other.lock)
 

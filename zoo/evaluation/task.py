@@ -168,11 +168,11 @@ class LocalTask(OwnDataTask):
         """mteb's abstract task."""
         raise NotImplementedError
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """How mteb computes the task on data that `shape` gave."""
         raise NotImplementedError
 
-    def list_modalities(self, tables: Mapping[str, Table], shaped: Any) -> frozenset[str]:
+    def list_modalities(self, tables: Mapping[str, Table], task_data: Any) -> frozenset[str]:
         """Kinds of inputs that the encoder must read."""
         has_images = any("image" in table.roles for table in tables.values())
         return frozenset({"image" if has_images else "text"})
@@ -182,11 +182,13 @@ class LocalTask(OwnDataTask):
     ) -> ReadyTask:
         """Shape the tables for mteb."""
         lock_tables(lock, self.title, tables)
-        shaped, revision = self.shape(tables), mteb_build.compute_revision(tables)
-        modalities = self.list_modalities(tables, shaped)
+        task_data, revision = self.shape(tables), mteb_build.compute_revision(tables)
+        modalities = self.list_modalities(tables, task_data)
 
         def make() -> AbsTask:
-            return mteb_build.build(self.title, self.task, self.describe_mteb_task(shaped), shaped, revision, parent)
+            return mteb_build.build(
+                self.title, self.task, self.describe_mteb_task(task_data), task_data, revision, parent
+            )
 
         return ReadyTask(self, make, is_official=False, modalities=modalities)
 

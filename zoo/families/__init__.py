@@ -46,5 +46,5 @@ def read_summary(name: str) -> str:
 def _load(name: str, module: str, attribute: str) -> type:
     if name not in names():
         raise ZooError(f"unknown family {name!r}{suggest(str(name), names())}")
-    found: type = getattr(importlib.import_module(f"zoo.families.{name.replace('-', '_')}.{module}"), attribute)
-    return found
+    loaded: type = getattr(importlib.import_module(f"zoo.families.{name.replace('-', '_')}.{module}"), attribute)
+    return loaded

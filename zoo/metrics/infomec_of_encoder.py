@@ -42,8 +42,8 @@ def measure(
         )
     latents, discrete = as_latents(encoder, encoder.encode(list(rows[column])))
     labels = np.stack([np.unique(np.asarray(rows[name]), return_inverse=True)[1].ravel() for name in sources], axis=1)
-    figures, found = disentanglement.compute_figures(labels, latents, discrete)
-    return figures, disentanglement.summarise(found, list(sources))
+    figures, result = disentanglement.compute_figures(labels, latents, discrete)
+    return figures, disentanglement.summarise(result, list(sources))
 
 
 def as_latents(encoder: Encoder, vectors: Array) -> tuple[Array, bool]:

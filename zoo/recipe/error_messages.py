@@ -94,7 +94,7 @@ def _name_type(error: Any) -> str:
 
 def format_problem(error: Any, model: type[BaseModel]) -> str:
     """One error of pydantic as a line that follows the place: `must be a number, not 'x'`."""
-    kind, given = error["type"], error.get("input")
+    kind, actual = error["type"], error.get("input")
     if kind == "extra_forbidden":
         key = str(error["loc"][-1])
         return f"unknown key{suggest(key, sorted(_keys(model, error['loc'][:-1])))}"
@@ -103,21 +103,21 @@ def format_problem(error: Any, model: type[BaseModel]) -> str:
         return f"value {last + 1} is missing" if isinstance(last, int) else "is missing"
     if kind in ("literal_error", "union_tag_invalid"):
         context = error["ctx"]
-        wanted = [
+        expected = [
             w.strip(" '\"")
             for w in str(context.get("expected_tags") or context["expected"]).replace(" or ", ",").split(",")
         ]
-        value = context.get("tag", given)
-        return f"{value!r} is not one of {', '.join(wanted)}{suggest(str(value), wanted, listing='')}"
+        value = context.get("tag", actual)
+        return f"{value!r} is not one of {', '.join(expected)}{suggest(str(value), expected, listing='')}"
     if kind == "union_tag_not_found":
         return "`source` is missing; it is one of hub, file, builtin"
     if kind == "too_long":
         return f"has more than {error['ctx']['max_length']} values"
     if kind == "value_error":
         return str(error["ctx"]["error"])
-    shown = "" if isinstance(given, dict | list | tuple) else f", not {given!r}"
-    if kind == "string_pattern_mismatch" and (about := _description(model, error["loc"])):
-        return f"must be {about}{shown}"
+    shown = "" if isinstance(actual, dict | list | tuple) else f", not {actual!r}"
+    if kind == "string_pattern_mismatch" and (description := _description(model, error["loc"])):
+        return f"must be {description}{shown}"
     if type_name := _name_type(error):
         return f"must be {type_name}{shown}"
     message = str(error["msg"])
@@ -137,7 +137,7 @@ def _inside(model: type[BaseModel], loc: Loc) -> list[type[BaseModel]]:
     for step in loc:
         inside = [m.model_fields[step].annotation for m in models if isinstance(step, str) and step in m.model_fields]
         if inside:
-            models = [found for annotation in inside for found in _models(annotation)]
+            models = [model for annotation in inside for model in _models(annotation)]
         elif isinstance(step, str):
             tagged = [m for m in models if step in _tags(m)]
             models = tagged or models

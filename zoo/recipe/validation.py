@@ -72,8 +72,8 @@ def find_mistakes(
 
 
 def _check_encoder(spec: EncoderSpec, removed: list[Loc], folder: Path) -> list[Mistake]:
-    own = error_messages.drop_consequences(spec.find_mistakes(folder), removed)
-    mistakes = _nest(("encoder",), own)
+    direct_mistakes = error_messages.drop_consequences(spec.find_mistakes(folder), removed)
+    mistakes = _nest(("encoder",), direct_mistakes)
     for path, dataset in spec.extra_datasets().items():
         problems = zoo_data.problems(dataset.data, dataset.roles, folder=folder)
         mistakes += _nest(("encoder", *path), problems)
@@ -102,8 +102,8 @@ def _check_tasks(
                     mistakes += _check_data((*loc, field), section, {}, folder)
             continue
         unsure = frozenset(str(path[0]) for path in removed if path)
-        own = error_messages.drop_consequences(task.find_mistakes(folder, unsure), removed)
-        mistakes += _nest(loc, own)
+        direct_mistakes = error_messages.drop_consequences(task.find_mistakes(folder, unsure), removed)
+        mistakes += _nest(loc, direct_mistakes)
         if spec_class:
             mistakes += _nest(loc, _check_views(task, spec_class, spec, folder))
         if spec_class and task.needs_own_classes:

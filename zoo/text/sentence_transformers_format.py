@@ -71,7 +71,7 @@ def read_heads(folder: Path, backbone: Backbone, dim: int) -> dict[int, torch.nn
         if weight is None or tuple(weight.shape) != (dim, backbone.width):  # checked before memory is allocated
             raise ArtefactError(f"{folder}: the head of layer {layer} is not {dim} × {backbone.width}")
         head = torch.nn.Linear(backbone.width, dim, bias=f"{layer}.bias" in stored)
-        own = {name.split(".", 1)[1]: tensor for name, tensor in stored.items() if name.split(".")[0] == layer}
-        tensors.fill(head, own, folder)
+        head_tensors = {name.split(".", 1)[1]: tensor for name, tensor in stored.items() if name.split(".")[0] == layer}
+        tensors.fill(head, head_tensors, folder)
         heads[int(layer)] = head
     return heads

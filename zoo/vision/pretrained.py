@@ -112,8 +112,10 @@ def load_from_model_folder(
     with torch.random.fork_rng(devices=[]):  # the random initialisation must not change the caller's random state
         network = make_network()
     stored = tensors.read(folder)
-    own = {name.removeprefix("backbone."): tensor for name, tensor in stored.items() if name not in project_names}
-    tensors.fill(network, own, folder)
+    backbone_tensors = {
+        name.removeprefix("backbone."): tensor for name, tensor in stored.items() if name not in project_names
+    }
+    tensors.fill(network, backbone_tensors, folder)
     if not spec.build:
         _freeze_unused_parameters(network)
     backbone = ImageBackbone(network, size, channels, name=_name_pretrained_model(spec))

@@ -44,11 +44,11 @@ class AnyRetrieval(LocalTask):
 
         return multimodal_retrieval.shape_pairs(tables, self.title)
 
-    def list_modalities(self, tables: Mapping[str, Table], shaped: Any) -> frozenset[str]:
+    def list_modalities(self, tables: Mapping[str, Table], task_data: Any) -> frozenset[str]:
         """The modalities that occur on either side."""
         from zoo.evaluation import multimodal_retrieval
 
-        return frozenset(multimodal_retrieval.list_modalities(shaped))
+        return frozenset(multimodal_retrieval.list_modalities(task_data))
 
     @classmethod
     def load_mteb_class(cls) -> type[AbsTask]:
@@ -57,7 +57,7 @@ class AnyRetrieval(LocalTask):
 
         return AbsTaskRetrieval
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """The category says which modalities each side has."""
         from zoo.evaluation import multimodal_retrieval
 
@@ -65,7 +65,7 @@ class AnyRetrieval(LocalTask):
             self.load_mteb_class(),
             "Any2AnyRetrieval",
             "ndcg_at_10",
-            shaped["category"],
-            modalities=multimodal_retrieval.list_modalities(shaped),
+            task_data["category"],
+            modalities=multimodal_retrieval.list_modalities(task_data),
             attributes={"k_values": CUT_OFFS},
         )

@@ -38,6 +38,6 @@ class Classification(LocalTask):
 
         return AbsTaskClassification
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """Accuracy of the regression."""
         return MtebTask(self.load_mteb_class(), "Classification", "accuracy", "t2c", columns=COLUMNS)

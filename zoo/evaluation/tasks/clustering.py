@@ -43,7 +43,7 @@ class Clustering(LocalTask):
 
         return AbsTaskClustering
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """Every document is embedded, also of a large data set."""
         return MtebTask(
             self.load_mteb_class(), "Clustering", "v_measure", "t2c", columns=COLUMNS, attributes=ALL_DOCUMENTS

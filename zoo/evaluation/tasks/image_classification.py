@@ -38,7 +38,7 @@ class ImageClassification(LocalTask):
 
         return AbsTaskClassification
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """Accuracy of the regression."""
         return MtebTask(
             self.load_mteb_class(), "ImageClassification", "accuracy", "i2c", modalities=("image",), columns=COLUMNS

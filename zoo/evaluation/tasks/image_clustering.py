@@ -42,7 +42,7 @@ class ImageClustering(LocalTask):
 
         return AbsTaskClustering
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """Every image is embedded, also of a large data set."""
         return MtebTask(
             self.load_mteb_class(),

@@ -89,11 +89,11 @@ class Mmeb(LocalTask):
         """Raises DataError for a row without a query, and for one without at least two candidates."""
         return shape_rows(tables["data"], self.title)
 
-    def list_modalities(self, tables: Mapping[str, Table], shaped: Any) -> frozenset[str]:
+    def list_modalities(self, tables: Mapping[str, Table], task_data: Any) -> frozenset[str]:
         """The modalities that occur on either side."""
         from zoo.evaluation import multimodal_retrieval
 
-        return frozenset(multimodal_retrieval.list_modalities(shaped))
+        return frozenset(multimodal_retrieval.list_modalities(task_data))
 
     @classmethod
     def load_mteb_class(cls) -> type[AbsTask]:
@@ -102,7 +102,7 @@ class Mmeb(LocalTask):
 
         return StrictRetrieval
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """The category says which modalities each side has."""
         from zoo.evaluation import multimodal_retrieval
 
@@ -110,21 +110,21 @@ class Mmeb(LocalTask):
             self.load_mteb_class(),
             "Any2AnyRetrieval",
             "strict_hit_at_1",
-            shaped["category"],
-            modalities=multimodal_retrieval.list_modalities(shaped),
+            task_data["category"],
+            modalities=multimodal_retrieval.list_modalities(task_data),
         )
 
     def describe_result(self, scores: Mapping[str, Any]) -> dict[str, Any]:
         """The data set, its meta-task, and what a random choice would score."""
         (name,) = self.sets
-        about = {
+        set_info = {
             "set": name,
             "meta": SETS[name].meta,
             "distribution": "in" if SETS[name].trained else "out",
             "candidates": scores.get("candidates"),
             "chance": scores.get("chance"),
         }
-        return {"mmeb": about}
+        return {"mmeb": set_info}
 
     @classmethod
     def summarise_results(cls, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -199,20 +199,20 @@ def average(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """
     measured: dict[str, tuple[dict[str, Any], float]] = {}
     for entry in results:
-        about = (entry.get("details") or {}).get("mmeb")
-        if about and about["set"] not in measured:
-            measured[about["set"]] = (about, entry["value"])
+        set_info = (entry.get("details") or {}).get("mmeb")
+        if set_info and set_info["set"] not in measured:
+            measured[set_info["set"]] = (set_info, entry["value"])
     means: dict[str, float] = {}
 
     def add(label: str, belongs: Callable[[Mapping[str, Any]], bool]) -> None:
-        scores = [score for about, score in measured.values() if belongs(about)]
+        scores = [score for set_info, score in measured.values() if belongs(set_info)]
         total = sum(belongs({"meta": s.meta, "distribution": "in" if s.trained else "out"}) for s in SETS.values())
         if scores:
             means[label if len(scores) == total else f"{label} ({len(scores)} of {total})"] = statistics.fmean(scores)
 
-    add("overall", lambda about: True)
+    add("overall", lambda set_info: True)
     for meta in METAS:
-        add(meta, lambda about, meta=meta: about["meta"] == meta)  # type: ignore[misc]
-    add("in distribution", lambda about: about["distribution"] == "in")
-    add("out of distribution", lambda about: about["distribution"] == "out")
+        add(meta, lambda set_info, meta=meta: set_info["meta"] == meta)  # type: ignore[misc]
+    add("in distribution", lambda set_info: set_info["distribution"] == "in")
+    add("out of distribution", lambda set_info: set_info["distribution"] == "out")
     return means

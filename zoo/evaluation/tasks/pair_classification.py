@@ -50,6 +50,6 @@ class PairClassification(LocalTask):
 
         return AbsTaskPairClassification
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """Average precision at the best similarity."""
         return MtebTask(self.load_mteb_class(), "PairClassification", "max_ap", columns=COLUMNS)

@@ -44,6 +44,6 @@ class Reranking(LocalTask):
 
         return AbsTaskRetrieval
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """Mean average precision over all candidates."""
         return MtebTask(self.load_mteb_class(), "Reranking", "map_at_1000")

@@ -69,7 +69,7 @@ class Retrieval(LocalTask):
 
         return AbsTaskRetrieval
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """nDCG of the first ten documents."""
         return MtebTask(self.load_mteb_class(), "Retrieval", "ndcg_at_10", attributes={"k_values": CUT_OFFS})
 

@@ -42,9 +42,9 @@ class Sts(LocalTask):
 
         return AbsTaskSTS
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """The range of the scores is that of the rows."""
-        scores = shaped["test"]["score"]
+        scores = task_data["test"]["score"]
         return MtebTask(
             self.load_mteb_class(),
             "STS",

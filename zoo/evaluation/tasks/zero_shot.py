@@ -41,11 +41,11 @@ class ZeroShot(LocalTask):
 
         return AbsTaskZeroShotClassification
 
-    def describe_mteb_task(self, shaped: Any) -> MtebTask:
+    def describe_mteb_task(self, task_data: Any) -> MtebTask:
         """The candidates are the class names that occur."""
 
         def get_candidate_labels(task: AbsTask) -> list[str]:
-            return sorted(set(shaped["test"]["label"]))
+            return sorted(set(task_data["test"]["label"]))
 
         return MtebTask(
             self.load_mteb_class(),

@@ -220,9 +220,9 @@ def _backpropagate_maximum(
     for start in range(0, m, block_size):
         stop = min(start + block_size, m)
         cosines = _correlate(leaf[start:], stop - start, signs).abs()
-        own = torch.arange(stop - start, device=unit.device)
+        diagonal = torch.arange(stop - start, device=unit.device)
         with torch.no_grad():
-            cosines[own, own, 0] = 0.0  # the cosine of a row with itself
+            cosines[diagonal, diagonal, 0] = 0.0  # the cosine of a row with itself
             largest = max(largest, float(cosines.max()))
             reference = previous if previous is not None else largest
             rising = ((cosines - reference) * sharpness).clamp_(MIN_EXPONENT, 30).exp_()
@@ -230,7 +230,7 @@ def _backpropagate_maximum(
             if reference * sharpness < SINH_LIMIT:
                 falling = ((-cosines - reference) * sharpness).clamp_(min=MIN_EXPONENT).exp_()
             for part in (rising,) if falling is None else (rising, falling):
-                part[own, own, 0] = 0.0
+                part[diagonal, diagonal, 0] = 0.0
                 part[:, stop - start :] *= 2  # a pair of different blocks is computed once, and counts twice
                 total += float(part.sum())
             rising -= 0 if falling is None else falling

@@ -114,8 +114,8 @@ class Basis:
             block = spectra[start : start + block_size]
             products = torch.einsum("acf,bcf->abf", block, spectra.conj())
             cosines = (torch.fft.irfft(products, n=g, dim=2) if g > 1 else products).abs_()
-            own = torch.arange(len(block), device=cosines.device)
-            cosines[own, own + start, 0] = 0
+            diagonal = torch.arange(len(block), device=cosines.device)
+            cosines[diagonal, diagonal + start, 0] = 0
             if rest and start + len(block) == m:  # only some rotations of the last generator are rows
                 cosines[-1, -1, rest : g - rest + 1] = 0
             largest = max(largest, float(cosines.max()))

@@ -258,11 +258,11 @@ def find_pillow_processor(name: str) -> str:
 def read_settings(path: Path) -> dict[str, Any]:
     """A JSON object of a model folder; empty if there is no such file. Raises ZooError for a file that is not one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise ZooError(f"{path}: cannot be read as JSON: {str(error)[:120]}") from None
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise ZooError(f"{path}: is not a JSON object")
-    return found
+    return settings
