@@ -86,7 +86,7 @@ def _find_folder() -> Path:
     spec = importlib.util.find_spec("fontawesomefree")  # does not import the package
     folders = spec.submodule_search_locations if spec else None
     for folder in folders or ():
-        base = Path(folder) / "static" / "fontawesomefree"
+        base = Path(folder) / "static/fontawesomefree"
         if (base / "metadata" / "icons.json").is_file():
             return base
     raise DataError(
