@@ -1,0 +1,129 @@
+"""Token vectors of a sentence encoder in closed form.
+
+Every token of the vocabulary runs through the encoder alone. The pooled vectors are projected on their principal components,
+and each is multiplied by a weight that falls with the token's frequency (SIF: Arora et al., "A Simple but Tough-to-Beat
+Baseline for Sentence Embeddings", ICLR 2017, equation 3). The method is that of model2vec (Tulkens and van Dongen, 2024).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer
+
+from zoo.core.errors import ZooError
+from zoo.families.static import token_bag
+from zoo.families.static.spec import Spec
+from zoo.families.static.token_bag import TokenBag
+from zoo.text.backbone import Backbone
+
+Array = npt.NDArray[Any]
+_UNUSED = re.compile(r"\[unused\d+\]")  # places that BERT's vocabulary keeps free; no text has such a token
+_BATCH = 1024  # tokens that run through the backbone together: all of them are equally long, so nothing is padded
+
+
+def distil(body: Backbone, spec: Spec) -> TokenBag:
+    """The static encoder of a backbone, untrained. Tokens that no text gives, and the unknown token, have vectors of zeros.
+
+    Raises ZooError for a tokenizer that is not a fast one, and for more components than the backbone has.
+    """
+    backend = getattr(body.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ZooError(f"backbone {body.name}: has no fast tokenizer, which a static model needs")
+    tokenizer = Tokenizer.from_str(backend.to_str())
+    token_bag.set_max_length(tokenizer, spec.max_length)
+    token_ids = list_token_ids(body)
+    vectors = compute_token_vectors(body, token_ids)
+    coordinates = project_on_principal_components(vectors, spec.dim, spec.removed_components)
+    weights = compute_sif_weights(estimate_zipf_frequencies(len(token_ids)), spec.sif_coefficient)
+    table = np.zeros((token_bag.count_ids(tokenizer), spec.dim), dtype=np.float32)
+    table[token_ids] = coordinates * weights[:, None]
+    return TokenBag(tokenizer, table)
+
+
+def weigh_by_counts(bag: TokenBag, texts: Iterable[str], coefficient: float | None) -> TokenBag:
+    """Replace weights by Zipf's law, as `distil` sets them, by weights from the tokens that are counted in texts.
+
+    Half an occurrence is added to every count, so that a token that no text has keeps a frequency above zero.
+    """
+    ids, _ = bag.tokenize(list(texts))
+    distilled = np.flatnonzero(bag.table.any(axis=1))
+    counts = np.bincount(ids, minlength=len(bag.table))[distilled] + 0.5
+    old_weights = compute_sif_weights(estimate_zipf_frequencies(len(distilled)), coefficient)
+    new_weights = compute_sif_weights(counts / counts.sum(), coefficient)
+    table = bag.table.copy()
+    table[distilled] *= (new_weights / old_weights)[:, None].astype(np.float32)
+    return TokenBag(bag.tokenizer, table)
+
+
+def list_token_ids(body: Backbone) -> list[int]:
+    """Ids of the tokens that texts consist of, ascending: neither special tokens nor unused places of the vocabulary."""
+    special = set(body.tokenizer.all_special_ids)
+    vocabulary = body.tokenizer.get_vocab()
+    return sorted(id_ for token, id_ in vocabulary.items() if id_ not in special and not _UNUSED.fullmatch(token))
+
+
+def compute_token_vectors(body: Backbone, token_ids: Sequence[int]) -> Array:
+    """Pooled vectors (tokens, width) float32 of tokens, each between the special tokens that the backbone puts around a text."""
+    before, after = _find_wrapping(body)
+    device = next(body.model.parameters()).device
+    body.model.train(False)
+    blocks = []
+    with torch.inference_mode():
+        for start in range(0, len(token_ids), _BATCH):
+            rows = [[*before, token, *after] for token in token_ids[start : start + _BATCH]]
+            ids = torch.tensor(rows, device=device)
+            mask = torch.ones_like(ids)
+            states = body.model(input_ids=ids, attention_mask=mask).last_hidden_state
+            blocks.append(body.pool(states, mask).float().cpu().numpy())
+    return np.concatenate(blocks)
+
+
+def _find_wrapping(body: Backbone) -> tuple[list[int], list[int]]:
+    """The ids of the special tokens before and after a text. Raises ZooError if the tokenizer does not add them around it."""
+    text = "a"
+    bare = body.tokenizer(text, add_special_tokens=False)["input_ids"]
+    whole = body.tokenizer(text)["input_ids"]
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            return whole[:start], whole[start + len(bare) :]
+    raise ZooError(f"backbone {body.name}: its tokenizer changes a text when it adds special tokens")
+
+
+def project_on_principal_components(vectors: Array, dim: int, removed: int = 0) -> Array:
+    """Coordinates (n, dim) float32 of (n, width) vectors on their principal components, the largest first.
+
+    The first `removed` components are left out. The sign of a component is such that its largest coordinate is positive, so
+    that equal vectors give equal coordinates on every machine. Raises ZooError for more components than the vectors have.
+    """
+    if dim + removed > min(vectors.shape):
+        raise ZooError(
+            f"{dim} + {removed} principal components of {vectors.shape[0]} vectors of width {vectors.shape[1]}"
+        )
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    coordinates = centred @ axes[:, ::-1][:, removed : removed + dim]
+    largest = np.abs(coordinates).argmax(axis=0)
+    signs = np.sign(coordinates[largest, np.arange(dim)])
+    projected: Array = (coordinates * np.where(signs == 0, 1, signs)).astype(np.float32)
+    return projected
+
+
+def estimate_zipf_frequencies(count: int) -> Array:
+    """Frequencies (count,) by Zipf's law of tokens that are sorted by frequency, the most frequent first."""
+    inverse_ranks = 1 / np.arange(2, count + 2)
+    frequencies: Array = inverse_ranks / inverse_ranks.sum()
+    return frequencies
+
+
+def compute_sif_weights(frequencies: Array, coefficient: float | None) -> Array:
+    """Weights a / (a + p) of tokens with frequencies p; ones for a coefficient of None."""
+    if coefficient is None:
+        return np.ones(len(frequencies))
+    weights: Array = coefficient / (coefficient + frequencies)
+    return weights

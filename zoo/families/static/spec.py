@@ -1,0 +1,96 @@
+"""The `encoder:` section of static embeddings. Pydantic only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from zoo.core.errors import ZooError
+from zoo.hub import model_references
+from zoo.schema import Positive, Roles, Section
+from zoo.spec import EncoderSpec, Mistake
+from zoo.text import architectures
+
+NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
+COLUMNS = ("anchor", "positive", *NEGATIVES)
+
+
+class View(Section):
+    """A view with the first `dim` principal components."""
+
+    dim: Positive | None = Field(None, description="Number of components to keep.")
+
+
+class Spec(EncoderSpec):
+    """`encoder:` of a static model."""
+
+    View = View
+    training_defaults = {"learning_rate": 0.01, "batch_size": 256, "epochs": 3}
+
+    family: Literal["static"]
+    backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
+    revision: str | None = None
+    dim: Positive = Field(256, description="Components of a vector.")
+    max_length: Positive | None = Field(512, description="Tokens that are read of a text; null reads whole texts.")
+    frequencies: Literal["zipf", "counted"] = Field(
+        "zipf",
+        description="Token frequencies by Zipf's law from the order of the vocabulary, or counted in the training texts.",
+    )
+    sif_coefficient: Annotated[float, Field(gt=0)] | None = Field(
+        1e-4, description="a of the token weights a / (a + frequency); null gives every token the same weight."
+    )
+    removed_components: Annotated[int, Field(ge=0)] = Field(
+        0, description="Largest principal components that are left out."
+    )
+    dims: tuple[Positive, ...] = Field((), description="Widths to train besides the full width.")
+    temperature: Annotated[float, Field(gt=0)] = Field(0.05, description="Cosines are divided by it in the loss.")
+
+    @field_validator("dims")
+    @classmethod
+    def _check_dims(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError(f"must ascend without repeats, not {list(value)}")
+        return value
+
+    def roles(self) -> tuple[Roles, Roles]:
+        """Anchors, positives and optional hard negatives."""
+        return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
+
+    def find_mistakes(self, folder: Path) -> list[Mistake]:
+        """Report a backbone that does not exist, and widths that are larger than what they are taken from."""
+        mistakes: list[Mistake] = []
+        if self.dims and self.dims[-1] > self.dim:
+            mistakes.append((("dims",), f"{self.dims[-1]} is more than the {self.dim} components of a vector"))
+        try:
+            width = self._read_backbone_width(folder)
+        except (ZooError, OSError, ValueError, KeyError) as error:
+            return [*mistakes, (("backbone",), str(error))]
+        if width is not None and self.dim + self.removed_components > width:
+            message = (
+                f"{self.dim} and {self.removed_components} removed components are more than the {width} of the backbone"
+            )
+            mistakes.append((("dim",), message))
+        return mistakes
+
+    def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
+        """Report a view that is wider than the encoder."""
+        return describe_misfit(view.get("dim"), self.dim)
+
+    def _read_backbone_width(self, folder: Path) -> int | None:
+        """Components of a local backbone's vectors; None for a backbone on the Hub."""
+        local = model_references.locate(self.backbone, folder)
+        if local is None:
+            return None
+        config = json.loads((local / "config.json").read_text(encoding="utf-8"))
+        return architectures.read_depth_and_width(config)[1]
+
+
+def describe_misfit(dim: int | None, width: int) -> str | None:
+    """What is wrong with a view of `dim` components of an encoder with `width` components, or None."""
+    if dim is None or 1 <= dim <= width:
+        return None
+    return f"dim: {dim} is outside 1…{width}, which is what this encoder has"
