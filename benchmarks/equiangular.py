@@ -1,28 +1,33 @@
-"""Equiangular basis vectors beside what a user would pick instead, on images and texts.
+"""Compare equiangular basis vectors with common alternatives, on images and texts.
 
     ZOO_DATA=… python benchmarks/equiangular.py [--only NAME…] [--quick] [--seeds 3] [--dev]
                                                        [--work FOLDER] [--made] [--write FILE]
 
-    bases     the largest |cos| of (count, dim) beside Welch's bound, and beside the hinge loop of the paper's authors, which is
-              given the same seconds, or half a minute where ours takes less; peak memory, each in a process of its own; growth
-    mnist, cifar10   a small residual network from scratch (width 16, three stages) on images of ZOO_DATA: mnist, one epoch of the
-              60,000; cifar10_jpg, 20 epochs of its 15,000. Unknown images are those of the other set
-    banking77, banking77-10   all-MiniLM-L6-v2 on all, or on ten a class, of the training queries. Unknown: the questions of trec
-    long      cifar10 for 100 epochs, one seed
-    classes   two classes are held out, then added with 20 examples each, what is old weighing as it does by default, or as little
-              as costs half a point on rows of old classes that are left out of the training
-    cost      seconds a step and memory of the head alone, 512 components, 64 rows, for 100 to 100,000 classes
+    bases     The largest |cos| of a basis beside the Welch bound, and beside the hinge loop of the paper's authors. The loop
+              gets the same seconds, or half a minute if zoo takes less. Every basis is made in a process of its own, so that
+              the peak memory is its own. A second table shows how time and memory grow.
+    mnist, cifar10   A small residual network from scratch (width 16, three stages) on images of ZOO_DATA: one epoch of the
+              60,000 of mnist; 20 epochs of the 15,000 of cifar10_jpg. Unknown images are those of the other set.
+    banking77, banking77-10   all-MiniLM-L6-v2 on all training queries, or on ten for each class. Unknown texts are the
+              questions of trec.
+    long      cifar10 for 100 epochs, with one seed.
+    classes   Two classes are left out, and then added with 20 examples each. Old inputs have the default weight, or the
+              smallest one that costs half a point on held-out rows of old classes.
+    cost      Seconds a step and memory of the head alone: 512 components, 64 rows, 100 to 100,000 classes.
 
-Every head has the same backbone, data, order of batches, crops and flips, optimiser (AdamW, cosine schedule), label smoothing
-and number of steps: ours; a learned linear head (`head: softmax`); ArcFace of pytorch-metric-learning, whose loss takes no
-smoothing, in as many components as ours. On MiniLM heads that begin at random learn at ten times the backbone's rate, and ours,
-whose map begins turned to its classes, at the same. A tenth of the training rows is left out of the training: temperatures are
-fitted on it, and with --dev its figures are shown, which is how settings were chosen. knn: the 20 nearest of 10,000 training
-rows. ood: AUROC of known against unknown inputs by the score of the head itself (largest cosine; for softmax largest
-probability), and ood knn by the cosine to the 20th nearest training row, the same for all. Mean ± spread over the seeds. Needs
-pytorch-metric-learning for ArcFace, which is left out where it is missing. --quick: small bases, one seed, a tenth of the
-steps. With --work an interrupted run goes on. Everything takes about three hours on two cores: `bases` half an hour, `long`
-one, `cost` a minute.
+All heads have the same backbone, data, order of batches, crops and flips, optimiser (AdamW, cosine schedule), label smoothing
+and number of steps. The heads are: zoo's; a learned linear head (`head: softmax`); and ArcFace of pytorch-metric-learning with
+as many components as zoo's. ArcFace's loss has no smoothing. On MiniLM, heads that begin at random learn at ten times the
+backbone's learning rate. Zoo's head begins aligned to its classes and learns at the same rate.
+
+A tenth of the training rows is held out. Temperatures are fitted to it. With --dev, scores on it are shown; settings were
+chosen by these. knn: the 20 nearest of 10,000 training rows. ood: AUROC of known against unknown inputs by the head's own score
+(largest cosine; for softmax the largest probability). ood knn: the same by the cosine with the 20th nearest training row.
+Tables show mean ± standard deviation over the seeds.
+
+ArcFace needs pytorch-metric-learning, and is left out without it. --quick: small bases, one seed, a tenth of the steps. With
+--work, an interrupted run continues. All parts take about three hours on two cores: `bases` half an hour, `long` one hour,
+`cost` a minute.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +49,11 @@ from common import Made, Results, data_folder, finish, peak_mb
 from datasets import Dataset
 
 from zoo import data
+from zoo.data import split
 from zoo.data.spec import FileData, Holdout
 from zoo.families.equiangular import basis_vectors, dataset, metrics, prediction
 from zoo.families.equiangular.encoder import Encoder
-from zoo.families.equiangular.spec import Spec
+from zoo.families.equiangular.spec import Spec, compute_welch_bound
 from zoo.metrics import classification
 from zoo.schema import Training
 from zoo.training import trainer
@@ -96,39 +103,40 @@ SETS: dict[str, dict[str, Any]] = {
 }
 SETS["banking77-10"] = {**SETS["banking77"], "training": {**SETS["banking77"]["training"], "epochs": 10}}
 SETS["long"] = {**SETS["cifar10"], "training": {**SETS["cifar10"]["training"], "epochs": 100}}
+OUTPUT: list[str] = []
 
 
-SAID: list[str] = []
-
-
-def say(text: str) -> None:
-    """Print a part of a table, which --write keeps."""
+def report(text: str) -> None:
+    """Print a part of a table, and keep it for --write."""
     print(text, flush=True)
-    SAID.append(text)
+    OUTPUT.append(text)
 
 
 # -- bases -------------------------------------------------------------------------------------------------------------
 
 
-def basis(count: int, dim: int) -> dict[str, Any]:
-    """In this process: seconds, memory beyond the start, and the coherence that was reached."""
+def measure_basis(count: int, dim: int) -> dict[str, Any]:
+    """Make a basis in this process. Returns method, seconds, memory (MB) that was added, and coherence."""
     torch.zeros(1).sum()
-    before, began = peak_mb(), time.perf_counter()
-    made = basis_vectors.make(count, dim, seed=1)
-    seconds = time.perf_counter() - began
-    memory = peak_mb() - before
-    return {"method": made.method, "seconds": seconds, "memory": memory, "coherence": made.coherence()}
+    start_memory, start = peak_mb(), time.perf_counter()
+    basis = basis_vectors.make(count, dim, seed=1)
+    seconds = time.perf_counter() - start
+    memory = peak_mb() - start_memory
+    return {"method": basis.method, "seconds": seconds, "memory": memory, "coherence": basis.compute_coherence()}
 
 
-def hinge(count: int, dim: int, seconds: float, alpha: float) -> dict[str, Any]:
-    """The authors' loop for `seconds`: random unit rows, plain SGD of rate 1e-3 on the sum of relu(|cos| - alpha) over slices of
-    rows, every row normalised after each step. alpha is what ours has reached, which therefore can be."""
+def run_hinge_loop(count: int, dim: int, seconds: float, alpha: float) -> dict[str, Any]:
+    """Run the loop of the paper's authors for `seconds`.
+
+    The loop begins with random unit rows. Plain SGD with learning rate 1e-3 minimises the sum of relu(|cos| - alpha) over
+    slices of rows, and every row is normalised after each step. `alpha` is the coherence of zoo's basis, so it is possible.
+    """
     torch.manual_seed(1)
     rows = torch.nn.functional.normalize(torch.randn(count, dim), dim=1).requires_grad_()
-    began, steps, best = time.perf_counter(), 0, 1.0
+    start_time, steps, best = time.perf_counter(), 0, 1.0
     optimiser = torch.optim.SGD([rows], lr=1e-3)
     size = max(1, (1 << 23) // count)
-    while steps == 0 or time.perf_counter() - began < seconds:
+    while steps == 0 or time.perf_counter() - start_time < seconds:
         optimiser.zero_grad()
         largest = 0.0
         for start in range(0, count, size):
@@ -142,53 +150,59 @@ def hinge(count: int, dim: int, seconds: float, alpha: float) -> dict[str, Any]:
         with torch.no_grad():
             rows.copy_(torch.nn.functional.normalize(rows, dim=1))
         steps += 1
-    return {"steps": steps, "seconds": time.perf_counter() - began, "coherence": best}
+    return {"steps": steps, "seconds": time.perf_counter() - start_time, "coherence": best}
 
 
-def apart(name: str, *arguments: float) -> Any:
-    """A function of this file in a process of its own, so that its memory is its own."""
-    words = [sys.executable, __file__, "--alone", name, str(torch.get_num_threads()), *map(str, arguments)]
-    return json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
+def run_in_process(function: str, *arguments: float) -> Any:
+    """Run one of FUNCTIONS in a process of its own, so that its peak memory is its own."""
+    command = [sys.executable, __file__, "--alone", function, str(torch.get_num_threads()), *map(str, arguments)]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(output.splitlines()[-1])
 
 
-def part_bases(results: Results, quick: bool) -> list[dict[str, Any]]:
-    out = []
-    say("\n| vectors | dimensions | Welch bound | ours | ours / bound | how | seconds | MB | authors' loop |")
-    say("|---:|---:|---:|---:|---:|:---|---:|---:|---:|")
+def report_bases(results: Results, quick: bool) -> list[dict[str, Any]]:
+    figures = []
+    report("\n| vectors | dimensions | Welch bound | ours | ours / bound | how | seconds | MB | authors' loop |")
+    report("|---:|---:|---:|---:|---:|:---|---:|---:|---:|")
     for count, dim in SIZES[:3] if quick else SIZES:
-        found = results.get(f"basis-{count}-{dim}", lambda c=count, d=dim: apart("basis", c, d))
+        ours = results.get(f"basis-{count}-{dim}", lambda c=count, d=dim: run_in_process("basis", c, d))
         theirs = results.get(
             f"hinge-{count}-{dim}",
-            lambda c=count, d=dim, f=found: apart("hinge", c, d, max(30.0, f["seconds"]), f["coherence"]),
+            lambda c=count, d=dim, basis=ours: run_in_process(
+                "hinge", c, d, max(30.0, basis["seconds"]), basis["coherence"]
+            ),
         )
-        if found is None or theirs is None:
+        if ours is None or theirs is None:
             continue
-        bound = basis_vectors.welch(count, dim)
-        ratio = f"{found['coherence'] / bound:.3f}"
-        say(
-            f"| {count:,} | {dim} | {bound:.5f} | {found['coherence']:.5f} | {ratio} | {found['method']} | "
-            f"{found['seconds']:.1f} | {found['memory']:.0f} | {theirs['coherence']:.5f} ({theirs['steps']} steps) |"
+        bound = compute_welch_bound(count, dim)
+        ratio = f"{ours['coherence'] / bound:.3f}"
+        report(
+            f"| {count:,} | {dim} | {bound:.5f} | {ours['coherence']:.5f} | {ratio} | {ours['method']} | "
+            f"{ours['seconds']:.1f} | {ours['memory']:.0f} | {theirs['coherence']:.5f} ({theirs['steps']} steps) |"
         )
-        out.append({"count": count, "dim": dim, "bound": bound, "ours": found, "hinge": theirs})
-    if quick:
-        return out
-    say("\n| vectors | dimensions | ours / bound | seconds | MB |\n|---:|---:|---:|---:|---:|")
+        figures.append({"count": count, "dim": dim, "bound": bound, "ours": ours, "hinge": theirs})
+    return figures if quick else figures + report_growth(results)
+
+
+def report_growth(results: Results) -> list[dict[str, Any]]:
+    figures = []
+    report("\n| vectors | dimensions | ours / bound | seconds | MB |\n|---:|---:|---:|---:|---:|")
     for count, dim in GROWTH:
-        found = results.get(f"basis-{count}-{dim}", lambda c=count, d=dim: apart("basis", c, d))
-        if found is None:
+        ours = results.get(f"basis-{count}-{dim}", lambda c=count, d=dim: run_in_process("basis", c, d))
+        if ours is None:
             continue
-        bound = basis_vectors.welch(count, dim)
-        ratio = f"{found['coherence'] / bound:.3f}" if bound else "exact"
-        say(f"| {count:,} | {dim} | {ratio} | {found['seconds']:.1f} | {found['memory']:.0f} |")
-        out.append({"count": count, "dim": dim, "bound": bound, "ours": found})
-    return out
+        bound = compute_welch_bound(count, dim)
+        ratio = f"{ours['coherence'] / bound:.3f}" if bound else "exact"
+        report(f"| {count:,} | {dim} | {ratio} | {ours['seconds']:.1f} | {ours['memory']:.0f} |")
+        figures.append({"count": count, "dim": dim, "bound": bound, "ours": ours})
+    return figures
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
 class ArcFace(Encoder):
-    """The family with the loss of pytorch-metric-learning, at its own margin and scale, in place of the fixed vectors."""
+    """The family with the loss of pytorch-metric-learning, with that loss's own margin and scale, and learned vectors."""
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
         from pytorch_metric_learning.losses import ArcFaceLoss
@@ -198,263 +212,311 @@ class ArcFace(Encoder):
         torch.manual_seed(self.seed)
         self.module["head"] = ArcFaceLoss(len(self.classes), self.dim, reducer=DoNothingReducer())
 
-    def losses(self, vectors: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
-        return self.module["head"](vectors, gold)["loss"]["losses"]  # type: ignore[operator]
+    def compute_losses(self, vectors: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
+        return self.module["head"](vectors, class_ids)["loss"]["losses"]  # type: ignore[operator]
 
-    def scores(self, vectors: torch.Tensor) -> torch.Tensor:
+    def score_vectors(self, vectors: torch.Tensor) -> torch.Tensor:
         unit = torch.nn.functional.normalize(vectors, dim=1)
         return unit @ torch.nn.functional.normalize(self.module["head"].W, dim=0)  # type: ignore[arg-type]
 
-    def vectors(self) -> np.ndarray:
+    def get_class_vectors(self) -> np.ndarray:
         return torch.nn.functional.normalize(self.module["head"].W, dim=0).T.detach().numpy()  # type: ignore[arg-type]
 
 
-def table(name: str, part: str) -> Dataset:
-    kind = "image" if name in ("mnist", "cifar10", "long") else "text"
-    roles: Any = {kind: kind} if name == "trec" else {kind: kind, "label": "label"}
+def read_rows(name: str, part: str) -> Dataset:
+    """Return the rows of a part of SETS: train or test."""
+    modality = "image" if name in ("mnist", "cifar10", "long") else "text"
+    roles: Any = {modality: modality} if name == "trec" else {modality: modality, "label": "label"}
     return data.read(FileData(source="file", path=str(data_folder() / SETS[name][part])), roles, folder=Path()).rows
 
 
-def split(name: str) -> tuple[Dataset, Dataset, Dataset]:
-    """Rows to train on, rows left out of the training, rows to measure on."""
-    rows = table(name, "train")
+def read_splits(name: str) -> tuple[Dataset, Dataset, Dataset]:
+    """Return training rows, rows held out from them, and test rows."""
+    rows = read_rows(name, "train")
     mask = split.draw_holdout_mask(len(rows), Holdout(size=0.1, side="test"))
-    train, held = rows.select(np.flatnonzero(~mask)), rows.select(np.flatnonzero(mask))
+    train, dev = rows.select(np.flatnonzero(~mask)), rows.select(np.flatnonzero(mask))
     if name == "banking77-10":
-        draw = np.random.default_rng(0).permutation(len(train))
-        labels = np.array(train["label"])[draw]
-        train = train.select(np.sort(np.concatenate([draw[labels == k][:10] for k in np.unique(labels)])))
-    return train, held, table(name, "test")
+        order = np.random.default_rng(0).permutation(len(train))
+        labels = np.array(train["label"])[order]
+        train = train.select(np.sort(np.concatenate([order[labels == k][:10] for k in np.unique(labels)])))
+    return train, dev, read_rows(name, "test")
 
 
-def trained(
-    name: str, head: str, train: Dataset, held: Dataset, seed: int, quick: bool, **more: Any
+def train_encoder(
+    name: str, head: str, train: Dataset, dev: Dataset, seed: int, quick: bool, **fields: Any
 ) -> tuple[Encoder, float]:
+    """Return the trained and calibrated encoder, and the seconds of its training."""
     setup = SETS[name]
-    kind, word = (ArcFace, "equiangular") if head == "arcface" else (Encoder, head)
-    more["head_lr_scale"] = setup.get("head_lr_scale", {}).get(head, 1)
-    encoder = kind.build(Spec(family="equiangular", head=word, **{**IMAGES, **setup["spec"], **more}), seed=seed)  # type: ignore[arg-type]
-    told = {"schedule": "cosine", "seed": seed, "checkpoint_every": 10**6, "keep_best": False, **setup["training"]}
+    encoder_class, spec_head = (ArcFace, "equiangular") if head == "arcface" else (Encoder, head)
+    fields["head_lr_scale"] = setup.get("head_lr_scale", {}).get(head, 1)
+    spec = Spec(family="equiangular", head=spec_head, **{**IMAGES, **setup["spec"], **fields})  # type: ignore[arg-type]
+    encoder = encoder_class.build(spec, seed=seed)
+    settings = {"schedule": "cosine", "seed": seed, "checkpoint_every": 10**6, "keep_best": False, **setup["training"]}
     if quick:
-        told["epochs"] = told["epochs"] / 10
+        settings["epochs"] = settings["epochs"] / 10
     with tempfile.TemporaryDirectory() as folder:
         encoder.prepare(train, Path(folder))
-        rows = dataset.LabelledDataset(train, {label: k for k, label in enumerate(encoder.classes)}, encoder.tower)
+        rows = dataset.LabelledDataset(train, encoder.classes, encoder.tower)
         if hasattr(encoder.tower, "learn_scale"):
-            encoder.tower.learn_scale(encoder.tower.batch(rows.sample())["pixels"])
-        began = time.perf_counter()
-        trainer.fit(encoder, rows, Training(**told), Path(folder))  # type: ignore[arg-type]
-        seconds = time.perf_counter() - began
-    prediction.calibrate(encoder, held)
+            encoder.tower.learn_scale(encoder.tower.batch(rows.sample_inputs())["pixels"])
+        start = time.perf_counter()
+        trainer.fit(encoder, rows, Training(**settings), Path(folder))  # type: ignore[arg-type]
+        seconds = time.perf_counter() - start
+    prediction.calibrate(encoder, dev)
     encoder.finish(train)
     return encoder, seconds
 
 
-def measured(encoder: Encoder, train: Dataset, test: Dataset, unknown: Dataset) -> dict[str, float]:
-    vectors, scores = metrics.both(encoder, test)
-    near = dataset.some(train, metrics.NEIGHBOURS)
-    known, gold = metrics.both(encoder, near)[0], metrics.positions(encoder, test)
-    strange, odd = metrics.both(encoder, dataset.some(unknown, 2000))
-    sure, unsure = (classification.compute_softmax(each, encoder.scale) for each in (scores, odd))
-    plain = encoder.spec.head == "softmax"
-    targets = encoder.vectors() if isinstance(encoder, ArcFace) else metrics.targets(encoder)
+def score_encoder(encoder: Encoder, train: Dataset, rows: Dataset, unknown: Dataset) -> dict[str, float]:
+    """Return the scores of FIGURES, and top5, on `rows`."""
+    vectors, scores = metrics.encode_and_score(encoder, rows)
+    class_ids = metrics.find_class_ids(encoder, rows)
+    train = dataset.select_evenly(train, metrics.MAX_NEIGHBOUR_ROWS)
+    train_vectors = metrics.encode_and_score(encoder, train)[0]
+    unknown_vectors, unknown_scores = metrics.encode_and_score(encoder, dataset.select_evenly(unknown, 2000))
+    probabilities = classification.compute_softmax(scores, encoder.scale)
+    unknown_probabilities = classification.compute_softmax(unknown_scores, encoder.scale)
+    confidence, unknown_confidence = scores, unknown_scores
+    if encoder.spec.head == "softmax":
+        confidence, unknown_confidence = probabilities, unknown_probabilities
+    is_arcface = isinstance(encoder, ArcFace)
+    class_vectors = encoder.get_class_vectors() if is_arcface else metrics.get_class_vectors(encoder)
+    neighbour_ids = metrics.find_class_ids(encoder, train)
     return {
-        "top1": classification.compute_top_k_accuracy(scores, gold, 1),
-        "top5": classification.compute_top_k_accuracy(scores, gold, 5),
-        "knn": classification.compute_knn_accuracy(vectors, gold, known, metrics.positions(encoder, near)),
-        "ece": classification.compute_calibration_error(sure, gold)[0],
-        "ood": classification.compute_auroc(sure.max(1), unsure.max(1))
-        if plain
-        else classification.compute_auroc(scores.max(1), odd.max(1)),
-        "ood_knn": classification.compute_auroc(twentieth(vectors, known), twentieth(strange, known)),
-        **classification.compute_neural_collapse(vectors, gold, targets),
+        "top1": classification.compute_top_k_accuracy(scores, class_ids, 1),
+        "top5": classification.compute_top_k_accuracy(scores, class_ids, 5),
+        "knn": classification.compute_knn_accuracy(vectors, class_ids, train_vectors, neighbour_ids),
+        "ece": classification.compute_calibration_error(probabilities, class_ids)[0],
+        "ood": classification.compute_auroc(confidence.max(1), unknown_confidence.max(1)),
+        "ood_knn": classification.compute_auroc(
+            compute_20th_cosines(vectors, train_vectors), compute_20th_cosines(unknown_vectors, train_vectors)
+        ),
+        **classification.compute_neural_collapse(vectors, class_ids, class_vectors),
     }
 
 
-def twentieth(vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
-    return np.concatenate([-np.partition(-(part @ known.T), 19, axis=1)[:, 19] for part in np.array_split(vectors, 10)])
+def compute_20th_cosines(vectors: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Return the cosine (n,) of each vector with its 20th nearest neighbour."""
+    blocks = [-(block @ neighbours.T) for block in np.array_split(vectors, 10)]
+    return np.concatenate([-np.partition(distances, 19, axis=1)[:, 19] for distances in blocks])
 
 
-def part_heads(name: str, results: Results, seeds: int, quick: bool, dev: bool) -> list[dict[str, Any]]:
-    can = isinstance(results, Made) or importlib.util.find_spec("pytorch_metric_learning")
-    heads = [h for h in HEADS if h != "arcface" or can]
-    out: list[dict[str, Any]] = []
-    names = " | ".join(figure.replace("_", " ") for figure in FIGURES)
-    say(f"\n| head | runs | {names} | seconds |\n|:---|{'---:|' * (len(FIGURES) + 2)}")
-    for head in heads:
-        found = []
+def run_head(name: str, head: str, seed: int, quick: bool) -> dict[str, dict[str, float]]:
+    """Train one head, and return its scores on held-out rows and on test rows: {"dev": …, "test": …}."""
+    train, dev, test = read_splits(name)
+    encoder, seconds = train_encoder(name, head, train, dev, seed, quick)
+    unknown = read_rows(SETS[name]["unknown"], "test")
+    return {
+        part: {**score_encoder(encoder, train, rows, unknown), "seconds": seconds}
+        for part, rows in (("dev", dev), ("test", test))
+    }
+
+
+def report_heads(name: str, results: Results, seeds: int, quick: bool, dev: bool) -> list[dict[str, Any]]:
+    has_arcface = isinstance(results, Made) or importlib.util.find_spec("pytorch_metric_learning")
+    figures: list[dict[str, Any]] = []
+    columns = " | ".join(figure.replace("_", " ") for figure in FIGURES)
+    report(f"\n| head | runs | {columns} | seconds |\n|:---|{'---:|' * (len(FIGURES) + 2)}")
+    for head in HEADS if has_arcface else HEADS[:-1]:
+        runs = []
         for seed in range(1, 2 if quick or name == "long" else seeds + 1):
-
-            def run(head: str = head, seed: int = seed) -> dict[str, dict[str, float]]:
-                train, held, test = split(name)
-                encoder, seconds = trained(name, head, train, held, seed, quick)
-                unknown = table(SETS[name]["unknown"], "test")
-                return {
-                    which: {**measured(encoder, train, rows, unknown), "seconds": seconds}
-                    for which, rows in (("dev", held), ("test", test))
-                }
-
-            made = results.get(f"{name}{'-quick' * quick}-{head}-{seed}", run)
-            if made is not None:
-                found.append(made["dev" if dev else "test"])
-                out.append({"set": name, "head": head, "seed": seed, **found[-1]})
-        if found:
-            cells = [spread([each[figure] for each in found]) for figure in FIGURES]
-            seconds = np.mean([each["seconds"] for each in found])
-            say(f"| {head} | {len(found)} | {' | '.join(cells)} | {seconds:.0f} |")
-    return out
+            scores = results.get(
+                f"{name}{'-quick' * quick}-{head}-{seed}",
+                lambda head=head, seed=seed: run_head(name, head, seed, quick),
+            )
+            if scores is not None:
+                runs.append(scores["dev" if dev else "test"])
+                figures.append({"set": name, "head": head, "seed": seed, **runs[-1]})
+        if runs:
+            cells = [format_spread([run[figure] for run in runs]) for figure in FIGURES]
+            seconds = np.mean([run["seconds"] for run in runs])
+            report(f"| {head} | {len(runs)} | {' | '.join(cells)} | {seconds:.0f} |")
+    return figures
 
 
-def spread(values: list[float]) -> str:
+def format_spread(values: list[float]) -> str:
+    """Return mean ± standard deviation."""
     return f"{np.mean(values):.4f}" + (f" ± {np.std(values):.4f}" if len(values) > 1 else "")
 
 
 # -- new classes -------------------------------------------------------------------------------------------------------
 
 
-def part_classes(results: Results, seeds: int, quick: bool, dev: bool) -> list[dict[str, Any]]:
-    out: list[dict[str, Any]] = []
-    say(
+def report_new_classes(results: Results, seeds: int, quick: bool, dev: bool) -> list[dict[str, Any]]:
+    figures: list[dict[str, Any]] = []
+    report(
         "\n| set | weight of old inputs | runs | old classes before | after | change, points | new classes | of all |"
         "\n|:---|:---|---:|---:|---:|---:|---:|---:|"
     )
     for name in ("mnist", "cifar10", "banking77"):
-        found = []
+        runs = []
         for seed in range(1, 2 if quick else seeds + 1):
-            made = results.get(
+            scores = results.get(
                 f"classes-{name}{'-dev' * dev}{'-quick' * quick}-{seed}",
-                lambda n=name, s=seed: added(n, s, quick, dev),
+                lambda name=name, seed=seed: measure_new_classes(name, seed, quick, dev),
             )
-            if made is not None:
-                found.append(made)
-                out.append({"set": name, "seed": seed, **made})
-        for way in ("fixed", "bounded") if found else ():
-            runs = [each[way] for each in found]
-            change = [100 * (each["after"] - each["before"]) for each in runs]
-            cells = [spread([each[k] for each in runs]) for k in ("before", "after", "new", "all")]
-            moved = f"{np.mean(change):+.2f} ± {np.std(change):.2f}"
-            keeps = f"{way}: " + ", ".join(f"{k:.3g}" for k in sorted({each["keep"] for each in runs}))
-            say(f"| {name} | {keeps} | {len(runs)} | {cells[0]} | {cells[1]} | {moved} | {cells[2]} | {cells[3]} |")
-    return out
+            if scores is not None:
+                runs.append(scores)
+                figures.append({"set": name, "seed": seed, **scores})
+        for way in ("fixed", "bounded") if runs else ():
+            report(format_new_classes(name, way, [run[way] for run in runs]))
+    return figures
 
 
-def added(name: str, seed: int, quick: bool, dev: bool) -> dict[str, dict[str, float]]:
-    """The same network and examples with `keep` as it is by default, and as rows of old classes bound it."""
-    train, held, test = split(name)
-    test = held if dev else test
+def format_new_classes(name: str, way: str, runs: list[dict[str, float]]) -> str:
+    """Return the row of the table for one data set and one way to choose `keep`."""
+    changes = [100 * (run["after"] - run["before"]) for run in runs]
+    change = f"{np.mean(changes):+.2f} ± {np.std(changes):.2f}"
+    before, after, new, of_all = (
+        format_spread([run[column] for run in runs]) for column in ("before", "after", "new", "all")
+    )
+    keeps = f"{way}: " + ", ".join(f"{keep:.3g}" for keep in sorted({run["keep"] for run in runs}))
+    return f"| {name} | {keeps} | {len(runs)} | {before} | {after} | {change} | {new} | {of_all} |"
+
+
+def measure_new_classes(name: str, seed: int, quick: bool, dev: bool) -> dict[str, dict[str, float]]:
+    """Add two classes to one encoder, with the default `keep` and with one chosen by held-out rows of old classes."""
+    train, dev_rows, test = read_splits(name)
+    test = dev_rows if dev else test
     labels = np.array(train["label"])
     new = sorted(set(labels.tolist()))[-2:]
-    old, old_held = (
-        train.select(np.flatnonzero(~np.isin(labels, new))),
-        held.filter(lambda row: row["label"] not in new),
-    )
-    encoder, _ = trained(name, "equiangular", old, old_held, seed, quick)
-    draw = np.random.default_rng(seed)
-    kind = encoder.spec.modality
-    examples = [list(train.select(draw.permutation(np.flatnonzero(labels == k))[:20])[kind]) for k in new]
-    gold = np.array(test["label"])
-    is_old = ~np.isin(gold, new)
-    inputs = list(test[kind])
-    before = np.array(encoder.classes)[encoder.scored(inputs).argmax(1)] == gold
-    state = {name: value.clone() for name, value in encoder.project.state_dict().items()}
-    at_first = encoder.moments, encoder.classes, encoder.places
-    out = {}
-    for way, bound in (("fixed", None), ("bounded", (list(old_held[kind]), list(old_held["label"])))):
-        encoder.project.load_state_dict(state)
-        encoder.moments, encoder.classes, encoder.places = at_first
-        keep = encoder.add_classes(new, examples, held=bound)
-        after = np.array(encoder.classes)[encoder.scored(inputs).argmax(1)] == gold
-        out[way] = {
+    old_train = train.select(np.flatnonzero(~np.isin(labels, new)))
+    old_dev = dev_rows.filter(lambda row: row["label"] not in new)
+    encoder, _ = train_encoder(name, "equiangular", old_train, old_dev, seed, quick)
+    generator = np.random.default_rng(seed)
+    modality = encoder.spec.modality
+    numbers = [generator.permutation(np.flatnonzero(labels == label))[:20] for label in new]
+    examples = [list(train.select(part)[modality]) for part in numbers]
+    test_labels = np.array(test["label"])
+    is_old = ~np.isin(test_labels, new)
+    inputs = list(test[modality])
+
+    def find_correct() -> np.ndarray:
+        return np.array(encoder.classes)[encoder.compute_scores(inputs).argmax(1)] == test_labels
+
+    before = find_correct()
+    projection = {name: tensor.clone() for name, tensor in encoder.projection.state_dict().items()}
+    state = encoder.second_moments, encoder.classes, encoder.vector_ids
+    scores = {}
+    for way, held_out in (("fixed", None), ("bounded", (list(old_dev[modality]), list(old_dev["label"])))):
+        encoder.projection.load_state_dict(projection)
+        encoder.second_moments, encoder.classes, encoder.vector_ids = state
+        keep = encoder.add_classes(new, examples, held_out=held_out)
+        after = find_correct()
+        scores[way] = {
             "before": float(before[is_old].mean()),
             "after": float(after[is_old].mean()),
             "new": float(after[~is_old].mean()),
             "all": float(after.mean()),
             "keep": keep,
         }
-    return out
+    return scores
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
 
 
-def cost(classes: int, ours: int) -> dict[str, float]:
-    """In this process: seconds a step, and memory beyond the start, of head, loss and optimiser."""
+def measure_cost(classes: int, is_ours: int) -> dict[str, float]:
+    """Return seconds a step of head, loss and optimiser in this process, and the memory (MB) that they added."""
     dim, rows = 512, 64
     torch.manual_seed(0)
-    before = peak_mb()
-    vectors, gold = torch.randn(rows, dim, requires_grad=True), torch.randint(classes, (rows,))
+    start_memory = peak_mb()
+    vectors, class_ids = torch.randn(rows, dim, requires_grad=True), torch.randint(classes, (rows,))
     head: torch.nn.Module | None = None
-    if ours:
+    if is_ours:
         generators = torch.randn(-(-classes // dim), 1, dim)
-        fixed = basis_vectors.Basis(generators / generators.norm(dim=2, keepdim=True), classes, dim, "orbits", 0)
+        basis = basis_vectors.Basis(generators / generators.norm(dim=2, keepdim=True), classes, dim, "orbits", 0)
     else:
         head = torch.nn.Linear(dim, classes)
         optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3, fused=True)
     times = []
     for _ in range(8):
-        began = time.perf_counter()
-        scores = head(vectors) if head else fixed.cosines(torch.nn.functional.normalize(vectors, dim=1), classes) / 0.1
-        torch.nn.functional.cross_entropy(scores, gold, label_smoothing=0.1).backward()
+        start = time.perf_counter()
+        if head is None:
+            scores = basis.compute_cosines(torch.nn.functional.normalize(vectors, dim=1), classes) / 0.1
+        else:
+            scores = head(vectors)
+        torch.nn.functional.cross_entropy(scores, class_ids, label_smoothing=0.1).backward()
         if head is not None:
             optimiser.step()
             optimiser.zero_grad()
-        times.append(time.perf_counter() - began)
-    return {"seconds": float(np.median(times[2:])), "memory": peak_mb() - before}
+        times.append(time.perf_counter() - start)
+    return {"seconds": float(np.median(times[2:])), "memory": peak_mb() - start_memory}
 
 
-def part_cost(results: Results) -> list[dict[str, Any]]:
-    say("\n| classes | ours, ms a step | softmax, ms a step | ours, MB | softmax, MB |\n|---:|---:|---:|---:|---:|")
-    out = []
+def report_cost(results: Results) -> list[dict[str, Any]]:
+    report("\n| classes | ours, ms a step | softmax, ms a step | ours, MB | softmax, MB |\n|---:|---:|---:|---:|---:|")
+    figures = []
     for classes in (100, 10_000, 100_000):
-        ours, theirs = (results.get(f"cost-{classes}-{k}", lambda c=classes, k=k: apart("cost", c, k)) for k in (1, 0))
-        if ours is None or theirs is None:
-            continue
-        say(
-            f"| {classes:,} | {1000 * ours['seconds']:.1f} | {1000 * theirs['seconds']:.1f} | "
-            f"{ours['memory']:.0f} | {theirs['memory']:.0f} |"
+        ours, softmax = (
+            results.get(f"cost-{classes}-{is_ours}", lambda c=classes, k=is_ours: run_in_process("cost", c, k))
+            for is_ours in (1, 0)
         )
-        out.append({"classes": classes, "ours": ours, "softmax": theirs})
-    return out
+        if ours is None or softmax is None:
+            continue
+        report(
+            f"| {classes:,} | {1000 * ours['seconds']:.1f} | {1000 * softmax['seconds']:.1f} | "
+            f"{ours['memory']:.0f} | {softmax['memory']:.0f} |"
+        )
+        figures.append({"classes": classes, "ours": ours, "softmax": softmax})
+    return figures
+
+
+FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "basis": measure_basis,
+    "hinge": run_hinge_loop,
+    "cost": measure_cost,
+}
+"""What `run_in_process` runs, by the name that follows --alone on the command line."""
+
+
+def run_alone(function: str, threads: str, *arguments: str) -> None:
+    """Run one of FUNCTIONS, and print its result as JSON on the last line."""
+    torch.set_num_threads(int(threads))
+    numbers = [float(text) if "." in text else int(text) for text in arguments]
+    print(json.dumps(FUNCTIONS[function](*numbers)))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small bases, one seed, a tenth of the steps, no growth")
+    parser.add_argument("--dev", action="store_true", help="score on training rows that are held out")
+    parser.add_argument("--only", nargs="*", choices=PARTS, help="run these parts only")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each head")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--work", help="folder that keeps finished results for the next run")
+    parser.add_argument("--made", action="store_true", help="show the results in --work, and measure nothing")
+    parser.add_argument("--write", type=Path, help="write the tables to this Markdown file")
+    return parser.parse_args()
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--alone"]:
-        torch.set_num_threads(int(sys.argv[3]))
-        whole = [float(n) if "." in n else int(n) for n in sys.argv[4:]]
-        print(json.dumps({"basis": basis, "hinge": hinge, "cost": cost}[sys.argv[2]](*whole)))  # type: ignore[operator]
+        run_alone(*sys.argv[2:])
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small bases, one seed, a tenth of the steps, no growth")
-    parser.add_argument("--dev", action="store_true", help="measure on the rows left out of the training")
-    parser.add_argument("--only", nargs="*", choices=PARTS)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--work", help="folder where finished pieces are kept for the next run")
-    parser.add_argument("--made", action="store_true", help="tables of what --work holds already; nothing is measured")
-    parser.add_argument("--write", type=Path, help="write the tables as Markdown")
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    results, figures = (Made if asked.made else Results)(asked.work), {}
-    for part in asked.only or PARTS:
-        start = len(SAID)
-        say(f"\n## {TITLES[part]}")
+    options = parse_arguments()
+    torch.set_num_threads(options.threads)
+    results, figures = (Made if options.made else Results)(options.work), {}
+    for part in options.only or PARTS:
+        start = len(OUTPUT)
+        report(f"\n## {TITLES[part]}")
         if part == "bases":
-            figures[part] = part_bases(results, asked.quick)
+            figures[part] = report_bases(results, options.quick)
         elif part == "cost":
-            figures[part] = part_cost(results)
+            figures[part] = report_cost(results)
         elif part == "classes":
-            figures[part] = part_classes(results, asked.seeds, asked.quick, asked.dev)
+            figures[part] = report_new_classes(results, options.seeds, options.quick, options.dev)
         else:
-            figures[part] = part_heads(part, results, asked.seeds, asked.quick, asked.dev)
+            figures[part] = report_heads(part, results, options.seeds, options.quick, options.dev)
         if not figures[part]:
-            del SAID[start + 1 :]
-            say(f"\nNot run: `python benchmarks/equiangular.py --only {part}`")
-    if asked.write:
-        head = f"Written by `python benchmarks/equiangular.py --write FILE`, threads: {asked.threads}, rows: "
-        head += "those left out of the training." if asked.dev else "those of the test sets."
-        body = "\n".join(SAID).strip()
-        asked.write.write_text(f"# Equiangular basis vectors beside their peers\n\n{head} {TIMES}\n\n{body}\n")
-    finish({"benchmark": "equiangular", "split": "dev" if asked.dev else "test", **figures})
+            del OUTPUT[start + 1 :]
+            report(f"\nNot run: `python benchmarks/equiangular.py --only {part}`")
+    if options.write:
+        head = f"Written by `python benchmarks/equiangular.py --write FILE`, threads: {options.threads}, rows: "
+        head += "those left out of the training." if options.dev else "those of the test sets."
+        body = "\n".join(OUTPUT).strip()
+        options.write.write_text(f"# Equiangular basis vectors beside their peers\n\n{head} {TIMES}\n\n{body}\n")
+    finish({"benchmark": "equiangular", "split": "dev" if options.dev else "test", **figures})
 
 
 if __name__ == "__main__":

@@ -165,10 +165,13 @@ def test_a_basis_of_an_unknown_version_is_refused(seeded_folder, version):
         zoo.from_pretrained(seeded_folder)
 
 
-def test_a_closed_form_of_an_earlier_version_is_made_again(tmp_path):
+def test_a_closed_form_is_made_again_for_an_earlier_version_and_refused_for_a_newer_one(tmp_path):
     encoder = tiny_equiangular.train_encoder(tmp_path, steps=2, basis="seed")
     assert encoder.basis.method == "orthonormal"
     folder = model_folder.save(encoder, tmp_path / "model")
     earlier = basis_vectors.Basis(encoder.basis.generators, 12, 12, "orthonormal", 42, version=1)
     change_config(folder, basis=basis_file.describe_basis(earlier))
     assert torch.equal(zoo.from_pretrained(folder).basis.get_rows(), encoder.basis.get_rows())
+    change_config(folder, basis=read_basis_config(folder) | {"version": basis_vectors.VERSION + 1})
+    with pytest.raises(ArtefactError, match="update embedding-zoo"):
+        zoo.from_pretrained(folder)

@@ -96,7 +96,7 @@ def build_paley(q: int) -> torch.Tensor:
     first = 1 + transform_block(one, one).real / q**0.5
     cross = transform_block(one, other) / q**0.5
     second = 1 + transform_block(other, other).real / q**0.5
-    # A Hermitian 2 × 2 matrix of rank one is the outer product of either of its rows, scaled. The longer row loses no digits.
+    # A Hermitian 2 × 2 matrix of rank one is the outer product of either of its rows, scaled. The longer row is not near 0.
     a, b = first.clamp(min=0), second.clamp(min=0)
     is_first_longer = a >= b
     length = torch.where(is_first_longer, a, b).sqrt().clamp(min=1e-12)

@@ -123,8 +123,8 @@ def compute_features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
             batch = tower.batch(inputs[start : start + BLOCK])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             blocks.append(tower.features(batch).float().cpu())
-    # Tensors of inference mode cannot be used in training; a clone outside of it can.
-    return torch.cat(blocks).clone() if blocks else torch.empty(0, tower.width)
+    # `cat` makes a normal tensor here. Tensors that were made in inference mode cannot be used in training.
+    return torch.cat(blocks) if blocks else torch.empty(0, tower.width)
 
 
 def load(spec: str | Vision, folder: Path, config: Mapping[str, Any], dim: int) -> tuple[Tower, torch.nn.Module]:
