@@ -14,11 +14,12 @@ import torch
 from contract import Contract
 from datasets import Dataset
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import random as sparse_random
 
 import zoo
 from zoo.artefact import manifest, model_folder
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.families.static import distillation, token_bag
+from zoo.families.static import distillation, regression, token_bag
 from zoo.families.static.encoder import Encoder
 from zoo.families.static.spec import Spec
 from zoo.schema import Training
@@ -69,11 +70,11 @@ def test_principal_components_equal_those_of_scikit_learn_up_to_their_signs():
     from sklearn.decomposition import PCA
 
     vectors = np.random.default_rng(0).normal(size=(200, 24)) * np.linspace(3, 1, 24) + 5
-    coordinates = distillation.project_on_principal_components(vectors, 10, removed=2)
+    coordinates, axes = distillation.project_on_principal_components(vectors, 10, removed=2)
     expected = PCA(12, svd_solver="full").fit_transform(vectors)[:, 2:]
     np.testing.assert_allclose(np.abs(coordinates), np.abs(expected), atol=1e-4)
-    largest = np.abs(coordinates).argmax(axis=0)
-    assert (coordinates[largest, range(10)] > 0).all()
+    np.testing.assert_allclose((vectors - vectors.mean(axis=0)) @ axes, coordinates, atol=1e-4)
+    assert (axes[np.abs(axes).argmax(axis=0), range(10)] > 0).all()
     with pytest.raises(ZooError, match="principal components"):
         distillation.project_on_principal_components(vectors, 20, removed=5)
 
@@ -88,7 +89,7 @@ def test_frequent_tokens_weigh_less_by_zipfs_law_and_by_counts():
 def test_a_table_is_the_projection_times_the_weights_and_zeros_for_special_tokens(body, encoder):
     token_ids = distillation.list_token_ids(body)
     vectors = distillation.compute_token_vectors(body, token_ids)
-    coordinates = distillation.project_on_principal_components(vectors, DIM)
+    coordinates, _ = distillation.project_on_principal_components(vectors, DIM)
     weights = 1e-4 / (1e-4 + distillation.estimate_zipf_frequencies(len(token_ids)))
     np.testing.assert_allclose(encoder.bag.table[token_ids], coordinates * weights[:, None], rtol=1e-5)
     special = np.delete(np.arange(len(encoder.bag.table)), token_ids)
@@ -97,7 +98,7 @@ def test_a_table_is_the_projection_times_the_weights_and_zeros_for_special_token
 
 
 def test_counted_frequencies_replace_those_of_zipfs_law(body, tmp_path):
-    spec = Spec(family="static", backbone=body.name, dim=DIM, sif_coefficient=1e-2)
+    spec = Spec(family="static", backbone=body.name, dim=DIM, sif_coefficient=1e-2, regression_texts=0)
     zipf = Encoder.build(spec)
     counted = Encoder.build(spec.model_copy(update={"frequencies": "counted"}))
     rows = Dataset.from_dict({"anchor": ["the the the dog"], "positive": ["the cat"]})
@@ -112,6 +113,58 @@ def test_counted_frequencies_replace_those_of_zipfs_law(body, tmp_path):
     np.testing.assert_allclose(
         counted.bag.table[token_ids], zipf.bag.table[token_ids] * ratio[:, None], rtol=1e-4, atol=1e-12
     )
+
+
+def test_the_regression_equals_the_solution_of_the_normal_equations():
+    generator = np.random.default_rng(0)
+    design = sparse_random(60, 20, density=0.2, rng=generator, format="csr")
+    targets = generator.normal(size=(60, 5))
+    expected = np.linalg.solve((design.T @ design).toarray() + 0.3 * np.eye(20), design.T @ targets)
+    np.testing.assert_allclose(regression.solve_ridge(design, targets, 0.3), expected, atol=1e-8)
+
+
+def test_fitted_token_vectors_are_nearer_to_the_backbone_and_strangers_stay(body, tmp_path):
+    spec = Spec(family="static", backbone=body.name, dim=DIM, ridge=1e-2)
+    texts = [text for text in tiny.SENTENCES[:40] if "guitar" not in text]
+    rows = Dataset.from_dict({"anchor": texts, "positive": texts})
+    plain, fitted = Encoder.build(spec), Encoder.build(spec)
+    fitted.prepare(rows, tmp_path)
+    targets = distillation.compute_text_vectors(body, texts, tmp_path)
+    targets = targets - targets.mean(axis=0)
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+
+    def compute_distance(encoder: Encoder) -> float:
+        vectors = encoder.encode(texts)
+        return float(np.abs(vectors @ vectors.T - targets @ targets.T).mean())
+
+    assert compute_distance(fitted) < 0.5 * compute_distance(plain)
+    assert not fitted.bag.table[UNKNOWN].any()
+    whole = distillation.distil(body, spec).bag.table
+    guitar = 5 + tiny.WORDS.index("guitar")
+    assert np.linalg.norm(fitted.bag.table[guitar]) <= np.linalg.norm(whole[guitar]) * (1 + 1e-6)
+
+
+def test_fitted_components_are_sorted_by_what_they_tell_about_the_texts(body, tmp_path):
+    encoder = Encoder.build(Spec(family="static", backbone=body.name, dim=DIM))
+    encoder.prepare(make_rows(40), tmp_path)
+    texts = [text for column in ("anchor", "positive", "negative") for text in make_rows(40)[column]]
+    energy = (encoder.encode(list(dict.fromkeys(texts))) ** 2).sum(axis=0)
+    assert energy[0] > energy[DIM // 2] > energy[-1]
+
+
+def test_vectors_of_texts_are_computed_once(body, tmp_path, monkeypatch):
+    first = distillation.compute_text_vectors(body, ["red dog"], tmp_path)
+    monkeypatch.setattr(distillation.engine, "Engine", None)
+    np.testing.assert_array_equal(distillation.compute_text_vectors(body, ["red dog"], tmp_path), first)
+    with pytest.raises(TypeError, match="NoneType"):
+        distillation.compute_text_vectors(body, ["red cat"], tmp_path)
+
+
+def test_an_opened_encoder_is_not_distilled_again(encoder, tmp_path):
+    opened = zoo.from_pretrained(model_folder.save(encoder, tmp_path / "model"))
+    table = opened.bag.table
+    opened.prepare(make_rows(8), tmp_path)
+    assert opened.bag.table is table
 
 
 # -- encoding ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,13 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
+from zoo.core import atomic_files
 from zoo.core.errors import ZooError
 from zoo.families.static import token_bag
+from zoo.families.static.regression import fix_signs
 from zoo.families.static.spec import Spec
 from zoo.families.static.token_bag import TokenBag
+from zoo.text import backbone, engine
 from zoo.text.backbone import Backbone
 
 Array = npt.NDArray[Any]
@@ -27,10 +32,24 @@ _UNUSED = re.compile(r"\[unused\d+\]")  # places that BERT's vocabulary keeps fr
 _BATCH = 1024  # tokens that run through the backbone together: all of them are equally long, so nothing is padded
 
 
-def distil(body: Backbone, spec: Spec) -> TokenBag:
-    """The static encoder of a backbone, untrained. Tokens that no text gives, and the unknown token, have vectors of zeros.
+@dataclass(frozen=True)
+class Distillation:
+    """A backbone and what its tokens give.
 
-    Raises ZooError for a tokenizer that is not a fast one, and for more components than the backbone has.
+    Attributes:
+        axes: (width, components), the principal axes of the token vectors, the largest first.
+        bag: the tokens and their weighted coordinates on all these axes.
+    """
+
+    body: Backbone
+    axes: Array
+    bag: TokenBag
+
+
+def distil(body: Backbone, spec: Spec) -> Distillation:
+    """Every token through the backbone. Tokens that no text gives, and the unknown token, have vectors of zeros.
+
+    Raises ZooError for a tokenizer that is not a fast one, and for more components than the token vectors have.
     """
     backend = getattr(body.tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -39,11 +58,27 @@ def distil(body: Backbone, spec: Spec) -> TokenBag:
     token_bag.set_max_length(tokenizer, spec.max_length)
     token_ids = list_token_ids(body)
     vectors = compute_token_vectors(body, token_ids)
-    coordinates = project_on_principal_components(vectors, spec.dim, spec.removed_components)
+    components = min(vectors.shape) - spec.removed_components
+    if spec.dim > components:
+        raise ZooError(f"backbone {body.name}: dim {spec.dim} is more than the {components} components of its tokens")
+    coordinates, axes = project_on_principal_components(vectors, components, spec.removed_components)
     weights = compute_sif_weights(estimate_zipf_frequencies(len(token_ids)), spec.sif_coefficient)
-    table = np.zeros((token_bag.count_ids(tokenizer), spec.dim), dtype=np.float32)
+    table = np.zeros((token_bag.count_ids(tokenizer), components), dtype=np.float32)
     table[token_ids] = coordinates * weights[:, None]
-    return TokenBag(tokenizer, table)
+    return Distillation(body, axes, TokenBag(tokenizer, table))
+
+
+def compute_text_vectors(body: Backbone, texts: Sequence[str], cache: Path) -> Array:
+    """Unit vectors (texts, width) float32 that the backbone gives texts; computed once for a folder `cache`."""
+    path = cache / f"texts-{atomic_files.digest([body.name, body.revision, list(texts)])[:16]}.npy"
+    if not path.exists():
+        module = backbone.pooled(body, None, body.width)
+        runner = engine.Engine(module, body.tokenize, body.pad, body.width, body.max_length)
+        vectors = runner.encode(texts)
+        with atomic_files.whole_file(path) as partial, partial.open("wb") as file:
+            np.save(file, vectors)
+    stored: Array = np.load(path, allow_pickle=False)
+    return stored
 
 
 def weigh_by_counts(bag: TokenBag, texts: Iterable[str], coefficient: float | None) -> TokenBag:
@@ -95,11 +130,10 @@ def _find_wrapping(body: Backbone) -> tuple[list[int], list[int]]:
     raise ZooError(f"backbone {body.name}: its tokenizer changes a text when it adds special tokens")
 
 
-def project_on_principal_components(vectors: Array, dim: int, removed: int = 0) -> Array:
-    """Coordinates (n, dim) float32 of (n, width) vectors on their principal components, the largest first.
+def project_on_principal_components(vectors: Array, dim: int, removed: int = 0) -> tuple[Array, Array]:
+    """Coordinates (n, dim) float32 of (n, width) vectors on their principal axes (width, dim), the largest first.
 
-    The first `removed` components are left out. The sign of a component is such that its largest coordinate is positive, so
-    that equal vectors give equal coordinates on every machine. Raises ZooError for more components than the vectors have.
+    The first `removed` components are left out. Raises ZooError for more components than the vectors have.
     """
     if dim + removed > min(vectors.shape):
         raise ZooError(
@@ -107,11 +141,8 @@ def project_on_principal_components(vectors: Array, dim: int, removed: int = 0) 
         )
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     _, axes = np.linalg.eigh(centred.T @ centred)
-    coordinates = centred @ axes[:, ::-1][:, removed : removed + dim]
-    largest = np.abs(coordinates).argmax(axis=0)
-    signs = np.sign(coordinates[largest, np.arange(dim)])
-    projected: Array = (coordinates * np.where(signs == 0, 1, signs)).astype(np.float32)
-    return projected
+    axes = fix_signs(axes[:, ::-1][:, removed : removed + dim])
+    return (centred @ axes).astype(np.float32), axes
 
 
 def estimate_zipf_frequencies(count: int) -> Array:

@@ -1,12 +1,13 @@
 """Static embeddings: a text is the mean of its tokens' vectors, which are distilled from a sentence encoder and then trained.
 
-`distillation` makes the vectors in closed form. Training moves them with an in-batch contrastive loss. A trained model needs
-no network and no torch: opening it and encoding with it imports neither.
+`distillation` and `regression` make the vectors in closed form. Training moves them with an in-batch contrastive loss. A trained
+model needs no network and no torch: opening it and encoding with it imports neither.
 """
 
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
+    from zoo.families.static.distillation import Distillation
+
 Array = npt.NDArray[Any]
 TENSOR = "embedding.weight"
 BLOCK = 8192  # texts of a block of `stream`
@@ -49,6 +52,7 @@ class Encoder(BaseEncoder):
         self.spec, self.bag, self.dim = spec, bag, bag.dim
         self.backbone_name = model_references.find_hub_id(spec.backbone) or spec.backbone
         self._module: torch.nn.Module | None = None
+        self._distilled: Distillation | None = None
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -59,7 +63,9 @@ class Encoder(BaseEncoder):
         from zoo.text import backbone
 
         body = backbone.load(spec.backbone, revision=spec.revision, folder=folder)
-        encoder = cls(spec, distillation.distil(body, spec))
+        distilled = distillation.distil(body, spec)
+        encoder = cls(spec, distilled.bag.truncate(spec.dim))
+        encoder._distilled = distilled
         encoder.backbone_name, encoder.backbone_revision = body.name, body.revision
         encoder.seed, encoder.folder = seed, folder
         return encoder
@@ -81,13 +87,25 @@ class Encoder(BaseEncoder):
         return self._module
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
-        """Count the tokens of the training texts, if their counts decide the weights."""
-        if self.spec.frequencies == "counted":
-            from zoo.families.static import distillation
+        """Fit the token vectors to the backbone's vectors of training texts, in closed form.
 
-            texts = (text for column in COLUMNS if column in rows.column_names for text in rows[column])
-            self.bag = distillation.weigh_by_counts(self.bag, texts, self.spec.sif_coefficient)
-            self._module = None
+        The counts of tokens in all training texts decide the weights before, if the recipe wants that. An encoder that was
+        opened from a model folder stays as it is.
+        """
+        if self._distilled is None:
+            return
+        from zoo.families.static import distillation, regression
+
+        columns = [column for column in COLUMNS if column in rows.column_names]
+        texts = list(dict.fromkeys(text for column in columns for text in rows[column]))
+        bag = self._distilled.bag
+        if self.spec.frequencies == "counted":
+            bag = distillation.weigh_by_counts(bag, texts, self.spec.sif_coefficient)
+        if self.spec.regression_texts:
+            texts = random.Random(self.seed).sample(texts, min(len(texts), self.spec.regression_texts))
+            targets = distillation.compute_text_vectors(self._distilled.body, texts, cache) @ self._distilled.axes
+            bag = regression.fit_to_texts(bag, texts, targets, self.dim, self.spec.ridge)
+        self.bag, self._module, self._distilled = bag.truncate(self.dim), None, None
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Token ids (tokens,) of all texts in a row, and where each text begins among them, (columns, rows); both int64."""
@@ -158,9 +176,7 @@ class Encoder(BaseEncoder):
             raise ZooError(misfit)
         twin = copy.copy(self)
         if dim is not None and dim < self.dim:
-            # contiguous, because SciPy would copy a slice at every call
-            twin.bag = TokenBag(self.bag.tokenizer, np.ascontiguousarray(self.bag.table[:, :dim]))
-            twin.dim, twin._module = dim, None
+            twin.bag, twin.dim, twin._module = self.bag.truncate(dim), dim, None
         twin.view_options = {"dim": twin.dim}
         return twin
 
@@ -202,7 +218,12 @@ class Encoder(BaseEncoder):
     def card_facts(self) -> dict[str, Any]:
         """Widths, tokens and the longest input, for the card."""
         dims = sorted({*(dim for dim in self.spec.dims if dim < self.dim), self.dim})
-        facts = {"dim": self.dim, "dims": dims, "tokens": len(self.bag.table)}
+        facts = {
+            "dim": self.dim,
+            "dims": dims,
+            "tokens": len(self.bag.table),
+            "regression_texts": self.spec.regression_texts,
+        }
         return facts if self.spec.max_length is None else facts | {"max_length": self.spec.max_length}
 
 

@@ -29,7 +29,7 @@ class Spec(EncoderSpec):
     """`encoder:` of a static model."""
 
     View = View
-    training_defaults = {"learning_rate": 0.01, "batch_size": 256, "epochs": 3}
+    training_defaults = {"learning_rate": 3e-3, "batch_size": 256}
 
     family: Literal["static"]
     backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
@@ -45,6 +45,13 @@ class Spec(EncoderSpec):
     )
     removed_components: Annotated[int, Field(ge=0)] = Field(
         0, description="Largest principal components that are left out."
+    )
+    regression_texts: Annotated[int, Field(ge=0)] = Field(
+        40_000,
+        description="Training texts, drawn by seed, whose vectors the token vectors are fitted to before training; 0 for none.",
+    )
+    ridge: Annotated[float, Field(gt=0)] = Field(
+        0.1, description="Weight of a token's own vector in that fit, as a number of texts."
     )
     dims: tuple[Positive, ...] = Field((), description="Widths to train besides the full width.")
     temperature: Annotated[float, Field(gt=0)] = Field(0.05, description="Cosines are divided by it in the loss.")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_array
     from tokenizers import Tokenizer
 
 Array = npt.NDArray[Any]
@@ -50,16 +51,23 @@ class TokenBag:
         ends = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return np.fromiter(chain.from_iterable(rows), np.int64, count=int(ends[-1])), ends
 
+    def count_tokens(self, texts: Sequence[str]) -> csr_array:
+        """Sparse counts (texts, tokens) float32; a token that a text has twice stands in it twice."""
+        from scipy.sparse import csr_array
+
+        ids, ends = self.tokenize(texts)
+        return csr_array((np.ones(len(ids), np.float32), ids, ends), shape=(len(texts), len(self.table)))
+
+    def truncate(self, dim: int) -> TokenBag:
+        """The first `dim` components, contiguous: SciPy would copy a slice at every call."""
+        return TokenBag(self.tokenizer, np.ascontiguousarray(self.table[:, :dim]))
+
     def encode(self, texts: Sequence[str]) -> Array:
         """Unit vectors (texts, dim) float32; a text without tokens, or of unknown ones alone, is zeros.
 
         The sum of the token vectors points where their mean does, so it is not divided by their number.
         """
-        from scipy.sparse import csr_array
-
-        ids, ends = self.tokenize(texts)
-        counts = csr_array((np.ones(len(ids), np.float32), ids, ends), shape=(len(texts), len(self.table)))
-        sums: Array = counts @ self.table
+        sums: Array = self.count_tokens(texts) @ self.table
         with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
             sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), _EPSILON)
         return sums
