@@ -218,7 +218,7 @@ def make_table(untrained: dict[str, Any], trained: dict[str, list[dict[str, Any]
     return [
         *lines,
         "",
-        f"Training data: {trained['with fit'][0]['pairs']} pairs; {len(narrow)} seeds. The view of 64 dimensions of the last model "
+        f"Training data: {trained['with fit'][0]['pairs']} pairs; {len(narrow)} seeds. The view of 64 dimensions "
         f"scores {np.mean(narrow):.4f} ± {np.std(narrow):.4f} on STSB test.",
     ]
 

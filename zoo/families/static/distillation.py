@@ -72,10 +72,10 @@ def compute_text_vectors(body: Backbone, texts: Sequence[str], cache: Path) -> A
     """Unit vectors (texts, width) float32 that the backbone gives texts; computed once for a folder `cache`."""
     path = cache / f"texts-{atomic_files.digest([body.name, body.revision, list(texts)])[:16]}.npy"
     if not path.exists():
-        module = backbone.pooled(body, None, body.width)
+        module = backbone.PooledBackbone(body, None, body.width)
         runner = engine.Engine(module, body.tokenize, body.pad, body.width, body.max_length)
         vectors = runner.encode(texts)
-        with atomic_files.whole_file(path) as partial, partial.open("wb") as file:
+        with atomic_files.replace_file(path) as partial, partial.open("wb") as file:
             np.save(file, vectors)
     stored: Array = np.load(path, allow_pickle=False)
     return stored
