@@ -234,8 +234,10 @@ def test_memory_does_not_grow_with_the_words_of_a_corpus(monkeypatch):
         tracemalloc.stop()
         return peak
 
-    measure_peak(30)
-    assert measure_peak(600) < 1.2 * measure_peak(30)
+    measure_peak(30)  # the first call also allocates what stays
+    growth = measure_peak(600) - measure_peak(30)
+    # A word that is kept costs at least the 4 bytes of its number; a coverage tool may add some bytes per block.
+    assert growth < 0.5 * 4 * 200 * (600 - 30)
 
 
 def test_progress_shows_words_a_second_and_the_time_left(capsys):
