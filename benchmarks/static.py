@@ -232,7 +232,11 @@ def list_verdicts(untrained: dict[str, Any], trained: dict[str, list[dict[str, A
     aims = [
         ("texts per CPU second, of model2vec's at least 1.0", speed["ratio"] >= 1, f"{speed['ratio']:.2f} ({spread})"),
         ("CPU seconds to the first vector, at most 1.0", first["CPU seconds"] <= 1, f"{first['CPU seconds']:.2f}"),
-        ("no import of torch", not first["torch"], str(first["torch"])),
+        (
+            "a model opens and encodes without importing torch",
+            not first["torch"],
+            "imported" if first["torch"] else "not imported",
+        ),
         (f"STSB test before training, at least model2vec's {peer:.4f}", score >= peer, f"{score:.4f}"),
         ("STSB test after training, at least .72", after >= 0.72, f"{after:.4f}"),
     ]

@@ -49,6 +49,7 @@ class EncoderSpec(Section):
         View: the section that holds the family's view options.
         training_defaults: `training:` values of this family, used if the recipe gives none.
         uses_validation: whether training looks at held-out rows; otherwise a recipe may not have `validation:`.
+        trains_in_processes: whether several processes, as under torchrun, can share a training.
         recognises: whether the family has classes of its own, which the task `recognition` scores.
         accepts_mixed_inputs: whether one input may hold several modalities, as in {"image": …, "text": …}.
         min_reader_version: the first version of embedding-zoo that reads what `Encoder.save` writes.
@@ -60,6 +61,7 @@ class EncoderSpec(Section):
     View: ClassVar[type[Section]] = NoView
     training_defaults: ClassVar[Mapping[str, Any]] = {}
     uses_validation: ClassVar[bool] = True
+    trains_in_processes: ClassVar[bool] = True
     recognises: ClassVar[bool] = False
     accepts_mixed_inputs: ClassVar[bool] = False
     min_reader_version: ClassVar[str] = "0.2.0"

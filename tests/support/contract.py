@@ -33,7 +33,12 @@ FEW = 3  # inputs that are encoded by an encoder of a faulty folder
 
 
 class Contract(NamedTuple):
-    """A tiny encoder of the family: its section, training rows, a short training, inputs, and one view of it (or none)."""
+    """A tiny encoder of the family: its section, training rows, a short training, inputs, and one view of it (or none).
+
+    `spec_without_chance` is the section without dropout and augmentation, whose random numbers differ between processes. None
+    says that `spec` has neither. `process_tolerance` is how far the losses (relative) and the vectors of a training in two
+    processes may be from those of one process.
+    """
 
     spec: EncoderSpec
     rows: Dataset
@@ -41,6 +46,8 @@ class Contract(NamedTuple):
     inputs: list[Any]
     view: dict[str, Any]
     folder: Path
+    spec_without_chance: EncoderSpec | None = None
+    process_tolerance: float = 1e-4
 
     @property
     def texts(self) -> list[str]:

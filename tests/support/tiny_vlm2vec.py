@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from contract import Contract
 from datasets import Dataset
 from PIL import Image
 
 from zoo.families.vlm2vec.encoder import Encoder
 from zoo.families.vlm2vec.spec import Spec, VLMSpec
+from zoo.schema import Training
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 180, 20), "blue": (20, 20, 220), "grey": (128, 128, 128)}
 TINY = {"build": "idefics3", "hidden": 16, "layers": 1, "vision_layers": 1, "heads": 2, "size": 28, "vocab_size": 300}
@@ -55,3 +58,23 @@ def make_rows(count: int = 32, seed: int = 0) -> Dataset:
 def build_encoder(**fields: Any) -> Encoder:
     """An untrained encoder from scratch, with these fields of its spec."""
     return Encoder.build(Spec(family="vlm2vec", backbone=VLMSpec(**TINY), **fields))
+
+
+def make_uneven_contract(folder: Path) -> Contract:
+    """Rows with different numbers of negatives, of which some have texts and some images as positives; in chunks of 3."""
+    names = list(COLOURS)
+    rows = []
+    for i in range(16):
+        square = make_image_value(draw_square(names[i % 4], i))
+        positive = ("", square) if i % 2 else (f"{names[i % 4]} it is, number {i}", [])
+        rows.append(
+            {
+                "query": f"a {names[i % 4]} square, {i}",
+                "positive": positive[0],
+                "positive_image": positive[1],
+                "negative": ["nothing"] * (i % 3),
+            }
+        )
+    spec = Spec(family="vlm2vec", backbone=VLMSpec(**TINY), chunk=3, temperature=0.2, dropout=0.0)
+    training = Training(batch_size=8, learning_rate=1e-3, precision="fp32")
+    return Contract(spec, Dataset.from_list(rows), training, [row["query"] for row in rows], {}, folder)

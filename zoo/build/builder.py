@@ -18,7 +18,7 @@ from zoo.build.environment import list_packages
 from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
 from zoo.card import render
 from zoo.core import atomic_files
-from zoo.core.errors import AcceptanceError
+from zoo.core.errors import AcceptanceError, ZooError
 from zoo.core.host import describe_host
 from zoo.data import Table
 from zoo.data.spec import Holdout
@@ -44,11 +44,25 @@ def run(
     `run`, and the first one writes. Raises ZooError before any training if data, folder or the right to publish are not in
     order. Raises AcceptanceError at the very end if a score is below its `at_least`.
     """
+    _check_process_count(recipe)
     if int(os.environ.get("RANK", "0")) > 0:
         return _join(recipe, out)
     folder = RunFolder(out)
     with folder.explain_disk_errors(), folder.lock():
         return _Build(recipe, folder, say, show_progress, before_training).run()
+
+
+def _check_process_count(recipe: Recipe[Any]) -> None:
+    """Raise ZooError under torchrun for a family whose trainer is one process: each would write the same checkpoints."""
+    if _count_processes() > 1 and not recipe.encoder.trains_in_processes:
+        raise ZooError(
+            f"{recipe.encoder.family} trains in one process, and this is one of {_count_processes()}: run zoo train without "
+            "torchrun; one process uses all cores of the machine"
+        )
+
+
+def _count_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _join(recipe: Recipe[Any], out: Path) -> Encoder:
@@ -121,9 +135,7 @@ class _Build:
 
     def _announce_training(self, train: bool) -> None:
         """Tell the other processes of a distributed run whether they train."""
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from zoo.training import distributed
-
+        if _count_processes() > 1:
             distributed.broadcast_from_main(train)
 
     def _train(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any], made_from: str) -> None:

@@ -384,7 +384,7 @@ def test_a_teacher_on_unlabelled_texts_draws_shallow_views_to_its_similarities(t
     draws = [student._teacher.draw_texts(3, step) for step in (7, 8, 7)]
     assert draws[0] == draws[2] != draws[1]
     with pytest.raises(KeyError, match="never seen"):
-        student._teacher.compute_loss(["never seen"], {1: torch.ones(1, 32)}, 8)
+        student._teacher.find_rows(["never seen"])
 
 
 def test_validation_works_without_the_teacher_and_a_teacher_does_not_replace_the_heads(tmp_path):

@@ -65,7 +65,7 @@ def spec(folder, **options) -> Spec:
 
 def contract(folder) -> Contract:
     inputs = [*pairs(9, seed=1)["anchor"], "a text of other words", "\N{SNOWMAN}"]
-    return Contract(spec(folder), pairs(), TRAINING, inputs, {"active": 3}, folder)
+    return Contract(spec(folder), pairs(), TRAINING, inputs, {"active": 3}, folder, spec(folder, dropout=0.0))
 
 
 def train(folder, rows=None, training=TRAINING, tables=None, **options) -> Encoder:

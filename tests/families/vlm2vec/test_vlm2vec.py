@@ -35,7 +35,9 @@ def contract(folder) -> Contract:
         family="vlm2vec", backbone=VLMSpec(**TINY), instructions={"document": "Represent the given image."}, dropout=0.1
     )
     training = Training(max_steps=6, batch_size=8, learning_rate=0.003, checkpoint_every=1000)
-    return Contract(spec, make_rows(), training, INPUTS, {"role": "document"}, folder)
+    return Contract(
+        spec, make_rows(), training, INPUTS, {"role": "document"}, folder, spec.model_copy(update={"dropout": 0.0})
+    )
 
 
 @pytest.fixture(scope="module")

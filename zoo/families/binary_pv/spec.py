@@ -29,6 +29,7 @@ class Spec(EncoderSpec):
     View = View
     training_defaults = {"learning_rate": 0.025}
     uses_validation = False
+    trains_in_processes = False
     text_files = {"vocabulary.json": 256 << 20}
 
     family: Literal["binary-pv"]

@@ -19,6 +19,7 @@ class Spec(EncoderSpec):
 
     training_defaults = {"learning_rate": 0.025}
     uses_validation = False
+    trains_in_processes = False
     pictures = {"topics": "topic_map:draw_map"}
     text_files = {"vocabulary.json": 256 << 20}
     renamed_fields = {"none_below": Renamed("reject_below")}

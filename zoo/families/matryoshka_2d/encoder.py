@@ -119,7 +119,7 @@ class Encoder(TruncatableEncoder):
             "cells": torch.tensor([position[cell] for cell in cells]).view(len(columns), len(rows)),
         }
         if self._teacher is not None:
-            batch["texts"] = cells
+            batch["teacher_rows"] = self._teacher.find_rows(cells).view(len(columns), len(rows))
         if self.spec.loss != "contrastive":
             batch["scores"] = torch.tensor([float(row["score"]) for row in rows])
         return batch
@@ -143,10 +143,10 @@ class Encoder(TruncatableEncoder):
             shallow_layers = [_draw(shallow_layers, generator)]
         widths = [d for d in self.spec.dims if d < self.backbone.width] or [self.backbone.width]
         width = _draw(widths, generator)
-        local_vectors = self._embed_layers(batch, [*shallow_layers, depth])
-        vectors, scores = local_vectors, batch.get("scores")
+        vectors = self._embed_layers(batch, [*shallow_layers, depth])
+        scores = batch.get("scores")
         if is_training:  # in validation every process has all the rows
-            vectors = {n: distributed.all_gather_with_grad(layer, dim=1) for n, layer in local_vectors.items()}
+            vectors = {n: distributed.all_gather_with_grad(layer, dim=1) for n, layer in vectors.items()}
             scores = None if scores is None else distributed.all_gather_with_grad(scores)
 
         def sentence_loss(columns: torch.Tensor) -> torch.Tensor:
@@ -165,8 +165,12 @@ class Encoder(TruncatableEncoder):
             total = torch.stack(terms).mean()
         if not is_training:  # the teacher has no vectors of validation texts
             return total
-        total = distributed.global_batch_gradient(total)
-        return total + self._compute_teacher_loss(batch, local_vectors, width) if self._teacher is not None else total
+        if self._teacher is None:
+            return distributed.global_batch_gradient(total)
+        teacher_rows = distributed.all_gather_with_grad(batch["teacher_rows"], dim=1)
+        layers = {n: layer.flatten(0, 1) for n, layer in vectors.items()}
+        total = total + self._teacher.compute_loss(teacher_rows.flatten(), layers, width)
+        return distributed.global_batch_gradient(total) + self._compute_unlabelled_loss(list(vectors), width)
 
     def _compute_2dmse(
         self, deep: torch.Tensor, shallow: dict[int, torch.Tensor], width: int, loss: objectives.SentenceLoss
@@ -184,23 +188,21 @@ class Encoder(TruncatableEncoder):
             temperature=self.spec.kl_temperature,
         )
 
-    def _compute_teacher_loss(
-        self, batch: dict[str, Any], local_vectors: dict[int, torch.Tensor], width: int
-    ) -> torch.Tensor:
-        """The teacher's loss for every layer at full width and at `width`, on this process's texts and on unlabelled ones."""
+    def _compute_unlabelled_loss(self, layers: list[int], width: int) -> torch.Tensor | float:
+        """The teacher's loss on unlabelled texts, for every layer at full width and at `width`; 0 without such texts.
+
+        Every process draws the same texts, so each has the whole gradient.
+        """
         assert self._teacher is not None  # the caller has checked it
-        layers = {n: vectors.flatten(0, 1) for n, vectors in local_vectors.items()}
-        total = self._teacher.compute_loss(batch["texts"], layers, width)
         texts = self._teacher.draw_texts(self.seed, self.step)
         if not texts:
-            return total
+            return 0.0
         chunks, order = self._chunk_texts(texts, CHUNK_SIZE)
-        unlabelled_batch = {
-            "chunks": [move_to_device(total.device, chunk) for chunk in chunks],
+        batch = {
+            "chunks": [move_to_device(self.backbone.model.device, chunk) for chunk in chunks],
             "cells": torch.tensor(order).argsort(),
         }
-        layers = self._embed_layers(unlabelled_batch, list(local_vectors))
-        return total + self._teacher.compute_loss(texts, layers, width)
+        return self._teacher.compute_loss(self._teacher.find_rows(texts), self._embed_layers(batch, layers), width)
 
     def _embed_layers(self, batch: dict[str, Any], layers: list[int]) -> dict[int, torch.Tensor]:
         """Float32 embeddings (*cells.shape, d) of a batch by layer, after the heads."""

@@ -47,18 +47,21 @@ class Teacher:
                 np.save(file, vectors)
         self._vectors = np.load(path, mmap_mode="r")
 
-    def compute_loss(self, texts: Sequence[str], layers: Mapping[int, torch.Tensor], width: int) -> torch.Tensor:
+    def find_rows(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the rows of the vectors of n texts, (n,) int64. Raises KeyError for a text that `__init__` did not get."""
+        return torch.tensor([self._place[text] for text in texts])
+
+    def compute_loss(self, rows: torch.Tensor, layers: Mapping[int, torch.Tensor], width: int) -> torch.Tensor:
         """Scalar: spec.weight times the mean KL divergence from the teacher's similarities to the student's.
 
         The mean is over `layers`, each once at full width and once at `width`.
 
         Args:
-            texts: n texts; KeyError for a text that `__init__` was not given.
+            rows: rows of n texts, as `find_rows` returns them.
             layers: the student's vectors (n, d) of these texts by layer.
         """
         device = next(iter(layers.values())).device
-        places = [self._place[text] for text in texts]
-        target = torch.from_numpy(np.array(self._vectors[places])).to(device)
+        target = torch.from_numpy(np.array(self._vectors[rows.cpu().numpy()])).to(device)
         terms = [
             losses.compute_relational_loss(target, student, 1 / self.temperature)
             for vectors in layers.values()

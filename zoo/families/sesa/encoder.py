@@ -144,22 +144,22 @@ class Encoder(ConceptEncoder):
         towers, _ = self._require_trained()
         is_training, space, weight = self.module.training, self.space, self.spec.supervision
         logits = torch.stack([space(towers.compute_vectors(side, batch[side])) for side in SIDES])
-        text_keys, tags = batch["text_keys"], batch["tags"]
-        if is_training:  # in validation, every process has all rows
-            logits, text_keys, tags = (
-                distributed.all_gather_with_grad(tensor, dim=1) for tensor in (logits, text_keys, tags)
-            )
-        queries, documents = (
-            concept_space.normalize_rows(space.compute_components(side_logits, self.spec.max_active))
-            for side_logits in logits
+        # The space is applied to this process's rows alone: a parameter must see every row of the global batch once.
+        vectors = torch.stack(
+            [concept_space.normalize_rows(space.compute_components(rows, self.spec.max_active)) for rows in logits]
+        )
+        (queries, documents), text_keys = (
+            distributed.all_gather_with_grad(tensor, dim=1) if is_training else tensor  # validation has all rows
+            for tensor in (vectors, batch["text_keys"])
         )
         total = objectives.compute_ranking_loss(queries, documents, text_keys, self.spec.temperature)
         if self._trains_tags:
-            text_tags = tags.flatten(0, 1)
-            is_tagged = text_tags.any(1)
-            log_probabilities = space.compute_log_probabilities(logits.flatten(0, 1)[is_tagged])
+            log_probabilities, tags = space.compute_log_probabilities(logits.flatten(0, 1)), batch["tags"].flatten(0, 1)
+            if is_training:
+                log_probabilities, tags = map(distributed.all_gather_with_grad, (log_probabilities, tags))
+            is_tagged = tags.any(1)
             total = total + weight * objectives.compute_tagging_loss(
-                log_probabilities, text_tags[is_tagged], space.level_concepts
+                log_probabilities[is_tagged], tags[is_tagged], space.level_concepts
             )
         if not is_training:
             return total
