@@ -16,7 +16,7 @@ from zoo import __version__
 from zoo.artefact import allowed_files
 from zoo.cli import verbs, views
 from zoo.cli.output import say
-from zoo.core.errors import RenamedFieldWarning, ZooError
+from zoo.core.errors import DataWarning, RenamedFieldWarning, ZooError
 
 Add = Callable[..., argparse.ArgumentParser]
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         with warnings.catch_warnings():
-            _print_renamed_fields()
+            _print_own_warnings()
             status = arguments.verb(arguments) or 0
         _leave_process_group()
         return status
@@ -73,12 +73,12 @@ def _leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _print_renamed_fields() -> None:
-    """Print the warning about a renamed field as one line. Other warnings stay as they are."""
+def _print_own_warnings() -> None:
+    """Print a warning about a renamed field or about data as one line. Other warnings stay as they are."""
     show = warnings.showwarning
 
     def print_line(message: Any, category: type[Warning], *rest: Any) -> None:
-        if issubclass(category, RenamedFieldWarning):
+        if issubclass(category, RenamedFieldWarning | DataWarning):
             say(f"warning: {message}")
         else:
             show(message, category, *rest)

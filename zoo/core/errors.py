@@ -37,6 +37,10 @@ class AcceptanceError(ZooError):
     """A task scored below its `at_least`. All files were written; the exit status is 1."""
 
 
+class DataWarning(UserWarning):
+    """Data that can be used, but that probably is not what its author meant. The message names the file and the row."""
+
+
 class RenamedFieldWarning(FutureWarning):
     """A recipe uses the old name of a field. The old name is still read; the message gives the new one."""
 

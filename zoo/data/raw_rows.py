@@ -47,9 +47,16 @@ class RowLocation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """Takes the place of a row, or of the rest of a file, that cannot be read."""
+    """Takes the place of a row, or of the rest of a file, that cannot be read.
+
+    Attributes:
+        reason: continues the location, for example "is not JSON".
+        ends_file: whether nothing after this place can be read. Such a fault is never skipped, because an unknown number of
+            rows would vanish behind it.
+    """
 
     reason: str
+    ends_file: bool = False
 
 
 Item = tuple[RowLocation, Row | BadRow]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.core.errors import DataError
 from zoo.data import column_mapping, kinds
 from zoo.data.raw_rows import BadRow, Row, RowLocation, Source
 from zoo.data.spec import Data
@@ -50,6 +51,9 @@ def collect_columns(
     Returns:
         The columns of the good rows; one line for each bad row; and the roles of `absent` that a row has. If there are such
         roles, the first two are empty.
+
+    Raises:
+        DataError: for a fault behind which nothing can be read.
     """
     rename, passes, absent_roles = column_mapping.build_row_renamer(data), _build_filter(data), set(absent)
     needs_folder = image_folder is None and not {"image", "pictures"}.isdisjoint(roles.values())
@@ -58,6 +62,8 @@ def collect_columns(
     count = 0
     for location, raw in source.read_rows():
         if isinstance(raw, BadRow):
+            if raw.ends_file:
+                raise DataError(f"{location}: {raw.reason}")
             bad.append(f"{location}: {raw.reason}")
             continue
         row = rename(raw)

@@ -74,7 +74,8 @@ def read_rows(path: Path, positions: np.ndarray | None = None) -> Iterator[Item]
                 done += 1
     except DataError as error:
         reason = str(error).removeprefix(f"{path}: {UNREADABLE}: ")
-        yield RowLocation(str(path)), BadRow(f"is damaged after {done} whole rows ({reason}); get the file again")
+        message = f"is damaged after {done} of {len(positions)} rows ({reason}); get the file again"
+        yield RowLocation(str(path)), BadRow(message, ends_file=True)
 
 
 # -- which columns a file has ------------------------------------------------------------------------------------------

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import itertools
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from zoo.core.errors import DataError
+from zoo.core.errors import DataError, DataWarning
 from zoo.data.formats.text_lines import NOT_UTF8, BlankLines, decode_lines, is_utf8, open_binary
 from zoo.data.raw_rows import BadRow, Item, RowLocation
 
 MAX_FIELD = 1 << 30  # characters; Python's default refuses a document of 128 KiB
+FEW_LINES = 5  # that one row may have before it looks like rows behind a quote that is not closed
 
 
 def read_column_names(path: Path) -> tuple[str, ...]:
@@ -22,25 +24,65 @@ def read_column_names(path: Path) -> tuple[str, ...]:
 
 
 def read_rows(path: Path) -> Iterator[Item]:
-    """Yield every row in order. A row with too few or too many fields is bad."""
+    """Yield every row in order. A row with too few or too many fields is bad.
+
+    Give a DataWarning about rows of many lines. A quote that is not closed in one row may end at a quote of a later row.
+    """
+    long_rows = _LongRows()
     with open_binary(path) as binary:
         reader = _open_csv(path, binary)
         header, name, blank_lines = _read_header(path, reader), str(path), BlankLines()
         for number in itertools.count(1):
+            location = RowLocation(name, number, reader.line_num + 1)
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                reason = f"is not well-formed: {error}; double the quotes inside quotes"
-                yield RowLocation(name, number, reader.line_num), BadRow(reason)
+                bad_row = _describe_fault(error, reader.line_num - location.line + 1)
+                yield location, bad_row
+                if bad_row.ends_file:
+                    return
                 continue
             if cells is None:
-                return
-            location = RowLocation(name, number, reader.line_num)
+                break
             if not cells:
                 blank_lines.add(location)
                 continue
+            long_rows.add(location, reader.line_num - location.line + 1)
             yield from blank_lines.flush()
             yield location, _to_row(header, cells)
+    long_rows.warn()
+
+
+def _describe_fault(error: csv.Error, line_count: int) -> BadRow:
+    """Return the bad row for a syntax error in a row of `line_count` lines. It ends the file if more than a few are lost."""
+    if str(error) == "unexpected end of data":
+        lost = f"{line_count} lines are lost" if line_count > 1 else "the line is lost"
+        return BadRow(f"is not well-formed: a quote is never closed, and {lost}; close it", ends_file=True)
+    reason = f"is not well-formed: {error}; double the quotes inside quotes"
+    if line_count > 1:
+        reason += f"; {line_count} lines are lost, because the row goes on to there"
+    return BadRow(reason, ends_file=line_count > FEW_LINES)
+
+
+class _LongRows:
+    """Counts the rows of more than a few lines, and remembers the longest."""
+
+    def __init__(self) -> None:
+        self._count, self._longest, self._line_count = 0, RowLocation(""), FEW_LINES
+
+    def add(self, location: RowLocation, line_count: int) -> None:
+        """Count the row at `location` if it has many lines."""
+        if line_count > FEW_LINES:
+            self._count += 1
+        if line_count > self._line_count:
+            self._longest, self._line_count = location, line_count
+
+    def warn(self) -> None:
+        """Give one DataWarning if there are such rows."""
+        if self._count:
+            rows = f"{self._count} rows have" if self._count > 1 else "one row has"
+            message = f"{self._longest}: {rows} more than {FEW_LINES} lines, and this one has {self._line_count}"
+            warnings.warn(f"{message}; check that its quotes are closed", DataWarning, stacklevel=2)
 
 
 def _to_row(header: list[str], cells: list[str]) -> dict[str, str] | BadRow:

@@ -42,7 +42,8 @@ def read_rows(path: Path) -> Iterator[Item]:
         for index in range(count):
             pixels = file.read(image_bytes)
             if len(pixels) < image_bytes:
-                yield RowLocation(name), BadRow(f"ends after {index} of the {count} images; get the file again")
+                reason = f"ends after {index} of the {count} images; get the file again"
+                yield RowLocation(name), BadRow(reason, ends_file=True)
                 return
             row: dict[str, Any] = {"image": encode_pnm(pixels, size[1], size[0], channels)}
             if labels:

@@ -18,7 +18,11 @@ LOOK_AHEAD = 100  # rows; json has no header, so the columns are those of the fi
 
 def read_column_names(path: Path) -> tuple[str, ...]:
     """Return the keys of the first rows. Raise DataError if no record among them can be read."""
-    head = [row for _, row in itertools.islice(read_rows(path), LOOK_AHEAD)]
+    items = list(itertools.islice(read_rows(path), LOOK_AHEAD))
+    for location, row in items:
+        if isinstance(row, BadRow) and row.ends_file:
+            raise DataError(f"{location}: {row.reason}")
+    head = [row for _, row in items]
     if not head:
         raise DataError(f"{path}: is empty")
     names = dict.fromkeys(name for row in head if not isinstance(row, BadRow) for name in row)
@@ -58,7 +62,8 @@ def _read_list(name: str, binary: IO[bytes]) -> Iterator[Item]:
     first = stream.peek()
     if first != "[":
         hint = "; if it holds one record a line, name it .jsonl" if first == "{" else ""
-        yield RowLocation(name), BadRow(f"is not a JSON list of records{hint}" if first else "is empty")
+        reason = f"is not a JSON list of records{hint}" if first else "is empty"
+        yield RowLocation(name), BadRow(reason, ends_file=True)
         return
     stream.skip()
     for number in itertools.count(1):
@@ -69,10 +74,8 @@ def _read_list(name: str, binary: IO[bytes]) -> Iterator[Item]:
         try:
             value, value_is_utf8 = stream.read_value()
         except (ValueError, RecursionError) as error:
-            reason = _describe(error).split(" at ")[
-                0
-            ]  # the column counts from the start of the buffer, not of the file
-            yield location, BadRow(f"is not JSON ({reason}), and what follows cannot be read")
+            reason = _describe(error).split(" at ")[0]  # the column counts from the start of the buffer
+            yield location, _end_list(stream, f"is not JSON ({reason})")
             return
         yield location, _to_row(value) if value_is_utf8 else NOT_UTF8
         separator = stream.peek()
@@ -80,11 +83,17 @@ def _read_list(name: str, binary: IO[bytes]) -> Iterator[Item]:
         if separator == "]":
             break
         if separator != ",":
-            reason = "is not JSON (expected , or ]), and what follows cannot be read"
-            yield RowLocation(name, number + 1), BadRow(reason)
+            yield RowLocation(name, number + 1), _end_list(stream, "is not JSON (expected , or ])")
             return
     if stream.peek():
-        yield RowLocation(name), BadRow("goes on after the list of records")
+        yield RowLocation(name), _end_list(stream, "goes on after the list of records")
+
+
+def _end_list(stream: JsonStream, reason: str) -> BadRow:
+    """Return the fault that ends the file, with the number of lines that are lost behind it."""
+    count = stream.count_rest_lines()
+    lost = f"{count} lines are" if count > 1 else "the rest of the file is"
+    return BadRow(f"{reason}; {lost} lost, because what follows cannot be read", ends_file=True)
 
 
 def _to_row(value: Any) -> Row | BadRow:

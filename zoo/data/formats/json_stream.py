@@ -50,6 +50,17 @@ class JsonStream:
                     return value, is_utf8(text)
             self._read_more()
 
+    def count_rest_lines(self) -> int:
+        """Return the number of lines from here to the end, or to the place where the file cannot be read."""
+        count = self._text.count("\n", self._position) + 1
+        ends_with_newline = self._text.endswith("\n")
+        try:
+            while chunk := self._binary.read(CHUNK):
+                count, ends_with_newline = count + chunk.count(b"\n"), chunk.endswith(b"\n")
+        except (EOFError, OSError, zlib.error):
+            pass
+        return count - ends_with_newline
+
     def _read_more(self) -> None:
         """Double the buffer, or add one chunk to a short one, so that a long value is not parsed again for each chunk.
 

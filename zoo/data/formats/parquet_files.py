@@ -26,14 +26,16 @@ def read_rows(path: Path) -> Iterator[Item]:
     """Yield every row in order."""
     import pyarrow as pa
 
-    name, number = str(path), 0
+    file = _open_parquet(path)
+    name, number, row_count = str(path), 0, file.metadata.num_rows
     try:
-        for batch in _open_parquet(path).iter_batches(batch_size=BATCH):
+        for batch in file.iter_batches(batch_size=BATCH):
             for row in convert_batch(batch):
                 number += 1
                 yield RowLocation(name, number), row
     except (pa.ArrowException, OSError, ValueError) as error:
-        yield RowLocation(name), BadRow(f"the file is damaged after {number} whole rows ({first_line(error)})")
+        reason = f"is damaged after {number} of {row_count} rows ({first_line(error)}); get the file again"
+        yield RowLocation(name), BadRow(reason, ends_file=True)
 
 
 def convert_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Row | BadRow]:

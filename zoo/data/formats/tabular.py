@@ -55,7 +55,8 @@ def read_rows(path: Path) -> Iterator[Item]:
             count += not isinstance(item[1], BadRow)
             yield item
     except (EOFError, OSError, zlib.error) as error:
-        yield RowLocation(str(path)), BadRow(f"{_describe(error)} after {count} whole rows; get the file again")
+        reason = f"{_describe(error)} after {count} whole rows, and the rest is lost; get the file again"
+        yield RowLocation(str(path)), BadRow(reason, ends_file=True)
 
 
 def _choose_reader(path: Path) -> Reader:
