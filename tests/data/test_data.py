@@ -7,12 +7,15 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
 import huggingface_hub
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,6 +127,11 @@ Image.new("RGB", (2, 2)).save(PIXEL, format="PNG")
         ("label", "spam", "spam"),
         ("label", True, 1),
         ("label", 2.0, 2),
+        ("label", Decimal("2"), 2),
+        ("label", Decimal("2.00"), 2),
+        ("id", Decimal("7"), "7"),
+        ("id", 2**64 - 1, str(2**64 - 1)),
+        ("number", 2**53 + 2, 2.0**53 + 2),
         ("id", 7, "7"),
         ("id", "007", "007"),
         ("ids", None, []),
@@ -166,7 +174,13 @@ def test_good_values_take_their_canonical_form(kind, value, expected):
         ("label", 0.5, "is 0.5"),
         ("label", "", "is empty"),
         ("label", float("inf"), "is inf"),
-        ("label", 2**63, "64 bits"),
+        ("label", 2.0**53, "is not exact; write it as a whole number or as text"),
+        ("label", Decimal("1.5"), "not a string or a whole number"),
+        ("label", Decimal("NaN"), "not a string or a whole number"),
+        ("id", 1e16, "is not exact"),
+        ("number", 2**53 + 1, "does not hold exactly"),
+        ("number", str(2**53 + 1), "does not hold exactly"),
+        ("vector", [1.0, -1e39], "holds -1e[+]39, which is beyond 32-bit"),
         ("id", False, "is False"),
         ("ids", ["a", ""], "item 2 is empty"),
         ("ids", "[a", "begins as a JSON list"),
@@ -191,11 +205,37 @@ def test_bad_values_are_described(kind, value, what):
         (["1.0", "2"], ["1.0", "2"]),
         (["9" * 30, "2"], ["9" * 30, "2"]),
         ([str(2**63), "2"], [str(2**63), "2"]),
+        ([2**63, 2], [str(2**63), "2"]),
         ([str(-(2**63)), "2"], [-(2**63), 2]),
     ],
 )
 def test_labels_are_all_integers_or_all_strings(values, expected):
     assert kinds.unify_labels(values) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected"),
+    [
+        ([7, 8], ["7", "8", "other"], ["7", "8"]),
+        (["7", "007", "other"], [7, 8], [7, "007", "other"]),
+        ([7], [7], [7]),
+        (["a"], ["a"], ["a"]),
+    ],
+)
+def test_labels_of_one_file_take_the_type_of_the_classes_of_another(labels, classes, expected):
+    assert kinds.match_labels(labels, classes) == expected
+
+
+def test_numbers_of_a_database_are_read_as_from_csv(tmp_path):
+    columns = {"y": [Decimal("1.00"), Decimal("2.00")], "id": pa.array([2**64 - 1, 2**63], pa.uint64())}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    (tmp_path / "x.csv").write_text(f"y,id\n1,{2**64 - 1}\n2,{2**63}\n")
+    tables = [
+        data.read(section(source="file", path=path), {"y": "label", "id": "id"}, folder=tmp_path)
+        for path in ("x.parquet", "x.csv")
+    ]
+    assert tables[0].rows.to_list() == tables[1].rows.to_list()
+    assert tables[0].fingerprint == tables[1].fingerprint
 
 
 def test_labels_agree_on_both_sides_of_a_holdout(tmp_path):

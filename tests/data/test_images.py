@@ -6,6 +6,7 @@ import gzip
 import io
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pyarrow as pa
@@ -208,7 +209,7 @@ def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(monkeypat
     content = encoded(PIXELS[0], "PNG")
     assert image_files.decode_image(content, max_pixels=20).size == (5, 4)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("the image was decoded"))
-    with pytest.raises(ValueError, match="it has 5 × 4 pixels"):
+    with pytest.raises(ValueError, match="has 5 × 4 pixels, more than 19"):
         image_files.decode_image(content, max_pixels=19)
 
 
@@ -237,6 +238,60 @@ def test_transparent_pixels_become_white(mode):
 def test_16_bits_become_8():
     pixels = np.array([[0, 256, 65535]], dtype=np.uint16)
     np.testing.assert_array_equal(np.asarray(image_files.normalise_image(Image.fromarray(pixels), "L")), [[0, 1, 255]])
+
+
+@pytest.mark.parametrize(
+    ("mode", "transparent"), [("P", 0), ("RGB", (0, 0, 0)), ("L", 0), ("1", 0), ("1", 1), ("I;16", 7), ("I;16", 0)]
+)
+def test_the_transparent_colour_of_a_png_becomes_white_in_every_mode(mode, transparent):
+    value = {7: 7, 1: 255}.get(transparent, 0)
+    image = Image.new(mode, (2, 1), value if mode != "RGB" else (0, 0, 0))
+    image.putpixel((1, 0), {"RGB": (0, 80, 0), "I;16": 80 * 256}.get(mode, 80 if mode == "L" else 255 - value))
+    buffer = io.BytesIO()
+    options = {}
+    if mode == "P":
+        image.putpalette([0, 0, 0] * 255 + [80, 80, 80])
+    image.save(buffer, "PNG", transparency=transparent, **options)
+    content = buffer.getvalue()
+    for decoded in (image_files.decode_image(content), Image.open(io.BytesIO(content))):
+        pixels = np.asarray(image_files.normalise_image(decoded, "L")).ravel().tolist()
+        assert pixels[0] == 255
+        assert pixels[1] == {"RGB": 47, "1": 255 - value}.get(mode, 80)
+
+
+def test_pixels_of_two_bits_keep_their_transparent_colour():
+    """Pillow spreads the values 0 to 3 over 0 to 255, but leaves the transparent one as it is in the file."""
+    header = b"IHDR" + (2).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([2, 0, 0, 0, 0])
+    parts = [header, b"tRNS\0\1", b"IDAT" + zlib.compress(bytes([0, 0b01_10_0000])), b"IEND"]
+    chunks = (len(p[4:]).to_bytes(4, "big") + p + zlib.crc32(p).to_bytes(4, "big") for p in parts)
+    image = image_files.decode_image(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert np.asarray(image_files.normalise_image(image, "L")).tolist() == [[255, 170]]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "content"),
+    [(np.zeros((2, 2), np.float32), "floating-point numbers"), (np.zeros((2, 2), np.int32), "32-bit integers")],
+)
+def test_pixels_without_an_exact_8_bit_form_are_refused_by_name(tmp_path, pixels, content):
+    from zoo.core.errors import ZooError
+    from zoo.vision.preprocessing import load_pixels
+
+    (tmp_path / "x.tif").write_bytes(encoded(pixels, "TIFF"))
+    (tmp_path / "x.csv").write_text("image,label\nx.tif,a\n")
+    with pytest.raises(DataError, match=f"image: holds {content}.* save it with 8 or 16 bits"):
+        read(tmp_path, "x.csv")
+    for source in (tmp_path / "x.tif", Image.fromarray(pixels)):
+        with pytest.raises(ZooError, match=f"holds {content}"):
+            load_pixels(source, 2, 1)
+
+
+def test_only_listed_formats_are_opened(monkeypatch):
+    """A file is opened by its content, not by its name. EPS would start Ghostscript."""
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    for content in (eps, encoded(PIXELS[0], "PCX"), encoded(PIXELS[0], "JPEG2000")):
+        with pytest.raises(ValueError, match="is not an image that Pillow can open as PNG, JPEG"):
+            image_files.decode_image(content)
 
 
 def test_without_pillow_the_error_names_the_extra(monkeypatch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from zoo.data.formats import image_files
 from zoo.schema import Kind
 
 MAY_BE_MISSING = ("ids", "caption", "captions", "pictures")
+MAX_EXACT = 2**53  # from here on, floating-point numbers of 64 bits skip whole numbers
+MAX_FLOAT32 = 3.4028234663852886e38
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")  # "007" and "1.0" are names, not numbers
 
 
@@ -40,12 +42,30 @@ def convert_value(kind: Kind, value: Any, image_folder: Path) -> Any:
 
 
 def unify_labels(values: Sequence[str | int]) -> list[str] | list[int]:
-    """Return all labels as integers if each is a whole number or its plain decimal form, else all as strings."""
-    if all(
-        isinstance(value, int) or (_WHOLE_NUMBER.fullmatch(value) and _fits_64_bits(int(value))) for value in values
-    ):
+    """Return all labels as integers of 64 bits if each is a whole number or its plain decimal form, else all as strings."""
+    if all(_is_whole_number(value) for value in values):
         return [int(value) for value in values]
     return [str(value) for value in values]
+
+
+def match_labels(labels: Iterable[str | int], classes: Iterable[str | int]) -> list[str | int]:
+    """Return `labels` with the type that `classes` have, so that labels of two files can be compared.
+
+    The labels of one file are strings if only one of them is not a whole number. The same whole number is then a string in one
+    file and an integer in the other. Integers become their decimal form, which can be converted back.
+    """
+    class_types = {type(name) for name in classes}
+    if class_types == {str}:
+        return [str(label) for label in labels]
+    if class_types == {int}:
+        return [int(label) if _is_whole_number(label) else label for label in labels]
+    return list(labels)
+
+
+def _is_whole_number(value: str | int) -> bool:
+    if isinstance(value, str):
+        return bool(_WHOLE_NUMBER.fullmatch(value)) and _fits_64_bits(int(value))
+    return _fits_64_bits(value)
 
 
 # -- text, numbers and labels ------------------------------------------------------------------------------------------
@@ -81,20 +101,31 @@ def _to_number(value: Any) -> float:
         raise ValueError(f"is {_describe(value)}, not a number") from None
     if not math.isfinite(number):
         raise ValueError(f"is {_describe(value)}, not a finite number")
+    if abs(number) >= MAX_EXACT and not isinstance(value, float) and not _equals_whole_number(number, value):
+        raise ValueError(f"is {_describe(value)}, which a number of 64 bits does not hold exactly")
     return number
+
+
+def _equals_whole_number(number: float, value: int | Decimal | str) -> bool:
+    """Return whether `number` is exactly `value`. Text in another form than that of a whole number is not compared."""
+    is_other_text = isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]+", value.strip())
+    return is_other_text or int(number) == int(value)
 
 
 def _to_label(value: Any) -> str | int:
     if isinstance(value, str):
         return _to_text(value)
-    if not isinstance(value, int | float) or (isinstance(value, float) and not value.is_integer()):
+    if not isinstance(value, int | float | Decimal):
         raise ValueError(f"is {_describe(value)}, not a string or a whole number")
-    if not _fits_64_bits(value):
-        raise ValueError("is a number beyond 64 bits")
+    if not isinstance(value, int) and (not math.isfinite(value) or value != int(value)):
+        raise ValueError(f"is {_describe(value)}, not a string or a whole number")
+    if isinstance(value, float) and abs(value) >= MAX_EXACT:
+        message = "is {}, and a floating-point number of this size is not exact; write it as a whole number or as text"
+        raise ValueError(message.format(_describe(value)))
     return int(value)
 
 
-def _fits_64_bits(value: float) -> bool:
+def _fits_64_bits(value: int) -> bool:
     return -(2**63) <= value < 2**63
 
 
@@ -118,7 +149,10 @@ def _to_captions(value: Any) -> list[str]:
 def _to_vector(value: Any) -> list[float]:
     numbers = _parse_list(value, "numbers")
     is_plain = {float, int}.issuperset(map(type, numbers)) and all(map(math.isfinite, numbers))
-    return list(numbers) if is_plain else [_to_number(item) for item in numbers]
+    vector = list(numbers) if is_plain else [_to_number(item) for item in numbers]
+    if max(map(abs, vector)) > MAX_FLOAT32:
+        raise ValueError(f"holds {max(vector, key=abs)!r}, which is beyond 32-bit floating-point numbers")
+    return vector
 
 
 def _to_ids(value: Any) -> list[str]:

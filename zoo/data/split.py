@@ -6,7 +6,9 @@ with every version of numpy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from zoo.core.errors import DataError
@@ -20,7 +22,7 @@ def comparison_key(value: object) -> str:
     """Return the text by which `where` and `by` compare a value. The "1" of a csv file equals the 1 of a json file."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         return str(int(value))
     return str(value)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.core import atomic_files
 from zoo.core.errors import DataError
-from zoo.data import Table
+from zoo.data import Table, kinds
 
 CUT_OFFS = (1, 3, 5, 10, 20, 100)
 """Ranks at which retrieval is scored. mteb's own thousand per query takes longer than most encoders."""
@@ -31,9 +31,12 @@ def shape_classification(title: str, tables: Mapping[str, Table], columns: list[
 
     train, test = (tables[part].rows.select_columns(columns) for part in ("train", "data"))
     check_labels(title, train["label"])
-    unknown = sorted({str(label) for label in set(test["label"]) - set(train["label"])})
+    labels = kinds.match_labels(test["label"], set(train["label"]))
+    unknown = sorted({str(label) for label in set(labels) - set(train["label"])})
     if unknown:
         raise DataError(f"{title}: labels without a training example: {', '.join(unknown[:5])}")
+    if test.features["label"] != train.features["label"]:
+        test = test.cast_column("label", train.features["label"])
     return DatasetDict(train=train, test=test)
 
 

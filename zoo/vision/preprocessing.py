@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.core.errors import ZooError
 from zoo.core.inputs import describe_type
-from zoo.data.formats import image_files
+from zoo.data.formats import image_files, image_modes
 
 if TYPE_CHECKING:
     from PIL.Image import Image  # Pillow is an extra: without it the other modalities must work
@@ -39,7 +39,7 @@ def decode_image(source: Any) -> Image:
     """
     pillow: Any = image_files.import_pillow()
     if isinstance(source, pillow.Image):
-        return cast("Image", source)
+        return _check_image(source)
     if isinstance(source, Mapping):
         source = source.get("bytes")
     if isinstance(source, str | Path):
@@ -52,6 +52,14 @@ def decode_image(source: Any) -> Image:
     if isinstance(source, np.ndarray):
         return cast("Image", pillow.fromarray(_check_array(source)))
     raise ZooError(f"is {describe_type(source)}, expected an image")
+
+
+def _check_image(image: Any) -> Image:
+    try:
+        image_modes.prepare(image)
+    except ValueError as error:
+        raise ZooError(str(error)) from None
+    return cast("Image", image)
 
 
 def _read_bytes(path: str | Path) -> bytes:

@@ -22,7 +22,7 @@ from zoo.build.builder import run
 from zoo.cli.main import main
 from zoo.core.errors import RecipeError, ZooError
 from zoo.evaluation.spec import Task
-from zoo.families.equiangular import metrics, spec
+from zoo.families.equiangular import dataset, metrics, spec
 from zoo.families.equiangular.encoder import Encoder
 from zoo.metrics import classification
 from zoo.recipe import recipe
@@ -188,6 +188,11 @@ def test_recognition_scores_agree_with_predictions(trained_encoder):
 def test_a_label_without_a_class_cannot_be_scored(trained_encoder):
     with pytest.raises(ZooError, match="labels that no training row has: 3"):
         trained_encoder.evaluate_recognition({"data": make_rows(8, classes=4)})
+
+
+def test_labels_take_the_type_of_the_classes():
+    assert dataset.find_class_ids([7, 8], ["7", "8", "other"]) == [0, 1]
+    assert dataset.find_class_ids(["8", "7"], [7, 8]) == [1, 0]
 
 
 # -- recipes -----------------------------------------------------------------------------------------------------------

@@ -6,20 +6,23 @@ An image is passed on as the bytes of its file. It is decoded once when it is ch
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.errors import DataError, first_line
+from zoo.data.formats import image_modes
 from zoo.data.raw_rows import Item, RowLocation
 
 if TYPE_CHECKING:
     from PIL import Image
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""The formats that Pillow may open. Others run external programs, as EPS does, or are hardly tested against hostile files."""
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 COLUMNS = ("image", "label", "path")
 MAX_RAW_BYTES = 1 << 27  # of one image without compression; a header of 16 bytes can claim any size
+MAX_PIXELS = 1 << 26
 
 
 def import_pillow() -> Any:
@@ -31,46 +34,56 @@ def import_pillow() -> Any:
     return Image
 
 
-def decode_image(content: bytes, max_pixels: int | None = None) -> Image.Image:
-    """Decode an image from the bytes of its file.
+def decode_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image from the bytes of its file. Of several frames, only the first is decoded.
 
     Raises:
-        ValueError: if the bytes are not an image, end too early, or hold more than `max_pixels` pixels. The size is checked
-            before the pixels are decoded. The text continues "the image", for example "is not an image that …".
+        ValueError: if the bytes are not an image of one of FORMATS, end too early, hold more than `max_pixels` pixels, or hold
+            pixels that cannot be converted exactly. The size is checked before the pixels are decoded. The text continues
+            "the image", for example "is not an image that …".
     """
     pillow = import_pillow()
     try:
-        image: Image.Image = pillow.open(io.BytesIO(content))
-        if max_pixels is not None and image.width * image.height > max_pixels:
-            raise ValueError(f"it has {image.width} × {image.height} pixels")
-        image.load()  # `verify` does not notice a JPEG that was cut short
+        image: Image.Image = pillow.open(io.BytesIO(content), formats=FORMATS)
     except pillow.UnidentifiedImageError:
-        raise ValueError("is not an image that Pillow can open") from None
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, pillow.DecompressionBombError) as error:
-        raise ValueError(
-            f"is not an image that Pillow can open: it is damaged ({first_line(error, limit=80)})"
-        ) from None
+        raise ValueError(f"is not an image that Pillow can open as {', '.join(FORMATS)}") from None
+    except Exception as error:  # Pillow's readers raise whatever a damaged header leads to
+        raise _describe_damage(error) from None
+    if image.width * image.height > max_pixels:
+        raise ValueError(f"has {image.width} × {image.height} pixels, more than {max_pixels:,}; make it smaller")
+    image_modes.prepare(image)
+    try:
+        image.load()  # `verify` does not notice a JPEG that was cut short
+        image.getexif()
+    except Exception as error:
+        raise _describe_damage(error) from None
     return image
+
+
+def _describe_damage(error: Exception) -> ValueError:
+    return ValueError(f"is not an image that Pillow can open: it is damaged ({first_line(error, limit=80)})")
 
 
 def normalise_image(image: Image.Image, mode: str = "RGB") -> Image.Image:
     """Rotate an image as its EXIF data says, and convert it to `mode` ("RGB" or "L").
 
-    Transparent pixels become white, and 16 bits become 8.
+    Transparent pixels become white, and 16 bits become 8. Raise ValueError, as `decode_image` does, for pixels that cannot be
+    converted exactly.
     """
     from PIL import ImageOps
 
     pillow = import_pillow()
-    image = ImageOps.exif_transpose(image)
-    has_alpha = image.mode in ("PA", "LA", "RGBA", "RGBa") or (image.mode == "P" and "transparency" in image.info)
-    if has_alpha:
-        layer = image.convert("RGBA")
+    image_modes.prepare(image)
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception as error:  # the EXIF data is parsed only here
+        raise _describe_damage(error) from None
+    if image.mode.startswith("I"):
+        image = image_modes.reduce_to_8_bits(image)
+    elif image.has_transparency_data or image.mode in ("La", "RGBa"):
+        layer = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
         image = pillow.new("RGBA", layer.size, "white")
         image.alpha_composite(layer)
-    elif image.mode.startswith("I"):  # 16 bits
-        import numpy as np
-
-        image = pillow.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
     return image.convert(mode)
 
 

@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 
 from zoo.core.errors import ZooError
+from zoo.data import kinds
 from zoo.families.equiangular.towers import Tower
 from zoo.vision.backbone import ImageBackbone
 
@@ -47,7 +48,7 @@ class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
 def find_class_ids(labels: Iterable[str | int], classes: Sequence[str | int]) -> list[int]:
     """Return the position of each label in `classes`. Raises ZooError for a label that is not there."""
     positions: Mapping[str | int, int] = {name: position for position, name in enumerate(classes)}
-    labels = list(labels)
+    labels = kinds.match_labels(labels, classes)
     unknown = sorted({str(label) for label in set(labels) - set(positions)})
     if unknown:
         raise ZooError(

@@ -15,6 +15,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from zoo.core.errors import ZooError
+from zoo.data import kinds
 from zoo.families.equiangular import basis_vectors
 from zoo.families.equiangular.classifier import ClassifierEncoder
 
@@ -115,7 +116,7 @@ def _check_options(keep: float | None, held_out: HeldOut | None, max_accuracy_dr
 
 def _compute_held_out_features(encoder: ClassifierEncoder, held_out: HeldOut) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the features (n, width + 1) float64 with a 1 appended, and the class ids (n,), of held-out inputs."""
-    inputs, labels = list(held_out[0]), list(held_out[1])
+    inputs, labels = list(held_out[0]), kinds.match_labels(held_out[1], encoder.classes)
     positions = {name: position for position, name in enumerate(encoder.classes)}
     unknown = [label for label in labels if label not in positions]
     if unknown:

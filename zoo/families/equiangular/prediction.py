@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from zoo.data import kinds
 from zoo.families.equiangular.classifier import ClassifierEncoder
 from zoo.metrics import classification
 
@@ -49,7 +50,7 @@ def calibrate(encoder: ClassifierEncoder, rows: Dataset) -> None:
     """
     scores = encoder.compute_scores(rows[encoder.spec.modality])
     positions = {name: position for position, name in enumerate(encoder.classes)}
-    class_ids = np.array([positions.get(label, -1) for label in rows["label"]])
+    class_ids = np.array([positions.get(label, -1) for label in kinds.match_labels(rows["label"], encoder.classes)])
     is_known = class_ids >= 0
     encoder.scale = classification.fit_scale(scores[is_known], class_ids[is_known])
     encoder.threshold = float(np.quantile(scores.max(1), 1 - encoder.spec.answer_rate))
