@@ -19,16 +19,21 @@ def compute_cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
 
 
-def compute_contrastive_loss(anchors: torch.Tensor, candidates: torch.Tensor, scale: float = 20.0) -> torch.Tensor:
+def compute_contrastive_loss(
+    anchors: torch.Tensor, candidates: torch.Tensor, scale: float = 20.0, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """In-batch contrastive loss: the cross-entropy of choosing candidate i for anchor i.
 
     Args:
         anchors: (n, d).
         candidates: (m, d) with m >= n: first the n positives, then the hard negatives of all rows.
+        mask: (n, m) bool, true for a candidate that must not count as a negative of an anchor; see `false_negatives`.
 
     Source: Henderson et al. 2017, arXiv 1705.00652, section 4.
     """
     logits = compute_cosines(anchors, candidates) * scale
+    if mask is not None:
+        logits = logits.masked_fill(mask, -torch.inf)
     return F.cross_entropy(logits, torch.arange(len(anchors), device=logits.device))
 
 
@@ -71,6 +76,7 @@ def compute_sentence_loss(
     kind: str,
     scale: float,
     weights: tuple[float, float, float] = (1.0, 0.0, 1.0),
+    mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute the loss that a recipe names.
 
@@ -80,12 +86,13 @@ def compute_sentence_loss(
         scores: (rows,) for "cosent" and "angle".
         kind: "contrastive", "cosent" or "angle".
         weights: factors of the terms of "angle": CoSENT, in-batch contrastive, AnglE.
+        mask: (rows, (columns - 1) * rows) bool, the false negatives of the in-batch terms; see `false_negatives`.
 
     Raises ValueError if "cosent" or "angle" gets no scores.
     """
     first, second = columns[0], columns[1]
     if kind == "contrastive":
-        return compute_contrastive_loss(first, columns[1:].flatten(0, 1), scale)
+        return compute_contrastive_loss(first, columns[1:].flatten(0, 1), scale, mask)
     if scores is None:
         raise ValueError(f"the loss {kind!r} needs scores")
     if kind == "cosent":
@@ -95,8 +102,9 @@ def compute_sentence_loss(
     total = total + angle_weight * compute_angle_loss(first, second, scores, scale)
     if contrastive_weight:
         are_positives = scores == scores.max()  # pairs with a lower score may not be positives
+        positives_mask = None if mask is None else mask[are_positives][:, are_positives]
         total = total + contrastive_weight * compute_contrastive_loss(
-            first[are_positives], second[are_positives], scale
+            first[are_positives], second[are_positives], scale, positives_mask
         )
     return total
 

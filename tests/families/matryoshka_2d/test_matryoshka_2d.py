@@ -419,3 +419,11 @@ def test_altered_weights_are_refused(tmp_path):
         manifest.write(out)
         with pytest.raises(ZooError, match=message):
             zoo.from_pretrained(out)
+
+
+def test_equal_positives_in_one_batch_are_no_negatives_of_each_other(tmp_path):
+    encoder = build(tmp_path, objective="2dmse", align=0.0)
+    different = [{"anchor": "the dog", "positive": "a cat"}, {"anchor": "red arm", "positive": "blue leg"}]
+    equal = [different[0], {"anchor": "red arm", "positive": "a cat"}]
+    assert encoder.loss(encoder.collate(different)).item() > 0.01
+    assert encoder.loss(encoder.collate(equal)).item() == 0

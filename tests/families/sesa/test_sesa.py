@@ -17,11 +17,12 @@ from zoo.cli import main
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, DataError, ZooError
 from zoo.families.sesa import faithfulness, hierarchy, inverted_index
-from zoo.families.sesa.encoder import Encoder, compute_text_key
+from zoo.families.sesa.encoder import Encoder
 from zoo.families.sesa.inverted_index import InvertedIndex
 from zoo.families.sesa.spec import Spec
 from zoo.families.sesa.tower_modules import PooledBackbone
 from zoo.metrics import ranking
+from zoo.ops.false_negatives import compute_text_key
 from zoo.schema import Training
 
 TOPICS = {  # the id of a leaf: its parent, and words that texts about it contain

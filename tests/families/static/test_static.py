@@ -366,3 +366,10 @@ def test_the_unknown_token_is_found_in_every_kind_of_tokenizer():
     assert token_bag.find_unknown_id(Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))) == 0
     assert token_bag.find_unknown_id(Tokenizer(models.Unigram([("a", 0.0), ("<unk>", 0.0)], unk_id=1))) == 1
     assert token_bag.find_unknown_id(Tokenizer(models.BPE({"a": 0}, []))) is None
+
+
+def test_equal_positives_in_one_batch_are_no_negatives_of_each_other(encoder):
+    different = [{"anchor": "the dog", "positive": "a cat"}, {"anchor": "red arm", "positive": "blue leg"}]
+    equal = [different[0], {"anchor": "red arm", "positive": "a cat"}]
+    assert encoder.loss(encoder.collate(different)).item() > 0
+    assert encoder.loss(encoder.collate(equal)).item() == 0

@@ -17,8 +17,9 @@ from zoo.data.spec import FileData
 from zoo.families.vlm2vec import chunk_size, gradcache
 from zoo.families.vlm2vec.dataset import MixtureDataset, read_row
 from zoo.families.vlm2vec.encoder import Encoder
-from zoo.families.vlm2vec.infonce import compute_infonce, false_negative_mask
+from zoo.families.vlm2vec.infonce import compute_infonce
 from zoo.families.vlm2vec.spec import ROLES, Share, Spec, VLMSpec
+from zoo.ops.false_negatives import false_negative_mask
 from zoo.recipe import recipe
 from zoo.schema import Training
 

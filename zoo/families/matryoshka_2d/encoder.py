@@ -17,6 +17,7 @@ from zoo.families.matryoshka_2d import objectives
 from zoo.families.matryoshka_2d.spec import PAIR_COLUMNS, TRIPLET_COLUMNS, Spec
 from zoo.families.matryoshka_2d.teacher import Teacher
 from zoo.ops import distributed, losses
+from zoo.ops.false_negatives import compute_text_key, false_negative_mask
 from zoo.ops.random_state import step_generator
 from zoo.schema import Training
 from zoo.text import heads as headfit
@@ -107,7 +108,7 @@ class Encoder(TruncatableEncoder):
         """Every distinct text of the batch once, in chunks of similar length.
 
         `cells` (columns, rows) is int64: the position of each cell's text in the concatenated chunks. Padding the texts of all
-        columns together would cost twice as much.
+        columns together would cost twice as much. `text_keys` (columns, rows) int64 are equal for equal texts.
         """
         columns = self._find_text_columns(rows[0])
         cells = [self._get_prompt(column) + row[column] for column in columns for row in rows]
@@ -117,6 +118,7 @@ class Encoder(TruncatableEncoder):
         batch = {
             "chunks": chunks,
             "cells": torch.tensor([position[cell] for cell in cells]).view(len(columns), len(rows)),
+            "text_keys": torch.tensor([compute_text_key(cell) for cell in cells]).view(len(columns), len(rows)),
         }
         if self._teacher is not None:
             batch["teacher_rows"] = self._teacher.find_rows(cells).view(len(columns), len(rows))
@@ -144,14 +146,16 @@ class Encoder(TruncatableEncoder):
         widths = [d for d in self.spec.dims if d < self.backbone.width] or [self.backbone.width]
         width = _draw(widths, generator)
         vectors = self._embed_layers(batch, [*shallow_layers, depth])
-        scores = batch.get("scores")
+        scores, text_keys = batch.get("scores"), batch["text_keys"]
         if is_training:  # in validation every process has all the rows
             vectors = {n: distributed.all_gather_with_grad(layer, dim=1) for n, layer in vectors.items()}
             scores = None if scores is None else distributed.all_gather_with_grad(scores)
+            text_keys = distributed.all_gather_with_grad(text_keys, dim=1)
+        mask = false_negative_mask(text_keys[0], text_keys[1:].flatten())
 
         def sentence_loss(columns: torch.Tensor) -> torch.Tensor:
             return losses.compute_sentence_loss(
-                columns, scores, self.spec.loss, 1 / self.spec.temperature, self.spec.angle_weights
+                columns, scores, self.spec.loss, 1 / self.spec.temperature, self.spec.angle_weights, mask
             )
 
         shallow_vectors = {n: vectors[n] for n in shallow_layers}

@@ -7,7 +7,6 @@ the components are computed.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.spec import SIDES, TAG_COLUMNS, Spec
 from zoo.families.sesa.towers import Towers
 from zoo.ops import distributed
+from zoo.ops.false_negatives import compute_text_key
 from zoo.ops.random_state import step_generator
 from zoo.schema import Training
 
@@ -231,8 +231,3 @@ def _collect_examples(concepts: Concepts, rows: Dataset) -> list[tuple[str, tupl
             if ids:
                 examples[text, tuple(concepts.find_rows_with_ancestors(ids))] = None
     return list(examples)[-MAX_EXAMPLES:]
-
-
-def compute_text_key(text: str) -> int:
-    """Compute a 63-bit key of a text that is the same in every process."""
-    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()) >> 1

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from zoo.ops.false_negatives import false_negative_mask
+
 
 def compute_ranking_loss(
     queries: torch.Tensor, documents: torch.Tensor, text_keys: torch.Tensor, temperature: float
 ) -> torch.Tensor:
     """Compute the in-batch contrastive loss of n pairs, in both directions.
 
-    Row i of one side belongs to row i of the other. Row j is a negative of row i, unless both rows have the same text on
-    either side: such a false negative is masked. Source: Henderson et al. 2017, arXiv 1705.00652, section 4.
+    Row i of one side belongs to row i of the other. Row j is a negative of row i, unless its text is also right for row i: such
+    a false negative is masked. Source: Henderson et al. 2017, arXiv 1705.00652, section 4.
 
     Args:
         queries, documents: unit vectors, (n, d) each.
@@ -24,11 +26,13 @@ def compute_ranking_loss(
     scale = 1 / temperature
     with torch.autocast(queries.device.type, enabled=False):
         logits = queries.float() @ documents.float().T * scale
-    is_false_negative = (text_keys[:, :, None] == text_keys[:, None, :]).any(0)
-    is_false_negative.fill_diagonal_(False)
-    logits = logits.masked_fill(is_false_negative, -torch.inf)
+    query_keys, document_keys = text_keys
     targets = torch.arange(len(queries), device=queries.device)
-    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+    losses = [
+        F.cross_entropy(side_logits.masked_fill(false_negative_mask(*keys), -torch.inf), targets)
+        for side_logits, keys in ((logits, (query_keys, document_keys)), (logits.T, (document_keys, query_keys)))
+    ]
+    return (losses[0] + losses[1]) / 2
 
 
 def compute_tagging_loss(

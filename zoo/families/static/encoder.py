@@ -108,28 +108,40 @@ class Encoder(BaseEncoder):
         self.bag, self._module, self._distilled = bag.truncate(self.dim), None, None
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Token ids (tokens,) of all texts in a row, and where each text begins among them, (columns, rows); both int64."""
+        """Tensors of n rows, all int64.
+
+        They are the token ids (tokens,) of all texts in a row; `starts` (columns, n), where each text begins among them; and
+        `text_keys` (columns, n), equal for equal texts.
+        """
         import torch
 
+        from zoo.ops.false_negatives import compute_text_key
+
         columns = [column for column in COLUMNS if column in rows[0]]
-        ids, ends = self.bag.tokenize([row[column] for column in columns for row in rows])
+        texts = [row[column] for column in columns for row in rows]
+        ids, ends = self.bag.tokenize(texts)
         starts = torch.from_numpy(ends[:-1]).view(len(columns), len(rows))
-        return {"ids": torch.from_numpy(ids), "starts": starts}
+        text_keys = torch.tensor([compute_text_key(text) for text in texts]).view(starts.shape)
+        return {"ids": torch.from_numpy(ids), "starts": starts, "text_keys": text_keys}
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
-        """In-batch contrastive loss, the mean over the full width and those of `spec.dims`."""
+        """In-batch contrastive loss with false negatives masked, the mean over the full width and those of `spec.dims`."""
         import torch
 
         from zoo.ops import distributed, losses
+        from zoo.ops.false_negatives import false_negative_mask
 
-        starts = batch["starts"]
+        starts, text_keys = batch["starts"], batch["text_keys"]
         means = self.module.get_submodule("embedding")(batch["ids"], starts.flatten())
         vectors = means.view(*starts.shape, -1)
         if self.module.training:  # in validation every process has all the rows
             vectors = distributed.all_gather_with_grad(vectors, dim=1)
+            text_keys = distributed.all_gather_with_grad(text_keys, dim=1)
+        mask = false_negative_mask(text_keys[0], text_keys[1:].flatten())
         widths = [*(dim for dim in self.spec.dims if dim < self.dim), self.dim]
+        scale = 1 / self.spec.temperature
         terms = [
-            losses.compute_sentence_loss(vectors[..., :width], None, "contrastive", 1 / self.spec.temperature)
+            losses.compute_contrastive_loss(vectors[0, :, :width], vectors[1:, :, :width].flatten(0, 1), scale, mask)
             for width in widths
         ]
         total = torch.stack(terms).mean()

@@ -19,10 +19,11 @@ from zoo.data.formats import image_files
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.vlm2vec import checkpoint, chunk_size, dataset, from_scratch, gradcache, inference, lora_adapter
-from zoo.families.vlm2vec.infonce import compute_infonce, false_negative_mask
+from zoo.families.vlm2vec.infonce import compute_infonce
 from zoo.families.vlm2vec.spec import Spec, View
 from zoo.families.vlm2vec.vlm import VLM
 from zoo.ops import distributed
+from zoo.ops.false_negatives import false_negative_mask
 from zoo.schema import Training
 
 

@@ -1,4 +1,4 @@
-"""InfoNCE with a mask for false negatives. Pure functions of tensors."""
+"""InfoNCE with a mask for false negatives, as a pure function of tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def compute_infonce(
     Args:
         queries: (n, d).
         candidates: (m, d), m ≥ n. Candidate i < n is the positive of query i; hard negatives follow.
-        mask: (n, m) bool, true where a candidate must not count as a negative of a query: see `false_negative_mask`. Its
+        mask: (n, m) bool, true where a candidate must not count as a negative of a query: see `zoo.ops.false_negatives`. Its
             diagonal is false.
         temperature: cosines are divided by it.
 
@@ -25,25 +25,3 @@ def compute_infonce(
     logits = compute_cosines(queries, candidates)
     logits = logits.div_(temperature).masked_fill_(mask, float("-inf"))  # in place, because (n, m) may be large
     return F.cross_entropy(logits, torch.arange(len(queries), device=logits.device))
-
-
-def false_negative_mask(query_keys: torch.Tensor, candidate_keys: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Return the mask (n, m) of candidates that must not count as negatives of a query.
-
-    These are candidates that are missing, and false negatives: candidates equal to the positive of the query, or to the
-    positive of an equal query. The positive itself is not masked.
-
-    Args:
-        query_keys: (n,) int64, equal for equal queries.
-        candidate_keys: (m,) int64, equal for equal candidates; the n positives come first.
-        present: (m,) bool, false for a candidate that is missing.
-    """
-    count = len(query_keys)
-    _, query_ids = torch.unique(query_keys, return_inverse=True)
-    _, candidate_ids = torch.unique(candidate_keys, return_inverse=True)
-    size = (int(query_ids.max()) + 1, int(candidate_ids.max()) + 1)
-    is_right = torch.zeros(size, dtype=torch.bool, device=query_keys.device)
-    is_right[query_ids, candidate_ids[:count]] = True  # for every query with the same key
-    mask = is_right[query_ids][:, candidate_ids] | ~present[None, :]
-    mask[torch.arange(count), torch.arange(count)] = False
-    return mask
