@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from zoo.core.errors import ZooError
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
+from zoo.training import objective_checks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,10 +132,12 @@ class Encoder:
     ) -> float:
         """Train in place, and return the seconds it took, including those before an interruption.
 
-        The arguments are those of `TrainingRun`. Raises ZooError for validation rows that the family does not use.
+        The arguments are those of `TrainingRun`. Raises ZooError for validation rows that the family does not use, and for
+        rows from which its loss can learn nothing.
         """
         if validation is not None and not self.spec.uses_validation:
             raise ZooError(f"the family {self.spec.family} does not look at held-out rows: leave `validation` out")
+        objective_checks.check_rows(self.spec, settings, rows, validation)
         return self.train(TrainingRun(rows, settings, folder, validation, show_progress))
 
     def train(self, run: TrainingRun) -> float:

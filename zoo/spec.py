@@ -8,7 +8,7 @@ of the family. It imports pydantic only, so that `zoo check` and `zoo list` answ
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,6 +29,32 @@ class ExtraDataset(NamedTuple):
     data: Data
     roles: Roles
     optional: Roles = {}
+
+
+class RowNeeds(NamedTuple):
+    """What the training rows must be like, so that the loss is not the same for every model.
+
+    Attributes:
+        rows: rows that the loss must see at once. An in-batch loss without hard negatives is 0 for a single row.
+        rows_per_process: rows that every process must see at once.
+        distinct: groups of columns. Of each group at least two rows must differ in at least one column.
+        negatives: columns of hard negatives, which a row needs if the loss sees it alone.
+        reason: why a single row is not enough, as a clause.
+    """
+
+    rows: int = 1
+    rows_per_process: int = 1
+    distinct: tuple[tuple[str, ...], ...] = ()
+    negatives: tuple[str, ...] = ()
+    reason: str = ""
+
+    @classmethod
+    def in_batch(cls, anchor: tuple[str, ...], positive: tuple[str, ...], negatives: tuple[str, ...] = ()) -> RowNeeds:
+        """The needs of an in-batch contrastive loss; `negatives` are the columns of hard negatives that the data has."""
+        if negatives:
+            return cls(negatives=negatives)
+        reason = "an in-batch loss needs the other rows, or hard negatives, as negatives"
+        return cls(rows=2, distinct=(anchor, positive), reason=reason)
 
 
 class Command(NamedTuple):
@@ -91,6 +117,10 @@ class EncoderSpec(Section):
     def roles(self) -> tuple[Roles, Roles]:
         """Columns of the training data that this section needs, and those that it uses if they are there."""
         raise NotImplementedError
+
+    def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
+        """What the loss needs of training data with these columns. Default: one row at a time, and no further needs."""
+        return RowNeeds()
 
     def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
         """Data sections inside this one, by their path below `encoder`.

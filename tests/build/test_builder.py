@@ -113,7 +113,7 @@ def test_a_run_folder_that_a_bad_row_stopped_accepts_the_recipe_that_skips_the_r
     (tmp_path / "backbone").symlink_to(place / "backbone")
     with (tmp_path / "pairs.jsonl").open("a") as file:
         file.write('{"a": "", "b": "the dog", "gold": 1.0}\n')
-    (tmp_path / "more.jsonl").write_text('{"text": "a dog"}\n{"text": ""}\n{"text": "a cat"}\n')
+    (tmp_path / "more.jsonl").write_text('{"text": "a dog"}\n{"text": ""}\n{"text": "a cat"}\n{"text": "a rash"}\n')
     more = "encoder.teacher={unlabelled: {source: file, path: more.jsonl, on_bad_row: skip}}"
     options = ("training.max_steps=1", "evaluation=[]", "validation=null", more)
     with pytest.raises(ZooError, match=r"row 121.*sentence1: is empty"):
@@ -122,7 +122,7 @@ def test_a_run_folder_that_a_bad_row_stopped_accepts_the_recipe_that_skips_the_r
     locked = atomic_files.read_json(tmp_path / "run" / "lock.json")["data"]
     assert {name: (entry["rows"], entry["skipped"]) for name, entry in locked.items()} == {
         "train": (96, 1),
-        "unlabelled": (2, 1),
+        "unlabelled": (3, 1),
     }
     assert atomic_files.read_json(tmp_path / "run" / "report.json")["skipped_rows"] == {"train": 1, "unlabelled": 1}
     (tmp_path / "more.jsonl").write_text('{"text": "another dog"}\n')

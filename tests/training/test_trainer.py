@@ -13,6 +13,7 @@ from zoo.core import hardware
 from zoo.core.errors import ZooError
 from zoo.schema import Training
 from zoo.training import trainer
+from zoo.training.step_plan import StepPlan, plan_steps
 
 SETTINGS = Training(epochs=3, batch_size=16, learning_rate=1e-3, checkpoint_every=2, precision="fp32")
 
@@ -228,14 +229,14 @@ def test_rows_may_choose_their_own_order():
 @pytest.mark.parametrize(
     ("settings", "row_count", "plan"),
     [
-        ({"epochs": 2, "batch_size": 16}, 40, trainer.StepPlan(4, 16, drop_last=True)),
-        ({"epochs": 0.5, "batch_size": 16, "gradient_accumulation": 4}, 70, trainer.StepPlan(2, 4, drop_last=True)),
-        ({"max_steps": 7, "epochs": 2, "batch_size": 16}, 40, trainer.StepPlan(7, 16, drop_last=True)),
-        ({"epochs": 3, "batch_size": 16, "gradient_accumulation": 2}, 5, trainer.StepPlan(3, 3, drop_last=False)),
+        ({"epochs": 2, "batch_size": 16}, 40, StepPlan(4, 16, drop_last=True)),
+        ({"epochs": 0.5, "batch_size": 16, "gradient_accumulation": 4}, 70, StepPlan(2, 4, drop_last=True)),
+        ({"max_steps": 7, "epochs": 2, "batch_size": 16}, 40, StepPlan(7, 16, drop_last=True)),
+        ({"epochs": 3, "batch_size": 16, "gradient_accumulation": 2}, 5, StepPlan(3, 3, drop_last=False)),
     ],
 )
 def test_rows_are_divided_into_steps_and_fewer_rows_than_a_batch_are_one_batch(settings, row_count, plan):
-    assert trainer.plan_steps(Training(**settings), row_count) == plan
+    assert plan_steps(Training(**settings), row_count) == plan
 
 
 def test_a_broadcast_in_one_process_returns_its_value():

@@ -25,7 +25,7 @@ from zoo.data.spec import Holdout
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared, leaderboard
 from zoo.recipe.recipe import Recipe
-from zoo.training import distributed
+from zoo.training import distributed, objective_checks
 
 Say = Callable[[str], None]
 
@@ -74,8 +74,7 @@ def _join(recipe: Recipe[Any], out: Path) -> Encoder:
     encoder = _build_untrained(recipe, tables)
     distributed.broadcast_from_main()
     encoder.prepare(tables["train"].rows, out / "cache")
-    validation = tables["validation"].rows if "validation" in tables else None
-    encoder.fit(tables["train"].rows, recipe.training, out, validation=validation)
+    encoder.fit(tables["train"].rows, recipe.training, out, validation=_get_rows(tables, "validation"))
     return encoder
 
 
@@ -98,6 +97,9 @@ class _Build:
         self._check_publication()
         self.say("reading the data")
         tables = _read_tables(self.recipe)
+        objective_checks.check_rows(
+            self.recipe.encoder, self.recipe.training, tables["train"].rows, _get_rows(tables, "validation")
+        )
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
         locked = {name: _make_lock_entry(table) for name, table in tables.items()}
         # Written only now, so that a recipe whose data is bad can still be changed.
@@ -150,7 +152,7 @@ class _Build:
         rows = tables["train"].rows
         encoder.prepare(rows, self.out / "cache")
         distributed.broadcast_from_main()
-        validation = tables["validation"].rows if "validation" in tables else None
+        validation = _get_rows(tables, "validation")
         seconds = encoder.fit(
             rows, self.recipe.training, self.out, validation=validation, show_progress=self.show_progress
         )
@@ -240,6 +242,11 @@ def _read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
     for path, dataset in recipe.encoder.extra_datasets().items():
         tables[path[-1]] = data.read(*dataset, folder=recipe.folder)
     return tables
+
+
+def _get_rows(tables: dict[str, Table], name: str) -> Any:
+    """The rows of a table, or None if there is no such table."""
+    return tables[name].rows if name in tables else None
 
 
 def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:

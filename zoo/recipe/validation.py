@@ -19,8 +19,9 @@ from zoo.evaluation.spec import Task
 from zoo.evaluation.task import TaskSpec
 from zoo.recipe import error_messages
 from zoo.recipe.error_messages import Loc, Mistake
-from zoo.schema import Roles
+from zoo.schema import Roles, Training
 from zoo.spec import EncoderSpec
+from zoo.training import objective_checks
 
 
 class AnyEncoder(EncoderSpec, extra="ignore"):
@@ -60,6 +61,7 @@ def find_mistakes(
     if spec is not None:
         mistakes += _check_encoder(spec, removed, folder)
         required = {} if removed else spec.roles()[0]
+        mistakes += _check_objective(value, spec, folder)
     for field in ("data", "validation"):
         if isinstance(value.get(field), dict):
             mistakes += _check_data((field,), value[field], required, folder)
@@ -86,6 +88,27 @@ def _check_data(loc: Loc, value: Any, required: Roles, folder: Path) -> list[Mis
         return []
     problems = zoo_data.problems(source, {} if removed else required, folder=folder)
     return _nest(loc, error_messages.drop_consequences(problems, removed))
+
+
+def _check_objective(value: Mapping[str, Any], spec: EncoderSpec, folder: Path) -> list[Mistake]:
+    """Batches and numbers of rows from which the loss can learn nothing. Data that cannot be opened is reported elsewhere."""
+    training, removed = error_messages.validate_partly(Training, value.get("training") or {})
+    source, _ = error_messages.validate_partly(Data, value.get("data"))
+    if training is None or removed or source is None:
+        return []
+    try:
+        columns = zoo_data.peek(source, folder=folder)
+    except ZooError:
+        columns = None
+    validation = value.get("validation")
+    is_count = isinstance(validation, int) and not isinstance(validation, bool)
+    return objective_checks.find_recipe_mistakes(
+        spec,
+        training,
+        columns=[name for roles in spec.roles() for name in roles] if columns is None else columns,
+        rows=source.limit,
+        validation_rows=validation if is_count else None,
+    )
 
 
 def _check_tasks(

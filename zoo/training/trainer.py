@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +19,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from zoo.core import hardware
 from zoo.core.errors import ZooError
+from zoo.ops import distributed
 from zoo.ops.random_state import epoch_generator
 from zoo.schema import Training
 from zoo.training.checkpoints import METRICS, RunRecorder, find_newest_checkpoint, read_step, truncate_metrics
 from zoo.training.distributed import is_main_process
+from zoo.training.step_plan import plan_steps, split_rows
 
 
 class TrainableEncoder(Protocol):
@@ -126,15 +127,14 @@ class EncoderTrainer(transformers.Trainer):
         """
         rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         batch_size = self.args.per_device_eval_batch_size
-        loader = torch.utils.data.DataLoader(rows, batch_size, collate_fn=self.data_collator)
+        batches = [list(numbers) for numbers in split_rows(len(rows), batch_size)]
+        loader = torch.utils.data.DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
         self.loss_module.eval()
-        loss_sums, row_count = [], 0
+        loss_sums = []
         with torch.no_grad(), self.compute_loss_context_manager():
-            for batch in loader:
-                count = min(batch_size, len(rows) - row_count)
-                loss_sums.append(self.loss_module(**self._prepare_inputs(batch))["loss"].item() * count)
-                row_count += count
-        metrics = {f"{metric_key_prefix}_loss": sum(loss_sums) / row_count}
+            for numbers, batch in zip(batches, loader, strict=True):
+                loss_sums.append(self.loss_module(**self._prepare_inputs(batch))["loss"].item() * len(numbers))
+        metrics = {f"{metric_key_prefix}_loss": sum(loss_sums) / len(rows)}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -162,6 +162,7 @@ def fit(
     transformers.set_seed(settings.seed)
     transformers_logging: Any = transformers.logging  # it has no annotations
     transformers_logging.set_verbosity_error()
+    _check_processes(settings, len(rows))
     checkpoints = folder / "checkpoints"
     resume_from, seconds_before = find_newest_checkpoint(checkpoints, remove_incomplete=is_main_process())
     if is_main_process():
@@ -191,28 +192,14 @@ def fit(
     return recorder.seconds_trained
 
 
-@dataclass(frozen=True)
-class StepPlan:
-    """How the rows are divided into optimiser steps.
-
-    Attributes:
-        total_steps: optimiser steps of the whole run.
-        micro_batch_size: rows of one forward pass over all processes; `gradient_accumulation` of them make a step.
-        drop_last: whether the incomplete batch at the end of an epoch is left out.
-    """
-
-    total_steps: int
-    micro_batch_size: int
-    drop_last: bool
-
-
-def plan_steps(settings: Training, row_count: int) -> StepPlan:
-    """Divide `row_count` rows into optimiser steps; fewer rows than a batch become one batch."""
-    fills_a_batch = row_count >= settings.batch_size
-    steps_per_epoch = max(1, row_count // settings.batch_size) if fills_a_batch else 1
-    batch_size = settings.batch_size if fills_a_batch else row_count
-    total_steps = settings.max_steps or max(1, math.ceil(steps_per_epoch * (settings.epochs or 1)))
-    return StepPlan(total_steps, math.ceil(batch_size / settings.gradient_accumulation), fills_a_batch)
+def _check_processes(settings: Training, row_count: int) -> None:
+    """Raise ZooError if the rows of a forward pass cannot be divided over the processes."""
+    processes, part = distributed.get_world_size(), plan_steps(settings, row_count).micro_batch_size
+    if part % processes:
+        raise ZooError(
+            f"training.batch_size: parts of {part} rows cannot be divided over {processes} processes: change batch_size, "
+            "gradient_accumulation or the number of processes"
+        )
 
 
 def _make_arguments(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from zoo.artefact import preflight
 from zoo.schema import Positive, Roles, Section
-from zoo.spec import EncoderSpec
+from zoo.spec import EncoderSpec, RowNeeds
 
 
 class View(Section):
@@ -67,6 +67,10 @@ class Spec(EncoderSpec):
     def roles(self) -> tuple[Roles, Roles]:
         """Raw text, nothing else."""
         return {"text": "text"}, {}
+
+    def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
+        """Texts that differ."""
+        return RowNeeds(distinct=(("text",),))
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """Only variant real-binary has real vectors."""

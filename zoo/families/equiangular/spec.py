@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field, model_validator
 from zoo.core.errors import ZooError
 from zoo.hub import model_references
 from zoo.schema import Positive, Renamed, Roles
-from zoo.spec import EncoderSpec, Mistake
+from zoo.spec import EncoderSpec, Mistake, RowNeeds
 from zoo.vision.spec import Vision
 
 # The cosine with its class vector that training leads an input to: of a backbone from scratch, and of a pretrained one.
@@ -132,6 +133,12 @@ class Spec(EncoderSpec):
     def roles(self) -> tuple[Roles, Roles]:
         """The required columns: an image or a text, and its label. There are no optional ones."""
         return {self.modality: self.modality, "label": "label"}, {}
+
+    def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
+        """Different inputs of different classes; the batch normalisation of a network from scratch needs a second row."""
+        has_batch_norm = isinstance(self.backbone, Vision) and self.backbone.build is not None
+        reason = "the batch normalisation of a network from scratch needs other rows"
+        return RowNeeds(rows=2 if has_batch_norm else 1, distinct=((self.modality,), ("label",)), reason=reason)
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
         """Report a backbone that does not exist, and an `alpha` below the Welch bound."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from zoo.schema import Renamed, Roles, Section
-from zoo.spec import EncoderSpec
+from zoo.spec import EncoderSpec, RowNeeds
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 
@@ -151,6 +151,10 @@ class Spec(EncoderSpec):
     def roles(self) -> tuple[Roles, Roles]:
         """An image or a vector, and the columns in `sources`."""
         return {self.modality: self.modality, **dict.fromkeys(self.sources, "label")}, {}
+
+    def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
+        """Inputs that differ."""
+        return RowNeeds(distinct=((self.modality,),))
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """Only latents with indices have the view `values`."""

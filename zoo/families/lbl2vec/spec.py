@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from zoo.core.errors import ZooError
 from zoo.hub import model_references
 from zoo.schema import Positive, Renamed, Roles
-from zoo.spec import EncoderSpec, Mistake
+from zoo.spec import EncoderSpec, Mistake, RowNeeds
 from zoo.text.truncatable_spec import TruncatableSpec
 
 
@@ -92,13 +93,24 @@ class Spec(EncoderSpec):
         """Raw text, nothing else."""
         return {"text": "text"}, {}
 
+    def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
+        """Texts that differ."""
+        return RowNeeds(distinct=(("text",),))
+
     def find_mistakes(self, folder: Path) -> list[Mistake]:
-        """Report a backbone that does not exist."""
+        """Report a backbone that does not exist, and two labels that nothing can tell apart."""
+        mistakes: list[Mistake] = []
+        names: dict[frozenset[str], str] = {}
+        for label, words in self.labels.items():
+            first = names.setdefault(frozenset(words), label)
+            if first != label:
+                message = f"has the keywords of {first!r}, so nothing can tell the two apart: give it others"
+                mistakes.append((("labels", label), message))
         try:
             model_references.locate(self.backbone or "", folder)
         except ZooError as error:
-            return [(("backbone",), str(error))]
-        return []
+            mistakes.append((("backbone",), str(error)))
+        return mistakes
 
     def as_sentence_encoder(self) -> TruncatableSpec:
         """The section of the backbone as a sentence encoder of its own."""

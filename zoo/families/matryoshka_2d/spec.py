@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,10 +12,11 @@ from pydantic import Field, field_validator, model_validator
 from zoo.core.errors import RenamedFieldWarning
 from zoo.data.spec import Data
 from zoo.schema import Positive, Renamed, Roles, Section, invert
-from zoo.spec import ExtraDataset, Mistake
+from zoo.spec import ExtraDataset, Mistake, RowNeeds
 from zoo.text.truncatable_spec import TruncatableSpec
 
 NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
+SMALLEST_TEXT_COUNT = 3  # a text needs two others, or the distribution of its similarities is a constant
 TRIPLET_COLUMNS, PAIR_COLUMNS = ("anchor", "positive", *NEGATIVES), ("sentence1", "sentence2")
 SMALLEST_KL_TEMPERATURE = 0.5  # a `temperature` from here on is that of the KL term, as recipes of 0.1 write it
 
@@ -119,6 +120,16 @@ class Spec(TruncatableSpec):
             return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
         return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
 
+    def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
+        """Pairs with different scores for cosent and angle; rows or hard negatives to compare with for contrastive."""
+        if self.loss == "contrastive":
+            needs = RowNeeds.in_batch(("anchor",), ("positive",), tuple(n for n in NEGATIVES if n in columns))
+        else:
+            needs = RowNeeds(rows=2, distinct=(("score",),), reason="the loss ranks pairs against one another")
+        # The teacher's similarities of the texts of one process say nothing with fewer than three texts.
+        has_three_columns = self.loss == "contrastive" and bool(needs.negatives)
+        return needs._replace(rows_per_process=2 if self.teacher and not has_three_columns else 1)
+
     def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
         """The teacher's unlabelled texts."""
         unlabelled = self.teacher.unlabelled if self.teacher else None
@@ -136,4 +147,18 @@ class Spec(TruncatableSpec):
             mistakes += [
                 (("teacher", "model"), message) for _, message in TruncatableSpec.find_mistakes(teacher, folder)
             ]
+        return mistakes + self._find_constant_terms()
+
+    def _find_constant_terms(self) -> list[Mistake]:
+        """Report weights that leave nothing of the loss, and unlabelled texts too few to have different similarities."""
+        mistakes: list[Mistake] = []
+        if self.loss == "angle" and not any(self.angle_weights):
+            mistakes.append((("angle_weights",), "all are 0, so nothing is learned: give one of them a weight"))
+        if self.objective == "2dmse" and not any(self.weights):
+            mistakes.append(
+                (("weights",), "both are 0, so nothing is learned from the rows: give one of them a weight")
+            )
+        if self.teacher and self.teacher.unlabelled and self.teacher.texts_per_step < SMALLEST_TEXT_COUNT:
+            message = f"{self.teacher.texts_per_step} texts have no similarities to compare: give {SMALLEST_TEXT_COUNT} or more"
+            mistakes.append((("teacher", "texts_per_step"), message))
         return mistakes

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from zoo.core import atomic_files
+from zoo.core.errors import DataError
 from zoo.encoder import Encoder
-from zoo.families.matryoshka_2d.spec import TeacherSpec
+from zoo.families.matryoshka_2d.spec import SMALLEST_TEXT_COUNT, TeacherSpec
 from zoo.ops import losses
 
 
@@ -37,6 +38,11 @@ class Teacher:
     ) -> None:
         self.spec, self.temperature = spec, temperature
         self.unlabelled = list(dict.fromkeys(unlabelled))
+        if 0 < len(self.unlabelled) < SMALLEST_TEXT_COUNT:
+            raise DataError(
+                f"teacher.unlabelled: {len(self.unlabelled)} different texts have no similarities to compare: give "
+                f"{SMALLEST_TEXT_COUNT} or more"
+            )
         all_texts = list(dict.fromkeys([*texts, *self.unlabelled]))
         self._place = {text: i for i, text in enumerate(all_texts)}
         key = atomic_files.digest([encoder.backbone_name, encoder.backbone_revision, all_texts])[:16]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +12,7 @@ from zoo.core.errors import ZooError
 from zoo.data.spec import Data
 from zoo.hub import model_references
 from zoo.schema import Positive, Renamed, Roles, Section, invert
-from zoo.spec import Command, EncoderSpec, ExtraDataset, Mistake
+from zoo.spec import Command, EncoderSpec, ExtraDataset, Mistake, RowNeeds
 from zoo.text.truncatable_spec import TruncatableSpec
 
 SIDES = {"query": "anchor", "document": "positive"}
@@ -181,6 +181,10 @@ class Spec(ConceptEncoderSpec):
     def roles(self) -> tuple[Roles, Roles]:
         """Return the two text columns, and the two optional columns of concept ids."""
         return dict.fromkeys(SIDES.values(), "text"), dict.fromkeys(TAG_COLUMNS, "ids")
+
+    def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
+        """Rows to compare with, because the ranking has no other negatives."""
+        return RowNeeds.in_batch(("anchor",), ("positive",))
 
     def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
         """Return the lists of concepts and the held-out pairs, by their path in the section."""

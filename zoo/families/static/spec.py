@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from zoo.core.errors import ZooError
 from zoo.hub import model_references
 from zoo.schema import Positive, Roles, Section
-from zoo.spec import EncoderSpec, Mistake
+from zoo.spec import EncoderSpec, Mistake, RowNeeds
 from zoo.text import architectures
 
 NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
@@ -66,6 +66,10 @@ class Spec(EncoderSpec):
     def roles(self) -> tuple[Roles, Roles]:
         """Anchors, positives and optional hard negatives."""
         return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
+
+    def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
+        """Rows or hard negatives to compare with."""
+        return RowNeeds.in_batch(("anchor",), ("positive",), tuple(n for n in NEGATIVES if n in columns))
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
         """Report a backbone that does not exist, and widths that are larger than what they are taken from."""

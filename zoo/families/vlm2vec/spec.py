@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ from zoo.data.spec import Data
 from zoo.families.vlm2vec.architectures import get_architecture, read_settings
 from zoo.hub.model_references import locate
 from zoo.schema import Kind, Positive, Renamed, Roles, Section
-from zoo.spec import EncoderSpec, ExtraDataset, Mistake
+from zoo.spec import EncoderSpec, ExtraDataset, Mistake, RowNeeds
 
 MMEB_COLUMNS: dict[str, tuple[str, Kind]] = {
     "query": ("qry", "caption"),
@@ -187,6 +187,15 @@ class Spec(EncoderSpec):
     def roles(self) -> tuple[Roles, Roles]:
         """Return the columns of query, positive and negatives: all optional, each a text, images or both."""
         return {}, ROLES
+
+    def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
+        """Rows or hard negatives to compare with. Rows of several sets are mixed, so no set needs different rows."""
+        query, positive, negative = (
+            tuple(name for role in (side, f"{side}_image") for name in (role, MMEB_COLUMNS[role][0]))
+            for side in ("query", "positive", "negative")
+        )
+        needs = RowNeeds.in_batch(query, positive, tuple(name for name in negative if name in columns))
+        return needs._replace(distinct=()) if self.sets else needs
 
     def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
         """Return the further sets, which have the columns of `data`."""
