@@ -17,7 +17,7 @@ from zoo.artefact import manifest
 
 SMALL = 1 << 18  # bytes of a file that bits are flipped in
 VALUES = (None, True, -1, 0, 1, 3, 10**6, 10**12, 1e308, float("nan"), "x", "../a", [], {}, [1, 2, 3], {"a": 1})
-COUNTS = {"value": 28, "tensor": 14, "cut": 12, "extra": 4, "flip": 20}
+COUNTS = {"value": 16, "tensor": 8, "cut": 6, "extra": 4, "flip": 8}
 """Faults of each kind that `draw_faults` draws."""
 
 

@@ -56,6 +56,21 @@ def encoder(body) -> Encoder:
 # -- distillation ------------------------------------------------------------------------------------------------------
 
 
+def test_a_backbone_is_distilled_once_in_a_row_and_again_once_a_weight_changes(body, monkeypatch):
+    token_ids = distillation.list_token_ids(body)
+    vectors = distillation.compute_token_vectors(body, token_ids)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(body), "pool", None)  # so that nothing can be computed
+        np.testing.assert_array_equal(distillation.compute_token_vectors(body, token_ids), vectors)
+    weight = next(body.model.parameters())
+    with torch.no_grad():
+        weight.mul_(2)
+    changed = distillation.compute_token_vectors(body, token_ids)
+    with torch.no_grad():
+        weight.div_(2)
+    assert not np.allclose(changed, vectors)
+
+
 def test_a_token_vector_is_what_the_backbone_gives_the_token_as_a_text(body):
     token_ids = distillation.list_token_ids(body)
     assert [body.tokenizer.convert_ids_to_tokens(id_) for id_ in token_ids] == tiny.WORDS

@@ -7,6 +7,7 @@ Baseline for Sentence Embeddings", ICLR 2017, equation 3). The method is that of
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from zoo.text.backbone import Backbone
 
 Array = npt.NDArray[Any]
 _UNUSED = re.compile(r"\[unused\d+\]")  # places that BERT's vocabulary keeps free; no text has such a token
+_last_vectors: dict[str, Array] = {}  # of one backbone, because a run distils its backbone again as the baseline
 _BATCH = 1024  # tokens that run through the backbone together: all of them are equally long, so nothing is padded
 
 
@@ -107,6 +109,9 @@ def compute_token_vectors(body: Backbone, token_ids: Sequence[int]) -> Array:
     """Pooled vectors (tokens, width) float32 of tokens, each between the special tokens that the backbone puts around a text."""
     before, after = _find_wrapping(body)
     device = next(body.model.parameters()).device
+    key = _compute_key(body, [*before, -1, *after, -1, *token_ids])
+    if key in _last_vectors:
+        return _last_vectors[key].copy()
     body.model.train(False)
     blocks = []
     with torch.inference_mode():
@@ -116,7 +121,19 @@ def compute_token_vectors(body: Backbone, token_ids: Sequence[int]) -> Array:
             mask = torch.ones_like(ids)
             states = body.model(input_ids=ids, attention_mask=mask).last_hidden_state
             blocks.append(body.pool(states, mask).float().cpu().numpy())
-    return np.concatenate(blocks)
+    vectors = np.concatenate(blocks)
+    _last_vectors.clear()
+    _last_vectors[key] = vectors
+    return vectors.copy()
+
+
+def _compute_key(body: Backbone, ids: Sequence[int]) -> str:
+    """The sha256 of all that token vectors depend on: weights, configuration, pooling and token ids."""
+    pooling: Any = body.pooling
+    key = hashlib.sha256(f"{body.model.config.to_json_string()} {pooling.get_config_dict()} {list(ids)}".encode())
+    for tensor in body.model.state_dict().values():
+        key.update(tensor.cpu().contiguous().view(torch.uint8).numpy() if tensor.ndim else repr(tensor).encode())
+    return key.hexdigest()
 
 
 def _find_wrapping(body: Backbone) -> tuple[list[int], list[int]]:
