@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from tiny_documents import SMALL, TOPICS, texts
 
-from zoo.core.errors import ZooError
+from zoo.core.errors import RunWarning, ZooError
 from zoo.ops import codes
 from zoo.paragraph_vectors import cpu_engine, gpu_engine, schedule
 from zoo.paragraph_vectors import model as paragraph_model
@@ -63,6 +63,28 @@ def test_a_seed_gives_the_same_tensors_also_after_an_interruption(variant, devic
     assert [line["step"] for line in lines] == list(range(1, 13 + 9 * bool(settings.bits)))
     linear = np.linspace(settings.learning_rate, settings.last_learning_rate, 10)[:-1]
     np.testing.assert_allclose([line["learning_rate"] for line in lines[:9]], linear)
+
+
+def test_a_resumed_run_has_the_threads_that_it_began_with_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, "TOKENS_PER_BLOCK", 1500)
+    monkeypatch.setattr(cpu_engine, "MIN_WORDS_PER_THREAD", 100)
+    monkeypatch.setattr(cpu_engine, "MIN_WORDS_BETWEEN_MERGES", 700)
+    settings = Settings(**{**SMALL, "epochs": 2, "settle": False})
+    whole, other = (ParagraphVectors(settings, threads=threads).fit(texts()) for threads in (3, 1))
+    assert not torch.equal(whole.state["outputs"], other.state["outputs"]), "the number of threads decides the result"
+    save_checkpoint = RunLog.save_checkpoint
+
+    def interrupt(self, arrays):
+        save_checkpoint(self, arrays)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "save_checkpoint", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ParagraphVectors(settings, threads=3).fit(texts(), folder=tmp_path, checkpoint_every=2)
+    with pytest.warns(RunWarning, match="continues with 3 threads, the number that it began with, not with 1"):
+        resumed = ParagraphVectors(settings, threads=1).fit(texts(), folder=tmp_path, checkpoint_every=2)
+    assert all(torch.equal(tensor, resumed.state[name]) for name, tensor in whole.state.items())
 
 
 def test_each_pass_of_a_schedule_takes_every_document_once_in_a_new_order(monkeypatch):

@@ -10,7 +10,7 @@ from datasets import Dataset
 from tiny_matryoshka import build, rows
 
 from zoo.core import hardware
-from zoo.core.errors import ZooError
+from zoo.core.errors import RunWarning, ZooError
 from zoo.schema import Training
 from zoo.training import trainer
 from zoo.training.step_plan import StepPlan, plan_steps
@@ -244,3 +244,109 @@ def test_a_broadcast_in_one_process_returns_its_value():
 
     assert broadcast_from_main({"any": "value"}) == {"any": "value"}
     assert is_main_process()
+
+
+# -- a resumed run ends as an uninterrupted one would ------------------------------------------------------------------
+
+
+def fit_with_losses(tmp_path, run, losses, *, interrupt_at=None, **settings):
+    """Train 12 steps with these validation losses by step. Return the encoder, and the steps of its validations."""
+    encoder = build(tmp_path)
+    true_loss, steps = encoder.loss, []
+
+    def loss(batch):
+        if encoder.module.training:
+            if encoder.step == interrupt_at:
+                raise KeyboardInterrupt
+            return true_loss(batch)
+        steps.append(encoder.step + 1)
+        return torch.tensor(losses[encoder.step + 1])
+
+    encoder.loss = loss
+    settings = SETTINGS.model_copy(update={"checkpoint_every": 1, "keep_best": False, **settings})
+    trainer.fit(encoder, rows(), settings, tmp_path / run, validation=rows(8))
+    return encoder, steps
+
+
+LOSSES = {1: 5.0, 2: 1.0, 3: 2.0, 4: 2.0, 5: 2.0, 6: 0.5, 7: 0.4}
+
+
+@pytest.mark.parametrize("interrupt_at", [3, 4])
+def test_early_stop_goes_on_counting_after_an_interruption(interrupt_at, tmp_path):
+    whole, steps = fit_with_losses(tmp_path, "whole", LOSSES, early_stop=3)
+    assert steps == [1, 2, 3, 4, 5]
+    with pytest.raises(KeyboardInterrupt):
+        fit_with_losses(tmp_path, "stopped", LOSSES, early_stop=3, interrupt_at=interrupt_at)
+    again, steps = fit_with_losses(tmp_path, "stopped", LOSSES, early_stop=3)
+    assert steps == list(range(interrupt_at + 1, 6))
+    assert are_equal(weights(whole), weights(again))
+
+
+@pytest.mark.parametrize("options", [{"early_stop": 3}, {"early_stop": 3, "keep_best": True}, {"max_steps": 6}])
+def test_a_training_that_ended_but_was_not_saved_is_not_trained_further(options, tmp_path):
+    ended, steps = fit_with_losses(tmp_path, "run", LOSSES, **options)
+    again, more_steps = fit_with_losses(tmp_path, "run", LOSSES, **options)
+    assert (len(steps), more_steps) == (6 if "max_steps" in options else 5, [])
+    assert are_equal(weights(ended), weights(again))
+    assert not again.module.training
+
+
+def test_the_best_weights_are_found_after_the_run_folder_was_moved(tmp_path):
+    options = {"keep_best": True, "max_steps": 7}
+    whole, _ = fit_with_losses(tmp_path, "whole", {**LOSSES, 6: 3.0, 7: 3.0}, **options)
+    with pytest.raises(KeyboardInterrupt):
+        fit_with_losses(tmp_path, "before", {**LOSSES, 6: 3.0, 7: 3.0}, interrupt_at=4, **options)
+    (tmp_path / "before").rename(tmp_path / "after")
+    again, _ = fit_with_losses(tmp_path, "after", {**LOSSES, 6: 3.0, 7: 3.0}, **options)
+    assert are_equal(weights(whole), weights(again))
+
+
+def stop_after_two_steps(folder, encoder):
+    true_loss = encoder.loss
+
+    def interrupt(batch):
+        if encoder.step == 2:
+            raise KeyboardInterrupt
+        return true_loss(batch)
+
+    encoder.loss = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(encoder, NUMBERS, ONE_STEP.model_copy(update={"max_steps": 4, "checkpoint_every": 1}), folder)
+
+
+def test_a_resumed_run_has_the_threads_that_it_began_with_and_says_so(tmp_path, monkeypatch):
+    threads = [3]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    stop_after_two_steps(tmp_path, TwoWeights())
+    threads.append(1)
+    encoder = TwoWeights()
+    true_loss, threads_of_steps = encoder.loss, []
+
+    def loss(batch):
+        threads_of_steps.append(torch.get_num_threads())
+        return true_loss(batch)
+
+    encoder.loss = loss
+    with pytest.warns(RunWarning, match="continues with 3 threads, the number that it began with, not with 1"):
+        trainer.fit(encoder, NUMBERS, ONE_STEP.model_copy(update={"max_steps": 4, "checkpoint_every": 1}), tmp_path)
+    assert threads_of_steps == [3, 3]
+    assert threads[-1] == 1, "the number of the process is restored"
+
+
+def test_a_resumed_run_says_that_equality_ends_with_another_number_of_processes_or_another_device(tmp_path):
+    stop_after_two_steps(tmp_path, TwoWeights())
+    for path in tmp_path.glob("checkpoints/*/complete.json"):
+        record = json.loads(path.read_text())
+        assert record["environment"]["processes"] == 1
+        record["environment"] |= {"processes": 2, "device": "cuda"}
+        path.write_text(json.dumps(record))
+    with pytest.warns(RunWarning) as caught:
+        trainer.fit(TwoWeights(), NUMBERS, ONE_STEP.model_copy(update={"max_steps": 4}), tmp_path)
+    messages = " ".join(str(entry.message) for entry in caught)
+    for words in (
+        "began on 2 processes and continues on 1 process",
+        "began on cuda and continues on cpu",
+        "last digits",
+    ):
+        assert words in messages

@@ -8,7 +8,14 @@ from types import SimpleNamespace
 import pytest
 import transformers
 
-from zoo.training.checkpoints import COMPLETE, RunRecorder, find_newest_checkpoint, read_step, truncate_metrics
+from zoo.training.checkpoints import (
+    COMPLETE,
+    RunRecorder,
+    find_newest_checkpoint,
+    read_record,
+    read_step,
+    truncate_metrics,
+)
 
 
 def write_checkpoint(folder, step, *, is_complete=True, seconds=1.5):
@@ -89,6 +96,7 @@ def test_a_saved_checkpoint_is_marked_with_the_sizes_of_all_its_files(tmp_path):
     arguments = SimpleNamespace(output_dir=str(tmp_path))
     recorder.on_save(arguments, make_state(is_main=False), None)
     assert not (checkpoint / COMPLETE).exists()
-    recorder.on_save(arguments, make_state(), None)
+    recorder.on_save(arguments, make_state(), transformers.TrainerControl(should_training_stop=True))
+    assert read_record(checkpoint)["finished"]
     assert json.loads((checkpoint / COMPLETE).read_text())["files"] == {"model.safetensors": 5, "part/a.bin": 2}
     assert find_newest_checkpoint(tmp_path, remove_incomplete=True)[0] == checkpoint

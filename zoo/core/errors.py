@@ -45,6 +45,10 @@ class RenamedFieldWarning(FutureWarning):
     """A recipe uses the old name of a field. The old name is still read; the message gives the new one."""
 
 
+class RunWarning(UserWarning):
+    """Something about a run that its author should know before it goes on. The command line prints it as one line."""
+
+
 def first_line(error: BaseException, limit: int = 120) -> str:
     """Return the first line of an exception's message, cut to `limit` characters.
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from zoo.core import atomic_files
+from zoo.core.run_environment import Environment
 
 Array = npt.NDArray[Any]
 
@@ -25,9 +26,18 @@ class RunLog:
         step: number of finished blocks.
         words: number of words that finished blocks trained on.
         seconds: time that finished blocks took, also before an interruption.
+        environment: what the result depends on besides the recipe; `resume` sets it to that of the checkpoint.
     """
 
-    def __init__(self, folder: Path | None, steps: int, total_words: int, show_progress: bool) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        steps: int,
+        total_words: int,
+        show_progress: bool,
+        environment: Environment | None = None,
+    ) -> None:
+        self.environment = dict(environment or {})
         self.folder, self.steps, self.total_words, self.show_progress = folder, steps, total_words, show_progress
         self.step, self.words, self.seconds = 0, 0, 0.0
         self._bar: Any = None
@@ -66,6 +76,7 @@ class RunLog:
         if checkpoints:
             progress = atomic_files.read_json(checkpoints[-1] / "progress.json")
             self.step, self.words, self.seconds = progress["step"], progress["words"], progress["seconds"]
+            self.environment = progress.get("environment", self.environment)
             arrays = load_file(checkpoints[-1] / "state.safetensors")
             if self._bar is not None:
                 self._bar.update(self._task, completed=self.words)
@@ -96,7 +107,8 @@ class RunLog:
             # save_file writes the memory of an array as it is, so an array that is not contiguous would be scrambled
             contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
             save_file(contiguous, partial / "state.safetensors")
-            progress = {"step": self.step, "words": self.words, "seconds": self.seconds}
+            progress: dict[str, Any] = {"step": self.step, "words": self.words, "seconds": self.seconds}
+            progress["environment"] = self.environment
             (partial / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
         for other in self._checkpoints.glob("checkpoint-*"):
             if other != checkpoint:

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.core.errors import ZooError
+from zoo.core.run_environment import choose_threads
 from zoo.paragraph_vectors.checkpoints import RunLog
 from zoo.paragraph_vectors.corpus import Batch, Corpus
 from zoo.paragraph_vectors.engine import Engine
@@ -220,11 +221,14 @@ class ParagraphVectors:
         corpus = Corpus(texts, self.vocabulary)
         self.initialise(len(corpus))
         schedule = self._plan(corpus)
-        engine = self._create_engine()
-        code_engine = self._create_engine(for_codes=True) if s.bits else engine
         checkpoint_every = checkpoint_every or max(1, schedule.steps // 10)
-        with RunLog(folder, schedule.steps, schedule.total_words, show_progress) as log:
+        environment: dict[str, Any] = {"threads": self._count_threads(), "device": self.device or "cpu"}
+        with RunLog(folder, schedule.steps, schedule.total_words, show_progress, environment) as log:
             self._set_tensors(log.resume())
+            # Another number of threads gives other tensors: threads train on copies whose changes are added up.
+            log.environment = environment | {"threads": choose_threads(environment, log.environment)}
+            engine = self._create_engine(log.environment["threads"])
+            code_engine = self._create_engine(log.environment["threads"], for_codes=True) if s.bits else engine
             for step in range(log.step, schedule.steps):
                 batch = corpus.read(schedule.select_documents(step, s.seed))
                 start_time = time.monotonic()
@@ -273,7 +277,15 @@ class ParagraphVectors:
             self._tensors |= code_layer.initialise(self.state, s.bits, s.seed, **options)
         return code_layer.train(code_engine, batch, self.state, rates, seed), rates[0]
 
-    def _create_engine(self, *, for_codes: bool = False) -> Engine:
+    def _count_threads(self) -> int:
+        """The number of threads of compiled loops; 1 on a GPU."""
+        if self.device:
+            return 1
+        from zoo.paragraph_vectors import cpu_engine
+
+        return min(self.threads or cpu_engine.default_threads(), cpu_engine.MAX_THREADS)
+
+    def _create_engine(self, threads: int | None = None, *, for_codes: bool = False) -> Engine:
         s = self.settings
         options: dict[str, Any] = {"negatives": s.negatives, "window": s.window, "is_dm": s.is_dm}
         has_bias = for_codes or not s.words
@@ -286,7 +298,7 @@ class ParagraphVectors:
             return gpu_engine.GpuEngine(tables, torch.device(self.device), **options)
         from zoo.paragraph_vectors import cpu_engine
 
-        return cpu_engine.CpuEngine(tables, threads=self.threads or cpu_engine.default_threads(), **options)
+        return cpu_engine.CpuEngine(tables, threads=threads or self._count_threads(), **options)
 
     def _compute_mean_word_length(self) -> float:
         """Compute the mean length of the word vectors over the noise distribution."""

@@ -12,6 +12,7 @@ from typing import Any
 import transformers
 
 from zoo.core import atomic_files
+from zoo.core.run_environment import Environment
 
 COMPLETE = "complete.json"
 METRICS = "metrics.jsonl"
@@ -42,6 +43,12 @@ def read_step(checkpoint: Path | None) -> int:
     return int(checkpoint.name.split("-")[1]) if checkpoint else 0
 
 
+def read_record(checkpoint: Path | None) -> dict[str, Any]:
+    """Return what complete.json says about a complete checkpoint: files, seconds, environment, finished; {} for None."""
+    record: dict[str, Any] = atomic_files.read_json(checkpoint / COMPLETE) if checkpoint else {}
+    return record
+
+
 def truncate_metrics(metrics: Path, step: int) -> None:
     """Drop the lines of metrics.jsonl after `step`, from which training resumes: it writes them again."""
     if not metrics.exists():
@@ -62,9 +69,13 @@ class RunRecorder(transformers.TrainerCallback):
     Args:
         folder: the run folder, where metrics.jsonl is appended to.
         seconds_before: seconds of training before the checkpoint that the run resumes from.
+        environment: what the result depends on besides the recipe; kept in every checkpoint.
     """
 
-    def __init__(self, folder: Path, show_progress: bool, seconds_before: float) -> None:
+    def __init__(
+        self, folder: Path, show_progress: bool, seconds_before: float, environment: Environment | None = None
+    ) -> None:
+        self.environment = dict(environment or {})
         self.metrics, self.show_progress = folder / METRICS, show_progress
         self.start_time, self.seconds_before = time.monotonic(), seconds_before
         self.seconds_trained = 0.0
@@ -112,7 +123,9 @@ class RunRecorder(transformers.TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             sizes = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
-            atomic_files.write_json(folder / COMPLETE, {"files": sizes, "seconds": self._seconds()})
+            record = {"files": sizes, "seconds": self._seconds(), "environment": self.environment}
+            # A resumed run would go on training, because the Trainer forgets at its start that it had to stop.
+            atomic_files.write_json(folder / COMPLETE, record | {"finished": control.should_training_stop})
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop the clock and the progress bar."""

@@ -7,7 +7,9 @@ the same for any number of processes; metrics.jsonl survives an interruption; a 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,11 +20,19 @@ from torch.utils.data import Sampler
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from zoo.core import hardware
-from zoo.core.errors import ZooError
+from zoo.core.errors import RunWarning, ZooError
+from zoo.core.run_environment import Environment, choose_threads
 from zoo.ops import distributed
 from zoo.ops.random_state import epoch_generator
 from zoo.schema import Training
-from zoo.training.checkpoints import METRICS, RunRecorder, find_newest_checkpoint, read_step, truncate_metrics
+from zoo.training.checkpoints import (
+    METRICS,
+    RunRecorder,
+    find_newest_checkpoint,
+    read_record,
+    read_step,
+    truncate_metrics,
+)
 from zoo.training.distributed import is_main_process
 from zoo.training.step_plan import plan_steps, split_rows
 
@@ -118,6 +128,22 @@ class EncoderTrainer(transformers.Trainer):
         norms = [self.accelerator.clip_grad_norm_(group["params"], max_norm) for group in groups]
         return torch.linalg.vector_norm(torch.stack([torch.as_tensor(norm).cpu() for norm in norms]))
 
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+        """Also find the best checkpoint in the run folder if the folder was moved, or is reached by another path."""
+        progress = super()._init_training_state(*args, **kwargs)
+        self.state.best_model_checkpoint = self._find_best_checkpoint(self.state)
+        return progress
+
+    def _find_best_checkpoint(self, state: Any) -> str | None:
+        best = Path(str(self.args.output_dir)) / f"checkpoint-{state.best_global_step}"
+        return str(best) if best.is_dir() else None
+
+    def load_result(self, checkpoint: Path) -> None:
+        """Load the weights of a training that ended at `checkpoint`: the best ones if they are kept, else the last ones."""
+        state = transformers.TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        best = self._find_best_checkpoint(state) if self.args.load_best_model_at_end else None
+        self._load_from_checkpoint(best or str(checkpoint))
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
@@ -167,29 +193,55 @@ def fit(
     resume_from, seconds_before = find_newest_checkpoint(checkpoints, remove_incomplete=is_main_process())
     if is_main_process():
         truncate_metrics(folder / METRICS, read_step(resume_from))
-    recorder = RunRecorder(folder, show_progress, seconds_before)
-    callbacks: list[transformers.TrainerCallback] = [recorder]
-    if validation is not None and settings.early_stop:
-        callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
-    loss_module = LossModule(encoder)
-    trainer = EncoderTrainer(
-        model=loss_module,
-        args=_make_arguments(settings, checkpoints, len(rows), has_validation=validation is not None),
-        train_dataset=rows,
-        eval_dataset=validation,
-        data_collator=encoder.collate,
-        optimizers=(_make_optimizer(encoder, settings), None),
-        callbacks=callbacks,
-    )
-    trainer.loss_module = loss_module
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    try:
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    finally:
-        recorder.close()
+    with _keep_environment(read_record(resume_from)) as environment:
+        recorder = RunRecorder(folder, show_progress, seconds_before, environment)
+        callbacks: list[transformers.TrainerCallback] = [recorder]
+        if validation is not None and settings.early_stop:
+            callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
+        loss_module = LossModule(encoder)
+        trainer = EncoderTrainer(
+            model=loss_module,
+            args=_make_arguments(settings, checkpoints, len(rows), has_validation=validation is not None),
+            train_dataset=rows,
+            eval_dataset=validation,
+            data_collator=encoder.collate,
+            optimizers=(_make_optimizer(encoder, settings), None),
+            callbacks=callbacks,
+        )
+        trainer.loss_module = loss_module
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        try:
+            if resume_from is not None and read_record(resume_from).get("finished"):
+                trainer.load_result(resume_from)
+                recorder.seconds_trained = seconds_before
+            else:
+                trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        finally:
+            recorder.close()
     encoder.module.eval()
     return recorder.seconds_trained
+
+
+@contextmanager
+def _keep_environment(record: Mapping[str, Any]) -> Iterator[Environment]:
+    """Train with as many threads as the run began with, and yield the environment that checkpoints keep."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    here: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "processes": distributed.get_world_size(),
+        "device": device,
+    }
+    before = record.get("environment", {})
+    with warnings.catch_warnings():
+        if not is_main_process():
+            warnings.simplefilter("ignore", RunWarning)
+        threads = choose_threads(here, before)
+    torch.set_num_threads(threads)
+    try:
+        yield here | {"threads": threads}
+    finally:
+        torch.set_num_threads(here["threads"])
 
 
 def _check_processes(settings: Training, row_count: int) -> None:
@@ -227,6 +279,7 @@ def _make_arguments(
         save_strategy="steps",
         save_steps=checkpoint_every,
         save_total_limit=2,
+        restore_callback_states_from_checkpoint=True,  # early stop goes on counting
         eval_strategy="steps" if has_validation else "no",
         eval_steps=checkpoint_every,
         load_best_model_at_end=has_validation and settings.keep_best,
