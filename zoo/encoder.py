@@ -93,7 +93,8 @@ class Encoder:
             from zoo import data
 
             dataset = next(entry for path, entry in self.spec.extra_datasets().items() if path[-1] == name)
-            self.tables[name] = data.read(*dataset, folder=self.folder).rows
+            table = data.read(dataset.data, dataset.roles, dataset.optional, folder=self.folder)
+            self.tables[name] = table.rows
         return self.tables[name]
 
     # -- training --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from zoo.data.spec import Data
 from zoo.schema import Roles, Section
@@ -24,11 +24,17 @@ class NoView(Section):
 
 
 class ExtraDataset(NamedTuple):
-    """A data section inside `encoder:`: the data, the columns that it needs, and those that it uses if they are there."""
+    """A data section inside `encoder:`.
+
+    Attributes:
+        data, roles, optional: the data, the columns that it needs, and those that it uses if they are there.
+        use: whether its rows are trained on, measured on, or neither, as a list of concepts.
+    """
 
     data: Data
     roles: Roles
     optional: Roles = {}
+    use: Literal["training", "evaluation", "neither"] = "neither"
 
 
 class RowNeeds(NamedTuple):

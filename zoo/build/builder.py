@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zoo import data, evaluation, families, pretrained
 from zoo.artefact import manifest, model_folder
+from zoo.build import overlap
 from zoo.build.environment import list_packages
+from zoo.build.overlap import Overlap
 from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
 from zoo.card import render
 from zoo.core import atomic_files
@@ -65,12 +67,23 @@ def _count_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def check_rows(recipe: Recipe[Any], say: Say) -> None:
+    """Read all data of a recipe and check it as `run` does before training. Raises ZooError; counts of shared rows are said."""
+    tables = _read_tables(recipe)
+    objective_checks.check_rows(recipe.encoder, recipe.training, tables["train"].rows, _get_rows(tables, "validation"))
+    tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
+    for line in overlap.settle(recipe, tables, tasks)[2]:
+        say(line)
+
+
 def _join(recipe: Recipe[Any], out: Path) -> Encoder:
     """The part of the other processes of a distributed run: they train and write nothing."""
 
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
     tables = _read_tables(recipe)
+    if recipe.on_overlap == "drop":
+        tables, _, _ = overlap.settle(recipe, tables, evaluation.prepare(recipe.evaluation, recipe.folder))
     encoder = _build_untrained(recipe, tables)
     distributed.broadcast_from_main()
     encoder.prepare(tables["train"].rows, out / "cache")
@@ -87,6 +100,7 @@ class _Build:
     say: Say
     show_progress: bool
     before_training: Callable[[dict[str, Any]], None]
+    overlaps: list[Overlap] = field(default_factory=list)
 
     @property
     def out(self) -> Path:
@@ -101,6 +115,8 @@ class _Build:
             self.recipe.encoder, self.recipe.training, tables["train"].rows, _get_rows(tables, "validation")
         )
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
+        if self.recipe.on_overlap != "report":  # the training rows may change, and their fingerprint
+            tables = self._settle_overlaps(tables, tasks)
         locked = {name: _make_lock_entry(table) for name, table in tables.items()}
         # Written only now, so that a recipe whose data is bad can still be changed.
         atomic_files.write_text(self.out / "recipe.yaml", self.recipe.dump())
@@ -127,6 +143,8 @@ class _Build:
             self._announce_training(False)
             self.say(f"{self.out} is finished: nothing to do (model in {self.out / 'model'})")
             return
+        if recipe.on_overlap == "report":
+            self._settle_overlaps(tables, tasks)
         train = not self.folder.is_made_from("trained", trained_from)
         self._announce_training(train)
         if train:
@@ -134,6 +152,12 @@ class _Build:
         if not self.folder.is_made_from("report.json", report_from):
             self._evaluate(tasks, locked, report_from)
         self._document(locked | tasks.lock, card_from)
+
+    def _settle_overlaps(self, tables: dict[str, Table], tasks: Prepared) -> dict[str, Table]:
+        tables, self.overlaps, lines = overlap.settle(self.recipe, tables, tasks)
+        for line in lines:
+            self.say(line)
+        return tables
 
     def _announce_training(self, train: bool) -> None:
         """Tell the other processes of a distributed run whether they train."""
@@ -187,7 +211,8 @@ class _Build:
 
     def _document(self, locked: dict[str, Any], made_from: str) -> None:
         """Write model/: the trained files, the measured results, the pictures and the card."""
-        lock = atomic_files.read_json(self.out / "lock.json") | {"data": locked}
+        overlaps = [vars(entry) for entry in self.overlaps]
+        lock = atomic_files.read_json(self.out / "lock.json") | {"data": locked, "overlaps": overlaps}
         atomic_files.write_json(self.out / "lock.json", lock)
         with atomic_files.replace_folder(self.out / "model") as partial:
             shutil.copytree(self.out / "trained", partial, dirs_exist_ok=True, copy_function=link_weights)
@@ -240,7 +265,7 @@ def _read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
     elif recipe.validation is not None:
         tables["validation"] = data.read(recipe.validation, required, optional, folder=recipe.folder)
     for path, dataset in recipe.encoder.extra_datasets().items():
-        tables[path[-1]] = data.read(*dataset, folder=recipe.folder)
+        tables[path[-1]] = data.read(dataset.data, dataset.roles, dataset.optional, folder=recipe.folder)
     return tables
 
 

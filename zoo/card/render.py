@@ -150,8 +150,29 @@ def _build_data_context(record: Record) -> dict[str, Any]:
     return {
         "data_sets": data_sets,
         "training_data": next(training_sets, None),
+        **_build_overlap_context(record),
         "fingerprint_digits": figures.FINGERPRINT_DIGITS,
         "citations": list(dict.fromkeys(data_set["citation"] for data_set in data_sets if data_set["citation"])),
+    }
+
+
+def _build_overlap_context(record: Record) -> dict[str, Any]:
+    """Return the counts of rows that training shares with other data sets, and the names of both sides."""
+    entries = record.lock.get("overlaps")
+    overlaps = [
+        {
+            "name": markdown.as_line(entry.get("name")),
+            "among": markdown.as_line(entry.get("among")),
+            "shared": as_number(entry.get("shared")),
+            "rows": as_number(entry.get("rows")),
+        }
+        for entry in map(as_mapping, entries if isinstance(entries, list) else [])
+    ]
+    return {
+        "overlaps": overlaps,
+        "shared_rows": [overlap for overlap in overlaps if overlap["shared"]],
+        "tested_names": list(dict.fromkeys(overlap["name"] for overlap in overlaps)),
+        "trained_names": list(dict.fromkeys(overlap["among"] for overlap in overlaps)),
     }
 
 

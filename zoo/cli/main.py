@@ -131,6 +131,9 @@ def _add_recipe_verbs(add: Add) -> None:
     copy.add_argument("path")
     check = add("check", verbs.check, "validate recipes, nothing else")
     check.add_argument("recipes", nargs="+", metavar="RECIPE")
+    check.add_argument(
+        "--rows", action="store_true", help="also read all rows: bad rows, rows that training shares with evaluation"
+    )
     add("schema", verbs.print_schema, "JSON Schema of a recipe, for editors")
     train = add("train", verbs.train, "data, training, evaluation, card; resumable")
     train.add_argument("--out", help="run folder (default: runs/NAME)")

@@ -67,15 +67,19 @@ def copy(arguments: argparse.Namespace) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """`zoo check RECIPE…`: report every mistake of every recipe."""
+    """`zoo check RECIPE…`: report every mistake of every recipe. With --rows, the data is read and checked as well."""
     from zoo.recipe import recipe
 
     problems: list[str] = []
     for path in arguments.recipes:
         try:
-            recipe.load(path)
+            loaded = recipe.load(path)
+            if arguments.rows:
+                from zoo.build import builder  # imports torch
+
+                builder.check_rows(loaded, write)
             write(f"{path}: good")
-        except RecipeError as error:
+        except ZooError as error:
             problems += error.problems
     for problem in problems:
         say(f"error: {problem}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+INPUT_KINDS = ("text", "texts", "image", "vector", "caption", "captions", "pictures")
 FINGERPRINT_BATCH = 4096  # rows; another size would change every fingerprint
 
 
@@ -32,6 +33,7 @@ class Table:
             not change it.
         skipped: one line for each bad row that was left out.
         roles: the columns that were asked for, sorted.
+        inputs: the roles that hold texts, images or vectors, in the order in which they were asked for.
     """
 
     rows: datasets.Dataset
@@ -39,6 +41,7 @@ class Table:
     origin: Origin
     skipped: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
 
 def build_table(
@@ -61,7 +64,8 @@ def build_table(
             features[name] = datasets.Image()
     rows = datasets.Dataset.from_dict(arrays, features=features)
     role_names = tuple(sorted(roles))
-    return Table(rows, compute_fingerprint(rows, role_names), origin, tuple(skipped), role_names)
+    inputs = tuple(name for name, kind in roles.items() if kind in INPUT_KINDS)
+    return Table(rows, compute_fingerprint(rows, role_names), origin, tuple(skipped), role_names, inputs)
 
 
 def filter_table(table: Table, mask: np.ndarray) -> Table:

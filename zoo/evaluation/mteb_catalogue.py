@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from zoo.core import atomic_files
 from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
+from zoo.data import Origin, Table
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from mteb.abstasks.abstask import AbsTask
 
 
@@ -96,6 +98,35 @@ def make_lock_entry(task: AbsTask) -> dict[str, Any]:
             "citation": metadata.bibtex_citation or "",
         },
     }
+
+
+TEST_INPUTS = (("sentence1", "sentence2"), ("query", "positive"), ("text",), ("image",))
+"""Columns of the inputs in mteb's data sets. The first of these groups that a data set has is taken."""
+
+
+def list_test_tables(task: AbsTask) -> dict[str, Table]:
+    """Return the inputs of the test rows of a loaded task by a running name. Documents of retrieval tasks are left out."""
+    tables: dict[str, Table] = {}
+    for part in list_parts(task):
+        splits = set(part.metadata.eval_splits)
+        for rows in _list_test_rows(part.dataset, splits):
+            inputs = next((group for group in TEST_INPUTS if set(group) <= set(rows.column_names)), ())
+            if inputs:
+                name = "data" if not tables else f"data {len(tables) + 1}"
+                tables[name] = Table(rows, "", Origin(part.metadata.name), roles=inputs, inputs=inputs)
+    return tables
+
+
+def _list_test_rows(tables: Any, splits: set[str], *, is_test: bool = False) -> Iterator[Dataset]:
+    from datasets import Dataset
+
+    if isinstance(tables, Dataset):
+        if is_test:
+            yield tables
+    elif isinstance(tables, dict):
+        for name, inner in tables.items():
+            if name not in ("corpus", "relevant_docs", "top_ranked"):
+                yield from _list_test_rows(inner, splits, is_test=is_test or name in splits)
 
 
 def _list_lengths(tables: Any) -> Iterator[int]:

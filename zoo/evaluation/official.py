@@ -58,7 +58,9 @@ class Official(TaskSpec):
         def make() -> AbsTask:
             return mteb_catalogue.get_task(self.task)
 
-        return ReadyTask(self, make, is_official=True, modalities=frozenset(known.metadata.modalities))
+        modalities = frozenset(known.metadata.modalities)
+        tables = mteb_catalogue.list_test_tables(known)
+        return ReadyTask(self, make, is_official=True, modalities=modalities, tables=tables)
 
     def _read_local(self, folder: Path, lock: dict[str, Any]) -> ReadyTask | None:
         """The task over local files; None if there are none and the recipe names no folder.

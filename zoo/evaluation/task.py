@@ -40,12 +40,14 @@ class TaskSpec(Section):
     Attributes of the class:
         roles: for each data field of the task, the columns that it needs and what they hold.
         optional: the columns that it uses if they are there.
+        test_fields: the data fields whose rows must be new to the encoder, or the score says too much.
         needs_own_classes: whether only families with classes of their own can be scored.
         shows_answers: whether the card shows some retrieved answers, so that the vectors are kept.
     """
 
     roles: ClassVar[dict[str, Roles]] = {}
     optional: ClassVar[dict[str, Roles]] = {}
+    test_fields: ClassVar[tuple[str, ...]] = ("data", "queries", "unknown")
     needs_own_classes: ClassVar[bool] = False
     shows_answers: ClassVar[bool] = False
 
@@ -97,7 +99,8 @@ class ReadyTask:
         make: gives a fresh mteb task, because mteb draws from state that a second run would share.
         is_official: whether the score is that of an official mteb task on its own data.
         modalities: kinds of inputs that the encoder must read.
-        tables, measure: the data and the scoring function of a task that mteb does not have.
+        tables: the data by data field; of an official task the inputs of its test rows, as far as they are plain tables.
+        measure: the scoring function of a task that mteb does not have.
     """
 
     spec: TaskSpec
@@ -190,7 +193,7 @@ class LocalTask(OwnDataTask):
                 self.title, self.task, self.describe_mteb_task(task_data), task_data, revision, parent
             )
 
-        return ReadyTask(self, make, is_official=False, modalities=modalities)
+        return ReadyTask(self, make, is_official=False, modalities=modalities, tables=tables)
 
 
 class MeasuredTask(OwnDataTask):

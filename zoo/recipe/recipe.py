@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
@@ -41,6 +41,11 @@ class Recipe(Section, Generic[SpecT]):
     validation: Data | Size | None = Field(
         None,
         description="Rows to watch during training: a data section, or a share (below 1) or count held out of `data`.",
+    )
+    on_overlap: Literal["report", "drop", "error"] = Field(
+        "report",
+        description="Rows of validation or evaluation that are training rows as well: count them, drop them from training, or "
+        "stop before training.",
     )
     training: Training = Training()
     evaluation: tuple[Task, ...] = ()

@@ -133,7 +133,9 @@ class Spec(TruncatableSpec):
     def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
         """The teacher's unlabelled texts."""
         unlabelled = self.teacher.unlabelled if self.teacher else None
-        return {("teacher", "unlabelled"): ExtraDataset(unlabelled, {"text": "text"})} if unlabelled else {}
+        if unlabelled is None:
+            return {}
+        return {("teacher", "unlabelled"): ExtraDataset(unlabelled, {"text": "text"}, use="training")}
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
         """Also report widths beyond the backbone's own, and a teacher that does not exist."""

@@ -194,5 +194,5 @@ class Spec(ConceptEncoderSpec):
         for name, data in self.parent_concepts.items():
             datasets["parent_concepts", name] = ExtraDataset(data, required, optional)
         if self.held_out:
-            datasets["held_out",] = ExtraDataset(self.held_out, *self.roles())
+            datasets["held_out",] = ExtraDataset(self.held_out, *self.roles(), use="evaluation")
         return datasets

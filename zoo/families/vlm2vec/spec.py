@@ -199,7 +199,7 @@ class Spec(EncoderSpec):
 
     def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
         """Return the further sets, which have the columns of `data`."""
-        return {("sets", name): ExtraDataset(data, *self.roles()) for name, data in self.sets.items()}
+        return {("sets", name): ExtraDataset(data, *self.roles(), use="training") for name, data in self.sets.items()}
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
         """Report a backbone that does not exist or whose architecture is not supported."""

@@ -1,0 +1,125 @@
+"""Counts the rows that training shares with validation and with every evaluation set, and drops or refuses them if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zoo.core.errors import DataError
+from zoo.data import Table
+from zoo.data.overlap import Keys, compute_row_keys, find_holding_rows, find_shared_rows
+from zoo.data.table import filter_table
+from zoo.evaluation import Prepared
+from zoo.recipe.recipe import Recipe
+
+TRAINING, VALIDATION = "train", "validation"
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many rows of a data set are rows of another one.
+
+    Attributes:
+        name: the data set whose rows must be new.
+        among: the data set that they were looked for in.
+        shared, rows: how many of its rows are shared, and how many it has.
+    """
+
+    name: str
+    among: str
+    shared: int
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.shared} of {self.rows} rows of {self.name} are also rows of {self.among}"
+
+
+class Overlaps:
+    """The keys of all data sets of a run.
+
+    Attributes:
+        trained: keys by name of the data sets that training reads, validation among them.
+        tested: keys by name of the data sets that must be new to the encoder.
+        probes: for a task with training rows of its own, their keys by the name of the task.
+    """
+
+    def __init__(self, recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> None:
+        uses = {path[-1]: dataset.use for path, dataset in recipe.encoder.extra_datasets().items()}
+        uses |= {TRAINING: "training", VALIDATION: "training"}
+        self.trained = {n: compute_row_keys(t) for n, t in tables.items() if uses[n] == "training"}
+        self.tested = {n: compute_row_keys(t) for n, t in tables.items() if uses[n] == "evaluation"}
+        self.probes: dict[str, Keys] = {}
+        self._task_of: dict[str, str] = {}
+        for task in tasks.tasks:
+            for part, table in (task.tables or {}).items():
+                name = task.name if part == "data" else f"{task.name}/{part}"
+                if part.partition(" ")[0] in task.spec.test_fields:
+                    self.tested[name], self._task_of[name] = compute_row_keys(table), task.name
+                elif part == TRAINING:
+                    self.probes[task.name] = compute_row_keys(table)
+
+    def count(self) -> list[Overlap]:
+        """Count the shared rows of every pair of data sets that must not share any, also those with none."""
+        overlaps = []
+        training = {name: keys for name, keys in self.trained.items() if name != VALIDATION}
+        if VALIDATION in self.trained:
+            overlaps += [_compare(VALIDATION, self.trained[VALIDATION], name, keys) for name, keys in training.items()]
+        for name, keys in self.tested.items():
+            overlaps += [_compare(name, keys, among, others) for among, others in self.trained.items()]
+            task = self._task_of.get(name, "")
+            if task in self.probes:
+                overlaps.append(_compare(name, keys, f"{task}/{TRAINING}", self.probes[task]))
+        return overlaps
+
+    def drop(self, tables: Mapping[str, Table]) -> dict[str, Table]:
+        """Return the tables without the rows that hold a row of an evaluation set, and training without those of validation.
+
+        Raise DataError if no rows of a table are left.
+        """
+        remaining = dict(tables)
+        for name in sorted(self.trained, key=lambda name: name != VALIDATION):  # validation loses its rows first
+            keys = self.trained[name]
+            tested = list(self.tested.values())
+            if name != VALIDATION and VALIDATION in self.trained:
+                tested.append(self.trained[VALIDATION])
+            holds = (
+                np.any([find_holding_rows(keys, others) for others in tested], axis=0) if tested else np.zeros(0, bool)
+            )
+            if len(holds) and holds.all():
+                raise DataError(
+                    f"on_overlap: drop leaves no rows of {name}: all of them are evaluation or validation rows"
+                )
+            if holds.any():
+                remaining[name], self.trained[name] = filter_table(tables[name], ~holds), keys[~holds]
+        return remaining
+
+
+def _compare(name: str, keys: Keys, among: str, others: Keys) -> Overlap:
+    return Overlap(name, among, int(find_shared_rows(keys, others).sum()), len(keys))
+
+
+def settle(
+    recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared
+) -> tuple[dict[str, Table], list[Overlap], list[str]]:
+    """Do what `on_overlap` of the recipe says. Return the tables to train with, the overlaps, and lines to tell the user.
+
+    Raise DataError for shared rows with `on_overlap: error`.
+    """
+    overlaps = Overlaps(recipe, tables, tasks)
+    found = overlaps.count()
+    shared = [overlap for overlap in found if overlap.shared]
+    if shared and recipe.on_overlap == "error":
+        raise DataError(*map(str, shared), "remove these rows, or set on_overlap: drop or report")
+    lines = [str(overlap) for overlap in shared]
+    remaining = dict(tables)
+    if shared and recipe.on_overlap == "drop":
+        remaining = overlaps.drop(tables)
+        dropped = {name: len(tables[name].rows) - len(table.rows) for name, table in remaining.items()}
+        lines += [f"dropped {count} rows of {name}" for name, count in dropped.items() if count]
+        found = overlaps.count()
+    if found and not shared:
+        lines = ["no row of validation or evaluation is a training row"]
+    return remaining, found, lines
