@@ -207,19 +207,20 @@ def measure_hostile_files(folder: Path, quick: bool) -> dict[str, Any]:
     honest = save_model(folder)
     paths = hostile.write_all(honest, folder / "hostile")
     run = subprocess.run(
-        [sys.executable, "-c", hostile.OPEN_EACH, str(honest), *map(str, paths)],
+        [sys.executable, str(hostile.OPEN_EACH), str(honest), *map(str, paths)],
         capture_output=True,
         text=True,
         check=True,
     )
     results = [json.loads(line) for line in run.stdout.splitlines()]
-    outcomes = Counter(outcome.split(":")[0] for _, outcome, _, _ in results)
+    outcomes = Counter(outcome.split(":")[0] for _, outcome, *_ in results)
     return {
         "folders and recipes": len(results),
         "accepted": outcomes["opened"],
         "crashed": outcomes["crashed"],
-        "most memory, MB": round(max(megabytes for _, _, megabytes, _ in results), 1),
-        "most seconds": round(max(seconds for *_, seconds in results), 2),
+        "looked outside": sum(bool(outside) for *_, outside in results),
+        "most memory, MB": round(max(megabytes for _, _, megabytes, *_ in results), 1),
+        "most seconds": round(max(seconds for _, _, _, seconds, _ in results), 2),
     }
 
 

@@ -58,7 +58,9 @@ def load(folder: Path) -> Encoder:
     block = config.get("zoo")
     if not isinstance(block, dict):
         raise ArtefactError(f"{folder}: config.json has no `zoo` section, so this is not a folder that zoo wrote")
-    if block.get("format") != model_folder.FORMAT:  # before the manifest, whose format may be newer too
+    if (
+        type(block.get("format")) is not int or block["format"] != model_folder.FORMAT
+    ):  # before the manifest, whose format may be newer too
         raise ArtefactError(
             f"{folder}: format {str(block.get('format'))[:40]!r} is not known to this version (it reads "
             f"{model_folder.FORMAT}); update embedding-zoo{_describe_min_version(block)}"
@@ -67,8 +69,8 @@ def load(folder: Path) -> Encoder:
     if name in families.names():
         preflight.check_sizes(folder, families.load_spec(name).text_files)
     manifest.verify(folder)
-    preflight.check(folder)
     spec = _read_spec(folder, block)
+    preflight.check(folder, adapter_folder=spec.adapter_folder)
     try:
         encoder = families.load_encoder(spec.family).load(spec, folder, block)
     except ZooError:

@@ -113,6 +113,11 @@ class EncoderSpec(Section):
         """Extras of the package that training and loading need, in the order of an install command."""
         return ("image",) if "image" in self.modalities else ()
 
+    @property
+    def adapter_folder(self) -> str | None:
+        """The folder inside the model folder that holds an adapter on another model; None if the weights are whole."""
+        return None
+
     @classmethod
     def load_family_attribute(cls, reference: str) -> Any:
         """What `module:attribute` names in the family's folder, imported now."""

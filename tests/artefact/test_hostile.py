@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import struct
@@ -22,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 import zoo
-from zoo.artefact import manifest, model_folder, preflight
+from zoo.artefact import headers, manifest, model_folder
 from zoo.core import located_yaml
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
 from zoo.recipe import recipe
@@ -43,19 +44,21 @@ def honest(tmp_path_factory) -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is counted as Linux does it")
-def test_every_hostile_folder_and_recipe_is_refused_in_little_memory(honest, tmp_path):
+def test_every_hostile_folder_and_recipe_is_refused_in_little_memory_without_a_look_outside(honest, tmp_path):
     paths = hostile.write_all(honest, tmp_path)
     run = subprocess.run(
-        [sys.executable, "-c", hostile.OPEN_EACH, str(honest), *map(str, paths)],
+        [sys.executable, str(hostile.OPEN_EACH), str(honest), *map(str, paths)],
         capture_output=True,
         text=True,
         timeout=300,
+        env=os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_" + "secret" * 6},
     )
     results = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(results) == len(paths), run.stderr[-2000:]
-    for path, outcome, megabytes, _ in results:
+    for path, outcome, megabytes, _, outside in results:
         assert outcome.startswith("refused"), (path, outcome)
         assert megabytes < 200, (path, megabytes)
+        assert outside == [], path
 
 
 def test_a_flipped_bit_is_noticed_or_if_the_manifest_agrees_leaves_finite_vectors(honest, tmp_path):
@@ -143,7 +146,7 @@ def test_any_header_describes_its_weights_or_is_refused(honest, tmp_path_factory
     path = tmp_path_factory.getbasetemp() / "header.safetensors"
     path.write_bytes(struct.pack("<Q", len(changed_header)) + changed_header + content[8 + length :])
     with suppress(ArtefactError):
-        shapes = preflight.read_header(path)
+        shapes = headers.read_header(path)
         with suppress(SafetensorError):  # the library is stricter, and always opens the file after the check
             assert {name: tensor.shape for name, tensor in load_file(path).items()} == shapes
 

@@ -80,3 +80,38 @@ def test_files_of_git_and_of_the_hubs_client_are_ignored(folder, name):
     manifest.verify(folder)
     manifest.write(folder)
     assert name not in manifest.read(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"format": true, "files": {}}',
+        '{"format": 1.0, "files": {}}',
+        '{"format": "1", "files": {}}',
+        '{"format": 99, "format": 1, "files": {}}',
+        '{"format": 1, "files": {"a": {"sha256": "0", "size": 1}}, "files": {}}',
+        '{"format": 1, "files": {"a": {"sha256": "0", "size": 1, "size": 2}}}',
+    ],
+)
+def test_a_format_is_an_integer_and_no_key_is_there_twice(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ArtefactError, match="cannot read format|is there twice"):
+        manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".cache", ".git", ".eval_results"])
+def test_no_module_and_no_shard_lies_where_the_manifest_does_not_look(tmp_path, name):
+    import shutil
+
+    import golden
+
+    import zoo
+
+    folder = shutil.copytree(golden.GOLDEN / "matryoshka-2d" / "model", tmp_path / "model")
+    shutil.copytree(folder / "1_Pooling", folder / name / "1_Pooling")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[1]["path"] = f"{name}/1_Pooling"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    manifest.write(folder)
+    with pytest.raises(ArtefactError, match=rf"'{name}/1_Pooling' is hidden"):
+        zoo.from_pretrained(folder)

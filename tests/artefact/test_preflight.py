@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import subprocess
 import sys
@@ -11,9 +10,9 @@ import sys
 import golden
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
-from zoo.artefact import preflight
+from zoo.artefact import preflight, transformer_folder
 from zoo.core.errors import ArtefactError
 
 BERT = "encoder.layer", "num_hidden_layers"
@@ -143,19 +142,22 @@ def test_modules_of_every_version_of_sentence_transformers_pass(tmp_path):
 
 
 def test_the_model_type_is_found_beside_modules_json_or_in_the_transformers_own_folder(matryoshka, tmp_path):
-    assert preflight.read_model_type(matryoshka) == json.loads((matryoshka / "config.json").read_text())["model_type"]
+    assert (
+        transformer_folder.read_model_type(matryoshka)
+        == json.loads((matryoshka / "config.json").read_text())["model_type"]
+    )
     old_model = tmp_path / "old"
     (old_model / "0_Transformer").mkdir(parents=True)
     module = {"type": "sentence_transformers.models.Transformer", "path": "0_Transformer"}
     (old_model / "modules.json").write_text(json.dumps([module]))
     (old_model / "0_Transformer" / "config.json").write_text('{"model_type": "roberta"}')
-    assert preflight.read_model_type(old_model) == "roberta"
+    assert transformer_folder.read_model_type(old_model) == "roberta"
     (old_model / "0_Transformer" / "config.json").write_text("{}")
     with pytest.raises(ArtefactError, match="has no `model_type`"):
-        preflight.read_model_type(old_model)
+        transformer_folder.read_model_type(old_model)
     (old_model / "modules.json").write_text(json.dumps([{**module, "path": "../model"}]))
     with pytest.raises(ArtefactError, match="'../model' leaves the folder"):
-        preflight.read_model_type(old_model)
+        transformer_folder.read_model_type(old_model)
 
 
 # -- configs and weights -----------------------------------------------------------------------------------------------
@@ -173,28 +175,34 @@ def test_the_model_type_is_found_beside_modules_json_or_in_the_transformers_own_
     ],
 )
 def test_a_config_that_does_not_fit_its_weights_is_refused_with_the_reason(matryoshka, name, entries, message):
-    preflight.check_transformer(matryoshka, *BERT)
+    transformer_folder.check(matryoshka, *BERT)
     edit_json(matryoshka / name, **entries)
     with pytest.raises(ArtefactError, match=f"{name}: .*{message}"):
-        preflight.check_transformer(matryoshka, *BERT)
+        transformer_folder.check(matryoshka, *BERT)
 
 
-def test_a_checkpoint_may_lack_a_pooler_but_not_half_of_the_model(matryoshka):
-    shapes = preflight.read_header(matryoshka / "model.safetensors")
-    stored = sum(math.prod(shape) for shape in shapes.values())
+def test_a_checkpoint_may_lack_a_pooler_but_no_other_tensor_and_not_half_of_the_model(matryoshka):
+    weights = load_file(matryoshka / "model.safetensors")
+    without_pooler = {name: tensor for name, tensor in weights.items() if not name.startswith("pooler.")}
+    assert without_pooler.keys() < weights.keys()
+    save_file(without_pooler, matryoshka / "model.safetensors")
+    transformer_folder.check(matryoshka, *BERT)
+    del without_pooler["embeddings.LayerNorm.bias"]
+    save_file(without_pooler, matryoshka / "model.safetensors")
+    with pytest.raises(ArtefactError, match=r"lack 1 tensor of the model .*: embeddings\.LayerNorm\.bias; they hold"):
+        transformer_folder.check(matryoshka, *BERT)
+    save_file(weights, matryoshka / "model.safetensors")
+    stored = sum(tensor.size for tensor in weights.values())
     config = json.loads((matryoshka / "config.json").read_text())
-    words, width = config["vocab_size"], config["hidden_size"]
-    edit_json(matryoshka / "config.json", vocab_size=words + int(0.8 * stored / width))
-    preflight.check_transformer(matryoshka, *BERT)
-    edit_json(matryoshka / "config.json", vocab_size=words + int(1.2 * stored / width))
+    edit_json(matryoshka / "config.json", vocab_size=config["vocab_size"] + int(1.2 * stored / config["hidden_size"]))
     with pytest.raises(ArtefactError, match=r"describes \d+ numbers, but the weights hold"):
-        preflight.check_transformer(matryoshka, *BERT)
+        transformer_folder.check(matryoshka, *BERT)
 
 
 def test_a_folder_without_weights_is_refused(matryoshka):
     (matryoshka / "model.safetensors").unlink()
     with pytest.raises(ArtefactError, match=r"has no model\.safetensors"):
-        preflight.check_transformer(matryoshka, *BERT)
+        transformer_folder.check(matryoshka, *BERT)
 
 
 def test_integers_have_limits_by_their_meaning(tmp_path):

@@ -91,8 +91,8 @@ def test_weights_of_exactly_the_largest_size_are_not_split(tmp_path):
         ("[]", "has no weight_map"),
         ('{"weight_map": {}}', "has no weight_map"),
         ('{"weight_map": {"a": ["model.safetensors"]}}', "has no weight_map"),
-        ('{"weight_map": {"a": "../model.safetensors"}}', "not a file of this folder"),
-        ('{"weight_map": {"a": "/model.safetensors"}}', "not a file of this folder"),
+        ('{"weight_map": {"a": "../model.safetensors"}}', "leaves the folder"),
+        ('{"weight_map": {"a": "/model.safetensors"}}', "leaves the folder"),
     ],
 )
 def test_a_malformed_index_is_an_error(tmp_path, index, message):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import golden
+import hostile_kinds
 
 from zoo.artefact import manifest
 
@@ -391,14 +392,16 @@ def write_all(honest: Path, target: Path) -> list[Path]:
     The changes of CHANGES are made to copies of the folder `honest`, those of FAMILIES to copies of golden folders.
     """
     paths = []
-    changes_by_folder = [(honest, CHANGES | AFTER_MANIFEST)]
-    changes_by_folder += [(golden.GOLDEN / family / "model", changes) for family, changes in FAMILIES.items()]
+    after_manifest = AFTER_MANIFEST | hostile_kinds.list_changes_after_manifest()
+    changes_by_folder = [(honest, CHANGES | hostile_kinds.list_changes() | after_manifest)]
+    for families in (FAMILIES, hostile_kinds.list_changes_by_family()):
+        changes_by_folder += [(golden.GOLDEN / family / "model", changes) for family, changes in families.items()]
     for original, changes in changes_by_folder:
         for name, change in changes.items():
             folder = target / name.replace("/", " of ")
             shutil.copytree(original, folder)
             change(folder)
-            if name not in AFTER_MANIFEST:
+            if name not in after_manifest:
                 manifest.write(folder)
             paths.append(folder)
     for name, content in RECIPES.items():
@@ -407,37 +410,5 @@ def write_all(honest: Path, target: Path) -> list[Path]:
     return paths
 
 
-OPEN_EACH = """
-import json, re, sys, time
-from pathlib import Path
-import zoo
-from zoo.recipe import recipe
-from zoo.core.errors import ZooError
-
-def read_megabytes(name):
-    match = re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())
-    return int(match[1]) / 1024
-
-def open_path(path):
-    if path.endswith(".yaml"):
-        return recipe.loads(Path(path).read_text(), folder=Path(), file=path, confined=True)
-    encoder = zoo.from_pretrained(path)
-    if "text" in encoder.modalities:
-        encoder.encode(["the dog", "the dog and the cat " * 50])
-
-open_path(sys.argv[1])
-for path in sys.argv[2:]:
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of memory is counted from here
-    memory, start = read_megabytes("VmRSS"), time.perf_counter()
-    try:
-        open_path(path)
-        outcome = "opened"
-    except ZooError as error:
-        outcome = "refused: " + str(error)[:200]
-    except BaseException as error:
-        outcome = f"crashed: {type(error).__name__}: {error}"[:200]
-    seconds = time.perf_counter() - start
-    print(json.dumps([path, outcome, read_megabytes("VmHWM") - memory, seconds]), flush=True)
-"""
-"""A Python program for Linux that opens the honest folder argv[1] and then each other folder or recipe, as if it came from
-the Hub. It prints a JSON line for each: path, outcome, additional megabytes of memory, seconds."""
+OPEN_EACH = Path(__file__).parent / "open_each.py"
+"""The program that opens the honest folder and then each other folder or recipe."""

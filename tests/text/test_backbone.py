@@ -216,7 +216,7 @@ def test_a_tokenizer_with_ids_that_have_no_embedding_is_refused(tmp_path):
     tokenizer = json.loads(path.read_text())
     tokenizer["model"]["vocab"]["unheard-of"] = 10_000
     path.write_text(json.dumps(tokenizer))
-    with pytest.raises(ZooError, match="its tokenizer gives ids of"):
+    with pytest.raises(ZooError, match="its vocabulary has the id 10000, but ids must be from 0 to 47"):
         backbone.load(str(tmp_path / "b"))
 
 

@@ -6,13 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zoo.core import atomic_files
+from zoo.artefact import allowed_files
+from zoo.core import atomic_files, strict_json
 from zoo.core.errors import ArtefactError
 
 NAME = "manifest.json"
 FORMAT = 1
 IGNORED = (".git", ".cache", ".gitattributes", ".eval_results")
-"""Files and folders that git, the Hub, its client and its users put beside the files of a model."""
+"""Files and folders that git, the Hub, its client and its users put beside the files of a model.
+
+They are not in the manifest, so `references.check_relative` refuses every name of a hidden file or folder."""
 EDITABLE = ("README.md", "LICENSE")
 """Files that people may edit or add on the Hub without making the manifest wrong, since nothing is loaded from them."""
 
@@ -31,7 +34,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     Raises ArtefactError if there is no manifest, or if this version cannot read it.
     """
     try:
-        content = atomic_files.read_json(folder / NAME)
+        content = strict_json.read(folder / NAME)
     except FileNotFoundError:
         raise ArtefactError(
             f"{folder}: has no {NAME}, so its files cannot be checked; download the model again or save it with zoo"
@@ -40,7 +43,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
         raise ArtefactError(f"{folder / NAME}: cannot be read: {str(error)[:120]}; download the model again") from None
     manifest_format = content.get("format") if isinstance(content, dict) else None
     entries = content.get("files") if isinstance(content, dict) else None
-    if manifest_format != FORMAT or not isinstance(entries, dict):
+    if type(manifest_format) is not int or manifest_format != FORMAT or not isinstance(entries, dict):
         raise ArtefactError(
             f"{folder / NAME}: this version cannot read format {manifest_format!r}, only format {FORMAT}; "
             "update embedding-zoo"
@@ -65,7 +68,7 @@ def find_problems(folder: Path) -> dict[str, str]:
     for path in sorted(present_files - entries.keys() - set(EDITABLE)):
         problems[path] = "extra: the manifest does not list it"
     for path, entry in entries.items():
-        if Path(path).is_absolute() or ".." in Path(path).parts:
+        if allowed_files.leaves_folder(path):
             problems[path] = "its path leaves the folder"
         elif path not in present_files:
             problems[path] = "missing"

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.artefact import references
+from zoo.core import atomic_files, strict_json
 from zoo.core.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def list_files(folder: Path, stem: str = "model") -> list[str]:
     if not index_file.exists():
         return [f"{stem}.safetensors"]
     try:
-        index = json.loads(index_file.read_text(encoding="utf-8"))
+        index = strict_json.read(index_file)
     except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(
             f"{index_file}: cannot be read as JSON: {str(error)[:120]}; download the model again"
@@ -54,11 +56,28 @@ def list_files(folder: Path, stem: str = "model") -> list[str]:
     ):
         raise ArtefactError(f"{index_file}: has no weight_map of tensor names to file names; download the model again")
     for name in weight_map.values():
-        if Path(name).name != name:
+        references.check_relative(index_file, name)
+        if Path(name).name != name or not name.endswith(".safetensors"):
             raise ArtefactError(
-                f"{index_file}: names {name[:80]!r}, which is not a file of this folder; do not open this model"
+                f"{index_file}: names {name[:80]!r}, which is not a safetensors file of this folder; do not open this model"
             )
     return sorted(set(weight_map.values()))
+
+
+def list_pretrained_files(folder: Path) -> list[Path]:
+    """List the weights that transformers reads in `folder`: model.safetensors, or the shards that the index names."""
+    whole = folder / "model.safetensors"
+    paths = [whole] if whole.exists() else [folder / name for name in list_files(folder)]
+    for path in paths:
+        if not path.is_file():
+            raise ArtefactError(f"{folder}: has no {path.name}; download the model again")
+    return paths
+
+
+def compute_digest(folder: Path) -> str:
+    """Return the sha256 of the weights that transformers reads in `folder`: of the file, or of the hashes of its shards."""
+    hashes = [atomic_files.sha256(path) for path in list_pretrained_files(folder)]
+    return hashes[0] if len(hashes) == 1 else atomic_files.digest(hashes)
 
 
 def split(folder: Path, max_shard_size: int, stem: str = "model") -> None:
@@ -100,7 +119,7 @@ def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], origin: P
     """Load `tensors` into `module`.
 
     Raises ArtefactError, which names the folder `origin`, if a tensor is missing, extra, has another shape than the module's,
-    or contains NaN or infinity.
+    holds integers instead of floats, or contains NaN or infinity.
     """
     import torch
 
@@ -111,6 +130,8 @@ def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], origin: P
         module_shape, shape = tuple(module_tensors[name].shape), tuple(tensors[name].shape)
         if shape != module_shape:
             problems.append(f"tensor {name} has shape {shape}, not {module_shape}")
+        elif tensors[name].is_floating_point() != module_tensors[name].is_floating_point():
+            problems.append(f"tensor {name} is stored as {tensors[name].dtype}, not {module_tensors[name].dtype}")
         elif tensors[name].is_floating_point() and not torch.isfinite(tensors[name]).all():
             problems.append(f"tensor {name} holds NaN or infinity")
     if problems:

@@ -16,7 +16,7 @@ from zoo import __version__
 from zoo.artefact import allowed_files
 from zoo.cli import verbs, views
 from zoo.cli.output import say
-from zoo.core.errors import DataWarning, RenamedFieldWarning, RunWarning, ZooError
+from zoo.core.errors import ZooError, ZooWarning
 
 Add = Callable[..., argparse.ArgumentParser]
 
@@ -74,11 +74,11 @@ def _leave_process_group() -> None:
 
 
 def _print_own_warnings() -> None:
-    """Print zoo's own warnings, of a renamed field, of data or of a run, as one line. Other warnings stay as they are."""
+    """Print zoo's own warnings as one line each. Other warnings stay as they are."""
     show = warnings.showwarning
 
     def print_line(message: Any, category: type[Warning], *rest: Any) -> None:
-        if issubclass(category, RenamedFieldWarning | DataWarning | RunWarning):
+        if issubclass(category, ZooWarning):
             say(f"warning: {message}")
         else:
             show(message, category, *rest)

@@ -37,16 +37,24 @@ class AcceptanceError(ZooError):
     """A task scored below its `at_least`. All files were written; the exit status is 1."""
 
 
-class DataWarning(UserWarning):
+class ZooWarning(UserWarning):
+    """Base of zoo's warnings. The command line prints each as one line."""
+
+
+class DataWarning(ZooWarning):
     """Data that can be used, but that probably is not what its author meant. The message names the file and the row."""
 
 
-class RenamedFieldWarning(FutureWarning):
+class RenamedFieldWarning(ZooWarning, FutureWarning):
     """A recipe uses the old name of a field. The old name is still read; the message gives the new one."""
 
 
-class RunWarning(UserWarning):
-    """Something about a run that its author should know before it goes on. The command line prints it as one line."""
+class RunWarning(ZooWarning):
+    """Something about a run that its author should know before it goes on."""
+
+
+class WeightsWarning(ZooWarning):
+    """A pretrained model has names with a prefix, which is removed, or tensors that its architecture does not use."""
 
 
 def first_line(error: BaseException, limit: int = 120) -> str:

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.artefact import allowed_files, preflight
+from zoo.artefact import allowed_files, headers
 from zoo.core import atomic_files
 from zoo.core.errors import HubError
 
@@ -163,7 +163,7 @@ class Target:
         except SafetensorsParsingError:
             return False
         shapes = {tensor_name: tuple(tensor.shape) for tensor_name, tensor in stored.tensors.items()}
-        return shapes == preflight.read_header(self.folder / name)
+        return shapes == headers.read_header(self.folder / name)
 
     def _get_url(self, commit: str) -> str:
         return f"{self.api.endpoint}/{self.repo}/tree/{commit}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.artefact import allowed_files, manifest, preflight
+from zoo.artefact import allowed_files, headers, manifest
 from zoo.core import atomic_files
 from zoo.core.errors import HubError
 from zoo.hub.commit import Target, Tree, create_api, fetch_tree
@@ -103,7 +103,7 @@ def list_files(folder: Path) -> list[str]:
         if allowed_files.contains_token(path):
             raise HubError(f"{path}: contains an access token: remove it and revoke it; nothing was sent")
         if name.endswith(".safetensors"):
-            preflight.read_header(path)
+            headers.read_header(path)
         if path.name == "adapter_config.json":
             _require_public_base(path)
     return names

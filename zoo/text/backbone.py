@@ -16,8 +16,7 @@ import sentence_transformers
 import torch
 import transformers
 
-from zoo.artefact import preflight, tensors
-from zoo.core import atomic_files
+from zoo.artefact import preflight, tensors, transformer_folder, weight_names
 from zoo.core.errors import ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, find_hub_id, locate
@@ -192,10 +191,9 @@ def load(
     """
     local_folder = locate(reference, folder)
     model_folder = local_folder or fetch(reference, revision)
-    weights = model_folder / "model.safetensors"
     found_revision = model_folder.name  # the cache names a snapshot after its commit
     if local_folder:
-        found_revision = atomic_files.sha256(weights) if weights.exists() else ""
+        found_revision = tensors.compute_digest(transformer_folder.find_transformer(model_folder))
     if reference.startswith("package:"):
         package = PACKAGES[reference.removeprefix("package:")]
         if found_revision != package.sha256:
@@ -218,7 +216,7 @@ def load(
 
 def load_from_model_folder(folder: Path, name: str) -> Backbone:
     """Open the backbone in a model folder. Its tensors must be exactly those of its config, and finite."""
-    backbone = _open(folder, name, ("Normalize", "Dense"))  # the family reads its own Dense
+    backbone = _open(folder, name, is_model_folder=True)
     tensors.fill(backbone.model, tensors.read(folder), folder)
     return replace(backbone, name=find_hub_id(name) or name, revision="")
 
@@ -236,10 +234,14 @@ def hide_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _open(folder: Path, reference: str, modules_after_pooling: tuple[str, ...] = ("Normalize",)) -> Backbone:
-    adapter = get_depth_adapter(preflight.read_model_type(folder))
-    preflight.check_transformer(folder, adapter.blocks, adapter.count)
-    model = _open_sentence_transformer(folder, reference)
+def _open(folder: Path, reference: str, *, is_model_folder: bool = False) -> Backbone:
+    """Open the modules of sentence-transformers. In a model folder the family reads its own Dense."""
+    modules_after_pooling = ("Normalize", "Dense") if is_model_folder else ("Normalize",)
+    adapter = get_depth_adapter(transformer_folder.read_model_type(folder))
+    tensor_names = transformer_folder.check(folder, adapter.blocks, adapter.count)
+    if not is_model_folder:
+        weight_names.tell(reference, tensor_names)
+    model = _open_sentence_transformer(folder, reference, tensor_names.key_mapping)
     modules: list[Any] = list(model)
     names = [type(module).__name__ for module in modules]
     if names[:2] != ["Transformer", "Pooling"] or set(names[2:]) - set(modules_after_pooling):
@@ -263,14 +265,18 @@ def _open(folder: Path, reference: str, modules_after_pooling: tuple[str, ...] =
     return Backbone(transformer.auto_model, transformer, pooling, limit, reference, "", _find_prompts(model.prompts))
 
 
-def _open_sentence_transformer(folder: Path, reference: str) -> sentence_transformers.SentenceTransformer:
+def _open_sentence_transformer(
+    folder: Path, reference: str, key_mapping: Mapping[str, str]
+) -> sentence_transformers.SentenceTransformer:
     try:
         with hide_progress_bars(), tokenizer_checks.as_zoo_error(f"backbone {reference}: cannot be opened"):
             return sentence_transformers.SentenceTransformer(
                 str(folder),
                 device="cpu",
                 trust_remote_code=False,
-                model_kwargs={"use_safetensors": True, "dtype": "float32"},
+                local_files_only=True,
+                token=False,
+                model_kwargs={"use_safetensors": True, "dtype": "float32", "key_mapping": dict(key_mapping)},
             )
     except ZooError:
         raise

@@ -13,7 +13,7 @@ from zoo.core.errors import ZooError
 from zoo.hub import model_references
 from zoo.schema import Positive, Section
 from zoo.spec import EncoderSpec, Mistake
-from zoo.text import architectures
+from zoo.text import architectures, weights_check
 
 
 class View(Section):
@@ -39,7 +39,7 @@ class TruncatableSpec(EncoderSpec):
     )
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
-        """Report a backbone that does not exist or cannot be cut, and a `max_length` beyond its positions."""
+        """Report a backbone that does not exist, cannot be cut or lacks weights, and a `max_length` beyond its positions."""
         try:
             config = self._read_backbone_config(folder)
             if config is None:
@@ -51,7 +51,8 @@ class TruncatableSpec(EncoderSpec):
         if self.max_length and longest and self.max_length > longest:
             message = f"{self.max_length} is more than the {longest} tokens that {self.backbone} can read"
             return [(("max_length",), message)]
-        return []
+        problem = weights_check.find_problem(self.backbone, folder)
+        return [(("backbone",), problem)] if problem else []
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """Report a view that is deeper or wider than the backbone."""

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 import transformers
 
-from zoo.artefact import preflight, tensors
-from zoo.core import atomic_files
+from zoo.artefact import headers, preflight, pretrained_model, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import find_hub_id, locate
@@ -47,9 +46,11 @@ def _open_transformers(spec: Vision, reference: str, folder: Path) -> ImageBackb
     config = _read_model_config(model_folder)
     try:
         with hide_progress_bars():
-            model = transformers.AutoModel.from_pretrained(
-                model_folder, config=config, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            model = pretrained_model.open_model(
+                transformers.AutoModel, model_folder, reference, config, dtype=torch.float32
             )
+    except ZooError:
+        raise
     except Exception as error:  # the library raises many types for files that are damaged
         raise ZooError(f"backbone {reference}: cannot be opened: {_shorten(error)}") from error
     preprocessor = _read_json(model_folder / "preprocessor_config.json")
@@ -58,7 +59,7 @@ def _open_transformers(spec: Vision, reference: str, folder: Path) -> ImageBackb
     network.set_statistics(preprocessor.get("image_mean"), preprocessor.get("image_std"))
     _freeze_unused_parameters(network)
     # the cache names a snapshot after its commit
-    revision = atomic_files.sha256(model_folder / "model.safetensors") if local_folder else model_folder.name
+    revision = tensors.compute_digest(model_folder) if local_folder else model_folder.name
     return ImageBackbone(network, size, channels, find_hub_id(reference) or reference, revision)
 
 
@@ -87,7 +88,8 @@ def load_from_model_folder(
     or not finite. Shapes are compared before memory is allocated, so that a small file cannot ask for a large model.
     """
     size, channels = _check_image_size(config, folder)
-    stored_shapes = preflight.read_header(folder / "model.safetensors")
+    entries = headers.read_all(folder / name for name in tensors.list_files(folder))
+    stored_shapes = {name: entry.shape for name, entry in entries.items()}
     project_names = {name for name in stored_shapes if name.startswith("project.")}
     model_config = _read_model_config(folder, max_layers=len(stored_shapes)) if spec.model else None
 

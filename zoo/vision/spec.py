@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from zoo.artefact import weights_look
+from zoo.core.atomic_files import read_json_object
 from zoo.core.errors import ZooError
 from zoo.hub.model_references import locate
 from zoo.schema import Section
@@ -63,8 +65,11 @@ class Vision(Section):
             return f"timm is not installed, which holds {self.timm}: pip install timm"
         try:
             model_folder = locate(self.model, folder) if self.model else None
-        except ZooError as error:
+            if model_folder is None:
+                return None
+            if not (model_folder / "config.json").is_file():
+                return f"{self.model}: has no config.json, so it is not a model of transformers"
+            weights_look.check(str(self.model), model_folder, read_json_object(model_folder / "config.json"))
+        except (ZooError, OSError, ValueError) as error:
             return str(error)
-        if model_folder is not None and not (model_folder / "config.json").is_file():
-            return f"{self.model}: has no config.json, so it is not a model of transformers"
         return None

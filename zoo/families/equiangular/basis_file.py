@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from zoo.artefact import preflight, tensors
+from zoo.artefact import headers, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.progress import show_progress_bar
@@ -162,7 +162,7 @@ def read_tensors(
     mis-shaped tensors, and for a basis whose sha256 is not the one in `config`.
     """
     path = folder / f"{STEM}.safetensors"
-    shapes, basis_config, dim = preflight.read_header(path), config["basis"], config["dim"]
+    shapes, basis_config, dim = headers.read_header(path), config["basis"], config["dim"]
     if spec.head == "softmax":
         expected = {"weight": (len(config["classes"]), dim), "bias": (len(config["classes"]),)}
     else:

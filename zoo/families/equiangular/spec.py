@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from zoo.core.errors import ZooError
-from zoo.hub import model_references
 from zoo.schema import Positive, Renamed, Roles
 from zoo.spec import EncoderSpec, Mistake, RowNeeds
+from zoo.text import weights_check
 from zoo.vision.spec import Vision
 
 # The cosine with its class vector that training leads an input to: of a backbone from scratch, and of a pretrained one.
@@ -146,7 +145,7 @@ class Spec(EncoderSpec):
         if isinstance(self.backbone, Vision):
             problem = self.backbone.find_problem(folder)
         else:
-            problem = find_reference_problem(self.backbone, folder)
+            problem = weights_check.find_problem(self.backbone, folder)
         if problem:
             mistakes.append((("backbone",), problem))
         if self.alpha is not None and self.capacity:
@@ -156,15 +155,6 @@ class Spec(EncoderSpec):
                 hint = "raise alpha or dim, or lower capacity"
                 mistakes.append((("alpha",), f"{vectors} cannot be below the Welch bound, {bound:.4f}: {hint}"))
         return mistakes
-
-
-def find_reference_problem(reference: str, folder: Path) -> str | None:
-    """Return what is wrong with the name of a text backbone, or None. Nothing is downloaded."""
-    try:
-        model_references.locate(reference, folder)
-    except ZooError as error:
-        return str(error)
-    return None
 
 
 def compute_welch_bound(count: int, dim: int) -> float:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from zoo.artefact import preflight, tensors
+from zoo.artefact import headers, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
@@ -263,7 +263,7 @@ class Encoder(BaseEncoder):
                 spec.as_sentence_encoder(), backbones.load_from_model_folder(folder, spec.backbone)
             )
         else:
-            stored_shape = preflight.read_header(folder / LABEL_FILE).get("labels", ())
+            stored_shape = headers.read_header(folder / LABEL_FILE).get("labels", ())
             # The default of `dim` may have changed since, so that the stored vectors decide.
             dim = spec.dim or (stored_shape[1] if len(stored_shape) == 2 else None)
             settings = word_space.create_settings(dim, spec.window, Training())

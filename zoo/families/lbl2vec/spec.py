@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from zoo.core.errors import ZooError
-from zoo.hub import model_references
 from zoo.schema import Positive, Renamed, Roles
 from zoo.spec import EncoderSpec, Mistake, RowNeeds
+from zoo.text import weights_check
 from zoo.text.truncatable_spec import TruncatableSpec
 
 
@@ -98,7 +97,7 @@ class Spec(EncoderSpec):
         return RowNeeds(distinct=(("text",),))
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
-        """Report a backbone that does not exist, and two labels that nothing can tell apart."""
+        """Report a backbone that does not exist or lacks weights, and two labels that nothing can tell apart."""
         mistakes: list[Mistake] = []
         names: dict[frozenset[str], str] = {}
         for label, words in self.labels.items():
@@ -106,11 +105,8 @@ class Spec(EncoderSpec):
             if first != label:
                 message = f"has the keywords of {first!r}, so nothing can tell the two apart: give it others"
                 mistakes.append((("labels", label), message))
-        try:
-            model_references.locate(self.backbone or "", folder)
-        except ZooError as error:
-            mistakes.append((("backbone",), str(error)))
-        return mistakes
+        problem = weights_check.find_problem(self.backbone, folder) if self.backbone else None
+        return [*mistakes, (("backbone",), problem)] if problem else mistakes
 
     def as_sentence_encoder(self) -> TruncatableSpec:
         """The section of the backbone as a sentence encoder of its own."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from zoo.artefact import preflight, tensors
+from zoo.artefact import headers, preflight, tensors
 from zoo.core.errors import ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
@@ -238,7 +238,7 @@ class ConceptEncoder(BaseEncoder):
         concepts, towers = Concepts.load(folder / CONCEPTS_FILE), Towers.load(spec, folder)
         with torch.device("meta"):  # shapes without memory
             shell = ConceptSpace(concepts, towers.width, opaque=spec.space == "opaque")
-        stored_names = preflight.read_header(folder / f"{SPACE_STEM}.safetensors").keys()
+        stored_names = headers.read_header(folder / f"{SPACE_STEM}.safetensors").keys()
         is_early = stored_names & set(concept_space.CONCEPT_TENSORS) == {"threshold"}
         shapes = tensors.get_shapes(shell)
         if is_early:

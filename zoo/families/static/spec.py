@@ -13,7 +13,7 @@ from zoo.core.errors import ZooError
 from zoo.hub import model_references
 from zoo.schema import Positive, Roles, Section
 from zoo.spec import EncoderSpec, Mistake, RowNeeds
-from zoo.text import architectures
+from zoo.text import architectures, weights_check
 
 NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
 COLUMNS = ("anchor", "positive", *NEGATIVES)
@@ -85,7 +85,8 @@ class Spec(EncoderSpec):
                 f"{self.dim} and {self.removed_components} removed components are more than the {width} of the backbone"
             )
             mistakes.append((("dim",), message))
-        return mistakes
+        problem = weights_check.find_problem(self.backbone, folder)
+        return [*mistakes, (("backbone",), problem)] if problem else mistakes
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """Report a view that is wider than the encoder."""

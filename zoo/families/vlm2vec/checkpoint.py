@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from zoo.artefact import preflight, tensors
+from zoo.artefact import headers, preflight, pretrained_model, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.families.vlm2vec import lora_adapter
 from zoo.families.vlm2vec.architectures import find_pillow_processor, get_architecture, read_settings
 from zoo.families.vlm2vec.prompt_template import make_chat_template
-from zoo.families.vlm2vec.spec import Lora, VLMSpec
+from zoo.families.vlm2vec.spec import ADAPTER_FOLDER, Lora, VLMSpec
 from zoo.families.vlm2vec.vlm import DEFAULT_MAX_LENGTH, VLM
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import find_hub_id, locate
@@ -31,7 +32,8 @@ from zoo.text.backbone import hide_progress_bars
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 EXTRA_FILES = ("processor_config.json", "video_preprocessor_config.json")
 MAX_SIDE, MAX_PIXELS = 4096, 1 << 24  # Qwen's settings give the smallest and the largest image in pixels
-ADAPTER_FOLDER = "adapter"
+LOCAL: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "token": False}
+"""Arguments of `from_pretrained` with which transformers reads the folder and nothing else."""
 
 # transformers declares these factories without types.
 _auto_model: Any = transformers.AutoModel
@@ -48,9 +50,14 @@ def load_pretrained(spec: VLMSpec, folder: Path) -> VLM:
     Only safetensors files are read, and code of the model's repository never runs. Raise ZooError if the model cannot be
     opened or its architecture is not supported.
     """
-    reference = str(spec.model)
-    local_folder = locate(reference, folder)
-    model_folder = local_folder or fetch(reference, spec.revision)
+    local_folder = locate(str(spec.model), folder)
+    model_folder = local_folder or fetch(str(spec.model), spec.revision)
+    revision = compute_weights_digest(model_folder) if local_folder else model_folder.name
+    return _open_pretrained_folder(spec, model_folder, revision)
+
+
+def _open_pretrained_folder(spec: VLMSpec, model_folder: Path, revision: str) -> VLM:
+    """Check a folder of transformers and open what it holds."""
     preflight.check_sizes(model_folder, {})
     preflight.check(model_folder)
     architecture = get_architecture(str(read_settings(model_folder / "config.json").get("model_type")))
@@ -66,8 +73,9 @@ def load_pretrained(spec: VLMSpec, folder: Path) -> VLM:
         model,
         tokenizer,
         _make_image_processor(processor_settings, architecture.image_processor),
-        name=find_hub_id(reference) or reference,
-        revision=model_folder.name if local_folder is None else _compute_weights_digest(model_folder),
+        name=find_hub_id(str(spec.model)) or str(spec.model),
+        revision=revision,
+        weights_folder=model_folder,
         max_length=spec.max_length or min(tokenizer.model_max_length, DEFAULT_MAX_LENGTH),
         extra_files=_read_extra_files(model_folder),
     )
@@ -80,8 +88,11 @@ def _open_pretrained(spec: VLMSpec, model_folder: Path) -> tuple[Any, Any]:
         options["attn_implementation"] = spec.attention
     try:
         with hide_progress_bars():
-            model = _auto_model.from_pretrained(model_folder, use_safetensors=True, trust_remote_code=False, **options)
-            tokenizer = _auto_tokenizer.from_pretrained(model_folder, trust_remote_code=False)
+            config = _auto_config.from_pretrained(model_folder, **LOCAL)
+            model = pretrained_model.open_model(_auto_model, model_folder, str(spec.model), config, **options)
+            tokenizer = _auto_tokenizer.from_pretrained(model_folder, **LOCAL)
+    except ZooError:
+        raise
     except Exception as error:  # transformers raises errors of any type for a damaged file
         raise ZooError(f"backbone {spec.model}: cannot be opened: {_first(error)}") from error
     if tokenizer.pad_token_id is None:
@@ -91,7 +102,7 @@ def _open_pretrained(spec: VLMSpec, model_folder: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _compute_weights_digest(model_folder: Path) -> str:
+def compute_weights_digest(model_folder: Path) -> str:
     """Return a digest of all safetensors files, or "" if there are none."""
     paths = sorted(model_folder.glob("*.safetensors"))
     return atomic_files.digest([atomic_files.sha256(path) for path in paths]) if paths else ""
@@ -215,7 +226,7 @@ def load_model(spec: VLMSpec, folder: Path, state: Mapping[str, Any]) -> VLM:
     """
     stored_shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("model*.safetensors")):
-        stored_shapes |= preflight.read_header(path)
+        stored_shapes |= headers.read_header(path)
     config = _load_config(folder, max_layers=max(1, len(stored_shapes)))
     try:
         with torch.device("meta"):  # shapes without memory
@@ -242,19 +253,37 @@ def load_with_adapter(spec: VLMSpec, lora: Lora, folder: Path, state: Mapping[st
     Raise ArtefactError if the backbone is not the revision that the adapter was trained on, or the adapter does not fit.
     """
     revision = str(state.get("revision") or "")
-    pinned_revision = {"revision": revision} if locate(str(spec.model)) is None else {}
-    backbone = load_pretrained(spec.model_copy(update=pinned_revision), Path())
-    if backbone.revision != revision:
-        raise ArtefactError(
-            f"{folder}: the adapter was trained on another version of its backbone {spec.model}: {revision[:12]}, not "
-            f"{backbone.revision[:12]}; restore that version or retrain the adapter"
-        )
+    model_folder = _find_base(str(spec.model), folder, revision, state.get("sha256"))
+    backbone = _open_pretrained_folder(spec, model_folder, revision)
     with torch.random.fork_rng(devices=[]):
         lora_adapter.insert_adapter(backbone, lora)
     lora_adapter.load_adapter_weights(folder / ADAPTER_FOLDER, backbone)
     vlm = _add_processors(folder / ADAPTER_FOLDER, backbone.model, state)
-    vlm.name, vlm.revision = backbone.name, backbone.revision
+    vlm.name, vlm.revision, vlm.weights_folder = backbone.name, revision, model_folder
     return vlm
+
+
+def _find_base(reference: str, folder: Path, revision: str, sha256: Any) -> Path:
+    """Return the folder of the backbone that an adapter was trained on.
+
+    Raise ArtefactError, before any request, if the model folder names a branch instead of a commit. Raise it too if the weights
+    are not those of the training: their digest is `sha256`, or the revision of a local backbone.
+    """
+    local_folder = locate(reference)
+    if local_folder is None and not re.fullmatch("[0-9a-f]{40}", revision):
+        raise ArtefactError(
+            f"{folder / 'config.json'}: names the revision {revision[:40]!r} of its backbone {reference[:80]}, which is not a "
+            "commit, so its weights could change; do not open this model"
+        )
+    base_folder = local_folder or fetch(reference, revision)
+    expected = revision if local_folder else sha256
+    digest = compute_weights_digest(base_folder) if expected else None
+    if digest != expected:
+        raise ArtefactError(
+            f"{folder}: the adapter was trained on another version of its backbone {reference}: {str(expected)[:12]}, not "
+            f"{str(digest)[:12]}; restore that version or retrain the adapter"
+        )
+    return base_folder
 
 
 def _add_processors(folder: Path, model: Any, state: Mapping[str, Any]) -> VLM:
@@ -265,7 +294,7 @@ def _add_processors(folder: Path, model: Any, state: Mapping[str, Any]) -> VLM:
             f"{folder / 'config.json'}: max_length {str(max_length)[:20]} is not a number of tokens from 1 to {1 << 20}"
         )
     with hide_progress_bars():
-        tokenizer = _auto_tokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = _auto_tokenizer.from_pretrained(folder, **LOCAL)
     architecture = get_architecture(model.config.model_type)
     settings = read_settings(folder / "preprocessor_config.json")
     image_processor = _make_image_processor(settings, architecture.image_processor)

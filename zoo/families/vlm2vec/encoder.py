@@ -279,14 +279,15 @@ class Encoder(BaseEncoder):
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
-        """Return the limit of tokens, and name and revision of the backbone."""
-        return {
-            "vlm": {
-                "max_length": self.vlm.max_length,
-                "base": self.backbone_name,
-                "revision": self.backbone_revision,
-            }
+        """Return the limit of tokens, name and revision of the backbone, and for an adapter the digest of its weights."""
+        state = {
+            "max_length": self.vlm.max_length,
+            "base": self.backbone_name,
+            "revision": self.backbone_revision,
         }
+        if self.spec.adapter_folder and self.vlm.weights_folder:
+            state["sha256"] = checkpoint.compute_weights_digest(self.vlm.weights_folder)
+        return {"vlm": state}
 
     def card_facts(self) -> dict[str, Any]:
         """Return size, architecture, instructions and what sentence-transformers needs besides."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from zoo.artefact import weights_look
 from zoo.core.errors import ZooError
 from zoo.data.spec import Data
 from zoo.families.vlm2vec.architectures import get_architecture, read_settings
@@ -15,6 +16,7 @@ from zoo.hub.model_references import locate
 from zoo.schema import Kind, Positive, Renamed, Roles, Section
 from zoo.spec import EncoderSpec, ExtraDataset, Mistake, RowNeeds
 
+ADAPTER_FOLDER = "adapter"
 MMEB_COLUMNS: dict[str, tuple[str, Kind]] = {
     "query": ("qry", "caption"),
     "query_image": ("qry_image_path", "pictures"),
@@ -201,6 +203,11 @@ class Spec(EncoderSpec):
         """Return the further sets, which have the columns of `data`."""
         return {("sets", name): ExtraDataset(data, *self.roles(), use="training") for name, data in self.sets.items()}
 
+    @property
+    def adapter_folder(self) -> str | None:
+        """The folder of the adapter, if the model folder holds one instead of all weights."""
+        return ADAPTER_FOLDER if self.lora and self.lora.keep == "adapter" else None
+
     def find_mistakes(self, folder: Path) -> list[Mistake]:
         """Report a backbone that does not exist or whose architecture is not supported."""
         problem = find_backbone_problem(self.backbone, folder)
@@ -225,7 +232,9 @@ def find_backbone_problem(spec: VLMSpec, folder: Path) -> str | None:
             return None
         if not (model_folder / "config.json").is_file():
             return f"{spec.model}: has no config.json, so it is not a model of transformers"
-        architecture = get_architecture(str(read_settings(model_folder / "config.json").get("model_type")))
+        config = read_settings(model_folder / "config.json")
+        architecture = get_architecture(str(config.get("model_type")))
+        weights_look.check(spec.model, model_folder, config)
         if spec.size:
             architecture.compute_size_settings(spec.size, read_settings(model_folder / "preprocessor_config.json"))
     except ZooError as error:

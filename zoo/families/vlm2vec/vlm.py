@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class VLM:
         name, revision: the pretrained model that training starts from, if any.
         max_length: tokens of a text that are read; the tokens of images do not count.
         extra_files: further small files of the pretrained model that transformers needs: name → content.
+        weights_folder: where the files of the pretrained model are.
     """
 
     model: Any
@@ -50,6 +52,7 @@ class VLM:
     revision: str = ""
     max_length: int = DEFAULT_MAX_LENGTH
     extra_files: Mapping[str, str] = field(default_factory=dict)
+    weights_folder: Path | None = None
 
     @property
     def architecture(self) -> Architecture:
