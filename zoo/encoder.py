@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from zoo.core.errors import ZooError
+from zoo.ops import reopening
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
 from zoo.training import objective_checks
@@ -218,6 +219,37 @@ class Encoder:
         Raises ArtefactError for a missing, extra or mis-shaped tensor.
         """
         raise NotImplementedError
+
+    def make_probes(self) -> list[Any]:
+        """Inputs of every kind that `encode` takes, with which a saved folder is compared with this encoder."""
+        texts = list(reopening.TEXTS) if "text" in self.modalities else []
+        images = reopening.make_images() if "image" in self.modalities else []
+        pairs = [{"image": images[0], "text": texts[0]}] if self.accepts_mixed_inputs and images and texts else []
+        return [*texts, *images, *pairs]
+
+    def list_token_ids(self, texts: Sequence[str]) -> Sequence[Sequence[int]] | None:
+        """The tokens of each text, or None for a family without a tokenizer."""
+        return None
+
+    def find_stock_folder(self, folder: Path) -> Path | None:
+        """The folder that stock sentence-transformers opens, or None if it cannot open what `save` wrote."""
+        return folder if (folder / "modules.json").exists() else None
+
+    def is_read_by_stock(self, text: str) -> bool:
+        """Whether stock sentence-transformers reads this text as `encode` does."""
+        return True
+
+    def check_saved(self, folder: Path, config: Mapping[str, Any]) -> None:
+        """Open what `save` wrote, and raise ArtefactError unless it gives this encoder's tokens and vectors.
+
+        `config` is the `zoo` block of config.json.
+        """
+        if self.is_usable():
+            reopening.check(self, folder, config)
+
+    def is_usable(self) -> bool:
+        """Whether `encode` works; an encoder that learns its vocabulary or its input format in training needs that first."""
+        return True
 
     def extra_config(self) -> dict[str, Any]:
         """JSON-able state that `load` needs besides spec and tensors. It becomes part of the `zoo` block."""

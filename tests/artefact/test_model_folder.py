@@ -36,6 +36,10 @@ class FakeEncoder:
     def extra_config(self):
         return self.config
 
+    def check_saved(self, folder, config):
+        assert (folder / "config.json").exists()
+        assert config["family"] == "none"
+
 
 def test_the_config_keeps_the_encoders_own_entries_and_gets_a_zoo_section(tmp_path):
     folder = model_folder.save(FakeEncoder(dim=3), tmp_path / "model", recipe={"name": "r"})

@@ -42,6 +42,8 @@ class SavableEncoder(Protocol):
 
     def extra_config(self) -> dict[str, Any]: ...
 
+    def check_saved(self, folder: Path, config: Mapping[str, Any]) -> None: ...
+
 
 def save(
     encoder: SavableEncoder,
@@ -52,6 +54,9 @@ def save(
     max_shard_size: int = SHARD,
 ) -> Path:
     """Write `encoder` as a model folder and return `folder`. The folder appears only when it is complete.
+
+    It is opened again before that, and must give the encoder's tokens and vectors for some probes. Raises ArtefactError if it
+    does not.
 
     Args:
         encoder: the encoder to save.
@@ -64,6 +69,7 @@ def save(
         encoder.save(partial)
         tensors.split(partial, max_shard_size)
         _write_config(encoder, partial / "config.json", recipe)
+        encoder.check_saved(partial, atomic_files.read_json(partial / "config.json")["zoo"])
         for name, text in (extras or {}).items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_text(text, encoding="utf-8")

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from zoo.artefact import tensors
+from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError
 from zoo.text.backbone import Backbone, hide_progress_bars
 from zoo.text.heads import make_head, narrow_head
@@ -41,10 +42,18 @@ def write(folder: Path, backbone: Backbone, heads: Mapping[int, torch.nn.Linear]
     model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu", prompts=dict(backbone.prompts))
     with hide_progress_bars():
         model.save_pretrained(str(folder), create_model_card=False)
+    _keep_lower_case(folder, backbone.transformer)
     shallow_heads = {n: narrow_head(head, dim).state_dict() for n, head in heads.items() if n < backbone.depth}
     if shallow_heads:
         flat = {f"{n}.{name}": tensor for n, state in shallow_heads.items() for name, tensor in state.items()}
         save_file(flat, folder / SHALLOW_HEADS, metadata={"format": "pt"})
+
+
+def _keep_lower_case(folder: Path, transformer: torch.nn.Module) -> None:
+    """Write the setting `do_lower_case`, which sentence-transformers reads but does not save."""
+    if getattr(transformer, "do_lower_case", False):
+        path = folder / "sentence_bert_config.json"
+        atomic_files.write_json(path, atomic_files.read_json_object(path) | {"do_lower_case": True})
 
 
 def _make_dense(head: torch.nn.Linear) -> torch.nn.Module:

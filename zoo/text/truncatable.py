@@ -212,6 +212,10 @@ class TruncatableEncoder(BaseEncoder):
         encoder.module.eval()
         return encoder
 
+    def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, truncated."""
+        return self.backbone.tokenize(texts)
+
     def extra_config(self) -> dict[str, Any]:
         """The number of components that the model folder holds."""
         return {"dim": self.dim}

@@ -257,6 +257,10 @@ class Encoder(ClassifierEncoder):
         encoder.module.eval()
         return encoder
 
+    def list_token_ids(self, texts: Sequence[str]) -> Sequence[Sequence[int]] | None:
+        """The tokens of each text, if the encoder reads texts."""
+        return self.tower.body.tokenize(texts) if isinstance(self.tower, towers.TextTower) else None
+
     def extra_config(self) -> dict[str, Any]:
         """Return the classes, their rows in the basis, how the basis was made, and the calibration of `predict`."""
         return {

@@ -98,6 +98,16 @@ class Autoencoder(BaseEncoder):
         for block in blocks:
             yield self._to_output(self._compute_latents(block, dtype))
 
+    def make_probes(self) -> list[Any]:
+        """Images, or vectors of as many components as the encoder takes."""
+        if not isinstance(self.input_format, input_formats.VectorInputs):
+            return super().make_probes()
+        return list(np.random.default_rng(0).standard_normal((4, self.input_format.dim), dtype=np.float32))
+
+    def is_usable(self) -> bool:
+        """Whether the number of components of a vector is known."""
+        return self.input_format is not None
+
     def read_blocks(self, inputs: Iterable[Any]) -> Iterator[torch.Tensor]:
         """`inputs` as tensors (n, …) of raw pixels or of vectors. Raises ZooError as `encode` does."""
         return input_formats.read_blocks(self._require_input_format(), inputs)

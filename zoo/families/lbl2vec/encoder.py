@@ -279,6 +279,10 @@ class Encoder(BaseEncoder):
         encoder._facts = {name: fact for name, fact in config.get("facts", {}).items() if name in FACT_NAMES}
         return encoder
 
+    def list_token_ids(self, texts: Sequence[str]) -> Sequence[Sequence[int]] | None:
+        """The tokens of each text, if the documents are read by a sentence encoder."""
+        return self.text_encoder.list_token_ids(texts) if isinstance(self.text_encoder, TruncatableEncoder) else None
+
     def extra_config(self) -> dict[str, Any]:
         """Without a backbone: the training settings that inference uses again."""
         return (

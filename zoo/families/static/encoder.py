@@ -223,6 +223,10 @@ class Encoder(BaseEncoder):
         table = _read_table(folder)
         return cls(spec, TokenBag(tokenizer, table))
 
+    def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text."""
+        return [self.bag.tokenize([text])[0].tolist() for text in texts]
+
     def extra_config(self) -> dict[str, Any]:
         """The width that the folder holds."""
         return {"dim": self.dim}

@@ -278,6 +278,19 @@ class Encoder(BaseEncoder):
         encoder.encode([["a", image_files.import_pillow().new("RGB", (8, 8))]])
         return encoder
 
+    def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text without the prompt's template."""
+        ids: list[list[int]] = self.vlm.tokenizer(list(texts))["input_ids"]
+        return ids
+
+    def find_stock_folder(self, folder: Path) -> Path | None:
+        """The folder itself; None for an adapter, which needs the files of its backbone besides."""
+        return None if self.spec.adapter_folder else super().find_stock_folder(folder)
+
+    def is_read_by_stock(self, text: str) -> bool:
+        """Whether the text is short. sentence-transformers cuts a long one together with the prompt's template."""
+        return 2 * len(self.list_token_ids([text])[0]) <= self.vlm.max_length
+
     def extra_config(self) -> dict[str, Any]:
         """Return the limit of tokens, name and revision of the backbone, and for an adapter the digest of its weights."""
         state = {
