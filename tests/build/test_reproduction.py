@@ -132,6 +132,28 @@ def test_a_recipe_from_the_hub_may_not_leave_the_data_folder(hub, place, model, 
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"data": {"source": "file", "path": "link/*.jsonl"}}, "also not through a link"),
+        ({"data": {"source": "file", "path": "$ZOO_DATA/secret.jsonl"}}, "no such file"),
+        (
+            {"training": {"epochs": "1000001"}},
+            "epochs: is 1e[+]06, and a recipe from the Hub may ask for 1,000 at most",
+        ),
+        ({"training": {"max_steps": 10**9}}, "may ask for 10,000,000 at most"),
+    ],
+)
+def test_a_recipe_from_the_hub_is_confined_and_bounded(place, model, tmp_path, monkeypatch, edit, message):
+    (tmp_path / "secret.jsonl").write_text('{"anchor": "a", "positive": "b"}\n')
+    folder = shutil.copytree(place, tmp_path / "data", ignore=shutil.ignore_patterns("run"))
+    (folder / "link").symlink_to(tmp_path)
+    monkeypatch.setenv("ZOO_DATA", str(tmp_path))
+    text = yaml.safe_dump(yaml.safe_load((model / "recipe.yaml").read_text()) | edit)
+    with pytest.raises(RecipeError, match=message):
+        recipe.loads(text, folder=folder, file="recipe.yaml", confined=True)
+
+
 def test_text_that_is_not_a_path_may_look_like_one():
     tree = {"card": {"summary": "/ and .. and ~"}, "encoder": {"labels": {"a..b": ["and/or", "x...", "10 ~ 12"]}}}
     assert untrusted.find_outside_paths(tree) == []

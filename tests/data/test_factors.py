@@ -194,7 +194,7 @@ def test_mpi3d_npz_has_the_sources_of_its_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "GRIDS", {24: (2, 1, 1, 1, 1, 3, 4)})
     pictures = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "m.npz", images=pictures)
-    rows = [row for _, row in arrays.read_rows(tmp_path / "m.npz", np.array([0, 5, 23]))]
+    rows = [row for _, row in arrays.read_rows(tmp_path / "m.npz", positions=np.array([0, 5, 23]))]
     assert [(r["object_color"], r["horizontal"], r["vertical"]) for r in rows] == [(0, 0, 0), (0, 1, 1), (1, 2, 3)]
     np.testing.assert_array_equal(pixels(rows[1]), pictures[5])
 
@@ -268,7 +268,9 @@ def test_damaged_files_of_arrays_are_named(tmp_path):
             arrays.read_column_names(tmp_path / name)
     np.save(tmp_path / "g.npy", np.zeros((9, 8, 8), np.uint8))
     (tmp_path / "g.npy").write_bytes((tmp_path / "g.npy").read_bytes()[:-100])
-    with pytest.raises(DataError, match="damaged after 7 of 9 rows"):
+    with pytest.raises(
+        DataError, match="g.npy: cannot be read: is cut short: the header claims 576 bytes, but only 476 follow"
+    ):
         data.read(section(source="file", path="g.npy"), {"image": "image"}, folder=tmp_path)
 
 

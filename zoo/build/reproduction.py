@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from zoo.build import builder
 from zoo.build.environment import list_packages
 from zoo.card import run_record
 from zoo.card.run_record import Record, as_mapping, as_number
-from zoo.core import atomic_files
+from zoo.core import atomic_files, confinement
 from zoo.core.errors import AcceptanceError, ArtefactError, ZooError
 from zoo.core.host import describe_host
 from zoo.hub import model_references
@@ -91,7 +91,8 @@ def reproduce(
         reference: a model folder or a Hub id.
         out: the run folder. An interrupted run is resumed.
         revision: a branch, tag or commit on the Hub.
-        data: the folder from which the relative paths of the recipe start. A recipe from the Hub may not leave it.
+        data: the folder from which the relative paths of the recipe start. A recipe from the Hub may not leave it, also not
+            through links, and `$ZOO_DATA` in such a recipe is this folder.
         tolerance: the largest absolute difference of two scores that agree.
         say: receives progress messages. It receives all differences before the training starts.
         show_progress: whether to show progress bars.
@@ -107,8 +108,9 @@ def reproduce(
     record = run_record.read(folder)
     _check_record(record, reference)
     recipe_file, is_remote = f"{reference}/recipe.yaml", local_folder is None
-    to_train = recipe.loads(record.recipe_text, folder=data, file=recipe_file, confined=is_remote)
-    differences, data_differences = _train(to_train, out, record.lock, say, show_progress)
+    with confinement.confine_to(data) if is_remote else nullcontext():
+        to_train = recipe.loads(record.recipe_text, folder=data, file=recipe_file, confined=is_remote)
+        differences, data_differences = _train(to_train, out, record.lock, say, show_progress)
     reproduction = Reproduction(
         model=reference,
         revision=folder.name if is_remote else "",

@@ -24,7 +24,6 @@ from zoo.schema import Kind
 __all__ = ["Origin", "Table", "hold_out", "peek", "problems", "read"]
 
 Roles = Mapping[str, Kind]
-MAX_LISTED = 5  # mistakes in one error message
 
 
 def read(data: Data, required: Roles, optional: Roles = MappingProxyType({}), *, folder: Path) -> Table:
@@ -46,7 +45,7 @@ def read(data: Data, required: Roles, optional: Roles = MappingProxyType({}), *,
     columns, roles, bad = _collect_roles(data, source, required, optional, folder)
     if bad and data.on_bad_row == "error":
         count = f"{len(bad)} bad row{'s' * (len(bad) > 1)}"
-        raise DataError(*bad[:MAX_LISTED], f"{count}; fix the data, or set on_bad_row: skip")
+        raise DataError(*bad[: selection.MAX_LISTED], f"{count}; fix the data, or set on_bad_row: skip")
     if not next(iter(columns.values()), None):
         reasons = [f"where {dict(data.where)}"] * bool(data.where) + [f"skipping {len(bad)} bad rows"] * bool(bad)
         raise DataError(f"{source.origin.name}: no rows are left{' after ' * bool(reasons)}{' and '.join(reasons)}")
@@ -114,7 +113,7 @@ def _check_columns(data: Data, source: Source, required: Roles) -> None:
         for _, message in column_mapping.find_mistakes(data, raw_columns, required)
     ]
     if mistakes:
-        raise DataError(*mistakes[:MAX_LISTED])
+        raise DataError(*mistakes[: selection.MAX_LISTED])
 
 
 def _collect_roles(

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from zoo.core import confinement
 from zoo.data.formats import image_files
+from zoo.data.limits import CELL, TooLargeError
 from zoo.schema import Kind
 
 MAY_BE_MISSING = ("ids", "caption", "captions", "pictures")
@@ -23,11 +27,12 @@ MAX_FLOAT32 = 3.4028234663852886e38
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")  # "007" and "1.0" are names, not numbers
 
 
-def convert_value(kind: Kind, value: Any, image_folder: Path) -> Any:
+def convert_value(kind: Kind, value: Any, image_folder: Path | None, max_cell: int = CELL) -> Any:
     """Return `value` in the canonical form of `kind`.
 
     Args:
-        image_folder: where relative paths of images start.
+        image_folder: where relative paths of images start. Without it, a path is refused.
+        max_cell: the largest file of an image in bytes.
 
     Raises:
         ValueError: if the value does not fit. The text continues the name of the column, for example "is empty".
@@ -35,9 +40,9 @@ def convert_value(kind: Kind, value: Any, image_folder: Path) -> Any:
     if value is None and kind not in MAY_BE_MISSING:
         raise ValueError("is missing")
     if kind == "image":
-        return _to_image(value, image_folder)
+        return _to_image(value, image_folder, max_cell)
     if kind == "pictures":
-        return [_to_picture(item, image_folder) for item in _as_list(value)]
+        return [_to_picture(item, image_folder, max_cell) for item in _as_list(value)]
     return _CONVERTERS[kind](value)
 
 
@@ -210,25 +215,25 @@ def _as_list(value: Any) -> list[Any] | tuple[Any, ...]:
 # -- images ------------------------------------------------------------------------------------------------------------
 
 
-def _to_image(value: Any, folder: Path) -> dict[str, Any]:
+def _to_image(value: Any, folder: Path | None, max_cell: int) -> dict[str, Any]:
     """Return {"bytes", "path": None} of an encoded image, after decoding it once.
 
     `value` is the bytes of an image file, the path of one, or {"bytes", "path"} as on the Hub.
     """
     value = _unpack_image(value)
     if isinstance(value, str):
-        _to_text(value)
+        path = _find_image(value, folder, max_cell)
         try:
-            value = (folder / value).read_bytes()
-        except (OSError, ValueError) as error:
-            raise ValueError(f"is {_describe(value)}, {getattr(error, 'strerror', None) or error}") from None
+            value = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"is {_describe(value)}, {error.strerror}") from None
     if not isinstance(value, bytes):
         raise ValueError(f"is {_describe(value)}, not an image")
     image_files.decode_image(value)
     return {"bytes": value, "path": None}
 
 
-def _to_picture(value: Any, folder: Path) -> dict[str, Any]:
+def _to_picture(value: Any, folder: Path | None, max_cell: int) -> dict[str, Any]:
     """Return {"bytes", "path"} of an image that is opened later: its bytes, or the full path of its file, or None for both."""
     value = _unpack_image(value)
     if value is None or value == "":
@@ -237,10 +242,27 @@ def _to_picture(value: Any, folder: Path) -> dict[str, Any]:
         return {"bytes": value, "path": None}
     if not isinstance(value, str):
         raise ValueError(f"is {_describe(value)}, not an image")
-    path = folder / _to_text(value)
-    if not path.is_file():
-        raise ValueError(f"is {_describe(value)}, and there is no such file below {folder}")
-    return {"bytes": None, "path": str(path)}
+    return {"bytes": None, "path": str(_find_image(value, folder, max_cell))}
+
+
+def _find_image(value: str, folder: Path | None, max_cell: int) -> Path:
+    """Return the file that a cell names. It must be a regular file below `folder` of at most `max_cell` bytes."""
+    name = _describe(_to_text(value))
+    if folder is None:
+        raise ValueError(f"is {name}, but this source holds no files; name their folder with `images:`")
+    path = Path(os.path.normpath(folder / value))
+    if not path.is_relative_to(os.path.normpath(folder)):
+        raise ValueError(f"is {name}, which is not below {folder}; set `images:` to the folder of all images")
+    try:
+        confinement.check_path(path)
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"is {name}, {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"is {name}, which is not a regular file")
+    if status.st_size > max_cell:
+        raise TooLargeError(max_cell, f"is {name}, which ")
+    return path
 
 
 def _unpack_image(value: Any) -> Any:

@@ -71,6 +71,7 @@ class Source:
         read_rows: reads all rows from the start at each call, in a fixed order.
         row_count: the number of rows, if the source knows it.
         read_rows_at: reads the rows at ascending positions without the others, if the source can.
+        has_files: whether rows are located by the path of their file, where paths of images start.
     """
 
     origin: Origin
@@ -78,3 +79,4 @@ class Source:
     read_rows: Callable[[], Iterator[Item]]
     row_count: int | None = None
     read_rows_at: Callable[[np.ndarray], Iterator[Item]] | None = None
+    has_files: bool = False

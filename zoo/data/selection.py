@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.errors import DataError
 from zoo.data import column_mapping, kinds
-from zoo.data.raw_rows import BadRow, Row, RowLocation, Source
+from zoo.data.limits import MAX_ABSENT_CELLS, TooLargeError, check_column_count, is_cell_too_large
+from zoo.data.raw_rows import BadRow, Item, Row, RowLocation, Source
 from zoo.data.spec import Data
 from zoo.data.split import comparison_key, draw_positions, draw_side_mask
 from zoo.schema import Kind
@@ -18,21 +19,61 @@ if TYPE_CHECKING:
     import numpy as np
 
 Columns = dict[str, list[Any]]
+MAX_LISTED = 5  # mistakes in one error message
 
 
 def select_before_reading(data: Data, source: Source) -> tuple[Data, Source]:
-    """Apply `holdout` and `limit` before any row is read, if `source` can read single rows.
+    """Apply `holdout` and `limit` before rows are converted and kept, so that memory grows with the selection only.
 
-    Return a source of the selected rows, and `data` without the two fields. Both come back unchanged if the selection depends
-    on the content of rows: if rows are filtered, grouped or skipped.
+    A source that can read single rows reads the selected rows alone. The rows of another source are read twice if there is a
+    `limit`: they are counted first. Return a source of the selected rows, and `data` without the two fields. Both come back
+    unchanged if the selection depends on the content of rows: if rows are filtered, grouped or skipped.
     """
     depends_on_content = data.where or data.on_bad_row == "skip" or (data.holdout and data.holdout.by is not None)
-    read_rows_at = source.read_rows_at
-    if read_rows_at is None or source.row_count is None or depends_on_content or not (data.holdout or data.limit):
+    if depends_on_content or not (data.holdout or data.limit):
         return data, source
-    positions = _select_positions(data, source.row_count)
+    if source.read_rows_at is not None and source.row_count is not None:
+        read_rows_at, row_count = source.read_rows_at, source.row_count
+    elif data.limit:
+        read_rows_at, row_count = _pick_rows(source.read_rows), _count_rows(source.read_rows())
+    else:
+        return data, source
+    if not row_count:
+        return data, source
+    positions = _select_positions(data, row_count)
     selected = replace(source, read_rows=lambda: read_rows_at(positions), row_count=None, read_rows_at=None)
     return data.model_copy(update={"holdout": None, "limit": None}), selected
+
+
+def _count_rows(items: Iterable[Item]) -> int:
+    """Return the number of rows. Raise DataError for rows that cannot be read."""
+    bad: list[str] = []
+    count = 0
+    for location, row in items:
+        count += 1
+        if isinstance(row, BadRow):
+            bad.append(f"{location}: {row.reason}")
+            if row.ends_file or len(bad) == MAX_LISTED:
+                break
+    if bad:
+        raise DataError(*bad, "fix the data, or set on_bad_row: skip")
+    return count
+
+
+def _pick_rows(read_rows: Callable[[], Iterator[Item]]) -> Callable[[np.ndarray], Iterator[Item]]:
+    """Return the function that reads the rows at ascending positions and stops after the last of them."""
+
+    def read_rows_at(positions: np.ndarray) -> Iterator[Item]:
+        wanted = iter(positions.tolist())
+        position = next(wanted, None)
+        for number, item in enumerate(read_rows()):
+            if number == position:
+                yield item
+                position = next(wanted, None)
+            if position is None:
+                return
+
+    return read_rows_at
 
 
 def collect_columns(
@@ -56,7 +97,8 @@ def collect_columns(
         DataError: for a fault behind which nothing can be read.
     """
     rename, passes, absent_roles = column_mapping.build_row_renamer(data), _build_filter(data), set(absent)
-    needs_folder = image_folder is None and not {"image", "pictures"}.isdisjoint(roles.values())
+    needs_folder = image_folder is None and source.has_files and not {"image", "pictures"}.isdisjoint(roles.values())
+    max_cell, absent_count = data.max_cell_mb << 20, 0
     columns: Columns = {role: [] for role in roles}
     bad: list[str] = []
     count = 0
@@ -72,12 +114,18 @@ def collect_columns(
         if not passes(row):
             continue
         folder = Path(location.name).parent if needs_folder else image_folder
-        values = _convert_row(row, roles, location, folder or Path())
+        values = _convert_row(row, roles, location, folder, max_cell)
         if isinstance(values, BadRow):
             bad.append(values.reason)
             continue
         if not values.keys() <= columns.keys():
             columns |= {name: [None] * count for name in values if name not in columns}
+            check_column_count(str(location), len(columns))
+        absent_count += len(columns) - len(values)
+        if absent_count > MAX_ABSENT_CELLS + 10 * count:
+            raise DataError(
+                f"{location}: the rows have {len(columns)} different columns, most of them empty; remove some"
+            )
         for name, column in columns.items():
             column.append(values.get(name))
         count += 1
@@ -85,12 +133,15 @@ def collect_columns(
 
 
 def _convert_row(
-    row: Row, roles: Mapping[str, Kind], location: RowLocation, image_folder: Path
+    row: Row, roles: Mapping[str, Kind], location: RowLocation, image_folder: Path | None, max_cell: int
 ) -> dict[str, Any] | BadRow:
     values = dict(row)
+    for name, value in values.items():
+        if is_cell_too_large(value, max_cell):
+            return BadRow(f"{location}: {name}: {TooLargeError(max_cell)}")
     for role, kind in roles.items():
         try:
-            values[role] = kinds.convert_value(kind, row.get(role), image_folder)
+            values[role] = kinds.convert_value(kind, row.get(role), image_folder, max_cell)
         except ValueError as error:
             return BadRow(f"{location}: {role}: {error}")
     return values

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from zoo.data.limits import CELL_MB
 from zoo.schema import Positive, Renamed, Section
 
 Scalar = str | int | float | bool
@@ -54,6 +55,9 @@ class Rows(Section):
         default=None, description="Folder where relative paths of images start. The default is the folder of the file."
     )
     on_bad_row: Literal["error", "skip"] = "error"
+    max_cell_mb: Positive = Field(
+        default=CELL_MB, description="The largest cell, line or image file in MB. Larger ones are bad rows."
+    )
     holdout: Holdout | None = None
     limit: Positive | None = Field(
         default=None,

@@ -17,6 +17,8 @@ from zoo.data.spec import Holdout
 if TYPE_CHECKING:
     import numpy as np
 
+MAX_PERMUTATION = 1 << 25  # rows; a permutation of more takes too much memory
+
 
 def comparison_key(value: object) -> str:
     """Return the text by which `where` and `by` compare a value. The "1" of a csv file equals the 1 of a json file."""
@@ -48,17 +50,17 @@ def draw_holdout_mask(count: int, holdout: Holdout, groups: Sequence[Hashable] |
     target = min(max(1, round(holdout.size * count)), count - 1) if holdout.size < 1 else int(holdout.size)
     if not 0 < target < count:
         raise DataError(f"holdout: {max(1, target)} rows cannot be held out of {count}; ask for fewer")
-    random = np.random.RandomState(holdout.seed)
+    generator = np.random.RandomState(holdout.seed)
     if groups is None:
         mask = np.zeros(count, dtype=bool)
-        mask[random.permutation(count)[:target]] = True
+        mask[generator.permutation(count)[:target]] = True
         return mask
     index_of_group = {group: index for index, group in enumerate(dict.fromkeys(groups))}
     if len(index_of_group) < 2:
         raise DataError(f"holdout: all {count} rows have the same {holdout.by}; choose another `by`")
     group_of_row = np.fromiter((index_of_group[group] for group in groups), dtype=np.int64, count=count)
     sizes = np.bincount(group_of_row)
-    return np.isin(group_of_row, _choose_groups(sizes, random.permutation(len(sizes)), target))
+    return np.isin(group_of_row, _choose_groups(sizes, generator.permutation(len(sizes)), target))
 
 
 def _choose_groups(sizes: np.ndarray, order: np.ndarray, target: int) -> list[int]:
@@ -79,4 +81,9 @@ def draw_positions(count: int, limit: int) -> np.ndarray:
     """Return `limit` of the positions 0 to `count` - 1, drawn by seed 0, ascending."""
     import numpy as np
 
-    return np.sort(np.random.RandomState(0).permutation(count)[:limit])
+    if count <= MAX_PERMUTATION:
+        return np.sort(np.random.RandomState(0).permutation(count)[:limit])
+    generator, chosen = np.random.RandomState(0), set[int]()
+    while len(chosen) < limit:
+        chosen.update(generator.randint(0, count, size=limit - len(chosen), dtype=np.int64).tolist())
+    return np.array(sorted(chosen))

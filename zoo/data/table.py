@@ -56,7 +56,7 @@ def build_table(
 
     arrays = {}
     for name, values in columns.items():
-        if _is_unicode(name):  # Arrow cannot name a column otherwise
+        if _is_arrow_name(name):
             arrays[name] = pa.array(values, _arrow_type(roles[name], values)) if name in roles else _infer_array(values)
     features = datasets.Features.from_arrow_schema(pa.schema([(name, array.type) for name, array in arrays.items()]))
     for name, kind in roles.items():
@@ -143,5 +143,6 @@ def _infer_array(values: Sequence[Any]) -> pa.Array:
     return array
 
 
-def _is_unicode(name: str) -> bool:
-    return name.isascii() or name == name.encode(errors="replace").decode()
+def _is_arrow_name(name: str) -> bool:
+    """Return whether Arrow can name a column so: the name must be Unicode and hold no NUL, which ends it."""
+    return "\0" not in name and (name.isascii() or name == name.encode(errors="replace").decode())

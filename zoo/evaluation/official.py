@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import data
+from zoo.core import confinement
 from zoo.core.errors import ZooError
 from zoo.data.formats import tabular
 from zoo.data.spec import FileData
@@ -67,10 +68,12 @@ class Official(TaskSpec):
 
         Raises ZooError if the recipe names a folder without the files, or if the task's data is not one plain table.
         """
-        place = self.folder or os.environ.get("ZOO_DATA")
+        data_folder = confinement.get_folder()
+        place = self.folder or (os.environ.get("ZOO_DATA") if data_folder is None else str(data_folder))
         if not place:
             return None
         base = ((folder / place) if self.folder else Path(place)).absolute()
+        confinement.check_path(base)
         known = mteb_catalogue.get_task(self.task)
         section = _find_section(known)
         if section is None:

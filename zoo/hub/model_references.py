@@ -6,6 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.core import confinement
 from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
 
@@ -56,11 +57,17 @@ def locate(reference: str, folder: Path = Path()) -> Path | None:
     """Return the local folder that a reference names, or None for a Hub id.
 
     `reference` is `package:NAME` or a path that starts at `folder`. Raises ZooError for a path that is not a folder.
+    A recipe from the Hub can name a folder of the data only, never one of the working directory.
     """
     if reference.startswith("package:"):
         return find_package_folder(reference.removeprefix("package:"))
-    for candidate in (Path(reference).expanduser(), folder / reference):
+    data_folder = confinement.get_folder()
+    candidates = (
+        (Path(reference).expanduser(), folder / reference) if data_folder is None else (data_folder / reference,)
+    )
+    for candidate in candidates:
         if candidate.is_dir():
+            confinement.check_path(candidate)
             return candidate
     if _must_be_path(reference):
         raise ZooError(f"{reference}: there is no such folder")

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from zoo import families
-from zoo.core import located_yaml
+from zoo.core import confinement, located_yaml
 from zoo.core.errors import RecipeError, RenamedFieldWarning
 from zoo.data.spec import Data, Size
 from zoo.evaluation.spec import Task
@@ -96,7 +96,8 @@ def loads(
 ) -> Recipe[Any]:
     """Read and check a recipe from text.
 
-    Relative paths in it start at `folder`. With `confined`, a path that leaves `folder` is a mistake.
+    Relative paths in it start at `folder`. With `confined`, a path that leaves `folder` is a mistake, and so is a training that
+    never ends. Run such a recipe inside `confinement.confine_to(folder)`, because links are followed only when files are read.
     """
     untrusted.refuse_tokens(text, changes, file)
     try:
@@ -115,8 +116,9 @@ def loads(
     mistakes = untrusted.find_outside_paths(tree.value) if confined else []
     recipe = None
     if not mistakes:
-        with _warn_once_of_renamed_fields(file):
+        with _warn_once_of_renamed_fields(file), confinement.confine_to(folder) if confined else nullcontext():
             recipe, mistakes = _validate(tree.value, folder)
+            mistakes += untrusted.find_excesses(recipe.model_dump()) if confined and recipe is not None else []
     lines += _format_mistakes(mistakes, tree, changed, file)
     if lines or recipe is None:
         raise RecipeError(*lines)

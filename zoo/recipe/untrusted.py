@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from zoo.artefact import allowed_files
@@ -11,6 +11,8 @@ from zoo.core.errors import RecipeError
 
 READING_SECTIONS = ("encoder", "data", "validation", "evaluation")
 """Sections that name files to read."""
+LIMITS = {"epochs": 1_000, "steps": 10_000_000, "max_cell_mb": 1_024}
+"""The largest value of fields whose name ends so, in a recipe that a stranger wrote."""
 
 
 def refuse_tokens(text: str, overrides: Sequence[str], file: str) -> None:
@@ -36,6 +38,28 @@ def find_outside_paths(tree: dict[str, Any]) -> list[tuple[tuple[str | int, ...]
     message = "leaves the folder of the data, which a recipe from the Hub may not: absolute, `~` or `..`"
     texts = (entry for section in READING_SECTIONS for entry in _list_texts(tree.get(section), (section,)))
     return [(loc, message) for loc, text in texts if _leaves(text)]
+
+
+def find_excesses(fields: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+    """Numbers of a checked recipe that make its training or its memory unbounded, as (path, message)."""
+    mistakes = []
+    for loc, value in _list_numbers(fields, ()):
+        name = str(loc[-1])
+        limit = next((limit for ending, limit in LIMITS.items() if name.endswith(ending)), None)
+        if limit is not None and value > limit:
+            mistakes.append((loc, f"is {value:g}, and a recipe from the Hub may ask for {limit:,} at most"))
+    return mistakes
+
+
+def _list_numbers(value: Any, loc: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], float]]:
+    if isinstance(value, int | float):
+        yield loc, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _list_numbers(inner, (*loc, key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _list_numbers(inner, (*loc, index))
 
 
 def _leaves(text: str) -> bool:

@@ -5,16 +5,16 @@ Pickled arrays are never loaded, because a pickle can run code.
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from zoo.core.errors import DataError, first_line
-from zoo.data.formats.image_files import MAX_RAW_BYTES
+from zoo.data.limits import MAX_RATIO, READ_FAULTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,8 @@ HDF_ENDINGS = (".h5", ".hdf5")
 ENDINGS = (".npy", ".npz", *HDF_ENDINGS)
 NPY_ARRAY = "array"  # the name that the only array of an npy file has here
 UNREADABLE = "cannot be read"
+MAX_NPY_HEADER = 1 << 16  # bytes
+MAX_CHUNK = 1 << 27  # bytes of one chunk of an HDF5 file, which is decompressed whole
 
 
 class Header(NamedTuple):
@@ -68,7 +70,7 @@ def open_arrays(path: Path) -> Iterator[ArrayFile]:
         arrays: ArrayFile = _HdfFile(path) if path.name.lower().endswith(HDF_ENDINGS) else _NumpyFile(path)
         with closing(arrays):
             yield arrays
-    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except READ_FAULTS as error:
         raise DataError(f"{path}: {UNREADABLE}: {first_line(error, limit=100)}") from None
 
 
@@ -103,8 +105,6 @@ class _NumpyFile:
 
         file, header = self._open(name)
         row_bytes = math.prod(header.shape[1:])
-        if not 0 < row_bytes <= MAX_RAW_BYTES:
-            raise ValueError(f"holds images of {row_bytes} bytes")
         start, next_position = file.tell(), 0
         for position in positions.tolist():
             if self._zip is None:
@@ -120,18 +120,52 @@ class _NumpyFile:
 
     def _open(self, name: str) -> tuple[IO[bytes], Header]:
         """Return the file of an array, at its first byte of data, and its header."""
-        from numpy.lib import format as npy
-
+        byte_count = self._count_bytes(name)
         file = self._zip.open(f"{name}.npy") if self._zip else self._path.open("rb")
         self._open_files.append(file)
-        header_readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        version = npy.read_magic(file)
-        if version not in header_readers:
-            raise ValueError(f"is of an unknown version {version}")
-        shape, is_fortran, dtype = header_readers[version](file)
-        if is_fortran and len(shape) > 1:
-            raise ValueError("is in Fortran order; save it in C order")
-        return file, Header(shape, dtype)
+        header = _read_npy_header(file)
+        check_claim(header, byte_count - file.tell())
+        return file, header
+
+    def _count_bytes(self, name: str) -> int:
+        """Return the size of the npy file of an array. Raise ValueError if a zip file claims more than it can hold."""
+        if self._zip is None:
+            return self._path.stat().st_size
+        entry = self._zip.getinfo(f"{name}.npy")
+        if entry.flag_bits & 1:
+            raise ValueError(f"{name} is encrypted; save it without a password")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name} is compressed in another way than numpy does it; save it with numpy")
+        if entry.file_size > max(entry.compress_size, 1) * MAX_RATIO:
+            raise ValueError(
+                f"{name} claims {entry.file_size} bytes, more than {entry.compress_size} compressed ones can hold"
+            )
+        return entry.file_size
+
+
+def _read_npy_header(file: IO[bytes]) -> Header:
+    from numpy.lib import format as npy
+
+    header_readers = {(1, 0): (2, npy.read_array_header_1_0), (2, 0): (4, npy.read_array_header_2_0)}
+    version = npy.read_magic(file)
+    if version not in header_readers:
+        raise ValueError(f"is of an unknown version {version}")
+    length_size, read_header = header_readers[version]
+    length = file.read(length_size)
+    if int.from_bytes(length, "little") > MAX_NPY_HEADER:
+        raise ValueError("has a header that is too long")
+    shape, is_fortran, dtype = read_header(io.BytesIO(length + file.read(int.from_bytes(length, "little"))))
+    if is_fortran and len(shape) > 1:
+        raise ValueError("is in Fortran order; save it in C order")
+    return Header(shape, dtype)
+
+
+def check_claim(header: Header, byte_count: int) -> None:
+    """Raise ValueError if an array claims more than the `byte_count` bytes that are there, or rows of no bytes."""
+    if header.shape and (min(header.shape) < 0 or (header.shape[0] and not header.byte_count)):
+        raise ValueError(f"has an array of the shape {header.shape} and {header.dtype}, which holds nothing")
+    if header.byte_count > byte_count:
+        raise ValueError(f"is cut short: the header claims {header.byte_count} bytes, but only {byte_count} follow")
 
 
 class _HdfFile:
@@ -145,13 +179,28 @@ class _HdfFile:
                 f'{path}: h5 files need h5py, which is not installed: pip install "embedding-zoo[factors]"'
             ) from None
         self._file = h5py.File(path, "r")
+        for name in self._file:
+            if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name} is a link; copy the array into the file")
         self.names = [name for name, item in self._file.items() if isinstance(item, h5py.Dataset)]
 
     def close(self) -> None:
         self._file.close()
 
     def read_header(self, name: str) -> Header:
-        return Header(self._file[name].shape, self._file[name].dtype)
+        """Return the header. Raise ValueError for an array that is not in this file, or that claims more than the file holds."""
+        import h5py
+
+        dataset = self._file[name]
+        if dataset.external or dataset.is_virtual:
+            raise ValueError(f"{name} is stored in another file; copy the array into this one")
+        if h5py.check_ref_dtype(dataset.dtype):
+            raise ValueError(f"{name} holds references; store the values themselves")
+        header = Header(dataset.shape or (), dataset.dtype)
+        check_claim(header, dataset.id.get_storage_size() * (1 if dataset.compression is None else MAX_RATIO))
+        if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > MAX_CHUNK:
+            raise ValueError(f"{name} is stored in chunks of more than {MAX_CHUNK >> 20} MB; store it in smaller ones")
+        return header
 
     def read_array(self, name: str) -> np.ndarray:
         array: np.ndarray = self._file[name][()]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.core.errors import DataError
 from zoo.data.formats.array_files import ENDINGS, NPY_ARRAY, UNREADABLE, ArrayFile, Header, open_arrays
 from zoo.data.formats.image_files import encode_pnm
+from zoo.data.limits import CELL, check_column_count, refuse_large_cell
 from zoo.data.raw_rows import BadRow, Item, RowLocation
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def is_arrays(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def read_column_names(path: Path) -> tuple[str, ...]:
+def read_column_names(path: Path, max_cell: int = CELL) -> tuple[str, ...]:
     """Return the column names. Raise DataError if the file cannot be read or holds no rows."""
     columns = _name_columns(path, _read_headers(path))
     return tuple(name for names in columns.values() for name in names)
@@ -51,13 +52,16 @@ def count_rows(path: Path) -> int:
     return _count_rows(_read_headers(path))
 
 
-def read_rows(path: Path, positions: np.ndarray | None = None) -> Iterator[Item]:
+def read_rows(path: Path, max_cell: int = CELL, positions: np.ndarray | None = None) -> Iterator[Item]:
     """Yield the rows at ascending `positions`, or all rows, in order."""
     import numpy as np
 
     headers = _read_headers(path)
     columns = _name_columns(path, headers)
     row_count = _count_rows(headers)
+    for name, header in headers.items():
+        if header.byte_count // row_count > max_cell:
+            refuse_large_cell(max_cell, f"{path}: a row of {name}")
     if positions is None:
         positions = np.arange(row_count)
     done = 0
@@ -87,6 +91,7 @@ def _read_headers(path: Path) -> dict[str, Header]:
     These are the arrays with as many rows as the first array of images or, without images, as the first array.
     """
     with open_arrays(path) as arrays:
+        check_column_count(str(path), len(arrays.names))
         headers = {name: arrays.read_header(name) for name in arrays.names}
     headers = {
         name: header

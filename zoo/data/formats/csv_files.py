@@ -11,31 +11,38 @@ from typing import IO, Any
 
 from zoo.core.errors import DataError, DataWarning
 from zoo.data.formats.text_lines import NOT_UTF8, BlankLines, decode_lines, is_utf8, open_binary
+from zoo.data.limits import CELL, BoundedLines, TooLargeError
 from zoo.data.raw_rows import BadRow, Item, RowLocation
 
-MAX_FIELD = 1 << 30  # characters; Python's default refuses a document of 128 KiB
+MAX_FIELD = (
+    1 << 31
+) - 1  # characters; Python's default refuses a document of 128 KiB, and `max_cell` is the real limit
 FEW_LINES = 5  # that one row may have before it looks like rows behind a quote that is not closed
 
 
-def read_column_names(path: Path) -> tuple[str, ...]:
+def read_column_names(path: Path, max_cell: int = CELL) -> tuple[str, ...]:
     """Return the cells of the header. Raise DataError if there is none or it cannot be read."""
     with open_binary(path) as binary:
-        return tuple(_read_header(path, _open_csv(path, binary)))
+        return tuple(_read_header(path, _open_csv(path, binary, max_cell)[0]))
 
 
-def read_rows(path: Path) -> Iterator[Item]:
+def read_rows(path: Path, max_cell: int = CELL) -> Iterator[Item]:
     """Yield every row in order. A row with too few or too many fields is bad.
 
     Give a DataWarning about rows of many lines. A quote that is not closed in one row may end at a quote of a later row.
     """
     long_rows = _LongRows()
     with open_binary(path) as binary:
-        reader = _open_csv(path, binary)
+        reader, lines = _open_csv(path, binary, max_cell)
         header, name, blank_lines = _read_header(path, reader), str(path), BlankLines()
         for number in itertools.count(1):
             location = RowLocation(name, number, reader.line_num + 1)
+            lines.start_row()
             try:
                 cells = next(reader, None)
+            except TooLargeError as error:
+                yield location, BadRow(f"{error}; or close its quotes", ends_file=True)
+                return
             except csv.Error as error:
                 bad_row = _describe_fault(error, reader.line_num - location.line + 1)
                 yield location, bad_row
@@ -92,17 +99,18 @@ def _to_row(header: list[str], cells: list[str]) -> dict[str, str] | BadRow:
     return dict(zip(header, cells, strict=True)) if is_utf8("".join(cells)) else NOT_UTF8
 
 
-def _open_csv(path: Path, binary: IO[bytes]) -> Any:
-    """Return a `csv.reader`, whose type cannot be named."""
+def _open_csv(path: Path, binary: IO[bytes], max_cell: int) -> tuple[Any, BoundedLines]:
+    """Return a `csv.reader`, whose type cannot be named, and the lines that it reads."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
     delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
-    return csv.reader(decode_lines(binary), delimiter=delimiter, strict=True)
+    lines = BoundedLines(decode_lines(binary).readline, max_cell)
+    return csv.reader(lines, delimiter=delimiter, strict=True), lines
 
 
 def _read_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
     try:
         header = next((cells for cells in reader if cells), None)
-    except csv.Error as error:
+    except (csv.Error, TooLargeError) as error:
         raise DataError(f"{path}: the header cannot be read: {error}") from None
     if header is None:
         raise DataError(f"{path}: is empty")

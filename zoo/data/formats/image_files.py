@@ -21,7 +21,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """The formats that Pillow may open. Others run external programs, as EPS does, or are hardly tested against hostile files."""
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 COLUMNS = ("image", "label", "path")
-MAX_RAW_BYTES = 1 << 27  # of one image without compression; a header of 16 bytes can claim any size
 MAX_PIXELS = 1 << 26
 
 

@@ -11,14 +11,15 @@ from typing import IO, Any
 from zoo.core.errors import DataError
 from zoo.data.formats.json_stream import JsonStream
 from zoo.data.formats.text_lines import NOT_UTF8, BlankLines, decode_lines, is_utf8, open_binary
+from zoo.data.limits import CELL, MAX_NESTING, BoundedLines, TooLargeError, is_nested_too_deeply
 from zoo.data.raw_rows import BadRow, Item, Row, RowLocation
 
 LOOK_AHEAD = 100  # rows; json has no header, so the columns are those of the first rows
 
 
-def read_column_names(path: Path) -> tuple[str, ...]:
+def read_column_names(path: Path, max_cell: int = CELL) -> tuple[str, ...]:
     """Return the keys of the first rows. Raise DataError if no record among them can be read."""
-    items = list(itertools.islice(read_rows(path), LOOK_AHEAD))
+    items = list(itertools.islice(read_rows(path, max_cell), LOOK_AHEAD))
     for location, row in items:
         if isinstance(row, BadRow) and row.ends_file:
             raise DataError(f"{location}: {row.reason}")
@@ -32,17 +33,26 @@ def read_column_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_rows(path: Path) -> Iterator[Item]:
+def read_rows(path: Path, max_cell: int = CELL) -> Iterator[Item]:
     """Yield every row in order."""
     is_list = path.name.lower().removesuffix(".gz").endswith(".json")
     with open_binary(path) as binary:
-        yield from _read_list(str(path), binary) if is_list else _read_lines(str(path), binary)
+        yield from _read_list(str(path), binary, max_cell) if is_list else _read_lines(str(path), binary, max_cell)
 
 
-def _read_lines(name: str, binary: IO[bytes]) -> Iterator[Item]:
-    blank_lines = BlankLines()
-    for number, line in enumerate(decode_lines(binary), 1):
+def _read_lines(name: str, binary: IO[bytes], max_cell: int) -> Iterator[Item]:
+    blank_lines, lines = BlankLines(), BoundedLines(decode_lines(binary).readline, max_cell)
+    for number in itertools.count(1):
         location = RowLocation(name, number, number)
+        lines.start_row()
+        try:
+            line = next(lines, None)
+        except TooLargeError as error:
+            lines.skip_line()
+            yield location, BadRow(str(error))
+            continue
+        if line is None:
+            return
         if line.isspace():
             blank_lines.add(location)
             continue
@@ -51,14 +61,14 @@ def _read_lines(name: str, binary: IO[bytes]) -> Iterator[Item]:
             yield location, NOT_UTF8
             continue
         try:
-            yield location, _to_row(json.loads(line))
+            yield location, _to_row(json.loads(line), line)
         except (ValueError, RecursionError) as error:
             yield location, BadRow(f"is not JSON: {_describe(error)}")
 
 
-def _read_list(name: str, binary: IO[bytes]) -> Iterator[Item]:
+def _read_list(name: str, binary: IO[bytes], max_cell: int) -> Iterator[Item]:
     """Yield the records of a list. Nothing after the first syntax error can be read."""
-    stream = JsonStream(binary)
+    stream = JsonStream(binary, max_cell)
     first = stream.peek()
     if first != "[":
         hint = "; if it holds one record a line, name it .jsonl" if first == "{" else ""
@@ -72,12 +82,13 @@ def _read_list(name: str, binary: IO[bytes]) -> Iterator[Item]:
             stream.skip()
             break
         try:
-            value, value_is_utf8 = stream.read_value()
+            value, text = stream.read_value()
         except (ValueError, RecursionError) as error:
             reason = _describe(error).split(" at ")[0]  # the column counts from the start of the buffer
-            yield location, _end_list(stream, f"is not JSON ({reason})")
+            is_large = isinstance(error, TooLargeError)
+            yield location, _end_list(stream, str(error) if is_large else f"is not JSON ({reason})")
             return
-        yield location, _to_row(value) if value_is_utf8 else NOT_UTF8
+        yield location, _to_row(value, text) if is_utf8(text) else NOT_UTF8
         separator = stream.peek()
         stream.skip()
         if separator == "]":
@@ -96,8 +107,13 @@ def _end_list(stream: JsonStream, reason: str) -> BadRow:
     return BadRow(f"{reason}; {lost} lost, because what follows cannot be read", ends_file=True)
 
 
-def _to_row(value: Any) -> Row | BadRow:
-    return value if isinstance(value, dict) else BadRow("is not a record; write {column: value, …}")
+def _to_row(value: Any, text: str) -> Row | BadRow:
+    if not isinstance(value, dict):
+        return BadRow("is not a record; write {column: value, …}")
+    # Brackets are counted first, because that is fast.
+    if text.count("[") + text.count("{") > MAX_NESTING and is_nested_too_deeply(value):
+        return BadRow(f"is nested more than {MAX_NESTING} levels deep; make it flatter")
+    return value
 
 
 def _describe(error: Exception) -> str:

@@ -7,7 +7,7 @@ import json
 import zlib
 from typing import IO, Any
 
-from zoo.data.formats.text_lines import is_utf8
+from zoo.data.limits import CELL, TooLargeError
 
 CHUNK = 1 << 20  # bytes
 
@@ -15,8 +15,8 @@ CHUNK = 1 << 20  # bytes
 class JsonStream:
     """The text of a JSON file. Only the value that is being read is in memory."""
 
-    def __init__(self, binary: IO[bytes]) -> None:
-        self._binary = binary
+    def __init__(self, binary: IO[bytes], max_value: int = CELL) -> None:
+        self._binary, self._max_value = binary, max_value
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
         self._json = json.JSONDecoder()
         self._text, self._position, self._ended = "", 0, False
@@ -35,8 +35,8 @@ class JsonStream:
         """Move past the character that `peek` returned."""
         self._position += 1
 
-    def read_value(self) -> tuple[Any, bool]:
-        """Return the value that starts here and whether its text is UTF-8. Raise ValueError or RecursionError."""
+    def read_value(self) -> tuple[Any, str]:
+        """Return the value that starts here and its text. Raise ValueError or RecursionError."""
         while True:
             try:
                 value, end = self._json.raw_decode(self._text, self._position)
@@ -47,7 +47,7 @@ class JsonStream:
                 # A number at the end of the buffer may go on in the next chunk.
                 if end < len(self._text) or self._ended or self._text[end - 1] in '}]"':
                     text, self._position = self._text[self._position : end], end
-                    return value, is_utf8(text)
+                    return value, text
             self._read_more()
 
     def count_rest_lines(self) -> int:
@@ -69,6 +69,8 @@ class JsonStream:
         if self._error:
             raise self._error
         rest = self._text[self._position :]
+        if len(rest) > self._max_value:
+            raise TooLargeError(self._max_value)
         read = self._binary.read1 if hasattr(self._binary, "read1") else self._binary.read
         pieces, size = [], 0
         while size < max(CHUNK, len(rest)):

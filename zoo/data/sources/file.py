@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePath
 
+from zoo.core import confinement
 from zoo.core.errors import DataError
 from zoo.core.suggest import suggest
-from zoo.data.formats import array_files, arrays, idx, image_files, tabular
+from zoo.data.formats import array_files, idx, image_files, tabular
 from zoo.data.raw_rows import Item, Origin, Source
 from zoo.data.spec import FileData
 
@@ -27,6 +29,7 @@ def find_files(data: FileData, folder: Path) -> list[Path]:
         expanded = expand_path(data.path)
         path = folder / expanded
         if path.is_file():
+            confinement.check_path(path)
             return [_check_supported(path)]
         if path.is_dir():
             files = _sort_files(path, path.rglob("*"))
@@ -36,18 +39,25 @@ def find_files(data: FileData, folder: Path) -> list[Path]:
             files = _sort_files(folder / fixed, (folder / fixed).glob(str(expanded.relative_to(fixed))))
             problem = "matches no files of these kinds"
         else:
-            raise DataError(f"{path}: there is no such file or folder{_suggest_path(path)}")
+            problem = (
+                "is not a regular file" if path.exists() else f"there is no such file or folder{_suggest_path(path)}"
+            )
+            raise DataError(f"{path}: {problem}")
     except (OSError, ValueError, RuntimeError) as error:  # a name that is too long or holds a NUL; an unknown ~user
         raise DataError(f"{data.path!r}: cannot be looked up: {getattr(error, 'strerror', None) or error}") from None
     if not files:
         raise DataError(f"{path}: {problem}: {', '.join(ENDINGS)}")
+    for file in files:
+        confinement.check_path(file)
     return files
 
 
 def read_column_names(data: FileData, folder: Path) -> tuple[str, ...]:
     """Return the column names of the first file."""
     path = find_files(data, folder)[0]
-    return image_files.COLUMNS if image_files.is_image(path) else tabular.read_column_names(path)
+    return (
+        image_files.COLUMNS if image_files.is_image(path) else tabular.read_column_names(path, data.max_cell_mb << 20)
+    )
 
 
 def open_source(data: FileData, folder: Path) -> Source:
@@ -56,23 +66,34 @@ def open_source(data: FileData, folder: Path) -> Source:
     origin = Origin(_public_name(data.path))
     if image_files.is_image(files[0]):
         base = Path(os.path.commonpath([path.parent for path in files]))
-        return Source(origin, ((str(base), image_files.COLUMNS),), lambda: image_files.read_folder(files, base))
+        folder_part = (str(base), image_files.COLUMNS)
+        return Source(origin, (folder_part,), lambda: image_files.read_folder(files, base), has_files=True)
+    max_cell = data.max_cell_mb << 20
 
     def read_rows() -> Iterator[Item]:
-        return chain.from_iterable(map(tabular.read_rows, files))
+        return chain.from_iterable(tabular.read_rows(path, max_cell) for path in files)
 
-    parts = tuple((str(path), tabular.read_column_names(path)) for path in files)
-    if len(files) == 1 and arrays.is_arrays(files[0]):
-        path = files[0]
-        return Source(
-            origin, parts, read_rows, arrays.count_rows(path), lambda positions: arrays.read_rows(path, positions)
-        )
-    return Source(origin, parts, read_rows)
+    parts = tuple((str(path), tabular.read_column_names(path, max_cell)) for path in files)
+    source = Source(origin, parts, read_rows, has_files=True)
+    reader = tabular.find_random_reader(files[0]) if len(files) == 1 else None
+    if reader is None:
+        return source
+    return replace(
+        source,
+        row_count=reader.count_rows(files[0]),
+        read_rows_at=lambda positions: reader.read_rows(files[0], max_cell, positions),
+    )
 
 
 def expand_path(path: str) -> Path:
-    """Expand `~` or `$ZOO_DATA` at the front of a path. Raise DataError if the variable is not set."""
-    if PurePath(path).parts[:1] not in ((f"${VARIABLE}",), (f"${{{VARIABLE}}}",)):
+    """Expand `~` or `$ZOO_DATA` at the front of a path. Raise DataError if the variable is not set.
+
+    For a recipe from the Hub, `$ZOO_DATA` is the folder of the data that the user names, and the variable is not read.
+    """
+    begins_with_variable = PurePath(path).parts[:1] in ((f"${VARIABLE}",), (f"${{{VARIABLE}}}",))
+    if confinement.get_folder() is not None:
+        return Path(*PurePath(path).parts[1:]) if begins_with_variable else Path(path)
+    if not begins_with_variable:
         return Path(path).expanduser()
     root = os.environ.get(VARIABLE)
     if not root:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from zoo.core.errors import DataError, first_line
 from zoo.data.formats.parquet_files import convert_batch
-from zoo.data.raw_rows import Item, Origin, RowLocation, Source
+from zoo.data.raw_rows import BadRow, Item, Origin, Row, RowLocation, Source
 from zoo.data.spec import HubData
 
 BATCH = 1024  # rows
@@ -33,15 +34,35 @@ def open_source(data: HubData) -> Source:
     name = f"{data.name}[{data.split}]"
 
     def read_rows() -> Iterator[Item]:
-        number = 0
-        for batch in dataset.with_format("arrow").iter(batch_size=BATCH):  # in this format images stay encoded
-            for row in convert_batch(batch):
-                number += 1
-                yield RowLocation(name, number), row
+        return read_rows_at(range(len(dataset)))
 
-    return Source(
-        _describe_origin(data, info, revision, dataset.info), ((name, tuple(dataset.column_names)),), read_rows
-    )
+    def read_rows_at(positions: Any) -> Iterator[Item]:
+        rows = dataset if len(positions) == len(dataset) else dataset.select(positions)
+        batches = rows.with_format("arrow").iter(batch_size=BATCH)  # in this format images stay encoded
+        for position, row in zip(positions, chain.from_iterable(map(convert_batch, batches)), strict=True):
+            yield RowLocation(name, int(position) + 1), row if isinstance(row, BadRow) else _embed_images(row)
+
+    parts = ((name, tuple(dataset.column_names)),)
+    origin = _describe_origin(data, info, revision, dataset.info)
+    return Source(origin, parts, read_rows, len(dataset), read_rows_at)
+
+
+def _embed_images(row: Row) -> Row:
+    """Return a row with the bytes of images that `datasets` left in its cache. No path outside the cache is read."""
+    import datasets
+    import huggingface_hub
+
+    paths = {name: value.get("path") for name, value in row.items() if _names_file(value)}
+    roots = [datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE]
+    embedded = dict(row)
+    for name, path in paths.items():
+        if any(Path(path).resolve().is_relative_to(Path(root).resolve()) for root in roots) and Path(path).is_file():
+            embedded[name] = {"bytes": Path(path).read_bytes(), "path": None}
+    return embedded
+
+
+def _names_file(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("bytes") is None and isinstance(value.get("path"), str)
 
 
 def _fetch_info(data: HubData) -> Any:
