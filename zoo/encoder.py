@@ -173,9 +173,14 @@ class Encoder:
         raise NotImplementedError
 
     def view(self, **options: Any) -> Self:
-        """A view with these options, which shares this encoder's tensors. Raises ZooError for an unknown option."""
-        if options:
-            raise ZooError(f"the family {self.spec.family} has no views, so nothing can be asked for: {options}")
+        """A view with these options, which shares this encoder's tensors.
+
+        Raises ZooError for an unknown option and for a value of the wrong type.
+        """
+        return self._make_view(self.spec.check_view(options))
+
+    def _make_view(self, options: Mapping[str, Any]) -> Self:
+        """A view with options of the right names and types. Raises ZooError for a value that this encoder does not have."""
         return copy.copy(self)
 
     def views_sharing_a_pass(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:

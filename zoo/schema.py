@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from zoo.core import repo_names
 from zoo.core.errors import RenamedFieldWarning
 
 Kind = Literal["text", "texts", "number", "label", "image", "vector", "id", "ids", "caption", "captions", "pictures"]
@@ -139,5 +140,12 @@ class Card(Section):
 class Publish(Section):
     """`publish:`, the repository on the Hub that the finished model is pushed to."""
 
-    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name, as the Hub has it")]
+    repo: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$", description="owner/name, as the Hub has it")]
     private: bool = True
+
+    @field_validator("repo")
+    @classmethod
+    def _is_a_name_of_the_hub(cls, value: str) -> str:
+        if problem := repo_names.find_problem(value):
+            raise ValueError(problem)
+        return value

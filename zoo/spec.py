@@ -10,8 +10,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
+from pydantic import ValidationError
+
+from zoo.core.errors import ZooError
+from zoo.core.suggest import suggest
 from zoo.data.spec import Data
 from zoo.schema import Roles, Section
 
@@ -145,6 +149,36 @@ class EncoderSpec(Section):
         """Mistakes that only this family can see, without reading data. Relative paths start at `folder`."""
         return []
 
+    @classmethod
+    def check_view(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a view without those that are None.
+
+        Types are strict: neither `"3"`, `3.0` nor `True` is the number 3. Raises ZooError that names the option.
+        """
+        known = cls.View.model_fields
+        values = {name: as_plain_number(value) for name, value in options.items() if value is not None}
+        for name in values:
+            if name not in known:
+                family = cls.model_fields["family"].get_default() or get_args(cls.model_fields["family"].annotation)[0]
+                has = f"its view options are: {', '.join(known)}" if known else "it has no view options"
+                raise ZooError(
+                    f"{name}: the family {family} has no such view option{suggest(name, known, listing='')}; {has}"
+                )
+        try:
+            cls.View.model_validate(values, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"])) or "view"
+            value = repr(first["input"])[:60]
+            raise ZooError(f"{name}: {value}: {first['msg'].removeprefix('Value error, ')}") from None
+        return values
+
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """What is wrong with a view that has the right options and types, or None."""
         return None
+
+
+def as_plain_number(value: Any) -> Any:
+    """Return a numpy number as Python's own; return any other value as it is."""
+    is_scalar = type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
+    return value.item() if is_scalar else value

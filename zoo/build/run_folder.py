@@ -19,7 +19,7 @@ from typing import Any
 
 import filelock
 
-from zoo.core import atomic_files, located_yaml
+from zoo.core import atomic_files, located_yaml, output_paths
 from zoo.core.errors import RecipeError, RenamedFieldWarning, ZooError
 from zoo.recipe import recipe as recipes
 from zoo.recipe.recipe import Recipe
@@ -37,6 +37,7 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Let one process at a time work in the folder. The system releases the lock if the process dies."""
+        output_paths.check_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / ".lock", timeout=0)
         try:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from zoo import __version__
 from zoo.artefact import allowed_files
 from zoo.cli import verbs, views
-from zoo.cli.output import say
+from zoo.core import faults
 from zoo.core.errors import ZooError, ZooWarning
+from zoo.core.output import say, say_block, write
 
 Add = Callable[..., argparse.ArgumentParser]
 
@@ -26,41 +30,91 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     The status is 0, 1 for an error or a missed `at_least`, 2 for a wrong command line, 130 after Ctrl-C and 143 after SIGTERM.
     """
-    words = sys.argv[1:] if argv is None else argv
-    if any(allowed_files.find_token(word) is not None for word in words):
-        say(
-            "error: the command line holds an access token, and shells keep what they run: revoke it, and use `hf auth login`"
-        )
+    words = list(sys.argv[1:] if argv is None else argv)
+    problem = _find_unusable_word(words)
+    if problem:
+        say(f"error: {problem}")
         return 1
     arguments = _parse(words)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _raise_terminated)
+    with _sigterm_ends_in_order():
+        status = _run_verb(arguments)
+    if argv is None:
+        _detach_broken_stdout()
+    return status
+
+
+def _find_unusable_word(words: Sequence[str]) -> str | None:
+    """Return what is wrong with a word that no verb may get: an access token, or a NUL character."""
+    if any(allowed_files.find_token(word) is not None for word in words):
+        return (
+            "the command line holds an access token, and shells keep what they run: revoke it, and use `hf auth login`"
+        )
+    if any("\0" in word for word in words):
+        return "the command line holds a NUL character, which no name of a file can hold; remove it"
+    return None
+
+
+def _run_verb(arguments: argparse.Namespace) -> int:
+    """Run the verb, and print its errors. A fault of zoo itself is printed with its traceback."""
     try:
         with warnings.catch_warnings():
-            _print_own_warnings()
-            status = arguments.verb(arguments) or 0
+            _print_warnings_in_one_line()
+            status: int = arguments.verb(arguments) or 0
         _leave_process_group()
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()  # a full disk shows only now
         return status
-    except ZooError as error:
-        if arguments.verbose:
-            raise
-        for line in error.problems or [str(error)]:
-            say(f"error: {line}")
-        return 1
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt as stop:
         resumes = arguments.verb in (verbs.train, verbs.reproduce)
         say("stopped; the same command goes on from the last checkpoint" if resumes else "stopped")
         return 143 if isinstance(stop, TerminatedError) else 130
+    except Exception as error:
+        _print_error(error, verbose=arguments.verbose)
+        return 1
+
+
+def _print_error(error: Exception, *, verbose: bool) -> None:
+    problem = faults.describe_user_fault(error)
+    if problem is None or verbose:
+        say_block(traceback.format_exc())
+    if problem is None:
+        say(f"error: {faults.describe_report()}")
+        return
+    for line in (error.problems if isinstance(error, ZooError) else ()) or [problem]:
+        say(f"error: {line}")
 
 
 class TerminatedError(KeyboardInterrupt):
     """SIGTERM, as a scheduler sends it. It ends the run in order, like Ctrl-C."""
 
 
+@contextmanager
+def _sigterm_ends_in_order() -> Iterator[None]:
+    """Raise TerminatedError at SIGTERM inside the block. A signal handler can be set in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
 def _raise_terminated(*_: Any) -> None:
     raise TerminatedError
+
+
+def _detach_broken_stdout() -> None:
+    """Point stdout to nowhere if it cannot be written to, because Python writes to it once more when the process ends."""
+    if sys.stdout is None or sys.stdout.closed:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave_process_group() -> None:
@@ -73,17 +127,24 @@ def _leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _print_own_warnings() -> None:
-    """Print zoo's own warnings as one line each. Other warnings stay as they are."""
-    show = warnings.showwarning
+def _print_warnings_in_one_line() -> None:
+    """Print every warning as one line. A warning of zoo needs no place in the code."""
 
-    def print_line(message: Any, category: type[Warning], *rest: Any) -> None:
-        if issubclass(category, ZooWarning):
-            say(f"warning: {message}")
-        else:
-            show(message, category, *rest)
+    def print_line(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        is_own = issubclass(category, ZooWarning)
+        say(f"warning: {message}" if is_own else f"{filename}:{lineno}: {category.__name__}: {message}")
 
     warnings.showwarning = print_line  # type: ignore[assignment]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Prints its messages as the verbs do."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message and file is sys.stderr:
+            say_block(message)
+        elif message:
+            write(message)
 
 
 # -- the parser ------------------------------------------------------------------------------------------------------
@@ -104,7 +165,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
 
 def _build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all verbs. The verbs of families are added only if the command line needs them."""
-    parser = argparse.ArgumentParser(prog="zoo", description="One YAML recipe in, a measured embedding model out.")
+    parser = _Parser(prog="zoo", description="One YAML recipe in, a measured embedding model out.")
     parser.add_argument("--version", action="version", version=f"zoo {__version__}")
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
 
@@ -123,12 +184,19 @@ def _build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _read_path(text: str) -> str:
+    """Return the name of a file or folder. An empty one comes from a variable of the shell that is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; give a path")
+    return text
+
+
 def _add_recipe_verbs(add: Add) -> None:
     add("list", verbs.list_all, "families and shipped recipes")
     show = add("show", verbs.show, "a recipe with every default filled in; `zoo show views` lists the view options")
     copy = add("copy", verbs.copy, "a shipped recipe as a starting point")
     copy.add_argument("name")
-    copy.add_argument("path")
+    copy.add_argument("path", type=_read_path)
     check = add("check", verbs.check, "validate recipes, nothing else")
     check.add_argument("recipes", nargs="+", metavar="RECIPE")
     check.add_argument(
@@ -136,7 +204,7 @@ def _add_recipe_verbs(add: Add) -> None:
     )
     add("schema", verbs.print_schema, "JSON Schema of a recipe, for editors")
     train = add("train", verbs.train, "data, training, evaluation, card; resumable")
-    train.add_argument("--out", help="run folder (default: runs/NAME)")
+    train.add_argument("--out", type=_read_path, help="run folder (default: runs/NAME)")
     train.add_argument("--progress", action="store_true", help="show the bar even if stderr is not a terminal")
     for verb in (show, train):
         verb.add_argument("recipe", help="a YAML file, or the name of a shipped recipe")
@@ -150,8 +218,8 @@ def _add_model_verbs(add: Add) -> None:
     evaluate.add_argument("--json", action="store_true", help="print the report instead of a table")
     encode = add("encode", verbs.encode, "lines to vectors: zoo encode MODEL < lines > out.npy")
     views.add_arguments(encode)
-    encode.add_argument("--input", help="read lines from this file")
-    encode.add_argument("--out", help="write the .npy here")
+    encode.add_argument("--input", type=_read_path, help="read lines from this file")
+    encode.add_argument("--out", type=_read_path, help="write the .npy here")
     encode.add_argument(
         "--precision",
         default="auto",
@@ -165,15 +233,17 @@ def _add_model_verbs(add: Add) -> None:
     )
     export = add("export", verbs.export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT")
     views.add_arguments(export)
-    export.add_argument("out")
+    export.add_argument("out", type=_read_path)
 
 
 def _add_publishing_verbs(add: Add) -> None:
     reproduce = add("reproduce", verbs.reproduce, "train a model again from its recipe and compare every score")
     reproduce.add_argument("model", help="a model folder that zoo wrote, or a Hub id")
     reproduce.add_argument("--revision", help="commit, tag or branch on the Hub")
-    reproduce.add_argument("--out", required=True, help="run folder of the new training")
-    reproduce.add_argument("--data", default=".", help="where the recipe's relative paths start (default: here)")
+    reproduce.add_argument("--out", type=_read_path, required=True, help="run folder of the new training")
+    reproduce.add_argument(
+        "--data", type=_read_path, default=".", help="where the recipe's relative paths start (default: here)"
+    )
     reproduce.add_argument(
         "--tolerance", type=float, default=0.005, help="largest difference of equal scores (default: 0.005)"
     )

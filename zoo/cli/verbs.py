@@ -8,15 +8,18 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import sys
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from zoo.cli import views
-from zoo.cli.output import format_view, print_report, print_table, say, write
+from zoo.cli.output import format_view, print_report
+from zoo.core import atomic_files, faults, output_paths, paths
 from zoo.core.errors import RecipeError, ZooError
 from zoo.core.npy import write_npy
+from zoo.core.output import get_stdin, get_stdout, has_terminal, print_table, say, write
 from zoo.recipe import shipped
 
 if TYPE_CHECKING:
@@ -54,16 +57,20 @@ def show(arguments: argparse.Namespace) -> None:
 def copy(arguments: argparse.Namespace) -> None:
     """`zoo copy NAME PATH`: a shipped recipe as a starting point. Never overwrites a file."""
     target = Path(arguments.path)
-    if target.is_dir():
+    if paths.is_folder(target):
         target = target / f"{arguments.name}.yaml"
-    if target.exists():
-        raise ZooError(f"{target} is there already; nothing was overwritten")
+    _require_new(target)
     recipes = shipped.shipped()
     if arguments.name not in recipes:
         raise RecipeError(f"{arguments.name}: no recipe of that name is shipped; there are: {', '.join(recipes)}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(recipes[arguments.name].read_text(encoding="utf-8"), encoding="utf-8")
+    output_paths.check_file(target)
+    atomic_files.write_text(target, recipes[arguments.name].read_text(encoding="utf-8"))
     write(f"{target}: edit it, then: zoo train {target}")
+
+
+def _require_new(target: Path) -> None:
+    if os.path.lexists(target):
+        raise ZooError(f"{target} is there already; nothing was overwritten")
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -98,10 +105,11 @@ def train(arguments: argparse.Namespace) -> None:
     from zoo.recipe import recipe
 
     loaded = recipe.load(arguments.recipe, *arguments.overrides)
+    out = Path(arguments.out or Path("runs") / loaded.name)
+    output_paths.check_folder(out)
     from zoo.build import builder  # imports torch, so only after the recipe is known to be good
 
-    out = Path(arguments.out or Path("runs") / loaded.name)
-    builder.run(loaded, out, say=say, show_progress=sys.stderr.isatty() or arguments.progress)
+    builder.run(loaded, out, say=say, show_progress=has_terminal() or arguments.progress)
     if not (out / "report.json").exists():  # another process of a distributed run may not have written it yet
         return
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -111,10 +119,9 @@ def train(arguments: argparse.Namespace) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> int:
     """`zoo reproduce MODEL`: train a model again from its own recipe and compare every score."""
-    from rich.table import Table
-
     from zoo.build import reproduction
 
+    output_paths.check_folder(Path(arguments.out))
     result = reproduction.reproduce(
         arguments.model,
         Path(arguments.out),
@@ -122,17 +129,17 @@ def reproduce(arguments: argparse.Namespace) -> int:
         data=Path(arguments.data),
         tolerance=arguments.tolerance,
         say=say,
-        show_progress=sys.stderr.isatty(),
+        show_progress=has_terminal(),
     )
     within = f"within {arguments.tolerance:g}"
-    table = Table("task", "view", "metric", "there", "here", "difference", within, box=None)
+    rows = []
     for figure in result.figures:
         here = ("missing", "")
         if figure.here is not None:
             here = (f"{figure.here:.4f}", f"{figure.here - figure.there:+.4f}")
         verdict = "yes" if figure.within else "NO"
-        table.add_row(figure.task, format_view(figure.view), figure.metric, f"{figure.there:.4f}", *here, verdict)
-    print_table(table)
+        rows.append((figure.task, format_view(figure.view), figure.metric, f"{figure.there:.4f}", *here, verdict))
+    print_table(("task", "view", "metric", "there", "here", "difference", within), rows)
     weights = "the same bytes" if result.same_weights else "other bytes"
     write(f"{'reproduced' if result.reproduced else 'NOT reproduced'}; the weights are {weights}")
     return 0 if result.reproduced else 1
@@ -147,7 +154,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     prepared: Prepared = evaluation.prepare([], Path())
     for tasks, folder in groups:
         prepared = prepared.join(evaluation.prepare(tasks, folder))
-    report = evaluation.evaluate(encoder, prepared, show_progress=sys.stderr.isatty())
+    report = evaluation.evaluate(encoder, prepared, show_progress=has_terminal())
     if arguments.json:
         write(json.dumps(report, indent=2))
     else:
@@ -168,7 +175,7 @@ def _read_tasks(words: Sequence[str]) -> list[tuple[Sequence[Any], Path]]:
     for word, settings in task_arguments.group_words(words):
         if word in tasks.names():
             groups.append(([task_arguments.make_task(word, settings)], Path()))
-        elif Path(word).is_file() or word in shipped.shipped():
+        elif paths.is_file(word) or word in shipped.shipped():
             loaded = recipe.load(word)
             groups.append((loaded.evaluation, loaded.folder))
         elif problem := find_problem(word):
@@ -185,22 +192,41 @@ def _read_tasks(words: Sequence[str]) -> list[tuple[Sequence[Any], Path]]:
 
 def encode(arguments: argparse.Namespace) -> None:
     """`zoo encode MODEL`: lines to an .npy of vectors, in constant memory."""
+    if arguments.out:
+        output_paths.check_file(Path(arguments.out))
+    with _open_lines(arguments.input) as source:  # before the model, which may have to be downloaded
+        _encode_lines(arguments, source)
 
+
+def _encode_lines(arguments: argparse.Namespace, source: BinaryIO) -> None:
+    target = arguments.out or get_stdout().buffer
     encoder = views.open_encoder(arguments)
     prompt = {"prompt_type": arguments.prompt} if arguments.prompt else {}
     if prompt and "prompt_type" not in inspect.signature(encoder.stream).parameters:
         raise ZooError(f"--prompt: the family {encoder.spec.family} has no prompts")
-    with open(arguments.input, "rb") if arguments.input else sys.stdin.buffer as source:  # noqa: PTH123
-        blocks = encoder.stream(_decode_lines(source), precision=arguments.precision, **prompt)
-        write_npy(blocks, arguments.out or sys.stdout.buffer)
+    name = arguments.input or "input"
+    write_npy(encoder.stream(_decode_lines(source, name), precision=arguments.precision, **prompt), target)
 
 
-def _decode_lines(source: Any) -> Iterator[str]:
+def _open_lines(name: str | None) -> AbstractContextManager[BinaryIO]:
+    """Open the file of the lines, or stdin, which stays open afterwards."""
+    if name is None:
+        return nullcontext(get_stdin().buffer)
+    if paths.is_folder(name):
+        raise ZooError(f"--input {name}: is a folder; name a file with one text per line")
+    with faults.as_error_of_file(name):
+        return Path(name).open("rb")
+
+
+def _decode_lines(source: BinaryIO, name: str) -> Iterator[str]:
     for number, line in enumerate(source, 1):
         try:
             yield line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise ZooError(f"input line {number} is not UTF-8") from None
+        except UnicodeDecodeError as error:
+            raise ZooError(
+                f"{name}:{number}: byte {error.start + 1} of the line is not UTF-8; convert the file, for example with "
+                "`iconv -t UTF-8`"
+            ) from None
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -208,8 +234,8 @@ def export(arguments: argparse.Namespace) -> None:
     from zoo.artefact import model_folder
 
     target = Path(arguments.out)
-    if target.exists():
-        raise ZooError(f"{target} is there already; nothing was overwritten")
+    _require_new(target)
+    output_paths.check_folder(target)
     model_folder.save(views.open_encoder(arguments), target)
     write(f"{target}: open it with zoo.from_pretrained or SentenceTransformer")
 
@@ -220,9 +246,7 @@ def print_card(arguments: argparse.Namespace) -> None:
     from zoo.artefact import manifest
     from zoo.card import render
 
-    folder = Path(arguments.model)
-    if not folder.is_dir():
-        raise ZooError(f"{folder}: there is no such model folder")
+    folder = _find_model_folder(arguments.model)
     spec_class = pretrained.read_spec_class(folder)
     if arguments.write:
         manifest.verify(folder)
@@ -231,11 +255,17 @@ def print_card(arguments: argparse.Namespace) -> None:
     write(render.render_card(folder, spec_class))
 
 
+def _find_model_folder(name: str) -> Path:
+    if not name or not paths.is_folder(name):
+        raise ZooError(f"{name or 'MODEL'}: there is no such model folder; check the path")
+    return Path(name)
+
+
 def push(arguments: argparse.Namespace) -> None:
     """`zoo push MODEL REPO`: publish a model folder in one commit."""
     from zoo.hub import push as hub
 
-    folder = Path(arguments.model)
+    folder = _find_model_folder(arguments.model)
     pushed = hub.push(
         folder,
         arguments.repo,

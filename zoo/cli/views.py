@@ -9,9 +9,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.output import say
 from zoo.core.errors import ZooError
-from zoo.core.suggest import suggest
+from zoo.core.output import say
 
 if TYPE_CHECKING:
     from zoo.encoder import Encoder
@@ -36,13 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_encoder(arguments: argparse.Namespace) -> Encoder:
     """Open the model that the arguments name, at the view that they ask for. Raises ZooError."""
+    encoder, options = open_whole_encoder(arguments)
+    return encoder.view(**options) if options else encoder
+
+
+def open_whole_encoder(arguments: argparse.Namespace) -> tuple[Encoder, dict[str, Any]]:
+    """Open the model that the arguments name, and read the options of the view that they ask for. Raises ZooError."""
+    pairs = _read_options(arguments)  # before the model, which may have to be downloaded
     from zoo import pretrained
 
     encoder = pretrained.from_pretrained(arguments.model, revision=arguments.revision)
-    options: dict[str, Any] = {}
-    for name, text in _read_options(arguments):
-        options[name] = _parse_value(encoder, name, text)
-    return encoder.view(**options) if options else encoder
+    return encoder, {name: _parse_value(encoder, name, text) for name, text in pairs}
 
 
 def move_old_options(arguments: argparse.Namespace, words: Sequence[str]) -> list[str]:
@@ -92,13 +95,14 @@ def _parse_value(encoder: Encoder, name: str, text: str) -> Any:
 
     view = encoder.spec.View
     if name not in view.model_fields:
-        known = ", ".join(view.model_fields) or "none"
-        raise ZooError(
-            f"--view {name}: the family {encoder.spec.family} has no such view option{suggest(name, view.model_fields)}; "
-            f"its options: {known}"
-        )
+        return text  # `Encoder.view` says which options there are
     try:
         view.model_validate({name: text}, strict=True)
     except ValueError:
+        pass
+    else:
+        return text
+    try:
         return located_yaml.parse_value(text)
-    return text
+    except located_yaml.YamlError as error:
+        raise ZooError(f"--view {name}={text}: {error.message}; write the value as in YAML, or quote it") from None

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from zoo.core.errors import first_line
+from zoo.core.errors import ZooError, first_line
 
 Path = tuple[str | int, ...]
 MAX_BYTES, MAX_DEPTH, MAX_NODES = 1 << 18, 40, 10_000  # a document of this size takes less than a second
@@ -35,7 +35,7 @@ class Tree:
     problems: list[tuple[int, int, str]] = field(default_factory=list)
 
 
-class YamlError(Exception):
+class YamlError(ZooError):
     """The text is not YAML, or it exceeds the limits. Line and column count from 1."""
 
     def __init__(self, line: int, column: int, message: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.artefact import allowed_files, manifest, preflight
-from zoo.core import atomic_files
+from zoo.core import atomic_files, paths
 from zoo.core.errors import ArtefactError, HubError
 from zoo.hub.commit import Tree, create_api, fetch_tree, has_id
 from zoo.hub.retries import READING, UnreachableError, as_hub_error, with_retries
@@ -30,7 +30,7 @@ def fetch(reference: str, revision: str | None = None) -> Path:
 
     Raises HubError, which repeats the Hub's message and says what to do, and ArtefactError if the model must not be opened.
     """
-    if Path(reference).is_dir():
+    if paths.is_folder(reference):
         return Path(reference)
     api = create_api()
     with as_hub_error(f"{reference} at {revision}" if revision else reference, READING):

@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.core import confinement
+from zoo.core import confinement, paths
 from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
 
@@ -61,12 +61,14 @@ def locate(reference: str, folder: Path = Path()) -> Path | None:
     """
     if reference.startswith("package:"):
         return find_package_folder(reference.removeprefix("package:"))
+    if not reference or "\0" in reference:
+        raise ZooError(f"{reference!r} names no model; give a folder, a Hub id, or package:NAME")
     data_folder = confinement.get_folder()
     candidates = (
-        (Path(reference).expanduser(), folder / reference) if data_folder is None else (data_folder / reference,)
+        (paths.expand_user(reference), folder / reference) if data_folder is None else (data_folder / reference,)
     )
     for candidate in candidates:
-        if candidate.is_dir():
+        if paths.is_folder(candidate):
             confinement.check_path(candidate)
             return candidate
     if _must_be_path(reference):

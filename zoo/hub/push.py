@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.artefact import allowed_files, headers, manifest
-from zoo.core import atomic_files
+from zoo.core import atomic_files, repo_names
 from zoo.core.errors import HubError
 from zoo.hub.commit import Target, Tree, create_api, fetch_tree
 from zoo.hub.retries import WRITING, Say, as_hub_error, say_nothing, with_retries
@@ -49,16 +49,15 @@ def check_write_access(repo: str, *, private: bool = False, say: Say = say_nothi
         private: also raise HubError if the repository exists and is public.
         say: receives a line for each wait.
     """
-    from huggingface_hub import get_token, utils
+    from huggingface_hub import get_token
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    client_utils: Any = utils  # the client does not declare what this module re-exports
     action = f"publish: {repo}"
+    _require_name(repo)
     if not get_token():
         raise HubError(f"{action}: no token: run `hf auth login`, or set HF_TOKEN")
     api = create_api()
     with as_hub_error(action, WRITING):
-        client_utils.validate_repo_id(repo)
         account = with_retries(api.whoami, say)
     user, owner = account["name"], repo.split("/")[0]
     roles = {org["name"]: org.get("roleInOrg", "write") for org in account.get("orgs", [])}
@@ -70,6 +69,11 @@ def check_write_access(repo: str, *, private: bool = False, say: Say = say_nothi
         # A repository that does not exist is created as a private one by the push.
         with as_hub_error(action, WRITING), suppress(RepositoryNotFoundError):
             _require_private(repo, with_retries(lambda: fetch_tree(api, repo, None), say))
+
+
+def _require_name(repo: str) -> None:
+    if problem := repo_names.find_problem(repo):
+        raise HubError(f"repository: {problem}; nothing was sent")
 
 
 def _may_token_write(token: dict[str, Any], owner: str, repo: str) -> bool:
@@ -150,6 +154,7 @@ def push(
     """
     if create_pr and (branch or tag):
         raise HubError(f"push to {repo}: a pull request goes to main and gets no tag: leave branch and tag out")
+    _require_name(repo)
     names = list_files(folder)
     files = tuple((name, (folder / name).stat().st_size) for name in names)
     api = create_api()

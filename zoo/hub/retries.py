@@ -116,7 +116,7 @@ def summarise(error: BaseException) -> str:
     text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(text.split()))
     token = get_token()
     text = text.replace(token, "hf_***") if token else text
-    return TOKEN.sub(b"hf_***", text.encode()).decode()[:300] or type(error).__name__
+    return TOKEN.sub(b"hf_***", text.encode("utf-8", "backslashreplace")).decode()[:300] or type(error).__name__
 
 
 def _list_causes(error: BaseException) -> list[BaseException]:

@@ -19,7 +19,7 @@ def apply(tree: located_yaml.Tree, text: str) -> Loc:
     dotted, equals, value = text.partition("=")
     if not equals or not dotted:
         raise RecipeError(f"override {text}: write it as key.path=value")
-    path: Loc = tuple(int(step) if step.isdigit() else step for step in dotted.split("."))
+    path: Loc = tuple(int(step) if step.isdecimal() and len(step) < 10 else step for step in dotted.split("."))
     try:
         new = located_yaml.parse_value(value)
     except located_yaml.YamlError as error:

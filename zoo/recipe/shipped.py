@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from pathlib import Path
 
+from zoo.core import paths
 from zoo.core.errors import RecipeError
 from zoo.core.suggest import suggest
 
@@ -18,9 +19,11 @@ def shipped() -> dict[str, Path]:
 def find(path: str | Path) -> Path:
     """A recipe file by path or by shipped name. Raises RecipeError with the closest name."""
     file = Path(path)
-    if file.is_file():
+    if paths.is_file(file):
         return file
     if str(path) in shipped():
         return shipped()[str(path)]
-    around = [*shipped(), *(str(p) for p in file.parent.glob("*.y*ml"))] if file.parent.is_dir() else list(shipped())
+    around = (
+        [*shipped(), *(str(p) for p in file.parent.glob("*.y*ml"))] if paths.is_folder(file.parent) else list(shipped())
+    )
     raise RecipeError(f"{path}: there is no such recipe{suggest(str(path), around)}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from zoo.core import located_yaml
+from zoo.core import located_yaml, paths
 from zoo.core.errors import RecipeError, ZooError
 from zoo.evaluation.spec import Task
 from zoo.evaluation.task import TaskSpec
@@ -24,7 +23,7 @@ def group_words(words: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Each word with the settings key=value that follow it. Raises ZooError for a setting that follows no word."""
     groups: list[tuple[str, list[str]]] = []
     for word in words:
-        if "=" not in word or Path(word).is_file():
+        if "=" not in word or paths.is_file(word):
             groups.append((word, []))
         elif groups:
             groups[-1][1].append(word)

@@ -143,7 +143,7 @@ def _check_views(
     mistakes: list[Mistake] = []
     for index, view in enumerate(task.views):
         try:
-            spec_class.View.model_validate(view)
+            spec_class.View.model_validate(view, strict=True)
         except ValidationError as error:
             mistakes += _nest(("views", index), error_messages.translate(error, spec_class.View, view))
             continue

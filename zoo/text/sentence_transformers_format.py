@@ -74,7 +74,7 @@ def read_heads(folder: Path, backbone: Backbone, dim: int) -> dict[int, torch.nn
         stored |= tensors.read(folder, SHALLOW_HEADS.split(".")[0])
     heads = {}
     for layer in sorted({name.split(".")[0] for name in stored}):
-        if not layer.isdigit() or not 1 <= int(layer) <= backbone.depth:
+        if not layer.isdecimal() or not 1 <= int(layer) <= backbone.depth:
             raise ArtefactError(f"{folder}: a head for layer {layer!r}, but the model has {backbone.depth} layers")
         weight = stored.get(f"{layer}.weight")
         if weight is None or tuple(weight.shape) != (dim, backbone.width):  # checked before memory is allocated

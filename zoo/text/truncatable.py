@@ -95,6 +95,10 @@ class TruncatableEncoder(BaseEncoder):
 
         The view shares every tensor, and its vectors have unit norm. Raises ZooError for a size that this encoder lacks.
         """
+        return self.view(layers=layers, dim=dim)
+
+    def _make_view(self, options: Mapping[str, Any]) -> Self:
+        layers, dim = options.get("layers"), options.get("dim")
         misfit = describe_misfit(layers, dim, self.backbone.depth, self._max_dim)
         if misfit:
             raise ZooError(misfit)
@@ -103,13 +107,6 @@ class TruncatableEncoder(BaseEncoder):
         view.view_options = {"layers": view.layers, "dim": view.dim}
         view._cached_engine = view._shared_pass = None
         return view
-
-    def view(self, **options: Any) -> Self:
-        """`truncate` by keyword. Raises ZooError for another option."""
-        unknown = set(options) - {"layers", "dim"}
-        if unknown:
-            raise ZooError(f"this encoder is cut by layers and dim, not by {', '.join(sorted(unknown))}")
-        return self.truncate(**options)
 
     def views_sharing_a_pass(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
         """One view for each set of options. Together they run each text through the backbone once, at fp32."""

@@ -120,11 +120,7 @@ class Encoder(BaseEncoder):
         best = np.argsort(-cosines, axis=1, kind="stable")[:, : min(top, count)]
         return np.take_along_axis(nearest, best, 1), np.take_along_axis(cosines, best, 1)
 
-    def view(self, **options: Any) -> Self:
-        """`view(real=True)` encodes to real vectors, `view()` to codes. Raises ZooError for another option."""
-        unknown = set(options) - {"real"}
-        if unknown:
-            raise ZooError(f"binary paragraph vectors have the view `real`, not {', '.join(sorted(unknown))}")
+    def _make_view(self, options: Mapping[str, Any]) -> Self:
         mistake = self.spec.find_view_mistake(options, self.folder)
         if mistake:
             raise ZooError(mistake)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -214,11 +214,7 @@ class Autoencoder(BaseEncoder):
         """
         return vectors if vectors.dtype.kind == "f" else code_operations.as_float_vectors(self.bottleneck, vectors)
 
-    def view(self, **options: Any) -> Self:
-        """`view(values=True)` encodes to the values that the indices stand for, `view()` to the indices."""
-        unknown = set(options) - {"values"}
-        if unknown:
-            raise ZooError(f"latent-quantized has the view `values`, not {', '.join(sorted(unknown))}")
+    def _make_view(self, options: Mapping[str, Any]) -> Self:
         mistake = self.spec.find_view_mistake(options, self.folder)
         if mistake:
             raise ZooError(mistake)

@@ -24,7 +24,7 @@ from zoo.families.sesa.concept_space import ConceptSpace, ConceptTower
 from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.explanation import Contribution, Explanation
 from zoo.families.sesa.inverted_index import InvertedIndex
-from zoo.families.sesa.spec import ConceptEncoderSpec, View
+from zoo.families.sesa.spec import ConceptEncoderSpec
 from zoo.families.sesa.towers import SHARED_SIDE, BaselineEncoder, Towers
 from zoo.text import engine as encoding
 
@@ -172,23 +172,15 @@ class ConceptEncoder(BaseEncoder):
         """
         return self.view(**{**self.view_options, "edit": {**(self.view_options.get("edit") or {}), **weights}})
 
-    def view(self, **options: Any) -> Self:
-        """Return a view with the options `active` and `edit`; see `View`. Raise ZooError for invalid options."""
-        unknown = set(options) - set(View.model_fields)
-        if unknown:
-            raise ZooError(f"a SESA encoder has the view options active and edit, not {', '.join(sorted(unknown))}")
-        try:
-            view_spec = View.model_validate(options)
-        except ValueError as error:
-            raise ZooError(f"invalid view of a SESA encoder: {str(error).splitlines()[-2].strip()}") from None
+    def _make_view(self, options: Mapping[str, Any]) -> Self:
         mistake = self.spec.find_view_mistake(options, self.folder)
         if mistake:
             raise ZooError(mistake)
         if self.concept_list is not None:
-            for concept in view_spec.edit or {}:
+            for concept in options.get("edit") or {}:
                 self._require_named_components().find_row(concept)
         view = copy.copy(self)
-        view.view_options, view._engines = view_spec.model_dump(exclude_none=True), {}
+        view.view_options, view._engines = dict(options), {}
         return view
 
     def baseline(self) -> BaseEncoder | None:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from zoo.core import output
 from zoo.core.errors import ZooError
 from zoo.families.sesa.explanation import Contribution, Explanation
-
-PIPE_WIDTH = 140  # columns of the table if stdout is not a terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,16 +26,15 @@ def run(encoder: Any, arguments: argparse.Namespace) -> None:
         raise ZooError(f"the family {encoder.spec.family} cannot explain a score: its components have no names")
     explanation = encoder.explain(arguments.a, arguments.b, arguments.top)
     if arguments.json:
-        sys.stdout.write(json.dumps(asdict(explanation), indent=2, ensure_ascii=False) + "\n")
+        output.write(json.dumps(asdict(explanation), indent=2, ensure_ascii=False))
         return
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(format_table(explanation))
+    output.print_table(("concept", "id", "adds", "share"), list_cells(explanation))
 
 
-def format_table(explanation: Explanation) -> Table:
-    """Format one line per contribution with its share of the score, then the rest, then the score."""
-    table = Table("concept", "id", "adds", "share", box=None)
+def list_cells(explanation: Explanation) -> list[tuple[str, str, str, str]]:
+    """List the cells of one line per contribution with its share of the score, then the rest, then the score."""
     totals = (Contribution("", "all others", explanation.rest), Contribution("", "score", explanation.score))
-    for part in (*explanation.parts, *totals):
-        share = f"{part.value / explanation.score:.1%}" if explanation.score else ""
-        table.add_row(Text(part.name), Text(part.id), f"{part.value:.4f}", share)
-    return table
+    return [
+        (part.name, part.id, f"{part.value:.4f}", f"{part.value / explanation.score:.1%}" if explanation.score else "")
+        for part in (*explanation.parts, *totals)
+    ]

@@ -222,4 +222,4 @@ class BaselineEncoder(TruncatableEncoder):
 
     def view(self, **options: Any) -> Self:
         """Return the whole encoder, whatever the options."""
-        return self.truncate()
+        return self._make_view({})

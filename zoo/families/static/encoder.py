@@ -177,11 +177,7 @@ class Encoder(BaseEncoder):
                 )
             yield vectors
 
-    def view(self, **options: Any) -> Self:
-        """The encoder cut to its first `dim` components. Raises ZooError for a width that it does not have."""
-        unknown = set(options) - {"dim"}
-        if unknown:
-            raise ZooError(f"this encoder is cut by dim, not by {', '.join(sorted(unknown))}")
+    def _make_view(self, options: Mapping[str, Any]) -> Self:
         dim = options.get("dim")
         misfit = describe_misfit(dim, self.dim)
         if misfit:

@@ -20,7 +20,7 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.vlm2vec import checkpoint, chunk_size, dataset, from_scratch, gradcache, inference, lora_adapter
 from zoo.families.vlm2vec.infonce import compute_infonce
-from zoo.families.vlm2vec.spec import Spec, View
+from zoo.families.vlm2vec.spec import Spec
 from zoo.families.vlm2vec.vlm import VLM
 from zoo.ops import distributed
 from zoo.ops.false_negatives import false_negative_mask
@@ -220,22 +220,7 @@ class Encoder(BaseEncoder):
         default: str | None = getattr(self.spec.instructions, role)
         return options.get(role, default)
 
-    def view(self, **options: Any) -> Self:
-        """Return this encoder under other instructions; the view shares all tensors.
-
-        Args:
-            options: `instruction` for every input; `role` ("query" or "document") to use that role's instruction for every
-                input; `query` and `document` to replace the instructions of these roles.
-
-        Raise ZooError for an unknown option, a wrong value, or options that exclude each other.
-        """
-        for name, value in options.items():
-            if name not in View.model_fields:
-                raise ZooError(f"unknown view option {name!r}; this family has {', '.join(View.model_fields)}")
-            if name == "role" and value not in ("query", "document"):
-                raise ZooError(f"role: {value!r} is not a role; give query or document")
-            if not isinstance(value, str):
-                raise ZooError(f"{name}: {value!r} is not a text")
+    def _make_view(self, options: Mapping[str, Any]) -> Self:
         if mistake := self.spec.find_view_mistake(options, self.folder):
             raise ZooError(mistake)
         view = copy.copy(self)
