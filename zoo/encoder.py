@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from zoo.artefact import reopening
 from zoo.core.errors import ZooError
-from zoo.ops import reopening
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
 from zoo.training import objective_checks

@@ -13,11 +13,10 @@ from sentence_transformers import SentenceTransformer
 
 import zoo
 from zoo import families
-from zoo.artefact import model_folder
+from zoo.artefact import model_folder, reopening
 from zoo.core.errors import ArtefactError
 from zoo.families.matryoshka_2d.encoder import Encoder
 from zoo.families.matryoshka_2d.spec import Spec
-from zoo.ops import reopening
 
 SMALL_SHARD = 1 << 11
 
