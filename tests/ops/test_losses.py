@@ -80,6 +80,47 @@ def test_the_relational_loss_compares_spaces_of_different_width_up_to_rotation(p
     assert losses.compute_relational_loss(a, a[:, :4]).item() > 0.01
 
 
+@pytest.mark.parametrize("scale", [20.0, 3.0])
+def test_the_relational_loss_is_the_divergence_of_the_rows_of_cosines_without_the_diagonal(pair, scale):
+    teacher, student = pair[0], pair[1][:, :5]
+    divergences = []
+    for i in range(8):
+        others = [j for j in range(8) if j != i]
+        p, q = (
+            torch.softmax(scale * F.cosine_similarity(vectors[i][None], vectors[others]), 0)
+            for vectors in (teacher, student)
+        )
+        divergences.append((p * (p / q).log()).sum())
+    by_hand = pytest.approx(torch.stack(divergences).mean().item(), rel=1e-4)
+    assert losses.compute_relational_loss(teacher, student, scale).item() == by_hand
+
+
+def test_the_scale_is_20_and_the_temperature_1_by_default(pair):
+    a, b, scores = pair
+    for loss, inputs in (
+        (losses.compute_contrastive_loss, (a, b)),
+        (losses.compute_cosent_loss, (a, b, scores)),
+        (losses.compute_angle_loss, (a, b, scores)),
+        (losses.compute_relational_loss, (a, b)),
+    ):
+        assert torch.equal(loss(*inputs), loss(*inputs, 20.0))
+        assert not torch.equal(loss(*inputs), loss(*inputs, 21.0))
+    assert torch.equal(losses.compute_alignment_loss(a, b), losses.compute_alignment_loss(a, b, 1.0))
+
+
+def test_angle_is_without_the_in_batch_term_and_weighs_the_others_equally_by_default(pair):
+    a, b, scores = pair
+    by_hand = losses.compute_cosent_loss(a, b, scores, 7.0) + losses.compute_angle_loss(a, b, scores, 7.0)
+    assert losses.compute_sentence_loss(torch.stack([a, b]), scores, "angle", 7.0).item() == pytest.approx(
+        by_hand.item()
+    )
+    columns = torch.stack([a, b])
+    contrastive = losses.compute_sentence_loss(columns, None, "contrastive", 7.0)
+    assert torch.equal(contrastive, losses.compute_contrastive_loss(a, b, 7.0))
+    in_batch = losses.compute_sentence_loss(columns, torch.ones(8), "angle", 7.0, (0.0, 1.0, 0.0))
+    assert torch.equal(in_batch, contrastive), "pairs of one score are all positives, and have no order"
+
+
 def test_the_losses_of_a_recipe_are_the_single_losses_with_their_weights(pair):
     a, b, scores = pair
     negatives = torch.randn(8, 16)
