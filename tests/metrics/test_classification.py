@@ -62,3 +62,56 @@ def test_collapse_is_total_where_every_row_is_its_vector_and_null_where_classes_
     assert classification.compute_neural_collapse(noise, gold, np.eye(4))["within_spread"] > 0.99
     turned = classification.compute_neural_collapse(np.eye(4)[gold], gold, np.eye(4)[[1, 2, 3, 0]])
     assert turned["vector_angle"] == pytest.approx(90)
+
+
+def test_twenty_neighbours_vote_by_default_and_fewer_if_there_are_fewer():
+    vectors, known = (draw / np.linalg.norm(draw, axis=1, keepdims=True) for draw in DRAW.standard_normal((2, 150, 4)))
+    labels, known_labels = DRAW.integers(0, 3, 150), DRAW.integers(0, 5, 150)
+    theirs = KNeighborsClassifier(20, metric="cosine", weights=lambda distance: np.exp(-distance / 0.07))
+    expected = theirs.fit(known, known_labels).score(vectors, labels)
+    assert classification.compute_knn_accuracy(vectors, labels, known, known_labels) == pytest.approx(expected)
+    few = KNeighborsClassifier(7, metric="cosine", weights=lambda distance: np.exp(-distance / 2))
+    expected = few.fit(known[:7], known_labels[:7]).score(vectors, labels)
+    found = classification.compute_knn_accuracy(vectors, labels, known[:7], known_labels[:7], scale=0.5)
+    assert found == pytest.approx(expected)
+
+
+def test_a_softmax_is_that_of_the_scaled_scores_also_of_large_float32_scores():
+    scores = np.array([[1.0, 2.0, 4.0], [3000.0, 3000.0, 0.0]], dtype=np.float32)
+    probabilities = classification.compute_softmax(scores, 0.5)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities[0], np.exp([0.5, 1, 2]) / np.exp([0.5, 1, 2]).sum())
+    np.testing.assert_allclose(probabilities[1], [0.5, 0.5, 0])
+
+
+def test_a_scale_is_fitted_to_scores_that_are_all_equal():
+    assert np.isfinite(classification.fit_scale(np.zeros((4, 3)), np.array([0, 1, 2, 0])))
+
+
+def test_calibration_has_fifteen_equal_bins_of_which_the_last_includes_1():
+    confidences = np.array([0.5, 0.52, 0.54, 0.93, 0.94, 1.0])
+    probabilities, labels = np.stack([confidences, 1 - confidences], axis=1), np.array([0, 1, 0, 0, 1, 0])
+    error, bins = classification.compute_calibration_error(probabilities, labels)
+    assert bins == [
+        [pytest.approx(0.51), 0.5, 2],
+        [pytest.approx(0.54), 1.0, 1],
+        [pytest.approx(0.93), 1.0, 1],
+        [pytest.approx(0.97), 0.5, 2],
+    ]
+    assert error == pytest.approx((2 * 0.01 + 0.46 + 0.07 + 2 * 0.47) / 6)
+
+
+def test_neural_collapse_agrees_with_its_definition_also_without_rows_of_a_class():
+    vectors, targets = DRAW.standard_normal((60, 3)) + 1, DRAW.standard_normal((5, 3))
+    labels = DRAW.choice([0, 2, 4], 60)
+    angles, within = [], 0.0
+    for label in (0, 2, 4):
+        rows = vectors[labels == label]
+        mean, target = rows.mean(0), targets[label]
+        angles.append(np.degrees(np.arccos(mean @ target / np.linalg.norm(mean) / np.linalg.norm(target))))
+        within += len(rows) * rows.var(0).sum()
+    found = classification.compute_neural_collapse(vectors, labels, targets)
+    expected = {"vector_angle": np.mean(angles), "within_spread": within / (60 * vectors.var(0).sum())}
+    assert found == {name: pytest.approx(value) for name, value in expected.items()}
+    still = classification.compute_neural_collapse(np.zeros((4, 3)), np.zeros(4, int), targets)
+    assert still == {"vector_angle": pytest.approx(90), "within_spread": 0}

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -217,3 +218,114 @@ def test_few_samples_make_a_code_look_less_modular_and_more_explicit():
     few, many = infomec(sources[:500], latents[:500]), infomec(sources, latents)
     assert few["infom"] < many["infom"]
     assert few["infoe"] > many["infoe"]
+
+
+# -- the other measures, against their formulas ------------------------------------------------------------------------
+
+
+def compute_mean_certainty_by_hand(importances):
+    """Mean over rows, weighted by their sums, of 1 minus the entropy in units of the largest one."""
+    certainties, weights = [], []
+    for row in importances:
+        shares = [value / sum(row) for value in row if value > 0]
+        certainties.append(1 + sum(share * np.log(share) for share in shares) / np.log(len(row)))
+        weights.append(sum(row))
+    return np.average(certainties, weights=weights)
+
+
+@pytest.mark.parametrize("count", [301, 4100])
+def test_dci_agrees_with_its_formulas_on_the_importances_of_forests(count):
+    sources, latents = draw_sources_and_codes(count, sizes=(3, 2, 4))
+    latents = latents[:, [0, 1, 2, 4]]
+    figures = disentanglement.compute_dci(sources, latents)
+    order = np.random.RandomState(0).permutation(count)[:4000]
+    middle = -(-len(order) // 2)
+    importances, accuracies = [], []
+    for source in sources.T:
+        forest = RandomForestClassifier(30, max_depth=12, max_features=None, random_state=0)
+        forest.fit(latents[order[:middle]], source[order[:middle]])
+        importances.append(forest.feature_importances_)
+        accuracies.append(forest.score(latents[order[middle:]], source[order[middle:]]))
+    assert figures == {
+        "dci_disentanglement": pytest.approx(compute_mean_certainty_by_hand(np.transpose(importances))),
+        "dci_completeness": pytest.approx(compute_mean_certainty_by_hand(importances)),
+        "dci_informativeness": pytest.approx(np.mean(accuracies)),
+    }
+
+
+def test_dci_leaves_out_latents_without_importance_and_sources_that_do_not_vary():
+    sources, latents = draw_sources_and_codes(400)
+    with_constant = disentanglement.compute_dci(sources, latents)
+    np.testing.assert_allclose(
+        list(with_constant.values()),
+        list(disentanglement.compute_dci(np.insert(sources, 0, 1, axis=1), latents).values()),
+    )
+    alone = disentanglement.compute_dci(sources[:, :1], sources[:, :1])
+    assert alone == {"dci_disentanglement": 1, "dci_completeness": 1, "dci_informativeness": 1}
+    nothing = {"dci_disentanglement": 0, "dci_completeness": 0, "dci_informativeness": 0}
+    assert disentanglement.compute_dci(np.zeros((20, 2)), latents[:20]) == nothing
+    assert disentanglement.compute_dci(sources[:20], np.zeros((20, 2))) == nothing
+    assert disentanglement.compute_dci(sources[:1], latents[:1]) == nothing
+    assert disentanglement.compute_dci(np.array([[0], [1], [2]]), np.arange(3)[:, None])["dci_disentanglement"] == 1
+
+
+def test_mig_is_the_gap_between_the_two_best_latents_of_each_source():
+    assert disentanglement.compute_mig(np.array([[0.2, 0.9, 0.5], [0.1, 0.1, 0.1]])) == pytest.approx(0.2)
+    assert disentanglement.compute_mig(np.array([[0.7], [0.1]])) == pytest.approx(0.4)
+    assert disentanglement.compute_mig(np.zeros((0, 3))) == disentanglement.compute_mig(np.zeros((3, 0))) == 0
+
+
+def compute_sap_by_hand(sources, latents):
+    """Gap of the balanced accuracies of the two best latents, each by the most likely class of each of its values."""
+    gaps = []
+    for source in sources.T:
+        scores = []
+        for latent in latents.T:
+            chances = np.array(
+                [[np.mean(latent[source == s] == z) for s in np.unique(source)] for z in np.unique(latent)]
+            )
+            scores.append(chances.max(1).sum() / len(np.unique(source)))
+        gaps.append(np.subtract(*sorted(scores)[:-3:-1]))
+    return np.mean(gaps)
+
+
+def test_sap_is_the_gap_of_the_balanced_accuracies_of_the_two_best_latents():
+    sources, latents = draw_sources_and_codes(500)
+    expected = pytest.approx(compute_sap_by_hand(sources, latents))
+    assert disentanglement.compute_sap(sources, latents) == expected
+    assert disentanglement.compute_sap(sources * 3 - 1, latents * 2.5) == expected, "values may be any numbers"
+    assert disentanglement.compute_sap(np.insert(sources, 1, 4, axis=1), latents) == expected
+    assert disentanglement.compute_sap(np.zeros((500, 1)), latents) == 0
+    single = disentanglement.compute_sap(sources[:, :1], sources[:, :1])
+    assert single == pytest.approx(1), "the second best of a single latent is 0"
+
+
+def test_sap_divides_real_latents_into_twenty_equal_intervals_of_which_the_last_has_the_maximum():
+    sources, _ = draw_sources_and_codes(400)
+    draw = np.random.default_rng(4)
+    latents = np.stack(
+        [sources[:, 0] + draw.random(400), 5 - 2 * sources[:, 1] * draw.random(400), np.ones(400)], axis=1
+    )
+    edges = [np.linspace(low, high, 21)[1:-1] for low, high in zip(latents.min(0), latents.max(0), strict=True)]
+    bins = np.stack([np.digitize(latent, inner) for latent, inner in zip(latents.T, edges, strict=True)], axis=1)
+    expected = pytest.approx(compute_sap_by_hand(sources, bins))
+    assert disentanglement.compute_sap(sources, latents, discrete=False) == expected
+
+
+def test_latents_are_active_above_a_twentieth_of_the_largest_range():
+    latents = np.array([[0.0, 5.0, -1.0, 0.0], [1.0, 5.06, -1.04, 0.05]])
+    assert disentanglement.find_active_latents(latents, discrete=False).tolist() == [True, True, False, False]
+    assert disentanglement.find_active_latents(latents, discrete=True).tolist() == [True] * 4
+    assert disentanglement.find_active_latents(latents).tolist() == [True] * 4
+
+
+def test_figures_come_with_infom_first_and_the_summary_is_json_with_five_digits():
+    sources, latents = draw_sources_and_codes(200)
+    figures, result = disentanglement.compute_figures(sources, latents)
+    assert list(figures)[:6] == ["infom", "infoe", "infoc", "active_latents", "mig", "sap"]
+    assert figures["active_latents"] == 4
+    assert figures["mig"] == pytest.approx(disentanglement.compute_mig(result["nmi"]))
+    assert result["infoe"] == pytest.approx(result["infoe_by_source"].mean())
+    summary = json.loads(json.dumps(disentanglement.summarise(result, ["a", "b", "c"])))
+    assert summary["nmi"] == np.round(result["nmi"], 5).tolist()
+    assert (summary["sources"], summary["active"]) == (["a", "b", "c"], [True, True, True, False, True])
