@@ -244,6 +244,16 @@ class ConceptEncoder(BaseEncoder):
         encoder.module.eval()
         return encoder
 
+    def find_stock_folder(self, folder: Path) -> None:
+        """None, because sentence-transformers opens the backbone of the folder, without the concepts."""
+        return
+
+    def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, one tower after the other."""
+        towers, _ = self._require_trained()
+        sides = [tower.tokenize(texts) for tower in towers.by_side.values()]
+        return [[token for ids in rows for token in ids] for rows in zip(*sides, strict=True)]
+
     def extra_config(self) -> dict[str, Any]:
         """Return how components are computed."""
         return {} if self.space.is_relative else {COMPONENTS_KEY: COMPONENTS_FROM_LOGITS}
