@@ -30,6 +30,26 @@ def test_hidden_files_and_training_state_are_not_allowed_with_any_suffix(name):
 def test_pickles_are_a_reason_to_refuse_only_without_safetensors():
     assert "a.bin" in str(allowed_files.find_reason_to_refuse(["config.json", "a.bin"]))
     assert allowed_files.find_reason_to_refuse(["a.bin", "model.safetensors"]) is None
+    assert "has no safetensors file" in str(allowed_files.find_reason_to_refuse(["config.json"]))
+    leaving = allowed_files.find_reason_to_refuse(["model.safetensors", "../a.json"])
+    assert leaving == "the file name '../a.json' leaves the folder"
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"])
+def test_every_kind_of_pickle_is_named(suffix):
+    assert f"its weights are pickles (a{suffix})" in str(allowed_files.find_reason_to_refuse([f"a{suffix}"]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("model.safetensors", "config.json", "README.md", "loss.png", "spiece.model", "a.spm", "chat.jinja"),
+        *("metrics.jsonl", "recipe.yaml", "vocab.txt", "merges.txt", "LICENSE", "NOTICE", "0_Transformer/merges.txt"),
+    ],
+)
+def test_every_kind_of_file_of_a_model_is_allowed(name):
+    assert allowed_files.is_allowed(name)
+    assert not allowed_files.is_allowed(f"../{name}")
 
 
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
@@ -38,6 +58,14 @@ def test_the_current_token_is_found_unless_it_is_too_short_to_be_one(monkeypatch
     for length, position in ((allowed_files.MIN_TOKEN_LENGTH, 2), (allowed_files.MIN_TOKEN_LENGTH - 1, None)):
         monkeypatch.setenv(variable, "t" * length)
         assert allowed_files.find_token(f"a {'t' * length}") == position
+
+
+def test_a_token_is_found_at_the_start_of_a_text_and_behind_another_variable(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "of-a-private-hub-1")
+    monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", " of-another-private-hub \n")
+    assert allowed_files.find_token("of-a-private-hub-1") == 0
+    assert allowed_files.find_token("of-another-private-hub") == 0
+    assert allowed_files.find_token("a private hub") is None
 
 
 def test_an_empty_token_is_not_found_everywhere(monkeypatch):

@@ -181,6 +181,18 @@ def test_a_config_that_does_not_fit_its_weights_is_refused_with_the_reason(matry
         transformer_folder.check(matryoshka, *BERT)
 
 
+@pytest.mark.parametrize("name", ["word_embedding_dimension", "embedding_dimension"])
+def test_a_pooling_names_its_width_by_either_entry_or_not_at_all(matryoshka, name):
+    path = matryoshka / "1_Pooling" / "config.json"
+    width = json.loads((matryoshka / "config.json").read_text())["hidden_size"]
+    for entries in ({}, {name: width}):
+        path.write_text(json.dumps({"pooling_mode": "mean", **entries}))
+        transformer_folder.check(matryoshka, *BERT)
+    path.write_text(json.dumps({"pooling_mode": "mean", name: width + 1}))
+    with pytest.raises(ArtefactError, match=f"pools {width + 1} components, but the model has {width}"):
+        transformer_folder.check(matryoshka, *BERT)
+
+
 def test_a_checkpoint_may_lack_a_pooler_but_no_other_tensor_and_not_half_of_the_model(matryoshka):
     weights = load_file(matryoshka / "model.safetensors")
     without_pooler = {name: tensor for name, tensor in weights.items() if not name.startswith("pooler.")}
@@ -227,6 +239,7 @@ def test_integers_have_limits_by_their_meaning(tmp_path):
 def test_integers_come_with_the_nearest_name_above_them():
     config = {"a": 1, "b": {"c": [2, [3]], "d": True, "e": 4.0, "f": "5"}}
     assert list(preflight.find_integers(config)) == [("a", 1), ("c", 2), ("c", 3)]
+    assert list(preflight.find_integers([1])) == [("", 1)]
 
 
 def test_shapes_of_one_file_or_of_shards_must_be_exactly_the_expected_ones(tmp_path):

@@ -39,7 +39,9 @@ def test_extracted_tensors_fill_another_module(module, tmp_path):
         ({"0.weight": torch.full((3, 4), float("nan"))}, "tensor 0.weight holds NaN or infinity"),
         ({"0.weight": torch.full((3, 4), float("inf"))}, "tensor 0.weight holds NaN or infinity"),
         ({"1.num_batches_tracked": torch.tensor(1.0), "x": torch.ones(1)}, "extra tensor x"),
-        ({f"extra-{number}": torch.ones(1) for number in range(6)}, r"extra-3 \(and 2 more\)"),
+        ({f"extra-{number}": torch.ones(1) for number in range(6)}, r"extra-3 \(and 2 more\); download"),
+        ({f"extra-{number}": torch.ones(1) for number in range(5)}, r"extra-3 \(and 1 more\); download"),
+        ({f"extra-{number}": torch.ones(1) for number in range(4)}, "extra-3; download the model again or retrain it"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named_and_change_nothing(module, tmp_path, changes, message):
