@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 
 import hub_server
@@ -174,6 +176,25 @@ def test_a_commit_in_which_a_file_differs_is_an_error(hub, folder, monkeypatch):
 def test_a_card_that_the_hub_reads_differently_is_an_error(hub, folder, monkeypatch):
     monkeypatch.setattr(hub, "read_card", lambda readme: {"license": "gpl"})
     with pytest.raises(HubError, match=r"reads license 'gpl' from the card, not 'apache-2\.0'"):
+        push(folder, "me/tiny")
+
+
+@pytest.mark.parametrize("key", ["license", "library_name", "pipeline_tag", "base_model", "language", "tags"])
+def test_every_entry_of_the_card_by_which_the_hub_lists_a_model_is_compared(hub, folder, monkeypatch, key):
+    card = {
+        "license": "mit",
+        "library_name": "zoo",
+        "pipeline_tag": "x",
+        "base_model": "a/b",
+        "language": "en",
+        "tags": [],
+    }
+    text = "".join(f"{name}: {json.dumps(value)}\n" for name, value in card.items())
+    (folder / "README.md").write_text(f"---\n{text}---\n")
+    monkeypatch.setattr(hub, "read_card", lambda readme: card | {"arxiv": "1", key: "other"})
+    with pytest.raises(
+        HubError, match=rf"the Hub reads {key} \S*other\S* from the card, not {re.escape(repr(card[key]))}"
+    ):
         push(folder, "me/tiny")
 
 

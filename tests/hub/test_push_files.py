@@ -103,6 +103,17 @@ def test_a_folder_that_does_not_agree_with_its_manifest_is_not_sent(hub, folder)
     assert hub.requests == []
 
 
+def test_results_for_the_leaderboards_are_sent_but_no_other_file_beside_them(hub, folder):
+    (folder / ".eval_results").mkdir()
+    for name in ("zoo-STS17.yaml", "mine.yaml"):
+        (folder / ".eval_results" / name).write_text("- value: 1")
+    names = list_files(folder)
+    assert names == sorted(names)
+    assert [name for name in names if name.startswith(".")] == [".eval_results/zoo-STS17.yaml"]
+    push(folder, "me/tiny")
+    assert hub.read_files("me/tiny").keys() - {".gitattributes"} == set(names)
+
+
 def test_an_adapter_of_a_local_base_is_not_sent(hub, folder):
     adapter = {"base_model_name_or_path": "/home/me/base", "revision": "a" * 64}  # the sha256 of local weights
     (folder / "adapter_config.json").write_text(json.dumps(adapter))

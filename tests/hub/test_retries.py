@@ -142,6 +142,27 @@ def test_an_error_of_the_client_becomes_one_line_with_advice(error, message):
     )
 
 
+@pytest.mark.parametrize(
+    ("advice", "status", "end"),
+    [
+        (retries.WRITING, 401, "or set HF_TOKEN"),
+        (retries.WRITING, 403, "https://huggingface.co/settings/tokens"),
+        (retries.WRITING, 404, "check the name and the token"),
+        (retries.WRITING, 409, "look at it and push again"),
+        (retries.WRITING, 412, "look at it and push again"),
+        (retries.WRITING, 413, "see the Hub's storage limits"),
+        (retries.READING, 401, "or set HF_TOKEN"),
+        (retries.READING, 403, "set HF_TOKEN to a token that may read it"),
+        (retries.READING, 404, "a private repo also needs a token that may see it"),
+    ],
+)
+def test_every_status_has_an_advice(advice, status, end):
+    with pytest.raises(HubError) as caught, as_hub_error("push", advice):
+        raise AnswerError(status)
+    assert str(caught.value).startswith(f"push: status {status}; ")
+    assert str(caught.value).endswith(end)
+
+
 def test_an_error_of_zoo_is_not_changed():
     error = DataError("row 3: no text")
     with pytest.raises(DataError) as caught, as_hub_error("push", {}):
