@@ -36,11 +36,14 @@ __all__ = [
 ]
 
 
-def load_recipe(path: str | Path, *overrides: str) -> Recipe[Any]:
-    """Read and check a recipe; `overrides` are `key.path=value`. Raises RecipeError that lists every mistake."""
+def load_recipe(path: str | Path, *overrides: str, folder: str | Path | None = None) -> Recipe[Any]:
+    """Read and check a recipe; `overrides` are `key.path=value`. Raises RecipeError that lists every mistake.
+
+    Relative paths in the recipe start at `folder`, by default the folder of the file.
+    """
     from zoo.recipe import recipe
 
-    return recipe.load(path, *overrides)
+    return recipe.load(path, *overrides, folder=None if folder is None else Path(folder))
 
 
 def train(recipe: Recipe[Any] | str | Path, out: str | Path | None = None, *, show_progress: bool = False) -> Encoder:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import card_commands
 import jsonschema
 import numpy as np
 import pyarrow as pa
@@ -118,7 +119,8 @@ def test_in_miniature_it_trains_scores_and_documents(name, tmp_path):
     assert encoder.encode([held]).shape[0] == 1
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert len(report["results"]) == sum(len(task.views) for task in recipe.load(SHIPPED[name]).evaluation)
-    assert (tmp_path / "run" / "model" / "README.md").is_file()
+    verbs = card_commands.run_commands(tmp_path / "run", tmp_path / "elsewhere", data=tmp_path)
+    assert {"train", "reproduce"} <= set(verbs), "the card's own commands run where nothing but its recipe is"
 
 
 def test_every_family_has_a_recipe_that_is_tried():

@@ -101,8 +101,8 @@ def _build_context(record: Record, family: str, family_extras: tuple[str, ...]) 
         **_build_result_context(record),
         **_build_data_context(record),
         **_build_training_context(record),
-        "image_extra": Markup("[image]" if "image" in family_extras else ""),
-        "extras": Markup(_list_extras(record, family_extras)),
+        "use_extras": [extra for extra in family_extras if extra == "image"],
+        "extras": _list_extras(record, family_extras),
     }
 
 
@@ -179,7 +179,10 @@ def _build_overlap_context(record: Record) -> dict[str, Any]:
 def _build_training_context(record: Record) -> dict[str, Any]:
     sections = {key: record.recipe[key] for key in ("encoder", "training") if key in record.recipe}
     packages = as_mapping(record.lock.get("packages"))
+    needs_data = bool(record.recipe) and (_has_relative_path(record.recipe) or _is_folder(record))
     return {
+        "needs_data": needs_data,
+        "data_option": Markup(" --data DATA" if needs_data else ""),
         "training_host": as_mapping(record.lock.get("host")),
         "best_validation": min(record.validation, key=lambda point: point[1]) if record.validation else None,
         "settings": [
@@ -232,6 +235,25 @@ def _list_data_sets(record: Record) -> list[dict[str, Any]]:
     return data_sets
 
 
+def _has_relative_path(value: Any) -> bool:
+    """Whether a part of a recipe names a file or a folder relative to the recipe."""
+    if isinstance(value, list):
+        return any(map(_has_relative_path, value))
+    if not isinstance(value, Mapping):
+        return False
+    names = ("path", "images") if value.get("source") == "file" else ("folder",)
+    paths = [value[name] for name in names if isinstance(value.get(name), str)]
+    return any(not path.startswith(("/", "~", "$")) for path in paths) or any(map(_has_relative_path, value.values()))
+
+
+def _is_folder(record: Record) -> bool:
+    """Whether the backbone was a folder. The revision of a folder is the sha256 of its weights, not a commit."""
+    revision = str(as_mapping(record.lock.get("backbone")).get("revision") or "")
+    reference = str(_describe_backbone(record) or "")
+    is_relative = not reference.startswith(("package:", "/", "~", "$", "timm/"))
+    return bool(reference) and is_relative and len(revision) == front_matter.SHA256_LENGTH
+
+
 def _list_settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield (dotted path, text) for every setting that has a value."""
     if isinstance(value, Mapping):
@@ -257,10 +279,9 @@ def _read_family_extras(record: Record, spec_class: type[EncoderSpec]) -> tuple[
         return ()
 
 
-def _list_extras(record: Record, family_extras: tuple[str, ...]) -> str:
-    """Return the extras that training needs, for example `[quickstart,image]`: those of data and backbone, then the family's."""
-    extras = dict.fromkeys([*_find_extras(record.recipe), *family_extras])
-    return f"[{','.join(extras)}]" if extras else ""
+def _list_extras(record: Record, family_extras: tuple[str, ...]) -> list[str]:
+    """Return the extras that training needs, for example quickstart and image: those of data and backbone, then the family's."""
+    return list(dict.fromkeys([*_find_extras(record.recipe), *family_extras]))
 
 
 def _find_extras(value: Any) -> Iterator[str]:

@@ -205,6 +205,9 @@ def _add_recipe_verbs(add: Add) -> None:
     add("schema", verbs.print_schema, "JSON Schema of a recipe, for editors")
     train = add("train", verbs.train, "data, training, evaluation, card; resumable")
     train.add_argument("--out", type=_read_path, help="run folder (default: runs/NAME)")
+    train.add_argument(
+        "--data", type=_read_path, help="where the recipe's relative paths start (default: the folder of the recipe)"
+    )
     train.add_argument("--progress", action="store_true", help="show the bar even if stderr is not a terminal")
     for verb in (show, train):
         verb.add_argument("recipe", help="a YAML file, or the name of a shipped recipe")

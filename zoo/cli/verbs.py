@@ -104,7 +104,8 @@ def train(arguments: argparse.Namespace) -> None:
     """`zoo train RECIPE`: build the model, or finish a run that was interrupted."""
     from zoo.recipe import recipe
 
-    loaded = recipe.load(arguments.recipe, *arguments.overrides)
+    folder = None if arguments.data is None else Path(arguments.data)
+    loaded = recipe.load(arguments.recipe, *arguments.overrides, folder=folder)
     out = Path(arguments.out or Path("runs") / loaded.name)
     output_paths.check_folder(out)
     from zoo.build import builder  # imports torch, so only after the recipe is known to be good

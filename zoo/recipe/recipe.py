@@ -24,6 +24,10 @@ from zoo.schema import Card, Publish, Section, Training
 from zoo.spec import EncoderSpec
 
 SpecT = TypeVar("SpecT", bound=EncoderSpec)
+SAVED_BESIDE = "lock.json"  # stands beside the recipe of a run, and of a model
+SAVED_ADVICE = (
+    "is the recipe of a run: its relative paths start where the original was, so name that folder with --data"
+)
 
 
 class Recipe(Section, Generic[SpecT]):
@@ -72,12 +76,13 @@ class Recipe(Section, Generic[SpecT]):
         return located_yaml.dump(self.model_dump(mode="json"))
 
 
-def load(path: str | Path, *changes: str) -> Recipe[Any]:
+def load(path: str | Path, *changes: str, folder: Path | None = None) -> Recipe[Any]:
     """Read and check a recipe.
 
     Args:
         path: a YAML file, or the name of a shipped recipe (`quickstart`).
         changes: overrides `key.path=value`; list items are numbered (`evaluation.0.at_least=.5`).
+        folder: where relative paths in the recipe start. Default: the folder of the file.
 
     Raises RecipeError that lists every mistake as `file:line:col: path: what is wrong`.
     """
@@ -88,7 +93,12 @@ def load(path: str | Path, *changes: str) -> Recipe[Any]:
         raise RecipeError(f"{file}: not UTF-8 (byte {error.start}); save the recipe as UTF-8") from None
     except OSError as error:
         raise RecipeError(f"{file}: cannot be read: {error.strerror}") from None
-    return loads(text, *changes, folder=file.parent, file=str(file))
+    try:
+        return loads(text, *changes, folder=file.parent if folder is None else folder, file=str(file))
+    except RecipeError as error:
+        if folder is None and (file.parent / SAVED_BESIDE).exists():
+            raise RecipeError(*error.problems, f"{file}: {SAVED_ADVICE}") from None
+        raise
 
 
 def loads(
