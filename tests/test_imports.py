@@ -20,6 +20,7 @@ FLOORS = (
     "spec",
     "card",
     "training",
+    "encoding",
     "encoder",
     "metrics",
     "text",

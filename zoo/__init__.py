@@ -43,6 +43,13 @@ def load_recipe(path: str | Path, *overrides: str, folder: str | Path | None = N
     """
     from zoo.recipe import recipe
 
+    if not isinstance(path, str | Path):
+        raise RecipeError(f"a recipe is named by its path, not by {type(path).__name__}")
+    for change in overrides:
+        if not isinstance(change, str):
+            raise RecipeError(
+                f'override {change!r}: write each override as a text, for example "training.epochs=3"'[:300]
+            )
     return recipe.load(path, *overrides, folder=None if folder is None else Path(folder))
 
 
@@ -60,14 +67,21 @@ def train(recipe: Recipe[Any] | str | Path, out: str | Path | None = None, *, sh
 def evaluate(
     encoder: Encoder, tasks: Sequence[Any], *, folder: str | Path = ".", show_progress: bool = False
 ) -> dict[str, Any]:
-    """Score `encoder` on tasks: official mteb names, or sections of a recipe's `evaluation:`. Returns the report."""
-    from pydantic import TypeAdapter
+    """Score `encoder` on tasks and return the report.
 
+    A task is an official name of mteb, an entry of a recipe's `evaluation:` (also as a mapping), or a recipe whose tasks are
+    meant. An encoder that is a view is reported as that view. Raises ZooError.
+    """
     from zoo import evaluation
-    from zoo.evaluation.spec import Task
+    from zoo.encoder import Encoder as AnyEncoder
+    from zoo.recipe import task_arguments
 
-    sections = [TypeAdapter(Task).validate_python({"task": t} if isinstance(t, str) else t) for t in tasks]
-    return evaluation.evaluate(encoder, sections, folder=Path(folder), show_progress=show_progress)
+    if not isinstance(encoder, AnyEncoder):
+        raise ZooError(f"evaluate takes an encoder, not {type(encoder).__name__}: open one with zoo.from_pretrained")
+    prepared = evaluation.prepare([])
+    for group, start in task_arguments.read_tasks(tasks, Path(folder)):
+        prepared = prepared.join(evaluation.prepare(group, start))
+    return evaluation.evaluate(encoder, prepared, show_progress=show_progress)
 
 
 def from_pretrained(reference: str | Path, revision: str | None = None) -> Encoder:

@@ -6,13 +6,18 @@ A family defines a subclass called `Encoder` in its encoder.py, and a subclass o
 from __future__ import annotations
 
 import copy
+import inspect
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from zoo import encoding
 from zoo.artefact import reopening
+from zoo.core import forks, visible
+from zoo.core import inputs as input_checks
 from zoo.core.errors import ZooError
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
@@ -51,14 +56,15 @@ class Encoder:
         module: every trainable tensor; an empty module for families without any.
         dim: components of an encoded vector (bits for binary codes).
         view_options: the options of this view, e.g. {"layers": 3, "dim": 128}; {} for the whole encoder.
-        similarity: "cosine" or "hamming".
+        similarity_fn_name: "cosine" or "hamming".
         backbone_name, backbone_revision: id and content hash (or commit) of the pretrained model that training starts from.
         seed, step: a loss may draw random numbers from these two only. The trainer sets `step`, the current optimiser step.
         folder: where relative paths in `spec` start.
         tables: rows of the data sections that `spec.extra_datasets` names, by the last step of their path.
     """
 
-    similarity: ClassVar[str] = "cosine"
+    similarity_fn_name: str = "cosine"
+    _moves: ClassVar[bool] = True  # whether `module` is what encodes
 
     spec: EncoderSpec
     module: torch.nn.Module
@@ -74,6 +80,7 @@ class Encoder:
         self.folder = Path()
         self.backbone_revision = ""
         self.tables: dict[str, Dataset] = {}
+        forks.note_model()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -158,19 +165,165 @@ class Encoder:
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
+    def encode(
+        self,
+        inputs: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        prompt_type: str | None = None,
+        show_progress_bar: bool | None = False,
+        precision: str = "fp32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        normalize_embeddings: bool = False,
+        device: Any = None,
+        **options: Any,
+    ) -> Any:
         """Vectors in the order of `inputs`: (n, dim) float32, or packed uint8 codes (n, ceil(dim / 8)).
 
+        The arguments are those of sentence-transformers. Two of them mean something else here: `precision` is that of the
+        arithmetic, and a single text is refused.
+
         Args:
-            inputs: a list or any iterable. Raises ZooError for a bare string and for None among the inputs.
+            inputs: a list or any iterable in order, for example a column of a table.
+            batch_size: at most so many inputs are encoded at once. By default, the encoder chooses batches by their tokens.
+            prompt: a text to put before each text.
+            prompt_name: "query" or "document", whose prompt is put before each text.
+            prompt_type: another name of `prompt_name`, which mteb uses.
             precision: fp32 gives the same vectors everywhere; bf16 and fp16 are faster and close to it; auto uses bf16 on
                 hardware that is fast at it.
+            convert_to_numpy, convert_to_tensor: an array by default, a tensor, or a list of tensors if both are false.
+            normalize_embeddings: give vectors unit norm, if the family does not do so by itself.
+            device: move the encoder there first, as `to` does.
+            options: options that only this family has, for example `sparse=True`.
+
+        Raises ZooError for an unknown option, for a single text, a mapping, a set or a table, and for None among the inputs.
         """
+        options = encoding.check_options(options, self._encode)
+        precision = encoding.read_precision(precision)
+        if device is not None:
+            self.to(device)
+        inputs = self._check_inputs(inputs)
+        role = (
+            encoding.read_role(prompt_name, prompt_type, self.has_roles, self.spec.family) if prompt is None else None
+        )
+        if prompt is not None:
+            inputs = self._put_before(prompt, inputs)
+        if role is not None:
+            options["prompt_type"] = role
+
+        def encode_together(items: Any) -> Any:
+            return self._encode(items, show_progress=bool(show_progress_bar), precision=precision, **options)
+
+        if batch_size is None:
+            vectors = encode_together(inputs)
+        else:
+            vectors = encoding.encode_in_batches(encode_together, inputs, batch_size)
+        if normalize_embeddings:
+            vectors = encoding.normalize(vectors)
+        if convert_to_tensor or not convert_to_numpy:
+            vectors = encoding.convert_to_tensor(vectors, self.device)
+        return vectors if convert_to_tensor or convert_to_numpy else list(vectors)
+
+    def encode_query(self, inputs: Iterable[Any], **options: Any) -> Any:
+        """`encode` with the prompt of queries, if the encoder has one; the options are those of `encode`."""
+        return self._encode_role("query", inputs, options)
+
+    def encode_document(self, inputs: Iterable[Any], **options: Any) -> Any:
+        """`encode` with the prompt of documents, if the encoder has one; the options are those of `encode`."""
+        return self._encode_role("document", inputs, options)
+
+    def _encode_role(self, role: str, inputs: Iterable[Any], options: dict[str, Any]) -> Any:
+        has_own = any(options.get(name) is not None for name in ("prompt", "prompt_name", "prompt_type"))
+        if not has_own and self.has_roles:
+            options = {**options, "prompt_type": role}
+        return self.encode(inputs, **options)
+
+    def stream(
+        self,
+        inputs: Iterable[Any],
+        *,
+        precision: str = "fp32",
+        prompt_name: str | None = None,
+        prompt_type: str | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
+        role = encoding.read_role(prompt_name, prompt_type, self.has_roles, self.spec.family)
+        options = {} if role is None else {"prompt_type": role}
+        return self._stream(self._check_inputs(inputs), precision=encoding.read_precision(precision), **options)
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether queries and documents may be encoded differently, as `prompt_name` says."""
+        return "prompt_type" in inspect.signature(self._encode).parameters
+
+    def _check_inputs(self, inputs: Any) -> Any:
+        """Return the inputs. Raises ZooError for what is no list of them, and if this process cannot encode."""
+        noun = "input" if self.accepts_mixed_inputs else self.modalities[0]
+        single_types = (str, bytes) if noun in ("text", "vector") else (str, bytes, Path)
+        input_checks.require_list(inputs, noun, single_types)
+        uses_gpu = "torch" in sys.modules and self._moves and self.device.type == "cuda"
+        if problem := forks.find_problem(uses_gpu):
+            raise ZooError(problem)
+        return inputs
+
+    def _put_before(self, prompt: str, inputs: Iterable[Any]) -> Iterable[Any]:
+        if self.modalities != ("text",):
+            raise ZooError(
+                f"prompt: the family {self.spec.family} does not read texts alone; give an instruction as a view, if it has one: "
+                "encoder.view(instruction=…)"
+            )
+        return encoding.add_prompt(prompt, inputs)
+
+    def _encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> Any:
+        """The family's own part of `encode`. A family with prompts also takes `prompt_type`."""
         raise NotImplementedError
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
-        """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
+    def _stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
+        """The family's own part of `stream`."""
         raise NotImplementedError
+
+    def similarity(self, a: Any, b: Any) -> torch.Tensor:
+        """Similarities (n, m) of the vectors `a` (n, …) and `b` (m, …): cosines, or negative Hamming distances of codes."""
+        from zoo.ops import similarity
+
+        return similarity.compute_similarities(self.similarity_fn_name, a, b)
+
+    def similarity_pairwise(self, a: Any, b: Any) -> torch.Tensor:
+        """Similarities (n,) of each vector of `a` and the same vector of `b`."""
+        from zoo.ops import similarity
+
+        return similarity.compute_pairwise_similarities(self.similarity_fn_name, a, b)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that encodes."""
+        import torch
+
+        parameter = next(self.module.parameters(), None) if self._moves else None
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def to(self, device: Any) -> Self:
+        """Move the encoder, and all views of it, to a device, for example "cuda". Raises ZooError if it cannot be used."""
+        target = encoding.read_device(device)
+        if target.type != "cpu" and (not self._moves or next(self.module.parameters(), None) is None):
+            raise ZooError(f"device: {device!r}: the family {self.spec.family} encodes on the CPU; leave it out")
+        if self._moves:
+            self.module.to(target)
+            self._forget_engines()
+        return self
+
+    def _forget_engines(self) -> None:
+        """Drop copies of tensors that were made for encoding. The encoder has moved to another device."""
+
+    def __repr__(self) -> str:
+        view = "".join(f", {name}={value!r}" for name, value in self.view_options.items())
+        return (
+            f"<{self.spec.family} encoder {visible.escape_line(str(self.name))!r}: {'/'.join(self.modalities)} to {self.dim} "
+            f"{'bits' if self.similarity_fn_name == 'hamming' else 'components'}, {self.similarity_fn_name}{view}>"
+        )
 
     def view(self, **options: Any) -> Self:
         """A view with these options, which shares this encoder's tensors.
@@ -209,7 +362,22 @@ class Encoder:
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def save(self, path: str | Path) -> Path:
+        """Write the encoder as a model folder, which `zoo.from_pretrained` opens, and return its path.
+
+        A folder that zoo wrote is replaced. Raises ZooError for another one that is not empty, which stays as it is.
+        """
+        from zoo.artefact import model_folder
+
+        folder = Path(path)
+        model_folder.require_replaceable(folder)
+        return model_folder.save(self, folder)
+
+    def save_pretrained(self, path: str | Path) -> Path:
+        """`save`, under the name that it has in sentence-transformers."""
+        return self.save(path)
+
+    def write_weights(self, folder: Path) -> None:
         """Write weights (safetensors) and tokenizer into an empty `folder`.
 
         Also write modules.json if stock sentence-transformers can open the result. config.json, if written, is the
@@ -219,7 +387,7 @@ class Encoder:
 
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote. `config` is the `zoo` block of config.json.
+        """Open what `write_weights` wrote. `config` is the `zoo` block of config.json.
 
         Raises ArtefactError for a missing, extra or mis-shaped tensor.
         """

@@ -31,6 +31,12 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     Opening is strict. Raises ArtefactError for missing, extra or mis-shaped tensors, a wrong sha256, and an unknown format or
     family. Pickles and remote code are never touched.
     """
+    if not isinstance(reference, str | Path):
+        raise ZooError(f"a model is named by a folder, a Hub id or package:NAME, not by {type(reference).__name__}")
+    if not str(reference) or "\0" in str(reference):
+        raise ZooError(f"{str(reference)!r} names no model; give a folder, a Hub id, or package:NAME")
+    if revision is not None and not isinstance(revision, str):
+        raise ZooError(f"revision: {revision!r} is not a text: give a commit, tag or branch")
     name = str(reference)
     local = folder = model_references.locate(name)
     if folder is None:

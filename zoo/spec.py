@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -149,28 +149,25 @@ class EncoderSpec(Section):
         """Mistakes that only this family can see, without reading data. Relative paths start at `folder`."""
         return []
 
-    @classmethod
-    def check_view(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def check_view(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of a view without those that are None.
 
         Types are strict: neither `"3"`, `3.0` nor `True` is the number 3. Raises ZooError that names the option.
         """
-        known = cls.View.model_fields
+        known = self.View.model_fields
         values = {name: as_plain_number(value) for name, value in options.items() if value is not None}
         for name in values:
             if name not in known:
-                family = cls.model_fields["family"].get_default() or get_args(cls.model_fields["family"].annotation)[0]
                 has = f"its view options are: {', '.join(known)}" if known else "it has no view options"
-                raise ZooError(
-                    f"{name}: the family {family} has no such view option{suggest(name, known, listing='')}; {has}"
-                )
+                hint = suggest(name, known, listing="")
+                raise ZooError(f"{name}: the family {self.family} has no such view option{hint}; {has}")
         try:
-            cls.View.model_validate(values, strict=True)
+            self.View.model_validate(values, strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"])) or "view"
-            value = repr(first["input"])[:60]
-            raise ZooError(f"{name}: {value}: {first['msg'].removeprefix('Value error, ')}") from None
+            reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            raise ZooError(f"{name}: {reason}, not {repr(first['input'])[:60]}") from None
         return values
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:

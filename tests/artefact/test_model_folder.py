@@ -24,7 +24,7 @@ class FakeEncoder:
     def __init__(self, error: Exception | None = None, **config) -> None:
         self.error, self.config = error, config
 
-    def save(self, folder):
+    def write_weights(self, folder):
         save_file({"a": torch.ones(20), "b": torch.ones(20)}, folder / "model.safetensors")
         (folder / "config.json").write_text('{"hidden_size": 3}')
         if self.error:

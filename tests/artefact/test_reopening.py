@@ -56,13 +56,13 @@ def test_a_setting_that_is_lost_is_an_error_and_nothing_is_published(tmp_path):
     encoder = build(tmp_path / "b")
     written = encoder.backbone.tokenizer.backend_tokenizer
     written.normalizer = Lowercase()
-    save = encoder.save
+    save = encoder.write_weights
 
     def save_without_normaliser(folder) -> None:
         save(folder)
         edit_json(folder / "tokenizer.json", normalizer=None)
 
-    encoder.save = save_without_normaliser
+    encoder.write_weights = save_without_normaliser
     with pytest.raises(
         ArtefactError, match=r"not what was trained: opened in zoo, 'THE UPPER CASE.* becomes other tokens"
     ):
@@ -73,14 +73,14 @@ def test_a_setting_that_is_lost_is_an_error_and_nothing_is_published(tmp_path):
 def test_vectors_that_only_sentence_transformers_computes_otherwise_are_an_error(tmp_path):
     tiny.backbone(tmp_path / "b")
     encoder = build(tmp_path / "b")
-    save = encoder.save
+    save = encoder.write_weights
 
     def save_without_normalize(folder) -> None:
         save(folder)
         modules = json.loads((folder / "modules.json").read_text())
         (folder / "modules.json").write_text(json.dumps(modules[:-1]))
 
-    encoder.save = save_without_normalize
+    encoder.write_weights = save_without_normalize
     with pytest.raises(ArtefactError, match=r"opened in sentence-transformers, the vector of .* differs by"):
         model_folder.save(encoder, tmp_path / "model")
 
@@ -88,14 +88,14 @@ def test_vectors_that_only_sentence_transformers_computes_otherwise_are_an_error
 def test_a_folder_that_does_not_open_again_is_not_published(tmp_path):
     tiny.backbone(tmp_path / "b")
     encoder = build(tmp_path / "b")
-    save = encoder.save
+    save = encoder.write_weights
 
     def save_with_prompt(folder) -> None:
         save(folder)
         prompts = {"prompts": {"all": "red blue "}, "default_prompt_name": "all"}
         edit_json(folder / "config_sentence_transformers.json", **prompts)
 
-    encoder.save = save_with_prompt
+    encoder.write_weights = save_with_prompt
     with pytest.raises(ArtefactError, match="does not open again: .*prompt 'all' before every text"):
         model_folder.save(encoder, tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -104,7 +104,7 @@ def test_a_folder_that_does_not_open_again_is_not_published(tmp_path):
 def test_other_weights_are_an_error(tmp_path):
     tiny.backbone(tmp_path / "b")
     encoder = build(tmp_path / "b")
-    save = encoder.save
+    save = encoder.write_weights
 
     def save_other_weights(folder) -> None:
         save(folder)
@@ -112,7 +112,7 @@ def test_other_weights_are_an_error(tmp_path):
         weights["encoder.layer.0.attention.self.query.weight"] *= 2
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
-    encoder.save = save_other_weights
+    encoder.write_weights = save_other_weights
     with pytest.raises(ArtefactError, match=r"opened in zoo, the vector of .* differs by"):
         model_folder.save(encoder, tmp_path / "model")
 

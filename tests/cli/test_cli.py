@@ -147,7 +147,7 @@ def test_encode_puts_the_prompt_of_queries_before_each_line(tmp_path, capsys):
     expected = encoder.encode(["the man runs", "the man eats"])
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-6)
     assert main(["card", str(tmp_path / "model")]) == 0
-    assert 'prompt_type="query"' in capsys.readouterr().out
+    assert "encoder.encode_query([" in capsys.readouterr().out
 
 
 def test_export_accepts_the_output_folder_after_the_options(model, tmp_path, capsys):

@@ -23,6 +23,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from pydantic import TypeAdapter
 from sentence_transformers import SentenceTransformer
 
+import zoo
 from zoo import evaluation
 from zoo.core.errors import DataError, ZooError
 from zoo.encoder import Encoder as Base
@@ -99,16 +100,17 @@ class WordVectors(Base):
     """An encoder whose vectors are sums of a fixed random vector per word: floats, their signs, or packed bits."""
 
     modalities = ("text",)
+    has_roles = True
     dim = 60  # not a multiple of 8: the last byte is padded
 
     def __init__(self, form, modalities=("text",)):
         super().__init__()
         self.form, self.modalities = form, modalities
-        self.similarity = "hamming" if form == "packed" else "cosine"
+        self.similarity_fn_name = "hamming" if form == "packed" else "cosine"
         self.spec = Spec(family="matryoshka-2d", backbone="none")
         self.prompts = []
 
-    def encode(self, inputs, *, show_progress=False, precision="auto", prompt_type=None):
+    def encode(self, inputs, *, show_progress_bar=False, precision="auto", prompt_type=None):
         self.prompts.append(prompt_type)
         rng = np.random.default_rng(0)
         table = {word: rng.standard_normal(self.dim) for word in tiny.WORDS}
@@ -526,3 +528,22 @@ def test_an_evaluation_keeps_the_random_state_of_the_caller(encoder, folder):
     torch.manual_seed(5)
     evaluation.evaluate(encoder, [make_task(task="clustering", data="train")], folder=folder, baseline=False)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+def test_a_cut_encoder_is_reported_as_its_cut_beside_the_baseline_of_the_same_cut(encoder, folder, tmp_path):
+    cut = encoder.truncate(2, 8)
+    spec = make_task(task="sts", name="mine", data="sts", views=[{}, {"dim": 16}])
+    first, second = evaluation.evaluate(cut, [spec], folder=folder, results_folder=tmp_path)["results"]
+    assert (first["view"], second["view"]) == ({"layers": 2, "dim": 8}, {"layers": 2, "dim": 16})
+    assert first["bytes_per_vector"] == 32
+    for result in (first, second):
+        assert result["baseline"] == pytest.approx(result["value"], abs=1e-6), "an untrained cut is its own baseline"
+        assert result["value"] == score(encoder.truncate(**result["view"]), make_task(task="sts", data="sts"), folder)
+    assert {path.name for path in tmp_path.iterdir()} >= {"mine__layers2-dim8.json", "mine__layers2-dim16.json"}
+
+
+def test_an_exported_cut_is_compared_with_the_same_cut_before_training(encoder, folder, tmp_path):
+    opened = zoo.from_pretrained(encoder.truncate(2, 8).save(tmp_path / "cut"))
+    result = evaluation.evaluate(opened, [make_task(task="sts", data="sts")], folder=folder)["results"][0]
+    assert result["view"] == {}
+    assert result["baseline"] == pytest.approx(result["value"], abs=1e-6)

@@ -29,7 +29,7 @@ NAMES = list(COLOURS)
 class Knows(Base):
     """A component for each colour that an input names or shows, and one for a mark."""
 
-    modalities, accepts_mixed_inputs, dim = ("text", "image"), True, len(NAMES) + 1
+    modalities, accepts_mixed_inputs, has_roles, dim = ("text", "image"), True, True, len(NAMES) + 1
 
     def __init__(self, collapsed: bool = False) -> None:
         super().__init__()

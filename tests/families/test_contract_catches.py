@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import contract as properties
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from zoo import families
 from zoo.artefact import model_folder
 from zoo.core.errors import ArtefactError
+from zoo.encoder import Encoder
 
 FAMILY = "matryoshka-2d"
 Encoder = families.load_encoder(FAMILY)
@@ -43,8 +46,8 @@ class Reversed(Encoder):
 class ForgetfulOfTensor(Encoder):
     """Its model folder lacks a tensor."""
 
-    def save(self, folder):
-        super().save(folder)
+    def write_weights(self, folder):
+        super().write_weights(folder)
         tensors = load_file(folder / "model.safetensors")
         del tensors[min(tensors)]
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -53,8 +56,8 @@ class ForgetfulOfTensor(Encoder):
 class ForgetfulOfTraining(Encoder):
     """Its model folder holds other weights than the encoder."""
 
-    def save(self, folder):
-        super().save(folder)
+    def write_weights(self, folder):
+        super().write_weights(folder)
         tensors = load_file(folder / "model.safetensors")
         tensors = {name: torch.roll(tensor, 1, 0) for name, tensor in tensors.items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -143,16 +146,24 @@ def test_vectors_that_depend_on_other_inputs_or_their_order_are_caught(contract,
         properties.check_every_input_is_encoded_for_itself_in_order(contract, encoder)
 
 
+def save_unchecked(encoder: Encoder, folder: Path, refusal: str) -> Path:
+    """Save an encoder whose folder differs from it: saving refuses that, and then does so without its own check."""
+    with pytest.raises(ArtefactError, match=refusal):
+        model_folder.save(encoder, folder)
+    encoder.check_saved = lambda *_: None
+    return model_folder.save(encoder, folder)
+
+
 def test_a_folder_that_lacks_a_tensor_is_caught(contract, tmp_path):
     encoder = build_with_heads(contract, ForgetfulOfTensor, tmp_path)
-    model = model_folder.save(encoder, tmp_path / "model")
+    model = save_unchecked(encoder, tmp_path / "model", refusal="missing")
     with pytest.raises(ArtefactError, match="missing"):
         properties.check_folder_gives_the_same_vectors(contract, encoder, model)
 
 
 def test_a_folder_with_other_weights_is_caught(contract, tmp_path):
     encoder = build_with_heads(contract, ForgetfulOfTraining, tmp_path)
-    model = model_folder.save(encoder, tmp_path / "model")
+    model = save_unchecked(encoder, tmp_path / "model", refusal="what was written is not what was trained")
     for check in (
         properties.check_folder_gives_the_same_vectors,
         properties.check_stock_library_gives_the_same_vectors,

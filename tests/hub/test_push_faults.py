@@ -13,7 +13,7 @@ from published import PUSH, read_folder, read_repo, write_next_version
 
 from zoo.core.errors import HubError
 from zoo.hub.fetch import fetch
-from zoo.hub.push import push
+from zoo.hub.push import check_write_access, push
 
 
 def test_an_interrupted_push_leaves_main_as_it_was_or_complete_and_another_finishes_it(hub, folder, tmp_path):
@@ -103,7 +103,7 @@ def test_a_refusal_of_any_request_is_one_line_and_leaves_main_as_it_was_or_compl
 def test_a_push_survives_one_temporary_fault_at_any_request_with_one_commit(hub, folder):
     push(folder, "me/count", tag="v1")
     count = len(hub.requests)
-    for fault in (429, 500, 502, 503, "drop", "lose", "cut", "html"):
+    for fault in (429, 500, 502, 503, "drop", "lose", "cut", "html", "empty", "garbage"):
         for number in range(1, count + 1):
             name = f"me/{fault}-{number}"
             hub.blobs.clear()
@@ -112,6 +112,45 @@ def test_a_push_survives_one_temporary_fault_at_any_request_with_one_commit(hub,
             hub.heal()
             assert len(hub.list_messages(name)) == 2, (fault, number)
             assert read_repo(hub, name, "v1") == read_folder(folder)
+
+
+@pytest.mark.parametrize(("fault", "words"), [("circle", "redirects in a circle"), ("portal", "login page")])
+def test_an_answer_of_something_between_here_and_the_hub_is_put_into_words(hub, folder, fault, words):
+    hub.fail(fault, times=None)
+    for use in (lambda: push(folder, "me/tiny"), lambda: check_write_access("me/tiny"), lambda: fetch("me/tiny")):
+        with pytest.raises(HubError, match=words) as error:
+            use()
+        assert "\n" not in str(error.value)
+
+
+def test_the_loser_of_two_equal_pushes_is_told_that_its_files_are_there(hub, folder):
+    """Both look at the branch, and the other one commits the same files first."""
+    push(folder, "me/other")
+    said = []
+
+    def push_first():
+        hub.heal()
+        push(folder, "me/tiny")
+
+    hub.fail(push_first, path="me/tiny/commit/")
+    result = push(folder, "me/tiny", say=said.append)
+    assert not result.created
+    assert result.commit == hub.repos["me/tiny"].refs["main"]
+    assert len(hub.list_messages("me/tiny")) == 2
+    assert "same files" in said[-1]
+
+
+def test_a_push_that_loses_against_other_files_is_refused(hub, folder, tmp_path):
+    next_version = write_next_version(folder, tmp_path)
+
+    def push_first():
+        hub.heal()
+        push(next_version, "me/tiny")
+
+    hub.fail(push_first, path="me/tiny/commit/")
+    with pytest.raises(HubError, match="somebody else changed the repo"):
+        push(folder, "me/tiny")
+    assert read_repo(hub, "me/tiny") == read_folder(next_version)
 
 
 def test_a_commit_whose_answer_was_lost_is_found(hub, folder):

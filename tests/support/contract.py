@@ -257,7 +257,11 @@ def check_view_on_the_command_line(contract: Contract, encoder: Encoder, model: 
 def check_folder_gives_the_same_vectors(contract: Contract, encoder: Encoder, model: Path) -> None:
     """A model folder opens with the spec, the vectors and the view of the encoder that was saved."""
     loaded = zoo.from_pretrained(model)
-    assert (loaded.spec, loaded.dim, loaded.similarity) == (encoder.spec, encoder.dim, encoder.similarity)
+    assert (loaded.spec, loaded.dim, loaded.similarity_fn_name) == (
+        encoder.spec,
+        encoder.dim,
+        encoder.similarity_fn_name,
+    )
     np.testing.assert_allclose(loaded.encode(contract.inputs), encoder.encode(contract.inputs), atol=1e-6)
     view, expected = loaded.view(**contract.view), encoder.view(**contract.view)
     np.testing.assert_allclose(view.encode(contract.inputs), expected.encode(contract.inputs), atol=1e-6)

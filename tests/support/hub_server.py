@@ -126,8 +126,9 @@ class Hub:
 
         Args:
             action: an HTTP status; "drop" (no answer, and nothing is done); "lose" (the request is done, but the answer is
-                lost); "cut" (done, and half of the answer arrives); "html" (the error page of a gateway); or a function that
-                is called before the request is served as usual.
+                lost); "cut" (done, and half of the answer arrives); "html" (the error page of a gateway); "portal" (the login
+                page of a network, with status 200); "circle" (a redirect to the same address); "empty" and "garbage" (done, but
+                the answer is `{}` or no JSON); or a function that is called before the request is served as usual.
             path: part of the path of the requests that are counted.
             at: number of the first request that fails.
             times: how many requests fail from there on; None for all.
@@ -189,6 +190,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_json(fault.action, {"error": f"fault {fault.action}"}, **fault.headers)
         elif fault.action == "html":
             self.send_answer(502, b"<html>Bad Gateway</html>")
+        elif fault.action == "portal":
+            self.send_answer(200, b"<html>Please log in to the network</html>", Content_Type="text/html")
+        elif fault.action == "circle":
+            self.send_answer(307, b"", Location=self.path)
+        elif fault.action in ("empty", "garbage"):
+            self.route_with_other_answer(path, query, body, b"{}" if fault.action == "empty" else b'{"\xff')
         else:
             if fault.action in ("lose", "cut"):
                 self.route_without_full_answer(path, query, body, is_cut=fault.action == "cut")
@@ -204,6 +211,13 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.wfile.getvalue()
         wire.write(answer[: len(answer) // 2 if is_cut else 0])
         wire.flush()
+
+    def route_with_other_answer(self, path: str, query: Query, body: bytes, answer: bytes) -> None:
+        """Serve the request, but send another answer."""
+        wire, self.wfile = self.wfile, io.BytesIO()
+        self.route(path, query, body)
+        self.wfile = wire
+        self.send_answer(200, answer)
 
     def route(self, path: str, query: Query, body: bytes) -> None:
         raise NotImplementedError

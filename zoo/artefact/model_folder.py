@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from zoo.artefact import manifest, preflight, tensors
-from zoo.core import atomic_files
-from zoo.core.errors import ArtefactError
+from zoo.core import atomic_files, output_paths
+from zoo.core.errors import ArtefactError, ZooError
 
 FORMAT = 1
 SHARD = 5 * 10**9
@@ -36,7 +36,7 @@ class SavableEncoder(Protocol):
     @property
     def name(self) -> str: ...
 
-    def save(self, folder: Path) -> None: ...
+    def write_weights(self, folder: Path) -> None: ...
 
     def card_facts(self) -> dict[str, Any]: ...
 
@@ -51,6 +51,7 @@ def save(
     *,
     recipe: Mapping[str, Any] | None = None,
     extras: Mapping[str, str] | None = None,
+    parent: Mapping[str, Any] | None = None,
     max_shard_size: int = SHARD,
 ) -> Path:
     """Write `encoder` as a model folder and return `folder`. The folder appears only when it is complete.
@@ -63,12 +64,13 @@ def save(
         folder: the model folder; a folder that exists there is replaced.
         recipe: the recipe as plain values, which is stored in config.json.
         extras: further text files by relative path, for example lock.json and report.json.
+        parent: the model of which this one is a view, as plain values, which is stored in config.json.
         max_shard_size: in bytes; larger weights are split into shards, as in transformers.
     """
     with atomic_files.replace_folder(folder) as partial:
-        encoder.save(partial)
+        encoder.write_weights(partial)
         tensors.split(partial, max_shard_size)
-        _write_config(encoder, partial / "config.json", recipe)
+        _write_config(encoder, partial / "config.json", recipe, parent)
         encoder.check_saved(partial, atomic_files.read_json(partial / "config.json")["zoo"])
         for name, text in (extras or {}).items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,16 @@ def save(
     return folder
 
 
-def _write_config(encoder: SavableEncoder, path: Path, recipe: Mapping[str, Any] | None) -> None:
+def require_replaceable(folder: Path) -> None:
+    """Raise ZooError if a model folder at `folder` would replace something else than a model folder of zoo."""
+    output_paths.check_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / manifest.NAME).is_file():
+        raise ZooError(f"{folder}: holds other files and was not written by zoo; choose another folder, or empty it")
+
+
+def _write_config(
+    encoder: SavableEncoder, path: Path, recipe: Mapping[str, Any] | None, parent: Mapping[str, Any] | None
+) -> None:
     """Add the `zoo` section to config.json, which the encoder may have written already."""
     config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     config["zoo"] = {
@@ -91,6 +102,8 @@ def _write_config(encoder: SavableEncoder, path: Path, recipe: Mapping[str, Any]
     }
     if recipe is not None:
         config["zoo"]["recipe"] = dict(recipe)
+    if parent is not None:
+        config["zoo"]["parent"] = dict(parent)
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -91,6 +91,7 @@ def _build_context(record: Record, family: str, family_extras: tuple[str, ...]) 
     dims = [dim for dim in record.facts.get("dims") or [] if as_number(dim)]
     return {
         "record": record,
+        **_build_parent_context(record),
         "facts": {**record.facts, "dims": dims, "prompts": as_mapping(record.facts.get("prompts"))},
         "family": family,
         "unit": UNITS[modality],
@@ -119,6 +120,12 @@ def _build_recipe_context(record: Record) -> dict[str, Any]:
         "languages": front_matter.list_languages(record),
         "repo": Markup(repo if front_matter.HUB_ID.fullmatch(repo) else "path/to/model"),
     }
+
+
+def _build_parent_context(record: Record) -> dict[str, Any]:
+    """Return the model of which this one is a view, and the view in words."""
+    parent = as_mapping(record.zoo.get("parent"))
+    return {"parent": parent, "parent_view": run_record.describe_view(as_mapping(parent.get("view")))}
 
 
 def _build_cut_context(record: Record) -> dict[str, Any]:

@@ -248,6 +248,9 @@ def _read_recipe(path: Path, block: Mapping[str, Any]) -> tuple[dict[str, Any], 
             return as_mapping(located_yaml.parse(text).value), text
         except located_yaml.YamlError as error:
             raise ArtefactError(f"{path}:{error.line}:{error.column}: {error.message}") from None
+    parent = as_mapping(block.get("parent"))
+    if parent:  # a view of another model cannot be trained again by itself
+        return as_mapping(parent.get("recipe")), ""
     recipe = as_mapping(block.get("recipe"))
     if recipe:
         import yaml

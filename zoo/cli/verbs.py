@@ -6,7 +6,6 @@ A verb imports what it needs when it runs, so that `zoo list` does not import to
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -202,8 +201,8 @@ def encode(arguments: argparse.Namespace) -> None:
 def _encode_lines(arguments: argparse.Namespace, source: BinaryIO) -> None:
     target = arguments.out or get_stdout().buffer
     encoder = views.open_encoder(arguments)
-    prompt = {"prompt_type": arguments.prompt} if arguments.prompt else {}
-    if prompt and "prompt_type" not in inspect.signature(encoder.stream).parameters:
+    prompt = {"prompt_name": arguments.prompt} if arguments.prompt else {}
+    if prompt and not encoder.has_roles:
         raise ZooError(f"--prompt: the family {encoder.spec.family} has no prompts")
     name = arguments.input or "input"
     write_npy(encoder.stream(_decode_lines(source, name), precision=arguments.precision, **prompt), target)
@@ -232,13 +231,18 @@ def _decode_lines(source: BinaryIO, name: str) -> Iterator[str]:
 
 def export(arguments: argparse.Namespace) -> None:
     """`zoo export MODEL OUT`: save a view as a model of its own."""
-    from zoo.artefact import model_folder
-
     target = Path(arguments.out)
     _require_new(target)
     output_paths.check_folder(target)
-    model_folder.save(views.open_encoder(arguments), target)
-    write(f"{target}: open it with zoo.from_pretrained or SentenceTransformer")
+    encoder, options = views.open_whole_encoder(arguments)
+    from zoo.build import export as exporting
+    from zoo.hub import model_references
+    from zoo.hub.fetch import fetch
+
+    parent = model_references.locate(arguments.model) or fetch(arguments.model, arguments.revision)
+    exporting.export(parent, encoder, options, target)
+    stock = " or sentence_transformers.SentenceTransformer" if (target / "modules.json").is_file() else ""
+    write(f"{target}: open it with zoo.from_pretrained{stock}")
 
 
 def print_card(arguments: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from zoo.core.host import describe_host
 from zoo.encoder import Encoder
 from zoo.evaluation.mteb_isolation import preserve_random_state, silence_mteb
 from zoo.evaluation.prepare import Prepared, check_encoder, name_file, prepare
-from zoo.evaluation.task import TaskSpec
+from zoo.evaluation.task import ReadyTask, TaskSpec
 
 
 def evaluate(
@@ -25,6 +25,9 @@ def evaluate(
     precision: str = "fp32",
 ) -> dict[str, Any]:
     """Score `encoder` on every task at every view.
+
+    An encoder that is a view itself, for example a cut one, is reported as that view, and the baseline is the same view of the
+    encoder before training.
 
     Args:
         folder: where relative paths of the tasks' data start.
@@ -43,7 +46,7 @@ def evaluate(
         from zoo.evaluation import scoring  # only now: importing mteb prints and draws random numbers
 
         for task in prepared.tasks:
-            for view in task.spec.views:
+            for view in list_views(encoder, task):
                 entry, saved = scoring.score(encoder.view(**view), task, precision, show_progress)
                 if results_folder is not None:
                     atomic_files.write_text(results_folder / name_file(task, view), saved)
@@ -53,7 +56,7 @@ def evaluate(
         if untrained is not None:
             entries = iter(results)
             for task in prepared.tasks:
-                for view_of_baseline in untrained.views_sharing_a_pass(task.spec.views):
+                for view_of_baseline in untrained.views_sharing_a_pass(list_views(encoder, task)):
                     score = scoring.score(view_of_baseline, task, precision, show_progress)[0]["value"]
                     next(entries)["baseline"] = score
     report: dict[str, Any] = {
@@ -67,6 +70,11 @@ def evaluate(
         report |= section.summarise_results(results)
     skipped = {name: entry["skipped"] for name, entry in prepared.lock.items() if entry["skipped"]}
     return report | {"skipped_rows": skipped}
+
+
+def list_views(encoder: Encoder, task: ReadyTask) -> list[dict[str, Any]]:
+    """List the options of each view to score: those of `encoder` itself, replaced by those of the task."""
+    return [{**encoder.view_options, **view} for view in task.spec.views]
 
 
 def list_missed(report: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,7 @@ SAMPLING_SECONDS = 0.02
 class MtebModel(AbsEncoder):
     """One view of an encoder as a model of mteb.
 
-    An encoder whose `encode` has a parameter `prompt_type` receives "query", "document" or None.
+    An encoder that tells queries from documents receives "query", "document" or None.
 
     Attributes:
         input_count: the number of encoded inputs.
@@ -46,12 +45,12 @@ class MtebModel(AbsEncoder):
         self, encoder: Encoder, precision: str, *, show_progress: bool = False, keep_vectors: bool = False
     ) -> None:
         self.model = encoder
-        self.options: dict[str, Any] = {"precision": precision, "show_progress": show_progress}
-        self.accepts_prompt_type = "prompt_type" in inspect.signature(encoder.encode).parameters
+        self.options: dict[str, Any] = {"precision": precision, "show_progress_bar": show_progress}
+        self.accepts_prompt_type = encoder.has_roles
         self.input_count, self.seconds = 0, 0.0
         self.keep_vectors = keep_vectors
         self.vectors: dict[str, list[Array]] = {}
-        self.is_binary = encoder.similarity == "hamming"
+        self.is_binary = encoder.similarity_fn_name == "hamming"
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={
                 "name": f"zoo/{encoder.name}",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoo.artefact import allowed_files, headers
 from zoo.core import atomic_files
 from zoo.core.errors import HubError
+from zoo.hub.retries import MisreadAnswerError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -58,6 +59,8 @@ def create_api() -> HfApi:
 def fetch_tree(api: HfApi, repo: str, revision: str | None) -> Tree:
     """Read the commit that `revision` names now and its files. One request gives both, so that they agree."""
     info = api.model_info(repo, revision=revision, files_metadata=True)
+    if not info.sha:
+        raise MisreadAnswerError(f"{repo}: the answer names no commit")
     ids = {file.rfilename: str(file.lfs.sha256 if file.lfs else file.blob_id or "") for file in info.siblings or []}
     card_data: Any = info.card_data  # the client does not annotate `to_dict`
     return Tree(str(info.sha), bool(info.private), ids, card_data.to_dict() if card_data else {})
@@ -141,7 +144,8 @@ class Target:
         """
         different = [name for names in self.compare(tree) for name in names]
         weights = [name for name in self.names if name.endswith(".safetensors")]
-        different += [name for name in weights if not self._has_same_header(name, tree.commit)]
+        # A second look, because an answer that was damaged on its way is no reason to push again.
+        different += [name for name in weights if not any(self._has_same_header(name, tree.commit) for _ in range(2))]
         if different:
             raise HubError(
                 f"push to {self.repo}: the Hub does not hold what was sent: {', '.join(different[:3])}; push again"

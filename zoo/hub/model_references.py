@@ -61,7 +61,7 @@ def locate(reference: str, folder: Path = Path()) -> Path | None:
     """
     if reference.startswith("package:"):
         return find_package_folder(reference.removeprefix("package:"))
-    if not reference or "\0" in reference:
+    if "\0" in reference:
         raise ZooError(f"{reference!r} names no model; give a folder, a Hub id, or package:NAME")
     data_folder = confinement.get_folder()
     candidates = (

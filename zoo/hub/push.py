@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from zoo.artefact import allowed_files, headers, manifest
 from zoo.core import atomic_files, repo_names
 from zoo.core.errors import HubError
-from zoo.hub.commit import Target, Tree, create_api, fetch_tree
-from zoo.hub.retries import WRITING, Say, as_hub_error, say_nothing, with_retries
+from zoo.hub.commit import Page, Target, Tree, create_api, fetch_tree
+from zoo.hub.retries import WRITING, MisreadAnswerError, Say, as_hub_error, is_conflict, say_nothing, with_retries
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -58,7 +58,7 @@ def check_write_access(repo: str, *, private: bool = False, say: Say = say_nothi
         raise HubError(f"{action}: no token: run `hf auth login`, or set HF_TOKEN")
     api = create_api()
     with as_hub_error(action, WRITING):
-        account = with_retries(api.whoami, say)
+        account = with_retries(lambda: _fetch_account(api), say)
     user, owner = account["name"], repo.split("/")[0]
     roles = {org["name"]: org.get("roleInOrg", "write") for org in account.get("orgs", [])}
     if owner != user and roles.get(owner) in (None, "read", "no_access"):
@@ -69,6 +69,13 @@ def check_write_access(repo: str, *, private: bool = False, say: Say = say_nothi
         # A repository that does not exist is created as a private one by the push.
         with as_hub_error(action, WRITING), suppress(RepositoryNotFoundError):
             _require_private(repo, with_retries(lambda: fetch_tree(api, repo, None), say))
+
+
+def _fetch_account(api: HfApi) -> dict[str, Any]:
+    account = api.whoami()
+    if not isinstance(account, dict) or not isinstance(account.get("name"), str):
+        raise MisreadAnswerError("the answer names no user")
+    return account
 
 
 def _require_name(repo: str) -> None:
@@ -168,10 +175,14 @@ def push(
 
 def _prepare_repository(api: HfApi, repo: str, *, private: bool, branch: str | None, say: Say) -> Tree:
     """Create the repository and the branch if they do not exist, and return the current commit of the branch."""
+
     # The client raises KeyError for a 409 answer without the address of the repository. Whether it exists shows below.
-    with suppress(KeyError):
-        # None rather than False leaves the choice to an organisation whose default is private.
-        with_retries(lambda: api.create_repo(repo, private=private or None, exist_ok=True), say)
+    def create() -> None:
+        with suppress(KeyError):
+            # None rather than False leaves the choice to an organisation whose default is private.
+            api.create_repo(repo, private=private or None, exist_ok=True)
+
+    with_retries(create, say)
     if branch:
         with_retries(lambda: api.create_branch(repo, branch=branch, exist_ok=True), say)
     tree = with_retries(lambda: fetch_tree(api, repo, branch), say)
@@ -193,13 +204,25 @@ def _send(target: Target, tag: str | None, files: tuple[tuple[str, int], ...], s
     if page is None:
         say(target.describe())
         # Each attempt looks first, because the attempt before may have made the commit and lost only the answer.
-        page = with_retries(lambda: target.find_commit() or target.create_commit(), say)
+        page, created = _commit(target, say)
     url, commit = page
     if created:
         with_retries(lambda: target.verify(fetch_tree(api, repo, commit)), say)
     if tag and not tagged_commit:
         with_retries(lambda: api.create_tag(repo, tag=tag, revision=commit, exist_ok=True), say)
     return PushResult(url, commit, files, created)
+
+
+def _commit(target: Target, say: Say) -> tuple[Page, bool]:
+    """Make the commit. If somebody else has changed the branch meanwhile, see whether it holds the same files now."""
+    try:
+        return with_retries(lambda: target.find_commit() or target.create_commit(), say), True
+    except Exception as error:
+        page = with_retries(target.find_commit, say) if is_conflict(error) else None
+        if page is None:
+            raise
+        say("somebody else has pushed the same files meanwhile: the Hub holds them, and there is nothing to do")
+        return page, False
 
 
 def _find_tagged_commit(api: HfApi, repo: str, tag: str) -> str | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from zoo.artefact.allowed_files import TOKEN
@@ -19,6 +21,7 @@ WAITS = (1.0, 3.0, 9.0)
 MAX_WAIT = 300.0
 """Seconds of the longest wait. The Hub counts requests over five minutes, so no limit needs a longer wait."""
 TEMPORARY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+PORTAL = "a proxy or the login page of a network may have answered instead of the Hub"
 _CONFLICT = "somebody else changed the repo meanwhile: look at it and push again"
 WRITING = {
     401: "the token is missing or not valid: run `hf auth login`, or set HF_TOKEN",
@@ -39,6 +42,10 @@ READING = {
 
 class UnreachableError(HubError):
     """The Hub could not be reached, or answered every attempt with a temporary fault."""
+
+
+class MisreadAnswerError(ValueError):
+    """An answer that is JSON, but that is not what was asked for."""
 
 
 class _TemporaryFault(NamedTuple):
@@ -100,6 +107,8 @@ def as_hub_error(action: str, advice: Mapping[int, str]) -> Iterator[None]:
         if not status and not is_client_error and not isinstance(error, ValueError | RuntimeError | OSError):
             raise  # an error in zoo's own code keeps its traceback
         hint = advice.get(status, f"the Hub answered {status}") if status else ""
+        if any(type(cause).__name__ in ("TooManyRedirects", "RecursionError") for cause in _list_causes(error)):
+            raise HubError(f"{action}: the Hub redirects in a circle: check HF_ENDPOINT, or wait; {PORTAL}") from None
         raise HubError(f"{action}: {summarise(cause)}{'; ' if hint else ''}{hint}") from None
 
 
@@ -137,8 +146,10 @@ def _get_status(error: BaseException) -> int | None:
 def _find_temporary_fault(causes: list[BaseException]) -> _TemporaryFault | None:
     """Find the first cause that decides; return None if a wait would not help."""
     for error in causes:
-        if isinstance(error, json.JSONDecodeError):  # the client has read the error page of a gateway as JSON
-            return _TemporaryFault("the Hub's answer is no JSON", 0.0)
+        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | MisreadAnswerError) or _is_misread_answer(
+            error
+        ):
+            return _TemporaryFault(f"the Hub's answer cannot be read ({PORTAL})", 0.0)
         # Classes are compared by name, because versions of the client use different HTTP libraries.
         class_names = {parent.__name__ for parent in type(error).__mro__}
         if isinstance(error, ConnectionError | TimeoutError) or "TransportError" in class_names:
@@ -148,6 +159,21 @@ def _find_temporary_fault(causes: list[BaseException]) -> _TemporaryFault | None
             wait = _read_requested_wait(getattr(error, "response").headers)  # noqa: B009 - only some errors have it
             return _TemporaryFault(f"the Hub answers {status}", wait) if status in TEMPORARY_STATUSES else None
     return None
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Return whether the Hub refused a commit because the branch has another head than the commit's parent."""
+    return any(_get_status(cause) in (409, 412) for cause in _list_causes(error))
+
+
+def _is_misread_answer(error: BaseException) -> bool:
+    """Return whether the client failed on an answer of another shape than it expects, for example on a cut or changed one."""
+    if isinstance(error, ValueError):  # the client checks some answers, and says so in these words
+        return bool(re.search(r"improperly formatted|[Mm]alformed", str(error)))
+    if not isinstance(error, AttributeError | LookupError | TypeError):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "huggingface_hub" in Path(frames[-1].filename).parts
 
 
 def _read_requested_wait(headers: Any) -> float:

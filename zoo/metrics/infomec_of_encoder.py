@@ -48,6 +48,6 @@ def measure(
 
 def as_latents(encoder: Encoder, vectors: Array) -> tuple[Array, bool]:
     """Return vectors as latents (n, n_z), and whether the latents are discrete. A packed bit is a latent of two values."""
-    if encoder.similarity == "hamming":
+    if encoder.similarity_fn_name == "hamming":
         return np.unpackbits(vectors, axis=1, count=encoder.dim), True
     return vectors, vectors.dtype.kind in "iu"

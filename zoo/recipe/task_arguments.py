@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from zoo.core import located_yaml, paths
 from zoo.core.errors import RecipeError, ZooError
+from zoo.evaluation import official
 from zoo.evaluation.spec import Task
 from zoo.evaluation.task import TaskSpec
-from zoo.recipe import error_messages
+from zoo.recipe import error_messages, recipe, shipped
 from zoo.schema import Section
 
 
@@ -52,8 +54,46 @@ def make_task(name: str, settings: Sequence[str]) -> TaskSpec:
             holder[last] = located_yaml.parse_value(value)
         except located_yaml.YamlError as error:
             raise RecipeError(f"{name}: {setting}: {error.message}") from None
+    return validate_task(tree)
+
+
+def validate_task(section: Mapping[str, Any]) -> TaskSpec:
+    """The task of an entry of `evaluation:`, as plain values. Raises RecipeError that lists every mistake."""
+    tree = dict(section)
+    name = str(tree.get("task", "task"))[:80]
     try:
         return _Entry.model_validate({"task": tree}).task
     except ValidationError as error:
         mistakes = error_messages.translate(error, _Entry, {"task": tree})
         raise RecipeError(*(f"{name}: {'.'.join(map(str, path[1:]))}: {text}" for path, text in mistakes)) from None
+
+
+def read_tasks(tasks: Any, folder: Path) -> list[tuple[list[TaskSpec], Path]]:
+    """Tasks and the folder where their relative paths start, for what a caller of `zoo.evaluate` passes.
+
+    An entry is the name of an official task, the path or name of a recipe whose `evaluation:` is meant, a section of such a
+    list as a mapping, or a section that is checked already. Raises ZooError for anything else.
+    """
+    if isinstance(tasks, str | bytes | Mapping | Path) or not isinstance(tasks, Iterable):
+        raise ZooError(f"tasks: {tasks!r} is not a list of tasks: write [{tasks!r}]"[:300])
+    groups: list[tuple[list[TaskSpec], Path]] = []
+    for task in tasks:
+        if isinstance(task, TaskSpec):
+            groups.append(([task], folder))
+        elif isinstance(task, Mapping):
+            groups.append(([validate_task(task)], folder))
+        elif isinstance(task, str | Path):
+            groups.append(_read_named_task(task, folder))
+        else:
+            raise ZooError(f"tasks: {task!r} is not a task; give a name, a mapping with `task:`, or a recipe"[:300])
+    return groups
+
+
+def _read_named_task(name: str | Path, folder: Path) -> tuple[list[TaskSpec], Path]:
+    """The tasks of a recipe by its path or name, or one official task by its name."""
+    if paths.is_file(name) or str(name) in shipped.shipped():
+        loaded = recipe.load(name)
+        return list(loaded.evaluation), loaded.folder
+    if problem := official.find_problem(str(name)):
+        raise ZooError(problem)
+    return [official.Official(task=str(name))], folder

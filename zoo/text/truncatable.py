@@ -117,15 +117,17 @@ class TruncatableEncoder(BaseEncoder):
         return encoders
 
     def baseline(self) -> BaseEncoder | None:
-        """The untrained backbone; None if it cannot be loaded (any more)."""
+        """The untrained backbone, cut to the size that this encoder has; None if it cannot be loaded (any more)."""
         try:
-            return type(self).build(self.spec, folder=self.folder)
+            untrained = type(self).build(self.spec, folder=self.folder)
         except ZooError:
             return None
+        is_cut = self.backbone.depth < untrained.backbone.depth or self._max_dim < untrained.dim
+        return untrained.truncate(self.backbone.depth, self._max_dim) if is_cut else untrained
 
     # -- encoding --------------------------------------------------------------------------------------------------
 
-    def encode(
+    def _encode(
         self,
         inputs: Iterable[Any],
         *,
@@ -152,7 +154,7 @@ class TruncatableEncoder(BaseEncoder):
             return shared_pass.encode(inputs, self.layers, self.dim)
         return self._get_engine().encode(inputs, show_progress=show_progress, precision=precision)
 
-    def stream(
+    def _stream(
         self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
     ) -> Iterator[np.ndarray]:
         """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
@@ -172,6 +174,7 @@ class TruncatableEncoder(BaseEncoder):
 
         They are not normalised: the first m components, normalised, equal `truncate(layer, m).encode(texts)`.
         """
+        texts = list(check_texts(texts))
         vectors = {n: np.empty((len(texts), self._max_dim), dtype=np.float32) for n in range(1, self.layers + 1)}
         backbone = self.backbone.cut(self.layers)
         model: torch.nn.Module = backbone.model
@@ -183,6 +186,9 @@ class TruncatableEncoder(BaseEncoder):
                     vectors[n][places] = self.apply_head(n, state)[:, : self._max_dim].cpu().numpy()
         return vectors
 
+    def _forget_engines(self) -> None:
+        self._cached_engine = None
+
     def _get_engine(self) -> encoding.Engine:
         """The engine of this view, built once: cut backbone, pooling, head and normalisation as one module."""
         if self._cached_engine is None:
@@ -193,14 +199,14 @@ class TruncatableEncoder(BaseEncoder):
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def write_weights(self, folder: Path) -> None:
         """Write this view as stock sentence-transformers modules, without deeper layers and further components."""
         heads: Any = {int(n): head for n, head in self.heads.items()}
         sentence_transformers_format.write(folder, self.backbone.cut(self.layers), heads, self.dim)
 
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
+        """Open what `write_weights` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
         backbone = backbones.load_from_model_folder(folder, spec.backbone)
         dim = config.get("dim", backbone.width)
         if not isinstance(dim, int) or not 1 <= dim <= backbone.width:

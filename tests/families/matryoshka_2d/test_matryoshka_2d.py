@@ -68,7 +68,7 @@ def test_a_view_shares_the_tensors_and_leaves_the_encoder_unchanged(tmp_path):
     assert (encoder.layers, encoder.dim, view.bytes_per_vector) == (3, 32, 32)
     np.testing.assert_array_equal(encoder.encode(tiny.SENTENCES[:5]), before)
     for size in ({"layers": 4}, {"dim": 33}, {"layers": 0}):
-        with pytest.raises(ZooError, match="outside 1"):
+        with pytest.raises(ZooError, match="outside 1|must be greater than or equal to 1"):
             encoder.truncate(**size)
     with pytest.raises(ZooError, match="not by bits"):
         encoder.view(bits=3)

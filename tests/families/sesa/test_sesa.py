@@ -124,7 +124,7 @@ def test_a_folder_of_an_early_version_has_relative_components_also_after_a_copy(
 
 
 def test_an_unknown_view_option_is_refused(encoder):
-    with pytest.raises(ZooError, match="has the view options active and edit, not layers"):
+    with pytest.raises(ZooError, match="has no such view option; its view options are: active, edit"):
         encoder.view(layers=3)
     with pytest.raises(ZooError, match="invalid view of a SESA encoder: .*greater than or equal to 1"):
         encoder.view(active=0)

@@ -207,9 +207,9 @@ def test_a_view_may_replace_the_instructions_of_queries_and_documents(untrained)
     ("options", "problem"),
     [
         ({"instruction": "x", "query": "y"}, "give `instruction` or `query`, not both"),
-        ({"layers": 3}, "unknown view option 'layers'; this family has instruction"),
-        ({"role": "passage"}, "role: 'passage' is not a role; give query or document"),
-        ({"query": 3}, "query: 3 is not a text"),
+        ({"layers": 3}, "layers: the family vlm2vec has no such view option"),
+        ({"role": "passage"}, "role: must be 'query' or 'document', not 'passage'"),
+        ({"query": 3}, "query: must be a valid string, not 3"),
     ],
 )
 def test_a_wrong_view_is_refused(untrained, options, problem):

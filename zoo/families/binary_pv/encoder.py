@@ -42,7 +42,7 @@ BLOCK_SIZE = 1000  # texts whose vectors are inferred in the same gradient steps
 class Encoder(BaseEncoder):
     """Encodes texts as packed codes (n, ceil(bits / 8)) uint8; `view(real=True)` as (n, dim) float32 of unit norm."""
 
-    similarity = "hamming"
+    similarity_fn_name = "hamming"
     spec: Spec
 
     def __init__(self, spec: Spec, model: paragraph_model.ParagraphVectors) -> None:
@@ -79,7 +79,7 @@ class Encoder(BaseEncoder):
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    def encode(
+    def _encode(
         self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32", real: bool = False
     ) -> np.ndarray:
         """Packed codes in the order of `inputs`; real vectors with `real=True` or in the real view.
@@ -88,9 +88,9 @@ class Encoder(BaseEncoder):
         input that is not a string.
         """
         encoder = self.view(real=True) if real else self
-        return np.concatenate(list(encoder.stream(inputs, precision=precision)))
+        return np.concatenate(list(encoder._stream(inputs, precision=precision)))
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
+    def _stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """Encode in blocks of 1000 texts, in order. Without inputs there is one empty block.
 
         Raises ZooError if the encoder has not been trained.
@@ -98,7 +98,7 @@ class Encoder(BaseEncoder):
         if not self.model.state:
             raise ZooError("the encoder has not been trained: call `fit` before you encode")
         for texts in _read_blocks(check_texts(inputs)):
-            if self.similarity == "hamming":
+            if self.similarity_fn_name == "hamming":
                 yield self.model.infer_codes(texts, epochs=self.spec.inference_epochs, batch_size=BLOCK_SIZE)
             else:
                 yield self.model.infer(texts, batch_size=BLOCK_SIZE)
@@ -127,18 +127,18 @@ class Encoder(BaseEncoder):
         is_real = bool(options.get("real"))
         view = copy.copy(self)
         view.view_options = {"real": True} if is_real else {}
-        view.similarity = "cosine" if is_real else "hamming"  # type: ignore[misc]
+        view.similarity_fn_name = "cosine" if is_real else "hamming"
         view.dim = self.spec.width if is_real else self.spec.bits
         return view
 
     @property
     def bytes_per_vector(self) -> int:
         """Storage of one encoded vector in bytes: of packed bits, or of float32."""
-        return -(-self.dim // 8) if self.similarity == "hamming" else self.dim * 4
+        return -(-self.dim // 8) if self.similarity_fn_name == "hamming" else self.dim * 4
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def write_weights(self, folder: Path) -> None:
         """Write model.safetensors and vocabulary.json. Raises ZooError if the encoder has not been trained."""
         if not self.model.state:
             raise ZooError("the encoder has not been trained: call `fit` before you save it")
@@ -147,7 +147,7 @@ class Encoder(BaseEncoder):
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote.
+        """Open what `write_weights` wrote.
 
         Raises ArtefactError if a tensor is missing, extra, not finite, or does not fit the vocabulary.
         """

@@ -44,7 +44,7 @@ class ClassifierEncoder(BaseEncoder):
         self.scale = 1.0
         self.threshold: float | None = None
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
+    def _encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """Return unit vectors (n, dim) float32.
 
         Args:
@@ -54,7 +54,7 @@ class ClassifierEncoder(BaseEncoder):
         """
         return self.tower.encode(self.projection, self.dim, inputs, show_progress=show_progress, precision=precision)
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
+    def _stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """Encode in blocks, in order."""
         return self.tower.stream(self.projection, self.dim, inputs, precision)
 

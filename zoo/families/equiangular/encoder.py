@@ -228,7 +228,7 @@ class Encoder(ClassifierEncoder):
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def write_weights(self, folder: Path) -> None:
         """Write the tower with its projection, and classes.safetensors with class vectors, second moments or softmax head."""
         self.tower.save(folder, self.projection, self.dim)
         basis = self.basis if self.spec.basis == "stored" else None
@@ -237,7 +237,7 @@ class Encoder(ClassifierEncoder):
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote. A basis that is made from its seed must have the sha256 in `config`.
+        """Open what `write_weights` wrote. A basis that is made from its seed must have the sha256 in `config`.
 
         Raises ArtefactError.
         """

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from zoo.core.errors import ArtefactError
+from zoo.core.inputs import iterate_inputs
 from zoo.ops.inference import evaluation_mode
 from zoo.text import backbone, sentence_transformers_format
 from zoo.text import engine as encoding
@@ -115,7 +116,7 @@ def build(spec: str | Vision, *, revision: str | None, max_length: int | None, f
 
 def compute_features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
     """Return features (n, width) float32 of texts or images, not normalised. BLOCK inputs are processed at a time."""
-    inputs = list(inputs)
+    inputs = list(iterate_inputs(inputs, tower.modality, (str, bytes, Path)))
     blocks = []
     with evaluation_mode(tower.module), torch.inference_mode():
         device = next(tower.module.parameters()).device

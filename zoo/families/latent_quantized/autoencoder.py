@@ -77,7 +77,7 @@ class Autoencoder(BaseEncoder):
 
     # -- encoding --------------------------------------------------------------------------------------------------
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
+    def _encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """Codes (n, latents) of images or of vectors (n, components).
 
         An image is a PIL image, a uint8 array (h, w[, 3]), a path, or the bytes of a file. Raises ZooError for other inputs.
@@ -85,12 +85,12 @@ class Autoencoder(BaseEncoder):
         total = len(inputs) if isinstance(inputs, list | tuple) else None
         blocks = []
         with show_progress_bar(total, show_progress) as advance:
-            for block in self.stream(inputs, precision=precision):
+            for block in self._stream(inputs, precision=precision):
                 blocks.append(block)
                 advance(len(block))
         return np.concatenate(blocks)
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
+    def _stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
         hardware.keep_large_blocks()
         blocks = self.read_blocks(inputs)

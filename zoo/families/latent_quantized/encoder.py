@@ -146,13 +146,13 @@ class Encoder(Autoencoder):
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def write_weights(self, folder: Path) -> None:
         """Write model.safetensors: both networks, the codebook, and the buffers of `networks.build_autoencoder`."""
         save_file(tensors.extract(self.module), folder / "model.safetensors", metadata={"format": "pt"})
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote.
+        """Open what `write_weights` wrote.
 
         Raises ArtefactError if a tensor is missing, extra, not finite, or not of the shape that `spec` and `config` give.
         """

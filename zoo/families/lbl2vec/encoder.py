@@ -190,26 +190,26 @@ class Encoder(BaseEncoder):
         """The labels, in the order of `label_vectors`."""
         return list(self.spec.labels)
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
+    def _encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """Encode texts to (n, d) float32 vectors of unit norm, in order.
 
         The name of a label is encoded as its label vector. Without a backbone, a text without a known word becomes zeros.
         Raises ZooError for an input that is not a string.
         """
         texts = list(check_texts(inputs))
-        vectors = self.text_encoder.encode(texts, show_progress=show_progress, precision=precision)
+        vectors = self.text_encoder.encode(texts, show_progress_bar=show_progress, precision=precision)
         place = {name: i for i, name in enumerate(self.label_names)}
         for row, text in enumerate(texts):
             if text in place:
                 vectors[row] = self.label_vectors[place[text]]
         return vectors
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
+    def _stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[np.ndarray]:
         """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
-        source = iter(inputs)
+        source = check_texts(inputs)
         block = list(islice(source, encoding.WINDOW))
         while True:
-            yield self.encode(block, precision=precision)
+            yield self._encode(block, precision=precision)
             block = list(islice(source, encoding.WINDOW))
             if not block:
                 return
@@ -220,7 +220,7 @@ class Encoder(BaseEncoder):
 
     def compute_similarities(self, texts: Iterable[str]) -> np.ndarray:
         """Cosines (n, labels) of documents and labels."""
-        similarities: np.ndarray = self.text_encoder.encode(list(texts)) @ self.label_vectors.T
+        similarities: np.ndarray = self.text_encoder.encode(texts) @ self.label_vectors.T
         return similarities
 
     def classify(self, texts: Iterable[str]) -> list[Prediction]:
@@ -245,18 +245,18 @@ class Encoder(BaseEncoder):
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def write_weights(self, folder: Path) -> None:
         """Write the backbone as stock sentence-transformers modules, or the word space; and topics.safetensors."""
         if isinstance(self.text_encoder, TruncatableEncoder):
             sentence_transformers_format.write(folder, self.text_encoder.backbone, {}, self.dim)
         else:
-            self.text_encoder.save(folder)
+            self.text_encoder.write_weights(folder)
         label_tensor = torch.from_numpy(self.label_vectors.copy())
         save_file({"labels": label_tensor}, folder / LABEL_FILE, metadata={"format": "pt"})
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
+        """Open what `write_weights` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
         text_encoder: TruncatableEncoder | WordSpace
         if spec.backbone:
             text_encoder = TruncatableEncoder(

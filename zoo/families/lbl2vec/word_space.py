@@ -147,7 +147,7 @@ class WordSpace:
         vectors = [topics.normalise(self.model.word_vectors[row]).mean(0) for row in rows if row]
         return topics.normalise(np.stack(vectors)) if vectors else np.zeros((0, self.dim), np.float32)
 
-    def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "fp32") -> Array:
+    def encode(self, inputs: Iterable[str], *, show_progress_bar: bool = False, precision: str = "fp32") -> Array:
         """Encode texts as (n, dim) float32 in the order of `inputs`; a text without a known word gets zeros.
 
         Raises ZooError for a bare string and for an input that is not a string.
@@ -177,7 +177,7 @@ class WordSpace:
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def write_weights(self, folder: Path) -> None:
         """Write model.safetensors and vocabulary.json. Raises ZooError before training."""
         from safetensors.torch import save_file
 
@@ -193,7 +193,7 @@ class WordSpace:
 
     @classmethod
     def load(cls, folder: Path, settings: Settings, inference_settings: Mapping[str, Any]) -> WordSpace:
-        """Open what `save` wrote, with the result of `inference_settings` at that time.
+        """Open what `write_weights` wrote, with the result of `inference_settings` at that time.
 
         Raises ArtefactError unless the tensors are exactly those that inference needs, fit the vocabulary and are finite.
         """

@@ -58,7 +58,7 @@ class ConceptEncoder(BaseEncoder):
 
     # -- vectors ---------------------------------------------------------------------------------------------------
 
-    def encode(
+    def _encode(
         self,
         inputs: Iterable[Any],
         *,
@@ -80,12 +80,12 @@ class ConceptEncoder(BaseEncoder):
             sparse: True returns a scipy CSR array; "torch" returns a sparse COO tensor.
         """
         if sparse:
-            vectors = inverted_index.to_csr(self.stream(inputs, precision=precision, prompt_type=prompt_type))
+            vectors = inverted_index.to_csr(self._stream(inputs, precision=precision, prompt_type=prompt_type))
             return inverted_index.to_torch(vectors) if sparse == "torch" else vectors
         engine = self._get_engine(prompt_type)
         return engine.encode(self._add_prompts(inputs, prompt_type), show_progress=show_progress, precision=precision)
 
-    def stream(
+    def _stream(
         self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
     ) -> Iterator[np.ndarray]:
         """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
@@ -121,6 +121,9 @@ class ConceptEncoder(BaseEncoder):
             module = ConceptTower(tower.module, self.space, max_active, factors, probabilities=probabilities)
             self._engines[key] = encoding.Engine(module, tower.tokenize, tower.pad, self.dim, tower.max_length)
         return self._engines[key]
+
+    def _forget_engines(self) -> None:
+        self._engines.clear()
 
     def _require_trained(self) -> tuple[Towers, Concepts]:
         """Return the towers and the concepts. Raise ZooError if the encoder does not have them yet."""
@@ -216,7 +219,7 @@ class ConceptEncoder(BaseEncoder):
         self.towers = towers
         self.backbone_name, self.backbone_revision = towers.backbone_name, towers.backbone_revision
 
-    def save(self, folder: Path) -> None:
+    def write_weights(self, folder: Path) -> None:
         """Write the towers, concepts.json and space.safetensors. Raise ZooError if the encoder is not trained."""
         towers, concepts = self._require_trained()
         towers.save(folder)
@@ -225,7 +228,7 @@ class ConceptEncoder(BaseEncoder):
 
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote. Raise ArtefactError for a missing, extra, mis-shaped or non-finite tensor."""
+        """Open what `write_weights` wrote. Raise ArtefactError for a missing, extra, mis-shaped or non-finite tensor."""
         encoder = cls(spec)
         concepts, towers = Concepts.load(folder / CONCEPTS_FILE), Towers.load(spec, folder)
         with torch.device("meta"):  # shapes without memory

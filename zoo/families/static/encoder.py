@@ -46,6 +46,7 @@ class Encoder(BaseEncoder):
     """
 
     spec: Spec
+    _moves = False  # numpy adds the vectors up
 
     def __init__(self, spec: Spec, bag: TokenBag) -> None:
         super().__init__()
@@ -156,15 +157,15 @@ class Encoder(BaseEncoder):
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    def encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> Array:
+    def _encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> Array:
         """Texts to (n, dim) float32 of unit norm, in order; a text without known tokens is zeros.
 
         `precision` changes nothing: sums of a few numbers gain nothing from fewer bits. Raises ZooError for an input that is not
         a string, for one bare string, and for vectors that are not finite.
         """
-        return np.concatenate(list(self.stream(inputs, precision=precision)))
+        return np.concatenate(list(self._stream(inputs, precision=precision)))
 
-    def stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[Array]:
+    def _stream(self, inputs: Iterable[Any], *, precision: str = "fp32") -> Iterator[Array]:
         """`encode` in blocks of at most BLOCK rows, in order; one empty block for no input."""
         if precision not in PRECISIONS:
             raise ZooError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
@@ -189,15 +190,16 @@ class Encoder(BaseEncoder):
         return twin
 
     def baseline(self) -> BaseEncoder | None:
-        """The distilled encoder before training, or None if the backbone cannot be loaded (any more)."""
+        """The distilled encoder before training, as wide as this one; None if the backbone cannot be loaded (any more)."""
         try:
-            return type(self).build(self.spec, folder=self.folder)
+            untrained = type(self).build(self.spec, folder=self.folder)
         except ZooError:
             return None
+        return untrained.view(dim=self.dim) if self.dim < untrained.dim else untrained
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def write_weights(self, folder: Path) -> None:
         """Write the token vectors and the tokenizer as stock sentence-transformers modules: StaticEmbedding, Normalize."""
         import sentence_transformers
         import sentence_transformers.models as st_modules
@@ -210,7 +212,7 @@ class Encoder(BaseEncoder):
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote, without torch; the table must fit the tokenizer and the width, and be finite."""
+        """Open what `write_weights` wrote, without torch; the table must fit the tokenizer and the width, and be finite."""
         dim = config.get("dim", spec.dim)
         if type(dim) is not int or describe_misfit(dim, spec.dim):
             raise ArtefactError(f"{folder}: config.json: dim {dim!r} is outside 1…{spec.dim}")

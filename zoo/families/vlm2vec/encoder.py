@@ -187,7 +187,7 @@ class Encoder(BaseEncoder):
 
     # -- use ---------------------------------------------------------------------------------------------------------
 
-    def encode(
+    def _encode(
         self,
         inputs: Iterable[Any],
         *,
@@ -204,7 +204,7 @@ class Encoder(BaseEncoder):
             self.vlm, inputs, self._find_instruction(prompt_type), show_progress=show_progress, precision=precision
         )
 
-    def stream(
+    def _stream(
         self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
     ) -> Iterator[inference.Vectors]:
         """Encode inputs in blocks, in order; the arguments are those of `encode`."""
@@ -235,7 +235,7 @@ class Encoder(BaseEncoder):
 
     # -- model folder ------------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def write_weights(self, folder: Path) -> None:
         """Write the model as sentence-transformers modules; if the recipe keeps the adapter, write the adapter alone."""
         if self.spec.lora and self.spec.lora.keep == "adapter":
             checkpoint.write_adapter(folder, self.vlm)
@@ -248,7 +248,7 @@ class Encoder(BaseEncoder):
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `save` wrote. An adapter needs its backbone at the revision that it was trained on."""
+        """Open what `write_weights` wrote. An adapter needs its backbone at the revision that it was trained on."""
         state = config.get("vlm")
         state = state if isinstance(state, Mapping) else {}
         if spec.lora and spec.lora.keep == "adapter":

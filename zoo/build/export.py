@@ -1,0 +1,73 @@
+"""Save a view of a model as a model folder of its own, with what is known about it: parent, licence, backbone and score."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from zoo.artefact import manifest, model_folder
+from zoo.card import render, run_record
+from zoo.core import atomic_files
+from zoo.core.errors import ArtefactError, ZooError
+from zoo.encoder import Encoder
+
+KEPT_SECTIONS = ("name", "encoder", "data", "card")
+"""Sections of the parent's recipe that are also true of the cut. It was neither trained nor evaluated by itself."""
+LICENCE_FILES = ("LICENSE", "NOTICE")
+
+
+def export(parent: Path, whole: Encoder, options: Mapping[str, Any], target: Path) -> Path:
+    """Write the view of `whole` with these options to `target`, and return `target`.
+
+    Args:
+        parent: the model folder from which `whole` was opened.
+        whole: the encoder without options.
+        options: the options of the view; none of them exports the model as it is.
+        target: the new model folder.
+
+    The folder has the parent's licence, backbone, data and measured row, and a card of its own. Raises ZooError for a view that
+    a model folder cannot hold, for example another instruction.
+    """
+    view = whole.view(**options) if options else whole
+    record = run_record.read(parent) if (parent / manifest.NAME).is_file() else None
+    with atomic_files.replace_folder(target) as partial:
+        try:
+            model_folder.save(view, partial, parent=_describe_parent(whole, record, options))
+        except ArtefactError as error:
+            if not options:
+                raise
+            raise ZooError(
+                f"a folder of the family {view.spec.family} cannot hold the view {json.dumps(dict(options))}: export the model "
+                "without it, and take the view when the model is opened: zoo.from_pretrained(…).view(…)"
+            ) from error
+        if record is not None:
+            for name in LICENCE_FILES:
+                if (parent / name).is_file():
+                    shutil.copy2(parent / name, partial / name)
+            _write_measurements(partial, whole, options, record)
+            render.write_card(partial, type(whole.spec))
+            manifest.write(partial)
+    return target
+
+
+def _describe_parent(whole: Encoder, record: run_record.Record | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = {} if record is None else {name: record.recipe[name] for name in KEPT_SECTIONS if name in record.recipe}
+    return {"name": whole.name, "revision": whole.revision, "view": dict(options), "recipe": recipe}
+
+
+def _write_measurements(folder: Path, whole: Encoder, options: Mapping[str, Any], record: run_record.Record) -> None:
+    """Write the parent's lock and the results of this view. Other results are not those of the new model."""
+    if record.lock:
+        atomic_files.write_json(folder / "lock.json", record.lock)
+    wanted = whole.view(**options).view_options
+    results = []
+    for entry in run_record.list_results(record.report):
+        with suppress(ZooError):  # the report may be of an older version
+            if whole.view(**run_record.as_mapping(entry.get("view"))).view_options == wanted:
+                results.append({**entry, "view": {}})
+    if results:
+        atomic_files.write_json(folder / "report.json", {**record.report, "results": results})
