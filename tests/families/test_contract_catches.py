@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from zoo import families
 from zoo.artefact import model_folder
 from zoo.core.errors import ArtefactError
-from zoo.encoder import Encoder
 
 FAMILY = "matryoshka-2d"
 Encoder = families.load_encoder(FAMILY)
