@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +24,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from zoo import data
-from zoo.core.errors import DataError
+from zoo.core.errors import DataError, DataWarning
 from zoo.data import kinds, split
 from zoo.data.sources import builtin
 from zoo.data.spec import Data, Holdout
@@ -73,6 +74,35 @@ def test_a_role_wins_over_a_column_of_its_name_and_columns_may_swap(tmp_path):
     assert swapped.rows[0] == {"a": "second", "b": "first"}
     over = data.read(section(source="file", path="x.jsonl", columns={"a": "b"}), {"a": "text"}, folder=tmp_path)
     assert over.rows[0] == {"a": "second"}
+
+
+def test_an_optional_role_can_be_left_out(tmp_path):
+    write(tmp_path / "x.jsonl", {"text": "a", "title": ""}, {"text": "b", "title": 3})
+    optional = {"title": "text"}
+    table = data.read(
+        section(source="file", path="x.jsonl", columns={"title": None}), {"text": "text"}, optional, folder=tmp_path
+    )
+    assert table.rows.to_list() == [{"text": "a"}, {"text": "b"}]
+    needed = section(source="file", path="x.jsonl", columns={"text": None})
+    [(path, message)] = data.problems(needed, {"text": "text"}, folder=tmp_path)
+    assert (path, message) == (("columns", "text"), "is needed, so it cannot be left out; name its column")
+
+
+def test_a_column_that_happens_to_bear_the_name_of_a_role_does_not_fill_it(tmp_path):
+    write(tmp_path / "x.jsonl", {"name": "a", "image": "x.png", "text": 7, "score": 2})
+    required, optional = {}, {"text": "text", "image": "image", "score": "number"}
+    source = section(source="file", path="x.jsonl", columns={"text": "name"})
+    assert data.find_roles(source, required, optional, folder=tmp_path) == {"text": "name"}
+    with pytest.warns(DataWarning, match="the column 'image' does not fill the role image.*add image: image to use it"):
+        table = data.read(source, required, optional, folder=tmp_path)
+    assert table.roles == ("text",)
+    assert table.rows["image"][:] == ["x.png"]
+    source = section(source="file", path="x.jsonl", columns={"text": "name", "score": "score", "image": None})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert data.read(source, required, optional, folder=tmp_path).roles == ("score", "text")
+    source = section(source="file", path="x.jsonl", columns={"shown": "text"})  # this is no role, so nothing is said
+    assert data.find_roles(source, required, optional, folder=tmp_path) == {"image": "image", "score": "score"}
 
 
 @pytest.mark.parametrize(
@@ -286,13 +316,13 @@ def test_an_optional_role_is_checked_when_it_is_there(pairs, tmp_path):
     assert "negative" not in pairs(optional=optional).roles
     write(tmp_path / "pairs.jsonl", {"a": "x", "b": "y", "negative": "z"}, {"a": "x", "b": "y"})
     with pytest.raises(DataError, match="row 2: negative: is missing"):
-        pairs(optional=optional)
+        pairs(optional=optional, columns={"anchor": "a", "positive": "b", "negative": "negative"})
 
 
 def test_an_optional_role_that_shows_up_late_is_not_overlooked(pairs, tmp_path):
-    rows = [{"a": "x", "b": "y"}] * 500 + [{"a": "x", "b": "y", "negative": "z"}]
+    rows = [{"anchor": "x", "positive": "y"}] * 500 + [{"anchor": "x", "positive": "y", "negative": "z"}]
     write(tmp_path / "pairs.jsonl", *rows)
-    table = pairs(optional={"negative": "text"}, on_bad_row="skip")
+    table = pairs(optional={"negative": "text"}, on_bad_row="skip", columns={})
     assert table.rows.to_list() == [{"anchor": "x", "positive": "y", "negative": "z"}]
     assert len(table.skipped) == 500
 
@@ -333,6 +363,23 @@ def test_groups_stay_together_and_neither_side_is_empty(groups, size, seed):
     assert test_groups.isdisjoint(group for group, is_test in zip(groups, mask, strict=True) if not is_test)
     assert 0 < mask.sum() < len(groups)
     assert abs(mask.sum() - size * len(groups)) <= max(sizes.values()) + 1
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=80), st.floats(0.01, 0.6), st.integers(0, 99))
+def test_a_share_by_class_is_the_share_of_each_class(labels, size, seed):
+    holdout, sizes = Holdout(size=size, side="train", seed=seed), Counter(labels)
+    target = min(max(1, round(size * len(labels))), len(labels) - 1)
+    if target > len(labels) - len(sizes):
+        with pytest.raises(DataError, match="cannot be held out so that each of .* classes keeps a row for training"):
+            split.draw_mask_by_class(labels, holdout)
+        return
+    mask = split.draw_mask_by_class(labels, holdout)
+    held_out = Counter(label for label, is_test in zip(labels, mask, strict=True) if is_test)
+    assert mask.sum() == target
+    for label, count in sizes.items():
+        assert held_out[label] < count
+    if min(sizes.values()) * (1 - target / len(labels)) > 1:
+        assert all(abs(held_out[label] - count * target / len(labels)) <= 1 for label, count in sizes.items())
 
 
 def test_a_split_never_changes():

@@ -111,6 +111,15 @@ def test_idx_images_are_read_with_the_labels_beside_them(tmp_path):
     np.testing.assert_array_equal(np.asarray(table.rows[1]["image"]), colours[1])
 
 
+def test_idx_files_may_name_their_classes(tmp_path):
+    idx(tmp_path / "x-images-idx3-ubyte", PIXELS)
+    idx(tmp_path / "x-labels-idx1-ubyte", np.array([2, 0, 1, 2, 1, 0], dtype=np.uint8))
+    table = read(tmp_path, "x-images-idx3-ubyte", classes=["cat", "dog", "newt"])
+    assert table.rows["label"][:] == ["newt", "cat", "dog", "newt", "dog", "cat"]
+    with pytest.raises(DataError, match="row 1: label: is 2, but `classes` names the numbers from 0 to 1"):
+        read(tmp_path, "x-images-idx3-ubyte", classes=["cat", "dog"])
+
+
 def test_idx_files_that_are_damaged_or_do_not_match_are_refused(tmp_path):
     name, other = tmp_path / "x-images-idx3-ubyte", tmp_path / "x-labels-idx1-ubyte"
     idx(name, PIXELS)

@@ -25,7 +25,7 @@ from sentence_transformers import SentenceTransformer
 
 import zoo
 from zoo import evaluation
-from zoo.core.errors import DataError, ZooError
+from zoo.core.errors import DataError, DataWarning, ZooError
 from zoo.encoder import Encoder as Base
 from zoo.evaluation import mteb_catalogue, official
 from zoo.evaluation.mteb_model import MtebModel
@@ -219,6 +219,97 @@ def test_retrieval_by_ids_equals_retrieval_by_text(encoder, folder):
     parts = {name: {"source": "file", "path": f"{name}.jsonl"} for name in ("corpus", "queries", "qrels")}
     by_id = score(encoder, TypeAdapter(Task).validate_python({"task": "retrieval", **parts}), folder)
     assert by_id == pytest.approx(score(encoder, make_task(task="retrieval", data="search"), folder), abs=1e-9)
+
+
+def write_beir_folder(place, layout="beir"):
+    """Write the pairs as a folder of BEIR, or as one of mteb on the Hub."""
+    documents = {b: f"d{i}" for i, b in enumerate(dict.fromkeys(b for _, b in PAIRS))}
+    queries = {a: f"q{i}" for i, a in enumerate(dict.fromkeys(a for a, _ in PAIRS))}
+    corpus = [{"_id": name, "title": "", "text": text} for text, name in documents.items()]
+    asked = [{"_id": name, "text": text} for text, name in queries.items()]
+    qrels = [{"query-id": queries[a], "corpus-id": documents[b], "score": 1} for a, b in PAIRS]
+    place.mkdir(parents=True)
+    if layout == "beir":
+        (place / "qrels").mkdir()
+        lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, row.values())) for row in qrels)]
+        (place / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n")
+        for name, rows in (("corpus", corpus), ("queries", asked)):
+            (place / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return
+    top_ranked = [{"query-id": name, "corpus-ids": sorted(documents.values())} for name in queries.values()]
+    for name, rows in (("corpus", corpus), ("queries", asked), ("data", qrels), ("top_ranked", top_ranked)):
+        (place / name).mkdir()
+        half = len(rows) // 2
+        for part, some_rows in enumerate((rows[:half], rows[half:])):
+            Dataset.from_list(some_rows).to_parquet(place / name / f"test-0000{part}-of-00002.parquet")
+
+
+@pytest.mark.parametrize("layout", ["beir", "mteb"])
+def test_a_folder_of_beir_or_mteb_works_by_its_name_alone(encoder, folder, layout):
+    write_beir_folder(folder / "mine", layout)
+    expected = score(encoder, make_task(task="retrieval", data="search"), folder)
+    assert score(encoder, make_task(task="retrieval", folder="mine"), folder) == pytest.approx(expected, abs=1e-6)
+    reranked = score(encoder, make_task(task="reranking", folder="mine"), folder)
+    assert 0 < reranked < 1 if layout == "mteb" else reranked == 1  # without candidates, only right answers are judged
+
+
+def test_an_official_retrieval_task_runs_on_a_folder_of_beir(encoder, folder):
+    write_beir_folder(folder / "scifact")
+    expected = score(encoder, make_task(task="retrieval", data="search"), folder)
+    for place in (".", "scifact"):
+        report = evaluation.evaluate(encoder, [make_task(task="SciFact", folder=place)], folder=folder, baseline=False)
+        (result,) = report["results"]
+        assert (result["task"], result["official"], result["metric"]) == ("SciFact (local)", False, "ndcg_at_10")
+        assert result["value"] == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ZooError, match="holds no corpus, queries and qrels in the layout of BEIR or mteb"):
+        evaluation.prepare([make_task(task="NFCorpus", folder=".")], folder)
+
+
+def test_a_folder_that_lacks_a_part_and_a_corpus_without_ids_are_found_by_the_check(folder):
+    task = make_task(task="retrieval", folder="mine")
+    assert task.find_mistakes(folder)[0][0] == ("folder",)
+    write_beir_folder(folder / "mine")
+    assert task.find_mistakes(folder) == []
+    (folder / "mine" / "corpus.jsonl").write_text('{"text": "the dog"}\n')
+    [(path, message)] = task.find_mistakes(folder)
+    assert path == ("corpus", "columns")
+    assert "needs a column 'id'" in message
+    (folder / "mine" / "queries.jsonl").unlink()
+    [(path, message)] = task.find_mistakes(folder)
+    assert (path, "holds no queries.*" in message) == (("folder",), True)
+    (folder / "corpus.jsonl").write_text('{"text": "the dog"}\n')
+    for name, row in (("queries", {"id": "q", "text": "dog"}), ("qrels", {"query_id": "q", "document_id": "d"})):
+        (folder / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    mistakes = make_task(task="retrieval", queries="queries", corpus="corpus", qrels="qrels").find_mistakes(folder)
+    assert [path for path, _ in mistakes] == [("corpus", "columns")]
+
+
+def test_titles_and_texts_of_a_corpus_may_be_empty(encoder, folder):
+    corpus = [{"id": "d1", "title": "", "text": "the dog"}, {"id": "d2", "title": "the cat", "text": ""}]
+    without_titles = [{"id": "d1", "text": "the dog"}, {"id": "d2", "text": "the cat"}]
+    queries, qrels = [{"id": "q", "text": "dog"}], [{"query_id": "q", "document_id": "d1"}]
+    scores = []
+    for rows in (corpus, without_titles):
+        for name, content in (("corpus", rows), ("queries", queries), ("qrels", qrels)):
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+        task = make_task(task="retrieval", queries="queries", corpus="corpus", qrels="qrels")
+        scores.append(score(encoder, task, folder))
+    assert scores[0] == scores[1]
+
+
+def test_a_score_that_says_nothing_is_remarked_on(folder):
+    """All texts have the same vector, so that the answer is chance."""
+
+    class Constant(WordVectors):
+        def encode(self, inputs, **options):
+            return np.ones((len(list(inputs)), self.dim), dtype=np.float32)
+
+    task = make_task(task="classification", train="train", data="test")
+    with pytest.warns(DataWarning, match="classification: accuracy is .*, and chance is .*; check what each column"):
+        report = evaluation.evaluate(Constant("floats"), [task], folder=folder, baseline=False)
+    assert report["results"][0]["remark"].startswith("accuracy is")
+    report = evaluation.evaluate(WordVectors("floats"), [task], folder=folder, baseline=False)
+    assert "remark" not in report["results"][0]
 
 
 def test_retrieval_with_a_backbones_prompts_equals_mteb(backbone, folder, tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo import data, evaluation, families, pretrained
 from zoo.artefact import manifest, model_folder
-from zoo.build import overlap
+from zoo.build import overlap, validation_rows
 from zoo.build.environment import list_packages
 from zoo.build.overlap import Overlap
 from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
@@ -23,7 +23,6 @@ from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ZooError
 from zoo.core.host import describe_host
 from zoo.data import Table
-from zoo.data.spec import Holdout
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared, leaderboard
 from zoo.recipe.recipe import Recipe
@@ -259,9 +258,7 @@ def _read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
     train = data.read(recipe.data, required, optional, folder=recipe.folder)
     tables = {"train": train}
     if isinstance(recipe.validation, float):
-        split = Holdout(size=recipe.validation, side="train", seed=recipe.training.seed)
-        tables["train"] = data.hold_out(train, split)
-        tables["validation"] = data.hold_out(train, split.model_copy(update={"side": "test"}))
+        tables |= validation_rows.hold_out(recipe, train)
     elif recipe.validation is not None:
         tables["validation"] = data.read(recipe.validation, required, optional, folder=recipe.folder)
     for path, dataset in recipe.encoder.extra_datasets().items():

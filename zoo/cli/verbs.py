@@ -74,7 +74,7 @@ def _require_new(target: Path) -> None:
 
 def check(arguments: argparse.Namespace) -> int:
     """`zoo check RECIPE…`: report every mistake of every recipe. With --rows, the data is read and checked as well."""
-    from zoo.recipe import recipe
+    from zoo.recipe import recipe, role_sources
 
     problems: list[str] = []
     for path in arguments.recipes:
@@ -84,7 +84,7 @@ def check(arguments: argparse.Namespace) -> int:
                 from zoo.build import builder  # imports torch
 
                 builder.check_rows(loaded, write)
-            write(f"{path}: good")
+            write("\n    ".join([f"{path}: good", *role_sources.describe_roles(loaded)]))
         except ZooError as error:
             problems += error.problems
     for problem in problems:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from zoo.core.errors import DataError
+from zoo.core.errors import DataError, DataWarning
 from zoo.core.suggest import suggest
 from zoo.data import column_mapping, kinds, selection
 from zoo.data.column_mapping import Mistake
@@ -17,11 +18,11 @@ from zoo.data.raw_rows import Origin, Source
 from zoo.data.selection import Columns
 from zoo.data.sources import builtin, file, hub
 from zoo.data.spec import BuiltinData, Data, FileData, Holdout, HubData
-from zoo.data.split import comparison_key, draw_side_mask
+from zoo.data.split import comparison_key, draw_mask_by_class, draw_side_mask
 from zoo.data.table import Table, build_table, filter_table
 from zoo.schema import Kind
 
-__all__ = ["Origin", "Table", "hold_out", "peek", "problems", "read"]
+__all__ = ["Origin", "Table", "find_roles", "hold_out", "peek", "problems", "read"]
 
 Roles = Mapping[str, Kind]
 
@@ -57,12 +58,32 @@ def read(data: Data, required: Roles, optional: Roles = MappingProxyType({}), *,
     return build_table(selection.select_rows(data, columns), roles, source.origin, bad)
 
 
-def hold_out(table: Table, split: Holdout) -> Table:
+def find_roles(data: Data, required: Roles, optional: Roles, *, folder: Path) -> dict[str, str] | None:
+    """Return the name in the data of the column that fills each role, or None for data on the Hub.
+
+    Raise DataError if the data is missing, unknown or unreadable.
+    """
+    raw_columns = _read_raw_columns(data, folder)
+    if raw_columns is None:
+        return None
+    present = column_mapping.rename_columns(data, raw_columns)
+    roles = [*required, *column_mapping.choose_optional_roles(data, required, optional)]
+    return {role: data.columns.get(role) or role for role in roles if role in present}
+
+
+def hold_out(table: Table, split: Holdout, *, by_class: bool = False) -> Table:
     """Return one side of a table.
+
+    Args:
+        by_class: take the share of each class of the role `label`, and leave a row of each class on the training side.
 
     Raises:
         DataError: if `split` asks for more rows than there are, or groups by a column that is missing.
     """
+    if by_class:
+        labels = table.rows["label"]
+        held_out = draw_mask_by_class(labels, split)
+        return filter_table(table, held_out if split.side == "test" else ~held_out)
     groups = None
     if split.by is not None:
         if split.by not in table.rows.column_names:
@@ -121,6 +142,11 @@ def _collect_roles(
 ) -> tuple[Columns, dict[str, Kind], list[str]]:
     """Return the columns of the good rows, the roles that the data has, and one line for each bad row."""
     present = {name for _, columns in source.parts for name in column_mapping.rename_columns(data, columns)}
+    unnamed = present.intersection(optional)
+    optional = column_mapping.choose_optional_roles(data, required, optional)
+    for role in sorted(unnamed - optional.keys() - data.columns.keys()):
+        message = f"{source.origin.name}: the column {role!r} does not fill the role {role}, because `columns` names other roles"
+        warnings.warn(f"{message}; add {role}: {role} to use it, or {role}: null", DataWarning, stacklevel=3)
     roles = {**required, **{role: kind for role, kind in optional.items() if role in present}}
     image_folder = folder / file.expand_path(data.images) if data.images else None
     while True:

@@ -16,7 +16,18 @@ Mistake = tuple[tuple[str | int, ...], str]
 def rename_columns(data: Data, raw_columns: Iterable[str]) -> tuple[str, ...]:
     """Return the names after `columns` is applied: the roles, then all other columns under their own names."""
     sources = set(data.columns.values())
-    return (*data.columns, *(name for name in raw_columns if name not in sources and name not in data.columns))
+    roles = (role for role, source in data.columns.items() if source is not None)
+    return (*roles, *(name for name in raw_columns if name not in sources and name not in data.columns))
+
+
+def choose_optional_roles(data: Data, required: Mapping[str, Kind], optional: Mapping[str, Kind]) -> dict[str, Kind]:
+    """Return the optional roles that a column of the same name may fill, and those that `columns` names.
+
+    If `columns` names a role, it says what the section holds: a column that happens to bear the name of another optional role
+    does not fill it.
+    """
+    named = {role for role in data.columns if role in required or role in optional}
+    return {role: kind for role, kind in optional.items() if data.columns.get(role) or not named}
 
 
 def resolve_column(data: Data, name: str, present: Iterable[str]) -> str:
@@ -30,11 +41,14 @@ def find_mistakes(data: Data, raw_columns: tuple[str, ...], required: Mapping[st
     """Return a mistake for each column that `data` or `required` names and that the data lacks."""
     mistakes: list[Mistake] = []
     for role, source in data.columns.items():
-        if source not in raw_columns:
+        if source is None:
+            if role in required:
+                mistakes.append((("columns", role), "is needed, so it cannot be left out; name its column"))
+        elif source not in raw_columns:
             mistakes.append((("columns", role), f"there is no column {source!r}{suggest(source, raw_columns)}"))
     present = rename_columns(data, raw_columns)
     for role in required:
-        if role not in present:
+        if role not in present and role not in data.columns:
             hint = suggest(role, raw_columns)
             mistakes.append((("columns",), f"needs a column {role!r}{hint}; name it with columns: {{{role}: …}}"))
     filters: list[Mistake] = [(("where", name), name) for name in data.where]
@@ -52,7 +66,7 @@ def build_row_renamer(data: Data) -> Callable[[Row], Row]:
     if not data.columns:
         return lambda row: row
     replaced = {*data.columns, *data.columns.values()}
-    pairs = tuple(data.columns.items())
+    pairs = tuple((role, source) for role, source in data.columns.items() if source is not None)
 
     def rename(row: Row) -> Row:
         renamed = {role: row[source] for role, source in pairs if source in row}

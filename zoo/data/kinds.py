@@ -67,6 +67,13 @@ def match_labels(labels: Iterable[str | int], classes: Iterable[str | int]) -> l
     return list(labels)
 
 
+def name_class(label: str | int, classes: Sequence[str]) -> str:
+    """Return the name of the class with the number `label`. Raise ValueError for a label that is not such a number."""
+    if not _is_whole_number(label) or not 0 <= int(label) < len(classes):
+        raise ValueError(f"is {_describe(label)}, but `classes` names the numbers from 0 to {len(classes) - 1}")
+    return classes[int(label)]
+
+
 def _is_whole_number(value: str | int) -> bool:
     if isinstance(value, str):
         return bool(_WHOLE_NUMBER.fullmatch(value)) and _fits_64_bits(int(value))

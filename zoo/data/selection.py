@@ -98,7 +98,7 @@ def collect_columns(
     """
     rename, passes, absent_roles = column_mapping.build_row_renamer(data), _build_filter(data), set(absent)
     needs_folder = image_folder is None and source.has_files and not {"image", "pictures"}.isdisjoint(roles.values())
-    max_cell, absent_count = data.max_cell_mb << 20, 0
+    absent_count = 0
     columns: Columns = {role: [] for role in roles}
     bad: list[str] = []
     count = 0
@@ -114,7 +114,7 @@ def collect_columns(
         if not passes(row):
             continue
         folder = Path(location.name).parent if needs_folder else image_folder
-        values = _convert_row(row, roles, location, folder, max_cell)
+        values = _convert_row(data, row, roles, location, folder)
         if isinstance(values, BadRow):
             bad.append(values.reason)
             continue
@@ -133,15 +133,17 @@ def collect_columns(
 
 
 def _convert_row(
-    row: Row, roles: Mapping[str, Kind], location: RowLocation, image_folder: Path | None, max_cell: int
+    data: Data, row: Row, roles: Mapping[str, Kind], location: RowLocation, image_folder: Path | None
 ) -> dict[str, Any] | BadRow:
-    values = dict(row)
+    values, max_cell = dict(row), data.max_cell_mb << 20
     for name, value in values.items():
         if is_cell_too_large(value, max_cell):
             return BadRow(f"{location}: {name}: {TooLargeError(max_cell)}")
     for role, kind in roles.items():
         try:
             values[role] = kinds.convert_value(kind, row.get(role), image_folder, max_cell)
+            if data.classes and role == "label":
+                values[role] = kinds.name_class(values[role], data.classes)
         except ValueError as error:
             return BadRow(f"{location}: {role}: {error}")
     return values

@@ -45,8 +45,13 @@ class Rows(Section):
     `where` and `holdout.by` name a column by its role or by its name in the data.
     """
 
-    columns: dict[str, str] = Field(
-        default={}, description="For each role that the task or family asks for, the name of its column in the data."
+    columns: dict[str, str | None] = Field(
+        default={},
+        description="For each role that the task or family asks for, the name of its column in the data. `title: null` leaves "
+        "an optional role out. If one role is named, optional roles that are not named are left out too.",
+    )
+    classes: tuple[str, ...] = Field(
+        default=(), description="Names of the classes whose labels are the numbers 0, 1, 2 …, for example in idx files."
     )
     where: dict[str, Scalar | tuple[Scalar, ...]] = Field(
         default={}, description="Keep the rows whose column has this value, or one of these values."

@@ -63,6 +63,43 @@ def draw_holdout_mask(count: int, holdout: Holdout, groups: Sequence[Hashable] |
     return np.isin(group_of_row, _choose_groups(sizes, generator.permutation(len(sizes)), target))
 
 
+def draw_mask_by_class(labels: Sequence[Hashable], holdout: Holdout) -> np.ndarray:
+    """Return the mask (n,) bool of the rows that are held out: about the same share of each class.
+
+    The number of rows is that of `draw_holdout_mask`. Each class keeps at least one row that is not held out. Rows that are left
+    over by rounding go to the classes that lost most by it.
+
+    Raises:
+        DataError: if there are too few rows.
+    """
+    import numpy as np
+
+    count = len(labels)
+    target = min(max(1, round(holdout.size * count)), count - 1) if holdout.size < 1 else int(holdout.size)
+    index_of_class = {name: index for index, name in enumerate(dict.fromkeys(labels))}
+    class_of_row = np.fromiter((index_of_class[label] for label in labels), dtype=np.int64, count=count)
+    sizes = np.bincount(class_of_row)
+    most = count - len(sizes)
+    if not 0 < target <= most:
+        raise DataError(
+            f"{max(1, target)} of {count} rows cannot be held out so that each of {len(sizes)} classes keeps a row for training; "
+            f"ask for at most {most}, or give the held-out rows as a data section of their own"
+        )
+    exact = sizes * (target / count)
+    quotas = np.minimum(np.floor(exact).astype(np.int64), sizes - 1)
+    order = np.lexsort((np.arange(len(sizes)), -(exact - quotas)))
+    while quotas.sum() < target:
+        for index in order:
+            if quotas[index] < sizes[index] - 1 and quotas.sum() < target:
+                quotas[index] += 1
+    mask = np.zeros(count, dtype=bool)
+    for row in np.random.RandomState(holdout.seed).permutation(count):
+        if quotas[class_of_row[row]]:
+            quotas[class_of_row[row]] -= 1
+            mask[row] = True
+    return mask
+
+
 def _choose_groups(sizes: np.ndarray, order: np.ndarray, target: int) -> list[int]:
     """Return the groups whose sizes add up to about `target` rows, tried in `order`."""
     chosen: list[int] = []

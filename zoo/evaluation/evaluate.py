@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from zoo.core import atomic_files
+from zoo.core.errors import DataWarning
 from zoo.core.host import describe_host
 from zoo.encoder import Encoder
 from zoo.evaluation.mteb_isolation import preserve_random_state, silence_mteb
@@ -48,6 +50,7 @@ def evaluate(
         for task in prepared.tasks:
             for view in list_views(encoder, task):
                 entry, saved = scoring.score(encoder.view(**view), task, precision, show_progress)
+                entry |= _remark_on_chance(entry, task)
                 if results_folder is not None:
                     atomic_files.write_text(results_folder / name_file(task, view), saved)
                 results.append(entry | {"view": dict(view), "baseline": None, "at_least": task.spec.at_least})
@@ -75,6 +78,16 @@ def evaluate(
 def list_views(encoder: Encoder, task: ReadyTask) -> list[dict[str, Any]]:
     """List the options of each view to score: those of `encoder` itself, replaced by those of the task."""
     return [{**encoder.view_options, **view} for view in task.spec.views]
+
+
+def _remark_on_chance(entry: Mapping[str, Any], task: ReadyTask) -> dict[str, Any]:
+    """Return a remark, and warn, if a score is not better than that of vectors that say nothing."""
+    if entry["value"] > task.chance * 1.02 + 0.002:
+        return {}
+    level = f"chance is {task.chance:.4f}" if task.chance else "0 is the score of vectors that say nothing"
+    remark = f"{entry['metric']} is {entry['value']:.4f}, and {level}; check what each column is read as"
+    warnings.warn(f"{task.name}: {remark}", DataWarning, stacklevel=3)
+    return {"remark": remark}
 
 
 def list_missed(report: Mapping[str, Any]) -> list[str]:

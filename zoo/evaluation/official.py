@@ -7,9 +7,8 @@ from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import data
 from zoo.core import confinement
-from zoo.core.errors import ZooError
+from zoo.core.errors import DataError, ZooError
 from zoo.data.formats import tabular
 from zoo.data.spec import FileData
 from zoo.evaluation import mteb_catalogue, tasks
@@ -80,16 +79,16 @@ class Official(TaskSpec):
             if self.folder:
                 raise ZooError(f"{self.task}: mteb's data for it is no plain table, so it cannot be run on local files")
             return None
-        sources, missing = _find_sources(self.task, known, base, section)
+        sources, missing = _find_sources(self.task, known, base, section, self.folder is not None)
         if missing:
             if self.folder:
                 raise ZooError(f"{self.task}: {base} holds no {' and '.join(missing)} for it")
             return None
-        tables = {part: data.read(source, section.roles[part], folder=folder) for part, source in sources.items()}
         is_free = self.name and self.name not in mteb_catalogue.list_names()
         name = self.name if is_free else f"{self.title} (local)"
         fields = {"task": tasks.name_of(section), "name": name, "views": self.views, "at_least": self.at_least}
-        return section.model_validate({**fields, **sources}).make_ready(tables, lock, type(known))
+        task = section.model_validate({**fields, **sources})
+        return task.make_ready(task.read_tables(folder), lock, type(known))
 
 
 def find_problem(name: str) -> str | None:
@@ -110,16 +109,30 @@ def _find_section(known: AbsTask) -> type[LocalTask] | None:
 
 
 def _find_sources(
-    name: str, known: AbsTask, base: Path, section: type[LocalTask]
+    name: str, known: AbsTask, base: Path, section: type[LocalTask], is_own_folder: bool
 ) -> tuple[dict[str, FileData], list[str]]:
     """The files of each data field of a task, and the patterns that match no file.
+
+    If `is_own_folder`, `base` was named for this task alone, and may hold its files without a folder of the task's name.
 
     Raises ZooError if two files could be meant.
     """
     splits = known.metadata.eval_splits
-    generic = {"data": f"{name}/{'test' if 'test' in splits else splits[0]}.*", "train": f"{name}/train.*"}
+    split = "test" if "test" in splits else splits[0]
+    generic = {"data": f"{name}/{split}.*", "train": f"{name}/train.*"}
+    parts = [part for part in generic if part in section.model_fields]
+    problems: list[str] = []
+    for place in (base / name, base / name.lower(), *([base] if is_own_folder else [])):
+        if not _list_tables(place, f"{split}.*"):
+            try:
+                sources = section.find_sources(place, split)
+            except DataError as error:
+                problems.append(str(error))
+                continue
+            if sources is not None:
+                return sources, []
     missing: list[str] = []
-    for patterns, columns in (LAYOUTS.get(name, ({}, {})), ({part: generic[part] for part in section.roles}, {})):
+    for patterns, columns in (LAYOUTS.get(name, ({}, {})), ({part: generic[part] for part in parts}, {})):
         files = {part: _list_tables(base, pattern) for part, pattern in patterns.items()}
         missing += [pattern for part, pattern in patterns.items() if not files[part]]
         if not patterns or not all(files.values()):
@@ -131,7 +144,7 @@ def _find_sources(
         paths = {part: files[part][0] if len(files[part]) == 1 else base / patterns[part] for part in patterns}
         sources = {part: FileData(source="file", path=str(path), columns=columns) for part, path in paths.items()}
         return sources, []
-    return {}, missing
+    return {}, missing if not problems else ["corpus, queries and qrels in the layout of BEIR or mteb"]
 
 
 def _list_tables(base: Path, pattern: str) -> list[Path]:

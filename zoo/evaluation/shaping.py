@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,3 +66,28 @@ def shape_corpus(
         "top_ranked": candidates,
     }
     return {"default": {"test": split}}
+
+
+def read_grades(qrels: Table, documents: Mapping[str, str], queries: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """Grades by query and document. Raises DataError for an unknown id, a grade that is not a count, and two grades."""
+    rows, source = qrels.rows, qrels.origin.name
+    grades = rows["score"] if "score" in rows.column_names else [1.0] * len(rows)
+    relevant: dict[str, dict[str, int]] = defaultdict(dict)
+    for query, document, grade in zip(rows["query_id"], rows["document_id"], grades, strict=True):
+        if query not in queries or document not in documents:
+            missing = f"query {query!r}" if query not in queries else f"document {document!r}"
+            raise DataError(f"{source}: {missing} of the qrels is not there")
+        if grade != int(grade) or grade < 0:
+            raise DataError(f"{source}: a relevance grade is a whole number from 0 on, not {grade}")
+        if relevant[query].setdefault(document, int(grade)) != int(grade):
+            raise DataError(f"{source}: query {query!r} and document {document!r} have two grades")
+    return relevant
+
+
+def read_by_id(table: Table, column: str) -> dict[str, str]:
+    """The values of a column by id. Raises DataError for two different values under one id."""
+    values: dict[str, str] = {}
+    for name, text in zip(table.rows["id"], table.rows[column], strict=True):
+        if values.setdefault(name, text) != text:
+            raise DataError(f"{table.origin.name}: two rows have the id {name!r}")
+    return values

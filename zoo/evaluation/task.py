@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field
 
 from zoo import data
 from zoo.core.errors import DataError, ZooError
 from zoo.data import Table
+from zoo.data.spec import FileData
 from zoo.evaluation import mteb_build, mteb_catalogue
 from zoo.evaluation.mteb_build import MtebTask
 from zoo.schema import Kind, Section
@@ -80,6 +81,10 @@ class TaskSpec(Section):
         """Read the data, check it, and add its fingerprints to `lock`. Raises DataError and ZooError."""
         raise NotImplementedError
 
+    def compute_chance(self, tables: Mapping[str, Table]) -> float:
+        """The main score of an encoder whose vectors say nothing about the data. Default: 0."""
+        return 0.0
+
     def describe_result(self, scores: Mapping[str, Any]) -> dict[str, Any]:
         """Details of the report's entry besides the score, from mteb's scores."""
         return {}
@@ -101,6 +106,7 @@ class ReadyTask:
         modalities: kinds of inputs that the encoder must read.
         tables: the data by data field; of an official task the inputs of its test rows, as far as they are plain tables.
         measure: the scoring function of a task that mteb does not have.
+        chance: the main score of an encoder whose vectors say nothing.
     """
 
     spec: TaskSpec
@@ -109,6 +115,7 @@ class ReadyTask:
     modalities: frozenset[str] = frozenset({"text"})
     tables: Mapping[str, Table] | None = None
     measure: Callable[[Encoder, Mapping[str, Dataset]], Scores] | None = None
+    chance: float = 0.0
 
     @property
     def name(self) -> str:
@@ -119,13 +126,21 @@ class ReadyTask:
 class OwnDataTask(TaskSpec):
     """A task over the user's own data."""
 
+    def resolve(self, folder: Path) -> Self:
+        """The task with a data section for each file of its own folder, if it names one. Raises DataError."""
+        return self
+
     def find_mistakes(self, folder: Path, unsure: Container[str] = ()) -> list[Mistake]:
         """Report a name that claims to be an official task, missing files and missing columns."""
         mistakes: list[Mistake] = []
         if self.name in mteb_catalogue.list_names():
             mistakes.append((("name",), describe_claim(self.name)))
-        for name, roles in self.roles.items():
-            source = getattr(self, name)
+        try:
+            task = self.resolve(folder)
+        except DataError as error:
+            return [*mistakes, (("folder",), str(error))]
+        for name, roles in task.roles.items():
+            source = getattr(task, name)
             if source is not None:
                 required = {} if name in unsure else roles
                 problems = data.problems(source, required, folder=folder)
@@ -140,11 +155,11 @@ class OwnDataTask(TaskSpec):
 
     def read_tables(self, folder: Path) -> dict[str, Table]:
         """The tables by data field. Raises DataError."""
-        tables = {}
-        for name, roles in self.roles.items():
-            source = getattr(self, name)
+        task, tables = self.resolve(folder), {}
+        for name, roles in task.roles.items():
+            source = getattr(task, name)
             if source is not None:
-                tables[name] = data.read(source, roles, self.optional.get(name, {}), folder=folder)
+                tables[name] = data.read(source, roles, task.optional.get(name, {}), folder=folder)
         return tables
 
     def make_ready(
@@ -161,6 +176,11 @@ class LocalTask(OwnDataTask):
     """
 
     official_type: ClassVar[str | None] = None
+
+    @classmethod
+    def find_sources(cls, base: Path, split: str) -> dict[str, FileData] | None:
+        """The data sections of a folder in a layout of its own. Default: None, because the task has no such layout."""
+        return None
 
     def shape(self, tables: Mapping[str, Table]) -> Any:
         """The data as mteb's abstract task wants it. Raises DataError if the rows do not form a valid task."""
@@ -193,7 +213,8 @@ class LocalTask(OwnDataTask):
                 self.title, self.task, self.describe_mteb_task(task_data), task_data, revision, parent
             )
 
-        return ReadyTask(self, make, is_official=False, modalities=modalities, tables=tables)
+        chance = self.compute_chance(tables)
+        return ReadyTask(self, make, is_official=False, modalities=modalities, tables=tables, chance=chance)
 
 
 class MeasuredTask(OwnDataTask):
@@ -214,7 +235,13 @@ class MeasuredTask(OwnDataTask):
                 f"{self.title}: every part needs a column `text`, or every part a column `image`, or `vector`"
             )
         return ReadyTask(
-            self, _refuse_mteb, is_official=False, modalities=modalities, tables=tables, measure=self.measure
+            self,
+            _refuse_mteb,
+            is_official=False,
+            modalities=modalities,
+            tables=tables,
+            measure=self.measure,
+            chance=self.compute_chance(tables),
         )
 
 

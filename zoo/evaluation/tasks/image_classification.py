@@ -31,6 +31,10 @@ class ImageClassification(LocalTask):
         """Raises DataError for fewer than two classes, and for a test label without a training row."""
         return shape_classification(self.title, tables, ["image", "label"])
 
+    def compute_chance(self, tables: Mapping[str, Table]) -> float:
+        """One of the classes, guessed."""
+        return 1 / len(set(tables["data"].rows["label"]))
+
     @classmethod
     def load_mteb_class(cls) -> type[AbsTask]:
         """mteb's abstract task."""

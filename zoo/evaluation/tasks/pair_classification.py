@@ -43,6 +43,11 @@ class PairClassification(LocalTask):
         columns = {name: rows[name] for name in ("sentence1", "sentence2")}
         return DatasetDict(test=Dataset.from_dict({**columns, "labels": [int(label) for label in rows["label"]]}))
 
+    def compute_chance(self, tables: Mapping[str, Table]) -> float:
+        """The share of pairs that belong together is the precision of any order of the pairs, on average."""
+        labels = tables["data"].rows["label"]
+        return sum(int(label) for label in labels) / len(labels)
+
     @classmethod
     def load_mteb_class(cls) -> type[AbsTask]:
         """mteb's abstract task."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from zoo.data import Table
 from zoo.data.spec import Data
 from zoo.evaluation.task import MeasuredTask, Scores
 
@@ -28,6 +29,10 @@ class Recognition(MeasuredTask):
     data: Data
     train: Data | None = None
     unknown: Data | None = None
+
+    def compute_chance(self, tables: Mapping[str, Table]) -> float:
+        """One of the classes, guessed."""
+        return 1 / len(set(tables["data"].rows["label"]))
 
     def measure(self, encoder: Encoder, rows: Mapping[str, Dataset]) -> Scores:
         """The family computes the scores."""

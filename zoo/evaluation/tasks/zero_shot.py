@@ -34,6 +34,10 @@ class ZeroShot(LocalTask):
         labels = [str(label) for label in rows["label"]]
         return DatasetDict(test=Dataset.from_dict({"text": rows["text"], "label": labels}))
 
+    def compute_chance(self, tables: Mapping[str, Table]) -> float:
+        """One of the classes, guessed."""
+        return 1 / len(set(tables["data"].rows["label"]))
+
     @classmethod
     def load_mteb_class(cls) -> type[AbsTask]:
         """mteb's abstract task."""

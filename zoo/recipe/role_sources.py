@@ -1,0 +1,56 @@
+"""Say what each role of a checked recipe is read from, so that a role that is filled by accident is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zoo import data
+from zoo.core.errors import DataError
+from zoo.data.spec import BuiltinData, Data, FileData
+from zoo.evaluation.task import OwnDataTask
+from zoo.recipe.recipe import Recipe
+from zoo.schema import Roles
+
+
+def describe_roles(recipe: Recipe[Any]) -> list[str]:
+    """Return one line for each data section: its source, and the column of each role."""
+    lines = []
+    for place, source, required, optional in _list_sections(recipe):
+        try:
+            columns = data.find_roles(source, required, optional, folder=recipe.folder)
+        except DataError:  # of a section whose file is there only later; `find_mistakes` reports it otherwise
+            continue
+        lines.append(f"{place} ({_name_source(source)}): {_join(columns)}")
+    return lines
+
+
+def _list_sections(recipe: Recipe[Any]) -> Iterator[tuple[str, Data, Roles, Roles]]:
+    required, optional = recipe.encoder.roles()
+    yield "data", recipe.data, required, optional
+    if recipe.validation is not None and not isinstance(recipe.validation, float):
+        yield "validation", recipe.validation, required, optional
+    for path, dataset in recipe.encoder.extra_datasets().items():
+        yield ".".join(("encoder", *path)), dataset.data, dataset.roles, dataset.optional
+    for task in recipe.evaluation:
+        if isinstance(task, OwnDataTask):
+            resolved = task.resolve(recipe.folder)
+            for field, roles in resolved.roles.items():
+                source = getattr(resolved, field)
+                if source is not None:
+                    yield f"{task.title}.{field}", source, roles, resolved.optional.get(field, {})
+
+
+def _name_source(source: Data) -> str:
+    if isinstance(source, FileData):
+        return Path(source.path).name
+    return f"{source.name} {source.table}" if isinstance(source, BuiltinData) and source.table else source.name
+
+
+def _join(columns: dict[str, str] | None) -> str:
+    if columns is None:
+        return "its columns are known when it is downloaded"
+    if not columns:
+        return "no role is filled"
+    return ", ".join(role if role == column else f"{role} from {column!r}" for role, column in columns.items())
