@@ -8,8 +8,9 @@
     kill      end a run with kill -9 at random moments, run it to its end, and compare its weights with an undisturbed run's
     hostile   open hostile folders and recipes, and measure memory and time
     fuzz      change random bytes of a model folder whose manifest agrees, and of a recipe
+    readers   change random bytes of data files of every format, for ten minutes each (--seconds)
 
-Needs the extra `test`. It takes about 15 minutes on one core, or a fifth of that with --quick.
+Needs the extra `test`. It takes about 15 minutes on one core, or a fifth of that with --quick. `readers` comes on top.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ import hub_server  # noqa: E402
 HUB = hub_server.Hub()
 os.environ |= {"HF_ENDPOINT": HUB.endpoint, "HF_TOKEN": hub_server.TOKEN}
 
+import fuzz_readers  # noqa: E402
 import hostile  # noqa: E402
 import published  # noqa: E402
 import tiny  # noqa: E402
@@ -291,11 +293,26 @@ def measure_random_changes(folder: Path, quick: bool) -> dict[str, Any]:
     return {"cases": sum(outcomes.values()), **others, "crashes": sum(crashes.values())}
 
 
+def measure_readers(folder: Path, quick: bool) -> dict[str, Any]:
+    """Count the data files that every reader read or refused, and those that crashed it."""
+    figures: dict[str, Any] = {}
+    for target in fuzz_readers.TARGETS:
+        result = fuzz_readers.run(target, seconds=reader_seconds / (5 if quick else 1))
+        for crash in result["crashes"][:20]:
+            print(f"{target}: {crash}", file=sys.stderr)
+        crash_count, slowest = len(result["crashes"]), result["most seconds"]
+        figures[target] = f"{result['cases']} files, {crash_count} crashes, {slowest} s at most"
+    return figures
+
+
+reader_seconds = 600.0  # for each reader; --seconds
+
 PARTS = {
     "push": measure_pushes,
     "kill": measure_killed_runs,
     "hostile": measure_hostile_files,
     "fuzz": measure_random_changes,
+    "readers": measure_readers,
 }
 
 
@@ -309,11 +326,16 @@ def render_table(figures: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    global reader_seconds
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="run a fifth of the cases")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS), help="run only these parts")
     parser.add_argument("--write", type=Path, help="write the table as Markdown")
+    parser.add_argument(
+        "--seconds", type=float, default=reader_seconds, help="time for each reader of the part readers"
+    )
     args = parser.parse_args()
+    reader_seconds = args.seconds
     figures = {}
     for name in args.only:
         print(f"… {name}", file=sys.stderr, flush=True)
