@@ -371,7 +371,8 @@ class Encoder:
 
         folder = Path(path)
         model_folder.require_replaceable(folder)
-        return model_folder.save(self, folder)
+        with model_folder.explain_view(self.spec.family, self.view_options):
+            return model_folder.save(self, folder)
 
     def save_pretrained(self, path: str | Path) -> Path:
         """`save`, under the name that it has in sentence-transformers."""

@@ -100,7 +100,7 @@ def test_columns_of_tables_are_lists_of_texts(encoder):
 
 
 LIST_WORDS = ("Iterable[", "Sequence[")
-FOR_TRAINING = ("collate", "views_sharing_a_pass", "parameter_groups")
+FOR_TRAINING = ("list_token_ids", "collate", "views_sharing_a_pass", "parameter_groups")
 
 
 def list_methods_of_lists(encoder):
@@ -268,11 +268,16 @@ def test_an_encoder_says_what_it_is_and_where_it_is(encoder):
 
 
 def test_a_saved_encoder_opens_again_and_no_other_folder_is_replaced(encoder, tmp_path):
-    for save, encoded in ((encoder.save, encoder), (encoder.view(**encoder.a_view).save_pretrained, encoder)):
-        path = save(str(tmp_path / "model"))  # the second call replaces the first folder
-        opened = zoo.from_pretrained(path)
-        if encoded.spec.family not in ("matryoshka-2d", "static") or save == encoder.save:
-            np.testing.assert_allclose(opened.encode(encoder.inputs), encoder.encode(encoder.inputs), atol=1e-5)
+    for saved in (encoder, encoder.view(**encoder.a_view)):
+        try:
+            path = saved.save_pretrained(str(tmp_path / "model"))  # the second call replaces the first folder
+        except ZooError as error:
+            assert saved is not encoder
+            assert "cannot hold the view" in str(error)  # noqa: PT017 - only some families refuse
+            continue
+        np.testing.assert_allclose(
+            zoo.from_pretrained(path).encode(encoder.inputs), saved.encode(encoder.inputs), atol=1e-5
+        )
     modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "model").rglob("*") if file.is_file()}
     (tmp_path / "ordinary").touch()
     assert modes == {(tmp_path / "ordinary").stat().st_mode & 0o777}

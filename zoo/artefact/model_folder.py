@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -77,6 +78,20 @@ def save(
             (partial / name).write_text(text, encoding="utf-8")
         manifest.write(partial)
     return folder
+
+
+@contextmanager
+def explain_view(family: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Say so if a folder opens as another encoder than was saved because no folder of the family can hold the view."""
+    try:
+        yield
+    except ArtefactError as error:
+        if not options:
+            raise
+        raise ZooError(
+            f"a folder of the family {family} cannot hold the view {json.dumps(dict(options))}: save the model without it, and "
+            "take the view when the model is opened: zoo.from_pretrained(…).view(…)"
+        ) from error
 
 
 def require_replaceable(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import Any
 from zoo.artefact import manifest, model_folder
 from zoo.card import render, run_record
 from zoo.core import atomic_files
-from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.errors import ZooError
 from zoo.encoder import Encoder
 
 KEPT_SECTIONS = ("name", "encoder", "data", "card")
@@ -35,15 +34,8 @@ def export(parent: Path, whole: Encoder, options: Mapping[str, Any], target: Pat
     view = whole.view(**options) if options else whole
     record = run_record.read(parent) if (parent / manifest.NAME).is_file() else None
     with atomic_files.replace_folder(target) as partial:
-        try:
+        with model_folder.explain_view(view.spec.family, options):
             model_folder.save(view, partial, parent=_describe_parent(whole, record, options))
-        except ArtefactError as error:
-            if not options:
-                raise
-            raise ZooError(
-                f"a folder of the family {view.spec.family} cannot hold the view {json.dumps(dict(options))}: export the model "
-                "without it, and take the view when the model is opened: zoo.from_pretrained(…).view(…)"
-            ) from error
         if record is not None:
             for name in LICENCE_FILES:
                 if (parent / name).is_file():

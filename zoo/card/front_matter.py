@@ -92,7 +92,9 @@ def _make_slugs(names: list[str]) -> dict[str, str]:
 def _list_metric_args(result: Result) -> dict[str, Any]:
     """Return the view of a result, without values that are neither text nor a finite number."""
     return {
-        key: value for key, value in result.corner.items() if isinstance(value, str) or as_number(value) is not None
+        markdown.as_line(key): markdown.as_line(value) if isinstance(value, str) else value
+        for key, value in result.corner.items()
+        if isinstance(value, str) or as_number(value) is not None
     }
 
 

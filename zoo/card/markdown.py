@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from markupsafe import Markup
+
+from zoo.core import visible
 
 DASH = Markup("\N{EN DASH}")
 """What a cell without a value shows."""
@@ -18,23 +19,13 @@ DASH = Markup("\N{EN DASH}")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
 _ACTIVE = re.compile(r"[\\`*\[\]~$]|(?<![^\W_])_|_(?![^\W_])|[&<>|]")
 _BLOCK_START = re.compile(r"^(?:[-+#=]|\d{1,9}(?=[.)]))")
-_REORDERING = set("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _URL = re.compile(r"https?://[^\s<>()\[\]\"'`\\|{}]+")
 
 
 def as_line(value: Any) -> str:
-    """Return `value` as one line, without control characters, lone surrogates and marks that change the reading order."""
-    characters = (" " if char.isspace() else char for char in str(value) if char.isspace() or _is_visible(char))
-    return re.sub(r" {2,}", " ", "".join(characters)).strip()
-
-
-def _is_visible(char: str) -> bool:
-    return char not in _REORDERING and not _is_control(char)
-
-
-def _is_control(char: str) -> bool:
-    """Whether `char` is a control character or a lone surrogate."""
-    return unicodedata.category(char) in ("Cc", "Cs")
+    """Return `value` as one line without invisible characters, for example controls and marks that change the reading order."""
+    characters = (" " if char.isspace() else char for char in str(value))
+    return re.sub(r" {2,}", " ", visible.remove_invisible("".join(characters))).strip()
 
 
 def escape(value: Any) -> Markup:
@@ -70,7 +61,7 @@ def format_code(value: Any) -> Markup:
 
 def format_fence(value: Any, language: str = "") -> Markup:
     """Return `value` as a fenced block. The fence is longer than every run of backticks inside."""
-    text = "".join(char for char in str(value) if char in "\n\t" or not _is_control(char))
+    text = visible.remove_invisible(str(value))
     longest_run = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest_run + 1)
     stripped = text.strip("\n")

@@ -45,7 +45,9 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.text import Text
 
     stream = get_stdout()
-    table = Table(*header, box=None)
+    table = Table(box=None)
+    for cell in header:
+        table.add_column(Text(_encodable(cell, stream)))
     for cells in rows:
         table.add_row(*(Text(_encodable(visible.escape_line(cell), stream)) for cell in cells))
     Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, markup=False, emoji=False).print(table)
