@@ -66,7 +66,7 @@ def shape_pairs(tables: Mapping[str, Table], title: str) -> Any:
             known[make_id(query)].add(make_id(document))
     candidates = {}
     for query_id in queries:
-        left_out = known[query_id] - relevant[query_id].keys()
+        left_out = known.get(query_id, set()) - relevant[query_id].keys()
         candidates[query_id] = [name for name in documents if name not in left_out]
     return shape_sides(queries, documents, dict(relevant), candidates if known else None)
 
