@@ -191,7 +191,7 @@ def test_judgements_by_id_keep_grades_and_titles_and_leave_out_queries_without_a
 @pytest.mark.parametrize(
     ("corpus", "qrels", "message"),
     [
-        ([{"text": "a"}], [{"query_id": 0, "document_id": 0}], "the corpus needs a column `id`"),
+        ([{"text": "a"}], [{"query_id": 0, "document_id": 0}], "needs a column 'id'"),
         ([{"id": 0, "text": "a"}], [{"query_id": 1, "document_id": 0}], "query '1' of the qrels is not there"),
         ([{"id": 0, "text": "a"}], [{"query_id": 0, "document_id": 0, "score": -1}], "from 0 on, not -1"),
     ],
@@ -205,10 +205,10 @@ def test_judgements_that_do_not_fit_are_refused(write, tmp_path, corpus, qrels, 
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ((), "give either `data`"),
-        (("corpus",), "give either `data`"),
-        (("data", "queries"), "give either `data`"),
-        (("data", "qrels"), "give either `data`"),
+        ((), "give `data`"),
+        (("corpus",), "give `data`"),
+        (("data", "queries"), "give `data`"),
+        (("data", "qrels"), "give `data`"),
         (("queries", "qrels"), "the id layout needs all"),
         (("corpus", "queries"), "the id layout needs all"),
         (("corpus", "qrels"), "the id layout needs all"),
