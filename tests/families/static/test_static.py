@@ -220,7 +220,7 @@ def test_a_view_is_the_first_components_renormalised(encoder):
     for dim in (0, DIM + 1):
         with pytest.raises(ZooError, match="outside 1…16|must be greater than or equal to 1"):
             encoder.view(dim=dim)
-    with pytest.raises(ZooError, match="not by layers"):
+    with pytest.raises(ZooError, match="layers: the family static has no such view option"):
         encoder.view(layers=1)
 
 
