@@ -14,17 +14,17 @@ from zoo.metrics import disentanglement, infomec_of_encoder
 
 @dataclass
 class IdentityEncoder:
-    """Returns the vectors it is given, packed to bits if its similarity is "hamming"."""
+    """Returns the vectors it is given, packed to bits if its similarity_fn_name is "hamming"."""
 
     dtype: type = np.float64
-    similarity: str = "cosine"
+    similarity_fn_name: str = "cosine"
     modalities: tuple[str, ...] = ("text", "vector")
     name: str = "identity"
     dim: int = 3
 
     def encode(self, inputs):
         vectors = np.asarray(inputs, dtype=self.dtype)
-        return np.packbits(vectors > 0, axis=1) if self.similarity == "hamming" else vectors
+        return np.packbits(vectors > 0, axis=1) if self.similarity_fn_name == "hamming" else vectors
 
 
 def make_rows(count=240):
@@ -41,7 +41,7 @@ def make_rows(count=240):
         (IdentityEncoder(), False),
         (IdentityEncoder(np.uint8), True),
         (IdentityEncoder(np.int64), True),
-        (IdentityEncoder(similarity="hamming"), True),
+        (IdentityEncoder(similarity_fn_name="hamming"), True),
     ],
 )
 def test_the_figures_are_those_of_the_vectors_and_bits_and_whole_numbers_are_discrete(encoder, discrete):

