@@ -5,9 +5,9 @@ Two more are added: a call whose result is not used is removed, and `x.detach()`
 Of the three changes of a string that mutmut makes, only `XX…XX` is used, because the tests that notice one notice all.
 
 Changes that cannot alter what a program does on this machine, or that alter only a text for people, are left out:
-annotations, docstrings, imports, decorators, type aliases, `if TYPE_CHECKING:`, assertions, the literals and formatted parts
-of a text that is raised, `description=` of a field, `encoding="utf-8"`, which is the default here, and `strict=` of `zip`, which
-guards against mistakes in the calling code.
+annotations, docstrings, imports, `__all__`, decorators, type aliases, `if TYPE_CHECKING:`, assertions, the literals and
+formatted parts of a text that is raised, `description=` of a field, `encoding="utf-8"`, which is the default here, and
+`strict=` of `zip`, which guards against mistakes in the calling code.
 """
 
 from __future__ import annotations
@@ -138,6 +138,8 @@ def _is_left_out(node: cst.CSTNode, *, at_top: bool) -> bool:
         case cst.Expr(value=cst.SimpleString() | cst.ConcatenatedString() | cst.Ellipsis()):
             return True
         case cst.If(test=cst.Name(value="TYPE_CHECKING")):
+            return True
+        case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value="__all__"))]):
             return True
         case cst.Assign(value=cst.Subscript()):
             return at_top  # a type alias

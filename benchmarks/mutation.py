@@ -65,9 +65,10 @@ LEFT_OUT = (
     "tests/build/test_builder.py::test_signals_a_second_process_changed_data_and_a_jumping_clock_do_not_change_the_weights",
     "tests/build/test_builder.py::test_a_full_disk_at_a_checkpoint_keeps_the_earlier_checkpoints",
     "tests/build/test_builder.py::test_a_full_disk_at_the_weights_or_the_model_folder_keeps_the_training",
+    "tests/build/test_builder.py::test_a_read_only_run_folder_is_reported_before_any_work",
     "tests/artefact/test_hostile.py::test_every_hostile_folder_and_recipe_is_refused_in_little_memory",
 )
-"""Tests that take a minute, most of it in other processes."""
+"""Tests that take long, most of it in other processes."""
 OTHER_PROCESSES = {
     "zoo/evaluation/mteb_isolation.py": ["tests/evaluation/test_evaluation.py::test_mteb_prints_nothing"],
 }
