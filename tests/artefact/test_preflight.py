@@ -287,3 +287,33 @@ def test_the_checks_are_imported_without_torch_and_without_any_family():
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+@pytest.mark.parametrize("place", ["", "text_config"])
+def test_a_tokenizer_is_checked_against_the_embeddings_that_the_config_beside_it_names(matryoshka, place):
+    config = json.loads((matryoshka / "config.json").read_text())
+    config["vocab_size"] = 3
+    if place:
+        config = {"vocab_size": None, place: {"vocab_size": 3}}
+    (matryoshka / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtefactError, match=r"tokenizer\.json: its .* has the id \d+, but ids must be from 0 to 2"):
+        preflight.check(matryoshka)
+    (matryoshka / "config.json").unlink()
+    preflight.check(matryoshka)
+
+
+def test_only_the_zoo_section_of_the_folders_own_config_may_name_anything(matryoshka):
+    entry = {"zoo": {"auto_map": {"AutoModel": "a"}}}
+    edit_json(matryoshka / "config.json", **entry)
+    preflight.check(matryoshka)
+    (matryoshka / "vocab.json").write_text('{"auto_map": 1, "a": 2, "a": 3}')  # the words of a vocabulary
+    preflight.check(matryoshka)
+    edit_json(matryoshka / "1_Pooling" / "config.json", **entry)
+    with pytest.raises(ArtefactError, match=r"1_Pooling/config\.json: auto_map: asks for code of its own"):
+        preflight.check(matryoshka)
+
+
+def test_a_size_cannot_be_negative_but_another_integer_can(tmp_path):
+    preflight.check_integers(tmp_path / "config.json", {"offset": -3})
+    with pytest.raises(ArtefactError, match="hidden_size: -3 is a size, so it cannot be negative"):
+        preflight.check_integers(tmp_path / "config.json", {"a": [{"hidden_size": -3}]})

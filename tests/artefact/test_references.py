@@ -49,11 +49,100 @@ def test_what_names_something_outside_is_refused_with_its_place(tmp_path, name, 
         references.check(tmp_path / name, content)
 
 
+@pytest.mark.parametrize(
+    ("names", "value", "message"),
+    [
+        ("auto_map custom_pipelines custom_generate", {}, r"asks for code of its own \(NAME\), which is never run"),
+        (
+            "tokenizer_name_or_path audio_tokenizer_name_or_path base_model_name_or_path transformers_weights",
+            "b" * 90,
+            "names '" + "b" * 80 + "', which is not in the folder",
+        ),
+        (
+            "use_pretrained_backbone quantization_config kernel_config fusion_config audio_tokenizer",
+            {"a": 1},
+            "is not supported, because it reads or changes weights",
+        ),
+        ("attn_implementation _attn_implementation", "evil/a", "'evil/a' is code of another repository"),
+        ("attn_implementation", "a:b", "'a:b' is code of another repository"),
+        ("backend", "onnx", "'onnx' is not supported; only torch is"),
+        ("backend", "openvino", "'openvino' is not supported; only torch is"),
+        (
+            "tokenizer_file vocab_file merges_file spm_file gguf_file added_tokens_file fast_tokenizer_files",
+            ["a.json", "../" + "b" * 90],
+            "names '../" + "b" * 77 + "', which is not in the folder",
+        ),
+        (
+            "model_args model_kwargs tokenizer_args processor_kwargs config_args config_kwargs",
+            {"revision": 1, "dtype": "float32", "proxies": 2},
+            "holds 'proxies', which is not supported; only these are: add_bos_token, .*use_cache;",
+        ),
+    ],
+)
+def test_every_entry_that_names_something_outside_is_known(tmp_path, names, value, message):
+    for name in names.split():
+        with pytest.raises(ArtefactError, match=rf"a\.json: {name}: {message.replace('NAME', name)}"):
+            references.check(tmp_path / "a.json", {"inner": [{name: value}]})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        dict.fromkeys(
+            ("auto_map", "tokenizer_name_or_path", "fusion_config", "tokenizer_file", "model_args", "backend")
+        ),
+        {"base_model_name_or_path": "", "quantization_config": {}, "attn_implementation": {"": "eager"}},
+        {"backend": "torch", "vocab_file": ["vocab.txt", None, 3], "gguf_file": "sub/a.gguf"},
+        {"backend": "numpy"},
+        {
+            "model_kwargs": dict.fromkeys(
+                (
+                    *(
+                        "attn_implementation",
+                        "dtype",
+                        "torch_dtype",
+                        "use_cache",
+                        "padding_side",
+                        "truncation",
+                        "padding",
+                    ),
+                    *(
+                        "model_max_length",
+                        "max_length",
+                        "add_bos_token",
+                        "add_eos_token",
+                        "clean_up_tokenization_spaces",
+                    ),
+                )
+            )
+        },
+    ],
+)
+def test_entries_that_name_nothing_outside_pass(tmp_path, content):
+    references.check(tmp_path / "a.json", content)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (".cache/model", "is hidden"),
+        ("../.a", "leaves the folder"),
+        ("a/../b", "leaves the folder"),
+        ("a\\b", "leaves"),
+    ],
+)
+def test_a_name_that_is_not_followed_is_told_with_its_reason(tmp_path, name, reason):
+    with pytest.raises(ArtefactError, match=rf"modules\.json: .* {reason}.*; do not open this model"):
+        references.check_relative(tmp_path / "modules.json", name)
+
+
 def test_the_config_of_a_declared_adapter_may_name_its_base_but_no_code(tmp_path):
     path = tmp_path / "adapter_config.json"
     references.check(path, {"base_model_name_or_path": "me/base"}, is_adapter=True)
     with pytest.raises(ArtefactError, match="code of its own"):
         references.check(path, {"base_model_name_or_path": "me/base", "auto_map": {"a": "b"}}, is_adapter=True)
+    with pytest.raises(ArtefactError, match="tokenizer_name_or_path: names 'me/base'"):
+        references.check(path, {"tokenizer_name_or_path": "me/base"}, is_adapter=True)
 
 
 @pytest.mark.parametrize("name", [".cache/model", "a/.git/b", "../a", "/a", "a\\b"])

@@ -102,6 +102,84 @@ def test_a_value_above_its_limit_is_refused(tmp_path, honest, place, value, mess
         check(tmp_path, edit(honest, *place, value=value), rows=len(tiny.VOCABULARY))
 
 
+def add_model_text(content: dict, name: str, length: int) -> dict:
+    return edit(content, "model", name, value="a" * length)
+
+
+@pytest.mark.parametrize(
+    ("make", "limit"),
+    [
+        (lambda c, n: edit(c, "normalizer", value=replace("b" * n, String="a")), tokenizer_file.GROWTH),
+        (lambda c, n: edit(c, "normalizer", value=replace("b" * 3 * n, String="aaa")), tokenizer_file.GROWTH // 2),
+        (lambda c, n: edit(c, "normalizer", value=replace("b" * (n - 1), Regex="a*")), tokenizer_file.GROWTH),
+        (lambda c, n: edit(c, "normalizer", value=replace("b" * (n - 1), Regex="")), tokenizer_file.GROWTH),
+        (lambda c, n: edit(c, "normalizer", value=replace("b" * n, Regex="[ab]c")), tokenizer_file.GROWTH),
+        (lambda c, n: edit(c, "decoder", value=replace("b" * n, String="a")), tokenizer_file.GROWTH),
+        (
+            lambda c, n: edit(
+                c, "normalizer", value={"type": "Precompiled", "precompiled_charsmap": make_charsmap("b" * n)}
+            ),
+            tokenizer_file.GROWTH,
+        ),
+        (lambda c, n: edit(c, "decoder", value={"type": "BPEDecoder", "suffix": "b" * n}), tokenizer_file.CONTENT),
+        (lambda c, n: edit(c, "normalizer", value={"type": "Prepend", "prepend": "b" * n}), tokenizer_file.CONTENT),
+        (
+            lambda c, n: edit(c, "pre_tokenizer", value={"type": "Split", "pattern": {"Regex": "a" * n}}),
+            tokenizer_file.PATTERN,
+        ),
+        (
+            lambda c, n: edit(c, "pre_tokenizer", value={"type": "Split", "pattern": {"Regex": f"(a{{3,{n}}}){{10}}"}}),
+            tokenizer_file.REPEATS // 10,
+        ),
+        (
+            lambda c, n: edit(
+                c, "pre_tokenizer", value={"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}] * (n - 1)}
+            ),
+            tokenizer_file.STEPS,
+        ),
+        (lambda c, n: edit(c, "post_processor", "special_tokens", "[CLS]", "ids", value=[2] * (n - 1)), 64),
+        (lambda c, n: edit(c, "post_processor", "pair", value=[{"Sequence": {"id": "A"}}] * n), 2),
+        (lambda c, n: edit(c, "post_processor", value={"type": "BertProcessing", "sep": ["[SEP]", n]}), 29),
+        (lambda c, n: edit(c, "post_processor", value={"type": "BertProcessing", "cls": ["[CLS]", n]}), 29),
+        (lambda c, n: edit(c, "padding", value={"strategy": {"Fixed": n}}), 1 << 20),
+        (lambda c, n: edit(c, "padding", value={"strategy": "BatchLongest", "pad_to_multiple_of": n}), 1 << 20),
+        (lambda c, n: edit(c, "truncation", value={"max_length": n}), 1 << 20),
+        (lambda c, n: edit(c, "added_tokens", value=[{"id": 0, "content": "a" * n}]), tokenizer_file.TOKEN),
+        (lambda c, n: edit(c, "added_tokens", value=[{"id": n, "content": "a"}]), 29),
+        (lambda c, n: edit(c, "model", "vocab", value={"the": n}), 29),
+        (lambda c, n: edit(c, "model", "vocab", value=[["a", 0.0]] * n), 30),
+        (lambda c, n: edit(c, "model", "max_input_chars_per_word", value=n), tokenizer_file.WORD),
+        (lambda c, n: add_model_text(c, "continuing_subword_prefix", n), tokenizer_file.TOKEN),
+        (lambda c, n: add_model_text(c, "end_of_word_suffix", n), tokenizer_file.TOKEN),
+        (lambda c, n: add_model_text(c, "unk_token", n), tokenizer_file.TOKEN),
+    ],
+)
+def test_the_largest_value_passes_and_the_next_one_is_refused(tmp_path, honest, make, limit):
+    honest = edit(honest, "post_processor", value=small_template()) | {"added_tokens": []}
+    honest["model"]["vocab"] = {}
+    check(tmp_path, make(honest, limit), rows=30)
+    with pytest.raises(ArtefactError, match="do not open this model"):
+        check(tmp_path, make(honest, limit * 2 if limit == 16 else limit + 1), rows=30)
+
+
+def small_template() -> dict:
+    pieces = [{"SpecialToken": {"id": "[CLS]"}}, {"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "[SEP]"}}]
+    tokens = {name: {"id": name, "ids": [number]} for number, name in enumerate(("[CLS]", "[SEP]"))}
+    return {"type": "TemplateProcessing", "single": pieces, "pair": pieces, "special_tokens": tokens}
+
+
+def test_more_added_tokens_than_the_limit_are_refused(tmp_path, honest):
+    tokens = [{"id": 0, "content": "a"}]
+    check(tmp_path, honest | {"added_tokens": tokens * tokenizer_file.ADDED})
+    with pytest.raises(ArtefactError, match="it has 20001 added tokens; the limit is 20000"):
+        check(tmp_path, honest | {"added_tokens": tokens * (tokenizer_file.ADDED + 1)})
+
+
+def test_a_key_may_be_there_twice_because_published_vocabularies_have_such(tmp_path, honest):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(honest).replace('"vocab": {', '"vocab": {"the": 1, ', 1))
+    tokenizer_file.check(tmp_path / "tokenizer.json")
+
+
 VALUES = (
     None,
     True,
