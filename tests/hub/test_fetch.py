@@ -88,6 +88,14 @@ def test_a_damaged_download_is_repeated_once(hub, folder):
     assert read_folder(fetch("me/tiny")) == read_folder(folder)
 
 
+def test_the_repeated_download_is_of_the_same_commit(hub, folder, tmp_path):
+    push(folder, "me/tiny", tag="v1")
+    before = read_folder(folder)
+    push(write_next_version(folder, tmp_path), "me/tiny")
+    hub.damage = 1
+    assert read_folder(fetch("me/tiny", "v1")) == before
+
+
 def test_a_download_that_is_damaged_twice_is_refused(hub, folder):
     push(folder, "me/tiny")
     hub.damage = 2

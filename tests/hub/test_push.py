@@ -39,13 +39,17 @@ def test_the_commit_is_named_after_the_run_or_after_the_folder(hub, folder, tmp_
 
 def test_stale_files_go_in_the_same_commit_and_files_of_other_kinds_stay(hub, folder, tmp_path):
     push(write_next_version(folder, tmp_path), "me/tiny")
+    (folder / "vocab.txt").write_bytes(b"x" * 2_300_000)
+    manifest.write(folder)
     other_files = {"demo.ipynb": b"{}", ".eval_results/T.yaml": b"a: 1"}
     hub.repos["me/tiny"].add("other files", {**hub.read_files("me/tiny"), **other_files})
     lines: list[str] = []
     push(folder, "me/tiny", say=lines.append)
     assert read_repo(hub, "me/tiny") == {**read_folder(folder), **other_files}
     assert len(hub.list_messages("me/tiny")) == 4
-    assert any("removing notes.md of an older version" in line for line in lines)
+    assert lines == ["sending 4 files, 2.3 MB, removing notes.md of an older version"]
+    push(folder, "me/other", say=lines.append)
+    assert lines[1:] == [f"sending {len(read_folder(folder))} files, 2.3 MB"]
 
 
 def test_a_branch_leaves_main_alone_and_a_tag_names_the_commit(hub, folder):

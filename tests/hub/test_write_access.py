@@ -64,6 +64,9 @@ def test_a_wait_is_announced(hub, monkeypatch):
     check_write_access("me/tiny", say=lines.append)
     assert lines == ["the Hub answers 429; trying again in 20 s"]
     assert waits == [20]
+    hub.fail(429, path="/api/models/me/tiny", headers={"Retry-After": "30"})
+    check_write_access("me/tiny", private=True, say=lines.append)
+    assert lines[1:] == ["the Hub answers 429; trying again in 30 s"]
 
 
 def test_a_recipe_that_publishes_fails_before_training_without_the_right(hub, monkeypatch, tmp_path):
