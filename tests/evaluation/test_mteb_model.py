@@ -26,21 +26,23 @@ class Echo(Base):
 
     def __init__(self, similarity="cosine", revision="", view_options=None):
         super().__init__()
-        self.similarity, self.revision, self.name = similarity, revision, "echo"
+        self.similarity_fn_name, self.revision, self.name = similarity, revision, "echo"
         self.view_options = view_options or {}
         self.calls = []
 
-    def encode(self, inputs, *, show_progress=False, precision="auto"):
-        self.calls.append((list(inputs), show_progress, precision))
+    def encode(self, inputs, *, show_progress_bar=False, precision="auto"):
+        self.calls.append((list(inputs), show_progress_bar, precision))
         numbers = np.array([[int(str(item)[-1])] * self.dim for item in inputs])
         bits = (numbers >> np.arange(self.dim)) & 1
-        return np.packbits(bits, axis=1) if self.similarity == "hamming" else numbers.astype(np.float32)
+        return np.packbits(bits, axis=1) if self.similarity_fn_name == "hamming" else numbers.astype(np.float32)
 
 
 class Prompted(Echo):
-    def encode(self, inputs, *, show_progress=False, precision="auto", prompt_type=None):
+    has_roles = True
+
+    def encode(self, inputs, *, show_progress_bar=False, precision="auto", prompt_type=None):
         self.calls.append(prompt_type)
-        return super().encode(inputs, show_progress=show_progress, precision=precision)
+        return super().encode(inputs, show_progress_bar=show_progress_bar, precision=precision)
 
 
 def encode(model, *batches, kind="STS", prompt_type=None):
@@ -57,7 +59,7 @@ def test_inputs_come_in_order_with_precision_and_progress():
     encode(model, {"text": ["a1"]})
     assert model.input_count == 4
     assert model.vectors == {}
-    assert MtebModel(Echo(), "fp32").options == {"precision": "fp32", "show_progress": False}
+    assert MtebModel(Echo(), "fp32").options == {"precision": "fp32", "show_progress_bar": False}
 
 
 def test_the_time_of_the_encoder_adds_up(monkeypatch):

@@ -26,7 +26,7 @@ class Numbers:
 
     def __init__(self, dim=1, untrained=None):
         self.dim, self.untrained = dim, untrained
-        self.view_options = {"dim": dim}
+        self.view_options = {} if dim == 1 else {"dim": dim}
         self.spec = SimpleNamespace(recognises=False, family="numbers")
 
     def view(self, dim=1):
