@@ -297,5 +297,6 @@ def test_a_read_only_run_folder_is_reported_before_any_work(place, tmp_path):
         *(str(place / "recipe.yaml"), str(tmp_path)),
     )
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {tmp_path}/run: Read-only file system: ")
+    refusal = f"error: nothing can be written to {tmp_path}/run: Read-only file system; "
+    assert done.stderr.strip().splitlines()[-1].startswith(refusal)
     assert "reading the data" not in done.stderr
