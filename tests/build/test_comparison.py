@@ -1,0 +1,142 @@
+"""How a reproduction compares scores, versions, machines and data, without any training."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+
+import pytest
+
+from zoo.build import environment, reproduction
+from zoo.build.reproduction import Figure, Reproduction
+from zoo.card.run_record import Record
+from zoo.core.errors import ArtefactError, ZooError
+
+
+def make_report(*scores):
+    keys = ("task", "view", "metric", "value")
+    return {"results": [dict(zip(keys, score, strict=True)) for score in scores]}
+
+
+def test_scores_are_compared_by_task_view_and_metric():
+    there = make_report(
+        ("a", {"dim": 8, "layers": 2}, "ap", 0.5), ("a", {}, "ap", 0.7), ("b", {}, "f1", 0.1), ("c", {}, "ap", None)
+    )
+    here = make_report(("b", {}, "ap", 0.1), ("a", {}, "ap", None), ("a", {"layers": 2, "dim": 8}, "ap", 0.504))
+    assert reproduction._compare_scores(there, here, 0.01) == (
+        Figure("a", {"dim": 8, "layers": 2}, "ap", 0.5, 0.504, 0.01),
+        Figure("a", {}, "ap", 0.7, None, 0.01),
+        Figure("b", {}, "f1", 0.1, None, 0.01),
+    )
+
+
+@pytest.mark.parametrize(
+    ("here", "tolerance", "within"),
+    [
+        (0.75, 0.25, True),
+        (0.25, 0.25, True),
+        (0.7501, 0.25, False),
+        (0.2499, 0.25, False),
+        (0.5, 0, True),
+        (None, 9, False),
+    ],
+)
+def test_scores_agree_within_the_tolerance(here, tolerance, within):
+    assert Figure("a", {}, "ap", 0.5, here, tolerance).within is within
+
+
+def make_reproduction(figures, same_data=True):
+    return Reproduction("me/a", "c0ffee", ("torch 1 there, 2 here",), same_data, tuple(figures), same_weights=False)
+
+
+def test_a_model_is_reproduced_if_data_and_all_scores_agree(tmp_path):
+    good, bad = Figure("a", {}, "ap", 0.5, 0.5, 0), Figure("b", {"dim": 8}, "ap", 0.5, 0.6, 0)
+    assert make_reproduction([good]).reproduced
+    assert not make_reproduction([good, bad]).reproduced
+    assert not make_reproduction([good], same_data=False).reproduced
+    reproduction._write_summary(make_reproduction([good, bad]), tmp_path / "r.json")
+    summary = json.loads((tmp_path / "r.json").read_text())
+    assert summary.pop("figures") == [
+        {"task": "a", "view": {}, "metric": "ap", "there": 0.5, "here": 0.5, "tolerance": 0, "within": True},
+        {"task": "b", "view": {"dim": 8}, "metric": "ap", "there": 0.5, "here": 0.6, "tolerance": 0, "within": False},
+    ]
+    assert summary == {
+        "format": 1,
+        "model": "me/a",
+        "revision": "c0ffee",
+        "differences": ["torch 1 there, 2 here"],
+        "same_data": True,
+        "same_weights": False,
+        "reproduced": False,
+    }
+
+
+def test_other_versions_and_machines_are_listed(monkeypatch):
+    host = {"cpu": "x", "cores": 2, "device": "cpu", "memory": 1}
+    monkeypatch.setattr(reproduction, "describe_host", lambda: host)
+    monkeypatch.setattr(reproduction, "list_packages", lambda: {"torch": "2", "numpy": "1"})
+    lock = {
+        "packages": {"torch": "2", "numpy": "1" * 50, "gone": "3"},
+        "host": {"cpu": "y" * 70, "cores": 2, "device": "cpu"},
+    }
+    assert list(reproduction._list_environment_differences(lock)) == [
+        f"numpy {'1' * 40} there, 1 here",
+        "gone 3 there, not installed here",
+        f"cpu {'y' * 60} there, x here",
+    ]
+    assert list(reproduction._list_environment_differences({})) == [
+        "cpu None there, x here",
+        "cores None there, 2 here",
+        "device None there, cpu here",
+    ]
+
+
+def test_other_missing_and_further_data_is_listed_by_name():
+    there = {
+        "train": {"fingerprint": "a" * 64},
+        "gone": {"fingerprint": "b" * 64},
+        "same": {"fingerprint": "c"},
+        "odd": 3,
+    }
+    here = {"train": {"fingerprint": "d" * 64}, "more": {"fingerprint": "e" * 64}, "same": {"fingerprint": "c"}}
+    assert list(reproduction._list_data_differences(there, here)) == [
+        f"data gone: sha256 {'b' * 12} there, None here",
+        f"data more: sha256 None there, {'e' * 12} here",
+        f"data train: sha256 {'a' * 12} there, {'d' * 12} here",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "lock", "scores", "message"),
+    [
+        ("", {}, True, "has no recipe.yaml and no lock.json, so there is nothing"),
+        ("name: a", {}, True, "has no lock.json, so there is nothing"),
+        ("name: a", {"data": {}}, False, "has no scores in report.json, so there is nothing"),
+    ],
+)
+def test_a_model_without_a_part_of_its_record_is_refused(recipe, lock, scores, message):
+    report = make_report(("a", {}, "ap", 0.5 if scores else None))
+    record = Record.__new__(Record)
+    for name, value in (("recipe_text", recipe), ("lock", lock), ("report", report)):
+        object.__setattr__(record, name, value)
+    with pytest.raises(ArtefactError, match=f"me/a: {message}"):
+        reproduction._check_record(record, "me/a")
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, float("nan")])
+def test_a_tolerance_is_0_or_more(tmp_path, tolerance):
+    with pytest.raises(ZooError, match=f"the tolerance is {tolerance}; give a difference of scores, 0 or more"):
+        reproduction.reproduce("me/a", tmp_path, tolerance=tolerance)
+    assert reproduction.TOLERANCE == 0.005
+
+
+def test_the_packages_of_a_run_are_listed_with_python_and_those_that_are_missing_are_left_out(monkeypatch):
+    packages = environment.list_packages()
+    assert packages["python"] == platform.python_version()
+    needed = (
+        "embedding-zoo torch transformers sentence-transformers datasets mteb numpy tokenizers accelerate safetensors"
+    )
+    assert packages == {"python": packages["python"]} | {name: metadata.version(name) for name in needed.split()}
+    monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package"))
+    assert list(environment.list_packages()) == ["python", "numpy"]
