@@ -140,3 +140,32 @@ def test_the_packages_of_a_run_are_listed_with_python_and_those_that_are_missing
     assert packages == {"python": packages["python"]} | {name: metadata.version(name) for name in needed.split()}
     monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package"))
     assert list(environment.list_packages()) == ["python", "numpy"]
+
+
+def test_the_training_of_a_reproduction_is_not_published_and_a_missed_score_is_compared(tmp_path, monkeypatch):
+    from zoo.core.errors import AcceptanceError
+
+    runs, lines = [], []
+
+    def run(recipe, out, **options):
+        runs.append((recipe, out, options.pop("say"), options.pop("show_progress")))
+        options.pop("before_training")({"train": {"fingerprint": "a" * 64}})
+        assert not options
+        raise AcceptanceError("too low")
+
+    class FakeRecipe:
+        def model_copy(self, update):
+            return update
+
+    monkeypatch.setattr(reproduction.builder, "run", run)
+    monkeypatch.setattr(reproduction, "_list_environment_differences", lambda lock: lock["environment"])
+    lock = {"environment": ["torch 1 there, 2 here"], "data": {"train": {"fingerprint": "b" * 64}}}
+    found = reproduction._train(FakeRecipe(), tmp_path, lock, lines.append, True)
+    data_line = f"data train: sha256 {'b' * 12} there, {'a' * 12} here"
+    assert found == (["torch 1 there, 2 here"], [data_line])
+    assert lines == ["differs: torch 1 there, 2 here", f"differs: {data_line}"]
+    assert runs == [({"publish": None}, tmp_path, runs[0][2], True)]
+    lines.clear()
+    same = {"environment": [], "data": {"train": {"fingerprint": "a" * 64}}}
+    assert reproduction._train(FakeRecipe(), tmp_path, same, lines.append, False) == ([], [])
+    assert lines == ["nothing differs: the same data, versions and kind of machine"]

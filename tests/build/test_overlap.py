@@ -132,6 +132,49 @@ def test_the_test_rows_of_an_official_task_are_found_without_its_documents():
     assert [table.inputs for table in tables.values()] == [("sentence1", "sentence2")]
 
 
+def test_every_part_of_test_rows_is_looked_for_in_every_data_set_that_training_reads():
+    from datasets import Dataset
+
+    from zoo.data import Origin
+    from zoo.data.table import Table
+    from zoo.spec import ExtraDataset
+
+    def table(*texts):
+        return Table(Dataset.from_dict({"text": list(texts)}), "", Origin("o"), roles=("text",), inputs=("text",))
+
+    uses = {"teacher": "training", "held_out": "evaluation", "concepts": "neither"}
+    extra = {("encoder", name): ExtraDataset(None, {}, use=use) for name, use in uses.items()}
+    recipe = SimpleNamespace(encoder=SimpleNamespace(extra_datasets=lambda: extra), on_overlap="report")
+    tables = {"train": table("a", "b"), "teacher": table("c"), "held_out": table("c", "x"), "concepts": table("a")}
+    parts = {"data": table("a", "y"), "data 2": table("b"), "corpus": table("a"), "train": table("y")}
+    spec = SimpleNamespace(test_fields=("data",))
+    tasks = SimpleNamespace(tasks=[SimpleNamespace(name="T", tables=parts, spec=spec)])
+    _, overlaps, lines = overlap.settle(recipe, tables, tasks)
+    counts = {(entry.name, entry.among): (entry.shared, entry.rows) for entry in overlaps}
+    assert counts == {
+        ("held_out", "train"): (0, 2),
+        ("held_out", "teacher"): (1, 2),
+        ("T", "train"): (1, 2),
+        ("T", "teacher"): (0, 2),
+        ("T", "T/train"): (1, 2),
+        ("T/data 2", "train"): (1, 1),
+        ("T/data 2", "teacher"): (0, 1),
+        ("T/data 2", "T/train"): (0, 1),
+    }
+    assert len(lines) == 4
+    del parts["data"], parts["data 2"], tables["held_out"]
+    assert overlap.settle(recipe, tables, tasks)[1:] == ([], [])
+    parts["data"] = table("z")
+    assert overlap.settle(recipe, tables, tasks)[2] == ["no row of validation or evaluation is a training row"]
+
+
+def test_a_run_that_drops_shared_rows_locks_and_trains_on_the_others(place):
+    builder.run(zoo.load_recipe(place / "recipe.yaml", "on_overlap=drop", "evaluation.0.views=[{}]"), place / "run")
+    lock = atomic_files.read_json(place / "run" / "lock.json")
+    assert {name: lock["data"][name]["rows"] for name in ("train", "validation")} == {"train": 15, "validation": 3}
+    assert not any(entry["shared"] for entry in lock["overlaps"])
+
+
 def test_zoo_check_reads_the_rows_if_asked(place, capsys):
     assert main.main(["check", "--rows", str(place / "recipe.yaml")]) == 0
     assert "4 of 6 rows of find are also rows of train\n" in capsys.readouterr().out
