@@ -221,7 +221,7 @@ def select_tests(mutant: Mutant, lines: Lines, seconds: dict[str, float]) -> lis
     """List the tests that run the changed function; first those of the file with the same name, then the fastest file.
 
     A line that a fixture runs belongs to all tests of the file, because the fixture may be shared. Outside of functions the
-    tests of every file that runs anything of the changed file are taken.
+    tests of every file that runs a function of the changed file are taken, or all tests if it has no functions.
     """
     first, last = mutant.lines or (1, sys.maxsize)
     contexts = {
@@ -234,7 +234,7 @@ def select_tests(mutant: Mutant, lines: Lines, seconds: dict[str, float]) -> lis
     run = {context.rpartition("|")[0] for context in contexts}
     shared = {_get_file(context) for context in contexts if not context.endswith("|run")}
     if mutant.lines is None:
-        shared |= {_get_file(name) for name in run}
+        shared |= {_get_file(name) for name in run or seconds}
     other = tuple(OTHER_PROCESSES.get(mutant.file, ()))
     tests = [name for name in seconds if name in run or _get_file(name) in shared or (other and name.startswith(other))]
     files: dict[str, float] = defaultdict(float)
