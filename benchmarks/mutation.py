@@ -272,20 +272,20 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
 
 
-def _digest_files(*patterns: str) -> str:
-    paths = sorted(path for pattern in patterns for path in ROOT.glob(pattern))
-    return _digest(*(f"{path}\0{path.read_text(encoding='utf-8')}" for path in paths))
+def _digest_files(root: Path, pattern: str) -> str:
+    return _digest(*(f"{path.relative_to(root)}\0{path.read_text('utf-8')}" for path in sorted(root.glob(pattern))))
 
 
 def measure_folder(copy: Copy, folder: str, outcomes: Outcomes, args: argparse.Namespace) -> dict[str, Any]:
     """Return the number of all mutants of a folder, and each drawn mutant with its outcome."""
-    files = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "zoo" / folder).rglob("*.py"))]
-    mutants = [mutant for file in files if not args.file or file in args.file for mutant in list_mutants(ROOT, file)]
+    root = copy.root
+    files = [path.relative_to(root).as_posix() for path in sorted((root / "zoo" / folder).rglob("*.py"))]
+    mutants = [mutant for file in files if not args.file or file in args.file for mutant in list_mutants(root, file)]
     drawn = mutants
     if not args.all and len(mutants) > args.sample:
         drawn = random.Random(f"{args.seed} {folder}").sample(mutants, args.sample)
-    tests = _digest_files("tests/**/*.py")
-    name = f"lines-{folder}-{_digest(tests, _digest_files('zoo/**/*.py'))}"
+    tests = _digest_files(root, "tests/**/*.py")
+    name = f"lines-{folder}-{_digest(tests, _digest_files(root, 'zoo/**/*.py'))}"
     lines, seconds = outcomes.get(name, lambda: copy.find_tests(TESTS[folder]))
     lines = {file: {int(line): names for line, names in those.items()} for file, those in lines.items()}
     results = []

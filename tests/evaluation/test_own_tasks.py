@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -308,3 +309,30 @@ def test_a_pair_without_a_side_is_named(write, tmp_path, row, missing):
     data = write("data", [{"query": "q", "document": "d"}, {"query": "", "document": "", **row}])
     with pytest.raises(DataError, match=f"any-retrieval: row 2 of .*jsonl has no {missing}, neither text nor image"):
         prepare(tmp_path, task="any-retrieval", data=data)
+
+
+def test_a_task_of_an_official_class_keeps_its_way_of_scoring_under_its_own_name(write, tmp_path):
+    class Parent:
+        metadata = SimpleNamespace(eval_langs={"de": ["deu-Latn", "eng-Latn"], "en": ["eng-Latn"]})
+        columns = attributes = None
+
+    Parent.metadata.model_copy = lambda update: update
+    described = mteb_build.MtebTask(Parent, "STS", "ap", columns={"columns": 3}, attributes={"attributes": 4})
+    task = mteb_build.build("my name", "sts", described, {"test": [1]}, "c0ffee", Parent)
+    assert task.metadata == {
+        "name": "my name",
+        "dataset": {"path": "local/my-name", "revision": "c0ffee"},
+        "eval_splits": ["test"],
+        "eval_langs": ["deu-Latn", "eng-Latn"],
+    }
+    assert (task.columns, task.attributes) == (3, None), "the columns are those of the rows"
+    assert not task.data_loaded
+    task.load_data()
+    assert (task.dataset, task.data_loaded) == ({"test": [1]}, True)
+    task.dataset = "cached"
+    task.load_data()
+    assert task.dataset == "cached", "a second load changes nothing"
+    Parent.metadata.eval_langs = ["fra-Latn"]
+    assert mteb_build.build("a", "sts", described, {}, "1", Parent).metadata["eval_langs"] == ["fra-Latn"]
+    _, own, _ = prepare(tmp_path, task="sts", data=write("data", [PAIR | {"score": i} for i in range(2)]))
+    assert own.metadata.description == "sts over the user's own data"
