@@ -43,10 +43,10 @@ def read_column_chunks(path: Path) -> list[list[ColumnChunk]] | None:
 
 
 def _read_chunk(file: IO[bytes], fields: dict[int, Any]) -> ColumnChunk:
-    offset = fields.get(DICTIONARY_OFFSET)
-    return ColumnChunk(
-        fields[NUM_VALUES], fields[UNCOMPRESSED_SIZE], 0 if not offset else _read_page_size(file, offset)
-    )
+    count, size, offset = fields[NUM_VALUES], fields[UNCOMPRESSED_SIZE], fields.get(DICTIONARY_OFFSET, 0)
+    if not all(isinstance(number, int) and number >= 0 for number in (count, size, offset)):
+        raise ValueError("the footer holds something else in place of a size")
+    return ColumnChunk(count, size, _read_page_size(file, offset) if offset else 0)
 
 
 def _read_page_size(file: IO[bytes], offset: int) -> int:
