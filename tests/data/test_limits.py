@@ -21,7 +21,7 @@ from zoo import data
 from zoo.core import confinement
 from zoo.core.errors import DataError
 from zoo.data import limits, split
-from zoo.data.formats import parquet_files
+from zoo.data.formats import parquet_files, parquet_footer
 from zoo.data.spec import Data
 from zoo.hub import model_references
 
@@ -122,9 +122,9 @@ def test_a_parquet_file_cannot_claim_more_than_it_can_hold(tmp_path):
         with pytest.raises(DataError, match=r"damaged after \d+ of 100 rows \(its rows take more than 8 MB\)"):
             read(tmp_path, "a.parquet")
     file = parquet_files._open_parquet(tmp_path / "a.parquet")
-    assert parquet_files._choose_batch_size(tmp_path / "a.parquet", file, 0) <= 32
+    assert parquet_files._choose_batch_sizes(tmp_path / "a.parquet", file)[0] <= 32
     pq.write_table(pa.table({"text": ["x" * (17 << 20)]}), tmp_path / "b.parquet")
-    with pytest.raises(DataError, match="a cell of text is larger than 16 MB"):
+    with pytest.raises(DataError, match="a cell of column 1 is larger than 16 MB"):
         read(tmp_path, "b.parquet")
     pq.write_table(pa.table({"n": pa.array([1] * 2_000_000, pa.int8())}), tmp_path / "c.parquet")
     with pytest.raises(DataError, match="claims 2000000 rows, more than its .* bytes can hold"):
@@ -135,6 +135,24 @@ def test_a_parquet_file_cannot_claim_more_than_it_can_hold(tmp_path):
     pq.write_table(pa.table({"text": ["a"], "n": pa.nulls(1, deep)}), tmp_path / "d.parquet")
     with pytest.raises(DataError, match="nested more than 32 levels"):
         read(tmp_path, "d.parquet")
+
+
+def test_the_sizes_of_a_footer_are_those_that_pyarrow_reads(tmp_path):
+    rows = [
+        {"text": f"text {n % 7}" * 9, "n": n, "list": [f"{n}", "a"], "pair": {"x": 0.5, "y": b"z"}} for n in range(900)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=400, compression="zstd")
+    metadata = pq.read_metadata(tmp_path / "a.parquet")
+    groups = parquet_footer.read_column_chunks(tmp_path / "a.parquet")
+    assert [len(chunks) for chunks in groups] == [metadata.num_columns] * metadata.num_row_groups == [5] * 3
+    for group, chunks in enumerate(groups):
+        for index, chunk in enumerate(chunks):
+            column = metadata.row_group(group).column(index)
+            expected = (column.num_values, column.total_uncompressed_size)
+            assert (chunk.num_values, chunk.uncompressed_size) == expected
+            assert 0 < chunk.dictionary_size < chunk.uncompressed_size
+    text = groups[0][0]
+    assert text.dictionary_size == 7 * (4 + len(rows[0]["text"]))  # PLAIN: a length of four bytes before each text
 
 
 def test_rows_of_a_parquet_file_are_read_by_their_position(tmp_path):

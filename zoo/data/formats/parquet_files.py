@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.core.errors import DataError, first_line
+from zoo.data.formats import parquet_footer
 from zoo.data.formats.text_lines import NOT_UTF8
 from zoo.data.limits import CELL, MAX_NESTING, MAX_RATIO, READ_FAULTS, check_column_count, refuse_large_cell
 from zoo.data.raw_rows import BadRow, Item, Row, RowLocation
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 BATCH = 1024  # rows
+SMALL_BATCH = 16  # of a file whose sizes are not known
 BATCH_BYTES = 1 << 27
 MAX_GROWTH = 1 << 28  # bytes that a file may always grow to, however small it is
 MAX_ROWS_PER_BYTE = 64
@@ -43,7 +45,7 @@ def read_rows(path: Path, max_cell: int = CELL, positions: np.ndarray | None = N
     name, number, row_count = str(path), 0, file.metadata.num_rows
     byte_count, limit = 0, max(MAX_GROWTH, path.stat().st_size * MAX_RATIO)
     try:
-        for group in range(file.num_row_groups):
+        for group, batch_size in enumerate(_choose_batch_sizes(path, file)):
             wanted = None
             if positions is not None:
                 end = number + file.metadata.row_group(group).num_rows
@@ -51,7 +53,7 @@ def read_rows(path: Path, max_cell: int = CELL, positions: np.ndarray | None = N
                 if not wanted:
                     number = end
                     continue
-            for batch in file.iter_batches(batch_size=_choose_batch_size(path, file, group), row_groups=[group]):
+            for batch in file.iter_batches(batch_size=batch_size, row_groups=[group]):
                 byte_count += batch.nbytes
                 if byte_count > limit:
                     raise ValueError(f"its rows take more than {limit >> 20} MB")
@@ -89,45 +91,27 @@ def _check_claims(path: Path, file: pq.ParquetFile, max_cell: int) -> None:
         raise DataError(
             f"{path}: claims {row_count} rows, more than its {byte_count} bytes can hold; get the file again"
         )
-    for group in range(file.num_row_groups):
-        statistics = file.metadata.row_group(group)
-        for index in range(statistics.num_columns):
-            column = statistics.column(index)
-            if column.total_uncompressed_size > max_cell * max(column.num_values, 1):
-                refuse_large_cell(max_cell, f"{path}: a cell of {column.path_in_schema}")
+    for chunks in parquet_footer.read_column_chunks(path) or ():
+        for index, chunk in enumerate(chunks):
+            if chunk.uncompressed_size > max_cell * max(chunk.num_values, 1):
+                refuse_large_cell(max_cell, f"{path}: a cell of column {index + 1}")
 
 
-def _choose_batch_size(path: Path, file: pq.ParquetFile, group: int) -> int:
-    """Return how many rows of a row group are read at once, so that a batch takes about BATCH_BYTES.
+def _choose_batch_sizes(path: Path, file: pq.ParquetFile) -> list[int]:
+    """Return for each row group how many rows are read at once, so that a batch takes about BATCH_BYTES.
 
     A dictionary stores a text once however many rows have it, and Arrow copies the text into each row. The longest text may be as
     large as the dictionary.
     """
-    statistics = file.metadata.row_group(group)
-    row_bytes = 1
-    for index in range(statistics.num_columns):
-        column = statistics.column(index)
-        row_bytes += column.total_uncompressed_size // max(statistics.num_rows, 1)
-        if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY":
-            row_bytes += _read_page_size(path, column.dictionary_page_offset)
-    return min(BATCH, max(1, BATCH_BYTES // row_bytes))
-
-
-def _read_page_size(path: Path, offset: int) -> int:
-    """Return the size of a page when it is decompressed, from the first two fields of its header (Thrift's compact protocol)."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        header = file.read(16)
-    position, values = 0, []
-    for _ in range(2):
-        value, shift, position = 0, 0, position + 1  # past the byte that names the field
-        while True:
-            byte = header[position]
-            value, shift, position = value | (byte & 0x7F) << shift, shift + 7, position + 1
-            if byte < 0x80:
-                break
-        values.append((value >> 1) ^ -(value & 1))  # zigzag
-    return max(values[1], 0)
+    chunks = parquet_footer.read_column_chunks(path)
+    if chunks is None or len(chunks) != file.num_row_groups:
+        return [SMALL_BATCH] * file.num_row_groups
+    sizes = []
+    for group, columns in enumerate(chunks):
+        row_count = max(file.metadata.row_group(group).num_rows, 1)
+        row_bytes = 1 + sum(chunk.uncompressed_size // row_count + chunk.dictionary_size for chunk in columns)
+        sizes.append(min(BATCH, max(1, BATCH_BYTES // row_bytes)))
+    return sizes
 
 
 def _compute_depth(schema: pa.Schema) -> int:
