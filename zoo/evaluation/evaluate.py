@@ -5,15 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.core import atomic_files
 from zoo.core.errors import DataWarning
 from zoo.core.host import describe_host
-from zoo.encoder import Encoder
 from zoo.evaluation.mteb_isolation import preserve_random_state, silence_mteb
 from zoo.evaluation.prepare import Prepared, check_encoder, name_file, prepare
 from zoo.evaluation.task import ReadyTask, TaskSpec
+
+if TYPE_CHECKING:
+    from zoo.encoder import Encoder
 
 
 def evaluate(

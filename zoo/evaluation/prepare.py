@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.core import atomic_files
 from zoo.core.errors import ZooError
-from zoo.encoder import Encoder
 from zoo.evaluation.mteb_build import slug
 from zoo.evaluation.mteb_isolation import preserve_random_state, silence_mteb
 from zoo.evaluation.task import ReadyTask, TaskSpec
+
+if TYPE_CHECKING:
+    from zoo.encoder import Encoder
 
 LABEL = 80  # characters of a view in a file name
 
