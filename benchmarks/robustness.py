@@ -7,8 +7,10 @@
               is the test suite's, the client is the real one
     kill      end a run with kill -9 at random moments, run it to its end, and compare its weights with an undisturbed run's
     hostile   open hostile folders and recipes, and measure memory and time
+    data      read hostile data files of every format, and measure memory and time
     fuzz      change random bytes of a model folder whose manifest agrees, and of a recipe
-    readers   change random bytes of data files of every format, for ten minutes each (--seconds)
+    readers   change random bytes of what every reader of data files, cards, tokenizers, recipes and task words reads, for ten
+              minutes each (--seconds)
 
 Needs the extra `test`. It takes about 15 minutes on one core, or a fifth of that with --quick. `readers` comes on top.
 """
@@ -43,6 +45,7 @@ os.environ |= {"HF_ENDPOINT": HUB.endpoint, "HF_TOKEN": hub_server.TOKEN}
 
 import fuzz_readers  # noqa: E402
 import hostile  # noqa: E402
+import hostile_data  # noqa: E402
 import published  # noqa: E402
 import tiny  # noqa: E402
 from common import finish  # noqa: E402
@@ -226,6 +229,22 @@ def measure_hostile_files(folder: Path, quick: bool) -> dict[str, Any]:
     }
 
 
+def measure_hostile_data(folder: Path, quick: bool) -> dict[str, Any]:
+    """Read every data file of the test suite's list in one process that has read an honest file before."""
+    run = subprocess.run(
+        [sys.executable, hostile_data.__file__, str(folder)], capture_output=True, text=True, check=True
+    )
+    results = [json.loads(line) for line in run.stdout.splitlines()]
+    outcomes = Counter(outcome.split(":")[0] for _, outcome, *_ in results)
+    return {
+        "data files": len(results),
+        "accepted": outcomes["accepted"],
+        "crashed": outcomes["crashed"],
+        "most memory, MB": round(max(megabytes for _, _, megabytes, _ in results), 1),
+        "most seconds": round(max(seconds for *_, seconds in results), 2),
+    }
+
+
 def mutate(data: bytes, draw: random.Random) -> bytes:
     """Flip a bit, delete, double or replace some bytes, or cut off the end."""
     start, length = draw.randrange(len(data) + 1), draw.choice((1, 2, 8, 64))
@@ -301,7 +320,8 @@ def measure_readers(folder: Path, quick: bool) -> dict[str, Any]:
         for crash in result["crashes"][:20]:
             print(f"{target}: {crash}", file=sys.stderr)
         crash_count, slowest = len(result["crashes"]), result["most seconds"]
-        figures[target] = f"{result['cases']} files, {crash_count} crashes, {slowest} s at most"
+        refused_share = f"{100 * result['refused'] / result['cases']:.0f} % refused"
+        figures[target] = f"{result['cases']} files, {refused_share}, {crash_count} crashes, {slowest} s at most"
     return figures
 
 
@@ -311,6 +331,7 @@ PARTS = {
     "push": measure_pushes,
     "kill": measure_killed_runs,
     "hostile": measure_hostile_files,
+    "data": measure_hostile_data,
     "fuzz": measure_random_changes,
     "readers": measure_readers,
 }

@@ -268,9 +268,7 @@ def test_damaged_files_of_arrays_are_named(tmp_path):
             arrays.read_column_names(tmp_path / name)
     np.save(tmp_path / "g.npy", np.zeros((9, 8, 8), np.uint8))
     (tmp_path / "g.npy").write_bytes((tmp_path / "g.npy").read_bytes()[:-100])
-    with pytest.raises(
-        DataError, match="g.npy: cannot be read: is cut short: the header claims 576 bytes, but only 476 follow"
-    ):
+    with pytest.raises(DataError, match="g.npy: cannot be read: the header claims 576 bytes, but only 476 follow"):
         data.read(section(source="file", path="g.npy"), {"image": "image"}, folder=tmp_path)
 
 

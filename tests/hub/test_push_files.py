@@ -114,6 +114,15 @@ def test_results_for_the_leaderboards_are_sent_but_no_other_file_beside_them(hub
     assert hub.read_files("me/tiny").keys() - {".gitattributes"} == set(names)
 
 
+@pytest.mark.parametrize("front_matter", [b"license: [", b"a: \xa6", b"a: \0", b"- a list", b"a: {b: 1", b"x"])
+def test_a_card_whose_front_matter_cannot_be_read_is_not_sent(hub, folder, front_matter):
+    (folder / "README.md").write_bytes(b"---\n" + front_matter + b"\n---\n# A model\n")
+    for dry_run in (True, False):
+        with pytest.raises(HubError, match=r"README\.md: the front matter cannot be read \(.*correct it"):
+            push(folder, "me/tiny", dry_run=dry_run)
+    assert hub.requests == []
+
+
 def test_an_adapter_of_a_local_base_is_not_sent(hub, folder):
     adapter = {"base_model_name_or_path": "/home/me/base", "revision": "a" * 64}  # the sha256 of local weights
     (folder / "adapter_config.json").write_text(json.dumps(adapter))

@@ -1,4 +1,4 @@
-"""Fuzzing of every reader of data: seeds that are read, changed at random. Only a DataError may come of it.
+"""Fuzzing of every reader: seeds that are read, changed at random. Only a ZooError may come of it.
 
     python tests/support/fuzz_readers.py READER SECONDS [SEED]
 
@@ -7,7 +7,6 @@ Unlike fuzz.py it needs no further package, so the tests run some cases of each 
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import json
@@ -16,10 +15,12 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import golden
 import h5py
 import numpy as np
 import pyarrow as pa
@@ -27,11 +28,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from zoo import data
-from zoo.core.errors import DataError
+from zoo.artefact import tokenizer_file
+from zoo.core.errors import DataError, ZooError
 from zoo.data import kinds
 from zoo.data.spec import FileData
 from zoo.evaluation import shaping
 from zoo.families.sesa.concepts import Concepts
+from zoo.hub.commit import load_card_metadata
+from zoo.recipe import recipe, shipped, task_arguments
 
 ROWS = [{"text": f"text {n}", "label": n % 3, "score": n / 4, "ids": [n], "vector": [0.5, n]} for n in range(6)]
 NUMBERS = [0, 1, 2, 7, 127, 128, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
@@ -62,36 +66,58 @@ NEEDS = (
 
 
 def read_file(path: Path) -> None:
-    """Read a file as each kind of column."""
-    for need in NEEDS:
-        with contextlib.suppress(DataError):
-            data.read(FileData(source="file", path=str(path), on_bad_row="skip"), need, folder=path.parent)
+    """Read a file as a kind of column that its bytes choose."""
+    need = NEEDS[zlib.crc32(path.read_bytes()) % len(NEEDS)]
+    data.read(FileData(source="file", path=str(path), on_bad_row="skip"), need, folder=path.parent)
 
 
 def decode_image(path: Path) -> None:
     """Decode an image as a cell is decoded."""
     from zoo.data.formats import image_files
 
-    with contextlib.suppress(ValueError):
+    try:
         kinds.convert_value("image", path.read_bytes(), None)
         image_files.normalise_image(image_files.decode_image(path.read_bytes()))
+    except ValueError as error:  # the caller of both knows the row, and makes a DataError of it
+        raise DataError(str(error)) from error
 
 
 def read_qrels(path: Path) -> None:
     """Read judgements and check them against queries and documents."""
     source = FileData(source="file", path=str(path), on_bad_row="skip")
-    with contextlib.suppress(DataError):
-        table = data.read(source, {"query_id": "id", "document_id": "id"}, {"score": "number"}, folder=path.parent)
-        names = {str(n): "text" for n in range(9)}
-        shaping.read_grades(table, names, names)
+    table = data.read(source, {"query_id": "id", "document_id": "id"}, {"score": "number"}, folder=path.parent)
+    names = {str(n): "text" for n in range(9)}
+    shaping.read_grades(table, names, names)
 
 
 def read_concepts(path: Path) -> None:
     """Read a hierarchy of concepts."""
     source = FileData(source="file", path=str(path), on_bad_row="skip")
-    with contextlib.suppress(DataError):
-        table = data.read(source, {"id": "id"}, {"name": "text", "parent": "ids"}, folder=path.parent)
-        Concepts.from_rows(table.rows)
+    table = data.read(source, {"id": "id"}, {"name": "text", "parent": "ids"}, folder=path.parent)
+    Concepts.from_rows(table.rows)
+
+
+def read_card(path: Path) -> None:
+    """Read the front matter of a card, as a push does."""
+    path = path.rename(path.with_name("README.md"))
+    assert isinstance(load_card_metadata(path.parent), dict)
+
+
+def read_task_words(path: Path) -> None:
+    """Read the words of a command line that name a task and its settings."""
+    words = path.read_text("utf-8", "replace").splitlines()
+    for name, settings in task_arguments.group_words(words):
+        task_arguments.make_task(name, settings)
+
+
+def read_tokenizer(path: Path) -> None:
+    """Check a tokenizer.json before it is run."""
+    tokenizer_file.check(path)
+
+
+def read_recipe(path: Path) -> None:
+    """Read the recipe of a stranger."""
+    recipe.loads(path.read_text("utf-8", "replace"), folder=path.parent, confined=True)
 
 
 # -- seeds -------------------------------------------------------------------------------------------------------------
@@ -148,6 +174,30 @@ QRELS = b"query_id\tdocument_id\tscore\n" + b"".join(b"%d\t%d\t%d\n" % (n, n % 4
 CONCEPTS = "".join(
     json.dumps({"id": n, "name": f"n{n}", "parent": [n - 1] if n else []}) + "\n" for n in range(6)
 ).encode()
+CARD = b"""---
+license: apache-2.0
+language: [en, de]
+tags:
+- sentence-transformers
+base_model: a/b
+model-index:
+- name: x
+  results:
+  - task: {type: STS}
+    metrics: [{type: cosine_spearman, value: 0.5}]
+---
+
+# A model
+"""
+TASK_WORDS = b"""STSBenchmark
+sts
+data.source=file
+data.path=x.csv
+data.columns={sentence1: a, sentence2: b}
+retrieval
+folder=.
+name=mine
+"""
 
 
 class Target(NamedTuple):
@@ -189,6 +239,12 @@ TARGETS = {
             (".tif", make_image("TIFF", "I;16")),
         ),
     ),
+    "card": Target(read_card, ((".md", CARD),)),
+    "task words": Target(read_task_words, ((".txt", TASK_WORDS),)),
+    "tokenizer": Target(
+        read_tokenizer, tuple((".json", path.read_bytes()) for path in sorted(golden.GOLDEN.rglob("tokenizer.json")))
+    ),
+    "recipe": Target(read_recipe, ((".yaml", shipped.shipped()["quickstart"].read_bytes()),)),
     "qrels": Target(read_qrels, ((".tsv", QRELS),)),
     "concepts": Target(read_concepts, ((".jsonl", CONCEPTS),)),
 }
@@ -244,7 +300,7 @@ def make_cases(target: str, seed: int) -> Iterator[tuple[str, bytes]]:
 
 def run(target: str, *, cases: int | None = None, seconds: float | None = None, seed: int = 0) -> dict[str, Any]:
     """Read changed files until `cases` or `seconds` are used up. Return counts, the slowest case and the crashes."""
-    began, count, slowest = time.perf_counter(), 0, 0.0
+    began, count, refused_count, slowest = time.perf_counter(), 0, 0, 0.0
     crashes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for ending, content in make_cases(target, seed):
@@ -255,11 +311,13 @@ def run(target: str, *, cases: int | None = None, seconds: float | None = None, 
             start = time.perf_counter()
             try:
                 TARGETS[target].read(path)
+            except ZooError:
+                refused_count += 1
             except Exception as error:
                 crashes.append(f"{ending} {type(error).__name__}: {str(error)[:100]} case {count}")
-            path.unlink()
+            path.unlink(missing_ok=True)
             count, slowest = count + 1, max(slowest, time.perf_counter() - start)
-    return {"cases": count, "crashes": crashes, "most seconds": round(slowest, 2)}
+    return {"cases": count, "refused": refused_count, "crashes": crashes, "most seconds": round(slowest, 2)}
 
 
 if __name__ == "__main__":

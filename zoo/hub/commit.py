@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.artefact import allowed_files, headers
 from zoo.core import atomic_files
-from zoo.core.errors import HubError
+from zoo.core.errors import HubError, first_line
 from zoo.hub.retries import MisreadAnswerError
 
 if TYPE_CHECKING:
@@ -174,11 +174,20 @@ class Target:
 
 
 def load_card_metadata(folder: Path) -> dict[str, Any]:
-    """Load the front matter of the card; it is empty if there is no card or no front matter."""
+    """Load the front matter of the card; it is empty if there is no card or no front matter.
+
+    Raises HubError for front matter that the Hub could not read either.
+    """
+    import yaml
     from huggingface_hub import metadata_load
 
     path = folder / "README.md"
-    return (metadata_load(path) if path.exists() else None) or {}
+    try:
+        return (metadata_load(path) if path.exists() else None) or {}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise HubError(
+            f"{path}: the front matter cannot be read ({first_line(error, limit=100)}); correct it, or make the card again"
+        ) from None
 
 
 def _as_list(value: Any) -> list[Any]:

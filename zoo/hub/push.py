@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.artefact import allowed_files, headers, manifest
 from zoo.core import atomic_files, repo_names
 from zoo.core.errors import HubError
-from zoo.hub.commit import Page, Target, Tree, create_api, fetch_tree
+from zoo.hub.commit import Page, Target, Tree, create_api, fetch_tree, load_card_metadata
 from zoo.hub.retries import WRITING, MisreadAnswerError, Say, as_hub_error, is_conflict, say_nothing, with_retries
 
 if TYPE_CHECKING:
@@ -101,9 +101,10 @@ def list_files(folder: Path) -> list[str]:
 
     Raises ArtefactError if the folder does not agree with its manifest or if its weights are not safetensors. Raises HubError
     for a file that must not leave the machine: a file of another kind, a symbolic link, a file with an access token, or an
-    adapter whose base is a folder of this machine.
+    adapter whose base is a folder of this machine. Raises HubError also for a card whose front matter cannot be read.
     """
     manifest.verify(folder)
+    load_card_metadata(folder)
     editable = (name for name in manifest.EDITABLE if (folder / name).exists())
     results = [path.relative_to(folder).as_posix() for path in folder.glob(allowed_files.RESULTS)]
     names = sorted({manifest.NAME, *manifest.read(folder), *editable, *results})

@@ -124,7 +124,10 @@ class _NumpyFile:
         file = self._zip.open(f"{name}.npy") if self._zip else self._path.open("rb")
         self._open_files.append(file)
         header = _read_npy_header(file)
-        check_claim(header, byte_count - file.tell())
+        rest = byte_count - file.tell()
+        check_claim(header, rest)
+        if header.byte_count < rest and not header.dtype.hasobject:  # pickled objects may have any size
+            raise ValueError("goes on after its array; save each array in a file of its own, or all in an npz file")
         return file, header
 
     def _count_bytes(self, name: str) -> int:
@@ -165,7 +168,7 @@ def check_claim(header: Header, byte_count: int) -> None:
     if header.shape and (min(header.shape) < 0 or (header.shape[0] and not header.byte_count)):
         raise ValueError(f"has an array of the shape {header.shape} and {header.dtype}, which holds nothing")
     if header.byte_count > byte_count:
-        raise ValueError(f"is cut short: the header claims {header.byte_count} bytes, but only {byte_count} follow")
+        raise ValueError(f"the header claims {header.byte_count} bytes, but only {byte_count} follow")
 
 
 class _HdfFile:

@@ -46,6 +46,12 @@ def read_rows(path: Path, max_cell: int = CELL) -> Iterator[Item]:
             if labels:
                 row["label"] = labels[index]
             yield RowLocation(name, index + 1), row
+        if file.read(1):
+            yield RowLocation(name), BadRow(_describe_rest(count), ends_file=True)
+
+
+def _describe_rest(count: int) -> str:
+    return f"goes on after the {count} images that its header claims; get the file again"
 
 
 def _find_labels(path: Path) -> Path | None:
@@ -60,7 +66,7 @@ def _find_labels(path: Path) -> Path | None:
 def _read_labels(path: Path, count: int, images_path: Path) -> bytes:
     with open_binary(path) as file:
         (label_count,) = _read_shape(path, file, LABEL_AXES)
-        labels = file.read(min(label_count, count))
+        labels = file.read(count + 1)
     if label_count != count or len(labels) != count:
         actual_count = label_count if len(labels) == count else len(labels)
         raise DataError(f"{path}: holds {actual_count} labels, but {images_path.name} holds {count} images")
@@ -82,7 +88,7 @@ def _read_image_shape(path: Path, file: IO[bytes], max_cell: int) -> tuple[int, 
 
 
 def _check_image_count(path: Path, count: int, image_bytes: int, header_bytes: int) -> None:
-    """Raise DataError if the file is too short for the images that its header claims."""
+    """Raise DataError if the file holds fewer or more bytes than the images that its header claims."""
     byte_count = path.stat().st_size
     if path.name.lower().endswith(".gz"):
         if count * image_bytes > byte_count * MAX_RATIO:
@@ -90,9 +96,11 @@ def _check_image_count(path: Path, count: int, image_bytes: int, header_bytes: i
                 f"{path}: claims {count} images, more than its {byte_count} bytes can hold; get the file again"
             )
         return
-    whole_count = (byte_count - header_bytes) // image_bytes
+    whole_count, rest = divmod(byte_count - header_bytes, image_bytes)
     if whole_count < count:
         raise DataError(f"{path}: ends after {whole_count} of the {count} images; get the file again")
+    if whole_count > count or rest:
+        raise DataError(f"{path}: {_describe_rest(count)}")
 
 
 def _read_shape(path: Path, file: IO[bytes], axes: tuple[int, ...]) -> list[int]:
