@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import full_disks
 import pytest
 import tiny
+from forked_commands import Command
 from tiny_run import finish, recipe, train
 
 import zoo
@@ -40,7 +44,7 @@ def whole_run(place) -> Path:
     return out
 
 
-def wait_for(process: subprocess.Popen, path: Path) -> None:
+def wait_for(process: Command, path: Path) -> None:
     """Wait until `path` exists, the process ends or two minutes pass."""
     deadline = time.monotonic() + 120
     while not path.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -179,15 +183,6 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(place, 
         trainer.fit(encoder, rows, loaded.training.model_copy(update={"batch_size": 8}), tmp_path)
 
 
-JUMPING = """
-import sys, time
-real, calls = time.time, iter(range(10**9))
-time.time = lambda: real() + (86_400 if next(calls) % 2 else -86_400)
-from zoo.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_signals_a_second_process_changed_data_and_a_jumping_clock_do_not_change_the_weights(
     place, whole_run, tmp_path
 ):
@@ -217,10 +212,7 @@ def test_signals_a_second_process_changed_data_and_a_jumping_clock_do_not_change
     with pytest.raises(ZooError, match="data is not what this run began with"):
         zoo.train(zoo.load_recipe(path), out)
     (tmp_path / "pairs.jsonl").write_text(original_rows)
-    command = [sys.executable, "-c", JUMPING, "train", str(path), "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    finish(train(path, out, clock="jumping"))
     assert atomic_files.sha256(out / "model" / "model.safetensors") == atomic_files.sha256(
         whole_run / "model" / "model.safetensors"
     )
@@ -228,75 +220,58 @@ def test_signals_a_second_process_changed_data_and_a_jumping_clock_do_not_change
     assert all(0 <= r["seconds"] < 3600 for r in atomic_files.read_json(out / "report.json")["results"])
 
 
-def run_with_mounts(script: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a shell script that may mount private file systems. Skip the test if the system does not allow mounts."""
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+@pytest.fixture(scope="module")
+def full_disk_runs(place, tmp_path_factory) -> dict[str, Any]:
+    """What happened on disks that are full or read-only, by scenario."""
+    if sys.platform != "linux" or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("the system does not allow mounts of one's own here")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = ["unshare", "-rm", "sh", "-euc", script, "sh", sys.executable, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
-def test_a_full_disk_at_a_checkpoint_keeps_the_earlier_checkpoints(place, whole_run, tmp_path):
-    done = run_with_mounts(
-        """
-        mount -t tmpfs -o size=1300k tmpfs "$3"
-        if "$1" -m zoo.cli train "$2" --out "$3/run"; then exit 9; fi
-        ls "$3/run/checkpoints" >&2
-        mount -o remount,size=50m "$3"
-        "$1" -m zoo.cli train "$2" --out "$3/run"
-        sha256sum "$3/run/model/model.safetensors"
-        """,
-        *(str(place / "recipe.yaml"), str(tmp_path)),
-    )
+    command = [
+        "unshare",
+        "-rm",
+        sys.executable,
+        full_disks.__file__,
+        place / "recipe.yaml",
+        tmp_path_factory.mktemp("disks"),
+    ]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert "No space left on device: make room there" in done.stderr
-    assert "checkpoint-3" in done.stderr.split(), "one whole checkpoint at least fits"
-    assert "Traceback" not in done.stderr
-    assert atomic_files.sha256(whole_run / "model" / "model.safetensors") in done.stdout
+    return json.loads(done.stdout)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
-def test_a_full_disk_at_the_weights_or_the_model_folder_keeps_the_training(place, tmp_path):
-    done = run_with_mounts(
-        """
-        run() { "$1" -m zoo.cli train "$2" --out "$3/run" training.checkpoint_every=1000; }
-        mount -t tmpfs -o size=600k tmpfs "$3"
-        if run "$@"; then exit 9; fi
-        ls "$3/run/checkpoints" >&2
-        test ! -e "$3/run/trained"
-        mount -o remount,size=50m "$3"
-        run "$@"
-        rm -r "$3/run/model"
-        mount -o remount,size=$(($(du -sk "$3" | cut -f1) + 100))k "$3"
-        if run "$@"; then exit 9; fi
-        ls "$3/run" >&2
-        test ! -e "$3/run/model"
-        mount -o remount,size=50m "$3"
-        run "$@"
-        mv "$3/run" "$3/filled"
-        run "$@"
-        sha256sum "$3/filled/trained/model.safetensors" "$3/filled/model/model.safetensors" "$3/run/model/model.safetensors"
-        """,
-        *(str(place / "recipe.yaml"), str(tmp_path)),
+FULL = "No space left on device: make room there"
+
+
+def test_a_full_disk_at_a_checkpoint_keeps_the_earlier_checkpoints(full_disk_runs, whole_run):
+    result = full_disk_runs["fill_at_a_checkpoint"]
+    assert result["full"]["status"] == 1
+    assert FULL in result["full"]["errors"]
+    assert "Traceback" not in result["full"]["errors"]
+    assert "checkpoints/checkpoint-3" in result["full"]["names"], "one whole checkpoint at least fits"
+    assert result["roomy"]["status"] == 0
+    assert result["sum"] == atomic_files.sha256(whole_run / "model" / "model.safetensors")
+
+
+def test_a_full_disk_at_the_weights_or_the_model_folder_keeps_the_training(full_disk_runs):
+    steps, sums = full_disk_runs["fill_at_the_end"].values()
+    for name in ("at the weights", "at the model folder"):
+        assert steps[name]["status"] == 1
+        assert FULL in steps[name]["errors"]
+        assert "Traceback" not in steps[name]["errors"]
+    assert "checkpoints/checkpoint-30" in steps["at the weights"]["names"], (
+        "the training was saved, and is not done again"
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("No space left on device: make room there") == 2
-    assert "checkpoint-30" in done.stderr.split(), "the whole training was saved, and is not done again"
-    assert "Traceback" not in done.stderr
-    sums = [line.split()[0] for line in done.stdout.splitlines() if line.endswith(".safetensors")]
+    assert "trained" not in steps["at the weights"]["names"]
+    assert "model" not in steps["at the model folder"]["names"]
+    assert [steps[name]["status"] for name in ("roomy", "roomy again", "undisturbed")] == [0, 0, 0]
     assert len(sums) == 3
     assert len(set(sums)) == 1, "the weights are those of an undisturbed run"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
-def test_a_read_only_run_folder_is_reported_before_any_work(place, tmp_path):
-    done = run_with_mounts(
-        'mount -t tmpfs -o ro tmpfs "$3"; "$1" -m zoo.cli train "$2" --out "$3/run"',
-        *(str(place / "recipe.yaml"), str(tmp_path)),
+def test_a_read_only_run_folder_is_reported_before_any_work(full_disk_runs):
+    result = full_disk_runs["write_read_only"]
+    assert result["status"] == 1
+    assert re.match(
+        r"error: nothing can be written to \S+/run: Read-only file system; ", result["errors"].strip().splitlines()[-1]
     )
-    assert done.returncode == 1
-    refusal = f"error: nothing can be written to {tmp_path}/run: Read-only file system; "
-    assert done.stderr.strip().splitlines()[-1].startswith(refusal)
-    assert "reading the data" not in done.stderr
+    assert "reading the data" not in result["errors"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import yaml
+from forked_commands import Command, run_zoo
 
 
 def recipe(folder: Path, name: str = "recipe.yaml", **changes) -> Path:
@@ -32,13 +30,13 @@ def recipe(folder: Path, name: str = "recipe.yaml", **changes) -> Path:
     return path
 
 
-def train(path: Path, out: Path, *more: str) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "zoo.cli", "train", str(path), "--out", str(out), *more]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def train(path: Path, out: Path, *more: str, clock: str = "right") -> Command:
+    """Start `zoo train`."""
+    return run_zoo("train", path, "--out", out, *more, clock=clock)
 
 
-def finish(process: subprocess.Popen) -> str:
+def finish(process: Command) -> str:
+    """Wait for the end of a training that must succeed, and return what it wrote to stderr."""
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return err

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import types
 from pathlib import Path
 
@@ -15,35 +12,25 @@ import pytest
 import tiny
 import tiny_run
 import train_contracts
+from forked_commands import run_in_processes, run_main
 from safetensors.torch import load_file
 
 from zoo import families
 from zoo.build import builder
 from zoo.core.errors import ZooError
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-LAUNCHERS = {
-    "one": [sys.executable],
-    "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
-}
+PROCESSES = {"one": 1, "two": 2}
 CASES = train_contracts.list_cases()
 FAMILIES_OF_ONE_PROCESS = [name for name in families.names() if name not in CASES]
-
-
-def run(name: str, *command: str) -> str:
-    """Run a Python command in one or in two processes, and return what it writes to stderr."""
-    process = subprocess.run([*LAUNCHERS[name], *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
-    assert process.returncode == 0, process.stderr[-3000:]
-    return process.stderr
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> dict[str, Path]:
     """The folders in which every case was trained by one and by two processes."""
     folder = tmp_path_factory.mktemp("trained")
-    for name in LAUNCHERS:
-        run(name, train_contracts.__file__, str(folder / name))
-    return {name: folder / name for name in LAUNCHERS}
+    for name, count in PROCESSES.items():
+        run_in_processes(count, train_contracts.main, folder / name)
+    return {name: folder / name for name in PROCESSES}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -82,13 +69,13 @@ def test_two_processes_of_zoo_train_equal_one_with_gradient_accumulation(tmp_pat
         evaluation=[],
     )
     curves, weights = {}, {}
-    for name in LAUNCHERS:
-        run(name, "-m", "zoo.cli", "train", str(recipe), "--out", str(tmp_path / name))
+    for name, count in PROCESSES.items():
+        run_in_processes(count, run_main, ["train", str(recipe), "--out", str(tmp_path / name)])
         curves[name] = properties.read_metrics(tmp_path / name, "loss")
         weights[name] = load_file(tmp_path / name / "trained" / "model.safetensors")
     assert len(curves["one"]) == 9
     assert curves["two"] == pytest.approx(curves["one"], rel=1e-5)
     for key, tensor in weights["one"].items():
         assert (tensor - weights["two"][key]).abs().max() < 2e-3, key  # a gradient near 0 may change its sign
-    messages = run("two", "-m", "zoo.cli", "train", str(recipe), "--out", str(tmp_path / "two"))
+    messages = run_in_processes(2, run_main, ["train", str(recipe), "--out", str(tmp_path / "two")])
     assert "nothing to do" in messages, "no process waits for the other one"
