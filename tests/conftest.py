@@ -14,7 +14,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_XET_XORB_COMPRESSION_POLICY"] = "none"  # the store of the tests reads what arrives
 if _workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # threads that wait for a core spin, and slow all
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _workers)))
-for _name in ("HF_HUB_OFFLINE", "HF_TOKEN", "ZOO_DATA", "TRANSFORMERS_OFFLINE"):
+# Without bytecode on disk, every process that a test starts would compile zoo again.
+for _name in ("HF_HUB_OFFLINE", "HF_TOKEN", "ZOO_DATA", "TRANSFORMERS_OFFLINE", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(_name, None)
 
 import hub_server  # noqa: E402

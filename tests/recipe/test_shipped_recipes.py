@@ -111,6 +111,16 @@ def test_the_schema_accepts_the_recipe_and_rejects_a_misspelt_key(name):
         assert list(editor.iter_errors({**value, section: {**value[section], "oops": 1}})), section
 
 
+@pytest.fixture
+def small_vocabulary(monkeypatch):
+    """A static model is distilled from every tenth token only."""
+    from zoo.families.static import distillation
+
+    list_all = distillation.list_token_ids
+    monkeypatch.setattr(distillation, "list_token_ids", lambda body: list_all(body)[::10])
+
+
+@pytest.mark.usefixtures("small_vocabulary")
 @pytest.mark.parametrize("name", LIGHT)
 def test_in_miniature_it_trains_scores_and_documents(name, tmp_path):
     overrides = shrink(located_yaml.parse(SHIPPED[name].read_text(encoding="utf-8")).value)
