@@ -19,7 +19,7 @@ TEXTS = (
     "accents: café, naïve, Ångström, e\u0301cole",
     "  spaces   in\tand around,\nand a second line  ",
     "emoji 😀 👩‍👩‍👧 and 漢字, кириллица, 123.45",
-    "one long text " + "with many words " * 300,
+    "one long text " + "with many words " * 200,
     "a",
 )
 TOLERANCE = 1e-5
@@ -45,19 +45,24 @@ def check(encoder: Any, folder: Path, block: Mapping[str, Any]) -> None:
         block: the `zoo` section of its config.json.
     """
     probes = encoder.make_probes()
-    vectors = np.asarray(encoder.encode(probes))
+    vectors = _encode_each(encoder, probes)
     reopened = _reopen(encoder, folder, block)
     device, tolerance = _find_device(encoder), _find_tolerance(encoder)
     if device is not None:
         reopened.module.to(device)
     texts = [probe for probe in probes if isinstance(probe, str)]
     _compare_ids(encoder.list_token_ids(texts), reopened.list_token_ids(texts), texts, "zoo")
-    _compare_vectors(vectors, np.asarray(reopened.encode(probes)), probes, tolerance, "zoo")
+    _compare_vectors(vectors, _encode_each(reopened, probes), probes, tolerance, "zoo")
     stock_folder = encoder.find_stock_folder(folder)
     places = [place for place, probe in enumerate(probes) if isinstance(probe, str) and encoder.is_read_by_stock(probe)]
     if stock_folder is not None and places:
         stock_texts = [probes[place] for place in places]
         _check_stock(stock_folder, stock_texts, vectors[places], str(device or "cpu"), tolerance)
+
+
+def _encode_each(encoder: Any, probes: Sequence[Any]) -> Any:
+    """Encode the probes one at a time. Together, a short one may be padded to the length of the longest."""
+    return np.concatenate([np.asarray(encoder.encode([probe])) for probe in probes])
 
 
 def _reopen(encoder: Any, folder: Path, block: Mapping[str, Any]) -> Any:
