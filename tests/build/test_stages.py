@@ -141,7 +141,7 @@ def test_another_process_trains_on_the_same_rows_and_writes_nothing(place, tmp_p
     monkeypatch.setattr(
         Encoder,
         "fit",
-        lambda self, rows, training, out, *, validation: calls.append(
+        lambda self, rows, training, out, *, validation, **_: calls.append(
             ("fit", self.name, len(rows), training.max_steps, out, len(validation or ()))
         ),
     )

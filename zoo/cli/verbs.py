@@ -109,7 +109,8 @@ def train(arguments: argparse.Namespace) -> None:
     output_paths.check_folder(out)
     from zoo.build import builder  # imports torch, so only after the recipe is known to be good
 
-    builder.run(loaded, out, say=say, show_progress=has_terminal() or arguments.progress)
+    show_progress = has_terminal() or arguments.progress
+    builder.run(loaded, out, say=say, show_progress=show_progress, finish=arguments.finish)
     if not (out / "report.json").exists():  # another process of a distributed run may not have written it yet
         return
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -146,10 +147,15 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """`zoo evaluate MODEL TASK…`: score a model on tasks, or on the tasks of a recipe."""
+    """`zoo evaluate MODEL TASK…`: score a model on tasks, on the tasks of a recipe, or on those of its own recipe."""
     from zoo import evaluation
+    from zoo.build import own_tasks
 
-    groups = _read_tasks(arguments.tasks)
+    data = Path(arguments.data)
+    if arguments.tasks:
+        groups = _read_tasks(arguments.tasks)
+    else:
+        groups = [(own_tasks.read(arguments.model, arguments.revision, data), data)]
     encoder = views.open_encoder(arguments)  # before the data, which may have to be downloaded
     prepared: Prepared = evaluation.prepare([], Path())
     for tasks, folder in groups:

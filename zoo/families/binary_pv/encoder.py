@@ -66,6 +66,8 @@ class Encoder(BaseEncoder):
             folder=run.folder,
             checkpoint_every=run.settings.checkpoint_every,
             show_progress=run.show_progress,
+            say=run.say,
+            finish=run.finish,
         )
         self._register_tensors()
         return self.model.seconds

@@ -115,7 +115,7 @@ class Encoder(ClassifierEncoder):
             self._ema = None
         if run.validation is not None:
             predictions.calibrate(self, run.validation)
-            if self.spec.train_baseline:
+            if self.spec.train_baseline and not run.finish:
                 self._facts["twin"] = metrics.compare_with_softmax(
                     self, run.rows, run.validation, run.settings, run.folder / "twin"
                 )

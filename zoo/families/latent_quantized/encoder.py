@@ -75,7 +75,7 @@ class Encoder(Autoencoder):
         seconds = super().train(replace(run, rows=rows, validation=validation))
         self._record_ranges(rows)
         del rows, validation  # free their memory, because every baseline decodes the rows for itself
-        if run.validation is not None and self.spec.sources:
+        if run.validation is not None and self.spec.sources and not run.finish:
             self._facts |= baselines.compare_with_baselines(
                 self, run.rows, run.validation, run.settings, run.folder / "baselines"
             )

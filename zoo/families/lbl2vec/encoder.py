@@ -71,6 +71,7 @@ class Encoder(BaseEncoder):
     """
 
     spec: Spec
+    finish_trains = True
 
     def __init__(
         self, spec: Spec, text_encoder: TruncatableEncoder | WordSpace, label_vectors: np.ndarray | None = None
@@ -125,6 +126,8 @@ class Encoder(BaseEncoder):
             folder=run.folder,
             checkpoint_every=run.settings.checkpoint_every,
             show_progress=run.show_progress,
+            say=run.say,
+            finish=run.finish,
         )
 
     def finish(self, rows: Dataset) -> None:

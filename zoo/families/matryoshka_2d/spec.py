@@ -130,6 +130,15 @@ class Spec(TruncatableSpec):
         has_three_columns = self.loss == "contrastive" and bool(needs.negatives)
         return needs._replace(rows_per_process=2 if self.teacher and not has_three_columns else 1)
 
+    def suggest_for_columns(self, columns: Container[str]) -> list[Mistake]:
+        """The loss for pairs without scores, and the losses for pairs with scores."""
+        if self.loss != "contrastive" and "score" not in columns:
+            message = f"{self.loss} needs a score for each pair; for pairs without scores set loss: contrastive"
+            return [(("loss",), f"{message}, which reads the columns anchor and positive")]
+        if self.loss == "contrastive" and "score" in columns and "anchor" not in columns:
+            return [(("loss",), "for pairs with scores leave `loss` out, or set it to cosent or angle")]
+        return []
+
     def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
         """The teacher's unlabelled texts."""
         unlabelled = self.teacher.unlabelled if self.teacher else None
