@@ -448,7 +448,10 @@ class Encoder:
         return {}
 
     def card_facts(self) -> dict[str, Any]:
-        """Values that the family's own card template uses."""
+        """Values that the family's own card template uses.
+
+        The fact `settings` holds what was used where the recipe leaves a setting open, by its dotted path.
+        """
         return {}
 
     def push_to_hub(self, repo: str, *, private: bool = False) -> str:

@@ -139,6 +139,10 @@ class EncoderSpec(Section):
         """Whether training reads this field of `training:`. Default: the shared Trainer does the training and reads all."""
         return True
 
+    def list_unused_fields(self, has_validation: bool) -> set[str]:
+        """Fields of this section that had no effect beside the others, as dotted paths. The card does not list them."""
+        return set()
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """What the loss needs of training data with these columns. Default: one row at a time, and no further needs."""
         return RowNeeds()

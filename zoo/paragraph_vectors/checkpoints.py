@@ -91,15 +91,32 @@ class RunLog:
         return arrays
 
     def record_step(
-        self, step: int, *, words: int, epoch: float, loss: float, learning_rate: float, seconds: float
+        self,
+        step: int,
+        *,
+        words: int,
+        epoch: float,
+        loss: float,
+        learning_rate: float,
+        seconds: float,
+        phase: str | None = None,
     ) -> None:
-        """Record that block `step` (from 1) is finished: it trained on `words` words in `seconds`."""
+        """Record that block `step` (from 1) is finished: it trained on `words` words in `seconds`.
+
+        Losses of different phases are not to be compared.
+        """
         self.words, self.step, self.seconds = self.words + words, step, self.seconds + seconds
         self._log.record(step, words, epoch, loss)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.words, speed=self.words / max(self.seconds, 1e-9), loss=loss)
         if self.folder is not None:
-            line = {"step": step, "epoch": round(epoch, 4), "loss": loss, "learning_rate": learning_rate}
+            line: dict[str, Any] = {
+                "step": step,
+                "epoch": round(epoch, 4),
+                "loss": loss,
+                "learning_rate": learning_rate,
+            }
+            line |= {"phase": phase} if phase else {}
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line | {"seconds": round(self.seconds, 3)}) + "\n")
 

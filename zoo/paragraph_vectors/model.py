@@ -254,6 +254,7 @@ class ParagraphVectors:
                     loss=loss,
                     learning_rate=learning_rate,
                     seconds=time.monotonic() - start_time,
+                    phase=schedule.name_phase(step),
                 )
                 if (step + 1) % checkpoint_every == 0:
                     log.save_checkpoint({name: _to_numpy(tensor) for name, tensor in self._tensors.items()})

@@ -179,6 +179,11 @@ class Encoder(BaseEncoder):
             "words": len(self.model.vocabulary),
             "anchors": settings.anchors,
             "variant": self.spec.variant,
+            "settings": {
+                "encoder.dim": settings.dim,
+                "encoder.inference_epochs": self.spec.inference_epochs or settings.code_epochs,
+                "training.epochs": settings.epochs,
+            },
         }
 
 

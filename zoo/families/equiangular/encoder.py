@@ -287,6 +287,8 @@ class Encoder(ClassifierEncoder):
             facts["max_length"] = self.tower.max_length
         if self.basis is not None:
             facts |= basis_file.describe_geometry(self.basis, self.vector_ids)
+            temperature = self.spec.compute_temperature(len(self.classes))
+            facts["settings"] = {"encoder.temperature": temperature, "encoder.capacity": facts["capacity"]}
         return facts | self._facts
 
 

@@ -16,7 +16,7 @@ MAX_NAMED_CLASSES = 20  # names of more classes do not fit beside a matrix
 def draw_gram(record: Record) -> Figure | None:
     """Draw |cos| between the vectors of the first classes, and the distribution of these values with the Welch bound."""
     table = record.facts.get("gram")
-    if not isinstance(table, list) or len(table) < 2:
+    if not isinstance(table, list) or len(table) < 3:  # two vectors have a single cosine
         return None
     figure = plots.new_figure(3.6)
     left, right = figure.subplots(1, 2)

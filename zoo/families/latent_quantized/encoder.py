@@ -183,7 +183,7 @@ class Encoder(Autoencoder):
 
     def card_facts(self) -> dict[str, Any]:
         """Sizes, bits, and the facts of `card_samples` and `baselines`."""
-        facts = {
+        facts: dict[str, Any] = {
             "modality": self.spec.modality,
             "dim": self.spec.latents,
             "latent": self.spec.latent,
@@ -191,4 +191,7 @@ class Encoder(Autoencoder):
             "sizes": list(getattr(self.bottleneck, "sizes", ())),
             "shape": list(self._require_input_format().shape),
         }
+        if self.spec.discrete:
+            names = ("encoder.codebook_weight", "encoder.commitment_weight")
+            facts["settings"] = dict(zip(names, self.loss_weights, strict=True))
         return facts | self._facts

@@ -300,8 +300,10 @@ class Encoder(BaseEncoder):
         if isinstance(self.text_encoder, TruncatableEncoder):
             facts["max_length"] = self.text_encoder.backbone.max_length
         elif self.text_encoder.model.state:
-            epochs = self.text_encoder.model.settings.epochs
-            facts |= {"words": len(self.text_encoder.vocabulary), "epochs": epochs}
+            settings = self.text_encoder.model.settings
+            facts |= {"words": len(self.text_encoder.vocabulary), "epochs": settings.epochs}
+            used = {"encoder.dim": settings.dim, "encoder.window": settings.window, "training.epochs": settings.epochs}
+            facts["settings"] = used
         return facts | self._facts
 
 

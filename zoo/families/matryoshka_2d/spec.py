@@ -120,6 +120,14 @@ class Spec(TruncatableSpec):
             return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
         return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
 
+    def list_unused_fields(self, has_validation: bool) -> set[str]:
+        """Fields of the other objective and of another loss."""
+        unused = set() if self.loss == "angle" else {"angle_weights"}
+        if self.objective == "elastic":
+            return unused | {"layers", "weights", "align", "detach", "kl_temperature"}
+        unused |= {"head_lr_scale", "shallow_grad_scale"}
+        return unused if self.align else unused | {"detach", "kl_temperature"}
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Pairs with different scores for cosent and angle; rows or hard negatives to compare with for contrastive."""
         if self.loss == "contrastive":
