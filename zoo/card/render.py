@@ -99,7 +99,7 @@ def _build_context(record: Record, family: str, spec: EncoderSpec | None) -> dic
         "family": family,
         "unit": UNITS[modality],
         "sample": SAMPLES[modality],
-        "backbone": as_mapping(record.lock.get("backbone")).get("name") or _describe_backbone(record),
+        "backbone": _find_backbone(record),
         **_build_recipe_context(record),
         **_build_cut_context(record),
         **_build_result_context(record),
@@ -205,6 +205,14 @@ def _build_training_context(record: Record, spec: EncoderSpec | None) -> dict[st
 
 
 # -- values of the context ---------------------------------------------------------------------------------------------
+
+
+def _find_backbone(record: Record) -> str | None:
+    """Return the name of the backbone whose weights the training started from, or None if it started from scratch."""
+    section = as_mapping(as_mapping(record.recipe.get("encoder")).get("backbone"))
+    if section.get("timm") and section.get("pretrained") is False:
+        return None
+    return as_mapping(record.lock.get("backbone")).get("name") or _describe_backbone(record)
 
 
 def _describe_backbone(record: Record) -> str | None:
