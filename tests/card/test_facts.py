@@ -111,3 +111,73 @@ def test_a_curve_of_a_single_point_is_not_drawn(training, validation, curves, tm
     assert (figure is None) == (curves is None)
     if figure is not None:
         assert len(figure.axes[0].get_legend().get_texts()) == curves
+
+
+def describe(*values):
+    return {"report": {"results": [RESULT | {"details": dict(zip(values[::2], values[1::2], strict=True))}]}}
+
+
+GRID = [RESULT | {"view": {"layers": layers, "dim": dim}} for layers in (1, 2) for dim in (4, 8)]
+MAP = {"labels": [[0, 0], [1, 1]], "documents": [[0, 1, 0], [1, 0, 1]]}
+QUERY = {"query": {"text": "a"}, "found": [{"text": "b", "right": True}]}
+PICTURES: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any] | None]] = {
+    # the parts with which the picture would be empty or have one point, and those with which it is drawn
+    ("static", "grid"): ({"results": [result | {"value": None} for result in GRID[1:]] + GRID[:1]}, {"results": GRID}),
+    ("static", "quality-speed"): (
+        {"results": [RESULT, RESULT | {"view": {"dim": 4}}]},
+        {"results": [RESULT, RESULT | {"view": {"dim": 4}, "sentences_per_second": 20.0}]},
+    ),
+    ("static", "loss"): (
+        {"metrics": [{"step": 1, "loss": 1.0}]},
+        {"metrics": [{"step": i, "loss": 1.0} for i in (1, 2)]},
+    ),
+    ("equiangular", "gram"): (
+        {"facts": {"gram": [[1, 0], [0, 1]]}},
+        {"facts": {"gram": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}},
+    ),
+    ("equiangular", "confusion"): (
+        describe("confusion", [[2]], "classes", ["a"]),
+        describe("confusion", [[2, 1], [0, 3]], "classes", ["a", "b"]),
+    ),
+    ("equiangular", "calibration"): (
+        describe("calibration", [[0.9, 1.0, 3]]),
+        describe("calibration", [[0.5, 0.5, 3], [0.9, 1.0, 3]]),
+    ),
+    ("latent-quantized", "nmi"): (
+        describe("nmi", [[0.5]], "sources", ["s"], "active", [True]),
+        describe("nmi", [[0.5, 0.1]], "sources", ["s"], "active", [True, True]),
+    ),
+    ("latent-quantized", "codebook"): (
+        {"facts": {"values": [[0.5]], "usage": [[1.0]]}},
+        {"facts": {"values": [[0.5, 1.0]], "usage": [[0.5, 0.5]]}},
+    ),
+    ("latent-quantized", "traversal"): ({"facts": {"traversal": ""}}, None),
+    ("latent-quantized", "reconstructions"): ({"facts": {"pairs": ""}}, None),
+    ("lbl2vec", "topics"): (
+        {"facts": {"topics": [{"label": "a"}, {"label": "b"}], "map": MAP | {"documents": [[0, 1, 0]]}}},
+        {"facts": {"topics": [{"label": "a"}, {"label": "b"}], "map": MAP}},
+    ),
+    ("sesa", "deletion"): (
+        {"facts": {"deletion": {"explained": [1.0], "random": [1.0]}}},
+        {"facts": {"deletion": {"explained": [1.0, 0.5], "random": [1.0, 0.8]}}},
+    ),
+    ("vlm2vec", "retrieved"): (describe("retrieved", []), describe("retrieved", [QUERY])),
+}
+
+
+@pytest.mark.parametrize(("family", "name"), PICTURES)
+def test_a_picture_that_would_be_empty_or_have_one_point_is_not_drawn(family, name, tmp_path):
+    point, whole = PICTURES[family, name]
+    pictures = {"grid": plots.draw_grid, "quality-speed": plots.draw_quality_speed, "loss": plots.draw_loss}
+    spec_class = families.load_spec(family)
+    draw = pictures.get(name) or spec_class.load_family_attribute(spec_class.pictures[name])
+    for number, parts in enumerate([{}, point]):
+        if name != "loss" or parts:
+            assert draw(run_record.read(write_folder(tmp_path / str(number), family, **parts))) is None
+    if whole is not None:
+        assert draw(run_record.read(write_folder(tmp_path / "whole", family, **whole))) is not None
+
+
+def test_every_picture_of_every_family_is_among_them():
+    of_families = {(family, name) for family in families.names() for name in families.load_spec(family).pictures}
+    assert of_families <= PICTURES.keys()

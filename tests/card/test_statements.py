@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import re
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from card_proofs import ADVICE, PROOFS
 from card_statements import CARDS, Statement, list_statements, normalise
 
 import cards
+from zoo import families
 
 TESTS = Path(__file__).parents[1]
 CLAIMS: list[Claim] = [
@@ -99,3 +101,35 @@ def test_no_language_is_claimed_that_the_author_did_not_give(tmp_path):
     text = cards.render(write_folder(tmp_path / "model", "static"))
     assert "Language" not in text
     assert "language:" not in text.split("\n---\n")[0]
+
+
+# -- code on cards -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", sorted(SPECS))
+def test_the_calls_in_the_code_of_a_card_exist(family):
+    encoder_class, calls = families.load_encoder(family), _list_calls(family)
+    assert calls
+    for name, argument_count, keywords in calls:
+        signature = inspect.signature(getattr(encoder_class, name))
+        signature.bind_partial(None, *[None] * argument_count, **dict.fromkeys(keywords))
+
+
+def _list_calls(family: str) -> list[tuple[str, int, list[str]]]:
+    """The methods that the Python blocks of a template call on an encoder: name, number of arguments, keywords."""
+    source = (CARDS / f"{family}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", source, flags=re.DOTALL | re.MULTILINE)
+    code = "".join(blocks).replace("{{cut_arguments}}", "dim=2").replace("{{sample}}", "[text]")
+    tree = ast.parse(re.sub(r"{%.*?%}", "", re.sub(r"{{.*?}}", "8", code)))
+    return [
+        (node.func.attr, len(node.args), [str(keyword.arg) for keyword in node.keywords])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_encoder(node.func.value)
+    ]
+
+
+def _is_encoder(node: ast.expr) -> bool:
+    """Whether an expression is a variable that holds an encoder, or a view of one."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Attribute) and node.func.attr in ("view", "truncate")
+    return isinstance(node, ast.Name) and node.id in ("encoder", "view", "small")

@@ -304,7 +304,7 @@ VLM2VEC = [
         "vlm2vec",
         (
             "![Queries and what was retrieved for them](",
-            "A few queries, evenly spread over the test set and not selected by hand, each with its five best candidates.",
+            "A few queries, evenly spread over the test set and not selected by hand, each with its best candidates.",
             "A frame marks the right ones.",
         ),
         with_picture("retrieved"),

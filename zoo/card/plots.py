@@ -117,12 +117,12 @@ def _set_title(axes: Axes, title: str, subtitle: str) -> None:
 def draw_grid(record: Record) -> Figure | None:
     """Draw a row per task: the score of each cut and the gain of the training.
 
-    Return None unless both the depths and the dims of a task vary.
+    Return None unless both the depths and the dims of a task vary, and two cuts have a score.
     """
     grids = []
     for task in record.tasks:
         grid = task.grid()
-        if grid:
+        if grid and sum(result.value is not None for result in grid[2].values()) > 1:
             grids.append((task, grid))
     grids = grids[:MAX_PANELS]
     if not grids:
@@ -202,7 +202,7 @@ class Point(NamedTuple):
 def draw_quality_speed(record: Record) -> Figure | None:
     """Draw score against sentences per second for the first task with two timed views.
 
-    A hollow point is the same cut before training. Return None if no task has two timed views.
+    A hollow point is the same cut before training. Return None if no task has two timed views that differ.
     """
     for task in record.tasks:
         points = _list_points(task)

@@ -67,7 +67,10 @@ def _write_names_and_shares(axes: Axes, names: list[str], shares: list[list[floa
 
 
 def draw_calibration(record: Record) -> Figure | None:
-    """Draw accuracy against probability, by bins. The area of a point is the bin's share of the rows."""
+    """Draw accuracy against probability, by bins. The area of a point is the bin's share of the rows.
+
+    Return None if all rows are in one bin.
+    """
     details = _find_details(record, "calibration")
     if details is None:
         return None
@@ -84,11 +87,11 @@ def draw_calibration(record: Record) -> Figure | None:
 
 
 def _find_details(record: Record, name: str) -> dict[str, Any] | None:
-    """Return the details of the first task that has an entry `name`, or None."""
+    """Return the details of the first task whose entry `name` is a list of two or more, or None."""
     results = record.report.get("results")
     for entry in results if isinstance(results, list) else []:
         details = as_mapping(as_mapping(entry).get("details"))
-        if details.get(name):
+        if isinstance(details.get(name), list) and len(details[name]) > 1:
             return details
     return None
 
