@@ -129,6 +129,19 @@ def test_the_card_renders_from_the_folder(trained):
     assert trained.contract.spec.family in text
 
 
+def test_settings_that_the_recipe_leaves_open_are_told_with_their_value(trained):
+    sections = {"encoder": trained.contract.spec, "training": trained.contract.training}
+    settings = trained.encoder.card_facts().get("settings", {})
+    for path, value in settings.items():
+        section, field = path.split(".")
+        in_recipe = getattr(sections[section], field)
+        assert value is not None
+        assert in_recipe is None or field == "epochs" or in_recipe == value
+    unused = trained.contract.spec.list_unused_fields(has_validation=True)
+    assert {path.split(".")[0] for path in unused} <= type(trained.contract.spec).model_fields.keys()
+    assert not {path.removeprefix("encoder.") for path in settings} & unused
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_a_module_a_recipe_a_card_and_a_test_file_and_is_read_without_torch(
     family,

@@ -61,6 +61,8 @@ def test_a_seed_gives_the_same_tensors_also_after_an_interruption(variant, devic
         assert torch.equal(tensor, resumed.state[name]), name
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 13 + 9 * bool(settings.bits)))
+    phases = ["vectors"] * 9 + ["settling"] * 3 + ["codes"] * (9 * bool(settings.bits))
+    assert [line["phase"] for line in lines] == phases, "the card draws each as a curve of its own"
     linear = np.linspace(settings.learning_rate, settings.last_learning_rate, 10)[:-1]
     np.testing.assert_allclose([line["learning_rate"] for line in lines[:9]], linear)
 
