@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import card_commands
@@ -11,10 +12,11 @@ import tiny
 import yaml
 
 import zoo
+from zoo import evaluation
 from zoo.build import builder, own_tasks
 from zoo.cli import main
 from zoo.core import atomic_files
-from zoo.core.errors import RecipeError, ZooError
+from zoo.core.errors import DataError, RecipeError, ZooError
 from zoo.families.static.encoder import Encoder
 
 RECIPE = """\
@@ -82,24 +84,67 @@ def test_zoo_evaluate_without_a_task_runs_the_tasks_of_the_models_own_recipe(pla
     assert "--data names another folder" in err
 
 
-def test_a_model_without_tasks_of_its_own_wants_a_task(place, capsys):
-    assert main.main(["evaluate", str(place / "backbone")]) == 1
-    assert "has no tasks of its own, so say what to evaluate" in capsys.readouterr().err
+def test_a_cut_is_scored_instead_of_the_views_of_the_own_recipe(place, capsys):
+    model = str(place / "run" / "model")
+    assert main.main(["evaluate", model, "--data", str(place), "--json", "--dim", "8"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert result["view"] == {"dim": 8}
+    assert result["at_least"] is None
 
 
-def test_paths_of_a_model_from_the_hub_may_not_leave_the_data_folder(place, monkeypatch):
+@pytest.fixture
+def write_evaluation(monkeypatch, place):
+    """Let the recipe of a model from the Hub have another `evaluation:`; None is that of the run."""
     model = place / "run" / "model"
+    whole = yaml.safe_load((model / "recipe.yaml").read_text())
     monkeypatch.setattr(own_tasks.model_references, "locate", lambda reference: None)
     monkeypatch.setattr(own_tasks, "fetch", lambda reference, revision: model)
-    assert own_tasks.read("me/model", None, place)
-    text = (model / "recipe.yaml").read_text()
-    monkeypatch.setattr(
-        own_tasks.run_record,
-        "read",
-        lambda folder: SimpleNamespace(recipe=yaml.safe_load(text.replace("data/", "../data/"))),
-    )
-    with pytest.raises(RecipeError, match="leaves the folder of the data"):
+
+    def write(change):
+        recipe = whole | {"evaluation": change(whole["evaluation"])}
+        monkeypatch.setattr(own_tasks.run_record, "read", lambda folder: SimpleNamespace(recipe=recipe))
+
+    return write
+
+
+@pytest.mark.parametrize("value", [None, [], 5, "sts", {"a": 1}, [None], {}])
+def test_a_model_without_tasks_of_its_own_wants_a_task(value, write_evaluation, place):
+    write_evaluation(lambda tasks: value)
+    with pytest.raises(ZooError, match="has no tasks of its own, so say what to evaluate"):
         own_tasks.read("me/model", None, place)
+
+
+def test_an_entry_that_is_no_task_is_named(write_evaluation, place):
+    write_evaluation(lambda tasks: [5, *tasks])
+    with pytest.raises(RecipeError, match=r"me/model/recipe.yaml: evaluation\.0: "):
+        own_tasks.read("me/model", None, place)
+
+
+def prepare_own_tasks(data):
+    tasks = own_tasks.read("me/model", None, data)
+    with own_tasks.confine("me/model", data):
+        return evaluation.prepare(tasks, data)
+
+
+@pytest.mark.parametrize("prefix", ["..", "/", "~", "$HOME", "${HOME}", "link"])
+def test_paths_of_a_model_from_the_hub_may_not_leave_the_data_folder(
+    prefix, write_evaluation, place, tmp_path, monkeypatch
+):
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder in (inside, outside):
+        shutil.copytree(place / "data", folder / "data")
+    (inside / "link").symlink_to(outside)
+    monkeypatch.setenv("HOME", str(outside))
+    prefix = {"..": "../outside", "/": str(outside)}.get(prefix, prefix)
+
+    def replace_prefix(tasks, prefix):
+        return [task | {"data": task["data"] | {"path": f"{prefix}/data/pairs.csv"}} for task in tasks]
+
+    write_evaluation(lambda tasks: replace_prefix(tasks, "."))
+    assert prepare_own_tasks(inside).tasks
+    write_evaluation(lambda tasks: replace_prefix(tasks, prefix))
+    with pytest.raises((RecipeError, DataError)):
+        prepare_own_tasks(inside)
 
 
 def test_a_run_can_be_finished_early_and_trained_on_later(place, tmp_path, monkeypatch):

@@ -151,16 +151,18 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from zoo import evaluation
     from zoo.build import own_tasks
 
-    data = Path(arguments.data)
+    model, data = arguments.model, Path(arguments.data)
     if arguments.tasks:
         groups = _read_tasks(arguments.tasks)
     else:
-        groups = [(own_tasks.read(arguments.model, arguments.revision, data), data)]
+        is_cut = views.asks_for_view(arguments)
+        groups = [(own_tasks.read(model, arguments.revision, data, is_cut=is_cut), data)]
     encoder = views.open_encoder(arguments)  # before the data, which may have to be downloaded
     prepared: Prepared = evaluation.prepare([], Path())
-    for tasks, folder in groups:
-        prepared = prepared.join(evaluation.prepare(tasks, folder))
-    report = evaluation.evaluate(encoder, prepared, show_progress=has_terminal())
+    with nullcontext() if arguments.tasks else own_tasks.confine(model, data):
+        for tasks, folder in groups:
+            prepared = prepared.join(evaluation.prepare(tasks, folder))
+        report = evaluation.evaluate(encoder, prepared, show_progress=has_terminal())
     if arguments.json:
         write(json.dumps(report, indent=2))
     else:
