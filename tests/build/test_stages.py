@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -61,6 +62,8 @@ def test_a_run_says_each_stage(finished):
         f"model and card: {out / 'model'}",
     ]
     assert [line for line in lines if line in expected] == expected
+    (step,) = [line for line in lines if line.startswith("step")]
+    assert re.fullmatch(r"step 1 of 1, epoch 0\.20, [\d,]+ rows/s, 0 s left", step)
 
 
 def test_the_lock_has_data_versions_machine_seed_and_backbone(place, finished):
@@ -127,6 +130,18 @@ def test_the_training_time_has_the_preparation_and_leaves_out_saving_and_evaluat
     monkeypatch.setattr(encoder_class, "finish_trains", True)
     builder.run(load(place, "training.seed=1"), tmp_path / "other")
     assert atomic_files.read_json(tmp_path / "other" / "lock.json")["training_seconds"] == 4301.0
+
+
+def test_a_run_says_that_a_batch_has_few_different_positives(place, tmp_path, monkeypatch):
+    lines, settings = [], ("encoder.loss=contrastive", "validation=null", "evaluation=[]")
+    (place / "equal.jsonl").write_text(
+        '{"anchor": "the dog", "positive": "a dog"}\n{"anchor": "a cat", "positive": "x"}\n' * 8
+    )
+    recipe = load(place, *settings, "data={source: file, path: equal.jsonl}")
+    monkeypatch.setattr(builder, "_build_untrained", lambda *_: lines.append("built") or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        builder.run(recipe, tmp_path / "run", say=lines.append)
+    assert "a part of 16 rows has 2.0 different positives on average" in lines[-2]
 
 
 def run_again(place, out, *overrides):
