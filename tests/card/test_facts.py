@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from card_folders import RESULT, render_card, write_folder
+from card_claims import RESULT
+from card_folders import render_card, write_folder
 
 from zoo import families
 from zoo.card import plots, render, run_record

@@ -7,32 +7,18 @@ import functools
 import inspect
 import re
 from importlib import metadata
-from pathlib import Path
 
 import card_claims
-import card_claims_of_texts
 import pytest
-from card_claims import Claim
-from card_folders import SPECS, render_card, write_folder
-from card_proofs import ADVICE, PROOFS
+from card_claims import ADVICE, TESTS, Claim
+from card_folders import render_card, write_folder
 from card_statements import CARDS, Statement, list_statements, normalise
 
 import cards
 from zoo import families
 
-TESTS = Path(__file__).parents[1]
-CLAIMS: list[Claim] = [
-    *card_claims.BASE,
-    *card_claims.BINARY_PV,
-    *card_claims.EQUIANGULAR,
-    *card_claims.LATENT_QUANTIZED,
-    *card_claims_of_texts.LBL2VEC,
-    *card_claims_of_texts.MATRYOSHKA_2D,
-    *card_claims_of_texts.SESA,
-    *card_claims_of_texts.STATIC,
-    *card_claims_of_texts.VLM2VEC,
-]
 TEMPLATES = sorted(path.stem for path in CARDS.glob("*.md"))
+CLAIMS: list[Claim] = [claim for template in TEMPLATES for claim in card_claims.load(template).CLAIMS]
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: f"{claim.family}: {claim.sentences[0][:50]}")
@@ -47,14 +33,14 @@ def test_a_statement_is_there_only_if_it_is_true(claim, tmp_path):
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_every_statement_of_a_template_has_a_test(template):
     claimed = [s for claim in CLAIMS if template in ("base", claim.family) for s in claim.sentences]
-    proven = [s for sentences, _ in PROOFS[template] for s in sentences]
-    advice = [s for sentences, proof in PROOFS[template] for s in sentences if proof == ADVICE]
+    proven = [s for sentences, _ in card_claims.load(template).PROOFS for s in sentences]
+    advice = [s for sentences, proof in card_claims.load(template).PROOFS for s in sentences if proof == ADVICE]
     missing = [
         statement.text
         for statement in list_statements(f"{template}.md")
         if not _is_covered(statement, [*claimed, *advice] if statement.is_conditional else proven)
     ]
-    assert not missing, f"cards/{template}.md: give these a claim in card_claims, or a proof in card_proofs"
+    assert not missing, f"cards/{template}.md: give these a claim or a proof, see tests/support/card_claims.py"
 
 
 def _is_covered(statement: Statement, sentences: list[str]) -> bool:
@@ -67,7 +53,7 @@ def _is_covered(statement: Statement, sentences: list[str]) -> bool:
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_proof_is_a_test_that_exists_of_a_statement_that_exists(template):
     source = normalise(" ".join(statement.text for statement in list_statements(f"{template}.md")))
-    for sentences, proof in PROOFS[template]:
+    for sentences, proof in card_claims.load(template).PROOFS:
         assert not [sentence for sentence in sentences if normalise(sentence) not in source]
         if proof != ADVICE:
             path, name = proof.split("::")
@@ -82,7 +68,7 @@ def _list_tests(path: str) -> set[str]:
 
 def test_a_new_sentence_without_a_test_is_noticed():
     statement = Statement("static.md", "It is the best model of all.", is_conditional=False)
-    assert not _is_covered(statement, [s for sentences, _ in PROOFS["static"] for s in sentences])
+    assert not _is_covered(statement, [s for sentences, _ in card_claims.load("static").PROOFS for s in sentences])
 
 
 # -- statements that are the same on all cards -------------------------------------------------------------------------
@@ -93,7 +79,7 @@ def test_the_package_has_the_name_that_cards_give():
 
 
 def test_a_card_does_not_say_how_to_install_what_is_not_published(tmp_path):
-    for family in SPECS:
+    for family in families.names():
         assert "pip install" not in render_card(tmp_path / family, family)
 
 
@@ -106,7 +92,7 @@ def test_no_language_is_claimed_that_the_author_did_not_give(tmp_path):
 # -- code on cards -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", sorted(SPECS))
+@pytest.mark.parametrize("family", families.names())
 def test_the_calls_in_the_code_of_a_card_exist(family):
     encoder_class, calls = families.load_encoder(family), _list_calls(family)
     assert calls

