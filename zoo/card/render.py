@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import warnings
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import jinja2.sandbox
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from zoo.card import figures, front_matter, markdown, run_record
+from zoo.card import figures, front_matter, markdown, run_record, settings
 from zoo.card.run_record import Record, as_mapping, as_number
 from zoo.core import atomic_files
 from zoo.core.errors import RenamedFieldWarning
@@ -198,7 +198,8 @@ def _build_training_context(record: Record, spec: EncoderSpec | None) -> dict[st
         "training_host": as_mapping(record.lock.get("host")),
         "best_validation": min(record.validation, key=lambda point: point[1]) if record.validation else None,
         "settings": [
-            (markdown.format_code(key), markdown.format_code(value)) for key, value in list_settings(record, spec)
+            (markdown.format_code(key), markdown.format_code(value))
+            for key, value in settings.list_settings(record, spec)
         ],
         "packages": "\n".join(f"{name}=={version}" for name, version in packages.items()),
     }
@@ -272,33 +273,6 @@ def _find_rows_seen(record: Record, training_data: Mapping[str, Any] | None) -> 
     return seen if seen is not None and rows is not None and seen < rows and has_one_set else None
 
 
-def list_settings(record: Record, spec: EncoderSpec | None) -> list[tuple[str, str]]:
-    """Return the settings that had an effect, as (dotted path, text), with the values of those that the recipe leaves open."""
-    sections = {key: record.recipe[key] for key in ("encoder", "training") if key in record.recipe}
-    settings = dict(_list_settings(sections))
-    used = as_mapping(record.facts.get("settings"))
-    settings |= {str(path): str(value) for path, value in used.items() if path not in settings and sections}
-    training = as_mapping(record.recipe.get("training"))
-    if "training.epochs" not in settings and "training.max_steps" not in settings and training:
-        settings["training.epochs"] = "1"
-    if settings.get("training.precision") == "auto" and record.lock.get("precision"):
-        settings["training.precision"] = f"auto ({markdown.as_line(record.lock['precision'])})"
-    has_validation = bool(record.recipe.get("validation"))
-    unused = {f"encoder.{path}" for path in spec.list_unused_fields(has_validation)} if spec else set()
-    unused |= {f"training.{name}" for name in training if spec and not spec.reads_training_field(name)}
-    if training.get("max_steps"):
-        unused.add("training.epochs")
-    if not has_validation:
-        unused |= {"training.early_stop", "training.keep_best"}
-    return [(path, text) for path, text in settings.items() if not _is_below(path, unused)]
-
-
-def _is_below(path: str, places: Container[str]) -> bool:
-    """Whether `path`, or a section that holds it, is among `places`."""
-    steps = path.split(".")
-    return any(".".join(steps[:count]) in places for count in range(1, len(steps) + 1))
-
-
 def _has_relative_path(value: Any) -> bool:
     """Whether a part of a recipe names a file or a folder relative to the recipe."""
     if isinstance(value, list):
@@ -316,18 +290,6 @@ def _is_folder(record: Record) -> bool:
     reference = str(_describe_backbone(record) or "")
     is_relative = not reference.startswith(("package:", "/", "~", "$", "timm/"))
     return bool(reference) and is_relative and len(revision) == front_matter.SHA256_LENGTH
-
-
-def _list_settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted path, text) for every setting that has a value."""
-    if isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from _list_settings(entry, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(entry, Mapping | list) for entry in value):
-        for index, entry in enumerate(value):
-            yield from _list_settings(entry, f"{path}.{index}")
-    elif value not in (None, "", []):
-        yield path, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 # -- extras of the package ---------------------------------------------------------------------------------------------
