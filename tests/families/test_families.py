@@ -86,8 +86,9 @@ def test_training_learns_from_its_rows(trained):
     properties.check_training_learns(trained.contract, trained.learning, trained.run)
 
 
-def test_the_seed_decides_everything(trained, tmp_path):
-    again = train_after(5, trained.contract, tmp_path / "again").encoder
+def test_the_seed_decides_everything_and_unused_fields_nothing(trained, tmp_path):
+    changed = properties.change_unused_fields(trained.contract)
+    again = train_after(5, changed, tmp_path / "again").encoder
     inputs = trained.contract.inputs
     np.testing.assert_array_equal(again.encode(inputs), trained.encoder.encode(inputs))
 
