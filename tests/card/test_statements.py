@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import inspect
 import re
 from importlib import metadata
+from pathlib import Path
 
 import card_claims
+import jinja2
 import pytest
 from card_claims import ADVICE, TESTS, Claim
 from card_folders import render_card, write_folder
 from card_statements import CARDS, Statement, list_statements, normalise
+from jinja2 import nodes
 
 import cards
 from zoo import families
+from zoo.card.run_record import Record
 
 TEMPLATES = sorted(path.stem for path in CARDS.glob("*.md"))
 CLAIMS: list[Claim] = [claim for template in TEMPLATES for claim in card_claims.load(template).CLAIMS]
@@ -119,3 +124,27 @@ def _is_encoder(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Attribute) and node.func.attr in ("view", "truncate")
     return isinstance(node, ast.Name) and node.id in ("encoder", "view", "small")
+
+
+# -- values that templates read ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_every_value_that_a_template_reads_exists(template):
+    names = {"facts": set(), "spec": set(), "record": {field.name for field in dataclasses.fields(Record)}}
+    for family in families.names() if template == "base" else [template]:
+        spec_class = families.load_spec(family)
+        names["spec"] |= spec_class.model_fields.keys()
+        for base in spec_class.__mro__[:-1]:
+            folder = Path(inspect.getfile(base)).parent
+            names["facts"] |= {word for path in folder.glob("*.py") for word in _list_strings(path)}
+    tree = jinja2.Environment().parse((CARDS / f"{template}.md").read_text(encoding="utf-8"))
+    read = {(n.node.name, n.attr) for n in tree.find_all(nodes.Getattr) if isinstance(n.node, nodes.Name)}
+    unknown = {f"{owner}.{name}" for owner, name in read if owner in names and name not in names[owner]}
+    assert not unknown, "a sentence that reads these is never shown"
+
+
+@functools.cache
+def _list_strings(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
