@@ -19,6 +19,7 @@ from zoo.artefact import reopening
 from zoo.core import forks, visible
 from zoo.core import inputs as input_checks
 from zoo.core.errors import ZooError
+from zoo.core.training_log import Say
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
 from zoo.training import objective_checks
@@ -39,6 +40,8 @@ class TrainingRun:
         folder: receives checkpoints/ and metrics.jsonl.
         validation: held-out rows, or None; never test data.
         show_progress: whether a progress bar is shown on stderr.
+        say: receives lines about rate, epoch and time left if no bar is shown; None for none.
+        finish: take the newest checkpoint for the result instead of training on.
     """
 
     rows: Dataset
@@ -46,6 +49,8 @@ class TrainingRun:
     folder: Path
     validation: Dataset | None = None
     show_progress: bool = False
+    say: Say | None = None
+    finish: bool = False
 
 
 class Encoder:
@@ -61,10 +66,13 @@ class Encoder:
         seed, step: a loss may draw random numbers from these two only. The trainer sets `step`, the current optimiser step.
         folder: where relative paths in `spec` start.
         tables: rows of the data sections that `spec.extra_datasets` names, by the last step of their path.
+        rows_seen: how many of its rows the training read; None if it read all of them.
     """
 
     similarity_fn_name: str = "cosine"
     _moves: ClassVar[bool] = True  # whether `module` is what encodes
+
+    finish_trains: ClassVar[bool] = False  # whether `finish` is part of the training, and not only measures its result
 
     spec: EncoderSpec
     module: torch.nn.Module
@@ -80,6 +88,7 @@ class Encoder:
         self.folder = Path()
         self.backbone_revision = ""
         self.tables: dict[str, Dataset] = {}
+        self.rows_seen: int | None = None
         forks.note_model()
 
     @property
@@ -138,6 +147,8 @@ class Encoder:
         *,
         validation: Dataset | None = None,
         show_progress: bool = False,
+        say: Say | None = None,
+        finish: bool = False,
     ) -> float:
         """Train in place, and return the seconds it took, including those before an interruption.
 
@@ -147,7 +158,7 @@ class Encoder:
         if validation is not None and not self.spec.uses_validation:
             raise ZooError(f"the family {self.spec.family} does not look at held-out rows: leave `validation` out")
         objective_checks.check_rows(self.spec, settings, rows, validation)
-        return self.train(TrainingRun(rows, settings, folder, validation, show_progress))
+        return self.train(TrainingRun(rows, settings, folder, validation, show_progress, say, finish))
 
     def train(self, run: TrainingRun) -> float:
         """Train in place, and return the seconds it took. Default: train `loss` with `zoo.training`.
@@ -157,7 +168,14 @@ class Encoder:
         from zoo.training import trainer
 
         return trainer.fit(
-            self, run.rows, run.settings, run.folder, validation=run.validation, show_progress=run.show_progress
+            self,
+            run.rows,
+            run.settings,
+            run.folder,
+            validation=run.validation,
+            show_progress=run.show_progress,
+            say=run.say,
+            finish=run.finish,
         )
 
     def finish(self, rows: Dataset) -> None:
@@ -430,7 +448,10 @@ class Encoder:
         return {}
 
     def card_facts(self) -> dict[str, Any]:
-        """Values that the family's own card template uses."""
+        """Values that the family's own card template uses.
+
+        The fact `settings` holds what was used where the recipe leaves a setting open, by its dotted path.
+        """
         return {}
 
     def push_to_hub(self, repo: str, *, private: bool = False) -> str:

@@ -131,7 +131,7 @@ class Card(Section):
     """`card:`, the facts about the model that only its author knows."""
 
     license: str = "other"
-    language: str | tuple[str, ...] = "en"
+    language: str | tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     summary: str = ""
     title: str | None = None

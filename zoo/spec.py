@@ -50,6 +50,7 @@ class RowNeeds(NamedTuple):
         distinct: groups of columns. Of each group at least two rows must differ in at least one column.
         negatives: columns of hard negatives, which a row needs if the loss sees it alone.
         reason: why a single row is not enough, as a clause.
+        positive: columns of the positive of an in-batch loss. Rows with equal positives are no negatives of each other.
     """
 
     rows: int = 1
@@ -57,14 +58,15 @@ class RowNeeds(NamedTuple):
     distinct: tuple[tuple[str, ...], ...] = ()
     negatives: tuple[str, ...] = ()
     reason: str = ""
+    positive: tuple[str, ...] = ()
 
     @classmethod
     def in_batch(cls, anchor: tuple[str, ...], positive: tuple[str, ...], negatives: tuple[str, ...] = ()) -> RowNeeds:
         """The needs of an in-batch contrastive loss; `negatives` are the columns of hard negatives that the data has."""
         if negatives:
-            return cls(negatives=negatives)
+            return cls(negatives=negatives, positive=positive)
         reason = "an in-batch loss needs the other rows, or hard negatives, as negatives"
-        return cls(rows=2, distinct=(anchor, positive), reason=reason)
+        return cls(rows=2, distinct=(anchor, positive), reason=reason, positive=positive)
 
 
 class Command(NamedTuple):
@@ -133,6 +135,14 @@ class EncoderSpec(Section):
         """Columns of the training data that this section needs, and those that it uses if they are there."""
         raise NotImplementedError
 
+    def reads_training_field(self, name: str) -> bool:
+        """Whether training reads this field of `training:`. Default: the shared Trainer does the training and reads all."""
+        return True
+
+    def list_unused_fields(self, has_validation: bool) -> set[str]:
+        """Fields of this section that had no effect beside the others, as dotted paths. The card does not list them."""
+        return set()
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """What the loss needs of training data with these columns. Default: one row at a time, and no further needs."""
         return RowNeeds()
@@ -169,6 +179,13 @@ class EncoderSpec(Section):
             reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
             raise ZooError(f"{name}: {reason}, not {repr(first['input'])[:60]}") from None
         return values
+
+    def suggest_for_columns(self, columns: Container[str]) -> list[Mistake]:
+        """What to set otherwise so that training data with these columns fits, as mistakes of this section. Default: nothing.
+
+        It is asked for data that lacks a column.
+        """
+        return []
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """What is wrong with a view that has the right options and types, or None."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import tiny
 import tiny_run
 
 import zoo
-from zoo import pretrained
-from zoo.artefact import manifest
+from zoo import families, pretrained
+from zoo.artefact import manifest, model_folder
 from zoo.build import builder, environment
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ZooError
 from zoo.core.host import describe_host
-from zoo.training import distributed
+from zoo.training import arguments, distributed
 
 OPTIONS = (
     "training.max_steps=1",
@@ -60,6 +62,8 @@ def test_a_run_says_each_stage(finished):
         f"model and card: {out / 'model'}",
     ]
     assert [line for line in lines if line in expected] == expected
+    (step,) = [line for line in lines if line.startswith("step")]
+    assert re.fullmatch(r"step 1 of 1, epoch 0\.20, [\d,]+ rows/s, 0 s left", step)
 
 
 def test_the_lock_has_data_versions_machine_seed_and_backbone(place, finished):
@@ -74,6 +78,7 @@ def test_the_lock_has_data_versions_machine_seed_and_backbone(place, finished):
     assert lock["packages"] == environment.list_packages()
     assert lock["host"] == json.loads(json.dumps(describe_host()))
     assert lock["training_seconds"] > 0
+    assert (lock["rows_seen"], lock["finished_early"]) == (16, False), "one step"
     assert lock["recipe_sha256"] == atomic_files.digest(load(place).model_dump(mode="json"))
     assert lock["backbone"]["name"].endswith("backbone")
     assert atomic_files.read_json(out / "model" / "lock.json") == lock
@@ -93,6 +98,50 @@ def test_the_model_folder_has_the_files_of_the_run(finished):
     stages = atomic_files.read_json(out / "stages.json")
     assert stages.keys() == {"trained", "report.json", "model"}
     assert len(set(stages.values())) == 3
+
+
+@pytest.mark.parametrize(("family", "precision"), [("matryoshka-2d", "bfloat16"), ("binary-pv", "float32")])
+def test_the_lock_has_the_precision_that_was_used(family, precision, monkeypatch):
+    monkeypatch.setattr(arguments, "resolve_precision_name", lambda settings: "bfloat16")
+    encoder = SimpleNamespace(reads_training_field=families.load_spec(family).model_construct().reads_training_field)
+    assert builder._describe_precision(SimpleNamespace(encoder=encoder, training=None)) == precision
+
+
+def test_the_training_time_has_the_preparation_and_leaves_out_saving_and_evaluation(place, tmp_path, monkeypatch):
+    clock, encoder_class = [0.0], families.load_encoder("matryoshka-2d")
+    monkeypatch.setattr(builder, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def take(seconds, owner, name, result=None):
+        original = getattr(owner, name)
+
+        def wait(*args, **kwargs):
+            clock[0] += seconds
+            return original(*args, **kwargs) if result is None else result
+
+        monkeypatch.setattr(owner, name, wait)
+
+    take(1.0, encoder_class, "prepare")
+    take(20.0, encoder_class, "fit", 300.0)
+    take(4000.0, encoder_class, "finish")
+    take(50000.0, model_folder, "save")
+    take(600000.0, builder.evaluation, "evaluate")
+    builder.run(load(place), tmp_path / "run")
+    assert atomic_files.read_json(tmp_path / "run" / "lock.json")["training_seconds"] == 301.0
+    monkeypatch.setattr(encoder_class, "finish_trains", True)
+    builder.run(load(place, "training.seed=1"), tmp_path / "other")
+    assert atomic_files.read_json(tmp_path / "other" / "lock.json")["training_seconds"] == 4301.0
+
+
+def test_a_run_says_that_a_batch_has_few_different_positives(place, tmp_path, monkeypatch):
+    lines, settings = [], ("encoder.loss=contrastive", "validation=null", "evaluation=[]")
+    (place / "equal.jsonl").write_text(
+        '{"anchor": "the dog", "positive": "a dog"}\n{"anchor": "a cat", "positive": "x"}\n' * 8
+    )
+    recipe = load(place, *settings, "data={source: file, path: equal.jsonl}")
+    monkeypatch.setattr(builder, "_build_untrained", lambda *_: lines.append("built") or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        builder.run(recipe, tmp_path / "run", say=lines.append)
+    assert "a part of 16 rows has 2.0 different positives on average" in lines[-2]
 
 
 def run_again(place, out, *overrides):
@@ -141,7 +190,7 @@ def test_another_process_trains_on_the_same_rows_and_writes_nothing(place, tmp_p
     monkeypatch.setattr(
         Encoder,
         "fit",
-        lambda self, rows, training, out, *, validation: calls.append(
+        lambda self, rows, training, out, *, validation, **_: calls.append(
             ("fit", self.name, len(rows), training.max_steps, out, len(validation or ()))
         ),
     )

@@ -236,3 +236,14 @@ def test_after_ctrl_c_a_message_says_that_the_run_can_be_resumed(monkeypatch, ca
     monkeypatch.setattr("zoo.build.builder.run", interrupt)
     assert main(["train", "quickstart"]) == 130
     assert "goes on from the last checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_train_finishes_from_the_newest_checkpoint_if_asked(is_asked, tmp_path, monkeypatch):
+    from zoo.build import builder
+
+    passed = []
+    monkeypatch.setattr(builder, "run", lambda recipe, out, **options: passed.append(options["finish"]))
+    words = ["train", "quickstart", "--out", str(tmp_path / "run"), *["--finish"] * is_asked]
+    assert main(words) == 0
+    assert passed == [is_asked]

@@ -37,6 +37,22 @@ def test_a_table_shows_markup_and_control_characters_instead_of_obeying_them(is_
     assert "\u202e" not in text
 
 
+@pytest.mark.parametrize(
+    ("units", "column"),
+    [
+        (["texts"], "texts/s"),
+        (["images", "images"], "images/s"),
+        (["images", "texts"], "inputs/s"),
+        ([None], "texts/s"),
+    ],
+)
+def test_the_column_of_the_speed_says_what_the_inputs_are(units, column, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    results = [make_report("t")["results"][0] | ({"unit": unit} if unit else {}) for unit in units]
+    print_report({"results": results})
+    assert column in capsys.readouterr().out.split()
+
+
 def test_an_error_with_lines_of_a_stranger_is_one_line(monkeypatch, capsys):
     def fail(*_):
         raise ZooError(f"bad\nerror: {HOSTILE}")

@@ -86,8 +86,9 @@ def test_training_learns_from_its_rows(trained):
     properties.check_training_learns(trained.contract, trained.learning, trained.run)
 
 
-def test_the_seed_decides_everything(trained, tmp_path):
-    again = train_after(5, trained.contract, tmp_path / "again").encoder
+def test_the_seed_decides_everything_and_unused_fields_nothing(trained, tmp_path):
+    changed = properties.change_unused_fields(trained.contract)
+    again = train_after(5, changed, tmp_path / "again").encoder
     inputs = trained.contract.inputs
     np.testing.assert_array_equal(again.encode(inputs), trained.encoder.encode(inputs))
 
@@ -127,6 +128,19 @@ def test_the_card_renders_from_the_folder(trained):
     text = cards.render(trained.model)
     assert "zoo.from_pretrained(" in text
     assert trained.contract.spec.family in text
+
+
+def test_settings_that_the_recipe_leaves_open_are_told_with_their_value(trained):
+    sections = {"encoder": trained.contract.spec, "training": trained.contract.training}
+    settings = trained.encoder.card_facts().get("settings", {})
+    for path, value in settings.items():
+        section, field = path.split(".")
+        in_recipe = getattr(sections[section], field)
+        assert value is not None
+        assert in_recipe is None or field == "epochs" or in_recipe == value
+    unused = trained.contract.spec.list_unused_fields(has_validation=True)
+    assert {path.split(".")[0] for path in unused} <= type(trained.contract.spec).model_fields.keys()
+    assert not {path.removeprefix("encoder.") for path in settings} & unused
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.numpy import load_file
 from tiny_documents import SMALL, TOPICS, texts
 
 from zoo.core.errors import RunWarning, ZooError
@@ -61,8 +62,39 @@ def test_a_seed_gives_the_same_tensors_also_after_an_interruption(variant, devic
         assert torch.equal(tensor, resumed.state[name]), name
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 13 + 9 * bool(settings.bits)))
+    phases = ["vectors"] * 9 + ["settling"] * 3 + ["codes"] * (9 * bool(settings.bits))
+    assert [line["phase"] for line in lines] == phases, "the card draws each as a curve of its own"
     linear = np.linspace(settings.learning_rate, settings.last_learning_rate, 10)[:-1]
     np.testing.assert_allclose([line["learning_rate"] for line in lines[:9]], linear)
+
+
+def test_a_run_is_finished_from_its_newest_checkpoint_once_that_has_all_tensors(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, "TOKENS_PER_BLOCK", 1500)
+    settings = Settings(**{**SMALL, "epochs": 3, "bits": 8})
+
+    def interrupt(at):
+        def record_and_stop(self, step, **figures):
+            record_step(self, step, **figures)
+            if step == at:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunLog, "record_step", record_and_stop)
+            with pytest.raises(KeyboardInterrupt):
+                ParagraphVectors(settings).fit(texts(), folder=tmp_path, checkpoint_every=1)
+
+    record_step = RunLog.record_step
+    with pytest.raises(ZooError, match="no checkpoint yet"):
+        ParagraphVectors(settings).fit(texts(), folder=tmp_path, finish=True)
+    interrupt(at=5)
+    with pytest.raises(ZooError, match="train on until codes are learned"):
+        ParagraphVectors(settings).fit(texts(), folder=tmp_path, finish=True)
+    interrupt(at=16)
+    finished = ParagraphVectors(settings).fit(texts(), folder=tmp_path, finish=True)
+    checkpoint = load_file(tmp_path / "checkpoints" / "checkpoint-15" / "state.safetensors")
+    assert checkpoint.keys() == finished.state.keys()
+    for name, tensor in finished.state.items():
+        np.testing.assert_array_equal(tensor.numpy(), checkpoint[name])
 
 
 def test_a_resumed_run_has_the_threads_that_it_began_with_and_says_so(tmp_path, monkeypatch):

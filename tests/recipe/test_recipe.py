@@ -364,3 +364,29 @@ def test_an_access_token_is_refused_at_its_place_and_never_shown(folder):
     lines += problems(folder, GOOD, "training.seed=1", f"card.summary=my {token}", f"{token}=1")
     assert lines[1].startswith("override 2: holds an access token")
     assert not any(token in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.lr=1e-3", "training.lr: unknown key; did you mean learning_rate?"),
+        ("encoder.lr=1e-3", "encoder.lr: unknown key; did you mean training.learning_rate?"),
+        ("training.num_train_epochs=3", "did you mean epochs?"),
+        ("training.per_device_train_batch_size=3", "did you mean batch_size?"),
+        ("training.patience=3", "did you mean early_stop?"),
+        ("training.optimizer=adam", "the optimiser is AdamW: set training.learning_rate, training.weight_decay"),
+        ("training.optim=adam", "the optimiser is AdamW"),
+    ],
+)
+def test_the_names_that_other_libraries_give_settings_are_understood(folder, override, message):
+    (problem,) = problems(folder, GOOD, override)
+    assert message in problem
+
+
+def test_a_file_of_pairs_without_scores_is_told_about_the_loss_for_pairs(folder):
+    (folder / "pairs.csv").write_text("anchor,positive\nthe dog,a dog\n")
+    text = "name: r\nencoder: {family: matryoshka-2d, backbone: me/x}\ndata: {source: file, path: pairs.csv}\n"
+    assert any("encoder.loss: " in line and "set loss: contrastive" in line for line in problems(folder, text))
+    recipe.loads(text, "encoder.loss=contrastive", folder=folder)
+    (folder / "pairs.csv").write_text("sentence1,sentence2,score\na,b,1\n")
+    assert any("set it to cosent or angle" in line for line in problems(folder, text, "encoder.loss=contrastive"))

@@ -11,13 +11,14 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import faults
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from pydantic import ValidationError
 
 import zoo
 from zoo import families
@@ -74,6 +75,37 @@ def load_contract(family: str, folder: Path) -> Contract:
     if place not in sys.path:
         sys.path.insert(0, place)
     return importlib.import_module(f"test_{name}").contract(folder)
+
+
+def change_unused_fields(contract: Contract) -> Contract:
+    """The same contract with another value of every field that, as the card says by silence, has no effect on the training."""
+    spec = _change_fields(contract.spec, contract.spec.list_unused_fields(has_validation=False))
+    unread = {name for name in Training.model_fields if not contract.spec.reads_training_field(name)}
+    training = _change_fields(contract.training, unread | {"keep_best"})
+    return contract._replace(spec=spec, training=training)
+
+
+def _change_fields(section: Any, names: set[str]) -> Any:
+    """Change each field that has another allowed value near its own. Fields of sections below are left as they are."""
+    for name in sorted(names & type(section).model_fields.keys()):
+        value = getattr(section, name)
+        choices = get_args(type(section).model_fields[name].annotation)
+        for other in [c for c in choices if isinstance(c, str)] + _list_other_values(value):
+            changed = section.model_dump() | {name: other}
+            with contextlib.suppress(ValidationError):
+                if other != value:
+                    section = type(section).model_validate(changed)
+                    break
+    return section
+
+
+def _list_other_values(value: Any) -> list[Any]:
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value * 2 or 1, value / 2, value + 1]
+    is_vector = isinstance(value, tuple) and all(isinstance(part, float) for part in value)
+    return [tuple(part * 2 for part in value)] if is_vector else []
 
 
 # -- training --------------------------------------------------------------------------------------------------------

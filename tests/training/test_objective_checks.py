@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from datasets import Dataset
 
@@ -168,3 +170,26 @@ def test_validation_rows_are_split_without_a_single_last_row(rows, size, parts):
     ranges = list(split_rows(rows, size))
     assert [len(numbers) for numbers in ranges] == parts
     assert [number for numbers in ranges for number in numbers] == list(range(rows))
+
+
+@pytest.mark.parametrize(
+    ("positives", "batch_size", "expected"),
+    [
+        (["a"] * 8 + ["b"] * 8, 4, "has 1.9 different"),  # 2 - 2 · C(8, 4) / C(16, 4)
+        ([str(i) for i in range(16)], 4, None),
+        (["a"] * 16, 16, "has 1.0 different"),
+        (["a"] * 16, 2, None),
+    ],
+)
+def test_few_different_positives_in_a_batch_are_said(positives, batch_size, expected):
+    rows = Dataset.from_dict({"anchor": [str(i) for i in range(16)], "positive": positives})
+    line = objective_checks.describe_repeats(make_spec(CASES["static"][0]), Training(batch_size=batch_size), rows)
+    assert (line is None) if expected is None else line.startswith(f"a part of {batch_size} rows {expected}")
+
+
+def test_the_expected_number_of_different_values_is_that_of_drawing_without_replacement():
+    counts, size = [3, 2, 1], 2
+    values = [value for value, count in enumerate(counts) for _ in range(count)]
+    draws = list(itertools.combinations(values, size))
+    by_hand = sum(len(set(draw)) for draw in draws) / len(draws)
+    assert objective_checks._expect_distinct(counts, size) == pytest.approx(by_hand)

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from tiny_matryoshka import build, rows
 
 from zoo.core import hardware
@@ -350,3 +351,49 @@ def test_a_resumed_run_says_that_equality_ends_with_another_number_of_processes_
         "last digits",
     ):
         assert words in messages
+
+
+# -- lines of a log, and a run that is finished early ------------------------------------------------------------------
+
+
+def test_a_log_without_a_bar_has_a_line_at_every_tenth_of_the_run(tmp_path):
+    lines = []
+    settings = ONE_STEP.model_copy(update={"max_steps": 20})
+    trainer.fit(TwoWeights(), NUMBERS, settings, tmp_path / "log", say=lines.append)
+    assert [line.split(",")[0] for line in lines] == [f"step {step} of 20" for step in range(2, 21, 2)]
+    assert all("rows/s" in line and line.endswith("left") for line in lines)
+    assert "epoch 4.00" in lines[-1]
+
+
+@pytest.mark.parametrize("options", [{}, {"keep_best": True}])
+def test_a_run_can_be_finished_from_its_newest_checkpoint(options, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit_with_losses(tmp_path, "run", LOSSES, interrupt_at=4, **options)
+    settings = SETTINGS.model_copy(update={"checkpoint_every": 1, "keep_best": False, **options})
+    finished = build(tmp_path)
+    finished.loss = None  # no step is taken
+    trainer.fit(finished, rows(), settings, tmp_path / "run", validation=rows(8), finish=True)
+    assert finished.rows_seen == (32 if options else 64)
+    kept = 2 if options else 4
+    saved = load_file(tmp_path / "run" / "checkpoints" / f"checkpoint-{kept}" / "model.safetensors")
+    for name, tensor in weights(finished).items():
+        assert torch.equal(tensor, saved[f"inner.{name}"])
+
+
+def test_a_run_without_a_checkpoint_cannot_be_finished(tmp_path):
+    with pytest.raises(ZooError, match="no checkpoint yet that the run could be finished from"):
+        trainer.fit(TwoWeights(), NUMBERS, ONE_STEP, tmp_path, finish=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "seen"),
+    [
+        ({"batch_size": 4}, 2, 8),
+        ({"batch_size": 6}, 3, 18),  # the last two rows of an epoch are left out
+        ({"batch_size": 6}, 9, 20),
+        ({"batch_size": 8, "gradient_accumulation": 2}, 3, 20),
+        ({"batch_size": 64}, 1, 20),
+    ],
+)
+def test_the_rows_that_were_seen_are_counted(settings, steps, seen):
+    assert trainer.count_rows_seen(NUMBERS, Training(**settings), steps) == seen

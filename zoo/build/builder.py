@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,19 +39,21 @@ def run(
     say: Say = lambda _: None,
     show_progress: bool = False,
     before_training: Callable[[dict[str, Any]], None] = lambda _: None,
+    finish: bool = False,
 ) -> Encoder:
     """Build the model of `recipe` in the run folder `out`, or finish a run that was interrupted; return the encoder.
 
-    `before_training` is called with lock.json's entry of every data set once they are read. Under torchrun every process calls
-    `run`, and the first one writes. Raises ZooError before any training if data, folder or the right to publish are not in
+    `before_training` is called with lock.json's entry of every data set once they are read. With `finish`, the newest checkpoint
+    is taken for the end of the training; the same call without `finish` later trains on from there. Under torchrun every process
+    calls `run`, and the first one writes. Raises ZooError before any training if data, folder or the right to publish are not in
     order. Raises AcceptanceError at the very end if a score is below its `at_least`.
     """
     _check_process_count(recipe)
     if int(os.environ.get("RANK", "0")) > 0:
-        return _join(recipe, out)
+        return _join(recipe, out, finish=finish)
     folder = RunFolder(out)
     with folder.explain_disk_errors(), folder.lock():
-        return _Build(recipe, folder, say, show_progress, before_training).run()
+        return _Build(recipe, folder, say, show_progress, before_training, finish).run()
 
 
 def _check_process_count(recipe: Recipe[Any]) -> None:
@@ -75,7 +78,7 @@ def check_rows(recipe: Recipe[Any], say: Say) -> None:
         say(line)
 
 
-def _join(recipe: Recipe[Any], out: Path) -> Encoder:
+def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
     """The part of the other processes of a distributed run: they train and write nothing."""
 
     if not distributed.broadcast_from_main():
@@ -86,7 +89,8 @@ def _join(recipe: Recipe[Any], out: Path) -> Encoder:
     encoder = _build_untrained(recipe, tables)
     distributed.broadcast_from_main()
     encoder.prepare(tables["train"].rows, out / "cache")
-    encoder.fit(tables["train"].rows, recipe.training, out, validation=_get_rows(tables, "validation"))
+    validation = _get_rows(tables, "validation")
+    encoder.fit(tables["train"].rows, recipe.training, out, validation=validation, finish=finish)
     return encoder
 
 
@@ -99,6 +103,7 @@ class _Build:
     say: Say
     show_progress: bool
     before_training: Callable[[dict[str, Any]], None]
+    finish: bool = False
     overlaps: list[Overlap] = field(default_factory=list)
 
     @property
@@ -135,6 +140,9 @@ class _Build:
         """Run the stages whose inputs changed since their output was made."""
         recipe = self.recipe
         trained_from = atomic_files.digest([recipe.model_dump(mode="json", exclude=set(CHANGEABLE)), locked])
+        if self.finish and not self.folder.is_made_from("trained", trained_from):
+            checkpoints = sorted(path.name for path in (self.out / "checkpoints").glob("checkpoint-*"))
+            trained_from = atomic_files.digest([trained_from, "finished early", checkpoints])
         evaluation_section = recipe.model_dump(mode="json", include={"evaluation"})
         report_from = atomic_files.digest([trained_from, evaluation_section, tasks.lock])
         card_from = atomic_files.digest([report_from, recipe.model_dump(mode="json")])
@@ -164,22 +172,34 @@ class _Build:
             distributed.broadcast_from_main(train)
 
     def _train(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any], made_from: str) -> None:
-        from zoo.training import trainer
-
         self.say(f"training {self.recipe.encoder.family} on {len(tables['train'].rows)} rows")
+        repeats = objective_checks.describe_repeats(self.recipe.encoder, self.recipe.training, tables["train"].rows)
+        if repeats:
+            self.say(repeats)
         encoder = _build_untrained(self.recipe, tables)
         evaluation.check_encoder(encoder, tasks)
         for task in tasks.tasks:
             for view in task.spec.views:
                 encoder.view(**view)  # the views of a backbone from the Hub are known only now
         rows = tables["train"].rows
+        start_time = time.monotonic()
         encoder.prepare(rows, self.out / "cache")
+        preparation_seconds = time.monotonic() - start_time
         distributed.broadcast_from_main()
         validation = _get_rows(tables, "validation")
         seconds = encoder.fit(
-            rows, self.recipe.training, self.out, validation=validation, show_progress=self.show_progress
+            rows,
+            self.recipe.training,
+            self.out,
+            validation=validation,
+            show_progress=self.show_progress,
+            say=self.say,
+            finish=self.finish,
         )
+        start_time = time.monotonic()
         encoder.finish(rows)
+        if encoder.finish_trains:
+            seconds += time.monotonic() - start_time
         model_folder.save(encoder, self.out / "trained", recipe=self.recipe.model_dump(mode="json"))
         backbone = {"name": encoder.backbone_name, "revision": encoder.backbone_revision}
         lock = {
@@ -188,14 +208,17 @@ class _Build:
             "data": locked,
             "backbone": backbone if encoder.backbone_name else None,
             "seed": self.recipe.training.seed,
-            "precision": trainer.resolve_precision_name(self.recipe.training),
+            "precision": _describe_precision(self.recipe),
             "host": describe_host(),
-            "training_seconds": seconds,
+            "training_seconds": preparation_seconds + seconds,
+            "rows_seen": encoder.rows_seen,
+            "finished_early": self.finish,
             "recipe_sha256": atomic_files.digest(self.recipe.model_dump(mode="json")),
         }
         atomic_files.write_json(self.out / "lock.json", lock)
         self.folder.note("trained", made_from)
-        shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
+        if not self.finish:
+            shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
 
     def _evaluate(self, tasks: Prepared, locked: dict[str, Any], made_from: str) -> None:
         self.say(f"evaluating {len(self.recipe.evaluation)} tasks")
@@ -278,6 +301,15 @@ def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
     encoder.name = recipe.name
     encoder.tables = {path[-1]: tables[path[-1]].rows for path in recipe.encoder.extra_datasets()}
     return encoder
+
+
+def _describe_precision(recipe: Recipe[Any]) -> str:
+    """The dtype of the training's arithmetic. A family whose trainer does not read `precision` computes in float32."""
+    from zoo.training import arguments
+
+    if not recipe.encoder.reads_training_field("precision"):
+        return "float32"
+    return arguments.resolve_precision_name(recipe.training)
 
 
 def _make_lock_entry(table: Table) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def make_score_table(task: Task) -> Markup:
 
 def _make_view_table(task: Task) -> Markup:
     has_baselines = any(result.baseline is not None for result in task.results)
-    header = ["Cut", "Trained", *(["Before training", "Gain"] if has_baselines else [])]
+    header = ["Cut", "Score", *(["Before training", "Gain"] if has_baselines else [])]
     rows = []
     for result in task.results:
         baseline = [_format_or_dash(result.baseline), _format_or_dash(result.gain, signed=True)]

@@ -117,12 +117,12 @@ def _set_title(axes: Axes, title: str, subtitle: str) -> None:
 def draw_grid(record: Record) -> Figure | None:
     """Draw a row per task: the score of each cut and the gain of the training.
 
-    Return None unless both the depths and the dims of a task vary.
+    Return None unless both the depths and the dims of a task vary, and two cuts have a score.
     """
     grids = []
     for task in record.tasks:
         grid = task.grid()
-        if grid:
+        if grid and sum(result.value is not None for result in grid[2].values()) > 1:
             grids.append((task, grid))
     grids = grids[:MAX_PANELS]
     if not grids:
@@ -202,11 +202,11 @@ class Point(NamedTuple):
 def draw_quality_speed(record: Record) -> Figure | None:
     """Draw score against sentences per second for the first task with two timed views.
 
-    A hollow point is the same cut before training. Return None if no task has two timed views.
+    A hollow point is the same cut before training. Return None if no task has two timed views that differ.
     """
     for task in record.tasks:
         points = _list_points(task)
-        if len(points) > 1:
+        if len({(point.speed, point.score) for point in points}) > 1:
             return _draw_scatter(task, points)
     return None
 
@@ -300,17 +300,20 @@ def _overlap(a: Box, b: Box) -> bool:
 def draw_loss(record: Record) -> Figure | None:
     """Draw training loss by optimiser step, raw and smoothed, and validation loss with its lowest point.
 
-    Return None if neither has two points.
+    The phases of a training by blocks of documents are curves of their own. Return None if no curve has two points.
     """
-    training, validation = record.training, record.validation
-    if len(training) < 2 and len(validation) < 2:
+    phases = {name: points for name, points in record.phases.items() if name != "settling"}  # trains nothing
+    curves = {f"training of {name}": points for name, points in phases.items()} or {"training": record.training}
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    validation = record.validation if len(record.validation) > 1 else []
+    if not curves and not validation:
         return None
     figure = new_figure(3.4)
     axes = figure.subplots()
-    if training:
-        steps, values = zip(*training, strict=True)
-        axes.plot(steps, values, color=ACCENT, linewidth=0.8, alpha=0.3)
-        axes.plot(steps, _smooth(values), color=ACCENT, linewidth=1.8, label="training")
+    for (name, points), colour in zip(curves.items(), (ACCENT, SECOND, INK), strict=False):
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
+        axes.plot(steps, _smooth(values), color=colour, linewidth=1.8, label=name)
     if validation:
         steps, values = zip(*validation, strict=True)
         axes.plot(steps, values, color=SECOND, linewidth=1.4, marker="o", markersize=4.5, label="validation")
@@ -325,7 +328,7 @@ def draw_loss(record: Record) -> Figure | None:
             color=SECOND,
             fontsize=8,
         )
-    axes.set_xlabel("optimiser step")
+    axes.set_xlabel("block of documents" if phases else "optimiser step")
     axes.set_ylabel("loss")
     axes.set_title("Loss", fontweight="bold", fontsize=10)
     axes.legend(frameon=False, loc="upper right", labelcolor=MUTED)

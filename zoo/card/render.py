@@ -17,7 +17,7 @@ import jinja2.sandbox
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from zoo.card import figures, front_matter, markdown, run_record
+from zoo.card import figures, front_matter, markdown, run_record, settings
 from zoo.card.run_record import Record, as_mapping, as_number
 from zoo.core import atomic_files
 from zoo.core.errors import RenamedFieldWarning
@@ -56,9 +56,9 @@ def render_card(folder: Path, spec_class: type[EncoderSpec]) -> str:
     """
     record = run_record.read(folder)
     family = str(record.zoo.get("family", ""))
-    family_extras = _read_family_extras(record, spec_class)
+    spec = _read_spec(record, spec_class)
     template = _load_environment().get_template(f"{family}.md")
-    body = template.render(_build_context(record, family, family_extras))
+    body = template.render(_build_context(record, family, spec))
     return f"---\n{front_matter.build_front_matter(record, family)}\n---\n\n{body.strip()}\n"
 
 
@@ -84,24 +84,27 @@ def _read_template(name: str) -> str | None:
     return file.read_text(encoding="utf-8") if file.is_file() else None
 
 
-def _build_context(record: Record, family: str, family_extras: tuple[str, ...]) -> dict[str, Any]:
+def _build_context(record: Record, family: str, spec: EncoderSpec | None) -> dict[str, Any]:
     """Return the variables of the templates."""
+    family_extras = spec.extras if spec else ()
     modality = str(record.facts.get("modality"))
     modality = modality if modality in SAMPLES else "text"
     dims = [dim for dim in record.facts.get("dims") or [] if as_number(dim)]
+    mappings = {name: as_mapping(record.facts.get(name)) for name in ("prompts", "instructions")}
     return {
         "record": record,
+        "spec": spec.model_dump(mode="json") if spec else {},
         **_build_parent_context(record),
-        "facts": {**record.facts, "dims": dims, "prompts": as_mapping(record.facts.get("prompts"))},
+        "facts": {**record.facts, "dims": dims, **mappings},
         "family": family,
         "unit": UNITS[modality],
         "sample": SAMPLES[modality],
-        "backbone": as_mapping(record.lock.get("backbone")).get("name") or _describe_backbone(record),
+        "backbone": _find_backbone(record),
         **_build_recipe_context(record),
         **_build_cut_context(record),
         **_build_result_context(record),
         **_build_data_context(record),
-        **_build_training_context(record),
+        **_build_training_context(record, spec),
         "use_extras": [extra for extra in family_extras if extra == "image"],
         "extras": _list_extras(record, family_extras),
     }
@@ -147,6 +150,8 @@ def _build_result_context(record: Record) -> dict[str, Any]:
         "local_tasks": [task for task in record.tasks if not task.official],
         "unscored": [(task, result) for task, result in pairs if result.value is None],
         "worsened": [(task, result) for task, result in pairs if result.gain is not None and result.gain < 0],
+        "has_baselines": any(result.baseline is not None for _, result in pairs),
+        "task_types": {task.type for task in record.tasks},
         "host": as_mapping(record.report.get("host")),
     }
 
@@ -156,7 +161,8 @@ def _build_data_context(record: Record) -> dict[str, Any]:
     training_sets = (data_set for data_set in data_sets if data_set["role"] == "train" and data_set["name"])
     return {
         "data_sets": data_sets,
-        "training_data": next(training_sets, None),
+        "training_data": (training_data := next(training_sets, None)),
+        "rows_seen": _find_rows_seen(record, training_data),
         **_build_overlap_context(record),
         "fingerprint_digits": figures.FINGERPRINT_DIGITS,
         "citations": list(dict.fromkeys(data_set["citation"] for data_set in data_sets if data_set["citation"])),
@@ -183,8 +189,7 @@ def _build_overlap_context(record: Record) -> dict[str, Any]:
     }
 
 
-def _build_training_context(record: Record) -> dict[str, Any]:
-    sections = {key: record.recipe[key] for key in ("encoder", "training") if key in record.recipe}
+def _build_training_context(record: Record, spec: EncoderSpec | None) -> dict[str, Any]:
     packages = as_mapping(record.lock.get("packages"))
     needs_data = bool(record.recipe) and (_has_relative_path(record.recipe) or _is_folder(record))
     return {
@@ -193,13 +198,22 @@ def _build_training_context(record: Record) -> dict[str, Any]:
         "training_host": as_mapping(record.lock.get("host")),
         "best_validation": min(record.validation, key=lambda point: point[1]) if record.validation else None,
         "settings": [
-            (markdown.format_code(key), markdown.format_code(value)) for key, value in _list_settings(sections)
+            (markdown.format_code(key), markdown.format_code(value))
+            for key, value in settings.list_settings(record, spec)
         ],
         "packages": "\n".join(f"{name}=={version}" for name, version in packages.items()),
     }
 
 
 # -- values of the context ---------------------------------------------------------------------------------------------
+
+
+def _find_backbone(record: Record) -> str | None:
+    """Return the name of the backbone whose weights the training started from, or None if it started from scratch."""
+    section = as_mapping(as_mapping(record.recipe.get("encoder")).get("backbone"))
+    if section.get("timm") and section.get("pretrained") is False:
+        return None
+    return as_mapping(record.lock.get("backbone")).get("name") or _describe_backbone(record)
 
 
 def _describe_backbone(record: Record) -> str | None:
@@ -242,6 +256,23 @@ def _list_data_sets(record: Record) -> list[dict[str, Any]]:
     return data_sets
 
 
+def _read_spec(record: Record, spec_class: type[EncoderSpec]) -> EncoderSpec | None:
+    """Return the encoder section of the folder, or None if it is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RenamedFieldWarning)
+            return spec_class.model_validate(record.zoo.get("spec"))
+    except ValidationError:
+        return None
+
+
+def _find_rows_seen(record: Record, training_data: Mapping[str, Any] | None) -> float | None:
+    """Return how many rows of the training data were read, if that is known and fewer than there are."""
+    seen, rows = as_number(record.lock.get("rows_seen")), (training_data or {}).get("rows")
+    has_one_set = not as_mapping(as_mapping(record.recipe.get("encoder")).get("sets"))
+    return seen if seen is not None and rows is not None and seen < rows and has_one_set else None
+
+
 def _has_relative_path(value: Any) -> bool:
     """Whether a part of a recipe names a file or a folder relative to the recipe."""
     if isinstance(value, list):
@@ -261,29 +292,7 @@ def _is_folder(record: Record) -> bool:
     return bool(reference) and is_relative and len(revision) == front_matter.SHA256_LENGTH
 
 
-def _list_settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted path, text) for every setting that has a value."""
-    if isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from _list_settings(entry, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(entry, Mapping | list) for entry in value):
-        for index, entry in enumerate(value):
-            yield from _list_settings(entry, f"{path}.{index}")
-    elif value not in (None, "", []):
-        yield path, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 # -- extras of the package ---------------------------------------------------------------------------------------------
-
-
-def _read_family_extras(record: Record, spec_class: type[EncoderSpec]) -> tuple[str, ...]:
-    """Return the extras that the family needs, from the encoder section of the folder. A damaged section has none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RenamedFieldWarning)
-            return spec_class.model_validate(record.zoo.get("spec")).extras
-    except ValidationError:
-        return ()
 
 
 def _list_extras(record: Record, family_extras: tuple[str, ...]) -> list[str]:

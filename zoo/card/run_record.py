@@ -58,7 +58,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Task:
-    """The results of one task, from the largest view to the smallest.
+    """The results of one task: the whole encoder if it was measured, then from the largest view to the smallest.
 
     `figures` are the other measures of the largest view, by name; only tasks that zoo or the family measures itself have them.
     """
@@ -73,13 +73,14 @@ class Task:
 
     @property
     def whole(self) -> Result:
-        """The result of the largest measured view."""
+        """The result of the whole encoder, or else of the largest measured view."""
         return self.results[0]
 
     @property
     def smallest(self) -> Result | None:
-        """The result of the smallest measured view, or None if only one view was measured."""
-        return self.results[-1] if len(self.results) > 1 else None
+        """The result of the smallest measured view, or None if no view is smaller than the whole."""
+        smallest = min(self.results, key=lambda result: result.rank)
+        return smallest if smallest.rank < self.whole.rank else None
 
     def grid(self) -> tuple[list[int], list[int], dict[tuple[int, int], Result]] | None:
         """Return (depths from deep to shallow, dims from narrow to wide, results by (layers, dim)).
@@ -108,6 +109,7 @@ class Record:
         lock: the content of lock.json.
         report: the content of report.json.
         training: (step, training loss), sorted by step.
+        phases: the same by phase, of a training whose loss means something else from phase to phase; `training` is then empty.
         validation: (step, validation loss), sorted by step.
         tasks: the results of the report, by task.
         plots: the path of each picture below the folder by its stem, for example {"grid": "plots/grid.png"}.
@@ -121,6 +123,7 @@ class Record:
     lock: dict[str, Any]
     report: dict[str, Any]
     training: list[tuple[int, float]]
+    phases: dict[str, list[tuple[int, float]]]
     validation: list[tuple[int, float]]
     tasks: list[Task] = field(default_factory=list)
     plots: dict[str, str] = field(default_factory=dict)
@@ -142,7 +145,8 @@ def read(folder: Path) -> Record:
         recipe_text=recipe_text,
         lock=as_mapping(_read_json(folder / "lock.json")),
         report=report,
-        training=_collect_curve(lines, "loss"),
+        training=_collect_curve([line for line in lines if "phase" not in line], "loss"),
+        phases=_collect_phases(lines),
         validation=_collect_curve(lines, "validation_loss"),
         tasks=_group_results(report, facts),
         plots={path.stem: f"plots/{path.name}" for path in sorted((folder / "plots").glob("*.png"))},
@@ -207,7 +211,7 @@ def _make_task(name: str, metric: str, entries: list[dict[str, Any]], facts: Map
         metric=metric,
         official=first.get("official") is True,
         revision=str(first.get("data_revision") or ""),
-        results=tuple(sorted(results, key=lambda result: result.rank, reverse=True)),
+        results=tuple(sorted(results, key=lambda result: (not result.view, result.rank), reverse=True)),
         figures={key: value for key, value in figures.items() if value is not None},
     )
 
@@ -225,6 +229,14 @@ def _make_result(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Result:
         memory=as_number(entry.get("peak_memory_mb")),
         size=None if size is None else int(size),
     )
+
+
+def _collect_phases(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    by_phase: dict[str, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        if "phase" in line:
+            by_phase.setdefault(str(line["phase"]), []).append(line)
+    return {phase: _collect_curve(entries, "loss") for phase, entries in by_phase.items()}
 
 
 def _collect_curve(lines: Iterable[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:

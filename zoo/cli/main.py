@@ -208,6 +208,11 @@ def _add_recipe_verbs(add: Add) -> None:
     train.add_argument(
         "--data", type=_read_path, help="where the recipe's relative paths start (default: the folder of the recipe)"
     )
+    train.add_argument(
+        "--finish",
+        action="store_true",
+        help="evaluate and write the card from the newest checkpoint; without it the run later trains on from there",
+    )
     train.add_argument("--progress", action="store_true", help="show the bar even if stderr is not a terminal")
     for verb in (show, train):
         verb.add_argument("recipe", help="a YAML file, or the name of a shipped recipe")
@@ -217,7 +222,15 @@ def _add_recipe_verbs(add: Add) -> None:
 def _add_model_verbs(add: Add) -> None:
     evaluate = add("evaluate", verbs.evaluate, "score a model; exit 1 if an at_least is missed")
     views.add_arguments(evaluate)
-    evaluate.add_argument("tasks", nargs="*", metavar="TASK|RECIPE")
+    evaluate.add_argument(
+        "tasks",
+        nargs="*",
+        metavar="TASK|RECIPE",
+        help="what to score; without any, the tasks of the model's own recipe",
+    )
+    evaluate.add_argument(
+        "--data", type=_read_path, default=".", help="where relative paths of the model's recipe start (default: here)"
+    )
     evaluate.add_argument("--json", action="store_true", help="print the report instead of a table")
     encode = add("encode", verbs.encode, "lines to vectors: zoo encode MODEL < lines > out.npy")
     views.add_arguments(encode)

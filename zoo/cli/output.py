@@ -22,7 +22,9 @@ def print_report(report: Mapping[str, Any]) -> None:
         )
         for result in report["results"]
     ]
-    print_table(("task", "view", "metric", "score", "untrained", "texts/s", "bytes"), rows)
+    units = {result.get("unit", "texts") for result in report["results"]}
+    unit = units.pop() if len(units) == 1 else "inputs"
+    print_table(("task", "view", "metric", "score", "untrained", f"{unit}/s", "bytes"), rows)
 
 
 def format_view(view: Mapping[str, Any]) -> str:

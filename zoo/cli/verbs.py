@@ -109,7 +109,8 @@ def train(arguments: argparse.Namespace) -> None:
     output_paths.check_folder(out)
     from zoo.build import builder  # imports torch, so only after the recipe is known to be good
 
-    builder.run(loaded, out, say=say, show_progress=has_terminal() or arguments.progress)
+    show_progress = has_terminal() or arguments.progress
+    builder.run(loaded, out, say=say, show_progress=show_progress, finish=arguments.finish)
     if not (out / "report.json").exists():  # another process of a distributed run may not have written it yet
         return
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -146,15 +147,22 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """`zoo evaluate MODEL TASK…`: score a model on tasks, or on the tasks of a recipe."""
+    """`zoo evaluate MODEL TASK…`: score a model on tasks, on the tasks of a recipe, or on those of its own recipe."""
     from zoo import evaluation
+    from zoo.build import own_tasks
 
-    groups = _read_tasks(arguments.tasks)
+    model, data = arguments.model, Path(arguments.data)
+    if arguments.tasks:
+        groups = _read_tasks(arguments.tasks)
+    else:
+        is_cut = views.asks_for_view(arguments)
+        groups = [(own_tasks.read(model, arguments.revision, data, is_cut=is_cut), data)]
     encoder = views.open_encoder(arguments)  # before the data, which may have to be downloaded
     prepared: Prepared = evaluation.prepare([], Path())
-    for tasks, folder in groups:
-        prepared = prepared.join(evaluation.prepare(tasks, folder))
-    report = evaluation.evaluate(encoder, prepared, show_progress=has_terminal())
+    with nullcontext() if arguments.tasks else own_tasks.confine(model, data):
+        for tasks, folder in groups:
+            prepared = prepared.join(evaluation.prepare(tasks, folder))
+        report = evaluation.evaluate(encoder, prepared, show_progress=has_terminal())
     if arguments.json:
         write(json.dumps(report, indent=2))
     else:

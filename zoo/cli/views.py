@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", help=f"short for --view {name}=…")
 
 
+def asks_for_view(arguments: argparse.Namespace) -> bool:
+    """Whether the arguments ask for a view instead of the whole model."""
+    return bool(_read_options(arguments))
+
+
 def open_encoder(arguments: argparse.Namespace) -> Encoder:
     """Open the model that the arguments name, at the view that they ask for. Raises ZooError."""
     encoder, options = open_whole_encoder(arguments)

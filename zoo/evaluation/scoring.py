@@ -103,6 +103,11 @@ def _score_here(encoder: Encoder, task: ReadyTask) -> tuple[dict[str, Any], str]
     return entry, json.dumps(entry, indent=2, allow_nan=False)
 
 
+def _name_unit(task: ReadyTask) -> str:
+    """What an input of the task is called: texts, images or vectors; inputs if it has several kinds."""
+    return f"{next(iter(task.modalities))}s" if len(task.modalities) == 1 else "inputs"
+
+
 def _make_entry(
     encoder: Encoder,
     task: ReadyTask,
@@ -126,4 +131,5 @@ def _make_entry(
         "peak_memory_mb": round(megabytes, 1),
         "bytes_per_vector": encoder.bytes_per_vector,
         "sentences_per_second": round(speed, 1),
+        "unit": _name_unit(task),
     }

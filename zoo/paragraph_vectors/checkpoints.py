@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from zoo.core import atomic_files
 from zoo.core.run_environment import Environment
+from zoo.core.training_log import Say, TrainingLog
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +37,9 @@ class RunLog:
         total_words: int,
         show_progress: bool,
         environment: Environment | None = None,
+        say: Say | None = None,
     ) -> None:
+        self._log = TrainingLog(None if show_progress else say, steps, step_name="block", unit="words")
         self.environment = dict(environment or {})
         self.folder, self.steps, self.total_words, self.show_progress = folder, steps, total_words, show_progress
         self.step, self.words, self.seconds = 0, 0, 0.0
@@ -77,6 +80,7 @@ class RunLog:
             progress = atomic_files.read_json(checkpoints[-1] / "progress.json")
             self.step, self.words, self.seconds = progress["step"], progress["words"], progress["seconds"]
             self.environment = progress.get("environment", self.environment)
+            self._log.first = self.step
             arrays = load_file(checkpoints[-1] / "state.safetensors")
             if self._bar is not None:
                 self._bar.update(self._task, completed=self.words)
@@ -87,14 +91,32 @@ class RunLog:
         return arrays
 
     def record_step(
-        self, step: int, *, words: int, epoch: float, loss: float, learning_rate: float, seconds: float
+        self,
+        step: int,
+        *,
+        words: int,
+        epoch: float,
+        loss: float,
+        learning_rate: float,
+        seconds: float,
+        phase: str | None = None,
     ) -> None:
-        """Record that block `step` (from 1) is finished: it trained on `words` words in `seconds`."""
+        """Record that block `step` (from 1) is finished: it trained on `words` words in `seconds`.
+
+        Losses of different phases are not to be compared.
+        """
         self.words, self.step, self.seconds = self.words + words, step, self.seconds + seconds
+        self._log.record(step, words, epoch, loss)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.words, speed=self.words / max(self.seconds, 1e-9), loss=loss)
         if self.folder is not None:
-            line = {"step": step, "epoch": round(epoch, 4), "loss": loss, "learning_rate": learning_rate}
+            line: dict[str, Any] = {
+                "step": step,
+                "epoch": round(epoch, 4),
+                "loss": loss,
+                "learning_rate": learning_rate,
+            }
+            line |= {"phase": phase} if phase else {}
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line | {"seconds": round(self.seconds, 3)}) + "\n")
 

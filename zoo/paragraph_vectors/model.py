@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from zoo.core.errors import ZooError
 from zoo.core.run_environment import choose_threads
+from zoo.core.training_log import Say
 from zoo.paragraph_vectors.checkpoints import RunLog
 from zoo.paragraph_vectors.corpus import Batch, Corpus
 from zoo.paragraph_vectors.engine import Engine
@@ -204,6 +205,8 @@ class ParagraphVectors:
         checkpoint_every: int | None = None,
         show_progress: bool = False,
         vocabulary: Vocabulary | None = None,
+        say: Say | None = None,
+        finish: bool = False,
     ) -> Self:
         """Train on `texts`, which are read twice and never kept in memory: a list, or a column of a Dataset.
 
@@ -211,8 +214,11 @@ class ParagraphVectors:
             folder: for metrics.jsonl and checkpoints. Training goes on from the newest checkpoint, to the same result.
             checkpoint_every: blocks between two checkpoints, by default a tenth of the run.
             vocabulary: of the texts; by default counted.
+            say: receives lines about rate, epoch and time left if no bar is shown.
+            finish: take the newest checkpoint for the end of the training.
 
-        Raises ZooError for an iterator, for texts without words, and for a loss that is not finite.
+        Raises ZooError for an iterator, for texts without words, for a loss that is not finite, and with `finish` if no
+        checkpoint has all tensors.
         """
         if isinstance(texts, Iterator):
             raise ZooError("the texts are read twice: give a list or a column of a data set, not an iterator")
@@ -223,13 +229,19 @@ class ParagraphVectors:
         schedule = self._plan(corpus)
         checkpoint_every = checkpoint_every or max(1, schedule.steps // 10)
         environment: dict[str, Any] = {"threads": self._count_threads(), "device": self.device or "cpu"}
-        with RunLog(folder, schedule.steps, schedule.total_words, show_progress, environment) as log:
+        with RunLog(folder, schedule.steps, schedule.total_words, show_progress, environment, say) as log:
             self._set_tensors(log.resume())
             # Another number of threads gives other tensors: threads train on copies whose changes are added up.
             log.environment = environment | {"threads": choose_threads(environment, log.environment)}
             engine = self._create_engine(log.environment["threads"])
             code_engine = self._create_engine(log.environment["threads"], for_codes=True) if s.bits else engine
-            for step in range(log.step, schedule.steps):
+            if finish and not log.step:
+                raise ZooError(f"{folder}: there is no checkpoint yet that the run could be finished from")
+            if finish and not self._tensors.keys() >= self.tensor_shapes().keys():
+                raise ZooError(
+                    f"no checkpoint in {folder} could be the end of the training: train on until codes are learned"
+                )
+            for step in range(log.step, log.step if finish else schedule.steps):
                 batch = corpus.read(schedule.select_documents(step, s.seed))
                 start_time = time.monotonic()
                 loss, learning_rate = self._train_step(step, batch, schedule, engine, code_engine)
@@ -242,6 +254,7 @@ class ParagraphVectors:
                     loss=loss,
                     learning_rate=learning_rate,
                     seconds=time.monotonic() - start_time,
+                    phase=schedule.name_phase(step),
                 )
                 if (step + 1) % checkpoint_every == 0:
                     log.save_checkpoint({name: _to_numpy(tensor) for name, tensor in self._tensors.items()})

@@ -65,6 +65,10 @@ class Schedule:
         """Return whether `step` lies in the phase that settles the documents."""
         return self.settle_start <= step < self.code_start
 
+    def name_phase(self, step: int) -> str:
+        """Return the phase in which `step` lies: vectors, settling or codes."""
+        return "settling" if self.settles(step) else "vectors" if step < self.settle_start else "codes"
+
     def compute_progress(self, step: int) -> tuple[float, float]:
         """Compute which share of the phase is finished before and after a `step` that trains vectors or codes."""
         if step < self.settle_start:

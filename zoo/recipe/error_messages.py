@@ -15,6 +15,23 @@ Loc = tuple[str | int, ...]
 Mistake = tuple[Loc, str]
 
 _TAGS = {"hub", "file", "builtin", "official", *tasks.names()}
+OTHER_NAMES = {
+    **dict.fromkeys(("lr", "rate"), "learning_rate"),
+    **dict.fromkeys(("num_epochs", "num_train_epochs", "n_epochs", "epoch"), "epochs"),
+    **dict.fromkeys(("steps", "num_steps", "iterations"), "max_steps"),
+    **dict.fromkeys(("per_device_train_batch_size", "train_batch_size", "batch", "bs"), "batch_size"),
+    **dict.fromkeys(("gradient_accumulation_steps", "accumulation", "grad_accum"), "gradient_accumulation"),
+    **dict.fromkeys(("warmup_ratio", "warmup_steps"), "warmup"),
+    **dict.fromkeys(("lr_scheduler", "lr_scheduler_type", "lr_schedule", "scheduler"), "schedule"),
+    **dict.fromkeys(("wd", "decay"), "weight_decay"),
+    **dict.fromkeys(("grad_clip", "clip", "clip_grad_norm", "gradient_clipping"), "max_grad_norm"),
+    **dict.fromkeys(("fp16", "bf16", "amp", "mixed_precision"), "precision"),
+    **dict.fromkeys(("random_seed", "random_state"), "seed"),
+    **dict.fromkeys(("save_steps", "eval_steps", "save_every"), "checkpoint_every"),
+    **dict.fromkeys(("patience", "early_stopping", "early_stopping_patience"), "early_stop"),
+    **dict.fromkeys(("load_best_model_at_end", "save_best"), "keep_best"),
+}
+"""Fields of `training:` by the names that other libraries give them."""
 _TYPE_NAMES = {
     "int": "a whole number",
     "float": "a number",
@@ -96,8 +113,8 @@ def format_problem(error: Any, model: type[BaseModel]) -> str:
     """One error of pydantic as a line that follows the place: `must be a number, not 'x'`."""
     kind, actual = error["type"], error.get("input")
     if kind == "extra_forbidden":
-        key = str(error["loc"][-1])
-        return f"unknown key{suggest(key, sorted(_keys(model, error['loc'][:-1])))}"
+        key, keys = str(error["loc"][-1]), _keys(model, error["loc"][:-1])
+        return f"unknown key{_suggest_training_field(key, keys) or suggest(key, sorted(keys))}"
     if kind == "missing":
         last = error["loc"][-1]
         return f"value {last + 1} is missing" if isinstance(last, int) else "is missing"
@@ -122,6 +139,16 @@ def format_problem(error: Any, model: type[BaseModel]) -> str:
         return f"must be {type_name}{shown}"
     message = str(error["msg"])
     return (message[0].lower() + message[1:]).replace("input should be", "must be") + shown
+
+
+def _suggest_training_field(key: str, keys: set[str]) -> str:
+    """The end of the message about a setting of the training that other libraries call `key`; empty for any other key."""
+    if key in ("optimizer", "optimiser", "optim"):
+        return "; the optimiser is AdamW: set training.learning_rate, training.weight_decay and training.max_grad_norm"
+    field = OTHER_NAMES.get(key, "")
+    if not field:
+        return ""
+    return f"; did you mean {field}?" if field in keys else f"; did you mean training.{field}?"
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

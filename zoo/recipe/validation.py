@@ -65,6 +65,8 @@ def find_mistakes(
     for field in ("data", "validation"):
         if isinstance(value.get(field), dict):
             mistakes += _check_data((field,), value[field], required, folder)
+    if spec is not None and not removed and any(loc[0] == "data" for loc, _ in mistakes):
+        mistakes += _suggest_for_columns(value["data"], spec, folder)
     if value.get("validation") is not None and spec_class and not spec_class.uses_validation:
         family = value["encoder"]["family"]
         mistakes.append((("validation",), f"the family {family} does not look at held-out rows: leave it out"))
@@ -88,6 +90,16 @@ def _check_data(loc: Loc, value: Any, required: Roles, folder: Path) -> list[Mis
         return []
     problems = zoo_data.problems(source, {} if removed else required, folder=folder)
     return _nest(loc, error_messages.drop_consequences(problems, removed))
+
+
+def _suggest_for_columns(value: Any, spec: EncoderSpec, folder: Path) -> list[Mistake]:
+    """Another setting of the encoder that the columns of the data would fit, if the family knows one."""
+    source, _ = error_messages.validate_partly(Data, value)
+    try:
+        columns = zoo_data.peek(source, folder=folder) if source is not None else None
+    except ZooError:
+        columns = None
+    return [] if columns is None else _nest(("encoder",), spec.suggest_for_columns(columns))
 
 
 def _check_objective(value: Mapping[str, Any], spec: EncoderSpec, folder: Path) -> list[Mistake]:

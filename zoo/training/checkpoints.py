@@ -13,6 +13,7 @@ import transformers
 
 from zoo.core import atomic_files
 from zoo.core.run_environment import Environment
+from zoo.core.training_log import Say, TrainingLog
 
 COMPLETE = "complete.json"
 METRICS = "metrics.jsonl"
@@ -70,11 +71,20 @@ class RunRecorder(transformers.TrainerCallback):
         folder: the run folder, where metrics.jsonl is appended to.
         seconds_before: seconds of training before the checkpoint that the run resumes from.
         environment: what the result depends on besides the recipe; kept in every checkpoint.
+        say: receives lines about rate, epoch and time left if there is no progress bar.
     """
 
     def __init__(
-        self, folder: Path, show_progress: bool, seconds_before: float, environment: Environment | None = None
+        self,
+        folder: Path,
+        show_progress: bool,
+        seconds_before: float,
+        environment: Environment | None = None,
+        say: Say | None = None,
     ) -> None:
+        self.say = None if show_progress else say
+        self._log: TrainingLog | None = None
+        self._last_loss: float | None = None
         self.environment = dict(environment or {})
         self.metrics, self.show_progress = folder / METRICS, show_progress
         self.start_time, self.seconds_before = time.monotonic(), seconds_before
@@ -88,6 +98,8 @@ class RunRecorder(transformers.TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock and, in the main process, the progress bar."""
         self.start_time = time.monotonic()
+        if state.is_world_process_zero:
+            self._log = TrainingLog(self.say, state.max_steps, state.global_step)
         if self.show_progress and state.is_world_process_zero:
             self._bar = _make_progress_bar()
             self._bar.start()
@@ -97,6 +109,9 @@ class RunRecorder(transformers.TrainerCallback):
         """Request a validation after the last step; otherwise the last steps could never be the best."""
         if state.global_step >= state.max_steps and args.eval_strategy != "no":
             control.should_evaluate = True
+        if self._log is not None:
+            rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+            self._log.record(state.global_step, rows, float(state.epoch or 0), self._last_loss)
         if self._bar is not None:
             self._bar.update(self._bar_task, completed=state.global_step)
 
@@ -109,6 +124,7 @@ class RunRecorder(transformers.TrainerCallback):
             figures = {name: float(logs[name]) for name in ("loss", "learning_rate", "grad_norm") if name in logs}
             line |= {name: value for name, value in figures.items() if math.isfinite(value)}
             line["seconds"] = self._seconds()
+            self._last_loss = figures["loss"]
             if self._bar is not None:
                 self._bar.update(self._bar_task, loss=f"{figures['loss']:.4f}")
         elif "eval_loss" in logs:

@@ -5,7 +5,9 @@ Imports no torch, for `zoo check`.
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BLOCK = 256  # rows that are compared at once
+MIN_PART = 4  # smaller parts say nothing about repeats
+FEW_DISTINCT = 0.75  # as a share of the rows of a part
 ADVICE = "raise batch_size or lower gradient_accumulation"
 
 
@@ -69,6 +73,37 @@ def check_rows(
         )
     if needs.negatives and part == 1:
         _check_negatives(rows, needs.negatives)
+
+
+def describe_repeats(spec: EncoderSpec, training: Training, rows: Dataset) -> str | None:
+    """Say how many different positives a part of a batch has on average, if they are few; None otherwise.
+
+    Rows with equal positives are no negatives of each other, so an in-batch loss learns less from them.
+    """
+    columns = [c for c in spec.describe_row_needs(rows.column_names).positive if c in rows.column_names]
+    part = plan_steps(training, len(rows)).micro_batch_size
+    if not columns or part < MIN_PART:
+        return None
+    counts = Counter(hash(repr(row)) for row in _iterate_raw(rows, columns))
+    expected = _expect_distinct(list(counts.values()), part)
+    if expected > FEW_DISTINCT * part:
+        return None
+    return (
+        f"a part of {part} rows has {expected:.1f} different positives on average; rows with equal positives are no negatives of "
+        "each other, so raise batch_size, or leave repeated positives out"
+    )
+
+
+def _expect_distinct(counts: list[int], size: int) -> float:
+    """The expected number of different values among `size` rows, drawn without replacement from values with these counts."""
+    total = sum(counts)
+
+    def log_choose(n: int) -> float:
+        return math.lgamma(n + 1) - math.lgamma(size + 1) - math.lgamma(n - size + 1)
+
+    all_draws = log_choose(total)
+    missing = (math.exp(log_choose(total - count) - all_draws) if total - count >= size else 0.0 for count in counts)
+    return len(counts) - sum(missing)
 
 
 def _describe_small_part(part: int, needs: RowNeeds) -> str:

@@ -22,9 +22,11 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from zoo.core import hardware
 from zoo.core.errors import RunWarning, ZooError
 from zoo.core.run_environment import Environment, choose_threads
+from zoo.core.training_log import Say
 from zoo.ops import distributed
 from zoo.ops.random_state import epoch_generator
 from zoo.schema import Training
+from zoo.training.arguments import make_arguments, make_optimizer
 from zoo.training.checkpoints import (
     METRICS,
     RunRecorder,
@@ -43,10 +45,12 @@ class TrainableEncoder(Protocol):
     Attributes:
         module: every trainable tensor.
         step: the current optimiser step; the Trainer sets it before each forward pass.
+        rows_seen: how many different rows the kept weights were trained on; the Trainer sets it at the end.
     """
 
     module: torch.nn.Module
     step: int
+    rows_seen: int | None
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Make a batch of tensors of rows of the data set."""
@@ -138,10 +142,15 @@ class EncoderTrainer(transformers.Trainer):
         best = Path(str(self.args.output_dir)) / f"checkpoint-{state.best_global_step}"
         return str(best) if best.is_dir() else None
 
+    def count_kept_steps(self) -> int:
+        """The optimiser steps behind the weights that the training ends with: up to the best step if its weights are kept."""
+        best_step = self.state.best_global_step if self.args.load_best_model_at_end else None
+        return int(best_step or self.state.global_step)
+
     def load_result(self, checkpoint: Path) -> None:
         """Load the weights of a training that ended at `checkpoint`: the best ones if they are kept, else the last ones."""
-        state = transformers.TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        best = self._find_best_checkpoint(state) if self.args.load_best_model_at_end else None
+        self.state = transformers.TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        best = self._find_best_checkpoint(self.state) if self.args.load_best_model_at_end else None
         self._load_from_checkpoint(best or str(checkpoint))
 
     def evaluate(
@@ -174,6 +183,8 @@ def fit(
     *,
     validation: Dataset | None = None,
     show_progress: bool = False,
+    say: Say | None = None,
+    finish: bool = False,
 ) -> float:
     """Train `encoder` in place, from the newest complete checkpoint in `folder` if there is one.
 
@@ -181,6 +192,8 @@ def fit(
         rows: the training rows, as the family's `collate` reads them. Fewer rows than a batch become one batch.
         folder: receives checkpoints/ and metrics.jsonl.
         validation: rows whose loss decides early stop and best weights; never test data.
+        say: receives lines about rate, epoch and time left if no bar is shown.
+        finish: take the newest checkpoint for the end of the training. Raises ZooError if there is none.
 
     Returns the seconds of training, including those before an interruption. Raises ZooError if the loss is not finite.
     """
@@ -194,33 +207,52 @@ def fit(
     if is_main_process():
         truncate_metrics(folder / METRICS, read_step(resume_from))
     with _keep_environment(read_record(resume_from)) as environment:
-        recorder = RunRecorder(folder, show_progress, seconds_before, environment)
+        recorder = RunRecorder(folder, show_progress, seconds_before, environment, say)
         callbacks: list[transformers.TrainerCallback] = [recorder]
         if validation is not None and settings.early_stop:
             callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
         loss_module = LossModule(encoder)
         trainer = EncoderTrainer(
             model=loss_module,
-            args=_make_arguments(settings, checkpoints, len(rows), has_validation=validation is not None),
+            args=make_arguments(settings, checkpoints, len(rows), has_validation=validation is not None),
             train_dataset=rows,
             eval_dataset=validation,
             data_collator=encoder.collate,
-            optimizers=(_make_optimizer(encoder, settings), None),
+            optimizers=(make_optimizer(encoder.parameter_groups(settings), settings), None),
             callbacks=callbacks,
         )
         trainer.loss_module = loss_module
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         try:
-            if resume_from is not None and read_record(resume_from).get("finished"):
+            if resume_from is not None and (finish or read_record(resume_from).get("finished")):
                 trainer.load_result(resume_from)
                 recorder.seconds_trained = seconds_before
+            elif finish:
+                raise ZooError(f"{checkpoints}: there is no checkpoint yet that the run could be finished from")
             else:
                 trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         finally:
             recorder.close()
     encoder.module.eval()
+    encoder.rows_seen = count_rows_seen(rows, settings, trainer.count_kept_steps())
     return recorder.seconds_trained
+
+
+def count_rows_seen(rows: Any, settings: Training, steps: int) -> int:
+    """Count the different rows that the first `steps` optimiser steps read."""
+    plan, sampler = plan_steps(settings, len(rows)), EpochSampler(rows, settings.seed)
+    parts = len(rows) // plan.micro_batch_size if plan.drop_last else math.ceil(len(rows) / plan.micro_batch_size)
+    steps_per_epoch = math.ceil(parts / settings.gradient_accumulation)
+    seen: set[int] = set()
+    for epoch in range(math.ceil(steps / steps_per_epoch)):
+        sampler.set_epoch(epoch)
+        steps_left = min(steps - epoch * steps_per_epoch, steps_per_epoch)
+        count = min(parts, steps_left * settings.gradient_accumulation) * plan.micro_batch_size
+        seen.update(list(sampler)[:count])
+        if len(seen) == len(rows):
+            break
+    return len(seen)
 
 
 @contextmanager
@@ -252,59 +284,3 @@ def _check_processes(settings: Training, row_count: int) -> None:
             f"training.batch_size: parts of {part} rows cannot be divided over {processes} processes: change batch_size, "
             "gradient_accumulation or the number of processes"
         )
-
-
-def _make_arguments(
-    settings: Training, checkpoints: Path, row_count: int, *, has_validation: bool
-) -> transformers.TrainingArguments:
-    plan = plan_steps(settings, row_count)
-    checkpoint_every = settings.checkpoint_every or max(1, math.ceil(plan.total_steps / 10))
-    has_cuda, dtype_name = torch.cuda.is_available(), resolve_precision_name(settings)
-    return transformers.TrainingArguments(
-        output_dir=str(checkpoints),
-        max_steps=plan.total_steps,
-        per_device_train_batch_size=plan.micro_batch_size,
-        per_device_eval_batch_size=plan.micro_batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        warmup_steps=round(settings.warmup * plan.total_steps),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        bf16=dtype_name == "bfloat16",
-        fp16=dtype_name == "float16",
-        use_cpu=not has_cuda,
-        save_strategy="steps",
-        save_steps=checkpoint_every,
-        save_total_limit=2,
-        restore_callback_states_from_checkpoint=True,  # early stop goes on counting
-        eval_strategy="steps" if has_validation else "no",
-        eval_steps=checkpoint_every,
-        load_best_model_at_end=has_validation and settings.keep_best,
-        metric_for_best_model="eval_loss" if has_validation else None,
-        greater_is_better=False if has_validation else None,
-        logging_steps=max(1, plan.total_steps // 100),
-        logging_nan_inf_filter=False,
-        dataloader_drop_last=plan.drop_last,
-        # `batch_size` counts the rows of all processes: each takes its slice of the same rows
-        accelerator_config={"split_batches": True, "even_batches": True},
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=has_cuda,
-        remove_unused_columns=False,
-        label_names=[],
-        report_to=[],
-        disable_tqdm=True,
-    )
-
-
-def _make_optimizer(encoder: TrainableEncoder, settings: Training) -> torch.optim.Optimizer:
-    groups = encoder.parameter_groups(settings)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-
-
-def resolve_precision_name(settings: Training) -> str:
-    """Return what `precision` of a recipe means on this machine: "float32", "bfloat16" or "float16"."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return str(hardware.resolve_precision(settings.precision, device)).removeprefix("torch.")

@@ -265,6 +265,7 @@ def test_a_recipe_over_folders_of_images_trains_scores_and_draws(tmp_path):
     run(zoo.load_recipe(tmp_path / "r.yaml", "data.on_bad_row=skip"), tmp_path / "run")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["skipped_rows"].keys() == {"train", "validation", "image-classification/train", "recognition/train"}
+    assert {result["unit"] for result in report["results"]} == {"images"}
     figures = report["results"][2]["figures"]
     assert {"top1", "top5", "knn", "ece", "vector_angle", "within_spread", "ood_auroc", "answered"} <= set(figures)
     model = tmp_path / "run" / "model"

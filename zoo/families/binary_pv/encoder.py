@@ -66,6 +66,8 @@ class Encoder(BaseEncoder):
             folder=run.folder,
             checkpoint_every=run.settings.checkpoint_every,
             show_progress=run.show_progress,
+            say=run.say,
+            finish=run.finish,
         )
         self._register_tensors()
         return self.model.seconds
@@ -177,6 +179,11 @@ class Encoder(BaseEncoder):
             "words": len(self.model.vocabulary),
             "anchors": settings.anchors,
             "variant": self.spec.variant,
+            "settings": {
+                "encoder.dim": settings.dim,
+                "encoder.inference_epochs": self.spec.inference_epochs or settings.code_epochs,
+                "training.epochs": settings.epochs,
+            },
         }
 
 

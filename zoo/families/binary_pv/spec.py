@@ -68,6 +68,10 @@ class Spec(EncoderSpec):
         """Raw text, nothing else."""
         return {"text": "text"}, {}
 
+    def reads_training_field(self, name: str) -> bool:
+        """The compiled loops read a few fields."""
+        return name in ("epochs", "learning_rate", "seed", "checkpoint_every")
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Texts that differ."""
         return RowNeeds(distinct=(("text",),))

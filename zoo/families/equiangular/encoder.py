@@ -115,7 +115,7 @@ class Encoder(ClassifierEncoder):
             self._ema = None
         if run.validation is not None:
             predictions.calibrate(self, run.validation)
-            if self.spec.train_baseline:
+            if self.spec.train_baseline and not run.finish:
                 self._facts["twin"] = metrics.compare_with_softmax(
                     self, run.rows, run.validation, run.settings, run.folder / "twin"
                 )
@@ -287,6 +287,8 @@ class Encoder(ClassifierEncoder):
             facts["max_length"] = self.tower.max_length
         if self.basis is not None:
             facts |= basis_file.describe_geometry(self.basis, self.vector_ids)
+            temperature = self.spec.compute_temperature(len(self.classes))
+            facts["settings"] = {"encoder.temperature": temperature, "encoder.capacity": facts["capacity"]}
         return facts | self._facts
 
 

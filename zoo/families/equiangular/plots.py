@@ -16,7 +16,7 @@ MAX_NAMED_CLASSES = 20  # names of more classes do not fit beside a matrix
 def draw_gram(record: Record) -> Figure | None:
     """Draw |cos| between the vectors of the first classes, and the distribution of these values with the Welch bound."""
     table = record.facts.get("gram")
-    if not isinstance(table, list) or len(table) < 2:
+    if not isinstance(table, list) or len(table) < 3:  # two vectors have a single cosine
         return None
     figure = plots.new_figure(3.6)
     left, right = figure.subplots(1, 2)
@@ -67,7 +67,10 @@ def _write_names_and_shares(axes: Axes, names: list[str], shares: list[list[floa
 
 
 def draw_calibration(record: Record) -> Figure | None:
-    """Draw accuracy against probability, by bins. The area of a point is the bin's share of the rows."""
+    """Draw accuracy against probability, by bins. The area of a point is the bin's share of the rows.
+
+    Return None if all rows are in one bin.
+    """
     details = _find_details(record, "calibration")
     if details is None:
         return None
@@ -84,11 +87,11 @@ def draw_calibration(record: Record) -> Figure | None:
 
 
 def _find_details(record: Record, name: str) -> dict[str, Any] | None:
-    """Return the details of the first task that has an entry `name`, or None."""
+    """Return the details of the first task whose entry `name` is a list of two or more, or None."""
     results = record.report.get("results")
     for entry in results if isinstance(results, list) else []:
         details = as_mapping(as_mapping(entry).get("details"))
-        if details.get(name):
+        if isinstance(details.get(name), list) and len(details[name]) > 1:
             return details
     return None
 

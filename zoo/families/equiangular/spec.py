@@ -133,6 +133,18 @@ class Spec(EncoderSpec):
         """The required columns: an image or a text, and its label. There are no optional ones."""
         return {self.modality: self.modality, "label": "label"}, {}
 
+    def list_unused_fields(self, has_validation: bool) -> set[str]:
+        """Fields of the other modality, of the other head, of another kind of backbone, and of absent validation rows."""
+        unused = set() if has_validation else {"answer_rate"}
+        unused |= {"crop", "flip", "mixup", "cutmix"} if self.modality == "text" else set()
+        if self.head == "softmax":
+            unused |= {"dim", "capacity", "alpha", "basis", "temperature"}
+        if isinstance(self.backbone, Vision):
+            of_resnet = {"backbone.width", "backbone.blocks", "backbone.channels"}
+            unused |= set() if self.backbone.build else of_resnet
+            unused |= set() if self.backbone.timm else {"backbone.pretrained"}
+        return unused
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Different inputs of different classes; the batch normalisation of a network from scratch needs a second row."""
         has_batch_norm = isinstance(self.backbone, Vision) and self.backbone.build is not None

@@ -75,7 +75,7 @@ class Encoder(Autoencoder):
         seconds = super().train(replace(run, rows=rows, validation=validation))
         self._record_ranges(rows)
         del rows, validation  # free their memory, because every baseline decodes the rows for itself
-        if run.validation is not None and self.spec.sources:
+        if run.validation is not None and self.spec.sources and not run.finish:
             self._facts |= baselines.compare_with_baselines(
                 self, run.rows, run.validation, run.settings, run.folder / "baselines"
             )
@@ -183,7 +183,7 @@ class Encoder(Autoencoder):
 
     def card_facts(self) -> dict[str, Any]:
         """Sizes, bits, and the facts of `card_samples` and `baselines`."""
-        facts = {
+        facts: dict[str, Any] = {
             "modality": self.spec.modality,
             "dim": self.spec.latents,
             "latent": self.spec.latent,
@@ -191,4 +191,7 @@ class Encoder(Autoencoder):
             "sizes": list(getattr(self.bottleneck, "sizes", ())),
             "shape": list(self._require_input_format().shape),
         }
+        if self.spec.discrete:
+            names = ("encoder.codebook_weight", "encoder.commitment_weight")
+            facts["settings"] = dict(zip(names, self.loss_weights, strict=True))
         return facts | self._facts

@@ -28,7 +28,7 @@ def draw_reconstructions(record: Record) -> Figure | None:
 
 
 def draw_nmi(record: Record) -> Figure | None:
-    """Normalised mutual information of every source and every latent, from the first task that measured it."""
+    """Normalised mutual information of every source and every latent, from the first task that measured two or more."""
     from zoo.card import plots
 
     nmi = _find_nmi(record)
@@ -61,7 +61,7 @@ def draw_codebook(record: Record) -> Figure | None:
     from zoo.card import plots
 
     values, usage = _read_table(record.facts.get("values")), _read_table(record.facts.get("usage"))
-    if not values or [len(row) for row in values] != [len(row) for row in usage]:
+    if sum(map(len, values)) < 2 or [len(row) for row in values] != [len(row) for row in usage]:
         return None
     figure = plots.new_figure(3.2)
     axes = figure.subplots()
@@ -120,7 +120,12 @@ def _find_nmi(record: Record) -> Nmi | None:
     for result in results if isinstance(results, list) else []:
         details = as_mapping(as_mapping(result).get("details"))
         table, sources, active = _read_table(details.get("nmi")), details.get("sources"), details.get("active")
-        if table and isinstance(sources, list) and isinstance(active, list) and len(sources) == len(table):
+        if (
+            sum(map(len, table)) > 1
+            and isinstance(sources, list)
+            and isinstance(active, list)
+            and len(sources) == len(table)
+        ):
             return Nmi(table, [str(source) for source in sources], [bool(value) for value in active])
     return None
 

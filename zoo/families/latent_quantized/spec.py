@@ -152,6 +152,17 @@ class Spec(EncoderSpec):
         """An image or a vector, and the columns in `sources`."""
         return {self.modality: self.modality, **dict.fromkeys(self.sources, "label")}, {}
 
+    def list_unused_fields(self, has_validation: bool) -> set[str]:
+        """Fields of other kinds of latents, and of the other modality."""
+        unused = set() if self.latent == "quantized" else {"levels"}
+        unused |= set() if self.latent == "vector" else {"vectors", "vector_dim"}
+        unused |= set() if self.latent == "gaussian" else {"beta"}
+        unused |= set() if self.discrete else {"codebook_weight", "commitment_weight"}
+        if self.modality == "vector":
+            of_images = {f"network.{name}" for name in Network.model_fields if name != "dense"}
+            unused |= {"size", "channels"} | of_images
+        return unused
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Inputs that differ."""
         return RowNeeds(distinct=((self.modality,),))

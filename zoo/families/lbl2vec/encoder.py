@@ -71,6 +71,7 @@ class Encoder(BaseEncoder):
     """
 
     spec: Spec
+    finish_trains = True
 
     def __init__(
         self, spec: Spec, text_encoder: TruncatableEncoder | WordSpace, label_vectors: np.ndarray | None = None
@@ -125,6 +126,8 @@ class Encoder(BaseEncoder):
             folder=run.folder,
             checkpoint_every=run.settings.checkpoint_every,
             show_progress=run.show_progress,
+            say=run.say,
+            finish=run.finish,
         )
 
     def finish(self, rows: Dataset) -> None:
@@ -297,8 +300,10 @@ class Encoder(BaseEncoder):
         if isinstance(self.text_encoder, TruncatableEncoder):
             facts["max_length"] = self.text_encoder.backbone.max_length
         elif self.text_encoder.model.state:
-            epochs = self.text_encoder.model.settings.epochs
-            facts |= {"words": len(self.text_encoder.vocabulary), "epochs": epochs}
+            settings = self.text_encoder.model.settings
+            facts |= {"words": len(self.text_encoder.vocabulary), "epochs": settings.epochs}
+            used = {"encoder.dim": settings.dim, "encoder.window": settings.window, "training.epochs": settings.epochs}
+            facts["settings"] = used
         return facts | self._facts
 
 

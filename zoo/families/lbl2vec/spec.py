@@ -92,6 +92,10 @@ class Spec(EncoderSpec):
         """Raw text, nothing else."""
         return {"text": "text"}, {}
 
+    def reads_training_field(self, name: str) -> bool:
+        """The compiled loops read a few fields. A sentence encoder is not trained; the seed lays out the map of topics."""
+        return name == "seed" or (not self.backbone and name in ("epochs", "learning_rate", "checkpoint_every"))
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Texts that differ."""
         return RowNeeds(distinct=(("text",),))

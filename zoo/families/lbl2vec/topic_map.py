@@ -36,13 +36,13 @@ def compute_layout(documents: npt.NDArray[Any], labels: npt.NDArray[Any], seed: 
 
 
 def draw_map(record: Record) -> Figure | None:
-    """Draw the documents and the labels; return None if the model folder has no map."""
+    """Draw the documents and the labels; return None if the model folder has no map of two or more documents."""
     from matplotlib import colormaps
 
     from zoo.card import plots
 
     layout, labels = record.facts.get("map"), record.facts.get("topics")
-    if not layout or not labels:
+    if not layout or not labels or len(layout["documents"]) < 2:
         return None
     figure = plots.new_figure(5.2)
     axes = figure.subplots()

@@ -120,6 +120,14 @@ class Spec(TruncatableSpec):
             return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
         return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
 
+    def list_unused_fields(self, has_validation: bool) -> set[str]:
+        """Fields of the other objective and of another loss."""
+        unused = set() if self.loss == "angle" else {"angle_weights"}
+        if self.objective == "elastic":
+            return unused | {"layers", "weights", "align", "detach", "kl_temperature"}
+        unused |= {"head_lr_scale", "shallow_grad_scale"}
+        return unused if self.align else unused | {"detach", "kl_temperature"}
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Pairs with different scores for cosent and angle; rows or hard negatives to compare with for contrastive."""
         if self.loss == "contrastive":
@@ -129,6 +137,15 @@ class Spec(TruncatableSpec):
         # The teacher's similarities of the texts of one process say nothing with fewer than three texts.
         has_three_columns = self.loss == "contrastive" and bool(needs.negatives)
         return needs._replace(rows_per_process=2 if self.teacher and not has_three_columns else 1)
+
+    def suggest_for_columns(self, columns: Container[str]) -> list[Mistake]:
+        """The loss for pairs without scores, and the losses for pairs with scores."""
+        if self.loss != "contrastive" and "score" not in columns:
+            message = f"{self.loss} needs a score for each pair; for pairs without scores set loss: contrastive"
+            return [(("loss",), f"{message}, which reads the columns anchor and positive")]
+        if self.loss == "contrastive" and "score" in columns and "anchor" not in columns:
+            return [(("loss",), "for pairs with scores leave `loss` out, or set it to cosent or angle")]
+        return []
 
     def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
         """The teacher's unlabelled texts."""

@@ -188,7 +188,8 @@ class Encoder(ConceptEncoder):
             tag_counts.count_tags(self.concept_list, run.validation, "validation")
         seconds = super().train(run)
         self._engines.clear()
-        if self.spec.held_out and self.spec.train_baseline and self.spec.space == "concepts":
+        has_baseline = self.spec.held_out and self.spec.train_baseline and self.spec.space == "concepts"
+        if has_baseline and not run.finish:
             self._opaque_baseline = opaque_baseline.train_opaque_baseline(
                 self, run.rows, run.settings, run.folder, run.validation
             )

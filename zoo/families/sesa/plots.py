@@ -20,7 +20,11 @@ def draw_deletion_curves(record: Record) -> Figure | None:
     curves: dict[str, list[float]] = {}
     for name in LABELS:
         values: Any = measured.get(name)
-        if not isinstance(values, list) or not values or any(run_record.as_number(value) is None for value in values):
+        if (
+            not isinstance(values, list)
+            or len(values) < 2
+            or any(run_record.as_number(value) is None for value in values)
+        ):
             return None
         curves[name] = values
     figure = plots.new_figure(3.4)

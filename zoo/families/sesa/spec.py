@@ -182,6 +182,15 @@ class Spec(ConceptEncoderSpec):
         """Return the two text columns, and the two optional columns of concept ids."""
         return dict.fromkeys(SIDES.values(), "text"), dict.fromkeys(TAG_COLUMNS, "ids")
 
+    def list_unused_fields(self, has_validation: bool) -> set[str]:
+        """Fields of the other kind of tower, of concepts that are not trained, and of a baseline that is not trained."""
+        unused = set(RECURRENT_FIELDS) if self.backbone else {"backbone_lr_scale", "word_dim"}
+        if self.space == "opaque":
+            unused |= {"names", "supervision"}
+        elif not self.supervision:
+            unused.add("names")
+        return unused if self.held_out and self.space == "concepts" else unused | {"train_baseline"}
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Rows to compare with, because the ranking has no other negatives."""
         return RowNeeds.in_batch(("anchor",), ("positive",))

@@ -67,6 +67,11 @@ class Spec(EncoderSpec):
         """Anchors, positives and optional hard negatives."""
         return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
 
+    def list_unused_fields(self, has_validation: bool) -> set[str]:
+        """The frequencies if no weight follows from them, and the ridge of a fit that is not made."""
+        unused = {"frequencies"} if self.sif_coefficient is None else set()
+        return unused if self.regression_texts else unused | {"ridge"}
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Rows or hard negatives to compare with."""
         return RowNeeds.in_batch(("anchor",), ("positive",), tuple(n for n in NEGATIVES if n in columns))

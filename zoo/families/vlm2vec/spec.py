@@ -190,6 +190,12 @@ class Spec(EncoderSpec):
         """Return the columns of query, positive and negatives: all optional, each a text, images or both."""
         return {}, ROLES
 
+    def list_unused_fields(self, has_validation: bool) -> set[str]:
+        """The sizes of a model from scratch if there is none, and how several sets are mixed if there is one."""
+        sizes = ("hidden", "layers", "vision_layers", "heads", "patch", "merge", "vocab_size")
+        unused = set() if self.backbone.build else {f"backbone.{name}" for name in sizes}
+        return unused if self.sets else unused | {"sub_batch", "mixture.data.weight"}
+
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Rows or hard negatives to compare with. Rows of several sets are mixed, so no set needs different rows."""
         query, positive, negative = (

@@ -1,0 +1,182 @@
+"""The statements that the cards of all families share: see `tests/support/card_claims.py`."""
+
+from __future__ import annotations
+
+from card_claims import ADVICE, NO_BASELINE, RESULT, Claim, with_facts, with_picture, with_results
+
+VIT = {"spec": {"backbone": {"model": "me/vit"}}}
+HOST = {"cpu": "C", "cores": 4, "device": "gpu", "python": "3"}
+CUTS = [RESULT, RESULT | {"view": {"dim": 2}, "value": 0.375, "sentences_per_second": 20.0, "bytes_per_vector": 2}]
+VALIDATION = {"metrics": [{"step": step, "validation_loss": 2.0 / step} for step in (1, 2)]}
+LOSSES = [{"step": step, "loss": 2.0 / step} for step in (1, 2)]
+SHARED = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 3, "rows": 9}]}}
+DISJOINT = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 0, "rows": 9}]}}
+NOTHING_MEASURED = ("Nothing was measured, so nothing is claimed about its quality.", "- Nothing was measured.")
+
+CLAIMS = [
+    Claim(
+        "static",
+        ("It is `whole` at the view 2 dims, saved as a model of its own.",),
+        {"zoo": {"parent": {"name": "whole", "view": {"dim": 2}}}},
+        {},
+    ),
+    Claim("equiangular", ("It starts from `me/vit` and was trained on", "| Backbone | `me/vit` |"), VIT, {}),
+    Claim("equiangular", ("It was trained on 15,000 rows of rows.",), {}, {"lock": {"data": {}}}),
+    Claim(
+        "static",
+        ("trained on 6,400 of the 15,000 rows of",),
+        {"lock": {"rows_seen": 6400}},
+        {"lock": {"rows_seen": 15_000}},
+    ),
+    Claim("static", ("trained on 15,000 rows of",), {}, {"lock": {"rows_seen": 6400}}),
+    Claim("static", ("Its training was ended by hand, before the end",), {"lock": {"finished_early": True}}, {}),
+    Claim("static", ("On t it scores **0.5000** `ndcg`", "- These figures are from t alone;"), {}, {"results": []}),
+    Claim("static", ("(0.2500 before training)",), {}, NO_BASELINE),
+    Claim(
+        "static",
+        ("Its smallest measured cut, 2 dims, scores 0.3750", "at 2.00× the speed."),
+        {"results": CUTS} | with_facts(dim=8),
+        {},
+    ),
+    Claim("static", NOTHING_MEASURED, {"results": []}, {}),
+    Claim(
+        "static",
+        ("| Longest input, tokens | 9 |", "- Of a text longer than 9 tokens only the beginning is read."),
+        with_facts(max_length=9),
+        {},
+    ),
+    Claim(
+        "static",
+        ("| Sentences per second | 10.0 (whole) |", "| Bytes per vector | 8 (whole) |", "Measured while scoring t."),
+        {},
+        with_results(sentences_per_second=None),
+    ),
+    Claim("static", ("scoring t on C, cores: 4, device: gpu.",), {"report": {"host": HOST}}, {}),
+    Claim(
+        "static", ("scoring t on an unnamed processor",), {"report": {"host": {"cores": 4}}}, {"report": {"host": HOST}}
+    ),
+    Claim("static", ("![Score against sentences per second, one point a cut](",), with_picture("quality-speed"), {}),
+    Claim("static", ("![Heat map of the score of every cut](plots/grid.png",), with_picture("grid") | NO_BASELINE, {}),
+    Claim(
+        "static", ("every cut, and of what training added](",), with_picture("grid"), with_picture("grid") | NO_BASELINE
+    ),
+    Claim("static", ("| Training time | 12 min 14 s |",), {"lock": {"training_seconds": 734.2}}, {}),
+    Claim(
+        "static",
+        ("| Language | de |", "- Language: de; nothing is known about others."),
+        {"card": {"language": "de"}},
+        {},
+    ),
+    Claim("static", ("| Licence | mit |",), {"card": {"license": "mit"}}, {}),
+    Claim("static", ("| Licence | not stated |",), {}, {"card": {"license": "mit"}}),
+    Claim("equiangular", ("`embedding-zoo` with the extra image)",), {}, {"spec": {"backbone": "me/bert"}}),
+    Claim(
+        "static",
+        ("The folder is also a plain sentence-transformers model, without zoo and without custom code:",),
+        {},
+        {"standalone": False},
+    ),
+    Claim("static", ("Official mteb task; `ndcg`, higher is better.",), with_results(official=True), {}),
+    Claim("static", ("; data revision `aaaaaaaaaaaa`.",), with_results(data_revision="a" * 40), {}),
+    Claim("static", ("The author's own data, scored with mteb;",), {}, with_results(figures={"a": 1.0})),
+    Claim("static", ("The author's own data, measured by zoo;",), with_results(figures={"a": 1.0}), {}),
+    Claim(
+        "static",
+        ("Without a finite score, and therefore left out of the metadata: t (whole).",),
+        with_results(value=None),
+        {},
+    ),
+    Claim(
+        "static",
+        (
+            "Fingerprints are the first 12 digits of the sha256 of the rows that were read;",
+            "[`lock.json`](lock.json) has all of them.",
+        ),
+        {},
+        {"lock": {"data": {}}},
+    ),
+    Claim(
+        "static",
+        (
+            "3 of 9 rows of t are also rows of train.",
+            "9 rows of t are rows of train, so its score says little about new rows.",
+        ),
+        SHARED,
+        DISJOINT,
+    ),
+    Claim("static", ("No row of t is a row of train.",), DISJOINT, SHARED),
+    Claim(
+        "static",
+        ("Texts were compared after normalisation (case, white space, Unicode), images by their pixels",),
+        SHARED,
+        {},
+    ),
+    Claim(
+        "static",
+        ("![Training and validation loss, by optimiser step](",),
+        with_picture("loss") | {"metrics": LOSSES + VALIDATION["metrics"]},
+        with_picture("loss") | {"metrics": LOSSES},
+    ),
+    Claim(
+        "static",
+        ("![Training loss, by optimiser step](",),
+        with_picture("loss") | {"metrics": LOSSES},
+        with_picture("loss") | VALIDATION,
+    ),
+    Claim(
+        "static",
+        ("![Training loss of each phase, by block of documents](",),
+        with_picture("loss") | {"metrics": [line | {"phase": "codes"} for line in LOSSES]},
+        with_picture("loss") | {"metrics": LOSSES},
+    ),
+    Claim("static", ("The lowest validation loss, 1.0000, was reached at step 2",), VALIDATION, {}),
+    Claim("static", ("step 2, whose weights these are.",), VALIDATION, VALIDATION | {"training": {"keep_best": False}}),
+    Claim(
+        "static",
+        ("This is `recipe.yaml`", "It needs `embedding-zoo` with the extras quickstart."),
+        {},
+        {"recipe": False},
+    ),
+    Claim(
+        "static",
+        ("Its relative paths start at the folder that `--data` names: put that folder's path in place of `DATA`.",),
+        {"data": {"source": "file", "path": "rows.csv"}},
+        {},
+    ),
+    Claim(
+        "static",
+        ("On C, device: gpu, in bfloat16, Python 3.",),
+        {"lock": {"host": HOST, "precision": "bfloat16"}},
+        {},
+    ),
+    Claim("static", ("On C, Python 3.",), {"lock": {"host": HOST | {"device": None}}}, {}),
+    Claim(
+        "static",
+        ("t: local data, not an official task, so these figures must not be compared with a leaderboard.",),
+        {},
+        with_results(official=True),
+    ),
+    Claim("static", ("- It scores lower than before training on: t (whole).",), with_results(baseline=0.75), {}),
+    Claim("static", ("biases of its backbone and of its training data.",), {}, {"lock": {"data": {}}}),
+    Claim("static", ("biases of its backbone.",), {"lock": {"data": {}}}, {}),
+    Claim("equiangular", ("biases of its training data.",), {}, VIT),
+]
+
+PROOFS: list[tuple[tuple[str, ...], str]] = [
+    (("`zoo card` renders it again.",), "card/test_card.py::test_rendering_again_gives_the_same_bytes"),
+    (("Licence",), "card/test_statements.py::test_a_statement_is_there_only_if_it_is_true"),
+    (
+        ("With zoo (the Python package `embedding-zoo`",),
+        "card/test_statements.py::test_the_package_has_the_name_that_cards_give",
+    ),
+    (("- It takes over the biases of",), ADVICE),
+    (("Speed and memory belong to that machine and those inputs.",), ADVICE),
+    (("Another processor, thread count or library version can change the last digits.",), ADVICE),
+    (("other domains, lengths and tasks can behave differently.",), ADVICE),
+    (("- Each figure is one measurement, without an interval:", "small differences may be noise."), ADVICE),
+    (("Evaluate it on data like yours before you rely on it.",), ADVICE),
+    (
+        (", higher is better",),
+        "metrics/test_infomec.py::test_an_ideal_code_scores_1_also_with_renamed_values_in_another_order_and_beside_an_inactive_latent",
+    ),
+]

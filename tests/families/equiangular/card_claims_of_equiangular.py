@@ -1,0 +1,120 @@
+"""The statements of the card of equiangular: see `tests/support/card_claims.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from card_claims import ADVICE, Claim, with_facts, with_picture, with_results
+
+SOFTMAX = {"facts": {"head": "softmax", "capacity": None}, "spec": {"head": "softmax"}}
+VIT = {"spec": {"backbone": {"model": "me/vit"}}}
+
+SPEC: dict[str, Any] = {"backbone": {"build": "resnet"}}
+FACTS: dict[str, Any] = {"modality": "image", "head": "equiangular", "classes": 3, "capacity": 8, "method": "simplex"}
+
+CLAIMS = [
+    Claim("equiangular", ("Embeds images as",), {}, with_facts(modality="text")),
+    Claim("equiangular", ("Embeds texts as",), with_facts(modality="text"), {}),
+    Claim(
+        "equiangular",
+        ("their class by a learned linear head.", "was trained on the backbone's features by cross-"),
+        SOFTMAX,
+        {},
+    ),
+    Claim("equiangular", ("their class: the nearest of vectors that were fixed before training.",), {}, SOFTMAX),
+    Claim("equiangular", ("New classes can be added without training.",), {}, with_facts(capacity=3)),
+    Claim("equiangular", ("| Dimensions | 5 |",), with_facts(dim=5), {}),
+    Claim("equiangular", ("| Backbone | a small residual network, trained from scratch |",), {}, VIT),
+    Claim(
+        "equiangular",
+        ("| Backbone | resnet18, trained from scratch |",),
+        {"spec": {"backbone": {"timm": "resnet18", "pretrained": False}}},
+        {"spec": {"backbone": {"timm": "resnet18"}}},
+    ),
+    Claim(
+        "equiangular",
+        ("| Names of the classes | a, b, c |",),
+        with_facts(names=["a", "b", "c"]),
+        with_facts(names=["a", "b"]),
+    ),
+    Claim("equiangular", ("| Names of the first classes | a, b |",), with_facts(names=["a", "b"]), {}),
+    Claim(
+        "equiangular",
+        (
+            "| Class vectors, including free ones | 8 |",
+            "| Largest cosine between two class vectors | 0.1250 |",
+            "| Lower bound of that cosine (Welch bound) | 0.0625 |",
+        ),
+        with_facts(coherence=0.125, welch=0.0625),
+        SOFTMAX,
+    ),
+    Claim("equiangular", ("input, its score, and a probability.",), SOFTMAX, {}),
+    Claim("equiangular", ("input, its cosine with its class vector, and",), {}, SOFTMAX),
+    Claim(
+        "equiangular",
+        (
+            "The class is None if the best score is below a threshold.",
+            "Probabilities, and the threshold below which the class is None, were fitted to validation rows.",
+        ),
+        {"zoo": {"threshold": 0.5}},
+        {"zoo": {"threshold": None}},
+    ),
+    Claim(
+        "equiangular",
+        (
+            "`add_classes` adds a class from a few examples, without training. The vectors of old classes stay as they are.",
+            "Inputs of old classes with their labels limit how much accuracy the old classes may lose:",
+        ),
+        {},
+        with_facts(capacity=3),
+    ),
+    Claim(
+        "equiangular",
+        (
+            "In the tables of figures, `vector angle` is the mean angle in degrees between the mean of a class and its vector.",
+            "`within spread` is the share of variance inside classes. `ece` is the expected calibration error.",
+            "`knn` is the accuracy of nearest neighbours among training rows.",
+            "`ood auroc` is how often a known input scores higher than one of another data set.",
+            "`answered` is the share of inputs that get a class.",
+            "`answered` and, with inputs of no class, `refused unknown` show how often.",
+        ),
+        with_results(type="recognition"),
+        {},
+    ),
+    Claim(
+        "equiangular",
+        (
+            "The class vectors (method: simplex) were not trained.",
+            "The backbone was trained to point to the vector of the right class.",
+            "The loss is the cross-entropy over cosines divided by a temperature",
+        ),
+        {},
+        SOFTMAX,
+    ),
+    Claim("equiangular", ("temperature, with label smoothing (see Citation).",), {}, {"spec": {"smoothing": 0.0}}),
+    Claim("equiangular", ("![Absolute cosines between class vectors](",), with_picture("gram"), {}),
+    Claim("equiangular", ("![Confusion matrix, as shares of each class](",), with_picture("confusion"), {}),
+    Claim("equiangular", ("![Calibration: accuracy against probability](",), with_picture("calibration"), {}),
+    Claim(
+        "equiangular",
+        (
+            "The baseline has the same backbone, data, settings and seed, with a learned linear head.",
+            "Both were scored on the validation rows:",
+        ),
+        with_facts(twin={"equiangular": {"top 1": 0.5}, "softmax": {"top 1": 0.25}}),
+        {},
+    ),
+]
+
+PROOFS: list[tuple[tuple[str, ...], str]] = [
+    (
+        ("Embeds", "as unit vectors, and predicts their class", "`predict` returns the class of each input, its"),
+        "families/equiangular/test_new_classes.py::test_predict_agrees_with_encode_and_the_basis",
+    ),
+    (("Classes",), "families/equiangular/test_new_classes.py::test_new_classes_are_recognised_and_old_ones_stay"),
+    (
+        (", and a probability.",),
+        "families/equiangular/test_equiangular.py::test_the_softmax_head_classifies_the_features_of_the_same_backbone",
+    ),
+    (("- An input that belongs to none of the classes may still get one.",), ADVICE),
+]

@@ -1,0 +1,127 @@
+"""The statements of the card of matryoshka-2d: see `tests/support/card_claims.py`."""
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+from typing import Any
+
+from card_claims import ADVICE, BACKBONE, NO_BASELINE, Claim, with_facts
+
+TWO_D_MSE = {"facts": {"objective": "2dmse"}, "spec": {"objective": "2dmse"}}
+CUT = with_facts(layers=6, dims=[4, 8])
+
+SPEC: dict[str, Any] = {"backbone": BACKBONE}
+FACTS: dict[str, Any] = {"prompts": {"query": "query: "}, "objective": "elastic"}
+
+CLAIMS = [
+    Claim("matryoshka-2d", ("| Layers | any number from 1 to 6 |",), CUT, {}),
+    Claim("matryoshka-2d", ("| Dimensions trained for | 4, 8 |",), CUT, {}),
+    Claim("matryoshka-2d", ("| Dimensions | 8 |",), with_facts(dim=8), CUT),
+    Claim(
+        "matryoshka-2d",
+        ("| Parameters | 30 (6 layers) to 10 (1 layer) |",),
+        with_facts(parameters={"1": 10, "6": 30}),
+        {},
+    ),
+    Claim(
+        "matryoshka-2d",
+        (
+            "| Before a query | `query:` |",
+            "Its backbone has a prompt before query, which training on scored pairs did not use. "
+            "Say which of them a text is, and it is put there.",
+            "With sentence-transformers these are `model.encode_query` and `model.encode_document`.",
+        ),
+        {},
+        with_facts(prompts={}),
+    ),
+    Claim(
+        "matryoshka-2d",
+        ("It was trained with a prompt before query and document: say which of them a text is, and it is put there.",),
+        {"spec": {"loss": "contrastive"}} | with_facts(prompts={"query": "q", "document": "d"}),
+        {},
+    ),
+    Claim("matryoshka-2d", ("which training on scored pairs did not use",), {}, {"spec": {"loss": "contrastive"}}),
+    Claim(
+        "matryoshka-2d",
+        (
+            "A cut shares its tensors with the whole model and gives vectors of unit length:",
+            "To ship one cut alone, as a folder that plain sentence-transformers opens, with the layers and dimensions beyond it gone:",
+        ),
+        CUT,
+        {},
+    ),
+    Claim(
+        "matryoshka-2d",
+        (
+            '"Before training" is the backbone cut in the same way, so the difference is what training added to that cut.',
+            "In a grid the score before training stands in brackets.",
+        ),
+        {},
+        NO_BASELINE,
+    ),
+    Claim(
+        "matryoshka-2d",
+        (
+            "Every layer has a linear head. Before training, the heads are fitted in closed form (ridge regression) to the "
+            "embedding of the untrained full depth, turned so that its first components carry the most.",
+            "Each step then trains the whole model and its cuts with the same sentence loss and draws the shallow vectors towards "
+            "those of the full depth, after Li et al. (see Citation).",
+        ),
+        {},
+        TWO_D_MSE,
+    ),
+    Claim(
+        "matryoshka-2d",
+        ("Each step trains the whole model and its cuts with the same sentence loss, and",),
+        TWO_D_MSE,
+        {},
+    ),
+    Claim(
+        "matryoshka-2d",
+        (", and draws the shallow vectors towards those of the full depth, after Li et al. (see Citation).",),
+        TWO_D_MSE,
+        {"facts": {"objective": "2dmse"}, "spec": {"objective": "2dmse", "align": 0}},
+    ),
+]
+
+PROOFS: list[tuple[tuple[str, ...], str]] = [
+    (
+        (
+            "A sentence embedding model that can be cut in two directions when it is loaded:",
+            "fewer Transformer layers make it faster, fewer dimensions make its vectors smaller.",
+        ),
+        "families/matryoshka_2d/test_matryoshka_2d.py::test_a_saved_view_equals_the_view_and_holds_no_deeper_layers",
+    ),
+    (
+        ("A cut shares its tensors with the whole model and gives vectors of unit length:",),
+        "families/matryoshka_2d/test_matryoshka_2d.py::test_a_view_shares_the_tensors_and_leaves_the_encoder_unchanged",
+    ),
+    (
+        ("It was trained with a prompt before", ", which training on scored pairs did not use."),
+        "families/matryoshka_2d/test_matryoshka_2d.py::"
+        "test_training_texts_get_the_prompts_of_the_backbone_or_of_the_recipe",
+    ),
+    (
+        (
+            "Every layer has a linear head.",
+            "Before training, the heads are fitted in closed form (ridge regression)",
+        ),
+        "text/test_heads.py::test_a_shallow_head_is_the_ridge_regression_to_the_rotated_embeddings",
+    ),
+    (
+        ("Each step then trains the whole model and its cuts with the same sentence loss and draws the shallow",),
+        "families/matryoshka_2d/test_objectives.py::"
+        "test_in_the_elastic_objective_a_shallow_layer_follows_the_last_one_without_pulling_it_along",
+    ),
+    (
+        ("Each step trains the whole model and its cuts with the same sentence loss",),
+        "families/matryoshka_2d/test_objectives.py::test_the_objective_is_the_papers_sum_with_one_width_for_both_layers",
+    ),
+    (
+        (
+            "- A model trained for one size alone can be better at that size than a cut of this one;",
+            "compare before you ship a cut.",
+        ),
+        ADVICE,
+    ),
+]

