@@ -125,6 +125,11 @@ def test_a_snapshot_of_the_hubs_cache_may_link_only_into_its_own_store(tmp_path)
         ("modules.json", '[{"type": "evil.Transformer"}]', "the module 'evil.Transformer' is not supported"),
         ("modules.json", '[{"type": "sentence_transformers.models.CNN"}]', "is not supported"),
         ("modules.json", "[1]", "the module '' is not supported"),
+        (
+            "modules.json",
+            '[{"type": "sentence_transformers.models.Pooling", "path": "../other"}]',
+            "'../other' leaves the folder",
+        ),
         ("model.safetensors", "x" * 100, "cannot be read as safetensors"),
     ],
 )

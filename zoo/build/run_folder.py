@@ -75,7 +75,7 @@ class RunFolder:
         if file.exists():
             before = _read_recipe(file, recipe.folder)
             now = json.loads(json.dumps(recipe.model_dump(mode="json")))
-            fixed = {key for key in before.keys() | now.keys() if key not in CHANGEABLE}
+            fixed = {*before, *now} - {*CHANGEABLE}
             differences = [line for key in sorted(fixed) for line in _compare(before.get(key), now.get(key), key)]
             if differences:
                 raise ZooError(
@@ -129,7 +129,7 @@ def _read_recipe(file: Path, folder: Path) -> dict[str, Any]:
 def _compare(before: Any, now: Any, path: str) -> Iterator[str]:
     """The differences of two sections, as `training.seed: 1 there, 2 here`."""
     if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted(before.keys() | now.keys()):
+        for key in sorted({*before, *now}):
             yield from _compare(before.get(key), now.get(key), f"{path}.{key}")
     elif before != now:
         yield f"{path}: {before!r} there, {now!r} here"
