@@ -134,10 +134,11 @@ class _Build:
     def _run_stages(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any]) -> None:
         """Run the stages whose inputs changed since their output was made."""
         recipe = self.recipe
-        trained_from = atomic_files.digest([recipe.model_dump(mode="json", exclude=set(CHANGEABLE)), locked])
-        evaluation_section = recipe.model_dump(mode="json", include={"evaluation"})
-        report_from = atomic_files.digest([trained_from, evaluation_section, tasks.lock])
-        card_from = atomic_files.digest([report_from, recipe.model_dump(mode="json")])
+        sections = recipe.model_dump(mode="json")
+        fixed_sections = {name: section for name, section in sections.items() if name not in CHANGEABLE}
+        trained_from = atomic_files.digest([fixed_sections, locked])
+        report_from = atomic_files.digest([trained_from, {"evaluation": sections["evaluation"]}, tasks.lock])
+        card_from = atomic_files.digest([report_from, sections])
         if self.folder.is_made_from("model", card_from):
             self._announce_training(False)
             self.say(f"{self.out} is finished: nothing to do (model in {self.out / 'model'})")
