@@ -134,7 +134,7 @@ class _Build:
     def _run_stages(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any]) -> None:
         """Run the stages whose inputs changed since their output was made."""
         recipe = self.recipe
-        sections = recipe.model_dump(mode="json")
+        sections = recipe.dump_values()
         fixed_sections = {name: section for name, section in sections.items() if name not in CHANGEABLE}
         trained_from = atomic_files.digest([fixed_sections, locked])
         report_from = atomic_files.digest([trained_from, {"evaluation": sections["evaluation"]}, tasks.lock])
@@ -181,7 +181,7 @@ class _Build:
             rows, self.recipe.training, self.out, validation=validation, show_progress=self.show_progress
         )
         encoder.finish(rows)
-        model_folder.save(encoder, self.out / "trained", recipe=self.recipe.model_dump(mode="json"))
+        model_folder.save(encoder, self.out / "trained", recipe=self.recipe.dump_values())
         backbone = {"name": encoder.backbone_name, "revision": encoder.backbone_revision}
         lock = {
             "format": 1,
@@ -192,7 +192,7 @@ class _Build:
             "precision": trainer.resolve_precision_name(self.recipe.training),
             "host": describe_host(),
             "training_seconds": seconds,
-            "recipe_sha256": atomic_files.digest(self.recipe.model_dump(mode="json")),
+            "recipe_sha256": atomic_files.digest(self.recipe.dump_values()),
         }
         atomic_files.write_json(self.out / "lock.json", lock)
         self.folder.note("trained", made_from)
