@@ -74,9 +74,10 @@ LEFT_OUT = (
     "tests/build/test_reproduction.py::test_a_score_outside_the_tolerance_is_named_and_exits_with_1",
     "tests/build/test_reproduction.py::test_other_versions_machines_and_data_are_reported_before_training",
     "tests/build/test_reproduction.py::test_a_model_of_the_hub_is_reproduced_from_its_commit_and_not_published",
-    "tests/artefact/test_hostile.py::test_every_hostile_folder_and_recipe_is_refused_in_little_memory",
+    "tests/artefact/test_hostile.py::test_every_hostile_folder_and_recipe_is_refused_in_little_memory_without_a_look_outside",
+    "tests/artefact/test_references.py::test_opening_a_folder_of_any_family_makes_no_request",
 )
-"""Tests that take long: they train a whole model, most of them in other processes. Shorter tests run the same lines."""
+"""Tests that take long: they train or open whole models, most of them in other processes. Shorter tests run the same lines."""
 OTHER_PROCESSES = {
     "zoo/evaluation/mteb_isolation.py": ["tests/evaluation/test_evaluation.py::test_mteb_prints_nothing"],
 }

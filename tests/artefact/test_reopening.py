@@ -169,6 +169,72 @@ def test_a_folder_that_the_stock_library_cannot_open_is_named_unless_a_package_i
         reopening._check_stock(tmp_path, ("a",), np.ones((1, 2)), "cpu", 0.1)
 
 
+class Echo:
+    """An encoder that is reopened as itself and gives each text its length."""
+
+    spec = type("Spec", (), {"model_validate": classmethod(lambda cls, spec: ("validated", spec))})()
+
+    def __init__(self, events=None):
+        self.events = [] if events is None else events
+        self.module = self
+
+    def to(self, device):
+        self.events.append(("to", device))
+
+    def make_probes(self):
+        return ["a", np.zeros((2, 2)), "abc", "ab"]
+
+    def encode(self, probes):
+        return np.array([[len(probe), 1.0] for probe in probes])
+
+    def list_token_ids(self, texts):
+        self.events.append(("ids", texts))
+
+    def find_stock_folder(self, folder):
+        return folder / "stock"
+
+    def is_read_by_stock(self, probe):
+        return probe != "abc"
+
+
+@pytest.mark.parametrize("device", [None, "cuda:1"])
+def test_a_folder_is_opened_by_the_class_on_the_device_and_in_the_stock_library_if_it_reads_the_texts(
+    tmp_path, monkeypatch, device
+):
+    encoder = Echo()
+    block = {"spec": {"a": 1}}
+    loaded, compared, stock = [], [], []
+    monkeypatch.setattr(reopening, "_find_device", lambda encoder: device)
+    monkeypatch.setattr(reopening, "_find_tolerance", lambda encoder: 0.5)
+    monkeypatch.setattr(reopening, "_compare_vectors", lambda *inputs: compared.append(inputs[2:]))
+    monkeypatch.setattr(reopening, "_check_stock", lambda *inputs: stock.append(inputs))
+    monkeypatch.setattr(Echo, "load", lambda *inputs: loaded.append(inputs) or Echo(encoder.events), raising=False)
+    reopening.check(encoder, tmp_path, block)
+    assert loaded == [(("validated", {"a": 1}), tmp_path, block)]
+    moves = [("to", device)] if device else []
+    assert encoder.events == [*moves, ("ids", ["a", "abc", "ab"]), ("ids", ["a", "abc", "ab"])]
+    assert [inputs[1:] for inputs in compared] == [(0.5, "zoo")]
+    ((folder, texts, vectors, stock_device, tolerance),) = stock
+    assert (folder, texts, stock_device, tolerance) == (tmp_path / "stock", ["a", "ab"], device or "cpu", 0.5)
+    assert vectors.tolist() == [[1, 1], [2, 1]], "those of the texts, not of the image between them"
+    stock.clear()
+    monkeypatch.setattr(Echo, "is_read_by_stock", lambda self, probe: False)
+    reopening.check(encoder, tmp_path, block)
+    monkeypatch.setattr(Echo, "is_read_by_stock", lambda self, probe: True)
+    monkeypatch.setattr(Echo, "find_stock_folder", lambda self, folder: None)
+    reopening.check(encoder, tmp_path, block)
+    assert stock == []
+
+
+def test_a_folder_that_the_class_cannot_open_is_an_error(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise ArtefactError("no weights")
+
+    monkeypatch.setattr(Echo, "load", refuse, raising=False)
+    with pytest.raises(ArtefactError, match="the model folder does not open again: no weights; nothing was published"):
+        reopening.check(Echo(), tmp_path, {"spec": {}})
+
+
 def test_tokens_and_vectors_are_compared_up_to_the_tolerance():
     reopening._compare_ids([[1, 2], [3]], [[1, 2], [3]], ["a", "b"], "zoo")
     reopening._compare_ids(None, None, ["a"], "zoo")
