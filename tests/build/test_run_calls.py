@@ -152,8 +152,11 @@ def test_another_process_drops_the_rows_that_the_first_one_drops(build, calls, m
     monkeypatch.setattr(builder, "_read_tables", lambda recipe: {"train": make_table("a", "b")})
     monkeypatch.setattr(evaluation, "prepare", lambda *inputs: inputs)
     dropped = {"train": make_table("a")}
+    built, build_untrained = [], builder._build_untrained
+    monkeypatch.setattr(builder, "_build_untrained", lambda *inputs: built.append(inputs) or build_untrained(*inputs))
     monkeypatch.setattr(overlap, "settle", lambda *inputs: calls.append(inputs) or (dropped, [], ["a line"]))
     builder._join(run.recipe, run.out)
+    assert built == [(run.recipe, dropped)]
     assert calls[0][2] == (run.recipe.evaluation, run.recipe.folder)
     assert calls[0][0] == run.recipe
     assert list(calls[0][1]) == ["train"]

@@ -238,6 +238,7 @@ def test_the_inputs_of_the_test_rows_are_listed_without_documents():
     }
     assert {table.origin.name for table in tables.values()} == {"T"}
     assert tables["data"].roles == ("sentence1", "sentence2")
+    assert {table.fingerprint for table in tables.values()} == {""}, "the lock has that of the whole task"
     assert mteb_catalogue.list_test_tables(make_known({"test": make_table(2, "score")})) == {}
 
 
