@@ -66,9 +66,18 @@ LEFT_OUT = (
     "tests/build/test_builder.py::test_a_full_disk_at_a_checkpoint_keeps_the_earlier_checkpoints",
     "tests/build/test_builder.py::test_a_full_disk_at_the_weights_or_the_model_folder_keeps_the_training",
     "tests/build/test_builder.py::test_a_read_only_run_folder_is_reported_before_any_work",
-    "tests/artefact/test_hostile.py::test_every_hostile_folder_and_recipe_is_refused_in_little_memory",
+    "tests/build/test_builder.py::test_the_run_folder_has_every_file_that_reproduces_the_model",
+    "tests/build/test_builder.py::test_a_finished_run_changes_no_file_and_says_so",
+    "tests/build/test_builder.py::test_a_folder_of_another_recipe_or_of_another_program_is_refused",
+    "tests/build/test_builder.py::test_a_missed_at_least_is_an_error_after_everything_is_written",
+    "tests/build/test_reproduction.py::test_a_reproduction_has_the_same_weights_to_the_byte",
+    "tests/build/test_reproduction.py::test_a_score_outside_the_tolerance_is_named_and_exits_with_1",
+    "tests/build/test_reproduction.py::test_other_versions_machines_and_data_are_reported_before_training",
+    "tests/build/test_reproduction.py::test_a_model_of_the_hub_is_reproduced_from_its_commit_and_not_published",
+    "tests/artefact/test_hostile.py::test_every_hostile_folder_and_recipe_is_refused_in_little_memory_without_a_look_outside",
+    "tests/artefact/test_references.py::test_opening_a_folder_of_any_family_makes_no_request",
 )
-"""Tests that take long, most of it in other processes."""
+"""Tests that take long: they train or open whole models, most of them in other processes. Shorter tests run the same lines."""
 OTHER_PROCESSES = {
     "zoo/evaluation/mteb_isolation.py": ["tests/evaluation/test_evaluation.py::test_mteb_prints_nothing"],
 }
@@ -218,7 +227,7 @@ class Copy:
 
 
 def select_tests(mutant: Mutant, lines: Lines, seconds: dict[str, float]) -> list[str]:
-    """List the tests that run the changed function; first those of the file with the same name, then the fastest file.
+    """List the tests that run the changed function, those of the fastest file first.
 
     A line that a fixture runs belongs to all tests of the file, because the fixture may be shared. Outside of functions the
     tests of every file that runs a function of the changed file are taken, or all tests if it has no functions.
@@ -240,8 +249,7 @@ def select_tests(mutant: Mutant, lines: Lines, seconds: dict[str, float]) -> lis
     files: dict[str, float] = defaultdict(float)
     for name in tests:
         files[_get_file(name)] += seconds[name]
-    order = sorted(files, key=lambda file: (Path(file).stem != f"test_{Path(mutant.file).stem}", files[file]))
-    return sorted(tests, key=lambda name: order.index(_get_file(name)))
+    return sorted(tests, key=lambda name: (files[_get_file(name)], _get_file(name)))
 
 
 def _get_file(test: str) -> str:

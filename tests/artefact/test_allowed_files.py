@@ -77,6 +77,28 @@ def test_the_position_of_a_token_counts_characters():
     assert allowed_files.find_token("é" * 3 + "hf_" + "a" * 34) == 3
 
 
+@pytest.mark.parametrize("prefix", ["hf_", "api_org_", "hf_oauth_", "hf_jwt_"])
+def test_every_kind_of_token_of_the_hub_is_found_from_thirty_characters_on(prefix):
+    assert allowed_files.find_token(f"a {prefix}{'aA3' * 10}") == 2
+    assert allowed_files.find_token(f"a {prefix}{'a' * 29}") is None
+    dotted = f"{prefix}{'aB.c-d_' * 5}"
+    assert (allowed_files.find_token(dotted) == 0) is (prefix in ("hf_oauth_", "hf_jwt_"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("checkpoint-3.json", "optimizer.safetensors", "scheduler.json", "scaler.json", "rng_state_0.json"),
+        *("trainer_state.json", "training_args.json", ".a.json"),
+    ],
+)
+def test_no_state_of_a_training_is_allowed_in_any_folder(name):
+    assert not allowed_files.is_allowed(name)
+    assert not allowed_files.is_allowed(f"a/{name}")
+    assert not allowed_files.is_allowed(f"a/b/{name}")
+    assert allowed_files.is_allowed(f"my-{name.lstrip('.')}")
+
+
 def test_a_token_across_two_chunks_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(allowed_files, "_CHUNK", 1000)
     for start in range(955, 1005, 7):

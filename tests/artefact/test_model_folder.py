@@ -10,7 +10,7 @@ from published import read_folder
 from safetensors.torch import save_file
 
 from zoo.artefact import manifest, model_folder
-from zoo.core.errors import ArtefactError
+from zoo.core.errors import ArtefactError, ZooError
 
 
 class FakeEncoder:
@@ -58,10 +58,66 @@ def test_the_config_keeps_the_encoders_own_entries_and_gets_a_zoo_section(tmp_pa
     }
 
 
+def test_the_config_is_text_for_people_and_names_the_parent_of_a_view(tmp_path):
+    folder = model_folder.save(FakeEncoder(note="é"), tmp_path / "model", parent={"name": "p"})
+    text = (folder / "config.json").read_text(encoding="utf-8")
+    assert text.startswith('{\n  "hidden_size": 3,\n  "zoo": {\n    "format"')
+    assert text.endswith('"note": "é",\n    "parent": {\n      "name": "p"\n    }\n  }\n}\n')
+    assert (model_folder.FORMAT, model_folder.SHARD) == (1, 5_000_000_000)
+    encoder = FakeEncoder()
+    encoder.write_weights = lambda folder: save_file({"a": torch.ones(2)}, folder / "model.safetensors")
+    config = model_folder.read_config(model_folder.save(encoder, tmp_path / "bare"))
+    assert list(config) == ["zoo"], "an encoder need not write a config of its own"
+    assert not {"recipe", "parent"} & config["zoo"].keys()
+
+
+def test_a_saved_folder_is_checked_before_it_appears(tmp_path):
+    encoder, checked = FakeEncoder(), []
+
+    def refuse(folder, config):
+        checked.append((folder != tmp_path / "model", config["name"], sorted(path.name for path in folder.iterdir())))
+        raise ArtefactError("other vectors")
+
+    encoder.check_saved = refuse
+    with pytest.raises(ArtefactError, match="other vectors"):
+        model_folder.save(encoder, tmp_path / "model", extras={"a.md": ""})
+    assert checked == [(True, "fake", ["config.json", "model.safetensors"])]
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_view_that_a_folder_cannot_hold_is_explained_and_other_errors_are_not():
+    message = (
+        'a folder of the family f cannot hold the view {"dim": 8}: save the model without it, and take the view when'
+    )
+    with pytest.raises(ZooError, match=message), model_folder.explain_view("f", {"dim": 8}):
+        raise ArtefactError("other vectors")
+    with pytest.raises(ArtefactError, match="other vectors"), model_folder.explain_view("f", {}):
+        raise ArtefactError("other vectors")
+    with pytest.raises(ZooError, match="^full disk$"), model_folder.explain_view("f", {"dim": 8}):
+        raise ZooError("full disk")
+
+
+def test_only_an_empty_folder_or_a_model_of_zoo_is_replaced(tmp_path):
+    model_folder.require_replaceable(tmp_path / "new")
+    model_folder.require_replaceable(tmp_path)
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(
+        ZooError, match=f"{tmp_path}: holds other files and was not written by zoo; choose another folder"
+    ):
+        model_folder.require_replaceable(tmp_path)
+    (tmp_path / manifest.NAME).touch()
+    model_folder.require_replaceable(tmp_path)
+    with pytest.raises(ZooError, match="thesis"):
+        model_folder.require_replaceable(tmp_path / "thesis.txt")
+
+
 def test_further_text_files_are_written_and_listed_in_the_manifest(tmp_path):
-    folder = model_folder.save(FakeEncoder(), tmp_path / "model", extras={"lock.json": "{}", "a/b.md": "text"})
+    folder = model_folder.save(
+        FakeEncoder(), tmp_path / "model", extras={"lock.json": "{}", "a/b/c.md": "é", "a/b.md": "text"}
+    )
     assert (folder / "a" / "b.md").read_text() == "text"
-    assert {"lock.json", "a/b.md", "config.json", "model.safetensors"} == manifest.read(folder).keys()
+    assert (folder / "a" / "b" / "c.md").read_bytes() == "é".encode()
+    assert {"lock.json", "a/b.md", "a/b/c.md", "config.json", "model.safetensors"} == manifest.read(folder).keys()
     manifest.verify(folder)
 
 

@@ -125,13 +125,18 @@ def test_a_snapshot_of_the_hubs_cache_may_link_only_into_its_own_store(tmp_path)
         ("modules.json", '[{"type": "evil.Transformer"}]', "the module 'evil.Transformer' is not supported"),
         ("modules.json", '[{"type": "sentence_transformers.models.CNN"}]', "is not supported"),
         ("modules.json", "[1]", "the module '' is not supported"),
+        (
+            "modules.json",
+            '[{"type": "sentence_transformers.models.Pooling", "path": "../other"}]',
+            "'../other' leaves the folder",
+        ),
         ("model.safetensors", "x" * 100, "cannot be read as safetensors"),
     ],
 )
 def test_a_file_that_must_not_be_opened_is_named_with_the_reason(matryoshka, name, content, message):
     preflight.check(matryoshka)
     (matryoshka / name).write_text(content)
-    with pytest.raises(ArtefactError, match=f"{name}.*{message}"):
+    with pytest.raises(ArtefactError, match=f"/{name}: .*{message}"):
         preflight.check(matryoshka)
 
 
@@ -177,7 +182,7 @@ def test_the_model_type_is_found_beside_modules_json_or_in_the_transformers_own_
 def test_a_config_that_does_not_fit_its_weights_is_refused_with_the_reason(matryoshka, name, entries, message):
     transformer_folder.check(matryoshka, *BERT)
     edit_json(matryoshka / name, **entries)
-    with pytest.raises(ArtefactError, match=f"{name}: .*{message}"):
+    with pytest.raises(ArtefactError, match=f"/{name}: .*{message}"):
         transformer_folder.check(matryoshka, *BERT)
 
 

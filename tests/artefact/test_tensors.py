@@ -6,9 +6,11 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from zoo.artefact import tensors
+from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError
 
 INDEX = "model.safetensors.index.json"
@@ -78,6 +80,61 @@ def test_large_weights_are_split_into_shards_that_hold_the_same_tensors(tmp_path
     assert index["weight_map"] == {tensor: name for name, shard in shards.items() for tensor in shard}
 
 
+@pytest.mark.parametrize("stem", ["model", "head"])
+def test_shards_have_the_names_the_format_and_the_index_of_transformers(tmp_path, stem):
+    saved = {"a": torch.ones(100), "b": torch.ones(100)}
+    save_file(saved, tmp_path / f"{stem}.safetensors")
+    tensors.split(tmp_path, 500, stem)
+    names = [f"{stem}-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    assert tensors.list_files(tmp_path, stem) == names
+    for name in names:
+        with safe_open(tmp_path / name, "pt") as file:
+            assert file.metadata() == {"format": "pt"}
+    text = (tmp_path / f"{stem}.safetensors.index.json").read_text()
+    index = json.loads(text)
+    assert index["metadata"]["total_size"] == 800
+    assert text.startswith('{\n  "metadata"')
+    assert text.endswith("}\n")
+    assert tensors.read(tmp_path, stem).keys() == saved.keys()
+
+
+def test_one_large_tensor_and_a_missing_file_are_not_split(tmp_path):
+    save_file({"a": torch.ones(100)}, tmp_path / "model.safetensors")
+    tensors.split(tmp_path, 10)
+    tensors.split(tmp_path, 10, "gone")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_the_digest_of_weights_is_that_of_the_file_or_of_the_hashes_of_its_shards(tmp_path):
+    save_file({"a": torch.ones(100), "b": torch.ones(100)}, tmp_path / "model.safetensors")
+    assert tensors.compute_digest(tmp_path) == atomic_files.sha256(tmp_path / "model.safetensors")
+    assert tensors.list_pretrained_files(tmp_path) == [tmp_path / "model.safetensors"]
+    tensors.split(tmp_path, 500)
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    assert tensors.compute_digest(tmp_path) == atomic_files.digest([atomic_files.sha256(path) for path in shards])
+    assert tensors.list_pretrained_files(tmp_path) == shards
+    shards[1].unlink()
+    with pytest.raises(ArtefactError, match="has no model-00002-of-00002.safetensors; download the model again"):
+        tensors.compute_digest(tmp_path)
+    (tmp_path / INDEX).unlink()
+    with pytest.raises(ArtefactError, match="has no model.safetensors; download the model again"):
+        tensors.list_pretrained_files(tmp_path)
+    (tmp_path / INDEX).write_text('{"weight_map": {"a": "gone.safetensors"}}')
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
+    assert tensors.list_pretrained_files(tmp_path) == [tmp_path / "model.safetensors"], "as transformers chooses"
+
+
+def test_integers_are_kept_as_integers_and_may_have_any_value(tmp_path):
+    batch_norm = torch.nn.BatchNorm1d(2)
+    weights = tensors.extract(batch_norm) | {"num_batches_tracked": torch.tensor(7)}
+    tensors.fill(batch_norm, weights, tmp_path)
+    assert batch_norm.num_batches_tracked == 7
+    message = r"tensor num_batches_tracked is stored as torch\.float32, not torch\.int64"
+    with pytest.raises(ArtefactError, match=message):
+        tensors.fill(batch_norm, weights | {"num_batches_tracked": torch.tensor(7.0)}, tmp_path)
+    assert not tensors.extract(torch.nn.Linear(2, 2))["weight"].requires_grad
+
+
 def test_weights_of_exactly_the_largest_size_are_not_split(tmp_path):
     save_file({"a": torch.ones(10), "b": torch.ones(10)}, tmp_path / "model.safetensors")
     tensors.split(tmp_path, max_shard_size=(tmp_path / "model.safetensors").stat().st_size)
@@ -95,6 +152,16 @@ def test_weights_of_exactly_the_largest_size_are_not_split(tmp_path):
         ('{"weight_map": {"a": ["model.safetensors"]}}', "has no weight_map"),
         ('{"weight_map": {"a": "../model.safetensors"}}', "leaves the folder"),
         ('{"weight_map": {"a": "/model.safetensors"}}', "leaves the folder"),
+        (
+            '{"weight_map": {"a": "sub/model.safetensors"}}',
+            "names 'sub/model.safetensors', which is not a safetensors file",
+        ),
+        (
+            '{"weight_map": {"a": "model.bin"}}',
+            "names 'model.bin', which is not a safetensors file of this folder; do not",
+        ),
+        ('{"weight_map": []}', "has no weight_map of tensor names to file names; download the model again"),
+        ('{"a": 1}', "has no weight_map"),
     ],
 )
 def test_a_malformed_index_is_an_error(tmp_path, index, message):

@@ -56,6 +56,30 @@ def test_real_tokenizers_pass(tmp_path, honest):
         tokenizer_file.check(Path(package.submodule_search_locations[0]) / "model" / "tokenizer.json", 30_522)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("model", "max_input_chars_per_word"), 0),
+        (("model", "max_input_chars_per_word"), None),
+        (("model", "vocab"), None),
+        (("model", "dropout"), 0.0),
+        (("model", "unk_token"), None),
+        (("padding",), {"strategy": {"Fixed": 0}, "pad_to_multiple_of": None}),
+        (("padding",), {"strategy": "BatchLongest"}),
+        (("truncation",), {"max_length": None}),
+        (("added_tokens",), None),
+        (("added_tokens",), [{"id": 0, "content": "a"}]),
+        (("normalizer",), None),
+        (("post_processor",), {"type": "BertProcessing", "sep": ["[SEP]", 0], "cls": None}),
+        (("post_processor",), {"type": "TemplateProcessing", "single": None, "special_tokens": None}),
+        (("post_processor",), {"type": "TemplateProcessing", "single": "[CLS] $A", "special_tokens": {}}),
+        (("decoder",), {"type": "WordPiece", "prefix": None}),
+    ],
+)
+def test_the_smallest_and_missing_values_pass(tmp_path, honest, place, value):
+    check(tmp_path, edit(honest, *place, value=value), rows=len(tiny.VOCABULARY))
+
+
 def test_steps_of_sentencepiece_models_pass(tmp_path, honest):
     steps = [
         {"type": "Precompiled", "precompiled_charsmap": make_charsmap("ﬁ", "صلى الله عليه وسلم")},
@@ -88,6 +112,22 @@ def test_steps_of_sentencepiece_models_pass(tmp_path, honest):
         (("post_processor", "special_tokens", "[CLS]", "ids"), [99], "has the id 99"),
         (("padding",), {"strategy": {"Fixed": (1 << 20) + 1}}, "pads or cuts texts to 1048577"),
         (("truncation",), {"max_length": -1}, "pads or cuts texts to -1"),
+        (("padding",), {"strategy": {"Fixed": -1}}, "pads or cuts texts to -1"),
+        (("padding",), {"pad_to_multiple_of": 2.0}, "pads or cuts texts to 2.0 tokens; the limit is 1048576"),
+        (("model", "max_input_chars_per_word"), -1, "max_input_chars_per_word: -1 is beyond 1000"),
+        (("added_tokens",), [{"id": 0, "content": ""}], "added token of 0 characters; the limit is 1000"),
+        (
+            ("added_tokens",),
+            [{"id": -1, "content": "a"}],
+            "its list of added tokens has the id -1, but ids must be from 0",
+        ),
+        (("post_processor",), {"type": "BertProcessing", "sep": ["[SEP]", -1]}, "its post-processor has the id -1"),
+        (("post_processor", "special_tokens", "[CLS]", "ids"), [-1], "its template has the id -1"),
+        (("normalizer",), {"type": "Precompiled", "precompiled_charsmap": "AAAA"}, "has a damaged table of characters"),
+        (("normalizer",), {"type": "Precompiled", "precompiled_charsmap": None}, "is not a tokenizer"),
+        (("normalizer",), {"type": "Precompiled", "precompiled_charsmap": "A"}, "is not a tokenizer|do not open"),
+        (("decoder",), {"type": "WordPiece", "prefix": 3}, "its decoder puts 1 characters into a text, more than 64"),
+        (("model", "vocab"), [["a", 0.0]] * 99, r"it has 99 tokens, but the model has \d+ embeddings"),
         (("added_tokens",), [{"id": 0, "content": "a" * 1001}], "added token of 1001 characters"),
         (("model", "vocab", "the"), 99, "its vocabulary has the id 99"),
         (("model", "vocab", "the"), True, "its vocabulary has the id True"),

@@ -8,10 +8,12 @@ from importlib import metadata
 
 import pytest
 
+from zoo.artefact import manifest
 from zoo.build import environment, reproduction
 from zoo.build.reproduction import Figure, Reproduction
 from zoo.card.run_record import Record
-from zoo.core.errors import ArtefactError, ZooError
+from zoo.core import confinement
+from zoo.core.errors import AcceptanceError, ArtefactError, ZooError
 
 
 def make_report(*scores):
@@ -143,8 +145,6 @@ def test_the_packages_of_a_run_are_listed_with_python_and_those_that_are_missing
 
 
 def test_the_training_of_a_reproduction_is_not_published_and_a_missed_score_is_compared(tmp_path, monkeypatch):
-    from zoo.core.errors import AcceptanceError
-
     runs, lines = [], []
 
     def run(recipe, out, **options):
@@ -169,3 +169,83 @@ def test_the_training_of_a_reproduction_is_not_published_and_a_missed_score_is_c
     same = {"environment": [], "data": {"train": {"fingerprint": "a" * 64}}}
     assert reproduction._train(FakeRecipe(), tmp_path, same, lines.append, False) == ([], [])
     assert lines == ["nothing differs: the same data, versions and kind of machine"]
+
+
+# -- the whole reproduction, without its training ----------------------------------------------------------------------
+
+
+def write_model(folder, value, weights=b"weights"):
+    """Write the files of a model folder that a reproduction reads."""
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text("name: tiny\n")
+    (folder / "lock.json").write_text('{"data": {}}')
+    (folder / "report.json").write_text(json.dumps(make_report(("a", {}, "ap", value))))
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "notes.json").write_text(str(value))
+    manifest.write(folder)
+    return folder
+
+
+@pytest.fixture
+def reproduce(tmp_path, monkeypatch):
+    """Reproduce a model with a training that gives a score and weights. Return the result and what was passed on."""
+    passed = []
+
+    def reproduce_model(reference, value, weights=b"weights", data_differences=(), **options):
+        def load(text, **given):
+            passed.append((text, given, confinement.get_folder()))
+            return "the recipe"
+
+        def train(to_train, out, lock, say, show_progress):
+            passed.append((to_train, out, lock, say, show_progress, confinement.get_folder()))
+            write_model(out / "model", value, weights)
+            (out / "report.json").write_text((out / "model" / "report.json").read_text())
+            return ["torch 1 there, 2 here"], list(data_differences)
+
+        passed.clear()
+        monkeypatch.setattr(reproduction.recipe, "loads", load)
+        monkeypatch.setattr(reproduction, "_train", train)
+        out = tmp_path / f"again{len(list(tmp_path.iterdir()))}"
+        return reproduction.reproduce(reference, out, data=tmp_path, **options), passed, out
+
+    return reproduce_model
+
+
+def test_a_folder_is_trained_again_and_its_scores_weights_and_data_are_compared(reproduce, tmp_path):
+    model = write_model(tmp_path / "model", 0.5)
+    found, passed, out = reproduce(str(model), 0.504)
+    assert found.figures == (Figure("a", {}, "ap", 0.5, 0.504, 0.005),)
+    assert (found.model, found.revision, found.same_weights, found.same_data) == (str(model), "", True, True)
+    assert (found.differences, found.reproduced) == (("torch 1 there, 2 here",), True)
+    given = {"folder": tmp_path, "file": f"{model}/recipe.yaml", "confined": False}
+    assert passed[0] == ("name: tiny\n", given, None)
+    assert passed[1][:3] == ("the recipe", out, {"data": {}})
+    assert passed[1][4:] == (False, None)
+    assert json.loads((out / "reproduction.json").read_text())["reproduced"] is True
+    found, passed, _ = reproduce(
+        str(model), 0.52, b"others", ["data a: sha256"], tolerance=0.1, say=print, show_progress=True
+    )
+    assert (found.same_weights, found.same_data, found.reproduced) == (False, False, False)
+    assert found.differences == ("torch 1 there, 2 here", "data a: sha256")
+    assert found.figures[0].within
+    assert passed[1][3:5] == (print, True)
+
+
+def test_a_model_of_the_hub_is_fetched_at_its_revision_and_confined_to_the_data(reproduce, tmp_path, monkeypatch):
+    fetched = []
+    snapshot = write_model(tmp_path / "snapshots" / "c0ffee", 0.5)
+    monkeypatch.setattr(reproduction, "fetch", lambda *inputs: fetched.append(inputs) or snapshot)
+    found, passed, _ = reproduce("me/tiny", 0.5, revision="main")
+    assert fetched == [("me/tiny", "main")]
+    assert (found.model, found.revision) == ("me/tiny", "c0ffee")
+    given = {"folder": tmp_path, "file": "me/tiny/recipe.yaml", "confined": True}
+    assert passed[0] == ("name: tiny\n", given, tmp_path)
+    assert passed[1][5] == tmp_path, "also while the data is read"
+    assert confinement.get_folder() is None
+
+
+def test_a_damaged_model_is_not_reproduced(reproduce, tmp_path):
+    model = write_model(tmp_path / "model", 0.5)
+    (model / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ArtefactError):
+        reproduce(str(model), 0.5)

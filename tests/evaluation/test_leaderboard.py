@@ -47,6 +47,27 @@ def test_the_hub_client_reads_the_entry_of_an_official_result(folder, pinned_rev
     (entry,) = parse_eval_result_entries(yaml.safe_load(text))
     assert (entry.task_id, entry.value, entry.dataset_revision) == ("STSBenchmark", 82.031, pinned_revision)
     assert entry.dataset_id == mteb_catalogue.get_task("STSBenchmark").metadata.dataset["path"]
+    assert entry.notes == "cosine_spearman, test"
+
+
+def test_a_score_is_written_in_per_cent_with_five_decimals(folder, pinned_revision):
+    write_report(folder, make_result(data_revision=pinned_revision, value=0.123456789))
+    text = (folder / ".eval_results" / "zoo-STSBenchmark.yaml").read_text()
+    (entry,) = yaml.safe_load(text)
+    assert entry["value"] == 12.34568
+    assert next(iter(entry)) == "dataset", "the order of the Hub's client is kept"
+
+
+def test_the_score_is_that_of_the_model_as_it_is_loaded_among_several_views(folder, pinned_revision):
+    views = [
+        make_result(data_revision=pinned_revision, view=view, value=value)
+        for view, value in (({"dim": 8}, 0.5), ({}, 0.7))
+    ]
+    assert write_report(folder, *views, make_result(task="mine", official=False)) == [
+        ".eval_results/zoo-STSBenchmark.yaml"
+    ]
+    (entry,) = yaml.safe_load((folder / ".eval_results" / "zoo-STSBenchmark.yaml").read_text())
+    assert entry["value"] == 70
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,8 +131,12 @@ def test_as_many_texts_as_images_of_candidates_are_needed_if_there_are_both():
         ("a", (image,)),
         ("b", (image,)),
     ]
+    bad = {"qry_text": "q", "tgt_text": ["a"], "tgt_img_path": [image] * 2}
     with pytest.raises(DataError, match="T: row 4 has 1 texts and 2 images of candidates"):
-        mmeb._read_candidates({"tgt_text": ["a"], "tgt_img_path": [image] * 2}, 4, "T")
+        mmeb._read_candidates(bad, 4, "T")
+    table = SimpleNamespace(rows=[{"qry_text": "q", "tgt_text": ["a", "b"]}, bad])
+    with pytest.raises(DataError, match="T: row 2 has 1 texts and 2 images of candidates"):
+        mmeb.shape_rows(table, "T")
 
 
 def test_averages_take_each_set_once_and_have_no_count_if_all_were_measured():

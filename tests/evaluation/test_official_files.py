@@ -9,7 +9,7 @@ import mteb
 import pytest
 from datasets import Dataset, DatasetDict
 
-from zoo.core.errors import ZooError
+from zoo.core.errors import DataError, ZooError
 from zoo.evaluation import mteb_catalogue, official, tasks
 from zoo.evaluation.spec import Official
 
@@ -70,13 +70,38 @@ def test_a_folder_with_the_name_of_the_task_has_the_official_split(find):
     assert find("STSBenchmark", "STSBenchmark/test.csv")[0] == {"data": ("STSBenchmark/test.csv", {})}
 
 
-def test_a_task_without_a_test_split_uses_its_first_one(tmp_path):
-    known = SimpleNamespace(metadata=SimpleNamespace(eval_splits=["dev", "devtest"]))
-    section = SimpleNamespace(model_fields={"data": None}, find_sources=lambda place, split: None)
+@pytest.mark.parametrize(("splits", "split"), [(["dev", "devtest"], "dev"), (["dev", "test"], "test")])
+def test_a_task_without_a_test_split_uses_its_first_one(tmp_path, splits, split):
+    known = SimpleNamespace(metadata=SimpleNamespace(eval_splits=splits))
+    asked = []
+    section = SimpleNamespace(model_fields={"data": None}, find_sources=lambda *inputs: asked.append(inputs))
     (tmp_path / "T").mkdir()
-    (tmp_path / "T" / "dev.csv").touch()
+    (tmp_path / "T" / f"{split}.csv").touch()
     sources, _ = official._find_sources("T", known, tmp_path, section, False)
-    assert sources["data"].path == str(tmp_path / "T" / "dev.csv")
+    assert sources["data"].path == str(tmp_path / "T" / f"{split}.csv")
+    assert asked == [(tmp_path / "t", split)], "a folder that holds the split's table has no layout of its own"
+
+
+def test_a_folder_in_a_layout_of_its_own_is_looked_for_by_the_name_of_the_task(tmp_path):
+    known = SimpleNamespace(metadata=SimpleNamespace(eval_splits=["test"]))
+
+    def find(is_own_folder, *places):
+        def find_sources(place, split):
+            if place in places:
+                return {"data": place}
+            raise DataError(f"{place}: nothing")
+
+        section = SimpleNamespace(model_fields={"data": None}, find_sources=find_sources)
+        return official._find_sources("Task", known, tmp_path, section, is_own_folder)
+
+    for place in (tmp_path / "Task", tmp_path / "task"):
+        assert find(False, place, tmp_path) == ({"data": place}, [])
+    assert find(True, tmp_path) == ({"data": tmp_path}, [])
+    missing = ["corpus, queries and qrels in the layout of BEIR or mteb"]
+    assert find(False, tmp_path) == ({}, missing), "a folder of many tasks is not that of one"
+    (tmp_path / "Task").mkdir()
+    (tmp_path / "Task" / "test.csv").touch()
+    assert find(False)[0]["data"].path == str(tmp_path / "Task" / "test.csv")
 
 
 def test_every_missing_file_is_named(find, tmp_path):
@@ -213,6 +238,7 @@ def test_the_inputs_of_the_test_rows_are_listed_without_documents():
     }
     assert {table.origin.name for table in tables.values()} == {"T"}
     assert tables["data"].roles == ("sentence1", "sentence2")
+    assert {table.fingerprint for table in tables.values()} == {""}, "the lock has that of the whole task"
     assert mteb_catalogue.list_test_tables(make_known({"test": make_table(2, "score")})) == {}
 
 

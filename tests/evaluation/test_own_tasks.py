@@ -126,6 +126,10 @@ def test_a_task_has_the_form_and_the_main_score_of_its_kind_in_mteb(write, tmp_p
     if columns:
         rows = mteb_task.dataset["test"]
         assert {column: list(rows[column]) for column in columns} == columns
+        named = {key: value for key, value in attributes.items() if key.endswith(("column_name", "column_names"))}
+        described = ready.spec.describe_mteb_task(mteb_task.dataset).columns
+        assert {key: value for key, value in described.items() if key != "train_split"} == named
+        assert described.get("train_split") == ("train" if "train" in parts else None)
     assert ready.make() is not mteb_task
 
 

@@ -214,7 +214,7 @@ def test_a_card_entry_may_be_one_value_or_a_list_of_one(hub, folder, monkeypatch
 
 
 def test_a_card_that_the_hub_refuses_is_reported_before_anything_is_sent(hub, folder):
-    (folder / "README.md").write_text("---\nlicense: [\n---\n")
+    (folder / "README.md").write_text("---\nlicense: [mit]\n---\n")
     with pytest.raises(HubError, match='"license" must be a string'):
         push(folder, "me/tiny")
     assert hub.blobs == {}

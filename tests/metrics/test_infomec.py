@@ -96,6 +96,20 @@ def test_continuous_latents_agree_with_the_formulas():
     assert result["infoe"] == pytest.approx(infoe, abs=1e-6)
 
 
+def test_explicitness_has_the_regression_and_the_loss_of_the_paper(monkeypatch):
+    options = []
+
+    class Recorder(LogisticRegression):
+        def __init__(self, **given):
+            options.append(given)
+            super().__init__(**given)
+
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression", Recorder)
+    infomec(*draw_sources_and_codes(40))
+    settings = {"C": np.inf, "class_weight": "balanced", "solver": "lbfgs", "max_iter": 100, "tol": 1e-4}
+    assert options == [settings] * 6, "twice for each source"
+
+
 def grid(*sizes):
     return np.stack([axis.ravel() for axis in np.meshgrid(*map(np.arange, sizes), indexing="ij")], axis=1)
 

@@ -32,6 +32,13 @@ def test_tied_documents_keep_their_order_and_count_half_for_auc():
     assert (quality.ndcg, quality.map, quality.auc) == (pytest.approx(1 / np.log2(3)), 0.5, 0.5)
 
 
+def test_many_documents_with_few_scores_keep_their_order():
+    scores, relevant = (np.arange(300) % 5)[None] * 1.0, np.arange(300)[None] == 14
+    quality = compute_ranking_quality(scores, relevant)  # the third of those with the highest score
+    assert (quality.ndcg, quality.map) == (pytest.approx(1 / np.log2(4)), pytest.approx(1 / 3))
+    assert quality.auc == pytest.approx((240 + 59 / 2) / 299)
+
+
 def test_queries_without_a_relevant_or_without_another_document_are_left_out():
     scores = np.array([[0.1, 0.2], [0.1, 0.2], [0.1, 0.2]])
     relevant = np.array([[True, True], [False, False], [False, True]])

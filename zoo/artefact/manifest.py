@@ -65,7 +65,7 @@ def find_problems(folder: Path) -> dict[str, str]:
     """
     entries, problems = read(folder), {}
     present_files = set(_list_files(folder))
-    for path in sorted(present_files - entries.keys() - set(EDITABLE)):
+    for path in sorted(present_files - {*entries, *EDITABLE}):
         problems[path] = "extra: the manifest does not list it"
     for path, entry in entries.items():
         if allowed_files.leaves_folder(path):

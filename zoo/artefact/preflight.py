@@ -161,9 +161,9 @@ def check_shapes(folder: Path, shapes: Shapes, stem: str = "model") -> None:
     Only headers are read. Call this check before tensors of these shapes are allocated.
     """
     stored = _read_shapes(folder, stem)
-    problems = [f"missing tensor {name}" for name in shapes.keys() - stored.keys()]
-    problems += [f"extra tensor {name[:60]}" for name in stored.keys() - shapes.keys()]
-    for name in shapes.keys() & stored.keys():
+    problems = [f"missing tensor {name}" for name in shapes.keys() - set(stored)]
+    problems += [f"extra tensor {name[:60]}" for name in stored.keys() - set(shapes)]
+    for name in shapes.keys() & set(stored):
         if stored[name] != shapes[name]:
             problems.append(f"tensor {name} has shape {stored[name]}, not {shapes[name]}")
     if problems:

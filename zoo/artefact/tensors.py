@@ -126,7 +126,7 @@ def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], origin: P
     module_tensors = module.state_dict()
     problems = [f"missing tensor {name}" for name in module_tensors if name not in tensors]
     problems += [f"extra tensor {name}" for name in tensors if name not in module_tensors]
-    for name in module_tensors.keys() & tensors.keys():
+    for name in module_tensors.keys() & set(tensors):
         module_shape, shape = tuple(module_tensors[name].shape), tuple(tensors[name].shape)
         if shape != module_shape:
             problems.append(f"tensor {name} has shape {shape}, not {module_shape}")

@@ -130,9 +130,9 @@ def _check_content(content: Any, part: str) -> None:
         raise ValueError(f"its {part} puts {len(str(content))} characters into a text, more than {CONTENT}")
 
 
-def _measure_charsmap(encoded: str | None) -> int:
+def _measure_charsmap(encoded: str) -> int:
     """Return the characters of the longest text that SentencePiece's table puts in the place of one character."""
-    data = base64.b64decode(encoded or "")
+    data = base64.b64decode(encoded)
     if len(data) < 4:
         raise ValueError("its normalizer has a damaged table of characters")
     (size,) = struct.unpack("<I", data[:4])

@@ -139,13 +139,14 @@ class _Build:
     def _run_stages(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any]) -> None:
         """Run the stages whose inputs changed since their output was made."""
         recipe = self.recipe
-        trained_from = atomic_files.digest([recipe.model_dump(mode="json", exclude=set(CHANGEABLE)), locked])
+        sections = recipe.dump_values()
+        fixed_sections = {name: section for name, section in sections.items() if name not in CHANGEABLE}
+        trained_from = atomic_files.digest([fixed_sections, locked])
         if self.finish and not self.folder.is_made_from("trained", trained_from):
             checkpoints = sorted(path.name for path in (self.out / "checkpoints").glob("checkpoint-*"))
             trained_from = atomic_files.digest([trained_from, "finished early", checkpoints])
-        evaluation_section = recipe.model_dump(mode="json", include={"evaluation"})
-        report_from = atomic_files.digest([trained_from, evaluation_section, tasks.lock])
-        card_from = atomic_files.digest([report_from, recipe.model_dump(mode="json")])
+        report_from = atomic_files.digest([trained_from, {"evaluation": sections["evaluation"]}, tasks.lock])
+        card_from = atomic_files.digest([report_from, sections])
         if self.folder.is_made_from("model", card_from):
             self._announce_training(False)
             self.say(f"{self.out} is finished: nothing to do (model in {self.out / 'model'})")
@@ -200,7 +201,7 @@ class _Build:
         encoder.finish(rows)
         if encoder.finish_trains:
             seconds += time.monotonic() - start_time
-        model_folder.save(encoder, self.out / "trained", recipe=self.recipe.model_dump(mode="json"))
+        model_folder.save(encoder, self.out / "trained", recipe=self.recipe.dump_values())
         backbone = {"name": encoder.backbone_name, "revision": encoder.backbone_revision}
         lock = {
             "format": 1,
@@ -213,7 +214,7 @@ class _Build:
             "training_seconds": preparation_seconds + seconds,
             "rows_seen": encoder.rows_seen,
             "finished_early": self.finish,
-            "recipe_sha256": atomic_files.digest(self.recipe.model_dump(mode="json")),
+            "recipe_sha256": atomic_files.digest(self.recipe.dump_values()),
         }
         atomic_files.write_json(self.out / "lock.json", lock)
         self.folder.note("trained", made_from)

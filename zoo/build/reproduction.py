@@ -188,7 +188,7 @@ def _list_environment_differences(lock: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _list_data_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    for name in sorted(there.keys() | here.keys()):
+    for name in sorted({*there, *here}):
         old, new = (as_mapping(entries.get(name)).get("fingerprint") for entries in (there, here))
         if old != new:
             yield f"data {name}: sha256 {str(old)[:12]} there, {str(new)[:12]} here"

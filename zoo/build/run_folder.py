@@ -8,7 +8,6 @@ skipped if its output exists and was made from the same inputs.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import warnings
@@ -74,8 +73,8 @@ class RunFolder:
         file = self.path / "recipe.yaml"
         if file.exists():
             before = _read_recipe(file, recipe.folder)
-            now = json.loads(json.dumps(recipe.model_dump(mode="json")))
-            fixed = {key for key in before.keys() | now.keys() if key not in CHANGEABLE}
+            now = recipe.dump_values()
+            fixed = {*before, *now} - {*CHANGEABLE}
             differences = [line for key in sorted(fixed) for line in _compare(before.get(key), now.get(key), key)]
             if differences:
                 raise ZooError(
@@ -122,14 +121,13 @@ def _read_recipe(file: Path, folder: Path) -> dict[str, Any]:
     except RecipeError:  # its data may be gone; the comparison then shows the first difference
         value: dict[str, Any] = located_yaml.parse(text).value
         return value
-    dumped: dict[str, Any] = json.loads(json.dumps(recipe.model_dump(mode="json")))
-    return dumped
+    return recipe.dump_values()
 
 
 def _compare(before: Any, now: Any, path: str) -> Iterator[str]:
     """The differences of two sections, as `training.seed: 1 there, 2 here`."""
     if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted(before.keys() | now.keys()):
+        for key in sorted({*before, *now}):
             yield from _compare(before.get(key), now.get(key), f"{path}.{key}")
     elif before != now:
         yield f"{path}: {before!r} there, {now!r} here"

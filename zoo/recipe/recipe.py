@@ -73,7 +73,11 @@ class Recipe(Section, Generic[SpecT]):
 
     def dump(self) -> str:
         """YAML with every default filled in; `load` reads it back to an equal recipe."""
-        return located_yaml.dump(self.model_dump(mode="json"))
+        return located_yaml.dump(self.dump_values())
+
+    def dump_values(self) -> dict[str, Any]:
+        """Return the sections as plain values with every default filled in, as JSON can hold them."""
+        return self.model_dump(mode="json")
 
 
 def load(path: str | Path, *changes: str, folder: Path | None = None) -> Recipe[Any]:

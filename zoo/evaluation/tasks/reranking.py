@@ -108,7 +108,7 @@ def _shape_by_id(tables: Mapping[str, Table]) -> Any:
     if "top_ranked" in tables:
         rows = tables["top_ranked"].rows
         candidates = dict(zip(rows["query_id"], rows["document_ids"], strict=True))
-        unknown = {name for names in candidates.values() for name in names} - documents.keys()
+        unknown = {name for names in candidates.values() for name in names if name not in documents}
         if unknown:
             raise DataError(f"{tables['top_ranked'].origin.name}: document {min(unknown)!r} is not in the corpus")
     relevant = {query: {name: grade for name, grade in judged.items() if grade} for query, judged in grades.items()}

@@ -1,0 +1,171 @@
+"""What each stage of a run passes on, with an encoder that only records its calls. Nothing is trained."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from datasets import Dataset
+
+from zoo import evaluation, pretrained
+from zoo.build import builder, overlap
+from zoo.build.run_folder import RunFolder
+from zoo.core import atomic_files
+from zoo.core.errors import ZooError
+from zoo.data import Origin
+from zoo.data.table import Table
+from zoo.evaluation import Prepared
+from zoo.evaluation.task import ReadyTask, TaskSpec
+from zoo.spec import ExtraDataset
+from zoo.training import arguments, distributed
+
+LOCKED = {"train": {"skipped": 2}, "validation": {"skipped": 0}}
+
+
+def make_table(*texts):
+    return Table(Dataset.from_dict({"text": list(texts)}), "f" * 64, Origin("rows"), roles=("text",), inputs=("text",))
+
+
+def make_ready(name="a", *views, modalities=("text",)):
+    spec = TaskSpec(task="kind", name=name, views=views or ({},))
+    return ReadyTask(spec, lambda: None, is_official=False, modalities=frozenset(modalities))
+
+
+def test_the_training_passes_on_rows_settings_and_folders_and_is_locked(build, calls, monkeypatch):
+    monkeypatch.setattr(distributed, "broadcast_from_main", lambda: calls.append("broadcast"))
+    run = build()
+    tables = {"train": make_table("a", "b", "c"), "validation": make_table("d")}
+    run._train(tables, Prepared([make_ready("a", {}, {"dim": 4})]), LOCKED, "digest")
+    out, recipe = run.out, run.recipe
+    validation = calls[-3][4].pop("validation")
+    assert list(validation["text"]) == ["d"]
+    assert calls == [
+        "training static on 3 rows",
+        ("build", "static", {"seed": 7, "folder": recipe.folder}),
+        ("view", {}),
+        ("view", {"dim": 4}),
+        ("prepare", 3, out / "cache"),
+        "broadcast",
+        ("fit", 3, recipe.training, out, {"show_progress": True, "say": run.say, "finish": False}),
+        ("finish", 3),
+        ("save", "tiny", out / "trained", {"recipe": recipe.model_dump(mode="json")}),
+    ]
+    lock = atomic_files.read_json(out / "lock.json")
+    assert (lock["data"], lock["seed"], lock["format"]) == (LOCKED, 7, 1)
+    assert lock["training_seconds"] == pytest.approx(2.5, abs=0.5)
+    assert (lock["backbone"], lock["precision"]) == (None, arguments.resolve_precision_name(recipe.training))
+    assert atomic_files.read_json(out / "stages.json") == {"trained": "digest"}
+    assert not (out / "checkpoints").exists(), "they are not needed any more"
+
+
+def test_the_lock_names_the_backbone_and_its_revision(build, calls, monkeypatch):
+    run = build(backbone=("me/base", "c0ffee"))
+    run._train({"train": make_table("a")}, Prepared([]), LOCKED, "digest")
+    backbone = atomic_files.read_json(run.out / "lock.json")["backbone"]
+    assert backbone == {"name": "me/base", "revision": "c0ffee"}
+    assert calls[-3][4] == {"validation": None, "show_progress": True, "say": run.say, "finish": False}
+
+
+def test_a_task_that_the_encoder_cannot_read_stops_before_the_training(build, calls):
+    with pytest.raises(ZooError, match="a: holds image, which tiny does not read"):
+        build()._train({"train": make_table("a")}, Prepared([make_ready(modalities=("image",))]), LOCKED, "digest")
+    assert calls[-1][0] == "build"
+
+
+def test_an_untrained_encoder_has_the_name_of_the_recipe_and_the_familys_own_data(build):
+    run = build()
+    extra = {("encoder", "teacher", "unlabelled"): ExtraDataset(None, {}, use="training")}
+    encoder_section = SimpleNamespace(family="static", extra_datasets=lambda: extra)
+    recipe = SimpleNamespace(encoder=encoder_section, training=run.recipe.training, folder="here", name="mine")
+    encoder = builder._build_untrained(recipe, {"train": make_table("a"), "unlabelled": make_table("b", "c")})
+    assert encoder.name == "mine"
+    assert {name: list(rows["text"]) for name, rows in encoder.tables.items()} == {"unlabelled": ["b", "c"]}
+
+
+def test_the_evaluation_opens_the_trained_model_and_replaces_older_results(build, calls, monkeypatch):
+    run = build()
+    (run.out / "results").mkdir()
+    (run.out / "results" / "old.json").touch()
+    encoder = SimpleNamespace()
+    monkeypatch.setattr(pretrained, "load", lambda folder: calls.append(folder) or encoder)
+
+    def evaluate(encoder, tasks, **options):
+        calls.append((encoder, tasks, options, (run.out / "results").exists()))
+        return {"results": [], "skipped_rows": {"sts": 1}}
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    tasks = Prepared([])
+    run._evaluate(tasks, LOCKED, "digest")
+    options = {"results_folder": run.out / "results", "show_progress": True}
+    assert calls == ["evaluating 1 tasks", run.out / "trained", (encoder, tasks, options, False)]
+    assert encoder.folder == run.recipe.folder, "its references start where the recipe's paths start"
+    report = atomic_files.read_json(run.out / "report.json")
+    assert report == {"results": [], "skipped_rows": {"sts": 1, "train": 2}}
+    assert atomic_files.read_json(run.out / "stages.json") == {"report.json": "digest"}
+
+
+@pytest.fixture
+def stages(build, calls, monkeypatch):
+    """Return a function that runs the stages of a recipe and the names of those that were run, with their inputs."""
+    for name in ("_train", "_evaluate", "_document", "_settle_overlaps"):
+        monkeypatch.setattr(builder._Build, name, lambda run, *inputs, name=name: calls.append((name, *inputs)))
+
+    def run_stages(tasks, locked=LOCKED, **sections):
+        calls.clear()
+        run = build(**sections)
+        run._run_stages("tables", tasks, locked)
+        return run, list(calls)
+
+    return run_stages
+
+
+def test_the_stages_receive_rows_tasks_and_locks_and_are_made_from_digests_of_them(stages, monkeypatch):
+    tasks = Prepared([], {"sts": {"skipped": 0}})
+    run, ran = stages(tasks)
+    (settle, train, evaluate, document) = ran
+    assert settle == ("_settle_overlaps", "tables", tasks)
+    assert train[:4] == ("_train", "tables", tasks, LOCKED)
+    assert evaluate[:3] == ("_evaluate", tasks, LOCKED)
+    assert document[:2] == ("_document", LOCKED | tasks.lock)
+    digests = {name: inputs[-1] for name, *inputs in ran[1:]}
+    sections = run.recipe.model_dump(mode="json")
+    changeable = ("evaluation", "card", "publish", "on_overlap")
+    fixed = {name: section for name, section in sections.items() if name not in changeable}
+    trained_from = atomic_files.digest([fixed, LOCKED])
+    report_from = atomic_files.digest([trained_from, {"evaluation": sections["evaluation"]}, tasks.lock])
+    card_from = atomic_files.digest([report_from, sections])
+    assert list(digests.values()) == [trained_from, report_from, card_from], "runs of older versions are resumed"
+    for output in ("trained", "report.json", "model"):
+        (run.out / output).mkdir()
+        run.folder.note(output, digests[{"trained": "_train", "report.json": "_evaluate"}.get(output, "_document")])
+    assert stages(tasks)[1] == [f"{run.out} is finished: nothing to do (model in {run.out / 'model'})"]
+    other = {"train": {"skipped": 3}}
+    changes = {
+        "data of a task": ({"tasks": Prepared([], {"sts": {"skipped": 1}})}, ["_evaluate", "_document"]),
+        "data": ({"tasks": tasks, "locked": other}, ["_train", "_evaluate", "_document"]),
+        "card": ({"tasks": tasks, "card": {"summary": "x"}}, ["_document"]),
+        "validation": ({"tasks": tasks, "validation": 5}, ["_train", "_evaluate", "_document"]),
+    }
+    for change, (inputs, expected) in changes.items():
+        assert [name for name, *_ in stages(**inputs)[1]] == ["_settle_overlaps", *expected], change
+    dropped = [name for name, *_ in stages(tasks, on_overlap="drop")[1]]
+    assert dropped == ["_document"], "the overlaps were settled before the rows were locked"
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_the_other_processes_are_told_whether_they_train(stages, monkeypatch, trains):
+    announced = []
+    monkeypatch.setattr(distributed, "broadcast_from_main", announced.append)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(RunFolder, "is_made_from", lambda folder, name, digest: name == "trained" and not trains)
+    _, ran = stages(Prepared([]))
+    assert announced == [trains]
+    assert ("_train" in [name for name, *_ in ran]) is trains
+
+
+def test_lines_about_overlaps_are_said_and_the_overlaps_are_kept(build, calls, monkeypatch):
+    monkeypatch.setattr(overlap, "settle", lambda *inputs: (calls.append(inputs), ["an overlap"], ["line 1", "line 2"]))
+    run = build()
+    run._settle_overlaps("tables", "tasks")
+    assert calls == [(run.recipe, "tables", "tasks"), "line 1", "line 2"]
+    assert run.overlaps == ["an overlap"]
