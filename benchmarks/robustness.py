@@ -1,6 +1,6 @@
 """Measure which faults zoo survives: interrupted pushes, killed runs, and hostile model folders and recipes.
 
-    python benchmarks/robustness.py [--quick] [--only PART…] [--write FILE]
+    python benchmarks/robustness.py [--quick] [--only PART…] [--work FOLDER] [--write FILE]
 
     push      fail every request of a push, and all that follow: before it is done (500, or the connection drops), during it
               (half of the answer arrives), or after it (the answer is lost); or end the client there with kill -9. The Hub
@@ -12,7 +12,8 @@
     readers   change random bytes of what every reader of data files, cards, tokenizers, recipes and task words reads, for ten
               minutes each (--seconds)
 
-Needs the extra `test`. It takes about 15 minutes on one core, or a fifth of that with --quick. `readers` comes on top.
+Needs the extra `test`. It takes about 15 minutes on one core, or a fifth of that with --quick. `readers` comes on top; it runs a
+reader on every core. With --work each part and each reader is kept when it is done, and is not run again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import argparse
 import contextlib
 import functools
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -31,6 +33,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -48,7 +51,7 @@ import hostile  # noqa: E402
 import hostile_data  # noqa: E402
 import published  # noqa: E402
 import tiny  # noqa: E402
-from common import finish  # noqa: E402
+from common import Results, finish  # noqa: E402
 
 import zoo  # noqa: E402
 from zoo.artefact import manifest, model_folder  # noqa: E402
@@ -312,19 +315,28 @@ def measure_random_changes(folder: Path, quick: bool) -> dict[str, Any]:
     return {"cases": sum(outcomes.values()), **others, "crashes": sum(crashes.values())}
 
 
+def measure_reader(target: str, seconds: float) -> str:
+    """Count the files that a reader read or refused, and those that crashed it."""
+    result = fuzz_readers.run(target, seconds=seconds, seed=1)  # the tests use another seed
+    for crash in result["crashes"][:20]:
+        print(f"{target}: {crash}", file=sys.stderr)
+    refused_share = f"{100 * result['refused'] / result['cases']:.0f} % refused"
+    return f"{result['cases']} files, {refused_share}, {len(result['crashes'])} crashes, {result['most seconds']} s at most"
+
+
 def measure_readers(folder: Path, quick: bool) -> dict[str, Any]:
-    """Count the data files that every reader read or refused, and those that crashed it."""
-    figures: dict[str, Any] = {}
-    for target in fuzz_readers.TARGETS:
-        result = fuzz_readers.run(target, seconds=reader_seconds / (5 if quick else 1))
-        for crash in result["crashes"][:20]:
-            print(f"{target}: {crash}", file=sys.stderr)
-        crash_count, slowest = len(result["crashes"]), result["most seconds"]
-        refused_share = f"{100 * result['refused'] / result['cases']:.0f} % refused"
-        figures[target] = f"{result['cases']} files, {refused_share}, {crash_count} crashes, {slowest} s at most"
-    return figures
+    """Fuzz every reader, one on each core."""
+    seconds = reader_seconds / (5 if quick else 1)
+
+    def measure_in_process(target: str) -> str:
+        return work.get(f"reader-{target}", lambda: pool.submit(measure_reader, target, seconds).result())
+
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), spawn) as pool, ThreadPoolExecutor(os.cpu_count()) as threads:
+        return dict(zip(fuzz_readers.TARGETS, threads.map(measure_in_process, fuzz_readers.TARGETS), strict=True))
 
 
+work = Results(None)  # --work
 reader_seconds = 600.0  # for each reader; --seconds
 
 PARTS = {
@@ -346,8 +358,15 @@ def render_table(figures: dict[str, dict[str, Any]]) -> str:
     return "\n".join(["| part | what | seen |", "|:---|:---|:---|", *rows])
 
 
+def measure_part(name: str, quick: bool) -> dict[str, Any]:
+    """Run a part in a folder of its own."""
+    without_waits = mock.patch("time.sleep") if name == "push" else contextlib.nullcontext()
+    with tempfile.TemporaryDirectory() as folder, without_waits:
+        return PARTS[name](Path(folder), quick)
+
+
 def main() -> None:
-    global reader_seconds
+    global reader_seconds, work
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="run a fifth of the cases")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS), help="run only these parts")
@@ -355,14 +374,12 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=reader_seconds, help="time for each reader of the part readers"
     )
+    parser.add_argument("--work", help="keep the figures of each part in this folder")
     args = parser.parse_args()
-    reader_seconds = args.seconds
+    reader_seconds, work = args.seconds, Results(args.work)
     figures = {}
     for name in args.only:
-        print(f"… {name}", file=sys.stderr, flush=True)
-        without_waits = mock.patch("time.sleep") if name == "push" else contextlib.nullcontext()
-        with tempfile.TemporaryDirectory() as folder, without_waits:
-            figures[name] = PARTS[name](Path(folder), args.quick)
+        figures[name] = work.get(name, functools.partial(measure_part, name, args.quick))
     table = render_table(figures)
     print(table)
     if args.write:
