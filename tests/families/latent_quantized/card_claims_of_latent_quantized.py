@@ -85,7 +85,7 @@ CLAIMS = [
 
 PROOFS: list[tuple[tuple[str, ...], str]] = [
     (
-        ("Latents", "Bits a vector can tell"),
+        ("Latents",),
         "families/latent_quantized/test_latent_quantized.py::test_other_kinds_of_latents_share_the_networks_and_the_interface",
     ),
     (
