@@ -11,6 +11,7 @@ SPEC: dict[str, Any] = {}
 FACTS: dict[str, Any] = {"modality": "image", "latent": "quantized", "sizes": [4], "dim": 3}
 
 CLAIMS = [
+    Claim("latent-quantized", ("| Error of reconstruction",), with_facts(error=0.125), {}),
     Claim(
         "latent-quantized",
         (
