@@ -11,6 +11,7 @@ SPEC: dict[str, Any] = {}
 FACTS: dict[str, Any] = {"variant": "dbow", "anchors": 40, "bits": 8}
 
 CLAIMS = [
+    Claim("binary-pv", (", drawn towards",), {}, with_facts(anchors=0)),
     Claim("binary-pv", ("| Bits | 8 |", "| Words it knows | 6 |"), with_facts(words=6), with_facts(bits=None)),
     Claim("binary-pv", ("| Components of the real vector | 5 |",), with_facts(real=5), with_facts(real=0)),
     Claim(

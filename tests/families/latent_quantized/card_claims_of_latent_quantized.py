@@ -11,6 +11,7 @@ SPEC: dict[str, Any] = {}
 FACTS: dict[str, Any] = {"modality": "image", "latent": "quantized", "sizes": [4], "dim": 3}
 
 CLAIMS = [
+    Claim("latent-quantized", ("| Error of reconstruction",), with_facts(error=0.125), {}),
     Claim(
         "latent-quantized",
         (
@@ -85,7 +86,7 @@ CLAIMS = [
 
 PROOFS: list[tuple[tuple[str, ...], str]] = [
     (
-        ("Latents", "Bits a vector can tell"),
+        ("Latents",),
         "families/latent_quantized/test_latent_quantized.py::test_other_kinds_of_latents_share_the_networks_and_the_interface",
     ),
     (

@@ -13,6 +13,18 @@ SPEC: dict[str, Any] = {"labels": {"a": ["x"], "b": ["y"]}, "backbone": BACKBONE
 FACTS: dict[str, Any] = {}
 
 CLAIMS = [
+    Claim(
+        "lbl2vec",
+        ("keywords known, without",),
+        with_facts(topics=[TOPIC], words=100),
+        with_facts(topics=[TOPIC | {"missing": {}}], words=100),
+    ),
+    Claim(
+        "lbl2vec",
+        ("did you mean",),
+        with_facts(topics=[TOPIC], words=100),
+        with_facts(topics=[TOPIC | {"missing": {"gaol": []}}], words=100),
+    ),
     Claim("lbl2vec", ("| Dimensions | 5 |",), with_facts(dim=5), {}),
     Claim(
         "lbl2vec",

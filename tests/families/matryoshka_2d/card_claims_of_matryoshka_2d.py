@@ -14,6 +14,7 @@ SPEC: dict[str, Any] = {"backbone": BACKBONE}
 FACTS: dict[str, Any] = {"prompts": {"query": "query: "}, "objective": "elastic"}
 
 CLAIMS = [
+    Claim("matryoshka-2d", ("| Layers |",), CUT, {}),
     Claim("matryoshka-2d", ("| Layers | any number from 1 to 6 |",), CUT, {}),
     Claim("matryoshka-2d", ("| Dimensions trained for | 4, 8 |",), CUT, {}),
     Claim("matryoshka-2d", ("| Dimensions | 8 |",), with_facts(dim=8), CUT),

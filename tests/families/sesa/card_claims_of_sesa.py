@@ -16,6 +16,13 @@ FACTS: dict[str, Any] = {"dim": 9, "active": 3, "space": "concepts"}
 
 CLAIMS = [
     Claim(
+        "sesa",
+        ("The model knows only their names: c and others.",),
+        with_facts(bare=["c"], bare_count=2),
+        with_facts(bare=["c"], bare_count=1),
+    ),
+    Claim("sesa", ("| Concepts |", "| Largest number of active"), {}, with_facts(dim=None, active=None)),
+    Claim(
         "sesa", ("in a space whose dimensions have no meaning, as a baseline of one with named concepts.",), OPAQUE, {}
     ),
     Claim(

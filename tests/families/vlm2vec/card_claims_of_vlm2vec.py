@@ -18,7 +18,12 @@ CLAIMS = [
         {"spec": {"backbone": {"model": "me/vlm"}}, "facts": {"architecture": "idefics3"}},
     ),
     Claim("vlm2vec", ("| Dimensions | 8 |", "| Parameters | 99 |"), with_facts(dim=8, parameters_total=99), {}),
-    Claim("vlm2vec", ("| Instruction of a query | `Find:` |",), with_facts(instructions={"query": "Find:"}), {}),
+    Claim(
+        "vlm2vec",
+        ("| Instruction of a query | `Find:` |", ', prompt_name="query")'),
+        with_facts(instructions={"query": "Find:"}),
+        {},
+    ),
     Claim(
         "vlm2vec",
         ("The folder is also a plain sentence-transformers model, without zoo and without custom code:",),
