@@ -20,9 +20,7 @@ class FakeEncoder:
     """An encoder that records its calls."""
 
     spec = SimpleNamespace(recognises=False, family="static")
-    modalities = ("text",)
-    finish_trains = False
-    rows_seen = None
+    modalities, rows_seen, finish_trains = ("text",), 7, False
 
     def __init__(self, calls, backbone):
         self.calls = calls
@@ -60,8 +58,8 @@ def build(tmp_path, monkeypatch, calls):
             calls.append(("build", spec.family, options))
             return FakeEncoder(calls, cls.backbone)
 
-    def make(backbone=("", ""), **sections):
-        Family.backbone = backbone
+    def make(backbone=("", ""), finish_trains=False, **sections):
+        Family.backbone, FakeEncoder.finish_trains = backbone, finish_trains
         recipe = Recipe[Spec](
             name="tiny",
             encoder={"family": "static", "backbone": "backbone"},

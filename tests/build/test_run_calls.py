@@ -128,10 +128,12 @@ def test_a_run_has_the_folder_for_itself_and_explains_a_full_disk(build, monkeyp
 def test_the_first_process_builds_and_the_others_join(build, monkeypatch, tmp_path, rank):
     recipe = build().recipe
     monkeypatch.setenv("RANK", rank)
-    monkeypatch.setattr(builder._Build, "run", lambda self: ("built", self.recipe, self.out))
-    monkeypatch.setattr(builder, "_join", lambda recipe, out, finish: ("joined", recipe, out))
-    expected = ("built" if rank == "0" else "joined", recipe, tmp_path / "new")
-    assert builder.run(recipe, tmp_path / "new") == expected
+    monkeypatch.setattr(builder._Build, "run", lambda self: ("built", self.recipe, self.out, self.finish))
+    monkeypatch.setattr(builder, "_join", lambda recipe, out, finish: ("joined", recipe, out, finish))
+    for finish in (True, False):
+        expected = ("built" if rank == "0" else "joined", recipe, tmp_path / "new", finish)
+        assert builder.run(recipe, tmp_path / "new", finish=finish) == expected
+    assert builder.run(recipe, tmp_path / "new")[3] is False
 
 
 @pytest.mark.parametrize(("processes", "is_refused"), [("1", False), ("2", True)])

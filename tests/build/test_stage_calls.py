@@ -17,7 +17,7 @@ from zoo.data.table import Table
 from zoo.evaluation import Prepared
 from zoo.evaluation.task import ReadyTask, TaskSpec
 from zoo.spec import ExtraDataset
-from zoo.training import arguments, distributed
+from zoo.training import distributed, objective_checks
 
 LOCKED = {"train": {"skipped": 2}, "validation": {"skipped": 0}}
 
@@ -37,7 +37,9 @@ def test_the_training_passes_on_rows_settings_and_folders_and_is_locked(build, c
     tables = {"train": make_table("a", "b", "c"), "validation": make_table("d")}
     run._train(tables, Prepared([make_ready("a", {}, {"dim": 4})]), LOCKED, "digest")
     out, recipe = run.out, run.recipe
-    validation = calls[-3][4].pop("validation")
+    (options,) = (call[4] for call in calls if call[0] == "fit")
+    validation, say = options.pop("validation"), options.pop("say")
+    assert say == run.say
     assert list(validation["text"]) == ["d"]
     assert calls == [
         "training static on 3 rows",
@@ -46,14 +48,14 @@ def test_the_training_passes_on_rows_settings_and_folders_and_is_locked(build, c
         ("view", {"dim": 4}),
         ("prepare", 3, out / "cache"),
         "broadcast",
-        ("fit", 3, recipe.training, out, {"show_progress": True, "say": run.say, "finish": False}),
+        ("fit", 3, recipe.training, out, {"show_progress": True, "finish": False}),
         ("finish", 3),
         ("save", "tiny", out / "trained", {"recipe": recipe.model_dump(mode="json")}),
     ]
     lock = atomic_files.read_json(out / "lock.json")
     assert (lock["data"], lock["seed"], lock["format"]) == (LOCKED, 7, 1)
-    assert lock["training_seconds"] == pytest.approx(2.5, abs=0.5)
-    assert (lock["backbone"], lock["precision"]) == (None, arguments.resolve_precision_name(recipe.training))
+    assert lock["training_seconds"] == pytest.approx(2.5, abs=1)
+    assert (lock["rows_seen"], lock["finished_early"], lock["backbone"]) == (7, False, None)
     assert atomic_files.read_json(out / "stages.json") == {"trained": "digest"}
     assert not (out / "checkpoints").exists(), "they are not needed any more"
 
@@ -63,7 +65,37 @@ def test_the_lock_names_the_backbone_and_its_revision(build, calls, monkeypatch)
     run._train({"train": make_table("a")}, Prepared([]), LOCKED, "digest")
     backbone = atomic_files.read_json(run.out / "lock.json")["backbone"]
     assert backbone == {"name": "me/base", "revision": "c0ffee"}
-    assert calls[-3][4] == {"validation": None, "show_progress": True, "say": run.say, "finish": False}
+    assert calls[-3][4]["validation"] is None
+
+
+@pytest.mark.parametrize("finish_trains", [True, False])
+def test_the_time_of_the_preparation_counts_and_that_of_the_end_if_it_trains(build, monkeypatch, finish_trains):
+    clock = iter([10.0, 11.5, 20.0, 24.0])
+    monkeypatch.setattr(builder.time, "monotonic", lambda: next(clock))
+    run = build(finish_trains=finish_trains)
+    run._train({"train": make_table("a")}, Prepared([]), LOCKED, "digest")
+    seconds = atomic_files.read_json(run.out / "lock.json")["training_seconds"]
+    assert seconds == (8.0 if finish_trains else 4.0)
+
+
+def test_a_training_that_is_finished_early_keeps_its_checkpoints_and_says_so_in_the_lock(build, calls):
+    run = build()
+    run.finish = True
+    run._train({"train": make_table("a")}, Prepared([]), LOCKED, "digest")
+    assert next(call for call in calls if call[0] == "fit")[4]["finish"] is True
+    assert atomic_files.read_json(run.out / "lock.json")["finished_early"] is True
+    assert (run.out / "checkpoints").exists(), "the training may go on from there"
+
+
+def test_repeated_positives_are_said_before_the_training(build, calls, monkeypatch):
+    described = []
+    monkeypatch.setattr(
+        objective_checks, "describe_repeats", lambda *inputs: described.append(inputs) or "many repeats"
+    )
+    run, table = build(), make_table("a")
+    run._train({"train": table}, Prepared([]), LOCKED, "digest")
+    assert calls[:2] == ["training static on 1 rows", "many repeats"]
+    assert described == [(run.recipe.encoder, run.recipe.training, table.rows)]
 
 
 def test_a_task_that_the_encoder_cannot_read_stops_before_the_training(build, calls):
@@ -150,6 +182,27 @@ def test_the_stages_receive_rows_tasks_and_locks_and_are_made_from_digests_of_th
         assert [name for name, *_ in stages(**inputs)[1]] == ["_settle_overlaps", *expected], change
     dropped = [name for name, *_ in stages(tasks, on_overlap="drop")[1]]
     assert dropped == ["_document"], "the overlaps were settled before the rows were locked"
+
+
+def test_a_training_that_is_finished_early_is_another_one_at_every_checkpoint(stages, monkeypatch):
+    tasks, set_finish = Prepared([]), builder._Build.__init__
+
+    def start(run, *inputs):
+        set_finish(run, *inputs)
+        run.finish = True
+
+    run, ran = stages(tasks)
+    whole = ran[1][-1]
+    monkeypatch.setattr(builder._Build, "__init__", start)
+    digests = []
+    for name in ("checkpoint-3", "checkpoint-6"):
+        (run.out / "checkpoints" / name).mkdir(parents=True)
+        digests.append(stages(tasks)[1][1][-1])
+    names = ["checkpoint-3", "checkpoint-6"]
+    assert digests == [atomic_files.digest([whole, "finished early", names[:count]]) for count in (1, 2)]
+    (run.out / "trained").mkdir()
+    run.folder.note("trained", whole)
+    assert [name for name, *_ in stages(tasks)[1]] == ["_settle_overlaps", "_evaluate", "_document"], "it is whole"
 
 
 @pytest.mark.parametrize("trains", [True, False])

@@ -182,6 +182,18 @@ def test_an_altered_cache_is_refused_offline_and_repaired_online(hub, folder):
     assert read_folder(fetch("me/tiny")) == read_folder(folder)
 
 
+def test_files_that_no_model_has_and_the_state_of_a_training_are_not_downloaded(hub):
+    from zoo.artefact import allowed_files
+
+    files = {"config.json": b"{}", "model.safetensors": b"x", "vocab.txt": b"a", "1_Pooling/config.json": b"{}"}
+    others = ("train.py", "rows.jsonl", "notes.txt", ".hidden.json", "a/.b.json", "checkpoint-3/model.safetensors")
+    others += ("a/optimizer.safetensors", "trainer_state.json", ".eval_results/zoo-STS12.yaml")
+    create_repo(hub, "me/full", files | dict.fromkeys(others, b"{}"))
+    folder = fetch("me/full")
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == files.keys()
+    assert not any(allowed_files.is_allowed(name) for name in others)
+
+
 def test_a_pickle_that_another_client_left_in_the_cache_is_not_opened(hub):
     from huggingface_hub import HfApi
 

@@ -123,6 +123,19 @@ def test_a_card_whose_front_matter_cannot_be_read_is_not_sent(hub, folder, front
     assert hub.requests == []
 
 
+def test_what_is_about_to_be_sent_and_removed_is_said(tmp_path):
+    from zoo.hub.commit import Target
+
+    (tmp_path / "a").write_bytes(bytes(1_250_000))
+    (tmp_path / "b").write_bytes(bytes(100_000))
+    target = Target.__new__(Target)
+    for name, value in (("folder", tmp_path), ("changed_files", ["a", "b"]), ("removed_files", ["c", "d"])):
+        object.__setattr__(target, name, value)
+    assert target.describe() == "sending 2 files, 1.4 MB, removing c, d of an older version"
+    object.__setattr__(target, "removed_files", [])
+    assert target.describe() == "sending 2 files, 1.4 MB"
+
+
 def test_an_adapter_of_a_local_base_is_not_sent(hub, folder):
     adapter = {"base_model_name_or_path": "/home/me/base", "revision": "a" * 64}  # the sha256 of local weights
     (folder / "adapter_config.json").write_text(json.dumps(adapter))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from types import SimpleNamespace
 
 import hub_server
 import numpy as np
@@ -12,7 +13,8 @@ import tiny
 
 import zoo
 from zoo.core.errors import HubError
-from zoo.hub.push import check_write_access, push
+from zoo.hub.push import _fetch_account, check_write_access, push
+from zoo.hub.retries import MisreadAnswerError
 
 
 def test_the_right_to_write_is_checked_without_writing(hub, monkeypatch):
@@ -54,6 +56,15 @@ def test_a_fine_grained_token_may_write_only_where_it_says_so(hub, monkeypatch, 
         with contextlib.nullcontext() if may_write else pytest.raises(HubError, match="write access"):
             push(folder, "me/new")
         hub.repos.clear()
+
+
+@pytest.mark.parametrize("answer", [[], "me", {}, {"name": None}, {"name": 3}, {"names": "me"}])
+def test_an_answer_that_names_no_user_is_one_that_cannot_be_read(answer):
+    api = SimpleNamespace(whoami=lambda: answer)
+    with pytest.raises(MisreadAnswerError, match="the answer names no user"):
+        _fetch_account(api)
+    account = {"name": "me", "orgs": []}
+    assert _fetch_account(SimpleNamespace(whoami=lambda: account)) is account
 
 
 def test_a_wait_is_announced(hub, monkeypatch):

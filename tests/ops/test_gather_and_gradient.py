@@ -59,6 +59,15 @@ def test_the_largest_count_of_two_processes_is_a_whole_number(second_of_two_proc
     assert (count, type(count)) == (10, int)
 
 
+@pytest.mark.parametrize(("backend", "device"), [("nccl", "cuda"), ("gloo", "cpu")])
+def test_a_count_lies_where_the_backend_reads_it(second_of_two_processes, monkeypatch, backend, device):
+    devices, make_tensor = [], torch.tensor
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
+    monkeypatch.setattr(torch, "tensor", lambda count, device: devices.append(device) or make_tensor(count))
+    assert distributed.find_largest_count(5) == 10
+    assert devices == [device]
+
+
 def test_without_torchs_distributed_package_there_is_one_process(monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
     monkeypatch.setattr(torch.distributed, "is_initialized", None)  # a build without the package has no such function

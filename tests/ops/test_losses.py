@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from sentence_transformers import losses as st
@@ -57,6 +59,13 @@ def test_alignment_is_the_divergence_of_the_softmaxes_and_nearly_vanishes_on_uni
     assert losses.compute_alignment_loss(a, a).item() == pytest.approx(0.0, abs=1e-6)
     unit = losses.compute_alignment_loss(F.normalize(a, dim=-1), F.normalize(b, dim=-1))
     assert unit < losses.compute_alignment_loss(a, b) / 10
+
+
+def test_the_alignment_loss_names_its_dimensions(pair):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns if it has to guess
+        losses.compute_alignment_loss(*pair[:2])
+        losses.compute_relational_loss(*pair[:2])
 
 
 def test_autocast_does_not_change_the_losses(pair):
