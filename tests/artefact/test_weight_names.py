@@ -47,13 +47,18 @@ def case(request, originals, tmp_path):
     return request.param, shutil.copytree(originals / request.param, tmp_path / "model")
 
 
+def open_model(modality: str, folder: Path):
+    """Open a pretrained model as its families do, and return the model of transformers."""
+    if modality == "text":
+        return text_backbone.load(str(folder)).model
+    if modality == "image":
+        return pretrained.build(Vision(model=str(folder))).module.body.model
+    return checkpoint.load_pretrained(VLMSpec(model=str(folder)), Path()).model
+
+
 def open_weights(modality: str, folder: Path) -> dict[str, torch.Tensor]:
     """Open a pretrained model as its families do, and return the tensors that it works with."""
-    if modality == "text":
-        return dict(text_backbone.load(str(folder)).model.state_dict())
-    if modality == "image":
-        return dict(pretrained.build(Vision(model=str(folder))).module.body.model.state_dict())
-    return dict(checkpoint.load_pretrained(VLMSpec(model=str(folder)), Path()).model.state_dict())
+    return dict(open_model(modality, folder).state_dict())
 
 
 def find_problem(modality: str, folder: Path) -> str | None:
@@ -85,6 +90,27 @@ def test_a_prefix_of_a_known_wrapper_is_removed_and_told(case, prefix):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)
         assert find_problem(modality, folder) is None
+
+
+def replace_norm_names(name: str) -> str:
+    """The names of old checkpoints of BERT."""
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+
+@pytest.mark.filterwarnings("ignore::zoo.core.errors.WeightsWarning")
+@pytest.mark.parametrize(
+    "rename",
+    [lambda name: f"module.{name}", lambda name: f"_orig_mod.{name}", replace_norm_names],
+    ids=["module", "compiled", "gamma"],
+)
+def test_a_model_is_saved_under_its_own_names_and_not_under_those_that_were_read(case, rename, tmp_path):
+    modality, folder = case
+    open_model(modality, folder).save_pretrained(tmp_path / "usual")
+    change_weights(folder, lambda weights: {rename(name): tensor for name, tensor in weights.items()})
+    open_model(modality, folder).save_pretrained(tmp_path / "saved")
+    usual, saved = (load_file(tmp_path / name / "model.safetensors") for name in ("usual", "saved"))
+    assert saved.keys() == usual.keys()
+    assert all(torch.equal(saved[name], tensor) for name, tensor in usual.items())
 
 
 def test_an_unknown_prefix_is_an_error_that_names_tensors(case):

@@ -92,6 +92,7 @@ def test_a_score_of_mteb_has_its_costs_and_the_data_is_loaded_before_and_freed_a
         "peak_memory_mb": 12.3,
         "bytes_per_vector": 16,
         "sentences_per_second": 20.0,
+        "unit": "texts",
     }
     assert saved == "json 2"
     options = {

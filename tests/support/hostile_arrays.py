@@ -215,6 +215,7 @@ def list_hdf5() -> Iterator[tuple[str, Content]]:
     honest = buffer.getvalue()
     for size in (0, 4, 8, 96, 500, len(honest) // 2):
         yield f"h5-cut-{size}.h5", honest[:size]
+    yield "h5-deep.h5", write_h5(lambda file: file.update({"n": np.ones((2, 2, 2))}))
     yield "h5-text.h5", b"text\na\n"
 
 

@@ -48,4 +48,20 @@ def open_model(auto_class: Any, folder: Path, reference: str, config: Any, **opt
     if missing:
         raise ArtefactError(weight_names.describe_missing(folder, missing, stored))
     weight_names.tell(reference, names._replace(unexpected=tuple(sorted(report["unexpected_keys"]))))
+    save_under_own_names(model)
     return model
+
+
+def save_under_own_names(model: Any) -> None:
+    """Let `save_pretrained` write the tensors under the names that the library gives them today.
+
+    By default the library remembers every renaming of the checkpoint that it read and undoes it on saving. The prefix of a
+    wrapper and the old names gamma and beta of a layer norm would come back, and the folder would not open again.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    usual = {repr(conversion.source_patterns) for conversion in get_model_conversion_mapping(model, add_legacy=False)}
+    used = getattr(model, "_weight_conversions", None) or []
+    model._weight_conversions = [
+        conversion for conversion in used if repr(getattr(conversion, "source_patterns", None)) in usual
+    ]

@@ -16,7 +16,7 @@ import sentence_transformers
 import torch
 import transformers
 
-from zoo.artefact import preflight, tensors, transformer_folder, weight_names
+from zoo.artefact import preflight, pretrained_model, tensors, transformer_folder, weight_names
 from zoo.core.errors import ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, find_hub_id, locate
@@ -249,6 +249,7 @@ def _open(folder: Path, reference: str, *, is_model_folder: bool = False) -> Bac
             f"backbone {reference}: has the modules {', '.join(names)}; only Transformer, Pooling, Normalize can be cut"
         )
     transformer, pooling = modules[:2]
+    pretrained_model.save_under_own_names(transformer.auto_model)
     get_depth_adapter(transformer.auto_model.config.model_type)
     if model.default_prompt_name:
         raise ZooError(

@@ -108,6 +108,8 @@ def _read_headers(path: Path) -> dict[str, Header]:
     }
     if {"imgs", "latents_classes"} <= columns.keys():
         columns.pop("latents_values", None)  # dSprites: the same factors as latents_classes
+    if not columns:
+        raise DataError(f"{path}: holds no array of numbers with one entry per row, or of images")
     return columns
 
 
