@@ -6,6 +6,7 @@ A fresh Python imports torch, transformers, datasets and mteb for some seven CPU
 from __future__ import annotations
 
 import functools
+import gc
 import multiprocessing
 import os
 import socket
@@ -147,6 +148,7 @@ def _run(
     for descriptor, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
     os.environ.update(environment)
+    gc.freeze()
     import torch
 
     torch.set_num_threads(1)

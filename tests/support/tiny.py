@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +35,32 @@ def backbone(
 ) -> str:
     """Write a backbone with random weights and return its path."""
     import torch
+
+    template, random_state = _write_template(kind, layers, hidden, pooling, seed)
+    torch.set_rng_state(random_state)
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    return str(folder)
+
+
+@functools.cache
+def _write_template(kind: str, layers: int, hidden: int, pooling: str, seed: int) -> tuple[Path, Any]:
+    """Write a backbone once in a process. Return its folder, and the state of torch's random numbers after it was drawn."""
+    import torch
     import transformers
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
 
+    parent = Path(tempfile.mkdtemp(prefix="zoo-tiny-"))
+    atexit.register(shutil.rmtree, parent, ignore_errors=True)
     torch.manual_seed(seed)
     model = transformers.AutoModel.from_config(make_config(kind, layers, hidden))
-    plain_folder = folder.parent / f"{folder.name}-plain"
-    model.save_pretrained(plain_folder)
-    make_tokenizer().save_pretrained(plain_folder)
-    transformer = Transformer(str(plain_folder), max_seq_length=MAX_LENGTH)
+    model.save_pretrained(parent / "plain")
+    make_tokenizer().save_pretrained(parent / "plain")
+    transformer = Transformer(str(parent / "plain"), max_seq_length=MAX_LENGTH)
     SentenceTransformer(
         modules=[transformer, Pooling(hidden, pooling_mode=pooling), Normalize()], device="cpu"
-    ).save_pretrained(str(folder), create_model_card=False)
-    return str(folder)
+    ).save_pretrained(str(parent / "backbone"), create_model_card=False)
+    return parent / "backbone", torch.get_rng_state()
 
 
 def make_tokenizer() -> Any:
