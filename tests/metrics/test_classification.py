@@ -115,3 +115,19 @@ def test_neural_collapse_agrees_with_its_definition_also_without_rows_of_a_class
     assert found == {name: pytest.approx(value) for name, value in expected.items()}
     still = classification.compute_neural_collapse(np.zeros((4, 3)), np.zeros(4, int), targets)
     assert still == {"vector_angle": pytest.approx(90), "within_spread": 0}
+
+
+def test_every_row_is_its_own_nearest_neighbour():
+    vectors = np.random.default_rng(0).standard_normal((30, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    labels = np.arange(30) % 7
+    assert classification.compute_knn_accuracy(vectors, labels, vectors, labels, k=1) == 1.0
+    assert classification.compute_knn_accuracy(vectors[:1], labels[:1], vectors, labels, k=1) == 1.0
+
+
+@pytest.mark.parametrize(("sign", "angle"), [(1, 0.0), (-1, 180.0)])
+def test_a_cosine_that_rounding_puts_beyond_one_is_an_angle(sign, angle):
+    targets = np.random.default_rng(3).standard_normal((400, 3))
+    labels = np.arange(400)
+    figures = classification.compute_neural_collapse(sign * targets, labels, targets)
+    assert figures["vector_angle"] == pytest.approx(angle, abs=1e-4)

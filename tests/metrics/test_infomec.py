@@ -314,6 +314,15 @@ def test_sap_is_the_gap_of_the_balanced_accuracies_of_the_two_best_latents():
     assert single == pytest.approx(1), "the second best of a single latent is 0"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_real_latent_that_never_changes_predicts_nothing():
+    sources, latents = np.arange(300)[:, None] % 3, np.random.default_rng(1).standard_normal((300, 2))
+    expected = disentanglement.compute_sap(sources, latents[:, :1], discrete=False)
+    constant = np.column_stack([np.full(300, 4.2), latents[:, 0]])
+    chance = 1 / 3  # the balanced accuracy of one value for all
+    assert disentanglement.compute_sap(sources, constant, discrete=False) == pytest.approx(expected - chance)
+
+
 def test_sap_divides_real_latents_into_twenty_equal_intervals_of_which_the_last_has_the_maximum():
     sources, _ = draw_sources_and_codes(400)
     draw = np.random.default_rng(4)
