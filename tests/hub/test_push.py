@@ -95,9 +95,9 @@ def test_only_the_newest_pull_requests_are_searched(hub, folder, tmp_path, monke
 def test_a_private_model_is_not_sent_to_a_public_repo(hub, folder):
     hub.repos["me/open"] = hub_server.Repo()
     hub.repos["me/open"].add("initial commit", {})
-    with pytest.raises(HubError, match="is public"):
+    with pytest.raises(HubError, match=r"me/open: is public"):
         push(folder, "me/open", private=True)
-    with pytest.raises(HubError, match="is public"):
+    with pytest.raises(HubError, match=r"me/open: is public"):
         check_write_access("me/open", private=True)
     check_write_access("me/open")
     check_write_access("me/not-yet", private=True)

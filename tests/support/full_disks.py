@@ -69,8 +69,10 @@ def fill_at_the_end(recipe: Path, folder: Path) -> dict[str, Any]:
         steps["at the model folder"] = disk.train(rarely)
         disk.resize(50_000)
         steps["roomy again"] = disk.train(rarely)
-        names = ("trained/model.safetensors", "model/model.safetensors")
-        return {"steps": steps, "sums": [disk.compute_sum(name) for name in names]}
+        sums = [disk.compute_sum("trained/model.safetensors"), disk.compute_sum("model/model.safetensors")]
+        disk.run.rename(folder / "filled")
+        steps["undisturbed"] = disk.train(rarely)
+        return {"steps": steps, "sums": [*sums, disk.compute_sum("model/model.safetensors")]}
 
 
 def write_read_only(recipe: Path, folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 _WORDS = """
     the a of in on with and fever cough acute chronic heart failure lung left right arm leg broken bone pain head skin rash
@@ -38,8 +39,14 @@ def backbone(
 
     template, random_state = _write_template(kind, layers, hidden, pooling, seed)
     torch.set_rng_state(random_state)
-    shutil.copytree(template, folder, dirs_exist_ok=True)
+    shutil.copytree(template, folder, copy_function=_replace, dirs_exist_ok=True)
     return str(folder)
+
+
+def _replace(source: str, target: str) -> None:
+    """Copy to a new file. Writing into an old one would change an encoder whose weights are mapped from it."""
+    Path(target).unlink(missing_ok=True)
+    shutil.copy(source, target)
 
 
 @functools.cache
@@ -54,12 +61,13 @@ def _write_template(kind: str, layers: int, hidden: int, pooling: str, seed: int
     atexit.register(shutil.rmtree, parent, ignore_errors=True)
     torch.manual_seed(seed)
     model = transformers.AutoModel.from_config(make_config(kind, layers, hidden))
-    model.save_pretrained(parent / "plain")
-    make_tokenizer().save_pretrained(parent / "plain")
-    transformer = Transformer(str(parent / "plain"), max_seq_length=MAX_LENGTH)
-    SentenceTransformer(
-        modules=[transformer, Pooling(hidden, pooling_mode=pooling), Normalize()], device="cpu"
-    ).save_pretrained(str(parent / "backbone"), create_model_card=False)
+    with mock.patch("torch.distributed.is_initialized", return_value=False):  # or only the first process would write
+        model.save_pretrained(parent / "plain")
+        make_tokenizer().save_pretrained(parent / "plain")
+        transformer = Transformer(str(parent / "plain"), max_seq_length=MAX_LENGTH)
+        SentenceTransformer(
+            modules=[transformer, Pooling(hidden, pooling_mode=pooling), Normalize()], device="cpu"
+        ).save_pretrained(str(parent / "backbone"), create_model_card=False)
     return parent / "backbone", torch.get_rng_state()
 
 
