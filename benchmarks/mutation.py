@@ -82,7 +82,7 @@ OTHER_PROCESSES = {
     "zoo/evaluation/mteb_isolation.py": ["tests/evaluation/test_evaluation.py::test_mteb_prints_nothing"],
 }
 """Tests that run a file in another process, where coverage.py does not look."""
-OPTIONS = ("-x", "-q", "-n", "0", "--dist", "no", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+OPTIONS = ("-x", "-q", "-m", "", "-n", "0", "--dist", "no", "-p", "no:cacheprovider", "--hypothesis-seed=0")
 MEMORY = 12 << 30
 Lines = dict[str, dict[int, list[str]]]  # file → line → the tests that run it
 

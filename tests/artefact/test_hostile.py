@@ -43,6 +43,7 @@ def honest(tmp_path_factory) -> Path:
     return model_folder.save(encoder, folder / "model")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is counted as Linux does it")
 def test_every_hostile_folder_and_recipe_is_refused_in_little_memory_without_a_look_outside(honest, tmp_path):
     paths = hostile.write_all(honest, tmp_path)

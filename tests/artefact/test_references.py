@@ -231,6 +231,7 @@ print(requests)
 """
 
 
+@pytest.mark.slow
 def test_opening_a_folder_of_any_family_makes_no_request():
     import golden
 

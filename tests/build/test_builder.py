@@ -183,6 +183,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(place, 
         trainer.fit(encoder, rows, loaded.training.model_copy(update={"batch_size": 8}), tmp_path)
 
 
+@pytest.mark.slow
 def test_signals_a_second_process_changed_data_and_a_jumping_clock_do_not_change_the_weights(
     place, whole_run, tmp_path
 ):
@@ -242,6 +243,7 @@ def full_disk_runs(place, tmp_path_factory) -> dict[str, Any]:
 FULL = "No space left on device: make room there"
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_a_checkpoint_keeps_the_earlier_checkpoints(full_disk_runs, whole_run):
     result = full_disk_runs["fill_at_a_checkpoint"]
     assert result["full"]["status"] == 1
@@ -252,6 +254,7 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_earlier_checkpoints(full_disk_run
     assert result["sum"] == atomic_files.sha256(whole_run / "model" / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_weights_or_the_model_folder_keeps_the_training(full_disk_runs):
     steps, sums = full_disk_runs["fill_at_the_end"].values()
     for name in ("at the weights", "at the model folder"):
@@ -268,6 +271,7 @@ def test_a_full_disk_at_the_weights_or_the_model_folder_keeps_the_training(full_
     assert len(set(sums)) == 1, "the weights are those of an undisturbed run"
 
 
+@pytest.mark.slow
 def test_a_read_only_run_folder_is_reported_before_any_work(full_disk_runs):
     result = full_disk_runs["write_read_only"]
     assert result["status"] == 1

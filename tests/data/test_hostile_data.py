@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import hostile_data
+import pytest
 
 MEGABYTES = 200
 
 
+@pytest.mark.slow
 def test_every_hostile_data_file_is_refused_in_little_memory(tmp_path):
     run = subprocess.run(
         [sys.executable, hostile_data.__file__, str(tmp_path)], capture_output=True, text=True, timeout=300, check=True

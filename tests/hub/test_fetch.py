@@ -113,6 +113,7 @@ def test_a_repo_that_does_not_agree_with_its_manifest_is_refused(hub, folder):
         fetch("me/tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [503, "drop"])
 def test_a_fetch_with_a_fault_at_any_request_is_complete_or_an_error_and_another_finishes_it(hub, folder, fault):
     push(folder, "me/count")

@@ -100,6 +100,7 @@ def test_a_refusal_of_any_request_is_one_line_and_leaves_main_as_it_was_or_compl
         assert "hf_" not in message.replace("`hf auth login`", "").replace("HF_TOKEN", "")
 
 
+@pytest.mark.slow
 def test_a_push_survives_one_temporary_fault_at_any_request_with_one_commit(hub, folder):
     push(folder, "me/count", tag="v1")
     count = len(hub.requests)

@@ -121,7 +121,9 @@ def small_vocabulary(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_vocabulary")
-@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "quickstart" else pytest.mark.slow) for name in LIGHT]
+)
 def test_in_miniature_it_trains_scores_and_documents(name, tmp_path):
     overrides = shrink(located_yaml.parse(SHIPPED[name].read_text(encoding="utf-8")).value)
     encoder = zoo.train(recipe.load(SHIPPED[name], *overrides), tmp_path / "run")

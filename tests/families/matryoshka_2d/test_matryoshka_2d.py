@@ -360,6 +360,7 @@ def test_paper_in_miniature_training_makes_a_shallow_narrow_view_better(tmp_path
     assert compute_accuracy(trained.truncate(1, 8)) > compute_accuracy(untrained.truncate(1, 8))
 
 
+@pytest.mark.slow
 def test_a_teacher_on_unlabelled_texts_draws_shallow_views_to_its_similarities(tmp_path):
     from zoo.training import trainer
 

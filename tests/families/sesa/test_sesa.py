@@ -156,6 +156,7 @@ def test_probabilities_are_reconciled_from_a_distribution_over_each_level(encode
         np.testing.assert_allclose(log_probabilities.exp()[:, columns].sum(1), 1, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["gru", "lstm", "backbone"])
 def test_a_concept_without_tagged_texts_is_recognised_by_its_name(reader, tmp_path):
     """The name of a concept is two words. No row is tagged with the last concepts, though texts contain their words."""
@@ -504,6 +505,7 @@ evaluation:
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_the_opaque_baseline_too_and_the_card_shows_the_measurements(tmp_path):
     from zoo.build.builder import run
 
