@@ -1,4 +1,7 @@
-"""The folders are the architecture: imports point downwards, no module imports itself in a circle, no spine names a family."""
+"""The folders are the architecture: imports point downwards, no module imports itself in a circle, no spine names a family.
+
+Functions are short.
+"""
 
 from __future__ import annotations
 
@@ -138,3 +141,18 @@ def list_words(path: Path) -> set[str]:
 def test_the_spine_names_no_family(module):
     names = {spelling for name in families.names() for spelling in (name, name.replace("-", "_"))}
     assert not names & list_words(MODULES[module]), f"{module} names a family"
+
+
+MAX_LINES = 60
+LONGER = {("zoo.paragraph_vectors.kernels", "_step_inputs")}
+"""A comment in this loop says what splitting it costs."""
+
+
+def test_no_function_has_more_than_sixty_lines():
+    long_functions = {
+        (module, node.name)
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= MAX_LINES
+    }
+    assert long_functions == LONGER

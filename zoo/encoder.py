@@ -224,12 +224,9 @@ class Encoder:
         if device is not None:
             self.to(device)
         inputs = self._check_inputs(inputs)
-        role = (
-            encoding.read_role(prompt_name, prompt_type, self.has_roles, self.spec.family) if prompt is None else None
-        )
         if prompt is not None:
             inputs = self._put_before(prompt, inputs)
-        if role is not None:
+        elif role := encoding.read_role(prompt_name, prompt_type, self.has_roles, self.spec.family):
             options["prompt_type"] = role
 
         def encode_together(items: Any) -> Any:

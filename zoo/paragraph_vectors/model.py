@@ -235,12 +235,8 @@ class ParagraphVectors:
             log.environment = environment | {"threads": choose_threads(environment, log.environment)}
             engine = self._create_engine(log.environment["threads"])
             code_engine = self._create_engine(log.environment["threads"], for_codes=True) if s.bits else engine
-            if finish and not log.step:
-                raise ZooError(f"{folder}: there is no checkpoint yet that the run could be finished from")
-            if finish and not self._tensors.keys() >= self.tensor_shapes().keys():
-                raise ZooError(
-                    f"no checkpoint in {folder} could be the end of the training: train on until codes are learned"
-                )
+            if finish:
+                self._check_finish(folder, log.step)
             for step in range(log.step, log.step if finish else schedule.steps):
                 batch = corpus.read(schedule.select_documents(step, s.seed))
                 start_time = time.monotonic()
@@ -262,6 +258,15 @@ class ParagraphVectors:
         if s.bits:
             self.settings = replace(s, anchors=len(self._tensors["anchors"]))
         return self
+
+    def _check_finish(self, folder: Path | None, step: int) -> None:
+        """Raise ZooError unless the tensors of a checkpoint could be the end of the training."""
+        if not step:
+            raise ZooError(f"{folder}: there is no checkpoint yet that the run could be finished from")
+        if not self._tensors.keys() >= self.tensor_shapes().keys():
+            raise ZooError(
+                f"no checkpoint in {folder} could be the end of the training: train on until codes are learned"
+            )
 
     def _plan(self, corpus: Corpus) -> Schedule:
         s = self.settings

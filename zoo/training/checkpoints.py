@@ -88,7 +88,7 @@ class RunRecorder(transformers.TrainerCallback):
         self.environment = dict(environment or {})
         self.metrics, self.show_progress = folder / METRICS, show_progress
         self.start_time, self.seconds_before = time.monotonic(), seconds_before
-        self.seconds_trained = 0.0
+        self.seconds_trained = seconds_before
         self._bar: Any = None
         self._bar_task: Any = None
 

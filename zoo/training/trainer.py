@@ -225,18 +225,23 @@ def fit(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         try:
-            if resume_from is not None and (finish or read_record(resume_from).get("finished")):
-                trainer.load_result(resume_from)
-                recorder.seconds_trained = seconds_before
-            elif finish:
-                raise ZooError(f"{checkpoints}: there is no checkpoint yet that the run could be finished from")
-            else:
-                trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+            _train_on(trainer, resume_from, finish=finish)
         finally:
             recorder.close()
     encoder.module.eval()
     encoder.rows_seen = count_rows_seen(rows, settings, trainer.count_kept_steps())
     return recorder.seconds_trained
+
+
+def _train_on(trainer: EncoderTrainer, resume_from: Path | None, *, finish: bool) -> None:
+    """Train from a checkpoint or from the start, or take the weights of a checkpoint that is the end of the training."""
+    if resume_from is not None and (finish or read_record(resume_from).get("finished")):
+        trainer.load_result(resume_from)
+    elif finish:
+        place = trainer.args.output_dir
+        raise ZooError(f"{place}: there is no checkpoint yet that the run could be finished from")
+    else:
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
 
 
 def count_rows_seen(rows: Any, settings: Training, steps: int) -> int:
