@@ -165,6 +165,17 @@ def test_a_score_at_chance_is_remarked_on(value, chance, words):
         assert remark(value, chance) == {"remark": words}
 
 
+@pytest.mark.parametrize(("value", "rows", "is_remarked"), [(0.55, 100, True), (0.65, 100, False), (0.9, 4, False)])
+def test_chance_has_the_noise_of_the_number_of_rows(value, rows, is_remarked):
+    """Two standard errors are .1 for 100 rows at .5. A high score of few rows is no remark's business."""
+    spec = TaskSpec(task="kind", name="mine")
+    tables = {"data": SimpleNamespace(rows=range(rows))}
+    ready = ReadyTask(spec, lambda: None, is_official=False, tables=tables, chance=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert bool(_remark_on_chance({"metric": "ap", "value": value}, ready)) is is_remarked
+
+
 LABELLED = [{"text": "a", "label": label} for label in ("x", "y", "z", "x")]
 PAIRS = [{"sentence1": "a", "sentence2": "b", "label": label} for label in (1, 0, 0, 0)]
 

@@ -182,6 +182,13 @@ def test_matrix_products_learn_the_same_topics_as_compiled_loops(variant, monkey
     test_paper_in_miniature_texts_of_a_topic_are_near_each_other_also_if_unseen(variant)
 
 
+def test_vectors_of_a_tiny_vocabulary_stay_small_with_matrix_products(monkeypatch):
+    """A step of 2,048 words sums hundreds of gradients of each of thirty words, which made vectors of 1e8."""
+    monkeypatch.setattr(paragraph_model, "_find_gpu", lambda: "cpu")
+    model = ParagraphVectors(Settings(**{**SMALL, "epochs": 3, "words": True, "window": 3})).fit(texts())
+    assert np.abs(model.infer(texts())).max() < 5
+
+
 def test_an_inferred_training_document_is_near_its_trained_vector():
     model = ParagraphVectors(Settings(**{**SMALL, "epochs": 30, "settle": False})).fit(texts())
     trained, inferred = normalise(model.document_vectors), normalise(model.infer(texts()))

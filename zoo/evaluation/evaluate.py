@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,12 +85,23 @@ def list_views(encoder: Encoder, task: ReadyTask) -> list[dict[str, Any]]:
 
 def _remark_on_chance(entry: Mapping[str, Any], task: ReadyTask) -> dict[str, Any]:
     """Return a remark, and warn, if a score is not better than that of vectors that say nothing."""
-    if entry["value"] > task.chance * 1.02 + 0.002:
+    if entry["value"] > task.chance + _estimate_noise_of_chance(task):
         return {}
     level = f"chance is {task.chance:.4f}" if task.chance else "0 is the score of vectors that say nothing"
     remark = f"{entry['metric']} is {entry['value']:.4f}, and {level}; check what each column is read as"
     warnings.warn(f"{task.name}: {remark}", DataWarning, stacklevel=3)
     return {"remark": remark}
+
+
+def _estimate_noise_of_chance(task: ReadyTask) -> float:
+    """Return how far above chance a score of vectors that say nothing can be: two standard errors of a share of the rows.
+
+    The most is half of what is above chance, so that a perfect score of few rows is not remarked on.
+    """
+    tested = (table for part, table in (task.tables or {}).items() if part in task.spec.test_fields)
+    rows = max((len(table.rows) for table in tested), default=0)
+    variance = task.chance * (1 - task.chance) / rows if rows else 0.0
+    return max(0.02 * task.chance + 0.002, min(2 * math.sqrt(variance), (1 - task.chance) / 2))
 
 
 def list_missed(report: Mapping[str, Any]) -> list[str]:

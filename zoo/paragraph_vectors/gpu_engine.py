@@ -23,7 +23,8 @@ Tensors = dict[str, torch.Tensor]
 
 NOISE_WORDS = 64  # of a step
 CHUNK_SIZE = 16  # consecutive words of one document in a step; with word vectors at least three windows
-WORDS_PER_STEP = 2048  # sums over more than some thousand pairs make the vectors of frequent words overshoot
+WORDS_PER_STEP = 2048
+OCCURRENCES_PER_STEP = 32  # of the most frequent word; its vector overshoots if a step sums many more of its gradients
 
 
 class GpuEngine:
@@ -48,9 +49,9 @@ class GpuEngine:
         rng, tensors = np.random.default_rng(seed), _as_tensors(tensors)
         is_kept = rng.random(len(batch.tokens), dtype=np.float32) < self.tables.keep_probabilities[batch.tokens]
         kept_counts = np.concatenate(([0], np.cumsum(is_kept)))
-        chunk_size, words_per_step, offsets = CHUNK_SIZE, WORDS_PER_STEP, None
+        chunk_size, words_per_step, offsets = CHUNK_SIZE, _choose_words_per_step(batch.tokens[is_kept]), None
         if "inputs" in tensors:
-            chunk_size, words_per_step = max(CHUNK_SIZE, 3 * self.window), WORDS_PER_STEP // (self.window + 1)
+            chunk_size, words_per_step = max(CHUNK_SIZE, 3 * self.window), words_per_step // (self.window + 1)
             offsets = rng.integers(chunk_size, size=len(batch.ends))
         lengths = kept_counts[batch.ends] - kept_counts[batch.starts]
         chunks, documents = split_into_chunks(batch.tokens[is_kept], lengths, chunk_size, offsets)
@@ -158,6 +159,12 @@ class GpuEngine:
             document_change = codes.compute_straight_through_gradient(documents, document_change, code_scale)
         tensors["documents"].index_add_(0, rows, document_change, alpha=rate)
         return loss
+
+
+def _choose_words_per_step(words: Array) -> int:
+    """Return the number of words of a step: WORDS_PER_STEP, or fewer if a single word is a large share of `words`."""
+    largest_share = np.bincount(words).max(initial=0) / max(len(words), 1)
+    return WORDS_PER_STEP if not largest_share else min(WORDS_PER_STEP, int(OCCURRENCES_PER_STEP / largest_share))
 
 
 def _as_tensors(arrays: Mapping[str, Any]) -> Tensors:

@@ -227,7 +227,6 @@ class ParagraphVectors:
         corpus = Corpus(texts, self.vocabulary)
         self.initialise(len(corpus))
         schedule = self._plan(corpus)
-        checkpoint_every = checkpoint_every or max(1, schedule.steps // 10)
         environment: dict[str, Any] = {"threads": self._count_threads(), "device": self.device or "cpu"}
         with RunLog(folder, schedule.steps, schedule.total_words, show_progress, environment, say) as log:
             self._set_tensors(log.resume())
@@ -252,7 +251,7 @@ class ParagraphVectors:
                     seconds=time.monotonic() - start_time,
                     phase=schedule.name_phase(step),
                 )
-                if (step + 1) % checkpoint_every == 0:
+                if (step + 1) % (checkpoint_every or max(1, schedule.steps // 10)) == 0:
                     log.save_checkpoint({name: _to_numpy(tensor) for name, tensor in self._tensors.items()})
             self.seconds = log.seconds
         if s.bits:
