@@ -33,6 +33,10 @@ def test_equal_positives_do_not_enter_the_contrastive_loss():
     ]
     loss = losses.compute_contrastive_loss(anchors, positives, mask=mask)
     assert loss.item() == pytest.approx(torch.stack(by_hand).mean().item(), rel=1e-5)
+    sentence_loss = losses.compute_sentence_loss(
+        torch.stack([anchors, positives]), None, "contrastive", 20.0, mask=mask
+    )
+    assert sentence_loss.item() == pytest.approx(loss.item(), rel=1e-6)
     scores = torch.ones(3)
     angle = losses.compute_sentence_loss(torch.stack([anchors, positives]), scores, "angle", 20.0, (0, 1, 0), mask)
     assert angle.item() == pytest.approx(loss.item(), rel=1e-6)

@@ -56,6 +56,8 @@ def test_alignment_is_the_divergence_of_the_softmaxes_and_nearly_vanishes_on_uni
     p, q = torch.softmax(a / 2, -1), torch.softmax(b / 2, -1)
     by_hand = 4 * (p * (p / q).log()).sum(-1).mean()
     assert losses.compute_alignment_loss(a, b, temperature=2.0).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    by_hand = 9 * F.kl_div(F.log_softmax(b / 3, -1), F.softmax(a / 3, -1), reduction="batchmean")
+    assert losses.compute_alignment_loss(a, b, temperature=3.0).item() == pytest.approx(by_hand.item(), rel=1e-5)
     assert losses.compute_alignment_loss(a, a).item() == pytest.approx(0.0, abs=1e-6)
     unit = losses.compute_alignment_loss(F.normalize(a, dim=-1), F.normalize(b, dim=-1))
     assert unit < losses.compute_alignment_loss(a, b) / 10

@@ -22,3 +22,11 @@ def test_every_seed_and_step_has_its_own_numbers_and_the_global_generator_has_no
     torch.manual_seed(2)
     assert [draw(step_generator(seed, step)) for seed in (0, 1) for step in range(3)] == numbers
     assert len({tuple(row) for row in numbers}) == 6
+
+
+def test_a_generator_leaves_the_global_one_as_it_is():
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    draw(step_generator(42, 7))
+    draw(epoch_generator(42, 7))
+    assert torch.equal(torch.get_rng_state(), state)
