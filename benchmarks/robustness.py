@@ -40,6 +40,7 @@ from unittest import mock
 
 TESTS = Path(__file__).parent.parent / "tests" / "support"
 sys.path.insert(0, str(TESTS))
+os.environ.pop("HF_HUB_OFFLINE", None)  # the Hub of this benchmark is on this machine
 os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 import hub_server  # noqa: E402
 

@@ -31,6 +31,9 @@ Kind = Literal["text", "texts", "number", "label", "image", "vector", "id", "ids
 """
 
 
+Baselines = Literal["cheap", "full", "none"]
+"""Which free baselines are scored: those that take seconds, also those that train a network, or none."""
+
 Roles = Mapping[str, Kind]
 """What each role's column must hold, for example {"anchor": "text", "score": "number"}."""
 

@@ -23,6 +23,9 @@ Mistake = tuple[tuple[str | int, ...], str]
 """Where a section is wrong (a path below it), and what is wrong."""
 
 
+FREE_BASELINES = ("chance", "most_frequent_class", "tfidf", "lsa", "bm25", "pixels")
+
+
 class NoView(Section):
     """The view options of a family without views."""
 
@@ -94,6 +97,8 @@ class EncoderSpec(Section):
         pictures: pictures of the card besides those that every card has: name → `module:function` in the family's folder.
         commands: verbs that the family adds to the command line, by name.
         text_files: text files of the model folder that may be large: name → largest size in bytes.
+        free_baselines: what is scored beside the encoder: files of `zoo/evaluation/baselines`, or `module:Class` in the
+            family's folder. Each says which tasks it suits.
     """
 
     View: ClassVar[type[Section]] = NoView
@@ -106,6 +111,7 @@ class EncoderSpec(Section):
     pictures: ClassVar[Mapping[str, str]] = {}
     commands: ClassVar[Mapping[str, Command]] = {}
     text_files: ClassVar[Mapping[str, int]] = {}
+    free_baselines: ClassVar[tuple[str, ...]] = FREE_BASELINES
 
     family: str
 
@@ -186,6 +192,13 @@ class EncoderSpec(Section):
         It is asked for data that lacks a column.
         """
         return []
+
+    def suggest_when_worse(self, facts: Mapping[str, float]) -> str:
+        """What to change if a free baseline is better, as a clause.
+
+        `facts` may hold `rows`, the training rows, and `words`, the median number of words of a training text.
+        """
+        return "try more rows, more `training.epochs` or another `training.learning_rate`"
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """What is wrong with a view that has the right options and types, or None."""

@@ -127,8 +127,10 @@ def test_the_evaluation_opens_the_trained_model_and_replaces_older_results(build
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
     tasks = Prepared([])
-    run._evaluate(tasks, LOCKED, "digest")
+    table = make_table("a")
+    run._evaluate({"train": table}, tasks, LOCKED, "digest")
     options = {"results_folder": run.out / "results", "show_progress": True}
+    options |= {"free_baselines": "cheap", "training_rows": table.rows, "training": run.recipe.training}
     assert calls == ["evaluating 1 tasks", run.out / "trained", (encoder, tasks, options, False)]
     assert encoder.folder == run.recipe.folder, "its references start where the recipe's paths start"
     report = atomic_files.read_json(run.out / "report.json")
@@ -157,16 +159,17 @@ def test_the_stages_receive_rows_tasks_and_locks_and_are_made_from_digests_of_th
     (settle, train, evaluate, document) = ran
     assert settle == ("_settle_overlaps", "tables", tasks)
     assert train[:4] == ("_train", "tables", tasks, LOCKED)
-    assert evaluate[:3] == ("_evaluate", tasks, LOCKED)
+    assert evaluate[:4] == ("_evaluate", "tables", tasks, LOCKED)
     assert document[:2] == ("_document", LOCKED | tasks.lock)
     digests = {name: inputs[-1] for name, *inputs in ran[1:]}
     sections = run.recipe.model_dump(mode="json")
-    changeable = ("evaluation", "card", "publish", "on_overlap")
+    changeable = ("evaluation", "baselines", "card", "publish", "on_overlap")
     fixed = {name: section for name, section in sections.items() if name not in changeable}
     trained_from = atomic_files.digest([fixed, LOCKED])
-    report_from = atomic_files.digest([trained_from, {"evaluation": sections["evaluation"]}, tasks.lock])
+    measured = {name: sections[name] for name in ("evaluation", "baselines")}
+    report_from = atomic_files.digest([trained_from, measured, tasks.lock])
     card_from = atomic_files.digest([report_from, sections])
-    assert list(digests.values()) == [trained_from, report_from, card_from], "runs of older versions are resumed"
+    assert list(digests.values()) == [trained_from, report_from, card_from], "trainings of older versions are resumed"
     for output in ("trained", "report.json", "model"):
         (run.out / output).mkdir()
         run.folder.note(output, digests[{"trained": "_train", "report.json": "_evaluate"}.get(output, "_document")])
@@ -176,6 +179,7 @@ def test_the_stages_receive_rows_tasks_and_locks_and_are_made_from_digests_of_th
         "data of a task": ({"tasks": Prepared([], {"sts": {"skipped": 1}})}, ["_evaluate", "_document"]),
         "data": ({"tasks": tasks, "locked": other}, ["_train", "_evaluate", "_document"]),
         "card": ({"tasks": tasks, "card": {"summary": "x"}}, ["_document"]),
+        "baselines": ({"tasks": tasks, "baselines": "none"}, ["_evaluate", "_document"]),
         "validation": ({"tasks": tasks, "validation": 5}, ["_train", "_evaluate", "_document"]),
     }
     for change, (inputs, expected) in changes.items():

@@ -13,7 +13,45 @@ SHARED = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 3, "ro
 DISJOINT = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 0, "rows": 9}]}}
 NOTHING_MEASURED = ("Nothing was measured, so nothing is claimed about its quality.", "- Nothing was measured.")
 
+WORSE = {"low": -0.3, "sentence": "WORSE than BM25."}
 CLAIMS = [
+    Claim(
+        "static",
+        ("(0.2500 before training). WORSE than BM25. ##", "- whole: WORSE than BM25."),
+        with_results(verdict=WORSE),
+        with_results(verdict=None),
+    ),
+    Claim(
+        "static",
+        ("| Free baseline | Score | |:---|---:| | BM25 | 0.7500 | | LSA | 0.5000 |",),
+        {
+            "report": {
+                "free_baselines": {
+                    "t": [
+                        {"name": "LSA", "value": 0.5},
+                        {"name": "none", "value": None},
+                        {"name": "BM25", "value": 0.75},
+                    ]
+                }
+            }
+        },
+        {"report": {"free_baselines": {"other": [{"name": "BM25", "value": 0.75}]}}},
+    ),
+    Claim(
+        "static",
+        (
+            "- Each figure is one training.",
+            "Its interval is that of other rows or queries, not that of other trainings.",
+        ),
+        with_results(verdict=WORSE),
+        with_results(verdict=WORSE | {"low": None}),
+    ),
+    Claim(
+        "static",
+        ("- Each figure is one measurement, without an interval:", "small differences may be noise."),
+        with_results(verdict=WORSE | {"low": None}),
+        with_results(verdict=WORSE),
+    ),
     Claim("static", ("| Training time |",), {"lock": {"training_seconds": 8}}, {}),
     Claim(
         "static",
@@ -196,7 +234,6 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
     (("Speed and memory belong to that machine and those inputs.",), ADVICE),
     (("Another processor, thread count or library version can change the last digits.",), ADVICE),
     (("other domains, lengths and tasks can behave differently.",), ADVICE),
-    (("- Each figure is one measurement, without an interval:", "small differences may be noise."), ADVICE),
     (("Evaluate it on data like yours before you rely on it.",), ADVICE),
     (
         (", higher is better",),

@@ -27,7 +27,9 @@ class Numbers:
     def __init__(self, dim=1, untrained=None):
         self.dim, self.untrained = dim, untrained
         self.view_options = {} if dim == 1 else {"dim": dim}
-        self.spec = SimpleNamespace(recognises=False, family="numbers")
+        self.spec = SimpleNamespace(
+            recognises=False, family="numbers", free_baselines=(), suggest_when_worse=lambda facts: "train longer"
+        )
 
     def view(self, dim=1):
         return Numbers(dim)
@@ -78,7 +80,8 @@ def test_a_report_has_an_entry_for_every_view_and_the_baseline_at_the_same_views
     names = ["a__dim3.json", "a__whole.json", "b__dim5.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     saved = json.loads((tmp_path / "a__whole.json").read_text())
-    assert saved == {name: value for name, value in entry.items() if name not in ("view", "baseline", "at_least")}
+    later = ("view", "baseline", "at_least", "verdict")
+    assert saved == {name: value for name, value in entry.items() if name not in later}
 
 
 def test_a_baseline_is_scored_only_if_it_is_wanted_and_there_is_one():
@@ -117,10 +120,14 @@ def test_scores_below_their_limit_are_listed():
         {"task": "b", "view": {"dim": 8}, "metric": "ap", "value": 0.1, "at_least": 0.2},
         {"task": "c", "view": {}, "metric": "ap", "value": 0.2, "at_least": 0.2},
         {"task": "d", "view": {}, "metric": "ap", "value": 0.0, "at_least": None},
+        {"task": "e", "view": {}, "at_least": "baseline", "verdict": {"outcome": "worse", "sentence": "WORSE than x."}},
+        {"task": "f", "view": {}, "at_least": "baseline", "verdict": {"outcome": "level", "sentence": "Level with x."}},
+        {"task": "g", "view": {}, "at_least": "baseline"},
     ]
     assert evaluation.list_missed({"results": results}) == [
         "a at the whole encoder: ap is 0.1235, below the 0.2 asked for",
         "b at {'dim': 8}: ap is 0.1000, below the 0.2 asked for",
+        "e at the whole encoder: WORSE than x.",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,7 +75,8 @@ def score(monkeypatch):
         spec = type("Spec", (TaskSpec,), attributes)(task="kind", name="mine")
         ready = ReadyTask(spec, lambda: FakeTask(events), is_official=is_official)
         encoder = SimpleNamespace(bytes_per_vector=16, view_options={})
-        return *scoring.score(encoder, ready, "bf16", True), events, encoder
+        scored = scoring.score(encoder, ready, "bf16", True)
+        return scored.entry, scored.saved, events, encoder
 
     return score_task
 
@@ -99,11 +101,12 @@ def test_a_score_of_mteb_has_its_costs_and_the_data_is_loaded_before_and_freed_a
         "cache": None,
         "overwrite_strategy": "always",
         "co2_tracker": False,
+        "prediction_folder": Path(),
         "show_progress_bar": False,
         "encode_kwargs": {"show_progress_bar": False},
     }
     model = ((encoder, "bf16"), {"show_progress": True, "keep_vectors": False})
-    assert events == ["load", model, ("T", options), "memory", "unload"]
+    assert events == [model, "load", ("T", options), "memory", "unload"]
     assert score(is_official=True)[0]["type"] == "STS"
 
 
@@ -126,7 +129,7 @@ def test_answers_are_listed_from_the_vectors_of_the_score(score, monkeypatch):
     ((data, shown_queries, shown_documents),) = listed
     assert data is TASK_DATA
     assert (shown_queries is queries, shown_documents is documents) == (True, True)
-    assert events[1][1]["keep_vectors"] is True
+    assert events[0][1]["keep_vectors"] is True
     for missing in ("query", "document"):
         some = {name: blocks for name, blocks in vectors.items() if name != missing}
         assert score(vectors=some, shows_answers=True)[0]["details"] == {"retrieved": []}

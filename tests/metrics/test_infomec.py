@@ -340,6 +340,11 @@ def test_latents_are_active_above_a_twentieth_of_the_largest_range():
     assert disentanglement.find_active_latents(latents, discrete=False).tolist() == [True, True, False, False]
     assert disentanglement.find_active_latents(latents, discrete=True).tolist() == [True] * 4
     assert disentanglement.find_active_latents(latents).tolist() == [True] * 4
+    assert disentanglement.find_active_latents(np.array([[-128], [127]], np.int8)).tolist() == [True]
+
+
+def test_a_row_without_values_counts_as_spread_evenly():
+    assert disentanglement._compute_concentration(np.array([[1.0, 0, 0], [0, 0, 0]])) == pytest.approx(0.5)
 
 
 def test_figures_come_with_infom_first_and_the_summary_is_json_with_five_digits():

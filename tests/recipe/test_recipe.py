@@ -124,7 +124,7 @@ def test_a_mistake_does_not_hide_another_in_the_same_section(folder):
         ("encoder.los", "did you mean loss"),
         ("data.limit", "greater than or equal to 1"),
         ("data.where.golt", "did you mean gold"),
-        ("evaluation.1.at_least", "must be a number, not 'high'"),
+        ("evaluation.1.at_least", "must be a number or `baseline`, not 'high'"),
         ("evaluation.1.views.0.layer", "did you mean layers"),
         ("evaluation.1.views.0.dim", "greater than or equal to 1"),
     ):

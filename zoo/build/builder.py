@@ -145,7 +145,8 @@ class _Build:
         if self.finish and not self.folder.is_made_from("trained", trained_from):
             checkpoints = sorted(path.name for path in (self.out / "checkpoints").glob("checkpoint-*"))
             trained_from = atomic_files.digest([trained_from, "finished early", checkpoints])
-        report_from = atomic_files.digest([trained_from, {"evaluation": sections["evaluation"]}, tasks.lock])
+        measured = {name: sections[name] for name in ("evaluation", "baselines")}
+        report_from = atomic_files.digest([trained_from, measured, tasks.lock])
         card_from = atomic_files.digest([report_from, sections])
         if self.folder.is_made_from("model", card_from):
             self._announce_training(False)
@@ -158,7 +159,7 @@ class _Build:
         if train:
             self._train(tables, tasks, locked, trained_from)
         if not self.folder.is_made_from("report.json", report_from):
-            self._evaluate(tasks, locked, report_from)
+            self._evaluate(tables, tasks, locked, report_from)
         self._document(locked | tasks.lock, card_from)
 
     def _settle_overlaps(self, tables: dict[str, Table], tasks: Prepared) -> dict[str, Table]:
@@ -221,13 +222,21 @@ class _Build:
         if not self.finish:
             shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
 
-    def _evaluate(self, tasks: Prepared, locked: dict[str, Any], made_from: str) -> None:
+    def _evaluate(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any], made_from: str) -> None:
         self.say(f"evaluating {len(self.recipe.evaluation)} tasks")
         encoder = pretrained.load(self.out / "trained")
         encoder.folder = self.recipe.folder
         results = self.out / "results"
         shutil.rmtree(results, ignore_errors=True)
-        report = evaluation.evaluate(encoder, tasks, results_folder=results, show_progress=self.show_progress)
+        report = evaluation.evaluate(
+            encoder,
+            tasks,
+            free_baselines=self.recipe.baselines,
+            training_rows=tables["train"].rows,
+            training=self.recipe.training,
+            results_folder=results,
+            show_progress=self.show_progress,
+        )
         report["skipped_rows"] |= {name: entry["skipped"] for name, entry in locked.items() if entry["skipped"]}
         atomic_files.write_json(self.out / "report.json", report)
         self.folder.note("report.json", made_from)

@@ -23,7 +23,7 @@ from zoo.core.errors import RecipeError, RenamedFieldWarning, ZooError
 from zoo.recipe import recipe as recipes
 from zoo.recipe.recipe import Recipe
 
-CHANGEABLE = ("evaluation", "card", "publish", "on_overlap")
+CHANGEABLE = ("evaluation", "baselines", "card", "publish", "on_overlap")
 """Sections that may change between two runs in one folder. A change of anything else is another run."""
 
 

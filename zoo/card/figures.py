@@ -145,6 +145,12 @@ def _make_view_table(task: Task) -> Markup:
     return markdown.format_table(header, rows)
 
 
+def make_baseline_table(task: Task) -> Markup:
+    """Return the scores of the free baselines, the best first."""
+    rows = [(name, format_score(value)) for name, value in task.free_baselines]
+    return markdown.format_table(["Free baseline", "Score"], rows)
+
+
 def _format_cell(result: Result | None) -> Markup:
     if result is None:
         return markdown.DASH
@@ -202,6 +208,7 @@ def make_data_table(data_sets: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 HELPERS = {
+    "baselines": make_baseline_table,
     "bar": describe_bar,
     "before": format_baseline,
     "code": markdown.format_code,

@@ -150,6 +150,7 @@ def _build_result_context(record: Record) -> dict[str, Any]:
         "local_tasks": [task for task in record.tasks if not task.official],
         "unscored": [(task, result) for task, result in pairs if result.value is None],
         "worsened": [(task, result) for task, result in pairs if result.gain is not None and result.gain < 0],
+        "has_intervals": any(result.has_interval for _, result in pairs),
         "has_baselines": any(result.baseline is not None for _, result in pairs),
         "task_types": {task.type for task in record.tasks},
         "host": as_mapping(record.report.get("host")),

@@ -29,6 +29,8 @@ class Result:
         speed: sentences per second.
         memory: peak memory in MB.
         size: bytes of one stored vector.
+        verdict: the sentence that compares the score with the best free baseline, or "".
+        has_interval: whether the sentence gives an interval.
     """
 
     view: Mapping[str, Any]
@@ -39,6 +41,8 @@ class Result:
     speed: float | None
     memory: float | None
     size: int | None
+    verdict: str = ""
+    has_interval: bool = False
 
     @property
     def label(self) -> str:
@@ -61,6 +65,7 @@ class Task:
     """The results of one task: the whole encoder if it was measured, then from the largest view to the smallest.
 
     `figures` are the other measures of the largest view, by name; only tasks that zoo or the family measures itself have them.
+    `free_baselines` are the names and scores of what was scored beside the encoder, the best first.
     """
 
     name: str
@@ -70,6 +75,7 @@ class Task:
     revision: str
     results: tuple[Result, ...]
     figures: Mapping[str, float] = field(default_factory=dict)
+    free_baselines: tuple[tuple[str, float], ...] = ()
 
     @property
     def whole(self) -> Result:
@@ -198,10 +204,11 @@ def _group_results(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for entry in list_results(report):
         groups.setdefault((str(entry.get("task", "task")), str(entry.get("metric", "score"))), []).append(entry)
-    return [_make_task(name, metric, entries, facts) for (name, metric), entries in groups.items()]
+    free = as_mapping(report.get("free_baselines"))
+    return [_make_task(name, metric, entries, facts, free.get(name)) for (name, metric), entries in groups.items()]
 
 
-def _make_task(name: str, metric: str, entries: list[dict[str, Any]], facts: Mapping[str, Any]) -> Task:
+def _make_task(name: str, metric: str, entries: list[dict[str, Any]], facts: Mapping[str, Any], free: Any) -> Task:
     first = entries[0]
     results = [_make_result(entry, facts) for entry in entries]
     figures = {str(key): as_number(value) for key, value in as_mapping(first.get("figures")).items()}
@@ -213,11 +220,22 @@ def _make_task(name: str, metric: str, entries: list[dict[str, Any]], facts: Map
         revision=str(first.get("data_revision") or ""),
         results=tuple(sorted(results, key=lambda result: (not result.view, result.rank), reverse=True)),
         figures={key: value for key, value in figures.items() if value is not None},
+        free_baselines=_list_free_baselines(free),
     )
 
 
+def _list_free_baselines(entries: Any) -> tuple[tuple[str, float], ...]:
+    """Return names and scores, the best first. An entry without a finite score is left out."""
+    scored = []
+    for entry in map(as_mapping, entries if isinstance(entries, list) else []):
+        value = as_number(entry.get("value"))
+        if value is not None:
+            scored.append((str(entry.get("name")), value))
+    return tuple(sorted(scored, key=lambda pair: -pair[1]))
+
+
 def _make_result(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Result:
-    view = as_mapping(entry.get("view"))
+    view, verdict = as_mapping(entry.get("view")), as_mapping(entry.get("verdict"))
     size = as_number(entry.get("bytes_per_vector"))
     return Result(
         view=view,
@@ -228,6 +246,8 @@ def _make_result(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Result:
         speed=as_number(entry.get("sentences_per_second")),
         memory=as_number(entry.get("peak_memory_mb")),
         size=None if size is None else int(size),
+        verdict=str(verdict.get("sentence") or ""),
+        has_interval=as_number(verdict.get("low")) is not None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.core.output import print_table
+from zoo.core.output import print_table, write
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -17,6 +17,7 @@ def print_report(report: Mapping[str, Any]) -> None:
             result["metric"],
             f"{result['value']:.4f}",
             "" if result["baseline"] is None else f"{result['baseline']:.4f}",
+            _find_best_free(report, result["task"]),
             f"{result['sentences_per_second']:.0f}",
             str(result["bytes_per_vector"]),
         )
@@ -24,7 +25,29 @@ def print_report(report: Mapping[str, Any]) -> None:
     ]
     units = {result.get("unit", "texts") for result in report["results"]}
     unit = units.pop() if len(units) == 1 else "inputs"
-    print_table(("task", "view", "metric", "score", "untrained", f"{unit}/s", "bytes"), rows)
+    print_table(("task", "view", "metric", "score", "untrained", "best free", f"{unit}/s", "bytes"), rows)
+    for line in list_verdicts(report):
+        write(line)
+
+
+def list_verdicts(report: Mapping[str, Any]) -> list[str]:
+    """Return the sentence about the first view of every task, and those about other views that are worse than a baseline."""
+    lines, seen = [], set()
+    for result in report["results"]:
+        verdict = result.get("verdict")
+        if verdict and (result["task"] not in seen or verdict["outcome"] == "worse"):
+            lines.append(f"{result['task']}, {format_view(result['view'])}: {verdict['sentence']}")
+        seen.add(result["task"])
+    return lines
+
+
+def _find_best_free(report: Mapping[str, Any], task: str) -> str:
+    """Return score and name of the best free baseline of a task, or nothing."""
+    entries = [entry for entry in report.get("free_baselines", {}).get(task, []) if entry["value"] is not None]
+    if not entries:
+        return ""
+    best = max(entries, key=lambda entry: entry["value"])
+    return f"{best['value']:.4f} {best['name']}"
 
 
 def format_view(view: Mapping[str, Any]) -> str:

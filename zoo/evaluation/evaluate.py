@@ -1,4 +1,4 @@
-"""Scores an encoder on tasks at any number of views, beside the encoder before training."""
+"""Scores an encoder on tasks at any number of views, beside the encoder before training and free baselines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 from zoo.core import atomic_files
 from zoo.core.errors import DataWarning
 from zoo.core.host import describe_host
+from zoo.evaluation import comparison
 from zoo.evaluation.mteb_isolation import preserve_random_state, silence_mteb
 from zoo.evaluation.prepare import Prepared, check_encoder, name_file, prepare
 from zoo.evaluation.task import ReadyTask, TaskSpec
+from zoo.schema import Baselines, Training
 
 if TYPE_CHECKING:
     from zoo.encoder import Encoder
+    from zoo.evaluation.baselines import BaselineScore
+    from zoo.metrics.outcomes import Outcomes
 
 
 def evaluate(
@@ -25,6 +29,9 @@ def evaluate(
     *,
     folder: Path = Path(),
     baseline: bool = True,
+    free_baselines: Baselines = "cheap",
+    training_rows: Any = None,
+    training: Training | None = None,
     results_folder: Path | None = None,
     show_progress: bool = False,
     precision: str = "fp32",
@@ -36,46 +43,94 @@ def evaluate(
 
     Args:
         folder: where relative paths of the tasks' data start.
-        baseline: also score the encoder before training, at the same views.
+        baseline: also score the encoder before training, at the same views, and the free baselines.
+        free_baselines: which free baselines are scored; see `zoo.evaluation.baselines`.
+        training_rows, training: rows and settings that free baselines learn with; without rows, only those that learn nothing
+            are scored.
         results_folder: receives mteb's own TaskResult of each run as JSON.
         precision: of `encode`; with fp32 scores compare between machines.
 
     Returns the report. Its `results` hold for each task and view the main score, the baseline's score, seconds (encoding and
-    scoring), peak memory of the process in MB, bytes per vector and inputs per second of `encode`. Raises ZooError if a task's
-    data cannot be read or a vector is not finite.
+    scoring), peak memory of the process in MB, bytes per vector and inputs per second of `encode`, and a `verdict` beside the
+    best baseline. `free_baselines` holds their scores by task. Raises ZooError if a task's data cannot be read or a vector is
+    not finite.
     """
     prepared = tasks if isinstance(tasks, Prepared) else prepare(tasks, folder)
     check_encoder(encoder, prepared)
-    results: list[dict[str, Any]] = []
+    free_scores: Mapping[str, list[BaselineScore]] = {}
     with preserve_random_state(), silence_mteb():
-        from zoo.evaluation import scoring  # only now: importing mteb prints and draws random numbers
+        from zoo.evaluation import baselines  # only now: importing mteb prints and draws random numbers
 
-        for task in prepared.tasks:
-            for view in list_views(encoder, task):
-                entry, saved = scoring.score(encoder.view(**view), task, precision, show_progress)
-                entry |= _remark_on_chance(entry, task)
-                if results_folder is not None:
-                    atomic_files.write_text(results_folder / name_file(task, view), saved)
-                results.append(entry | {"view": dict(view), "baseline": None, "at_least": task.spec.at_least})
-        # The baseline comes last, so that its memory is not counted in the peak memory of the encoder's views.
-        untrained = encoder.baseline() if baseline and prepared.tasks else None
-        if untrained is not None:
-            entries = iter(results)
-            for task in prepared.tasks:
-                for view_of_baseline in untrained.views_sharing_a_pass(list_views(encoder, task)):
-                    score = scoring.score(view_of_baseline, task, precision, show_progress)[0]["value"]
-                    next(entries)["baseline"] = score
+        results, outcomes = _score_views(encoder, prepared, results_folder, precision, show_progress)
+        if baseline:
+            # They come last, so that their memory is not counted in the peak memory of the encoder's views.
+            untrained_scores = _score_untrained(encoder, prepared, precision, show_progress)
+            free_scores = baselines.measure(encoder, prepared.tasks, training_rows, free_baselines, training)
+            facts = comparison.describe_rows(encoder, training_rows)
+            for number, entry in enumerate(results):
+                others = [*untrained_scores[number : number + 1], *free_scores[entry["task"]]]
+                entry["baseline"] = untrained_scores[number].value if untrained_scores else None
+                entry |= comparison.judge_entry(entry, outcomes[number], others, encoder.spec, facts)
+    return _assemble(encoder, prepared, results, free_scores)
+
+
+def _assemble(
+    encoder: Encoder,
+    prepared: Prepared,
+    results: list[dict[str, Any]],
+    free_scores: Mapping[str, list[BaselineScore]],
+) -> dict[str, Any]:
+    """Return the report of these results."""
     report: dict[str, Any] = {
         "format": 1,
         "model": encoder.name,
         "revision": encoder.revision,
         "host": describe_host(),
         "results": results,
+        "free_baselines": {
+            name: [entry.as_json() for entry in entries] for name, entries in free_scores.items() if entries
+        },
     }
     for section in dict.fromkeys(type(task.spec) for task in prepared.tasks):
         report |= section.summarise_results(results)
     skipped = {name: entry["skipped"] for name, entry in prepared.lock.items() if entry["skipped"]}
     return report | {"skipped_rows": skipped}
+
+
+def _score_views(
+    encoder: Encoder, prepared: Prepared, results_folder: Path | None, precision: str, show_progress: bool
+) -> tuple[list[dict[str, Any]], list[Outcomes | None]]:
+    """Return the report's entry of every task and view, and what each score is made of."""
+    from zoo.evaluation import scoring
+
+    results: list[dict[str, Any]] = []
+    outcomes: list[Outcomes | None] = []
+    for task in prepared.tasks:
+        for view in list_views(encoder, task):
+            scored = scoring.score(encoder.view(**view), task, precision, show_progress)
+            entry = scored.entry | _remark_on_chance(scored.entry, task)
+            if results_folder is not None:
+                atomic_files.write_text(results_folder / name_file(task, view), scored.saved)
+            results.append(entry | {"view": dict(view), "baseline": None, "at_least": task.spec.at_least})
+            outcomes.append(scored.outcomes)
+    return results, outcomes
+
+
+def _score_untrained(encoder: Encoder, prepared: Prepared, precision: str, show_progress: bool) -> list[BaselineScore]:
+    """Score the encoder before training at the same views, in the order of the results. Return nothing if there is none."""
+    from zoo.evaluation import scoring
+    from zoo.evaluation.baselines import BaselineScore
+
+    untrained = encoder.baseline() if prepared.tasks else None
+    if untrained is None:
+        return []
+    scored = [
+        scoring.score(view, task, precision, show_progress)
+        for task in prepared.tasks
+        for view in untrained.views_sharing_a_pass(list_views(encoder, task))
+    ]
+    name = "the encoder before training"
+    return [BaselineScore(name, each.entry["value"], each.outcomes, each.entry["seconds"]) for each in scored]
 
 
 def list_views(encoder: Encoder, task: ReadyTask) -> list[dict[str, Any]]:
@@ -105,10 +160,14 @@ def _estimate_noise_of_chance(task: ReadyTask) -> float:
 
 
 def list_missed(report: Mapping[str, Any]) -> list[str]:
-    """One line for each result below its `at_least`."""
-    return [
-        f"{r['task']} at {r['view'] or 'the whole encoder'}: {r['metric']} is {r['value']:.4f}, "
-        f"below the {r['at_least']} asked for"
-        for r in report["results"]
-        if r["at_least"] is not None and r["value"] < r["at_least"]
-    ]
+    """One line for each result that is below its `at_least`, or worse than a free baseline if it asks for `baseline`."""
+    missed = []
+    for result in report["results"]:
+        place, bar = f"{result['task']} at {result['view'] or 'the whole encoder'}", result["at_least"]
+        if bar == "baseline":
+            verdict = result.get("verdict") or {}
+            if verdict.get("outcome") == "worse":
+                missed.append(f"{place}: {verdict['sentence']}")
+        elif bar is not None and result["value"] < bar:
+            missed.append(f"{place}: {result['metric']} is {result['value']:.4f}, below the {bar} asked for")
+    return missed

@@ -5,35 +5,60 @@ from __future__ import annotations
 import json
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mteb
+import numpy as np
 
 from zoo.core.errors import ZooError
 from zoo.encoder import Encoder
 from zoo.evaluation import mteb_catalogue, multimodal_retrieval
 from zoo.evaluation.mteb_build import compute_revision
 from zoo.evaluation.mteb_model import MtebModel, PeakMemory
-from zoo.evaluation.task import ReadyTask
+from zoo.evaluation.recording import Recorder
+from zoo.evaluation.task import HITS, ReadyTask
+from zoo.metrics.outcomes import Outcomes
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
 
 
-def score(encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool) -> tuple[dict[str, Any], str]:
-    """The report's entry of a view of an encoder, and the full result as JSON.
+class Scored(NamedTuple):
+    """A view of an encoder, scored on a task.
 
-    Raises ZooError for a score that is not finite.
+    Attributes:
+        entry: the report's entry.
+        saved: the full result as JSON.
+        outcomes: what the score is made of, or None if it is no plain statistic of rows or queries.
     """
+
+    entry: dict[str, Any]
+    saved: str
+    outcomes: Outcomes | None
+
+
+class MtebRun(NamedTuple):
+    """What a run of a task by mteb gave: the task, its result, the main score, its outcomes, and what it cost."""
+
+    task: AbsTask
+    result: Any
+    value: float
+    outcomes: Outcomes | None
+    seconds: float
+    megabytes: float
+
+
+def score(encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool) -> Scored:
+    """Score a view of an encoder on a task. Raises ZooError for a score that is not finite."""
     return _score_here(encoder, task) if task.measure else _score_with_mteb(encoder, task, precision, show_progress)
 
 
-def _score_with_mteb(
-    encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool
-) -> tuple[dict[str, Any], str]:
+def run_mteb(model: Any, task: ReadyTask) -> MtebRun:
+    """Let mteb score `model`, any model that it takes, on a task."""
     mteb_task = task.make()
     mteb_catalogue.load_data(mteb_task)  # now, so that a download does not count as the encoder's time
-    model: Any = MtebModel(encoder, precision, show_progress=show_progress, keep_vectors=task.spec.shows_answers)
+    recorder = Recorder(mteb_task)
     with PeakMemory() as memory:
         began = time.perf_counter()
         evaluation = mteb.evaluate(
@@ -42,30 +67,39 @@ def _score_with_mteb(
             cache=None,
             overwrite_strategy="always",
             co2_tracker=False,
+            prediction_folder=Path(),  # nothing is written there: the recorder keeps the predictions
             show_progress_bar=False,
             encode_kwargs={"show_progress_bar": False},  # the encoder has a progress bar of its own
         )
         seconds = time.perf_counter() - began
-    for part in mteb_catalogue.list_parts(mteb_task):
-        part.unload_data()  # the parts of an aggregate task live as long as its class
     result = evaluation.task_results[0]
     value = float(result.get_score())
-    if not math.isfinite(value):
-        raise ZooError(f"{task.name} at {encoder.view_options or 'the whole encoder'}: the score is {value}")
+    outcomes = recorder.find_outcomes(next(iter(result.scores.values()))[0], value)
+    for part in mteb_catalogue.list_parts(mteb_task):
+        part.unload_data()  # the parts of an aggregate task live as long as its class
+    return MtebRun(mteb_task, result, value, outcomes, seconds, memory.megabytes)
+
+
+def _score_with_mteb(encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool) -> Scored:
+    model: Any = MtebModel(encoder, precision, show_progress=show_progress, keep_vectors=task.spec.shows_answers)
+    run = run_mteb(model, task)
+    if not math.isfinite(run.value):
+        raise ZooError(f"{task.name} at {encoder.view_options or 'the whole encoder'}: the score is {run.value}")
+    metadata = run.task.metadata
     entry = _make_entry(
         encoder,
         task,
-        kind=mteb_task.metadata.type if task.is_official else task.spec.task,
-        revision=mteb_task.metadata.dataset["revision"],
-        main_score=(mteb_task.metadata.main_score, value),
-        seconds=seconds,
-        megabytes=memory.megabytes,
+        kind=metadata.type if task.is_official else task.spec.task,
+        revision=metadata.dataset["revision"],
+        main_score=(metadata.main_score, run.value),
+        seconds=run.seconds,
+        megabytes=run.megabytes,
         speed=model.input_count / max(model.seconds, 1e-9),
     )
     if task.spec.shows_answers:
         details = {"retrieved": _list_answers(model, task.make())}
-        entry["details"] = details | task.spec.describe_result(result.scores["test"][0])
-    return entry, result.model_dump_json(indent=2)
+        entry["details"] = details | task.spec.describe_result(run.result.scores["test"][0])
+    return Scored(entry, run.result.model_dump_json(indent=2), run.outcomes)
 
 
 def _list_answers(model: MtebModel, task: AbsTask) -> list[dict[str, Any]]:
@@ -79,7 +113,7 @@ def _list_answers(model: MtebModel, task: AbsTask) -> list[dict[str, Any]]:
     return multimodal_retrieval.list_answers(task.dataset, queries, documents)
 
 
-def _score_here(encoder: Encoder, task: ReadyTask) -> tuple[dict[str, Any], str]:
+def _score_here(encoder: Encoder, task: ReadyTask) -> Scored:
     assert task.tables is not None
     assert task.measure is not None
     with PeakMemory() as memory:
@@ -99,8 +133,10 @@ def _score_here(encoder: Encoder, task: ReadyTask) -> tuple[dict[str, Any], str]
         megabytes=memory.megabytes,
         speed=sum(len(table.rows) for table in task.tables.values()) / max(seconds, 1e-9),
     )
+    hits = details.pop(HITS, None)
+    outcomes = None if hits is None else Outcomes("rows", "mean", np.asarray(hits, dtype=float))
     entry |= {"figures": scores, "details": details}
-    return entry, json.dumps(entry, indent=2, allow_nan=False)
+    return Scored(entry, json.dumps(entry, indent=2, allow_nan=False), outcomes)
 
 
 def _name_unit(task: ReadyTask) -> str:

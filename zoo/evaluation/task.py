@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from zoo import data
 from zoo.core.errors import DataError, ZooError
@@ -32,7 +32,19 @@ Roles = dict[str, Kind]
 Mistake = tuple[tuple[str | int, ...], str]
 Scores = tuple[dict[str, float], dict[str, Any]]
 """Scores by name, the main score first, and JSON-able details for the card's pictures."""
+HITS = "hits"
+"""An entry of the details that is taken out of them: for each row, whether its answer is right. Its mean is the main score."""
 MODALITIES = ("text", "image", "vector")
+
+
+def _require_number_or_baseline(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None or value == "baseline" or is_number:
+        return value
+    raise ValueError(f"must be a number or `baseline`, not {value!r}")
+
+
+AtLeast = Annotated[float | Literal["baseline"] | None, BeforeValidator(_require_number_or_baseline)]
 
 
 class TaskSpec(Section):
@@ -44,6 +56,7 @@ class TaskSpec(Section):
         test_fields: the data fields whose rows must be new to the encoder, or the score says too much.
         needs_own_classes: whether only families with classes of their own can be scored.
         shows_answers: whether the card shows some retrieved answers, so that the vectors are kept.
+        counts_right_classes: whether the main score is the share of rows whose class is found.
     """
 
     roles: ClassVar[dict[str, Roles]] = {}
@@ -51,14 +64,17 @@ class TaskSpec(Section):
     test_fields: ClassVar[tuple[str, ...]] = ("data", "queries", "unknown")
     needs_own_classes: ClassVar[bool] = False
     shows_answers: ClassVar[bool] = False
+    counts_right_classes: ClassVar[bool] = False
 
     task: str
     name: str | None = Field(None, description="The name in the report. Default: the task's type or official name.")
     views: tuple[View, ...] = Field(
         ({},), description="Views of the encoder to score, e.g. {layers: 3, dim: 64}; {} is the whole encoder."
     )
-    at_least: float | None = Field(
-        None, description="`zoo train` and `zoo evaluate` exit with status 1 if a view scores below this."
+    at_least: AtLeast = Field(
+        None,
+        description="`zoo train` and `zoo evaluate` exit with status 1 if a view scores below this, or is worse than the best "
+        "free baseline.",
     )
 
     @property

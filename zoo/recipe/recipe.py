@@ -20,7 +20,7 @@ from zoo.data.spec import Data, Size
 from zoo.evaluation.spec import Task
 from zoo.recipe import error_messages, overrides, shipped, untrusted, validation
 from zoo.recipe.error_messages import Loc, Mistake
-from zoo.schema import Card, Publish, Section, Training
+from zoo.schema import Baselines, Card, Publish, Section, Training
 from zoo.spec import EncoderSpec
 
 SpecT = TypeVar("SpecT", bound=EncoderSpec)
@@ -53,6 +53,11 @@ class Recipe(Section, Generic[SpecT]):
     )
     training: Training = Training()
     evaluation: tuple[Task, ...] = ()
+    baselines: Baselines = Field(
+        "cheap",
+        description="Free baselines beside every score: those that take seconds, also those that train a network (`full`), or "
+        "none.",
+    )
     card: Card = Card()
     publish: Publish | None = None
     after: tuple[()] = Field((), description="Reserved for post-processors.")

@@ -22,6 +22,7 @@ class Classification(LocalTask):
 
     roles = {"train": {"text": "text", "label": "label"}, "data": {"text": "text", "label": "label"}}
     official_type = "Classification"
+    counts_right_classes = True
 
     task: Literal["classification"]
     train: Data

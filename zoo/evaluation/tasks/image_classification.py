@@ -22,6 +22,7 @@ class ImageClassification(LocalTask):
 
     roles = {"train": {"image": "image", "label": "label"}, "data": {"image": "image", "label": "label"}}
     official_type = "ImageClassification"
+    counts_right_classes = True
 
     task: Literal["image-classification"]
     train: Data

@@ -24,6 +24,7 @@ class Recognition(MeasuredTask):
     roles = {"data": {"label": "label"}, "train": {"label": "label"}, "unknown": {}}
     optional = {part: {"text": "text", "image": "image"} for part in ("data", "train", "unknown")}
     needs_own_classes = True
+    counts_right_classes = True
 
     task: Literal["recognition"]
     data: Data

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from zoo.artefact import preflight
 from zoo.schema import Positive, Roles, Section
-from zoo.spec import EncoderSpec, RowNeeds
+from zoo.spec import FREE_BASELINES, EncoderSpec, RowNeeds
 
 
 class View(Section):
@@ -31,6 +31,7 @@ class Spec(EncoderSpec):
     uses_validation = False
     trains_in_processes = False
     text_files = {"vocabulary.json": 256 << 20}
+    free_baselines = (*FREE_BASELINES, "baselines:LsaCodes")
 
     family: Literal["binary-pv"]
     variant: Literal["dbow", "dm", "real-binary"] = Field(
@@ -75,6 +76,10 @@ class Spec(EncoderSpec):
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Texts that differ."""
         return RowNeeds(distinct=(("text",),))
+
+    def suggest_when_worse(self, facts: Mapping[str, float]) -> str:
+        """More texts or passes."""
+        return "try more texts, or more `training.epochs`"
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """Only variant real-binary has real vectors."""

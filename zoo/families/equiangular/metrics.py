@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 
 from zoo.core import atomic_files
+from zoo.evaluation.task import HITS
 from zoo.families.equiangular import dataset
 from zoo.families.equiangular.classifier import ClassifierEncoder
 from zoo.metrics import classification
@@ -60,6 +61,7 @@ def evaluate(encoder: ClassifierEncoder, tables: Mapping[str, Dataset]) -> tuple
     if encoder.threshold is not None:
         scores["answered"] = float((class_scores.max(1) >= encoder.threshold).mean())
     details: dict[str, Any] = {"calibration": bins, "classes": [str(name) for name in encoder.classes]}
+    details[HITS] = class_scores.argmax(1) == class_ids
     if len(encoder.classes) <= MAX_CONFUSION_CLASSES:
         confusion = classification.count_confusions(class_scores.argmax(1), class_ids, len(encoder.classes))
         details["confusion"] = confusion.tolist()

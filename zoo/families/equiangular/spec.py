@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from zoo.schema import Positive, Renamed, Roles
-from zoo.spec import EncoderSpec, Mistake, RowNeeds
+from zoo.spec import FREE_BASELINES, EncoderSpec, Mistake, RowNeeds
 from zoo.text import weights_check
 from zoo.vision.spec import Vision
 
@@ -25,6 +25,7 @@ class Spec(EncoderSpec):
 
     training_defaults = {"learning_rate": 2e-3, "schedule": "cosine"}
     recognises = True
+    free_baselines = (*FREE_BASELINES, "baselines:FrozenVectors", "baselines:SameNetwork")
     pictures = {"gram": "plots:draw_gram", "confusion": "plots:draw_confusion", "calibration": "plots:draw_calibration"}
     renamed_fields = {
         "head_rate": Renamed("head_lr_scale"),
@@ -103,6 +104,12 @@ class Spec(EncoderSpec):
                 "`train_baseline` trains a softmax head beside the equiangular one: leave `train_baseline` or `head` out"
             )
         return self
+
+    def suggest_when_worse(self, facts: Mapping[str, float]) -> str:
+        """A pretrained backbone instead of one from scratch, or a longer training."""
+        if self.modality == "image" and getattr(self.backbone, "build", None):
+            return "try more `training.epochs`, or a pretrained `backbone: {model: …}`"
+        return "try more `training.epochs`, or a lower `training.learning_rate`"
 
     def compute_temperature(self, class_count: int) -> float:
         """Return the temperature τ: the field `temperature`, or a default that follows from the number of classes K.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from zoo.schema import Renamed, Roles, Section
-from zoo.spec import EncoderSpec, RowNeeds
+from zoo.spec import FREE_BASELINES, EncoderSpec, RowNeeds
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 
@@ -74,6 +74,7 @@ class Spec(EncoderSpec):
         "schedule": "constant",
         "warmup": 0.0,
     }
+    free_baselines = (*FREE_BASELINES, "free_baselines:PrincipalComponents")
     pictures = {
         "traversal": "plots:draw_traversal",
         "nmi": "plots:draw_nmi",

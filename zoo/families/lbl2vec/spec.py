@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from zoo.schema import Positive, Renamed, Roles
-from zoo.spec import EncoderSpec, Mistake, RowNeeds
+from zoo.spec import FREE_BASELINES, EncoderSpec, Mistake, RowNeeds
 from zoo.text import weights_check
 from zoo.text.truncatable_spec import TruncatableSpec
+
+MANY_ROWS, MANY_WORDS = 10_000, 15
+"""With fewer texts, or fewer words in the median text, words learned from the texts alone say little."""
 
 
 class Spec(EncoderSpec):
@@ -22,6 +25,7 @@ class Spec(EncoderSpec):
     trains_in_processes = False
     pictures = {"topics": "topic_map:draw_map"}
     text_files = {"vocabulary.json": 256 << 20}
+    free_baselines = (*FREE_BASELINES, "baselines:CountKeywords")
     renamed_fields = {"none_below": Renamed("reject_below")}
 
     family: Literal["lbl2vec"]
@@ -99,6 +103,14 @@ class Spec(EncoderSpec):
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Texts that differ."""
         return RowNeeds(distinct=(("text",),))
+
+    def suggest_when_worse(self, facts: Mapping[str, float]) -> str:
+        """A sentence encoder where the texts are too few or too short to learn words from, else other keywords."""
+        if self.backbone is None and (
+            facts.get("rows", MANY_ROWS) < MANY_ROWS or facts.get("words", MANY_WORDS) < MANY_WORDS
+        ):
+            return "they are too few or too short to learn words from: set `encoder.backbone` to a sentence encoder"
+        return "give each label more keywords, and none that other labels share"
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
         """Report a backbone that does not exist or lacks weights, and two labels that nothing can tell apart."""
