@@ -19,6 +19,7 @@ from zoo.artefact import reopening
 from zoo.core import forks, visible
 from zoo.core import inputs as input_checks
 from zoo.core.errors import ZooError
+from zoo.core.findings import Finding
 from zoo.core.training_log import Say
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
@@ -365,6 +366,10 @@ class Encoder:
     def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
         """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures."""
         raise NotImplementedError
+
+    def find_faults(self, rows: Dataset) -> list[Finding]:
+        """What only the family can see of a training that went wrong, from rows like those of the training. Default: nothing."""
+        return []
 
     def as_float_vectors(self, vectors: np.ndarray) -> np.ndarray:
         """Turn vectors from `encode` into (n, d) float32 for mteb's similarities and probes. Default: leave them as is."""

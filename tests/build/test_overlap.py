@@ -11,7 +11,7 @@ import tiny
 import cards
 import zoo
 from zoo import evaluation
-from zoo.build import builder, overlap
+from zoo.build import builder, overlap, training_data
 from zoo.cli import main
 from zoo.core import atomic_files
 from zoo.core.errors import DataError
@@ -56,7 +56,7 @@ def place(tmp_path, backbone):
 def settle(place, *overrides):
     recipe = zoo.load_recipe(place / "recipe.yaml", *overrides)
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
-    return overlap.settle(recipe, builder._read_tables(recipe), tasks)
+    return overlap.settle(recipe, training_data.read_tables(recipe), tasks)
 
 
 def test_shared_rows_of_validation_and_of_every_evaluation_set_are_counted(place):

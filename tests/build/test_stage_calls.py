@@ -8,10 +8,11 @@ import pytest
 from datasets import Dataset
 
 from zoo import evaluation, pretrained
-from zoo.build import builder, overlap
+from zoo.build import builder, health, overlap
 from zoo.build.run_folder import RunFolder
 from zoo.core import atomic_files
 from zoo.core.errors import ZooError
+from zoo.core.findings import Finding
 from zoo.data import Origin
 from zoo.data.table import Table
 from zoo.evaluation import Prepared
@@ -126,15 +127,25 @@ def test_the_evaluation_opens_the_trained_model_and_replaces_older_results(build
         return {"results": [], "skipped_rows": {"sts": 1}}
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
-    tasks = Prepared([])
+    finding = Finding("warning", "it hums", "oil it")
+    monkeypatch.setattr(health, "examine", lambda *inputs, **options: seen.append((inputs, options)) or [finding])
+    tasks, seen = Prepared([]), []
+    atomic_files.write_json(run.out / "lock.json", {"rows_seen": 5})
     table = make_table("a")
     run._evaluate({"train": table}, tasks, LOCKED, "digest")
     options = {"results_folder": run.out / "results", "show_progress": True}
     options |= {"free_baselines": "cheap", "training_rows": table.rows, "training": run.recipe.training}
-    assert calls == ["evaluating 1 tasks", run.out / "trained", (encoder, tasks, options, False)]
+    assert calls == [
+        "evaluating 1 tasks",
+        run.out / "trained",
+        (encoder, tasks, options, False),
+        "warning: it hums; oil it",
+    ]
+    assert seen == [((encoder, table.rows), {"lines": [], "rows_seen": 5, "training_rows": 1})]
     assert encoder.folder == run.recipe.folder, "its references start where the recipe's paths start"
     report = atomic_files.read_json(run.out / "report.json")
-    assert report == {"results": [], "skipped_rows": {"sts": 1, "train": 2}}
+    skipped = {"sts": 1, "train": 2}
+    assert report == {"results": [], "health": [finding._asdict()], "skipped_rows": skipped}
     assert atomic_files.read_json(run.out / "stages.json") == {"report.json": "digest"}
 
 

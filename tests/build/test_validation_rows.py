@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from datasets import Dataset
 
-from zoo.build import builder, validation_rows
+from zoo.build import training_data, validation_rows
 from zoo.core.errors import DataError, DataWarning
 from zoo.data import Origin
 from zoo.data.spec import Data, FileData
@@ -89,9 +89,9 @@ def test_a_run_reads_training_validation_and_the_familys_own_data_with_their_col
 
     extra = {("encoder", "teacher"): ExtraDataset("teacher", {"text": "text"}, {"label": "label"}, "training")}
     encoder = SimpleNamespace(roles=lambda: ({"anchor": "text"}, {"negative": "text"}), extra_datasets=lambda: extra)
-    monkeypatch.setattr(builder.data, "read", read)
+    monkeypatch.setattr(training_data.data, "read", read)
     recipe = SimpleNamespace(encoder=encoder, data="rows", validation="others", folder="here")
-    assert builder._read_tables(recipe) == {
+    assert training_data.read_tables(recipe) == {
         "train": "table of rows",
         "validation": "table of others",
         "teacher": "table of teacher",
@@ -102,4 +102,4 @@ def test_a_run_reads_training_validation_and_the_familys_own_data_with_their_col
         ("teacher", {"text": "text"}, {"label": "label"}, "here"),
     ]
     recipe.validation = None
-    assert list(builder._read_tables(recipe)) == ["train", "teacher"]
+    assert list(training_data.read_tables(recipe)) == ["train", "teacher"]

@@ -14,7 +14,14 @@ DISJOINT = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 0, "
 NOTHING_MEASURED = ("Nothing was measured, so nothing is claimed about its quality.", "- Nothing was measured.")
 
 WORSE = {"low": -0.3, "sentence": "WORSE than BM25."}
+FAULT = {"level": "warning", "message": "the loss did not fall", "advice": "try another rate"}
 CLAIMS = [
+    Claim(
+        "static",
+        ("Its training shows signs of a fault: - the loss did not fall; try another rate.",),
+        {"report": {"health": [FAULT]}},
+        {"report": {"health": []}},
+    ),
     Claim(
         "static",
         ("(0.2500 before training). WORSE than BM25. ##", "- whole: WORSE than BM25."),

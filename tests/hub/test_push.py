@@ -284,3 +284,16 @@ def test_a_licence_is_part_of_the_model(hub, folder):
     manifest.write(folder)
     push(folder, "me/listed")
     assert read_repo(hub, "me/listed")["LICENSE"] == b"Apache"
+
+
+def test_a_dead_model_is_not_sent_unless_it_is_wanted_anyway(hub, folder):
+    report = json.loads((folder / "report.json").read_text()) if (folder / "report.json").exists() else {"results": []}
+    report["health"] = [{"level": "dead", "message": "all codes are equal", "advice": "lower the decay"}]
+    (folder / "report.json").write_text(json.dumps(report))
+    manifest.write(folder)
+    with pytest.raises(HubError, match="push to me/dead: the model is dead: all codes are equal; .* --anyway"):
+        push(folder, "me/dead")
+    assert main(["push", str(folder), "me/dead"]) == 1
+    assert "me/dead" not in hub.repos
+    assert main(["push", str(folder), "me/dead", "--anyway"]) == 0
+    assert "me/dead" in hub.repos

@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo import data, evaluation, families, pretrained
+from zoo import evaluation, families, pretrained
 from zoo.artefact import manifest, model_folder
-from zoo.build import overlap, validation_rows
+from zoo.build import health, overlap, training_data
 from zoo.build.environment import list_packages
 from zoo.build.overlap import Overlap
 from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
 from zoo.card import render
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ZooError
+from zoo.core.findings import Finding
 from zoo.core.host import describe_host
 from zoo.data import Table
 from zoo.encoder import Encoder
@@ -40,11 +41,13 @@ def run(
     show_progress: bool = False,
     before_training: Callable[[dict[str, Any]], None] = lambda _: None,
     finish: bool = False,
+    anyway: bool = False,
 ) -> Encoder:
     """Build the model of `recipe` in the run folder `out`, or finish a run that was interrupted; return the encoder.
 
     `before_training` is called with lock.json's entry of every data set once they are read. With `finish`, the newest checkpoint
-    is taken for the end of the training; the same call without `finish` later trains on from there. Under torchrun every process
+    is taken for the end of the training; the same call without `finish` later trains on from there. With `anyway`, a dead model
+    is published too. Under torchrun every process
     calls `run`, and the first one writes. Raises ZooError before any training if data, folder or the right to publish are not in
     order. Raises AcceptanceError at the very end if a score is below its `at_least`.
     """
@@ -53,7 +56,7 @@ def run(
         return _join(recipe, out, finish=finish)
     folder = RunFolder(out)
     with folder.explain_disk_errors(), folder.lock():
-        return _Build(recipe, folder, say, show_progress, before_training, finish).run()
+        return _Build(recipe, folder, say, show_progress, before_training, finish, anyway).run()
 
 
 def _check_process_count(recipe: Recipe[Any]) -> None:
@@ -71,8 +74,10 @@ def _count_processes() -> int:
 
 def check_rows(recipe: Recipe[Any], say: Say) -> None:
     """Read all data of a recipe and check it as `run` does before training. Raises ZooError; counts of shared rows are said."""
-    tables = _read_tables(recipe)
-    objective_checks.check_rows(recipe.encoder, recipe.training, tables["train"].rows, _get_rows(tables, "validation"))
+    tables = training_data.read_tables(recipe)
+    objective_checks.check_rows(
+        recipe.encoder, recipe.training, tables["train"].rows, training_data.get_rows(tables, "validation")
+    )
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
     for line in overlap.settle(recipe, tables, tasks)[2]:
         say(line)
@@ -83,13 +88,13 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
 
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
-    tables = _read_tables(recipe)
+    tables = training_data.read_tables(recipe)
     if recipe.on_overlap == "drop":
         tables, _, _ = overlap.settle(recipe, tables, evaluation.prepare(recipe.evaluation, recipe.folder))
     encoder = _build_untrained(recipe, tables)
     distributed.broadcast_from_main()
     encoder.prepare(tables["train"].rows, out / "cache")
-    validation = _get_rows(tables, "validation")
+    validation = training_data.get_rows(tables, "validation")
     encoder.fit(tables["train"].rows, recipe.training, out, validation=validation, finish=finish)
     return encoder
 
@@ -104,6 +109,7 @@ class _Build:
     show_progress: bool
     before_training: Callable[[dict[str, Any]], None]
     finish: bool = False
+    anyway: bool = False
     overlaps: list[Overlap] = field(default_factory=list)
 
     @property
@@ -114,14 +120,17 @@ class _Build:
         self.folder.claim(self.recipe)
         self._check_publication()
         self.say("reading the data")
-        tables = _read_tables(self.recipe)
+        tables = training_data.read_tables(self.recipe)
         objective_checks.check_rows(
-            self.recipe.encoder, self.recipe.training, tables["train"].rows, _get_rows(tables, "validation")
+            self.recipe.encoder,
+            self.recipe.training,
+            tables["train"].rows,
+            training_data.get_rows(tables, "validation"),
         )
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
         if self.recipe.on_overlap != "report":  # the training rows may change, and their fingerprint
             tables = self._settle_overlaps(tables, tasks)
-        locked = {name: _make_lock_entry(table) for name, table in tables.items()}
+        locked = {name: training_data.make_lock_entry(table) for name, table in tables.items()}
         # Written only now, so that a recipe whose data is bad can still be changed.
         atomic_files.write_text(self.out / "recipe.yaml", self.recipe.dump())
         self.folder.check_data(locked)
@@ -188,7 +197,7 @@ class _Build:
         encoder.prepare(rows, self.out / "cache")
         preparation_seconds = time.monotonic() - start_time
         distributed.broadcast_from_main()
-        validation = _get_rows(tables, "validation")
+        validation = training_data.get_rows(tables, "validation")
         seconds = encoder.fit(
             rows,
             self.recipe.training,
@@ -237,9 +246,23 @@ class _Build:
             results_folder=results,
             show_progress=self.show_progress,
         )
+        report["health"] = [finding._asdict() for finding in self._examine(encoder, tables)]
         report["skipped_rows"] |= {name: entry["skipped"] for name, entry in locked.items() if entry["skipped"]}
         atomic_files.write_json(self.out / "report.json", report)
         self.folder.note("report.json", made_from)
+
+    def _examine(self, encoder: Encoder, tables: dict[str, Table]) -> list[Finding]:
+        """Look for signs that the training went wrong, and say each."""
+        findings = health.examine(
+            encoder,
+            tables.get("validation", tables["train"]).rows,
+            lines=health.read_lines(self.out / "metrics.jsonl"),
+            rows_seen=atomic_files.read_json(self.out / "lock.json").get("rows_seen"),
+            training_rows=len(tables["train"].rows),
+        )
+        for finding in findings:
+            self.say(str(finding))
+        return findings
 
     def _document(self, locked: dict[str, Any], made_from: str) -> None:
         """Write model/: the trained files, the measured results, the pictures and the card."""
@@ -274,34 +297,13 @@ class _Build:
         if publish:
             from zoo.hub import push
 
-            pushed = push.push(self.out / "model", publish.repo, private=publish.private, say=self.say)
+            pushed = push.push(
+                self.out / "model", publish.repo, private=publish.private, anyway=self.anyway, say=self.say
+            )
             self.say(f"published: {pushed.url}" if pushed.created else f"already published: {pushed.url}")
 
 
-# -- data and encoder ------------------------------------------------------------------------------------------------
-
-
-def _read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
-    """The training table, the validation table if the recipe asks for one, and the family's extra data sets.
-
-    Validation rows are a source of their own, or are held out of the training rows. An extra data set has the name of the last
-    step of its path in the recipe.
-    """
-    required, optional = recipe.encoder.roles()
-    train = data.read(recipe.data, required, optional, folder=recipe.folder)
-    tables = {"train": train}
-    if isinstance(recipe.validation, float):
-        tables |= validation_rows.hold_out(recipe, train)
-    elif recipe.validation is not None:
-        tables["validation"] = data.read(recipe.validation, required, optional, folder=recipe.folder)
-    for path, dataset in recipe.encoder.extra_datasets().items():
-        tables[path[-1]] = data.read(dataset.data, dataset.roles, dataset.optional, folder=recipe.folder)
-    return tables
-
-
-def _get_rows(tables: dict[str, Table], name: str) -> Any:
-    """The rows of a table, or None if there is no such table."""
-    return tables[name].rows if name in tables else None
+# -- encoder ---------------------------------------------------------------------------------------------------------
 
 
 def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
@@ -320,12 +322,3 @@ def _describe_precision(recipe: Recipe[Any]) -> str:
     if not recipe.encoder.reads_training_field("precision"):
         return "float32"
     return arguments.resolve_precision_name(recipe.training)
-
-
-def _make_lock_entry(table: Table) -> dict[str, Any]:
-    return {
-        "fingerprint": table.fingerprint,
-        "rows": len(table.rows),
-        "skipped": len(table.skipped),
-        "origin": vars(table.origin),
-    }

@@ -154,6 +154,7 @@ def _build_result_context(record: Record) -> dict[str, Any]:
         "has_baselines": any(result.baseline is not None for _, result in pairs),
         "task_types": {task.type for task in record.tasks},
         "host": as_mapping(record.report.get("host")),
+        "findings": run_record.list_findings(record.report),
     }
 
 

@@ -184,6 +184,15 @@ def list_results(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [as_mapping(entry) for entry in results] if isinstance(results, list) else []
 
 
+def list_findings(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return `message` and `advice` of what was suspicious after the training."""
+    entries = report.get("health")
+    found = map(as_mapping, entries if isinstance(entries, list) else [])
+    return [
+        {name: str(entry.get(name) or "") for name in ("message", "advice")} for entry in found if entry.get("message")
+    ]
+
+
 def describe_view(corner: Mapping[str, Any]) -> str:
     """Describe a view in words. A view without options is `whole`."""
     parts = []

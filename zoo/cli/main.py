@@ -213,6 +213,9 @@ def _add_recipe_verbs(add: Add) -> None:
         action="store_true",
         help="evaluate and write the card from the newest checkpoint; without it the run later trains on from there",
     )
+    train.add_argument(
+        "--anyway", action="store_true", help="publish a model too that was found dead after its training"
+    )
     train.add_argument("--progress", action="store_true", help="show the bar even if stderr is not a terminal")
     for verb in (show, train):
         verb.add_argument("recipe", help="a YAML file, or the name of a shipped recipe")
@@ -273,6 +276,7 @@ def _add_publishing_verbs(add: Add) -> None:
         ("--private", "make the repo private"),
         ("--dry-run", "show what would be sent: files, sizes, the card"),
         ("--create-pr", "as a pull request"),
+        ("--anyway", "also a model that was found dead after its training"),
     ):
         push.add_argument(flag, action="store_true", help=text)
     push.add_argument("--branch")

@@ -110,7 +110,7 @@ def train(arguments: argparse.Namespace) -> None:
     from zoo.build import builder  # imports torch, so only after the recipe is known to be good
 
     show_progress = has_terminal() or arguments.progress
-    builder.run(loaded, out, say=say, show_progress=show_progress, finish=arguments.finish)
+    builder.run(loaded, out, say=say, show_progress=show_progress, finish=arguments.finish, anyway=arguments.anyway)
     if not (out / "report.json").exists():  # another process of a distributed run may not have written it yet
         return
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -287,6 +287,7 @@ def push(arguments: argparse.Namespace) -> None:
         tag=arguments.tag,
         create_pr=arguments.create_pr,
         dry_run=arguments.dry_run,
+        anyway=arguments.anyway,
         say=say,
     )
     if arguments.dry_run:

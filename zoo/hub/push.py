@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.artefact import allowed_files, headers, manifest
-from zoo.core import atomic_files, repo_names
+from zoo.core import atomic_files, findings, repo_names
 from zoo.core.errors import HubError
 from zoo.hub.commit import Page, Target, Tree, create_api, fetch_tree, load_card_metadata
 from zoo.hub.retries import WRITING, MisreadAnswerError, Say, as_hub_error, is_conflict, say_nothing, with_retries
@@ -131,6 +131,14 @@ def _require_public_base(path: Path) -> None:
         )
 
 
+def _refuse_dead_model(folder: Path, repo: str) -> None:
+    """Raise HubError for a model that was found to be of no use after its training."""
+    report = folder / "report.json"
+    dead = findings.list_dead(atomic_files.read_json(report)) if report.exists() else []
+    if dead:
+        raise HubError(f"push to {repo}: the model is dead: {dead[0]}; train it again, or push it with --anyway")
+
+
 def push(
     folder: Path,
     repo: str,
@@ -140,6 +148,7 @@ def push(
     tag: str | None = None,
     create_pr: bool = False,
     dry_run: bool = False,
+    anyway: bool = False,
     say: Say = say_nothing,
 ) -> PushResult:
     """Send a model folder in one commit, after which the repository holds exactly its files.
@@ -156,6 +165,7 @@ def push(
         tag: name of a tag for the commit.
         create_pr: open a pull request instead of writing to `main`.
         dry_run: only check and list the files, without any request.
+        anyway: send a model too whose report says that it is dead.
         say: receives a line for each wait and for what is sent.
 
     Raises HubError in one line that says what to do, and ArtefactError for a folder that must not be sent.
@@ -164,6 +174,8 @@ def push(
         raise HubError(f"push to {repo}: a pull request goes to main and gets no tag: leave branch and tag out")
     _require_name(repo)
     names = list_files(folder)
+    if not anyway:
+        _refuse_dead_model(folder, repo)
     files = tuple((name, (folder / name).stat().st_size) for name in names)
     api = create_api()
     if dry_run:

@@ -96,3 +96,14 @@ def test_a_recognition_is_compared_row_by_row(tmp_path):
     assert "hits" not in scored.entry["details"]
     with pytest.raises(ZooError, match="labels that no training row has"):
         score(encoder, make_task(data=make_rows(8, classes=4)), "fp32", False)
+
+
+def test_classes_that_are_never_predicted_are_a_fault(tmp_path, monkeypatch):
+    encoder = tiny_equiangular.train_encoder(tmp_path)
+    rows = make_rows(60)
+    assert encoder.find_faults(rows) == []
+    monkeypatch.setattr(encoder, "compute_scores", lambda inputs: np.eye(3)[np.zeros(len(inputs), int)])
+    (finding,) = encoder.find_faults(rows)
+    assert finding.level == "dead"
+    assert "2 of 3 labels are never predicted" in finding.message
+    assert encoder.find_faults(rows.select(range(6))) == [], "too few rows"

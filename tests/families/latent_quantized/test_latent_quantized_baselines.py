@@ -13,6 +13,7 @@ from zoo.data.table import Table
 from zoo.evaluation.baselines.baseline import TrainingRows
 from zoo.evaluation.tasks.infomec import Infomec
 from zoo.families.latent_quantized import free_baselines
+from zoo.families.latent_quantized.encoder import Encoder
 from zoo.families.latent_quantized.spec import Spec
 
 RNG = np.random.default_rng(0)
@@ -39,3 +40,17 @@ def test_images_are_shrunk_to_vectors_of_equal_length():
     images = [Image.new("L", (size, size), size) for size in (20, 40)]
     assert free_baselines._flatten(images).shape == (2, 3 * 32 * 32)
     assert free_baselines._flatten([[1.0, 2.0]]).tolist() == [[pytest.approx(1.0), pytest.approx(2.0)]]
+
+
+def test_latents_that_never_change_are_a_fault(monkeypatch):
+    encoder = Encoder.build(Spec(family="latent-quantized", modality="vector", latents=4))
+    rows = Dataset.from_dict({"vector": RNG.normal(size=(40, 3)).tolist()})
+    encoder.prepare(rows, None)
+    for changing, level in ((4, None), (1, "warning"), (0, "dead")):
+        codes = np.zeros((40, 4), np.int64)
+        codes[:, :changing] = RNG.integers(0, 5, (40, changing))
+        monkeypatch.setattr(encoder, "encode", lambda inputs, codes=codes: codes)
+        findings = encoder.find_faults(rows)
+        assert [finding.level for finding in findings] == ([level] if level else [])
+    assert findings[0].message == "0 of 4 latents differ between 40 inputs"
+    assert "weight_decay" in findings[0].advice

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from zoo.evaluation.baselines.baseline import TrainingRows
 from zoo.families.lbl2vec.baselines import CountKeywords, count_keywords
+from zoo.families.lbl2vec.encoder import Encoder
 from zoo.families.lbl2vec.spec import Spec
 
 LABELS = {"car": ("engine", "brake pads"), "sea": ("wave", "tide"), "sky": ("cloud",)}
@@ -54,3 +55,14 @@ def test_advice_depends_on_how_many_and_how_long_the_texts_are():
     assert "encoder.backbone" in spec.suggest_when_worse({"rows": 90_000, "words": 8})
     assert "more keywords" in spec.suggest_when_worse({"rows": 90_000, "words": 80})
     assert "more keywords" in Spec(family="lbl2vec", labels=LABELS, backbone="b").suggest_when_worse({"rows": 9})
+
+
+def test_labels_that_no_text_gets_are_a_fault(monkeypatch):
+    encoder = Encoder.__new__(Encoder)
+    encoder.spec = Spec(family="lbl2vec", labels=LABELS)
+    rows = Dataset.from_dict({"text": ["a"] * 90})
+    for places, level in (([0, 1, 2], None), ([0, 1, 0], "warning"), ([1, 1, 1], "dead")):
+        similarities = np.eye(3)[np.resize(places, 90)]
+        monkeypatch.setattr(encoder, "compute_similarities", lambda texts, found=similarities: found)
+        assert [finding.level for finding in encoder.find_faults(rows)] == ([level] if level else [])
+    assert encoder.find_faults(rows.select(range(30))) == [], "too few texts"

@@ -17,6 +17,7 @@ import torch
 from datasets import Dataset
 
 from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.findings import Finding, find_unused_labels
 from zoo.encoder import TrainingRun
 from zoo.families.equiangular import augmentation, basis_file, dataset, ema, metrics, new_classes, procrustes, towers
 from zoo.families.equiangular import prediction as predictions
@@ -28,6 +29,10 @@ from zoo.vision import backbone
 
 MAX_NAMED_CLASSES = 30  # classes that the card names
 ALIGNMENT_ROWS = 4096  # training rows to which the projection is aligned before training
+MAX_CHECKED, MIN_CHECKED = (
+    2000,
+    5,
+)  # rows in which never predicted classes are looked for, and rows a class that this takes
 
 
 class Encoder(ClassifierEncoder):
@@ -221,6 +226,18 @@ class Encoder(ClassifierEncoder):
             _warn_about_old_name("lose", "max_accuracy_drop", is_given_twice=False)
             max_accuracy_drop = lose
         return new_classes.add_classes(self, names, examples, keep, held_out, max_accuracy_drop)
+
+    def find_faults(self, rows: Dataset) -> list[Finding]:
+        """Classes that are never predicted for rows that have them."""
+        sample = dataset.select_evenly(rows, MAX_CHECKED)
+        if len(sample) < MIN_CHECKED * len(self.classes):
+            return []
+        best = self.compute_scores(sample[self.spec.modality]).argmax(1)
+        class_ids = dataset.find_class_ids(sample["label"], self.classes)
+        advice = "raise `training.epochs`, try another `training.learning_rate`, or give these classes more rows"
+        return find_unused_labels(
+            [self.classes[place] for place in class_ids], [self.classes[int(place)] for place in best], advice
+        )
 
     def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
         """Return scores by name and details for the card's pictures; see `metrics.evaluate`."""

@@ -17,17 +17,22 @@ from safetensors.torch import save_file
 
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.findings import Finding
+from zoo.data.split import draw_positions
 from zoo.encoder import TrainingRun
 from zoo.families.latent_quantized import baselines, card_samples, networks, quantizers
 from zoo.families.latent_quantized.autoencoder import Autoencoder
 from zoo.families.latent_quantized.inputs import TrainingInputs
 from zoo.families.latent_quantized.spec import Spec
+from zoo.metrics.disentanglement import find_active_latents
 from zoo.ops.random_state import step_generator
 from zoo.schema import Training
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+MAX_CHECKED, MIN_CHECKED = 300, 10  # inputs in which latents that never change are looked for
+FEW_ACTIVE = 0.5  # share of the latents that should differ between inputs
 RANGE_ROWS = 2048  # training rows from which the range of each latent is computed
 
 
@@ -143,6 +148,19 @@ class Encoder(Autoencoder):
     def finish(self, rows: Dataset) -> None:
         """Compute what the card shows: a traversal, reconstructions, and how often each value is used."""
         self._facts |= card_samples.collect_facts(self, rows)
+
+    def find_faults(self, rows: Dataset) -> list[Finding]:
+        """Latents that are the same for all inputs."""
+        sample = rows.select(draw_positions(len(rows), min(len(rows), MAX_CHECKED)))
+        if len(sample) < MIN_CHECKED:
+            return []
+        is_active = find_active_latents(self.encode(list(sample[self.spec.modality])), self.spec.discrete)
+        active, total = int(is_active.sum()), len(is_active)
+        if active >= FEW_ACTIVE * total:
+            return []
+        message = f"{active} of {total} latents differ between {len(sample)} inputs"
+        advice = "lower `training.weight_decay`, or raise `training.epochs`"
+        return [Finding("warning" if active else "dead", message, advice)]
 
     # -- model folder ----------------------------------------------------------------------------------------------
 

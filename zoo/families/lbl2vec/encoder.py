@@ -23,7 +23,9 @@ from safetensors.torch import save_file
 
 from zoo.artefact import headers, tensors
 from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.findings import Finding, find_unused_labels
 from zoo.core.inputs import check_texts
+from zoo.data.split import draw_positions
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.lbl2vec import keyword_coverage, topic_map, topics, word_space
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
 LABEL_STEM = "topics"
 LABEL_FILE = f"{LABEL_STEM}.safetensors"
 EXAMPLE_LENGTH = 160  # characters of an example document
+MAX_CHECKED, MIN_CHECKED = (
+    2000,
+    20,
+)  # texts in which never predicted labels are looked for, and texts a label that this takes
 FACT_NAMES = ("topics", "map")
 
 
@@ -235,6 +241,15 @@ class Encoder(BaseEncoder):
             confidence = dict(zip(self.label_names, map(float, confidences), strict=True))
             predictions.append(Prediction(label, confidence))
         return predictions
+
+    def find_faults(self, rows: Dataset) -> list[Finding]:
+        """Labels that no document of the rows is predicted to have."""
+        texts = rows.select(draw_positions(len(rows), min(len(rows), MAX_CHECKED)))["text"]
+        if len(texts) < MIN_CHECKED * len(self.label_names):
+            return []
+        best = self.compute_similarities(texts).argmax(1)
+        advice = "give these labels keywords that occur in the texts, and none that other labels share"
+        return find_unused_labels(self.label_names, [self.label_names[place] for place in best], advice)
 
     def documents(self, label: str, texts: Sequence[str], top: int = 10) -> list[tuple[int, float]]:
         """Positions in `texts` and confidences of the `top` documents of a label, the best first.

@@ -1,0 +1,43 @@
+"""Reads the tables that a recipe trains on and watches, and describes them for lock.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoo import data
+from zoo.build import validation_rows
+from zoo.data import Table
+from zoo.recipe.recipe import Recipe
+
+
+def read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
+    """Return the training table, the validation table if the recipe asks for one, and the family's extra data sets.
+
+    Validation rows are a source of their own, or are held out of the training rows. An extra data set has the name of the last
+    step of its path in the recipe.
+    """
+    required, optional = recipe.encoder.roles()
+    train = data.read(recipe.data, required, optional, folder=recipe.folder)
+    tables = {"train": train}
+    if isinstance(recipe.validation, float):
+        tables |= validation_rows.hold_out(recipe, train)
+    elif recipe.validation is not None:
+        tables["validation"] = data.read(recipe.validation, required, optional, folder=recipe.folder)
+    for path, dataset in recipe.encoder.extra_datasets().items():
+        tables[path[-1]] = data.read(dataset.data, dataset.roles, dataset.optional, folder=recipe.folder)
+    return tables
+
+
+def get_rows(tables: dict[str, Table], name: str) -> Any:
+    """Return the rows of a table, or None if there is no such table."""
+    return tables[name].rows if name in tables else None
+
+
+def make_lock_entry(table: Table) -> dict[str, Any]:
+    """Return what lock.json keeps of a table."""
+    return {
+        "fingerprint": table.fingerprint,
+        "rows": len(table.rows),
+        "skipped": len(table.skipped),
+        "origin": vars(table.origin),
+    }
