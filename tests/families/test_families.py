@@ -68,6 +68,10 @@ def test_an_untrained_encoder_encodes_or_says_why_not(trained):
     properties.check_encode_before_training(trained.contract)
 
 
+def test_an_encoder_that_was_used_before_is_trained_alike(trained, tmp_path):
+    properties.check_training_after_use(trained.contract, trained.encoder, tmp_path)
+
+
 def test_what_is_no_input_is_refused_with_its_place(trained):
     with pytest.raises(ZooError, match="None"):
         trained.encoder.encode([*trained.contract.inputs[:1], None])

@@ -247,6 +247,18 @@ def check_encode_before_training(contract: Contract, encoder_class: type[Encoder
         check_vectors(encoder, encoder.encode(contract.inputs), len(contract.inputs))
 
 
+def check_training_after_use(contract: Contract, trained: Encoder, folder: Path) -> None:
+    """An encoder that encoded and predicted before its training gives the same vectors as one that did not."""
+    encoder = build(contract)
+    encoder.prepare(contract.rows, folder / "cache")
+    for name in ("encode", "predict", "classify"):
+        with contextlib.suppress(ZooError):
+            getattr(encoder, name, list)(contract.inputs)
+    encoder.fit(contract.rows, contract.training, folder)
+    encoder.finish(contract.rows)
+    assert np.array_equal(encoder.encode(contract.inputs), trained.encode(contract.inputs))
+
+
 def check_vectors(encoder: Encoder, vectors: np.ndarray, count: int) -> None:
     """There are `count` vectors of the encoder's own size, and all are finite."""
     assert len(vectors) == count

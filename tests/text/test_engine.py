@@ -419,6 +419,14 @@ def test_the_bf16_copy_is_made_once_keeps_buffers_in_float32_and_is_made_again_a
     assert engine.encode(["3"], precision="bf16")[0, 0] == 6
 
 
+def test_a_fused_optimiser_which_leaves_the_versions_of_tensors_as_they_are_is_noticed():
+    engine = make_echo_engine()
+    before = engine.encode(["3"], precision="bf16")[0, 0]
+    engine.module.weight.grad = torch.full((1,), -1.0)
+    torch.optim.AdamW(engine.module.parameters(), lr=1.0, weight_decay=0.0, fused=True).step()
+    assert engine.encode(["3"], precision="bf16")[0, 0] == pytest.approx(2 * before, rel=0.02)
+
+
 def test_the_converted_copy_shares_the_float32_weights_and_copies_none_of_them_on_its_way_to_bf16(engine, monkeypatch):
     engine.encode(MIXED)
     copy = engine._converted[1]

@@ -79,7 +79,8 @@ class Basis:
 
     @cached_property
     def _spectra(self) -> torch.Tensor:
-        spectra: torch.Tensor = torch.fft.rfft(self.generators, dim=2).conj()
+        with torch.inference_mode(False):  # what an encoder keeps from a prediction is used in a later training too
+            spectra: torch.Tensor = torch.fft.rfft(self.generators, dim=2).conj()
         return spectra
 
     def compute_cosines(self, vectors: torch.Tensor, count: int) -> torch.Tensor:
@@ -91,7 +92,8 @@ class Basis:
         used = -(-count // g)
         if g < 16 or used == 1:
             if count not in self._cached_rows:
-                self._cached_rows[count] = self.get_rows(0, count)
+                with torch.inference_mode(False):
+                    self._cached_rows[count] = self.get_rows(0, count)
             return vectors @ self._cached_rows[count].T
         spectra = torch.fft.rfft(vectors[:, : channels * g].view(-1, channels, g), dim=2)
         products = torch.einsum("ncf,mcf->nmf", spectra, self._spectra[:used].to(vectors.device))
