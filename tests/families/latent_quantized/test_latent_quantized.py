@@ -352,7 +352,7 @@ def test_a_baseline_with_figures_in_the_folder_is_not_trained_again(tmp_path, mo
     table, settings = rows(80), Training(max_steps=2, batch_size=16)
     first = baselines.compare_with_baselines(encoder, table, table, settings, tmp_path)
     assert set(first["baselines"]) == {"continuous"}
-    monkeypatch.setattr(baselines, "_train_baseline", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(baselines, "train_baseline", lambda *_: pytest.fail("trained again"))
     assert baselines.compare_with_baselines(encoder, table, table, settings, tmp_path) == first
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -15,23 +13,52 @@ from zoo.evaluation.tasks.infomec import Infomec
 from zoo.families.latent_quantized import free_baselines
 from zoo.families.latent_quantized.encoder import Encoder
 from zoo.families.latent_quantized.spec import Spec
+from zoo.schema import Training
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, (600, 2))
 
 
-def test_components_find_sources_that_are_directions_of_the_vectors():
-    """Two sources along orthogonal directions with different spread are the two first components."""
+@pytest.fixture
+def task_and_training():
+    """Two sources along orthogonal directions with different spread, as vectors of four components."""
     vectors = LABELS @ np.array([[3.0, 0, 0, 0], [0, 1.0, 0, 0]]) + RNG.normal(0, 0.25, (600, 4))
     rows = Dataset.from_dict({"vector": vectors.tolist(), "a": LABELS[:, 0].tolist(), "b": LABELS[:, 1].tolist()})
-    spec = Spec(family="latent-quantized", modality="vector", latents=2)
+    spec = Spec(family="latent-quantized", modality="vector", latents=2, levels=4, network={"dense": [8]})
     task = Infomec(task="infomec", data={"source": "file", "path": "x"}, sources=("a", "b"))
-    ready = task.make_ready({"data": Table(rows, "f", Origin("o"), roles=tuple(rows.column_names))}, {})
-    baseline = free_baselines.PrincipalComponents(TrainingRows(SimpleNamespace(spec=spec), rows))
-    assert baseline.suits(ready)
-    (entry,) = baseline.measure(ready)
-    assert entry.name == "PCA"
-    assert entry.value > 0.5  # a leak of a small rotation stays below the noise
+    table = Table(rows, "f", Origin("o"), roles=tuple(rows.column_names))
+    encoder = Encoder.build(spec)
+    encoder.prepare(rows, None)
+    return task.make_ready({"data": table}, {}), TrainingRows(encoder, rows, Training(max_steps=2, batch_size=16))
+
+
+def test_components_find_sources_that_are_directions_of_the_vectors(task_and_training):
+    task, training = task_and_training
+    baseline = free_baselines.SimpleCodes(training)
+    assert baseline.suits(task)
+    components, centroids = baseline.measure(task)
+    assert (components.name, centroids.name) == ("PCA", "product quantisation (4 bits)")
+    assert components.value > 0.5  # a leak of a small rotation stays below the noise
+    assert 0 <= centroids.value <= 1
+
+
+def test_each_part_of_a_vector_has_the_number_of_its_nearest_centroid():
+    vectors = np.repeat([[0.0, 0, 9], [5.0, 5, 1]], 20, axis=0) + RNG.normal(0, 0.1, (40, 3))
+    codes = free_baselines._Centroids(vectors.astype(np.float32), 2, 1).encode(vectors.tolist())
+    assert codes.shape == (40, 2)
+    for column in codes.T:
+        assert len(set(column[:20])) == len(set(column[20:])) == 1
+        assert column[0] != column[20]
+
+
+def test_a_plain_autoencoder_is_trained_with_the_settings_of_the_recipe(task_and_training):
+    task, training = task_and_training
+    baseline = free_baselines.PlainAutoencoder(training)
+    assert baseline.suits(task)
+    (entry,) = baseline.measure(task)
+    assert (entry.name, 0 <= entry.value <= 1) == ("a plain autoencoder", True)
+    (unknown,) = free_baselines.PlainAutoencoder(TrainingRows(training.encoder, training.rows)).measure(task)
+    assert unknown.reason == "the settings of the training are not known"
 
 
 def test_images_are_shrunk_to_vectors_of_equal_length():

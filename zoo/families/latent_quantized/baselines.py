@@ -31,14 +31,15 @@ def compare_with_baselines(
         path = folder / latent / "figures.json"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            baseline = _train_baseline(encoder, latent, rows, settings, path.parent)
+            baseline = train_baseline(encoder, latent, rows, settings, path.parent)
             atomic_files.write_json(path, compute_figures(baseline, validation))
             shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)
         figures[latent] = atomic_files.read_json(path)
     return {"own": compute_figures(encoder, validation), "baselines": figures}
 
 
-def _train_baseline(encoder: Autoencoder, latent: str, rows: Dataset, settings: Training, folder: Path) -> Autoencoder:
+def train_baseline(encoder: Autoencoder, latent: str, rows: Dataset, settings: Training, folder: Path) -> Autoencoder:
+    """Train the autoencoder with latents of the kind `latent` on the same rows, in `folder`."""
     change: dict[str, Any] = {"latent": latent, "baselines": (), "sources": ()}
     spec = encoder.spec.model_copy(update=change)
     baseline = type(encoder).build(spec, seed=encoder.seed, folder=encoder.folder)

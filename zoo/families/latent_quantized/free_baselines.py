@@ -1,25 +1,45 @@
-"""What a user would do instead of training an autoencoder: principal components, as many as there are latents."""
+"""What a user would do instead of learning quantised latents: principal components, product quantisation, a plain autoencoder.
+
+Each has as many numbers an input as the encoder has latents, and product quantisation has as many bits. All are measured on the
+task `infomec`.
+"""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 
+from zoo.core.errors import ZooError
 from zoo.data.split import draw_positions
 from zoo.evaluation.baselines.baseline import Array, Baseline, BaselineScore
 from zoo.evaluation.task import ReadyTask
-from zoo.families.latent_quantized.spec import Spec
+from zoo.families.latent_quantized import baselines
+from zoo.families.latent_quantized.encoder import Encoder
 from zoo.metrics import infomec_of_encoder
 
-MAX_ROWS = 5000  # inputs that the components are fitted to
+MAX_ROWS = 5000  # inputs that components and centroids are fitted to
 SIDE = 32  # images are shrunk to so many pixels
+MAX_BITS = 8  # of one centroid
 
 
-class PrincipalComponents(Baseline):
-    """PCA with as many components as the encoder has latents, on the task `infomec`."""
+def measure(encoder: Any, task: ReadyTask) -> float:
+    """Return InfoM, the main score of the task, of anything that encodes as an encoder does."""
+    assert task.tables is not None
+    sources: Any = task.spec
+    tables = {part: table.rows for part, table in task.tables.items()}
+    figures, _ = infomec_of_encoder.measure(encoder, tables, sources.sources)
+    return next(iter(figures.values()))
+
+
+class SimpleCodes(Baseline):
+    """PCA with as many components as the encoder has latents, and for vectors product quantisation of as many bits."""
 
     name = "PCA"
 
@@ -28,19 +48,44 @@ class PrincipalComponents(Baseline):
         return task.spec.task == "infomec"
 
     def score(self, task: ReadyTask) -> list[BaselineScore]:
-        """Fit to the training rows, then measure InfoMEC of the components."""
-        assert task.tables is not None
-        sources: Any = task.spec
+        """Fit to the training rows."""
         encoder = self.training.encoder
-        spec = encoder.spec
-        assert isinstance(spec, Spec)
-        rows = self.training.rows
+        assert isinstance(encoder, Encoder)
+        rows, spec = self.training.rows, encoder.spec
         if len(rows) > MAX_ROWS:
             rows = rows.select(draw_positions(len(rows), MAX_ROWS))
-        components = _Components(rows[spec.modality], spec.latents, spec.modality)
-        tables = {part: table.rows for part, table in task.tables.items()}
-        figures, _ = infomec_of_encoder.measure(components, tables, sources.sources)  # type: ignore[arg-type]
-        return [BaselineScore(self.name, next(iter(figures.values())))]
+        vectors = _flatten(rows[spec.modality])
+        scores = [BaselineScore("PCA", measure(_Components(vectors, spec.latents, spec.modality), task))]
+        if spec.modality == "vector" and spec.discrete and vectors.shape[1] >= spec.latents:
+            bits = min(MAX_BITS, max(1, round(encoder.bits_per_vector / spec.latents)))
+            codes = _Centroids(vectors, spec.latents, bits)
+            scores.append(BaselineScore(f"product quantisation ({spec.latents * bits} bits)", measure(codes, task)))
+        return scores
+
+
+class PlainAutoencoder(Baseline):
+    """The same networks with continuous latents, trained on the same rows with the same settings."""
+
+    name = "a plain autoencoder"
+    is_cheap = False
+
+    def suits(self, task: ReadyTask) -> bool:
+        """The task `infomec`, for an encoder whose latents are not continuous already."""
+        encoder = self.training.encoder
+        return task.spec.task == "infomec" and isinstance(encoder, Encoder) and encoder.spec.latent != "continuous"
+
+    def score(self, task: ReadyTask) -> list[BaselineScore]:
+        """Train it. Raises ZooError if the settings of the training are not known."""
+        encoder, settings = self.training.encoder, self.training.settings
+        assert isinstance(encoder, Encoder)
+        if settings is None:
+            raise ZooError("the settings of the training are not known")
+        folder = Path(tempfile.mkdtemp())
+        try:
+            plain = baselines.train_baseline(encoder, "continuous", self.training.rows, settings, folder)
+        finally:
+            shutil.rmtree(folder)
+        return [BaselineScore(self.name, measure(plain, task))]
 
 
 class _Components:
@@ -48,15 +93,36 @@ class _Components:
 
     name, similarity_fn_name = "PCA", "cosine"
 
-    def __init__(self, inputs: Sequence[Any], components: int, modality: str) -> None:
+    def __init__(self, vectors: Array, components: int, modality: str) -> None:
         self.modalities = (modality,)
-        vectors = _flatten(inputs)
         self._pca = PCA(min(components, *vectors.shape), svd_solver="randomized", random_state=0).fit(vectors)
 
     def encode(self, inputs: Sequence[Any]) -> Array:
         """Return (n, components) float64."""
         vectors: Array = self._pca.transform(_flatten(inputs))
         return vectors
+
+
+class _Centroids:
+    """Product quantisation: each part of a vector is replaced by the number of its nearest centroid.
+
+    Source: Jégou et al., "Product quantization for nearest neighbor search", IEEE TPAMI 2011, section II.B.
+    """
+
+    name, similarity_fn_name, modalities = "product quantisation", "cosine", ("vector",)
+
+    def __init__(self, vectors: Array, parts: int, bits: int) -> None:
+        self._columns = np.array_split(np.arange(vectors.shape[1]), parts)
+        count = min(2**bits, len(vectors))
+        self._parts = [
+            MiniBatchKMeans(count, n_init=1, random_state=0).fit(vectors[:, columns]) for columns in self._columns
+        ]
+
+    def encode(self, inputs: Sequence[Any]) -> Array:
+        """Return (n, parts) int64."""
+        vectors = _flatten(inputs)
+        pairs = zip(self._parts, self._columns, strict=True)
+        return np.stack([part.predict(vectors[:, columns]) for part, columns in pairs], axis=1).astype(np.int64)
 
 
 def _flatten(inputs: Sequence[Any]) -> Array:

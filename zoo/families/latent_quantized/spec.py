@@ -74,7 +74,7 @@ class Spec(EncoderSpec):
         "schedule": "constant",
         "warmup": 0.0,
     }
-    free_baselines = (*FREE_BASELINES, "free_baselines:PrincipalComponents")
+    free_baselines = (*FREE_BASELINES, "free_baselines:SimpleCodes", "free_baselines:PlainAutoencoder")
     pictures = {
         "traversal": "plots:draw_traversal",
         "nmi": "plots:draw_nmi",
