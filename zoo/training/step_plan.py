@@ -39,6 +39,34 @@ def plan_steps(settings: Training, row_count: int) -> StepPlan:
     return StepPlan(total_steps, micro_batch_size, fills_a_batch)
 
 
+@dataclass(frozen=True)
+class EpochRule:
+    """How many epochs a family trains if the recipe gives neither `epochs` nor `max_steps`.
+
+    Attributes:
+        rows_read: rows that the training reads, counted as often as they are read.
+        least, most: limits of the number of epochs, for many and for few rows.
+    """
+
+    rows_read: int
+    least: int
+    most: int
+
+    def choose(self, row_count: int) -> int:
+        """Return the number of epochs over `row_count` rows."""
+        return min(self.most, max(self.least, math.ceil(self.rows_read / max(1, row_count))))
+
+    def fill_in(self, settings: Training, row_count: int) -> Training:
+        """Return settings with a number of epochs. Explicit `epochs` or `max_steps` stay as they are."""
+        if settings.epochs is not None or settings.max_steps is not None:
+            return settings
+        return settings.model_copy(update={"epochs": float(self.choose(row_count))})
+
+    def describe(self, row_count: int) -> str:
+        """Say which number of epochs was chosen, for how many rows, and how to change it."""
+        return f"training.epochs is not set: {self.choose(row_count)} epochs for {row_count:,} rows"
+
+
 def split_rows(row_count: int, size: int) -> Iterator[range]:
     """Split the numbers of `row_count` rows into ranges of `size`. A last row that would be alone joins the range before."""
     start = 0

@@ -21,7 +21,7 @@ from zoo.encoder import TrainingRun
 from zoo.families.equiangular import augmentation, basis_file, dataset, ema, metrics, new_classes, procrustes, towers
 from zoo.families.equiangular import prediction as predictions
 from zoo.families.equiangular.classifier import ClassifierEncoder
-from zoo.families.equiangular.spec import Spec
+from zoo.families.equiangular.spec import SCRATCH_EPOCHS, Spec
 from zoo.ops.random_state import step_seed
 from zoo.schema import Training
 from zoo.vision import backbone
@@ -50,7 +50,9 @@ class Encoder(ClassifierEncoder):
                 projection: torch.nn.Module = torch.nn.Linear(tower.width, spec.dim)
             else:
                 projection = torch.nn.Identity()
-        encoder = cls(spec, tower, projection)
+        side = tower.size if isinstance(tower, backbone.ImageBackbone) else 0
+        # A model folder holds the number, which any version can read.
+        encoder = cls(spec.model_copy(update={"crop": spec.compute_crop(side)}), tower, projection)
         encoder.seed, encoder.folder = seed, folder
         return encoder
 
@@ -98,6 +100,7 @@ class Encoder(ClassifierEncoder):
             raise ZooError(
                 "encoder.train_baseline: both heads are measured on validation rows: give `validation`, or leave it out"
             )
+        run = self._choose_epochs(run)
         rows = dataset.LabelledDataset(run.rows, self.classes, self.tower)
         validation = None
         if run.validation is not None:
@@ -120,6 +123,16 @@ class Encoder(ClassifierEncoder):
                     self, run.rows, run.validation, run.settings, run.folder / "twin"
                 )
         return seconds
+
+    def _choose_epochs(self, run: TrainingRun) -> TrainingRun:
+        """Fill in the number of epochs of a backbone from scratch if the recipe leaves it open, and say so."""
+        settings = SCRATCH_EPOCHS.fill_in(run.settings, len(run.rows)) if self.spec.is_from_scratch else run.settings
+        if settings is run.settings:
+            return run
+        self._facts["settings"] = {"training.epochs": settings.epochs}
+        if run.say is not None:
+            run.say(SCRATCH_EPOCHS.describe(len(run.rows)))
+        return replace(run, settings=settings)
 
     def _get_trained_module(self) -> torch.nn.Module:
         """Return all modules but the moving average."""
@@ -150,9 +163,9 @@ class Encoder(ClassifierEncoder):
         if training and self._ema is not None:
             self._ema.update(self._get_trained_module(), self.step)
         if training and self.spec.modality == "image":
-            spec, seed = self.spec, step_seed(self.seed, self.step)
+            spec, seed, crop = self.spec, step_seed(self.seed, self.step), self.spec.crop or 0
             pixels, partners, weights = augmentation.augment(
-                batch["pixels"], seed, crop=spec.crop, flip=spec.flip, mixup=spec.mixup, cutmix=spec.cutmix
+                batch["pixels"], seed, crop=crop, flip=spec.flip, mixup=spec.mixup, cutmix=spec.cutmix
             )
             batch = {**batch, "pixels": pixels}
         with nullcontext() if self._ema is None or training else self._ema.swap_into(self._get_trained_module()):
@@ -285,11 +298,14 @@ class Encoder(ClassifierEncoder):
         }
         if self.tower.max_length:
             facts["max_length"] = self.tower.max_length
+        settings: dict[str, Any] = dict(self._facts.get("settings", {}))
+        if self.spec.modality == "image":
+            settings["encoder.crop"] = self.spec.crop
         if self.basis is not None:
             facts |= basis_file.describe_geometry(self.basis, self.vector_ids)
             temperature = self.spec.compute_temperature(len(self.classes))
-            facts["settings"] = {"encoder.temperature": temperature, "encoder.capacity": facts["capacity"]}
-        return facts | self._facts
+            settings |= {"encoder.temperature": temperature, "encoder.capacity": facts["capacity"]}
+        return facts | self._facts | ({"settings": settings} if settings else {})
 
 
 def _warn_about_old_name(old: str, new: str, *, is_given_twice: bool) -> None:
