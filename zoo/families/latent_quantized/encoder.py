@@ -21,7 +21,7 @@ from zoo.encoder import TrainingRun
 from zoo.families.latent_quantized import baselines, card_samples, networks, quantizers
 from zoo.families.latent_quantized.autoencoder import Autoencoder
 from zoo.families.latent_quantized.inputs import TrainingInputs
-from zoo.families.latent_quantized.spec import Spec
+from zoo.families.latent_quantized.spec import EPOCHS, Spec
 from zoo.ops.random_state import step_generator
 from zoo.schema import Training
 
@@ -39,14 +39,19 @@ class Encoder(Autoencoder):
     def __init__(self, spec: Spec, components: int | None = None) -> None:
         super().__init__(spec, components)
         self._facts: dict[str, Any] = {}
+        self._settings: dict[str, Any] = {}  # what was chosen for the fields that the recipe leaves open
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
         """Networks with fresh weights. For vectors `prepare` builds them, because it sees the number of components."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoder = cls(spec)
+            # A model folder holds the layers, which any version can read, instead of `auto`.
+            encoder = cls(spec.model_copy(update={"network": spec.layers}) if spec.network == "auto" else spec)
         encoder.seed, encoder.folder = seed, folder
+        if spec.network == "auto" and spec.modality == "image":
+            layers = spec.layers
+            encoder._settings = {"encoder.network.widths": list(layers.widths), "encoder.network.patch": layers.patch}
         return encoder
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
@@ -69,6 +74,7 @@ class Encoder(Autoencoder):
         """
         if self.spec.baselines and run.validation is None:
             raise ZooError("encoder.baselines: all are measured on validation rows: set `validation` in the recipe")
+        run = self._choose_epochs(run)
         input_format = self._require_input_format()
         rows: Any = TrainingInputs(run.rows, input_format)
         validation: Any = None if run.validation is None else TrainingInputs(run.validation, input_format)
@@ -80,6 +86,16 @@ class Encoder(Autoencoder):
                 self, run.rows, run.validation, run.settings, run.folder / "baselines"
             )
         return seconds
+
+    def _choose_epochs(self, run: TrainingRun) -> TrainingRun:
+        """Fill in the number of epochs over images if the recipe leaves it open, and say so."""
+        settings = EPOCHS.fill_in(run.settings, len(run.rows)) if self.spec.modality == "image" else run.settings
+        if settings is run.settings:
+            return run
+        self._settings["training.epochs"] = settings.epochs
+        if run.say is not None:
+            run.say(EPOCHS.describe(len(run.rows)))
+        return replace(run, settings=settings)
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
         """Two groups: weights, which decay; biases, gains of norms and codebooks, which do not."""
@@ -174,6 +190,8 @@ class Encoder(Autoencoder):
         facts = config.get("facts")
         if isinstance(facts, dict):
             encoder._facts = {name: facts[name] for name in card_samples.FACT_NAMES if name in facts}
+            settings = facts.get("settings")
+            encoder._settings = dict(settings) if isinstance(settings, dict) else {}
         encoder.module.eval()
         return encoder
 
@@ -191,7 +209,8 @@ class Encoder(Autoencoder):
             "sizes": list(getattr(self.bottleneck, "sizes", ())),
             "shape": list(self._require_input_format().shape),
         }
+        settings = dict(self._settings)
         if self.spec.discrete:
             names = ("encoder.codebook_weight", "encoder.commitment_weight")
-            facts["settings"] = dict(zip(names, self.loss_weights, strict=True))
-        return facts | self._facts
+            settings |= dict(zip(names, self.loss_weights, strict=True))
+        return facts | self._facts | ({"settings": settings} if settings else {})
