@@ -256,6 +256,22 @@ def test_with_defaults_every_latent_varies_and_images_come_back(tmp_path, monkey
     assert encoder.card_facts()["settings"]["training.epochs"] == 32
 
 
+def test_latents_that_no_row_uses_are_counted_in_words(tmp_path):
+    lines = []
+    encoder = Encoder.build(spec(levels=2))
+    output = list(encoder.module["encoder"].modules())[-1]
+    with torch.no_grad():
+        output.weight[1:].zero_()  # only the first latent depends on the image
+        output.weight[0].mul_(100)
+    images = squares(40)[0]
+    output.bias.data[0] -= encoder.module["encoder"](encoder._normalise(next(iter(encoder.read_blocks(images)))))[
+        :, 0
+    ].mean()
+    settings = Training(max_steps=1, batch_size=16, learning_rate=1e-12, weight_decay=0.0)
+    encoder.fit(rows(40), settings, tmp_path, say=lines.append)
+    assert any(line.startswith("3 of 4 latents have the same value for every training row") for line in lines)
+
+
 def test_a_size_that_the_network_cannot_halve_is_refused():
     with pytest.raises(ValidationError, match="multiple of 8"):
         spec(size=20)

@@ -20,7 +20,7 @@ from zoo.core.errors import ArtefactError, ZooError
 from zoo.encoder import TrainingRun
 from zoo.families.latent_quantized import baselines, card_samples, networks, quantizers
 from zoo.families.latent_quantized.autoencoder import Autoencoder
-from zoo.families.latent_quantized.inputs import TrainingInputs
+from zoo.families.latent_quantized.inputs import BLOCK_SIZE, TrainingInputs
 from zoo.families.latent_quantized.spec import EPOCHS, Spec
 from zoo.ops.random_state import step_generator
 from zoo.schema import Training
@@ -80,6 +80,12 @@ class Encoder(Autoencoder):
         validation: Any = None if run.validation is None else TrainingInputs(run.validation, input_format)
         seconds = super().train(replace(run, rows=rows, validation=validation))
         self._record_ranges(rows)
+        unused = self._count_unused_latents(rows)
+        if unused and run.say is not None:
+            run.say(
+                f"{unused} of {self.spec.latents} latents have the same value for every training row: raise training.epochs, "
+                "or choose another encoder.network"
+            )
         del rows, validation  # free their memory, because every baseline decodes the rows for itself
         if run.validation is not None and self.spec.sources and not run.finish:
             self._facts |= baselines.compare_with_baselines(
@@ -145,6 +151,15 @@ class Encoder(Autoencoder):
         if self.spec.commitment_weight is not None:
             commitment_weight = self.spec.commitment_weight
         return codebook_weight, commitment_weight
+
+    def _count_unused_latents(self, rows: TrainingInputs) -> int:
+        """Count the latents that have the same index for all rows, or for RANGE_ROWS of them; 0 without indices."""
+        if not self.spec.discrete or len(rows) < 2:
+            return 0
+        places = np.linspace(0, len(rows) - 1, min(len(rows), RANGE_ROWS)).astype(int)
+        parts = np.array_split(places, -(-len(places) // BLOCK_SIZE))
+        codes = torch.cat([self._compute_latents(torch.stack([rows[int(i)]["input"] for i in part])) for part in parts])
+        return int((codes == codes[0]).all(0).sum())
 
     def _record_ranges(self, rows: TrainingInputs) -> None:
         """Record the 1st and the 99th percentile of each latent without indices; traversals run between them."""
