@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
-from common import Made, Results, data_folder, finish, save_table
+from common import Made, Results, data_folder, finish
 from PIL import Image
 from torch import nn
 
@@ -40,6 +40,7 @@ from zoo.vision.preprocessing import load_pixels
 
 HALVES = ("development", "reporting")
 TRAIN, TEST = 5000, 2000  # rows of a subset
+MARK = "## Measured"
 DRAWS = 1000  # of the bootstrap
 SOURCES = {
     "sprites": ("shape", "scale", "orientation", "x", "y"),
@@ -266,7 +267,7 @@ def compare(runs: list[dict[str, Any]]) -> tuple[float, float, str]:
 
 def format_classifiers(figures: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = [
-        "## A network from scratch\n",
+        "### A network from scratch\n",
         "| set | rows | epochs | seeds | zoo | plain PyTorch | difference, 95 % interval | against plain | "
         "against free baselines | seconds |",
         "|:---|---:|---:|---:|---:|---:|---:|:---|:---|---:|",
@@ -372,7 +373,7 @@ def describe_codes(encoder: Any, train: list[Any], test: list[Any]) -> dict[str,
 
 def format_autoencoders(figures: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = [
-        "## Autoencoders\n",
+        "### Autoencoders\n",
         "A latent is active if fewer than 99 % of the test images have the same index. Errors are shares of the mean image's "
         "error. PCA keeps as many numbers, but as floats.\n",
         "| set | side | rows | epochs | seeds | active latents | error | error of PCA | infomec against PCA | seconds |",
@@ -419,6 +420,15 @@ def run_parts(args: argparse.Namespace) -> dict[str, dict[str, list[dict[str, An
     return figures
 
 
+def write_page(path: Path, half: str, lines: list[str]) -> None:
+    """Write the tables below MARK. What a page says before it stays, because a person writes the rules there."""
+    about = f"the {half} half, zoo {zoo.__version__}, one thread of a machine that was busy with other work."
+    before = path.read_text(encoding="utf-8").partition(MARK)[0] if path.exists() else "# Defaults on images\n\n"
+    command = f"python benchmarks/defaults_images.py --half {half} --write FILE"
+    text = "\n".join([f"{MARK}\n", f"Written by `{command}`: {about}\n", *lines])
+    path.write_text(f"{before}{text.rstrip()}\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--half", choices=HALVES, default="reporting")
@@ -439,8 +449,7 @@ def main() -> None:
         lines += format_autoencoders(figures["latent"])
     print("\n".join(lines))
     if args.write:
-        about = f"the {args.half} half, zoo {zoo.__version__}, one thread of a machine that was busy with other work."
-        save_table(Path(args.write), "Defaults on images", "benchmarks/defaults_images.py", about, lines)
+        write_page(Path(args.write), args.half, lines)
     brief = {part: {name: len(runs) for name, runs in sets.items()} for part, sets in figures.items()}
     finish({"benchmark": "defaults_images", "half": args.half, "runs": brief})
 
