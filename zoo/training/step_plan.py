@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from zoo.core.training_log import Say
 from zoo.schema import Training
 
 
@@ -56,15 +57,14 @@ class EpochRule:
         """Return the number of epochs over `row_count` rows."""
         return min(self.most, max(self.least, math.ceil(self.rows_read / max(1, row_count))))
 
-    def fill_in(self, settings: Training, row_count: int) -> Training:
-        """Return settings with a number of epochs. Explicit `epochs` or `max_steps` stay as they are."""
+    def fill_in(self, settings: Training, row_count: int, say: Say | None = None) -> Training:
+        """Return settings with a number of epochs, and say it. Explicit `epochs` or `max_steps` stay as they are."""
         if settings.epochs is not None or settings.max_steps is not None:
             return settings
-        return settings.model_copy(update={"epochs": float(self.choose(row_count))})
-
-    def describe(self, row_count: int) -> str:
-        """Say which number of epochs was chosen, for how many rows, and how to change it."""
-        return f"training.epochs is not set: {self.choose(row_count)} epochs for {row_count:,} rows"
+        epochs = self.choose(row_count)
+        if say is not None:
+            say(f"training.epochs is not set: {epochs} epochs for {row_count:,} rows")
+        return settings.model_copy(update={"epochs": float(epochs)})
 
 
 def split_rows(row_count: int, size: int) -> Iterator[range]:

@@ -100,7 +100,11 @@ class Encoder(ClassifierEncoder):
             raise ZooError(
                 "encoder.train_baseline: both heads are measured on validation rows: give `validation`, or leave it out"
             )
-        run = self._choose_epochs(run)
+        if self.spec.is_from_scratch:
+            settings = SCRATCH_EPOCHS.fill_in(run.settings, len(run.rows), run.say)
+            if settings is not run.settings:
+                self._facts["settings"] = {"training.epochs": settings.epochs}
+            run = replace(run, settings=settings)
         rows = dataset.LabelledDataset(run.rows, self.classes, self.tower)
         validation = None
         if run.validation is not None:
@@ -123,16 +127,6 @@ class Encoder(ClassifierEncoder):
                     self, run.rows, run.validation, run.settings, run.folder / "twin"
                 )
         return seconds
-
-    def _choose_epochs(self, run: TrainingRun) -> TrainingRun:
-        """Fill in the number of epochs of a backbone from scratch if the recipe leaves it open, and say so."""
-        settings = SCRATCH_EPOCHS.fill_in(run.settings, len(run.rows)) if self.spec.is_from_scratch else run.settings
-        if settings is run.settings:
-            return run
-        self._facts["settings"] = {"training.epochs": settings.epochs}
-        if run.say is not None:
-            run.say(SCRATCH_EPOCHS.describe(len(run.rows)))
-        return replace(run, settings=settings)
 
     def _get_trained_module(self) -> torch.nn.Module:
         """Return all modules but the moving average."""

@@ -74,7 +74,11 @@ class Encoder(Autoencoder):
         """
         if self.spec.baselines and run.validation is None:
             raise ZooError("encoder.baselines: all are measured on validation rows: set `validation` in the recipe")
-        run = self._choose_epochs(run)
+        if self.spec.modality == "image":
+            settings = EPOCHS.fill_in(run.settings, len(run.rows), run.say)
+            if settings is not run.settings:
+                self._settings["training.epochs"] = settings.epochs
+            run = replace(run, settings=settings)
         input_format = self._require_input_format()
         rows: Any = TrainingInputs(run.rows, input_format)
         validation: Any = None if run.validation is None else TrainingInputs(run.validation, input_format)
@@ -92,16 +96,6 @@ class Encoder(Autoencoder):
                 self, run.rows, run.validation, run.settings, run.folder / "baselines"
             )
         return seconds
-
-    def _choose_epochs(self, run: TrainingRun) -> TrainingRun:
-        """Fill in the number of epochs over images if the recipe leaves it open, and say so."""
-        settings = EPOCHS.fill_in(run.settings, len(run.rows)) if self.spec.modality == "image" else run.settings
-        if settings is run.settings:
-            return run
-        self._settings["training.epochs"] = settings.epochs
-        if run.say is not None:
-            run.say(EPOCHS.describe(len(run.rows)))
-        return replace(run, settings=settings)
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
         """Two groups: weights, which decay; biases, gains of norms and codebooks, which do not."""
