@@ -55,10 +55,16 @@ def test_a_folder_without_a_model_is_found_before_anything_is_opened(tmp_path):
     assert SPEC.find_problem(tmp_path) is None
 
 
-def test_a_residual_block_begins_as_its_shortcut():
-    block = resnet.ResidualBlock(4, 4, 1).eval()
-    pixels = torch.randn(2, 4, 6, 6)
-    assert torch.equal(block(pixels), torch.relu(pixels))
+def test_a_new_network_starts_as_pytorch_draws_it():
+    network = resnet.build_resnet(3, 8, (1, 1))
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            bound = module.weight[0].numel() ** -0.5
+            assert 0.9 * bound < module.weight.abs().max() <= bound
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            assert torch.equal(module.weight, torch.ones_like(module.weight)), (
+                "a block that begins as its shortcut is worse"
+            )
 
 
 @pytest.mark.parametrize(("blocks", "width"), [((1,), 4), ((1, 2), 8), ((1, 1, 1), 16)])

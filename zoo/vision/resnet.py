@@ -69,7 +69,6 @@ class ResidualBlock(nn.Module):
         self.first_norm = nn.BatchNorm2d(out_channels)
         self.second = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
         self.second_norm = nn.BatchNorm2d(out_channels)
-        nn.init.zeros_(self.second_norm.weight)  # so that every block begins as its shortcut
         self.past: nn.Module = nn.Identity()
         if stride > 1 or in_channels != out_channels:
             self.past = nn.Sequential(
@@ -85,16 +84,12 @@ class ResidualBlock(nn.Module):
 def build_resnet(channels: int, width: int, blocks: Sequence[int]) -> nn.Sequential:
     """Build a residual network from (n, channels, h, w) float to (n, width · 2^(stages - 1)).
 
-    It consists of a convolution, `blocks[i]` residual blocks in stage i, and the mean over all pixels. The weights are drawn
-    from torch's global generator.
+    It consists of a convolution, `blocks[i]` residual blocks in stage i, and the mean over all pixels. The weights start as
+    PyTorch draws them, from its global generator: other starts were worse in short trainings (docs/defaults-images.md).
     """
     widths = [width, *(width << i for i in range(len(blocks)))]
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     for stage, (count, (in_channels, out_channels)) in enumerate(zip(blocks, pairwise(widths), strict=True)):
         layers.append(ResidualBlock(in_channels, out_channels, 2 if stage else 1))
         layers += [ResidualBlock(out_channels, out_channels, 1) for _ in range(count - 1)]
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out")
-    return network
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -20,12 +20,14 @@ from zoo.cli import main
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
 from zoo.data.formats import image_files
 from zoo.evaluation.mteb_model import MtebModel
-from zoo.families.latent_quantized import baselines, inputs, networks, quantizers
+from zoo.families.latent_quantized import baselines, card_samples, inputs, networks, quantizers
+from zoo.families.latent_quantized import encoder as encoder_module
 from zoo.families.latent_quantized.encoder import Encoder
-from zoo.families.latent_quantized.spec import Network, Spec
+from zoo.families.latent_quantized.spec import Network, Spec, choose_network
 from zoo.metrics.disentanglement import infomec
 from zoo.recipe import recipe
 from zoo.schema import Training
+from zoo.training.step_plan import EpochRule
 
 TINY = Network(widths=(8, 16), blocks=1, patch=2, dense=(32,), norm="instance")
 SOURCES = ("x", "y", "tone")
@@ -210,6 +212,64 @@ def test_every_network_gives_back_an_image_of_the_same_size(network):
     latents = networks.build_image_encoder(network, 3, 64, 7)(images)
     assert latents.shape == (2, 7)
     assert networks.build_image_decoder(network, 3, 64, 7)(latents).shape == images.shape
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "stages", "last_side"),
+    [(8, 1, 1, 4), (16, 1, 2, 4), (28, 1, 2, 7), (32, 1, 3, 4), (64, 2, 3, 4), (96, 4, 2, 6), (512, 8, 4, 4)],
+)
+def test_the_default_network_halves_the_side_to_about_four_pixels(size, patch, stages, last_side):
+    network = choose_network(size)
+    assert (network.patch, len(network.widths), size / network.downscaling) == (patch, stages, last_side)
+
+
+def test_the_default_network_takes_every_even_size_and_says_which_sizes_are_near_an_odd_one():
+    for size in range(4, 513, 2):
+        assert spec(network="auto", size=size).layers == choose_network(size)
+    with pytest.raises(ValidationError, match="set 26 or 28"):
+        spec(network="auto", size=27)
+    with pytest.raises(ValidationError, match="multiple of 16"):
+        spec(network="paper", size=28)
+
+
+def test_a_model_folder_holds_the_layers_that_the_default_network_stands_for():
+    encoder = Encoder.build(spec(network="auto", size=28))
+    assert encoder.spec.network == choose_network(28)
+    settings = encoder.card_facts()["settings"]
+    assert settings["encoder.network.widths"] == [32, 64]
+    assert Encoder.build(spec(network="paper", size=32)).spec.network == "paper"
+    assert spec(network="auto", modality="vector").layers == Network(), "vectors keep their dense layers"
+
+
+def test_with_defaults_every_latent_varies_and_images_come_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoder_module, "EPOCHS", EpochRule(rows_read=6_000, least=1, most=100))
+    table, lines = rows(192), []
+    encoder = Encoder.build(spec(network="auto"))
+    settings = Training(**Spec.training_defaults)
+    encoder.fit(table, settings, tmp_path, say=lines.append)
+    assert lines[0] == "training.epochs is not set: 32 epochs for 192 rows"
+    codes = encoder.encode(squares(60, seed=3)[0])
+    assert (np.ptp(codes, axis=0) > 0).all()
+    images = squares(60, seed=3)[0]
+    of_mean = ((images / 255 - squares(192)[0].mean(0) / 255) ** 2).mean()
+    assert card_samples.compute_error(encoder, list(images)) < 0.8 * of_mean
+    assert encoder.card_facts()["settings"]["training.epochs"] == 32
+
+
+def test_latents_that_no_row_uses_are_counted_in_words(tmp_path):
+    lines = []
+    encoder = Encoder.build(spec(levels=2))
+    output = list(encoder.module["encoder"].modules())[-1]
+    with torch.no_grad():
+        output.weight[1:].zero_()  # only the first latent depends on the image
+        output.weight[0].mul_(100)
+    images = squares(40)[0]
+    output.bias.data[0] -= encoder.module["encoder"](encoder._normalise(next(iter(encoder.read_blocks(images)))))[
+        :, 0
+    ].mean()
+    settings = Training(max_steps=1, batch_size=16, learning_rate=1e-12, weight_decay=0.0)
+    encoder.fit(rows(40), settings, tmp_path, say=lines.append)
+    assert any(line.startswith("3 of 4 latents have the same value for every training row") for line in lines)
 
 
 def test_a_size_that_the_network_cannot_halve_is_refused():

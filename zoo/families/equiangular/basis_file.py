@@ -131,7 +131,6 @@ def validate_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
     tower, facts = config.get("tower"), config.get("facts")
     require(isinstance(tower, dict), "`tower` must be an object")
-    baseline = facts.get("twin") if isinstance(facts, dict) else None
     return {
         "dim": dim,
         "seed": seed,
@@ -141,8 +140,18 @@ def validate_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         "scale": float(scale),  # type: ignore[arg-type]
         "threshold": None if threshold is None else float(threshold),
         "tower": tower,
-        "facts": {"twin": baseline} if isinstance(baseline, dict) else {},
+        "facts": _select_facts(facts if isinstance(facts, dict) else {}),
     }
+
+
+def _select_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that only training knows: the scores of the softmax baseline, and a number of epochs it chose."""
+    selected: dict[str, Any] = {"twin": facts["twin"]} if isinstance(facts.get("twin"), dict) else {}
+    settings = facts.get("settings")
+    epochs = settings.get("training.epochs") if isinstance(settings, dict) else None
+    if isinstance(epochs, float) and math.isfinite(epochs):
+        selected["settings"] = {"training.epochs": epochs}
+    return selected
 
 
 def _is_integer(value: Any, smallest: int, largest: int) -> bool:

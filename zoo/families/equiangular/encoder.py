@@ -19,10 +19,19 @@ from datasets import Dataset
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.findings import Finding, find_unused_labels
 from zoo.encoder import TrainingRun
-from zoo.families.equiangular import augmentation, basis_file, dataset, ema, metrics, new_classes, procrustes, towers
+from zoo.families.equiangular import (
+    augmentation,
+    basis_file,
+    dataset,
+    ema,
+    logistic_start,
+    metrics,
+    new_classes,
+    towers,
+)
 from zoo.families.equiangular import prediction as predictions
 from zoo.families.equiangular.classifier import ClassifierEncoder
-from zoo.families.equiangular.spec import Spec
+from zoo.families.equiangular.spec import SCRATCH_EPOCHS, Spec
 from zoo.ops.random_state import step_seed
 from zoo.schema import Training
 from zoo.vision import backbone
@@ -55,7 +64,9 @@ class Encoder(ClassifierEncoder):
                 projection: torch.nn.Module = torch.nn.Linear(tower.width, spec.dim)
             else:
                 projection = torch.nn.Identity()
-        encoder = cls(spec, tower, projection)
+        side = tower.size if isinstance(tower, backbone.ImageBackbone) else 0
+        # A model folder holds the number, which any version can read.
+        encoder = cls(spec.model_copy(update={"crop": spec.compute_crop(side)}), tower, projection)
         encoder.seed, encoder.folder = seed, folder
         return encoder
 
@@ -81,11 +92,11 @@ class Encoder(ClassifierEncoder):
             self._align_projection(dataset.select_evenly(rows, ALIGNMENT_ROWS), class_vectors)
 
     def _align_projection(self, rows: Dataset, class_vectors: torch.Tensor) -> None:
-        """Set the projection so that the classes of `rows` point to their vectors."""
+        """Set the projection so that the inputs of `rows` point to their classes' vectors as a logistic regression decides."""
         class_ids = torch.tensor(dataset.find_class_ids(rows["label"], self.classes))
         self.tower.module.to("cuda" if torch.cuda.is_available() else "cpu")
         features = self.compute_features(rows[self.spec.modality])
-        weight, bias = procrustes.fit_rotation(features, class_ids, class_vectors)
+        weight, bias = logistic_start.fit_logistic_regression(features, class_ids, class_vectors)
         linear: Any = self.projection
         with torch.no_grad():
             linear.weight.copy_(weight)
@@ -103,6 +114,11 @@ class Encoder(ClassifierEncoder):
             raise ZooError(
                 "encoder.train_baseline: both heads are measured on validation rows: give `validation`, or leave it out"
             )
+        if self.spec.is_from_scratch:
+            settings = SCRATCH_EPOCHS.fill_in(run.settings, len(run.rows), run.say)
+            if settings is not run.settings:
+                self._facts["settings"] = {"training.epochs": settings.epochs}
+            run = replace(run, settings=settings)
         rows = dataset.LabelledDataset(run.rows, self.classes, self.tower)
         validation = None
         if run.validation is not None:
@@ -155,9 +171,9 @@ class Encoder(ClassifierEncoder):
         if training and self._ema is not None:
             self._ema.update(self._get_trained_module(), self.step)
         if training and self.spec.modality == "image":
-            spec, seed = self.spec, step_seed(self.seed, self.step)
+            spec, seed, crop = self.spec, step_seed(self.seed, self.step), self.spec.crop or 0
             pixels, partners, weights = augmentation.augment(
-                batch["pixels"], seed, crop=spec.crop, flip=spec.flip, mixup=spec.mixup, cutmix=spec.cutmix
+                batch["pixels"], seed, crop=crop, flip=spec.flip, mixup=spec.mixup, cutmix=spec.cutmix
             )
             batch = {**batch, "pixels": pixels}
         with nullcontext() if self._ema is None or training else self._ema.swap_into(self._get_trained_module()):
@@ -302,11 +318,14 @@ class Encoder(ClassifierEncoder):
         }
         if self.tower.max_length:
             facts["max_length"] = self.tower.max_length
+        settings: dict[str, Any] = dict(self._facts.get("settings", {}))
+        if self.spec.modality == "image":
+            settings["encoder.crop"] = self.spec.crop
         if self.basis is not None:
             facts |= basis_file.describe_geometry(self.basis, self.vector_ids)
             temperature = self.spec.compute_temperature(len(self.classes))
-            facts["settings"] = {"encoder.temperature": temperature, "encoder.capacity": facts["capacity"]}
-        return facts | self._facts
+            settings |= {"encoder.temperature": temperature, "encoder.capacity": facts["capacity"]}
+        return facts | self._facts | ({"settings": settings} if settings else {})
 
 
 def _warn_about_old_name(old: str, new: str, *, is_given_twice: bool) -> None:

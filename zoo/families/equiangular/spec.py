@@ -12,10 +12,14 @@ from pydantic import Field, model_validator
 from zoo.schema import Positive, Renamed, Roles
 from zoo.spec import FREE_BASELINES, EncoderSpec, Mistake, RowNeeds
 from zoo.text import weights_check
+from zoo.training.step_plan import EpochRule
 from zoo.vision.spec import Vision
 
 # The cosine with its class vector that training leads an input to: of a backbone from scratch, and of a pretrained one.
 TARGET_COSINE, PRETRAINED_TARGET_COSINE = 0.9, 0.65
+# A backbone from scratch needs many passes over few rows; a pretrained one needs a single one.
+SCRATCH_EPOCHS = EpochRule(rows_read=60_000, least=4, most=60)
+SIDE_PER_CROP = 8  # training images of a backbone from scratch are shifted by up to an eighth of their side
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -64,8 +68,10 @@ class Spec(EncoderSpec):
         "By default it follows from the number of classes.",
     )
     smoothing: Share = Field(0.1, description="Label smoothing.")
-    crop: Annotated[int, Field(ge=0, le=64)] = Field(
-        0, description="Images: training images are shifted by up to this many pixels."
+    crop: Annotated[int, Field(ge=0, le=64)] | None = Field(
+        None,
+        description="Images: training images are shifted by up to this many pixels. "
+        "By default an eighth of the side for a backbone from scratch, else 0.",
     )
     flip: bool = Field(False, description="Images: half of the training images are mirrored, left to right.")
     mixup: Annotated[float, Field(ge=0)] = Field(
@@ -111,6 +117,17 @@ class Spec(EncoderSpec):
             return "try more `training.epochs`, or a pretrained `backbone: {model: …}`"
         return "try more `training.epochs`, or a lower `training.learning_rate`"
 
+    @property
+    def is_from_scratch(self) -> bool:
+        """Whether the backbone starts from random weights that this package draws."""
+        return isinstance(self.backbone, Vision) and self.backbone.build is not None
+
+    def compute_crop(self, side: int) -> int:
+        """Return the field `crop`, or its default for images of `side` pixels."""
+        if self.crop is not None:
+            return self.crop
+        return side // SIDE_PER_CROP if self.is_from_scratch else 0
+
     def compute_temperature(self, class_count: int) -> float:
         """Return the temperature τ: the field `temperature`, or a default that follows from the number of classes K.
 
@@ -121,8 +138,7 @@ class Spec(EncoderSpec):
         """
         if self.temperature is not None:
             return self.temperature
-        from_scratch = isinstance(self.backbone, Vision) and self.backbone.build
-        target_cosine = TARGET_COSINE if from_scratch else PRETRAINED_TARGET_COSINE
+        target_cosine = TARGET_COSINE if self.is_from_scratch else PRETRAINED_TARGET_COSINE
         smoothing = max(self.smoothing, 0.01)
         return target_cosine / math.log((1 - smoothing) * max(2, class_count - 1) / smoothing)
 
@@ -154,9 +170,8 @@ class Spec(EncoderSpec):
 
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Different inputs of different classes; the batch normalisation of a network from scratch needs a second row."""
-        has_batch_norm = isinstance(self.backbone, Vision) and self.backbone.build is not None
         reason = "the batch normalisation of a network from scratch needs other rows"
-        return RowNeeds(rows=2 if has_batch_norm else 1, distinct=((self.modality,), ("label",)), reason=reason)
+        return RowNeeds(rows=2 if self.is_from_scratch else 1, distinct=((self.modality,), ("label",)), reason=reason)
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
         """Report a backbone that does not exist, and an `alpha` below the Welch bound."""

@@ -22,8 +22,8 @@ from zoo.data.split import draw_positions
 from zoo.encoder import TrainingRun
 from zoo.families.latent_quantized import baselines, card_samples, networks, quantizers
 from zoo.families.latent_quantized.autoencoder import Autoencoder
-from zoo.families.latent_quantized.inputs import TrainingInputs
-from zoo.families.latent_quantized.spec import Spec
+from zoo.families.latent_quantized.inputs import BLOCK_SIZE, TrainingInputs
+from zoo.families.latent_quantized.spec import EPOCHS, Spec
 from zoo.metrics.disentanglement import find_active_latents
 from zoo.ops.random_state import step_generator
 from zoo.schema import Training
@@ -44,14 +44,19 @@ class Encoder(Autoencoder):
     def __init__(self, spec: Spec, components: int | None = None) -> None:
         super().__init__(spec, components)
         self._facts: dict[str, Any] = {}
+        self._settings: dict[str, Any] = {}  # what was chosen for the fields that the recipe leaves open
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
         """Networks with fresh weights. For vectors `prepare` builds them, because it sees the number of components."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoder = cls(spec)
+            # A model folder holds the layers, which any version can read, instead of `auto`.
+            encoder = cls(spec.model_copy(update={"network": spec.layers}) if spec.network == "auto" else spec)
         encoder.seed, encoder.folder = seed, folder
+        if spec.network == "auto" and spec.modality == "image":
+            layers = spec.layers
+            encoder._settings = {"encoder.network.widths": list(layers.widths), "encoder.network.patch": layers.patch}
         return encoder
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
@@ -74,11 +79,22 @@ class Encoder(Autoencoder):
         """
         if self.spec.baselines and run.validation is None:
             raise ZooError("encoder.baselines: all are measured on validation rows: set `validation` in the recipe")
+        if self.spec.modality == "image":
+            settings = EPOCHS.fill_in(run.settings, len(run.rows), run.say)
+            if settings is not run.settings:
+                self._settings["training.epochs"] = settings.epochs
+            run = replace(run, settings=settings)
         input_format = self._require_input_format()
         rows: Any = TrainingInputs(run.rows, input_format)
         validation: Any = None if run.validation is None else TrainingInputs(run.validation, input_format)
         seconds = super().train(replace(run, rows=rows, validation=validation))
         self._record_ranges(rows)
+        unused = self._count_unused_latents(rows)
+        if unused and run.say is not None:
+            run.say(
+                f"{unused} of {self.spec.latents} latents have the same value for every training row: raise training.epochs, "
+                "or choose another encoder.network"
+            )
         del rows, validation  # free their memory, because every baseline decodes the rows for itself
         if run.validation is not None and self.spec.sources and not run.finish:
             self._facts |= baselines.compare_with_baselines(
@@ -134,6 +150,15 @@ class Encoder(Autoencoder):
         if self.spec.commitment_weight is not None:
             commitment_weight = self.spec.commitment_weight
         return codebook_weight, commitment_weight
+
+    def _count_unused_latents(self, rows: TrainingInputs) -> int:
+        """Count the latents that have the same index for all rows, or for RANGE_ROWS of them; 0 without indices."""
+        if not self.spec.discrete or len(rows) < 2:
+            return 0
+        places = np.linspace(0, len(rows) - 1, min(len(rows), RANGE_ROWS)).astype(int)
+        parts = np.array_split(places, -(-len(places) // BLOCK_SIZE))
+        codes = torch.cat([self._compute_latents(torch.stack([rows[int(i)]["input"] for i in part])) for part in parts])
+        return int((codes == codes[0]).all(0).sum())
 
     def _record_ranges(self, rows: TrainingInputs) -> None:
         """Record the 1st and the 99th percentile of each latent without indices; traversals run between them."""
@@ -192,6 +217,8 @@ class Encoder(Autoencoder):
         facts = config.get("facts")
         if isinstance(facts, dict):
             encoder._facts = {name: facts[name] for name in card_samples.FACT_NAMES if name in facts}
+            settings = facts.get("settings")
+            encoder._settings = dict(settings) if isinstance(settings, dict) else {}
         encoder.module.eval()
         return encoder
 
@@ -209,7 +236,8 @@ class Encoder(Autoencoder):
             "sizes": list(getattr(self.bottleneck, "sizes", ())),
             "shape": list(self._require_input_format().shape),
         }
+        settings = dict(self._settings)
         if self.spec.discrete:
             names = ("encoder.codebook_weight", "encoder.commitment_weight")
-            facts["settings"] = dict(zip(names, self.loss_weights, strict=True))
-        return facts | self._facts
+            settings |= dict(zip(names, self.loss_weights, strict=True))
+        return facts | self._facts | ({"settings": settings} if settings else {})

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from zoo.schema import Renamed, Roles, Section
 from zoo.spec import FREE_BASELINES, EncoderSpec, RowNeeds
+from zoo.training.step_plan import EpochRule
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 
@@ -17,7 +18,8 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 class Network(Section):
     """The networks of encoder and decoder.
 
-    The defaults are the 12 blocks of arXiv 2305.18378, appendix B, for 64 × 64 pixels. `modality: vector` uses `dense` alone.
+    The fields' defaults are the 12 blocks of arXiv 2305.18378, appendix B, for 64 × 64 pixels. `modality: vector` uses `dense`
+    alone.
     """
 
     widths: tuple[Width, ...] = Field(
@@ -47,10 +49,32 @@ class Network(Section):
         return self.patch * (1 << len(self.widths))
 
 
+UNPATCHED_SIDE = 32  # larger images are cut into patches first, which makes the convolutions several times faster
+LAST_SIDE = 4  # smallest side that stages end with; instance norm over fewer pixels erases what a map holds
+AUTO_WIDTHS = (32, 64, 128, 256, 256, 256)
+
+
+def choose_network(size: int) -> Network:
+    """Return the network of `network: auto` for images of `size` pixels, an even number.
+
+    Patches halve a side above UNPATCHED_SIDE, and stages then halve it as long as LAST_SIDE pixels remain. There is at least one
+    stage. For example, 28 pixels give two stages and end with 7; 64 give patches of 2, three stages, and end with 4.
+    """
+    patch, side = 1, size
+    while side > UNPATCHED_SIDE and side % 4 == 0 and patch < 8:
+        patch, side = 2 * patch, side // 2
+    stages, side = 1, side // 2
+    while side % 2 == 0 and side >= 2 * LAST_SIDE and stages < len(AUTO_WIDTHS):
+        stages, side = stages + 1, side // 2
+    return Network(widths=AUTO_WIDTHS[:stages], blocks=1, patch=patch)
+
+
 SMALL = Network(widths=(32, 64), blocks=1, patch=4, dense=(256,), norm="none")
 """Networks that train on a laptop."""
 
 Size = Annotated[int, Field(ge=2, le=65_536)]
+EPOCHS = EpochRule(rows_read=60_000, least=2, most=200)
+"""Epochs on images if the recipe gives none."""
 Latent = Literal["quantized", "continuous", "gaussian", "vector"]
 
 
@@ -109,7 +133,11 @@ class Spec(EncoderSpec):
     modality: Literal["image", "vector"] = "image"
     size: Annotated[int, Field(ge=4, le=512)] = Field(64, description="Side of the square images in pixels.")
     channels: Literal[1, 3] = Field(1, description="Grey or RGB.")
-    network: Literal["paper", "small"] | Network = Field("paper", description="Encoder and decoder.")
+    network: Literal["auto", "paper", "small"] | Network = Field(
+        "auto",
+        description="Encoder and decoder. auto: few blocks, as many stages as `size` can be halved. paper: 12 blocks, which "
+        "needs a GPU. small: trains fast on sides that 16 divides.",
+    )
     baselines: tuple[Latent, ...] = Field(
         (), description="Also train these kinds of latents; the card compares all of them on the validation rows."
     )
@@ -119,6 +147,10 @@ class Spec(EncoderSpec):
     def _check_sizes(self) -> Spec:
         if isinstance(self.levels, tuple) and len(self.levels) != self.latents:
             raise ValueError(f"`levels` has {len(self.levels)} sizes for {self.latents} latents")
+        if self.modality == "image" and self.network == "auto" and self.size % 2:
+            raise ValueError(
+                f"`size` is {self.size}, but a network halves the side: set {self.size - 1} or {self.size + 1}"
+            )
         if self.modality == "image" and self.size % self.layers.downscaling:
             raise ValueError(f"`size` is {self.size}, but this network needs a multiple of {self.layers.downscaling}")
         if self.baselines and not self.sources:
@@ -132,6 +164,8 @@ class Spec(EncoderSpec):
         """The sizes of the networks that `network` stands for."""
         if isinstance(self.network, Network):
             return self.network
+        if self.network == "auto" and self.modality == "image":
+            return choose_network(self.size)
         return SMALL if self.network == "small" else Network()
 
     @property
