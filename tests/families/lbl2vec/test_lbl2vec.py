@@ -280,7 +280,9 @@ def test_the_size_of_the_corpus_decides_min_count_and_epochs_by_default():
     small.fit(few_texts, check=lambda vocabulary: sizes_seen.append(len(vocabulary)))
     assert (small.model.settings.min_count, small.model.settings.epochs) == (2, 100)
     assert sizes_seen == [4]
-    small.fit(few_texts, min_count=4, epochs=2)
+    lines = []
+    small.fit(few_texts, min_count=4, epochs=2, say=lines.append)
+    assert lines[0] == "9 texts of 27 words: read 2 times, words that occur 4 times or are keywords are kept (4)"
     assert (small.model.settings.min_count, small.model.settings.epochs) == (4, 2)
     # (words, texts): short texts until enough words are read, at least ten times; long texts up to thirty times
     sizes = ((250_000, 8_000), (3_000_000, 100_000), (3_000_000, 30_000), (3_000_000, 10_000), (10**9, 10**6), (0, 0))

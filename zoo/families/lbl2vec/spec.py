@@ -58,6 +58,11 @@ class Spec(EncoderSpec):
         1.0,
         description="Weight of the mean of the keywords beside the mean of the documents; 0 uses the documents alone.",
     )
+    keyword_evidence: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="How much keywords that occur in a text move it towards their labels; 0 not at all. Default: 5 without a "
+        "backbone, 0 with one.",
+    )
     clean_outliers: bool = Field(True, description="Leave out documents that the local outlier factor rejects.")
     reject_below: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="`classify` answers None if the confidence is below this."

@@ -10,7 +10,7 @@ Embeddings", ICLR 2017, equation 3, for the weights of the words.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
 from zoo.core.inputs import check_texts
+from zoo.core.training_log import Say
 from zoo.families.lbl2vec import topics
 from zoo.paragraph_vectors.model import ParagraphVectors, Settings
 from zoo.paragraph_vectors.vocabulary import Vocabulary
@@ -95,7 +96,9 @@ class WordSpace:
         *,
         min_count: int | None = None,
         epochs: float | None = None,
+        keep: Collection[str] = (),
         check: Callable[[Vocabulary], None] = lambda _: None,
+        say: Say | None = None,
         **options: Any,
     ) -> float:
         """Train on `texts`; return the seconds that training took, including those before an interruption.
@@ -103,7 +106,9 @@ class WordSpace:
         Args:
             min_count: rarer words are left out; None for `choose_min_count`.
             epochs: passes over the texts; None for `choose_epochs`.
+            keep: words that stay however rare they are.
             check: called with the vocabulary before training; it may raise.
+            say: receives a line with the settings that follow the corpus, and lines about the training.
             options: passed to `ParagraphVectors.fit`.
         """
         text_count = 0
@@ -118,11 +123,16 @@ class WordSpace:
         word_count = sum(all_words.counts)
         min_count = min_count or choose_min_count(word_count)
         whole_epochs = choose_epochs(word_count, text_count) if epochs is None else max(1, round(epochs))
-        vocabulary = all_words.select_frequent(min_count)
+        vocabulary = all_words.select_frequent(min_count, keep=keep)
         check(vocabulary)
+        if say:
+            say(
+                f"{text_count:,} texts of {word_count:,} words: read {whole_epochs} times, "
+                f"words that occur {min_count} times or are keywords are kept ({len(vocabulary):,})"
+            )
         settings = dataclasses.replace(self.model.settings, min_count=min_count, epochs=whole_epochs)
         self.model = ParagraphVectors(settings)
-        self.model.fit(texts, vocabulary=vocabulary, **options)
+        self.model.fit(texts, vocabulary=vocabulary, say=say, **options)
         self._register_tensors()
         return self.model.seconds
 
