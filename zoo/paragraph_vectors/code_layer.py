@@ -4,7 +4,7 @@ Training rounds the logits in the forward pass and uses the gradient of the sigm
 at random values, training with rounding learns far worse codes. They therefore start in three steps:
 
 1. Take the mean of the document's word vectors, in which rare words count more, without the part that all documents share.
-2. Pull the mean towards the training documents near it, for which `anchors` stand.
+2. Pull the mean towards the training documents near it, for which `anchors` stand. Small collections have no anchors.
 3. Rotate the result so that signs keep most of it (iterative quantisation).
 
 Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116, section 2, for the training. The start is not
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch.nn.functional import embedding_bag, normalize
 
@@ -26,7 +27,8 @@ from zoo.paragraph_vectors.corpus import Batch
 from zoo.paragraph_vectors.engine import Engine
 
 MAX_SAMPLE = 50_000  # documents from which anchors and rotation are computed
-MAX_ANCHORS = 1000
+MIN_ANCHORS, MAX_ANCHORS = 300, 1000
+MIN_DOCUMENTS = 2000  # fewer documents have no anchors, which would merge small classes
 RATE_SCALE = 0.1  # of the learning rate: at the full rate, the start would be lost before the rounding has settled
 
 Tensors = Mapping[str, torch.Tensor]
@@ -50,8 +52,9 @@ def initialise(tensors: Tensors, bits: int, seed: int, *, word_length: float, is
     unit = normalize(non_empty[sample.to(non_empty.device)], dim=1)
     centre = unit.mean(0)
     centred = normalize(unit - centre, dim=1)
-    anchors = compute_anchors(centred, count_anchors(len(documents)), seed)
-    pulled = pull_towards_anchors(centred, anchors).double()
+    count = count_anchors(len(documents))
+    anchors = compute_anchors(centred, count, seed) if count else centred.new_zeros(0, centred.shape[1])
+    pulled = (pull_towards_anchors(centred, anchors) if len(anchors) else centred).double()
     middle = pulled.mean(0)
     rotation = codes.fit_iterative_quantisation(pulled - middle, bits, seed)
     code_tensors = {"centre": centre, "anchors": anchors, "middle": middle.float()}
@@ -64,8 +67,8 @@ def initialise(tensors: Tensors, bits: int, seed: int, *, word_length: float, is
 
 
 def count_anchors(documents: int) -> int:
-    """Return the number of anchors: one for ten documents, at least 1 and at most MAX_ANCHORS."""
-    return max(1, min(MAX_ANCHORS, documents // 10))
+    """Return the number of anchors: a tenth of the documents within two limits, and 0 for fewer than MIN_DOCUMENTS."""
+    return int(np.clip(documents // 10, MIN_ANCHORS, MAX_ANCHORS)) if documents >= MIN_DOCUMENTS else 0
 
 
 def compute_word_means(batch: Batch, words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -81,10 +84,10 @@ def compute_word_means(batch: Batch, words: torch.Tensor, weights: torch.Tensor)
 
 def compute_start_vectors(means: torch.Tensor, tensors: Tensors) -> torch.Tensor:
     """Compute the (m, dim) unit vectors whose projection is the logits, from word means (m, dim); zeros stay zeros."""
-    blocks = [
-        pull_towards_anchors(normalize(normalize(block, dim=1) - tensors["centre"], dim=1), tensors["anchors"])
-        for block in torch.split(means, 4096)
-    ]
+    anchors = tensors["anchors"]
+    blocks = [normalize(normalize(block, dim=1) - tensors["centre"], dim=1) for block in torch.split(means, 4096)]
+    if len(anchors):
+        blocks = [pull_towards_anchors(block, anchors) for block in blocks]
     vectors: torch.Tensor = torch.cat(blocks) * (means.norm(dim=1, keepdim=True) > 0)
     return vectors
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-HALF_FREQUENCY = 1e-4  # the frequency at which a word has half the weight in a mean of words
+HALF_FREQUENCY = 1e-4  # of models without `texts`: the frequency at which a word has half the weight in a mean of words
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ class Settings:
             Then `infer` of a training text gives the vector of that text in `document_vectors`, and a classifier trained on
             these vectors fits inferred ones. With codes this is always done: their documents start from the means of their
             words (`code_layer`).
+        lsa_start: the word vectors of a corpus of at most so many documents start from latent semantic analysis, not at random.
         anchors: number of anchors of the codes; known after the codes are trained.
+        texts: with codes, number of training documents, which decides how much more rare words weigh in the mean of a document's
+            words; set by `fit`. 0 stands for the weights of older models.
         learning_rate, last_learning_rate: at the first and the last step of the vectors, and again of the codes, linear
             between.
     """
@@ -80,7 +83,9 @@ class Settings:
     epochs: int = 10
     code_epochs: int = 3
     settle: bool = True
+    lsa_start: int = 0
     anchors: int = 0
+    texts: int = 0
     learning_rate: float = 0.025
     last_learning_rate: float = 1e-4
     seed: int = 42
@@ -225,7 +230,7 @@ class ParagraphVectors:
         s = self.settings
         self.vocabulary = vocabulary or Vocabulary.count(texts, min_count=s.min_count, max_size=s.max_words)
         corpus = Corpus(texts, self.vocabulary)
-        self.initialise(len(corpus))
+        self._start(corpus)
         schedule = self._plan(corpus)
         environment: dict[str, Any] = {"threads": self._count_threads(), "device": self.device or "cpu"}
         with RunLog(folder, schedule.steps, schedule.total_words, show_progress, environment, say) as log:
@@ -255,8 +260,21 @@ class ParagraphVectors:
                     log.save_checkpoint({name: _to_numpy(tensor) for name, tensor in self._tensors.items()})
             self.seconds = log.seconds
         if s.bits:
-            self.settings = replace(s, anchors=len(self._tensors["anchors"]))
+            self.settings = replace(self.settings, anchors=len(self._tensors["anchors"]))
         return self
+
+    def _start(self, corpus: Corpus) -> None:
+        """Make the tensors of an untrained model of `corpus`."""
+        s = self.settings
+        if s.bits:
+            self.settings = replace(s, texts=len(corpus))
+        self.initialise(len(corpus))
+        if s.has_input_vectors and len(corpus) <= s.lsa_start:
+            from zoo.paragraph_vectors import word_start
+
+            batch = corpus.read(np.arange(len(corpus)))
+            vectors = word_start.compute_word_vectors(batch, len(self.vocabulary), s.dim, s.seed)
+            self._set_tensors({"inputs": vectors})
 
     def _check_finish(self, folder: Path | None, step: int) -> None:
         """Raise ZooError unless the tensors of a checkpoint could be the end of the training."""
@@ -389,12 +407,18 @@ class ParagraphVectors:
 
             from zoo.paragraph_vectors import code_layer
 
-            weights = torch.from_numpy(self.vocabulary.compute_rarity_weights(HALF_FREQUENCY))
+            weights = torch.from_numpy(self._compute_word_weights())
             means = code_layer.compute_word_means(batch, torch.as_tensor(self._word_tensor), weights)
             return (means if self.device else means.numpy()), 0.0
         vectors = self._create_zeros(len(batch.ends), self.settings.dim)
         batch = batch._replace(document_rows=np.arange(len(batch.ends)))
         return vectors, engine.infer(batch, {**self._tensors, "documents": vectors}, rates, self.settings.seed)
+
+    def _compute_word_weights(self) -> Array:
+        """Compute the weight of each word in the mean of a document's words, (V,) float32."""
+        if self.settings.texts:
+            return self.vocabulary.compute_document_weights(self.settings.texts)
+        return self.vocabulary.compute_rarity_weights(HALF_FREQUENCY)
 
     def _create_zeros(self, *shape: int) -> Any:
         if self.device:

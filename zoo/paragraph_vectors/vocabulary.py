@@ -103,6 +103,16 @@ class Vocabulary:
         weights: Array = half_frequency / (half_frequency + counts / counts.sum())
         return weights.astype(np.float32)
 
+    def compute_document_weights(self, documents: int) -> Array:
+        """Compute the weight of each word in a sum of a document's words: (V,) float32, for a corpus of so many documents.
+
+        The weight is the smoothed inverse document frequency ln((1 + n) / (1 + f)) + 1. The count of a word, at most n, stands
+        for the number f of documents that contain it.
+        """
+        frequencies = np.minimum(np.asarray(self.counts, dtype=np.float64), documents)
+        weights: Array = np.log((1 + documents) / (1 + frequencies)) + 1
+        return weights.astype(np.float32)
+
     def compute_keep_probabilities(self, sample: float) -> Array:
         """Compute the probability that an occurrence of each word survives subsampling: (V,) float32 in (0, 1].
 

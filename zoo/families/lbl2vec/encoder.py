@@ -48,7 +48,6 @@ LABEL_STEM = "topics"
 LABEL_FILE = f"{LABEL_STEM}.safetensors"
 EXAMPLE_LENGTH = 160  # characters of an example document
 FACT_NAMES = ("topics", "map")
-KEYWORD_EVIDENCE = 5.0  # the default without a backbone
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ class Encoder(BaseEncoder):
         if label_vectors is None:
             label_vectors = np.zeros((len(spec.labels), self.dim), dtype=np.float32)
         self.label_vectors = label_vectors
-        default_evidence = 0.0 if spec.backbone else KEYWORD_EVIDENCE
-        self.keyword_evidence = default_evidence if spec.keyword_evidence is None else spec.keyword_evidence
+        self.keyword_evidence = spec.keyword_evidence or 0.0
         self._facts: dict[str, Any] = {}
 
     @classmethod
@@ -123,6 +121,10 @@ class Encoder(BaseEncoder):
         if isinstance(self.text_encoder, TruncatableEncoder):
             return 0.0
         labels = self.spec.labels
+        if self.spec.keyword_evidence is None:
+            self.keyword_evidence = word_space.choose_keyword_evidence(len(run.rows))
+        if run.say and self.keyword_evidence:
+            run.say(f"keywords that occur in a text count {self.keyword_evidence:g} times their share of its words")
         self.text_encoder = word_space.WordSpace(_make_settings(self.spec, run.settings))
         return self.text_encoder.fit(
             run.rows["text"],

@@ -33,11 +33,12 @@ Array = npt.NDArray[Any]
 HALF_FREQUENCY = 1e-3  # the frequency at which a word has half the weight in the mean of a document's words
 BATCH_SIZE = 1000  # texts whose vectors are inferred together
 VOCABULARY_FILE = "vocabulary.json"
-INFERENCE_SETTINGS = ("epochs", "learning_rate", "last_learning_rate", "seed", "sample")
+INFERENCE_SETTINGS = ("epochs", "learning_rate", "last_learning_rate", "seed", "sample", "min_count")
 
-# How many epochs `choose_epochs` chooses
+# What the functions `choose_…` choose
 MIN_TRAINED_WORDS = 6_000_000
 WORDS_OF_TEXT_PER_EPOCH = 5
+SMALL_CORPUS = 20_000  # words; every word of a smaller corpus is kept
 MIN_EPOCHS, MAX_EPOCHS_BY_LENGTH, MAX_EPOCHS = 10, 30, 100
 
 
@@ -65,8 +66,19 @@ def choose_epochs(words: int, texts: int) -> int:
 
 
 def choose_min_count(words: int) -> int:
-    """Choose how often a word must occur in a corpus of so many words: 2 to 5 times, or more in a very large corpus."""
-    return int(np.clip(words // 60_000, 2, max(5, words // 20_000_000)))
+    """Choose how often a word must occur in a corpus of so many words.
+
+    It is once in a small corpus, 2 to 5 times in others, and more only in a very large one.
+    """
+    return 1 if words < SMALL_CORPUS else int(np.clip(words // 60_000, 2, max(5, words // 20_000_000)))
+
+
+def choose_keyword_evidence(texts: int) -> float:
+    """Choose how much keywords that occur in a text move it towards their labels, for a corpus of so many texts.
+
+    The fewer the texts, the less do learned vectors say beside the keywords.
+    """
+    return round(4 + 4000 / max(1, texts), 1)
 
 
 class WordSpace:
