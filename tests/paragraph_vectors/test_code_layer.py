@@ -32,7 +32,7 @@ def test_anchors_are_nearer_to_the_vectors_than_the_vectors_that_kmeans_starts_f
     centres = anchors.compute_anchors(vectors, 12, seed=3)
     start = vectors[torch.randperm(240, generator=torch.Generator().manual_seed(3))[:12]]
     torch.testing.assert_close(centres.norm(dim=1), torch.ones(12))
-    assert (vectors @ centres.T).amax(1).mean() > (vectors @ start.T).amax(1).mean() + 0.005
+    assert (vectors @ centres.T).amax(1).mean() > (vectors @ start.T).amax(1).mean() + 0.01
     assert torch.equal(centres, anchors.compute_anchors(vectors, 12, seed=3))
 
 
@@ -44,9 +44,10 @@ def test_an_anchor_that_is_nearest_to_no_vector_stays_where_it_is():
     assert sorted(centres.tolist()) == [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
 
 
-def test_the_number_of_anchors_is_a_tenth_of_the_documents_within_limits_and_none_for_few():
-    sizes = (0, 1999, 2000, 2999, 5000, 10**6)
-    assert [code_layer.count_anchors(documents) for documents in sizes] == [0, 0, 300, 300, 500, 1000]
+def test_the_number_of_anchors_is_a_tenth_of_the_documents_within_limits_and_none_for_few_of_a_small_corpus():
+    sizes = (0, 5, 150, 1999, 2000, 5000, 10**6)
+    assert [code_layer.count_anchors(documents) for documents in sizes] == [1, 1, 15, 199, 200, 500, 1000]
+    assert [code_layer.count_anchors(documents, True) for documents in sizes] == [0, 0, 0, 0, 300, 500, 1000]
 
 
 def test_without_anchors_a_vector_is_only_centred():
@@ -72,16 +73,13 @@ def mixed_texts(count, seed):
 
 
 @pytest.mark.parametrize("has_word_vectors", [True, False])
-def test_vectors_pulled_towards_anchors_find_more_of_their_topic_than_word_means_alone(has_word_vectors, monkeypatch):
-    monkeypatch.setattr(code_layer, "MIN_DOCUMENTS", 0)
-    monkeypatch.setattr(code_layer, "MIN_ANCHORS", 24)
+def test_vectors_pulled_towards_anchors_find_more_of_their_topic_than_word_means_alone(has_word_vectors):
     documents, queries, topic = mixed_texts(240, 0), mixed_texts(90, 4), np.arange(240) % 3
     settings = Settings(**{**SMALL, "bits": 20, "words": has_word_vectors, "window": 3})
     model = ParagraphVectors(settings).fit(documents)
     batch = Batch.from_token_lists([model.vocabulary.encode(text) for text in [*queries, *documents]])
     word_vectors = model.state["inputs" if has_word_vectors else "outputs"]
-    weights = torch.from_numpy(model.vocabulary.compute_document_weights(len(documents)))
-    means = code_layer.compute_word_means(batch, word_vectors, weights)
+    means = code_layer.compute_word_means(batch, word_vectors, torch.ones(len(model.vocabulary)))
     plain = normalize(normalize(means, dim=1) - model.state["centre"], dim=1).numpy()
 
     def precision(similarities):
@@ -90,5 +88,5 @@ def test_vectors_pulled_towards_anchors_find_more_of_their_topic_than_word_means
 
     pulled_precision = precision(model.infer(queries) @ model.infer(documents).T)
     code_precision = precision(-codes.compute_hamming_distances(model.infer_codes(queries), model.document_codes))
-    assert pulled_precision > precision(plain[:90] @ plain[90:].T) + 0.005
+    assert pulled_precision > precision(plain[:90] @ plain[90:].T) + 0.01
     assert code_precision > 0.6  # chance is a third

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tiny_documents import SMALL, texts
@@ -36,13 +37,18 @@ def test_a_corpus_smaller_than_the_vectors_leaves_components_at_zero(token_lists
     assert not vectors[:, len(token_lists) :].any()
 
 
-def test_only_a_corpus_within_the_limit_starts_from_lsa():
-    options = {**SMALL, "epochs": 1, "words": True, "learning_rate": 1e-6, "last_learning_rate": 1e-6}
-    documents = texts(40)
-    models = [ParagraphVectors(Settings(**options, lsa_start=limit)).fit(documents) for limit in (0, 39, 40)]
+def test_only_a_small_corpus_starts_from_lsa_and_weighs_words_by_document_frequency():
+    options = {**SMALL, "epochs": 1, "words": True, "learning_rate": 1e-6, "last_learning_rate": 1e-6, "bits": 8}
+    documents = texts(40)  # of 30 words
+    models = [ParagraphVectors(Settings(**options, small_corpus=limit)).fit(documents) for limit in (0, 1200, 1201)]
+    for name, tensor in models[0].state.items():
+        assert torch.equal(tensor, models[1].state[name]), "a corpus that is not small is trained as ever"
     lengths = [np.linalg.norm(model.word_vectors, axis=1).mean() for model in models]
-    assert lengths[0] == lengths[1] < 0.2
+    assert lengths[0] < 0.2
     assert lengths[2] == pytest.approx(word_start.LENGTH, abs=1e-3)
+    assert [model.settings.texts for model in models] == [0, 0, 40]
+    expected = models[2].vocabulary.compute_document_weights(40)
+    np.testing.assert_array_equal(models[2]._compute_word_weights(), expected)
 
 
 def test_rare_words_weigh_more_by_their_inverse_document_frequency():

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch.nn.functional import embedding_bag, normalize
 
@@ -28,18 +27,21 @@ from zoo.paragraph_vectors.engine import Engine
 
 MAX_SAMPLE = 50_000  # documents from which anchors and rotation are computed
 MIN_ANCHORS, MAX_ANCHORS = 300, 1000
-MIN_DOCUMENTS = 2000  # fewer documents have no anchors, which would merge small classes
+MIN_DOCUMENTS = 2000  # of a small corpus: fewer documents have no anchors, which would merge small classes
 RATE_SCALE = 0.1  # of the learning rate: at the full rate, the start would be lost before the rounding has settled
 
 Tensors = Mapping[str, torch.Tensor]
 
 
-def initialise(tensors: Tensors, bits: int, seed: int, *, word_length: float, is_dm: bool) -> dict[str, torch.Tensor]:
+def initialise(
+    tensors: Tensors, bits: int, seed: int, *, word_length: float, is_dm: bool, is_small: bool
+) -> dict[str, torch.Tensor]:
     """Compute the tensors that codes add to those of trained paragraph vectors with dim >= bits.
 
     Args:
         tensors: "documents" (n, dim) are the means of `compute_word_means`; "outputs" and "inputs" as trained.
         word_length: mean length of the vectors beside which "outputs" were trained.
+        is_small: leave out the anchors of few documents.
         is_dm: also compute code vectors of the context words, for PV-DM.
 
     Returns "centre" (dim,), "anchors" (k, dim), "middle" (dim,) and "projection" (dim, bits), which turn means into logits;
@@ -52,7 +54,7 @@ def initialise(tensors: Tensors, bits: int, seed: int, *, word_length: float, is
     unit = normalize(non_empty[sample.to(non_empty.device)], dim=1)
     centre = unit.mean(0)
     centred = normalize(unit - centre, dim=1)
-    count = count_anchors(len(documents))
+    count = count_anchors(len(documents), is_small)
     anchors = compute_anchors(centred, count, seed) if count else centred.new_zeros(0, centred.shape[1])
     pulled = (pull_towards_anchors(centred, anchors) if len(anchors) else centred).double()
     middle = pulled.mean(0)
@@ -66,9 +68,14 @@ def initialise(tensors: Tensors, bits: int, seed: int, *, word_length: float, is
     return code_tensors
 
 
-def count_anchors(documents: int) -> int:
-    """Return the number of anchors: a tenth of the documents within two limits, and 0 for fewer than MIN_DOCUMENTS."""
-    return int(np.clip(documents // 10, MIN_ANCHORS, MAX_ANCHORS)) if documents >= MIN_DOCUMENTS else 0
+def count_anchors(documents: int, is_small: bool = False) -> int:
+    """Return the number of anchors: one for ten documents, at least 1 and at most MAX_ANCHORS.
+
+    A small corpus has none for fewer than MIN_DOCUMENTS, and otherwise at least MIN_ANCHORS.
+    """
+    if is_small and documents < MIN_DOCUMENTS:
+        return 0
+    return max(MIN_ANCHORS if is_small else 1, min(MAX_ANCHORS, documents // 10))
 
 
 def compute_word_means(batch: Batch, words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

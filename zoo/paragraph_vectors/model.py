@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-HALF_FREQUENCY = 1e-4  # of models without `texts`: the frequency at which a word has half the weight in a mean of words
+HALF_FREQUENCY = 1e-4  # without `texts`: the frequency at which a word has half the weight in a mean of words
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,11 @@ class Settings:
             Then `infer` of a training text gives the vector of that text in `document_vectors`, and a classifier trained on
             these vectors fits inferred ones. With codes this is always done: their documents start from the means of their
             words (`code_layer`).
-        lsa_start: the word vectors of a corpus of at most so many documents start from latent semantic analysis, not at random.
+        small_corpus: with codes, a corpus of fewer words is small. Its rare words weigh by inverse document frequency (`texts`),
+            and its word vectors start from latent semantic analysis, not at random, except with "dm".
         anchors: number of anchors of the codes; known after the codes are trained.
-        texts: with codes, number of training documents, which decides how much more rare words weigh in the mean of a document's
-            words; set by `fit`. 0 stands for the weights of older models.
+        texts: number of documents of a small corpus, which decides how much more rare words weigh in the mean of a document's
+            words; set by `fit`. 0 stands for a corpus that is not small.
         learning_rate, last_learning_rate: at the first and the last step of the vectors, and again of the codes, linear
             between.
     """
@@ -83,7 +84,7 @@ class Settings:
     epochs: int = 10
     code_epochs: int = 3
     settle: bool = True
-    lsa_start: int = 0
+    small_corpus: int = 0
     anchors: int = 0
     texts: int = 0
     learning_rate: float = 0.025
@@ -266,10 +267,10 @@ class ParagraphVectors:
     def _start(self, corpus: Corpus) -> None:
         """Make the tensors of an untrained model of `corpus`."""
         s = self.settings
-        if s.bits:
-            self.settings = replace(s, texts=len(corpus))
+        is_small = bool(s.bits) and corpus.word_count < s.small_corpus
+        self.settings = replace(s, texts=len(corpus) if is_small else 0)
         self.initialise(len(corpus))
-        if s.has_input_vectors and len(corpus) <= s.lsa_start:
+        if is_small and s.has_input_vectors and not s.is_dm:
             from zoo.paragraph_vectors import word_start
 
             batch = corpus.read(np.arange(len(corpus)))
@@ -309,6 +310,7 @@ class ParagraphVectors:
 
         if step == schedule.code_start:
             options: dict[str, Any] = {"word_length": self._compute_mean_word_length(), "is_dm": s.is_dm}
+            options["is_small"] = s.texts > 0
             self._tensors |= code_layer.initialise(self.state, s.bits, s.seed, **options)
         return code_layer.train(code_engine, batch, self.state, rates, seed), rates[0]
 

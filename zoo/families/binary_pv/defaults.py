@@ -7,9 +7,7 @@ import numpy as np
 MIN_EPOCHS, MAX_EPOCHS = 20, 50
 TRAINED_WORDS = 500_000  # a small corpus is read until training has seen so many words
 MANY_WORDS = 20_000  # a corpus of fewer words keeps those that occur once
-MAX_LSA_TEXTS = (
-    50_000  # word vectors of a larger corpus start at random: its decomposition would take longer than training
-)
+SMALL_CORPUS = 1_000_000  # words; in a larger corpus, training alone finds better word vectors than LSA starts from
 
 
 def choose_epochs(words: int) -> int:

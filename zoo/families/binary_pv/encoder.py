@@ -188,7 +188,7 @@ class Encoder(BaseEncoder):
             "words": len(self.model.vocabulary),
             "anchors": settings.anchors,
             "variant": self.spec.variant,
-            "lsa_start": 0 < settings.texts <= settings.lsa_start,
+            "lsa_start": settings.texts > 0 and not settings.is_dm,
             "settings": {
                 "encoder.dim": settings.dim,
                 "encoder.inference_epochs": self.spec.inference_epochs or settings.code_epochs,
@@ -212,7 +212,7 @@ def _make_settings(spec: Spec, training: Training, *, words: int = 0) -> paragra
         min_count=spec.min_count or defaults.choose_min_count(words),
         max_words=spec.max_words,
         epochs=max(1, round(epochs)),
-        lsa_start=0 if spec.variant == "dm" else defaults.MAX_LSA_TEXTS,
+        small_corpus=defaults.SMALL_CORPUS,
         code_epochs=max(1, round(epochs * CODE_EPOCHS_SHARE)),
         learning_rate=training.learning_rate,
         last_learning_rate=min(1e-4, training.learning_rate),
@@ -224,7 +224,8 @@ def _describe_defaults(
     settings: paragraph_model.Settings, texts: int, all_words: vocabulary.Vocabulary, known: vocabulary.Vocabulary
 ) -> str:
     """Return the line about the settings that follow the corpus."""
-    start = "latent semantic analysis" if texts <= settings.lsa_start else "random vectors"
+    is_small = sum(known.counts) < settings.small_corpus
+    start = "latent semantic analysis" if is_small and not settings.is_dm else "random vectors"
     return (
         f"{texts:,} texts of {sum(all_words.counts):,} words: read {settings.epochs} times, words that occur "
         f"{settings.min_count} times are kept ({len(known):,}), word vectors start from {start}"
