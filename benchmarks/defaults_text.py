@@ -154,8 +154,8 @@ def find_same_kind(baselines: Any, result: dict[str, Any], view: str) -> float |
 def format_table(entries: Sequence[dict[str, Any]]) -> list[str]:
     """One line for each task, data set and size: the mean score, the best free baseline and the outcomes of the seeds."""
     lines = [
-        "| family | task | data | rows | zoo | best free baseline | | outcomes |",
-        "|:---|:---|:---|---:|---:|---:|:---|:---|",
+        "| family | task | data | rows | zoo | same kind | best free baseline | | outcomes |",
+        "|:---|:---|:---|---:|---:|---:|---:|:---|:---|",
     ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for entry in entries:
