@@ -32,7 +32,7 @@ def test_anchors_are_nearer_to_the_vectors_than_the_vectors_that_kmeans_starts_f
     centres = anchors.compute_anchors(vectors, 12, seed=3)
     start = vectors[torch.randperm(240, generator=torch.Generator().manual_seed(3))[:12]]
     torch.testing.assert_close(centres.norm(dim=1), torch.ones(12))
-    assert (vectors @ centres.T).amax(1).mean() > (vectors @ start.T).amax(1).mean() + 0.005
+    assert (vectors @ centres.T).amax(1).mean() > (vectors @ start.T).amax(1).mean() + 0.01
     assert torch.equal(centres, anchors.compute_anchors(vectors, 12, seed=3))
 
 
@@ -44,8 +44,16 @@ def test_an_anchor_that_is_nearest_to_no_vector_stays_where_it_is():
     assert sorted(centres.tolist()) == [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
 
 
-def test_the_number_of_anchors_is_a_tenth_of_the_documents_within_limits():
-    assert [code_layer.count_anchors(documents) for documents in (0, 5, 150, 10**6)] == [1, 1, 15, 1000]
+def test_the_number_of_anchors_is_a_tenth_of_the_documents_within_limits_and_none_for_few_of_a_small_corpus():
+    sizes = (0, 5, 150, 1999, 2000, 5000, 10**6)
+    assert [code_layer.count_anchors(documents) for documents in sizes] == [1, 1, 15, 199, 200, 500, 1000]
+    assert [code_layer.count_anchors(documents, True) for documents in sizes] == [0, 0, 0, 0, 300, 500, 1000]
+
+
+def test_without_anchors_a_vector_is_only_centred():
+    tensors = {"centre": torch.tensor([0.5, 0.0]), "anchors": torch.zeros(0, 2)}
+    vectors = code_layer.compute_start_vectors(torch.tensor([[0.0, 3.0], [0.0, 0.0]]), tensors)
+    torch.testing.assert_close(vectors, torch.stack([normalize(torch.tensor([-0.5, 1.0]), dim=0), torch.zeros(2)]))
 
 
 def test_the_pull_goes_half_way_to_a_near_anchor_and_ignores_far_ones():

@@ -75,3 +75,10 @@ def test_subsampling_keeps_rare_words_and_follows_the_formula_of_word2vec():
 def test_a_word_of_the_given_frequency_has_half_the_weight():
     weights = Vocabulary(("a", "b"), (3, 1)).compute_rarity_weights(0.25)
     np.testing.assert_allclose(weights, [0.25, 0.5])
+
+
+def test_kept_words_stay_however_rare_they_are_and_keep_their_place():
+    every = Vocabulary.count(["common common common", "rare odd odd", "lone"], min_count=1)
+    kept = every.select_frequent(3, keep={"rare", "lone", "absent", "common"})
+    assert (kept.words, kept.counts) == (("common", "lone", "rare"), (3, 1, 1))
+    assert every.select_frequent(3).words == ("common",)

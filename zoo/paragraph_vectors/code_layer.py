@@ -4,7 +4,7 @@ Training rounds the logits in the forward pass and uses the gradient of the sigm
 at random values, training with rounding learns far worse codes. They therefore start in three steps:
 
 1. Take the mean of the document's word vectors, in which rare words count more, without the part that all documents share.
-2. Pull the mean towards the training documents near it, for which `anchors` stand.
+2. Pull the mean towards the training documents near it, for which `anchors` stand. Small collections have no anchors.
 3. Rotate the result so that signs keep most of it (iterative quantisation).
 
 Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116, section 2, for the training. The start is not
@@ -26,18 +26,22 @@ from zoo.paragraph_vectors.corpus import Batch
 from zoo.paragraph_vectors.engine import Engine
 
 MAX_SAMPLE = 50_000  # documents from which anchors and rotation are computed
-MAX_ANCHORS = 1000
+MIN_ANCHORS, MAX_ANCHORS = 300, 1000
+MIN_DOCUMENTS = 2000  # of a small corpus: fewer documents have no anchors, which would merge small classes
 RATE_SCALE = 0.1  # of the learning rate: at the full rate, the start would be lost before the rounding has settled
 
 Tensors = Mapping[str, torch.Tensor]
 
 
-def initialise(tensors: Tensors, bits: int, seed: int, *, word_length: float, is_dm: bool) -> dict[str, torch.Tensor]:
+def initialise(
+    tensors: Tensors, bits: int, seed: int, *, word_length: float, is_dm: bool, is_small: bool
+) -> dict[str, torch.Tensor]:
     """Compute the tensors that codes add to those of trained paragraph vectors with dim >= bits.
 
     Args:
         tensors: "documents" (n, dim) are the means of `compute_word_means`; "outputs" and "inputs" as trained.
         word_length: mean length of the vectors beside which "outputs" were trained.
+        is_small: leave out the anchors of few documents.
         is_dm: also compute code vectors of the context words, for PV-DM.
 
     Returns "centre" (dim,), "anchors" (k, dim), "middle" (dim,) and "projection" (dim, bits), which turn means into logits;
@@ -50,8 +54,9 @@ def initialise(tensors: Tensors, bits: int, seed: int, *, word_length: float, is
     unit = normalize(non_empty[sample.to(non_empty.device)], dim=1)
     centre = unit.mean(0)
     centred = normalize(unit - centre, dim=1)
-    anchors = compute_anchors(centred, count_anchors(len(documents)), seed)
-    pulled = pull_towards_anchors(centred, anchors).double()
+    count = count_anchors(len(documents), is_small)
+    anchors = compute_anchors(centred, count, seed) if count else centred.new_zeros(0, centred.shape[1])
+    pulled = (pull_towards_anchors(centred, anchors) if len(anchors) else centred).double()
     middle = pulled.mean(0)
     rotation = codes.fit_iterative_quantisation(pulled - middle, bits, seed)
     code_tensors = {"centre": centre, "anchors": anchors, "middle": middle.float()}
@@ -63,9 +68,14 @@ def initialise(tensors: Tensors, bits: int, seed: int, *, word_length: float, is
     return code_tensors
 
 
-def count_anchors(documents: int) -> int:
-    """Return the number of anchors: one for ten documents, at least 1 and at most MAX_ANCHORS."""
-    return max(1, min(MAX_ANCHORS, documents // 10))
+def count_anchors(documents: int, is_small: bool = False) -> int:
+    """Return the number of anchors: one for ten documents, at least 1 and at most MAX_ANCHORS.
+
+    A small corpus has none for fewer than MIN_DOCUMENTS, and otherwise at least MIN_ANCHORS.
+    """
+    if is_small and documents < MIN_DOCUMENTS:
+        return 0
+    return max(MIN_ANCHORS if is_small else 1, min(MAX_ANCHORS, documents // 10))
 
 
 def compute_word_means(batch: Batch, words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -81,10 +91,10 @@ def compute_word_means(batch: Batch, words: torch.Tensor, weights: torch.Tensor)
 
 def compute_start_vectors(means: torch.Tensor, tensors: Tensors) -> torch.Tensor:
     """Compute the (m, dim) unit vectors whose projection is the logits, from word means (m, dim); zeros stay zeros."""
-    blocks = [
-        pull_towards_anchors(normalize(normalize(block, dim=1) - tensors["centre"], dim=1), tensors["anchors"])
-        for block in torch.split(means, 4096)
-    ]
+    anchors = tensors["anchors"]
+    blocks = [normalize(normalize(block, dim=1) - tensors["centre"], dim=1) for block in torch.split(means, 4096)]
+    if len(anchors):
+        blocks = [pull_towards_anchors(block, anchors) for block in blocks]
     vectors: torch.Tensor = torch.cat(blocks) * (means.norm(dim=1, keepdim=True) > 0)
     return vectors
 

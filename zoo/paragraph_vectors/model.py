@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-HALF_FREQUENCY = 1e-4  # the frequency at which a word has half the weight in a mean of words
+HALF_FREQUENCY = 1e-4  # without `texts`: the frequency at which a word has half the weight in a mean of words
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,11 @@ class Settings:
             Then `infer` of a training text gives the vector of that text in `document_vectors`, and a classifier trained on
             these vectors fits inferred ones. With codes this is always done: their documents start from the means of their
             words (`code_layer`).
+        small_corpus: with codes, a corpus of fewer words is small. Its rare words weigh by inverse document frequency (`texts`),
+            and its word vectors start from latent semantic analysis, not at random, except with "dm".
         anchors: number of anchors of the codes; known after the codes are trained.
+        texts: number of documents of a small corpus, which decides how much more rare words weigh in the mean of a document's
+            words; set by `fit`. 0 stands for a corpus that is not small.
         learning_rate, last_learning_rate: at the first and the last step of the vectors, and again of the codes, linear
             between.
     """
@@ -80,7 +84,9 @@ class Settings:
     epochs: int = 10
     code_epochs: int = 3
     settle: bool = True
+    small_corpus: int = 0
     anchors: int = 0
+    texts: int = 0
     learning_rate: float = 0.025
     last_learning_rate: float = 1e-4
     seed: int = 42
@@ -225,7 +231,7 @@ class ParagraphVectors:
         s = self.settings
         self.vocabulary = vocabulary or Vocabulary.count(texts, min_count=s.min_count, max_size=s.max_words)
         corpus = Corpus(texts, self.vocabulary)
-        self.initialise(len(corpus))
+        self._start(corpus)
         schedule = self._plan(corpus)
         environment: dict[str, Any] = {"threads": self._count_threads(), "device": self.device or "cpu"}
         with RunLog(folder, schedule.steps, schedule.total_words, show_progress, environment, say) as log:
@@ -255,8 +261,21 @@ class ParagraphVectors:
                     log.save_checkpoint({name: _to_numpy(tensor) for name, tensor in self._tensors.items()})
             self.seconds = log.seconds
         if s.bits:
-            self.settings = replace(s, anchors=len(self._tensors["anchors"]))
+            self.settings = replace(self.settings, anchors=len(self._tensors["anchors"]))
         return self
+
+    def _start(self, corpus: Corpus) -> None:
+        """Make the tensors of an untrained model of `corpus`."""
+        s = self.settings
+        is_small = bool(s.bits) and corpus.word_count < s.small_corpus
+        self.settings = replace(s, texts=len(corpus) if is_small else 0)
+        self.initialise(len(corpus))
+        if is_small and s.has_input_vectors and not s.is_dm:
+            from zoo.paragraph_vectors import word_start
+
+            batch = corpus.read(np.arange(len(corpus)))
+            vectors = word_start.compute_word_vectors(batch, len(self.vocabulary), s.dim, s.seed)
+            self._set_tensors({"inputs": vectors})
 
     def _check_finish(self, folder: Path | None, step: int) -> None:
         """Raise ZooError unless the tensors of a checkpoint could be the end of the training."""
@@ -291,6 +310,7 @@ class ParagraphVectors:
 
         if step == schedule.code_start:
             options: dict[str, Any] = {"word_length": self._compute_mean_word_length(), "is_dm": s.is_dm}
+            options["is_small"] = s.texts > 0
             self._tensors |= code_layer.initialise(self.state, s.bits, s.seed, **options)
         return code_layer.train(code_engine, batch, self.state, rates, seed), rates[0]
 
@@ -389,12 +409,18 @@ class ParagraphVectors:
 
             from zoo.paragraph_vectors import code_layer
 
-            weights = torch.from_numpy(self.vocabulary.compute_rarity_weights(HALF_FREQUENCY))
+            weights = torch.from_numpy(self._compute_word_weights())
             means = code_layer.compute_word_means(batch, torch.as_tensor(self._word_tensor), weights)
             return (means if self.device else means.numpy()), 0.0
         vectors = self._create_zeros(len(batch.ends), self.settings.dim)
         batch = batch._replace(document_rows=np.arange(len(batch.ends)))
         return vectors, engine.infer(batch, {**self._tensors, "documents": vectors}, rates, self.settings.seed)
+
+    def _compute_word_weights(self) -> Array:
+        """Compute the weight of each word in the mean of a document's words, (V,) float32."""
+        if self.settings.texts:
+            return self.vocabulary.compute_document_weights(self.settings.texts)
+        return self.vocabulary.compute_rarity_weights(HALF_FREQUENCY)
 
     def _create_zeros(self, *shape: int) -> Any:
         if self.device:

@@ -6,7 +6,7 @@ import json
 import re
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,10 +57,10 @@ class Vocabulary:
         vocabulary = cls(tuple(word for word, _ in ordered), tuple(count for _, count in ordered))
         return vocabulary.select_frequent(min_count, max_size)
 
-    def select_frequent(self, min_count: int, max_size: int | None = None) -> Vocabulary:
+    def select_frequent(self, min_count: int, max_size: int | None = None, keep: Collection[str] = ()) -> Vocabulary:
         """Return a vocabulary of the words that occur at least `min_count` times, at most `max_size` of them.
 
-        Raises ZooError if no word is frequent enough.
+        Words of `keep` stay however rare they are. Raises ZooError if no word is frequent enough.
         """
         size = bisect(self.counts, -min_count, key=lambda count: -count)
         if max_size is not None:
@@ -69,7 +69,11 @@ class Vocabulary:
             raise ZooError(
                 f"no word occurs {min_count} times in the training texts: lower min_count, or give more text"
             )
-        return Vocabulary(self.words[:size], self.counts[:size])
+        kept = [row for row in range(size, len(self)) if self.words[row] in keep] if keep else []
+        return Vocabulary(
+            self.words[:size] + tuple(self.words[row] for row in kept),
+            self.counts[:size] + tuple(self.counts[row] for row in kept),
+        )
 
     def __len__(self) -> int:
         return len(self.words)
@@ -97,6 +101,16 @@ class Vocabulary:
         """
         counts = np.asarray(self.counts, dtype=np.float64)
         weights: Array = half_frequency / (half_frequency + counts / counts.sum())
+        return weights.astype(np.float32)
+
+    def compute_document_weights(self, documents: int) -> Array:
+        """Compute the weight of each word in a sum of a document's words: (V,) float32, for a corpus of so many documents.
+
+        The weight is the smoothed inverse document frequency ln((1 + n) / (1 + f)) + 1. The count of a word, at most n, stands
+        for the number f of documents that contain it.
+        """
+        frequencies = np.minimum(np.asarray(self.counts, dtype=np.float64), documents)
+        weights: Array = np.log((1 + documents) / (1 + frequencies)) + 1
         return weights.astype(np.float32)
 
     def compute_keep_probabilities(self, sample: float) -> Array:

@@ -11,6 +11,12 @@ SPEC: dict[str, Any] = {}
 FACTS: dict[str, Any] = {"variant": "dbow", "anchors": 40, "bits": 8}
 
 CLAIMS = [
+    Claim(
+        "binary-pv",
+        ("The vectors of words start from a latent semantic analysis of the training texts, because these are few.",),
+        with_facts(lsa_start=True),
+        with_facts(lsa_start=False),
+    ),
     Claim("binary-pv", (", drawn towards",), {}, with_facts(anchors=0)),
     Claim("binary-pv", ("| Bits | 8 |", "| Words it knows | 6 |"), with_facts(words=6), with_facts(bits=None)),
     Claim("binary-pv", ("| Components of the real vector | 5 |",), with_facts(real=5), with_facts(real=0)),

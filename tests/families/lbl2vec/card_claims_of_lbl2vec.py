@@ -28,6 +28,12 @@ CLAIMS = [
     Claim("lbl2vec", ("| Dimensions | 5 |",), with_facts(dim=5), {}),
     Claim(
         "lbl2vec",
+        ("Keywords that occur in a document also move it towards their topics.",),
+        with_facts(keyword_evidence=5.0),
+        with_facts(keyword_evidence=0.0),
+    ),
+    Claim(
+        "lbl2vec",
         ("and was not trained further: its topics were placed with 15,000 rows of rows.",),
         {},
         SCRATCH | {"lock": {"backbone": None}},

@@ -278,10 +278,21 @@ def test_the_size_of_the_corpus_decides_min_count_and_epochs_by_default():
     sizes_seen = []
     few_texts = ["alpha beta gamma", "alpha beta delta", "gamma delta alpha"] * 3
     small.fit(few_texts, check=lambda vocabulary: sizes_seen.append(len(vocabulary)))
-    assert (small.model.settings.min_count, small.model.settings.epochs) == (2, 100)
+    assert (small.model.settings.min_count, small.model.settings.epochs) == (1, 100)
     assert sizes_seen == [4]
-    small.fit(few_texts, min_count=4, epochs=2)
+    lines = []
+    small.fit(few_texts, min_count=4, epochs=2, say=lines.append)
+    assert lines[0] == "9 texts of 27 words: read 2 times, words that occur 4 times or are keywords are kept (4)"
     assert (small.model.settings.min_count, small.model.settings.epochs) == (4, 2)
+    assert [word_space.choose_min_count(words) for words in (0, 19_999, 20_000, 180_000, 10**6, 10**9)] == [
+        1,
+        1,
+        2,
+        3,
+        5,
+        50,
+    ]
+    assert [word_space.choose_keyword_evidence(texts) for texts in (0, 400, 1000, 10**6)] == [4004, 14, 8, 4]
     # (words, texts): short texts until enough words are read, at least ten times; long texts up to thirty times
     sizes = ((250_000, 8_000), (3_000_000, 100_000), (3_000_000, 30_000), (3_000_000, 10_000), (10**9, 10**6), (0, 0))
     assert [word_space.choose_epochs(*size) for size in sizes] == [24, 10, 20, 30, 30, 100]

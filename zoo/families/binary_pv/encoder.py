@@ -28,14 +28,15 @@ from zoo.core.errors import ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
+from zoo.families.binary_pv import defaults
 from zoo.families.binary_pv.spec import Spec
 from zoo.ops import codes
 from zoo.paragraph_vectors import model as paragraph_model
 from zoo.paragraph_vectors import vocabulary
 from zoo.schema import Training
 
-DEFAULT_EPOCHS = 20  # if the recipe gives none
 CODE_EPOCHS_SHARE = 0.1  # epochs that train the codes, as a share of the epochs that train the vectors
+CORPUS_SETTINGS = ("anchors", "texts", "min_count")  # settings of a model that follow its corpus
 BLOCK_SIZE = 1000  # texts whose vectors are inferred in the same gradient steps
 
 
@@ -60,9 +61,16 @@ class Encoder(BaseEncoder):
 
     def train(self, run: TrainingRun) -> float:
         """Train in place on the column `text`; return the seconds, including those before an interruption."""
-        self.model = paragraph_model.ParagraphVectors(_make_settings(self.spec, run.settings))
+        texts = run.rows["text"]
+        all_words = vocabulary.Vocabulary.count(texts, min_count=1)
+        settings = _make_settings(self.spec, run.settings, words=sum(all_words.counts))
+        known_words = all_words.select_frequent(settings.min_count, settings.max_words)
+        if run.say:
+            run.say(_describe_defaults(settings, len(run.rows), all_words, known_words))
+        self.model = paragraph_model.ParagraphVectors(settings)
         self.model.fit(
-            run.rows["text"],
+            texts,
+            vocabulary=known_words,
             folder=run.folder,
             checkpoint_every=run.settings.checkpoint_every,
             show_progress=run.show_progress,
@@ -153,11 +161,11 @@ class Encoder(BaseEncoder):
 
         Raises ArtefactError if a tensor is missing, extra, not finite, or does not fit the vocabulary.
         """
-        values = preflight.check_training_settings(folder, config.get("training"))
-        anchors = int(values.get("anchors", 0))
-        training = Training(**{name: value for name, value in values.items() if name != "anchors"})
+        values = dict(preflight.check_training_settings(folder, config.get("training")))
+        sizes: dict[str, Any] = {name: int(values.pop(name)) for name in CORPUS_SETTINGS if name in values}
+        training = Training(**values)
         encoder = cls.build(spec, seed=int(values.get("seed", 42)))
-        encoder.model = paragraph_model.ParagraphVectors(replace(_make_settings(spec, training), anchors=anchors))
+        encoder.model = paragraph_model.ParagraphVectors(replace(_make_settings(spec, training), **sizes))
         encoder.model.vocabulary = vocabulary.Vocabulary.load(folder / "vocabulary.json")
         preflight.check_shapes(folder, encoder.model.tensor_shapes())
         encoder.model.allocate()
@@ -168,10 +176,11 @@ class Encoder(BaseEncoder):
     def extra_config(self) -> dict[str, Any]:
         """The training settings that inference uses again."""
         settings = self.model.settings
-        return {"training": {name: getattr(settings, name) for name in ("epochs", "learning_rate", "seed", "anchors")}}
+        names = ("epochs", "learning_rate", "seed", *CORPUS_SETTINGS)
+        return {"training": {name: getattr(settings, name) for name in names}}
 
     def card_facts(self) -> dict[str, Any]:
-        """Bits, real components, words, anchors and the variant."""
+        """Bits, real components, words, anchors, the variant, and whether words started from latent semantic analysis."""
         settings = self.model.settings
         return {
             "bits": settings.bits,
@@ -179,16 +188,19 @@ class Encoder(BaseEncoder):
             "words": len(self.model.vocabulary),
             "anchors": settings.anchors,
             "variant": self.spec.variant,
+            "lsa_start": settings.texts > 0 and not settings.is_dm,
             "settings": {
                 "encoder.dim": settings.dim,
                 "encoder.inference_epochs": self.spec.inference_epochs or settings.code_epochs,
+                "encoder.min_count": settings.min_count,
                 "training.epochs": settings.epochs,
             },
         }
 
 
-def _make_settings(spec: Spec, training: Training) -> paragraph_model.Settings:
-    epochs = training.epochs or DEFAULT_EPOCHS
+def _make_settings(spec: Spec, training: Training, *, words: int = 0) -> paragraph_model.Settings:
+    """Create the settings of a model; those that neither section gives follow the number of `words` of the corpus."""
+    epochs = training.epochs or defaults.choose_epochs(words)
     return paragraph_model.Settings(
         dim=spec.width,
         bits=spec.bits,
@@ -197,13 +209,26 @@ def _make_settings(spec: Spec, training: Training) -> paragraph_model.Settings:
         window=spec.window,
         negatives=spec.negatives,
         sample=spec.sample,
-        min_count=spec.min_count,
+        min_count=spec.min_count or defaults.choose_min_count(words),
         max_words=spec.max_words,
         epochs=max(1, round(epochs)),
+        small_corpus=defaults.SMALL_CORPUS,
         code_epochs=max(1, round(epochs * CODE_EPOCHS_SHARE)),
         learning_rate=training.learning_rate,
         last_learning_rate=min(1e-4, training.learning_rate),
         seed=training.seed,
+    )
+
+
+def _describe_defaults(
+    settings: paragraph_model.Settings, texts: int, all_words: vocabulary.Vocabulary, known: vocabulary.Vocabulary
+) -> str:
+    """Return the line about the settings that follow the corpus."""
+    is_small = sum(known.counts) < settings.small_corpus
+    start = "latent semantic analysis" if is_small and not settings.is_dm else "random vectors"
+    return (
+        f"{texts:,} texts of {sum(all_words.counts):,} words: read {settings.epochs} times, words that occur "
+        f"{settings.min_count} times are kept ({len(known):,}), word vectors start from {start}"
     )
 
 

@@ -48,7 +48,9 @@ class Spec(EncoderSpec):
     sample: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=1e-4, description="Threshold for subsampling frequent words; 0 turns subsampling off."
     )
-    min_count: Positive = Field(default=2, description="Words that occur less often are left out.")
+    min_count: Positive | None = Field(
+        default=None, description="Words that occur less often are left out. Default: 2, or 1 in a small corpus."
+    )
     max_words: Positive | None = Field(default=None, description="Keep only this many of the most frequent words.")
     inference_epochs: Annotated[int, Field(gt=0, le=preflight.EPOCHS)] | None = Field(
         default=None, description="Passes over a text when its code is inferred. Default: as many as in training."

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-
 import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer
 
-from zoo.evaluation.baselines.baseline import Array, Baseline, BaselineScore
+from zoo.evaluation.baselines.baseline import Baseline, BaselineScore
 from zoo.evaluation.task import ReadyTask
+from zoo.families.lbl2vec.keyword_counts import count_keywords
 from zoo.families.lbl2vec.spec import Spec
 from zoo.metrics.outcomes import Outcomes
-
-TOKEN = r"(?u)\b\w+\b"
 
 
 class CountKeywords(Baseline):
@@ -45,17 +40,3 @@ class CountKeywords(Baseline):
         right = np.array([list(keywords).index(label) for label in answers])
         hits = is_best[np.arange(len(right)), right] / is_best.sum(1)
         return [BaselineScore(self.name, float(hits.mean()), Outcomes("rows", "mean", hits))]
-
-
-def count_keywords(texts: Sequence[str], keywords: Mapping[str, Sequence[str]]) -> Array:
-    """Return how often the keywords of each label occur in each text, (texts, labels) int64. Case does not count."""
-    phrases = {
-        label: [" ".join(re.findall(TOKEN, word.lower())) for word in words] for label, words in keywords.items()
-    }
-    vocabulary = sorted({phrase for words in phrases.values() for phrase in words if phrase})
-    longest = max(len(phrase.split()) for phrase in vocabulary)
-    vectorizer = CountVectorizer(vocabulary=vocabulary, ngram_range=(1, longest), token_pattern=TOKEN)
-    occurrences = vectorizer.transform(texts)
-    belongs = np.array([[phrase in words for words in phrases.values()] for phrase in vocabulary], dtype=np.int64)
-    counts: Array = occurrences @ belongs
-    return counts

@@ -7,6 +7,9 @@ If the paper leaves a number to the user, the default follows the corpus: the do
 for the label, as many as half of its even share of the corpus. A label vector is the normalised sum of the mean of these
 documents and the mean of the keywords. That separates topics better than the documents alone, the paper's choice
 (`keyword_weight: 0`).
+
+Unlike the paper, keywords that occur in a text also count directly if documents are learned from the texts alone: the vector of
+the text is moved towards their labels (`keyword_counts`). In short texts a keyword says more than a vector of few words.
 """
 
 from __future__ import annotations
@@ -21,16 +24,17 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from zoo.artefact import headers, tensors
+from zoo.artefact import headers, preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.findings import Finding, find_unused_labels
 from zoo.core.inputs import check_texts
 from zoo.data.split import draw_positions
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
-from zoo.families.lbl2vec import keyword_coverage, topic_map, topics, word_space
+from zoo.families.lbl2vec import keyword_counts, keyword_coverage, topic_map, topics, word_space
 from zoo.families.lbl2vec.spec import Spec
 from zoo.families.lbl2vec.word_space import WordSpace
+from zoo.paragraph_vectors.vocabulary import tokenise
 from zoo.schema import Training
 from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
@@ -74,6 +78,7 @@ class Encoder(BaseEncoder):
     Attributes:
         text_encoder: encodes the documents: a sentence encoder, or a word space that training replaces.
         label_vectors: (labels, d) float32 of unit norm, in the order of the recipe.
+        keyword_evidence: how much keywords that occur in a text move its vector towards their labels.
     """
 
     spec: Spec
@@ -90,6 +95,7 @@ class Encoder(BaseEncoder):
         if label_vectors is None:
             label_vectors = np.zeros((len(spec.labels), self.dim), dtype=np.float32)
         self.label_vectors = label_vectors
+        self.keyword_evidence = spec.keyword_evidence or 0.0
         self._facts: dict[str, Any] = {}
 
     @classmethod
@@ -121,11 +127,16 @@ class Encoder(BaseEncoder):
         if isinstance(self.text_encoder, TruncatableEncoder):
             return 0.0
         labels = self.spec.labels
+        if self.spec.keyword_evidence is None:
+            self.keyword_evidence = word_space.choose_keyword_evidence(len(run.rows))
+        if run.say and self.keyword_evidence:
+            run.say(f"keywords that occur in a text count {self.keyword_evidence:g} times their share of its words")
         self.text_encoder = word_space.WordSpace(_make_settings(self.spec, run.settings))
         return self.text_encoder.fit(
             run.rows["text"],
             min_count=self.spec.min_count,
             epochs=run.settings.epochs,
+            keep={word for words in labels.values() for keyword in words for word in tokenise(keyword)},
             check=lambda known: keyword_coverage.check_keywords(
                 labels, keyword_coverage.find_missing_keywords(labels, known)
             ),
@@ -207,6 +218,7 @@ class Encoder(BaseEncoder):
         """
         texts = list(check_texts(inputs))
         vectors = self.text_encoder.encode(texts, show_progress_bar=show_progress, precision=precision)
+        vectors = self._add_keyword_evidence(vectors, texts)
         place = {name: i for i, name in enumerate(self.label_names)}
         for row, text in enumerate(texts):
             if text in place:
@@ -229,8 +241,20 @@ class Encoder(BaseEncoder):
 
     def compute_similarities(self, texts: Iterable[str]) -> np.ndarray:
         """Cosines (n, labels) of documents and labels."""
-        similarities: np.ndarray = self.text_encoder.encode(texts) @ self.label_vectors.T
+        texts = list(check_texts(texts))
+        vectors = self._add_keyword_evidence(self.text_encoder.encode(texts), texts)
+        similarities: np.ndarray = vectors @ self.label_vectors.T
         return similarities
+
+    def _add_keyword_evidence(self, vectors: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """Move the unit `vectors` of `texts` towards the labels whose keywords occur; return unit vectors, (n, d) float32."""
+        if not self.keyword_evidence or not texts:
+            return vectors
+        evidence = keyword_counts.compute_keyword_evidence(texts, self.spec.labels, self.label_vectors)
+        has_evidence = evidence.any(axis=1)
+        moved = topics.normalise(vectors[has_evidence] + self.keyword_evidence * evidence[has_evidence])
+        vectors[has_evidence] = moved
+        return vectors
 
     def classify(self, texts: Iterable[str]) -> list[Prediction]:
         """Predict the topic of each document, whether or not it was seen in training."""
@@ -286,6 +310,9 @@ class Encoder(BaseEncoder):
             dim = spec.dim or (stored_shape[1] if len(stored_shape) == 2 else None)
             settings = word_space.create_settings(dim, spec.window, Training())
             text_encoder = word_space.WordSpace.load(folder, settings, config.get("space") or {})
+        evidence = 0.0
+        if not spec.backbone:
+            evidence = preflight.check_training_settings(folder, config.get("space")).get("keyword_evidence", 0.0)
         label_tensors = tensors.read(folder, LABEL_STEM)
         shape = (len(spec.labels), text_encoder.dim)
         labels = label_tensors.get("labels")
@@ -294,6 +321,8 @@ class Encoder(BaseEncoder):
                 f"{folder / LABEL_FILE}: must hold one tensor `labels` of shape {shape} with finite values, nothing else"
             )
         encoder = cls(spec, text_encoder, labels.float().numpy())
+        if spec.keyword_evidence is None:  # a folder that does not say was written before keywords counted directly
+            encoder.keyword_evidence = evidence
         encoder._facts = {name: fact for name, fact in config.get("facts", {}).items() if name in FACT_NAMES}
         return encoder
 
@@ -306,18 +335,23 @@ class Encoder(BaseEncoder):
         return (
             {}
             if isinstance(self.text_encoder, TruncatableEncoder)
-            else {"space": self.text_encoder.inference_settings()}
+            else {"space": self.text_encoder.inference_settings() | {"keyword_evidence": self.keyword_evidence}}
         )
 
     def card_facts(self) -> dict[str, Any]:
         """Keywords, documents and examples of each label, the map, and the size of the text encoder."""
-        facts: dict[str, Any] = {"dim": self.dim}
+        facts: dict[str, Any] = {"dim": self.dim, "keyword_evidence": self.keyword_evidence}
         if isinstance(self.text_encoder, TruncatableEncoder):
             facts["max_length"] = self.text_encoder.backbone.max_length
         elif self.text_encoder.model.state:
             settings = self.text_encoder.model.settings
             facts |= {"words": len(self.text_encoder.vocabulary), "epochs": settings.epochs}
-            used = {"encoder.dim": settings.dim, "encoder.window": settings.window, "training.epochs": settings.epochs}
+            used: dict[str, Any] = {
+                "encoder.dim": settings.dim,
+                "encoder.window": settings.window,
+                "training.epochs": settings.epochs,
+            }
+            used |= {"encoder.min_count": settings.min_count, "encoder.keyword_evidence": self.keyword_evidence}
             facts["settings"] = used
         return facts | self._facts
 

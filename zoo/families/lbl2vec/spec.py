@@ -42,8 +42,8 @@ class Spec(EncoderSpec):
     )
     min_count: Positive | None = Field(
         None,
-        description="Without a backbone: words that occur less often are left out. Default: 2 to 5, and more only for a very "
-        "large corpus.",
+        description="Without a backbone: words that occur less often are left out, except keywords. Default: 1 in a small "
+        "corpus, 2 to 5 in others, and more only in a very large one.",
     )
     similarity_threshold: Annotated[float, Field(ge=-1, le=1)] | None = Field(
         None, description="Cosine to the keywords that a document needs to stand for a label. Default: no threshold."
@@ -57,6 +57,11 @@ class Spec(EncoderSpec):
     keyword_weight: Annotated[float, Field(ge=0)] = Field(
         1.0,
         description="Weight of the mean of the keywords beside the mean of the documents; 0 uses the documents alone.",
+    )
+    keyword_evidence: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="How much keywords that occur in a text move it towards their labels; 0 not at all. Default: 0 with a "
+        "backbone, else 4 and more for few texts.",
     )
     clean_outliers: bool = Field(True, description="Leave out documents that the local outlier factor rejects.")
     reject_below: Annotated[float, Field(ge=0, lt=1)] = Field(

@@ -10,7 +10,7 @@ Embeddings", ICLR 2017, equation 3, for the weights of the words.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ZooError
 from zoo.core.inputs import check_texts
+from zoo.core.training_log import Say
 from zoo.families.lbl2vec import topics
 from zoo.paragraph_vectors.model import ParagraphVectors, Settings
 from zoo.paragraph_vectors.vocabulary import Vocabulary
@@ -32,11 +33,12 @@ Array = npt.NDArray[Any]
 HALF_FREQUENCY = 1e-3  # the frequency at which a word has half the weight in the mean of a document's words
 BATCH_SIZE = 1000  # texts whose vectors are inferred together
 VOCABULARY_FILE = "vocabulary.json"
-INFERENCE_SETTINGS = ("epochs", "learning_rate", "last_learning_rate", "seed", "sample")
+INFERENCE_SETTINGS = ("epochs", "learning_rate", "last_learning_rate", "seed", "sample", "min_count")
 
-# How many epochs `choose_epochs` chooses
+# What the functions `choose_…` choose
 MIN_TRAINED_WORDS = 6_000_000
 WORDS_OF_TEXT_PER_EPOCH = 5
+SMALL_CORPUS = 20_000  # words; every word of a smaller corpus is kept
 MIN_EPOCHS, MAX_EPOCHS_BY_LENGTH, MAX_EPOCHS = 10, 30, 100
 
 
@@ -64,8 +66,19 @@ def choose_epochs(words: int, texts: int) -> int:
 
 
 def choose_min_count(words: int) -> int:
-    """Choose how often a word must occur in a corpus of so many words: 2 to 5 times, or more in a very large corpus."""
-    return int(np.clip(words // 60_000, 2, max(5, words // 20_000_000)))
+    """Choose how often a word must occur in a corpus of so many words.
+
+    It is once in a small corpus, 2 to 5 times in others, and more only in a very large one.
+    """
+    return 1 if words < SMALL_CORPUS else int(np.clip(words // 60_000, 2, max(5, words // 20_000_000)))
+
+
+def choose_keyword_evidence(texts: int) -> float:
+    """Choose how much keywords that occur in a text move it towards their labels, for a corpus of so many texts.
+
+    The fewer the texts, the less do learned vectors say beside the keywords.
+    """
+    return round(4 + 4000 / max(1, texts), 1)
 
 
 class WordSpace:
@@ -95,7 +108,9 @@ class WordSpace:
         *,
         min_count: int | None = None,
         epochs: float | None = None,
+        keep: Collection[str] = (),
         check: Callable[[Vocabulary], None] = lambda _: None,
+        say: Say | None = None,
         **options: Any,
     ) -> float:
         """Train on `texts`; return the seconds that training took, including those before an interruption.
@@ -103,7 +118,9 @@ class WordSpace:
         Args:
             min_count: rarer words are left out; None for `choose_min_count`.
             epochs: passes over the texts; None for `choose_epochs`.
+            keep: words that stay however rare they are.
             check: called with the vocabulary before training; it may raise.
+            say: receives a line with the settings that follow the corpus, and lines about the training.
             options: passed to `ParagraphVectors.fit`.
         """
         text_count = 0
@@ -118,11 +135,16 @@ class WordSpace:
         word_count = sum(all_words.counts)
         min_count = min_count or choose_min_count(word_count)
         whole_epochs = choose_epochs(word_count, text_count) if epochs is None else max(1, round(epochs))
-        vocabulary = all_words.select_frequent(min_count)
+        vocabulary = all_words.select_frequent(min_count, keep=keep)
         check(vocabulary)
+        if say:
+            say(
+                f"{text_count:,} texts of {word_count:,} words: read {whole_epochs} times, "
+                f"words that occur {min_count} times or are keywords are kept ({len(vocabulary):,})"
+            )
         settings = dataclasses.replace(self.model.settings, min_count=min_count, epochs=whole_epochs)
         self.model = ParagraphVectors(settings)
-        self.model.fit(texts, vocabulary=vocabulary, **options)
+        self.model.fit(texts, vocabulary=vocabulary, say=say, **options)
         self._register_tensors()
         return self.model.seconds
 
