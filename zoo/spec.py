@@ -115,6 +115,14 @@ class EncoderSpec(Section):
 
     family: str
 
+    @classmethod
+    def choose_training_defaults(cls, section: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return `training:` values for what a recipe leaves open. Default: `training_defaults`.
+
+        `section` is the recipe's encoder section as it was written, perhaps with mistakes.
+        """
+        return cls.training_defaults
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """Kinds of inputs that the encoder reads: text, image, vector."""

@@ -33,8 +33,11 @@ def normalise(value: dict[str, Any], spec_class: type[EncoderSpec] | None) -> No
     if isinstance(value.get("evaluation"), list):
         value["evaluation"] = [{"task": task} if isinstance(task, str) else task for task in value["evaluation"]]
     training = value.get("training")
-    if spec_class and spec_class.training_defaults and isinstance(training, dict | None):
-        value["training"] = {**spec_class.training_defaults, **(training or {})}
+    if spec_class and isinstance(training, dict | None):
+        encoder = value.get("encoder")
+        defaults = spec_class.choose_training_defaults(encoder if isinstance(encoder, dict) else {})
+        if defaults:
+            value["training"] = {**defaults, **(training or {})}
 
 
 def find_family(value: Mapping[str, Any]) -> tuple[type[EncoderSpec] | None, list[Mistake]]:

