@@ -82,7 +82,7 @@ def _score_classes(vectors: dict[str, Array], train_ids: Array, classes: int) ->
     tested = {part: part_vectors for part, part_vectors in vectors.items() if part != "train"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a regression that has not quite converged is still a baseline
-        regression = LogisticRegression(C=10.0, max_iter=200).fit(train, train_ids)
+        regression = LogisticRegression(C=10.0, max_iter=100).fit(train, train_ids)
     membership = np.eye(classes, dtype=np.float32)[train_ids]
     centroids = membership.T @ train
     centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-12)
