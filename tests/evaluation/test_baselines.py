@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from zoo import evaluation
+from zoo.core.errors import ZooError
 from zoo.evaluation import baselines, scoring
 from zoo.evaluation.baselines.baseline import Baseline, BaselineScore, TrainingRows
 from zoo.evaluation.prepare import prepare
@@ -229,3 +230,23 @@ def test_a_report_has_the_baselines_and_a_verdict(folder):
     assert result["verdict"]["outcome"] == "worse"
     assert result["verdict"]["sentence"].startswith("WORSE than ")
     assert "90 training rows, texts have 6 words in the median" in result["verdict"]["sentence"]
+
+
+def test_a_score_as_json_has_what_is_there_and_leaves_out_what_is_not():
+    assert BaselineScore("b", 0.5, seconds=1.5).as_json() == {"name": "b", "value": 0.5, "seconds": 1.5}
+    entry = BaselineScore("b", None, reason="no words", bytes_per_vector=16, figures={"ood_auroc": 0.9}).as_json()
+    more = {"reason": "no words", "bytes_per_vector": 16, "figures": {"ood_auroc": 0.9}}
+    assert entry == {"name": "b", "value": None, "seconds": 0.0, **more}
+
+
+def test_mteb_knows_a_baseline_by_name_kind_of_input_and_similarity():
+    model = baselines.load("pixels")(TrainingRows(ENCODER, None)).model
+    meta = model.mteb_model_meta
+    assert (meta.name, meta.revision, meta.modalities) == ("zoo/pixels", "baseline", ["image"])
+    assert meta.similarity_fn_name.value == "cosine"
+
+
+def test_a_column_that_a_baseline_does_not_read_is_named():
+    model = baselines.load("pixels")(TrainingRows(ENCODER, None)).model
+    with pytest.raises(ZooError, match="an input holds no image"):
+        model.encode([{"text": ["a"]}])

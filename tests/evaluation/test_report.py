@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -10,12 +11,14 @@ import pytest
 from datasets import Dataset
 
 from zoo import evaluation
-from zoo.core.errors import ZooError
+from zoo.core.errors import DataError, ZooError
 from zoo.data import Origin
 from zoo.data.table import Table
 from zoo.evaluation import mteb_build, scoring
 from zoo.evaluation.prepare import Prepared, name_file
 from zoo.evaluation.task import ReadyTask, TaskSpec
+from zoo.evaluation.tasks.clustering import Clustering
+from zoo.evaluation.tasks.recognition import Recognition
 
 
 class Numbers:
@@ -71,6 +74,7 @@ def test_a_report_has_an_entry_for_every_view_and_the_baseline_at_the_same_views
     )
     assert (entry["seconds"], entry["sentences_per_second"]) == (0.25, 32.0)
     assert entry["data_revision"] == mteb_build.compute_revision(ready[0].tables)
+    assert entry["unit"] == "texts"
     assert entry["figures"] == {"figure": 1.0, "other": 0.5}
     assert entry["details"] == {"details": "a"}
     assert 10 < entry["peak_memory_mb"] < 1e6
@@ -79,9 +83,27 @@ def test_a_report_has_an_entry_for_every_view_and_the_baseline_at_the_same_views
     assert "cpu" in report["host"]
     names = ["a__dim3.json", "a__whole.json", "b__dim5.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "a__whole.json").read_text().startswith('{\n  "task"'), "people read it"
     saved = json.loads((tmp_path / "a__whole.json").read_text())
     later = ("view", "baseline", "at_least", "verdict")
     assert saved == {name: value for name, value in entry.items() if name not in later}
+
+
+def test_a_task_of_texts_and_images_counts_inputs():
+    ready = dataclasses.replace(make_ready("a"), modalities=frozenset({"text", "image"}))
+    assert scoring._name_unit(ready) == "inputs"
+
+
+def test_rows_of_a_recognition_are_texts_or_images_in_every_part():
+    kinds = {"text": "text", "image": "image"}
+    assert Recognition.optional == {"data": kinds, "train": kinds, "unknown": kinds}
+
+
+def test_a_clustering_of_a_single_class_is_refused_by_name():
+    rows = Dataset.from_dict({"text": ["a", "b"], "label": ["x", "x"]})
+    task = Clustering(task="clustering", name="mine", data={"source": "file", "path": "x.csv"})
+    with pytest.raises(DataError, match="^mine: every label is 'x'; it takes two classes"):
+        task.shape({"data": Table(rows, "f", Origin("o"))})
 
 
 def test_a_baseline_is_scored_only_if_it_is_wanted_and_there_is_one():
