@@ -109,7 +109,7 @@ def test_a_run_has_the_folder_for_itself_and_explains_a_full_disk(build, monkeyp
     def run(self):
         with pytest.raises(ZooError, match="another process is working"):
             builder.run(recipe, self.out)
-        built.append((self.recipe, self.out, self.show_progress))
+        built.append((self.recipe, self.out, self.show_progress, self.anyway))
         self.say("said")
         self.before_training({})
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -119,9 +119,9 @@ def test_a_run_has_the_folder_for_itself_and_explains_a_full_disk(build, monkeyp
         builder.run(recipe, tmp_path / "new")
     said = []
     with pytest.raises(ZooError, match="make room there"):
-        builder.run(recipe, tmp_path / "new", say=said.append, show_progress=True, before_training=said.append)
+        builder.run(recipe, tmp_path / "new", say=said.append, show_progress=True, before_training=said.append, anyway=True)
     assert said == ["said", {}]
-    assert built == [(recipe, tmp_path / "new", False), (recipe, tmp_path / "new", True)]
+    assert built == [(recipe, tmp_path / "new", False, False), (recipe, tmp_path / "new", True, True)]
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
