@@ -119,7 +119,9 @@ def test_a_run_has_the_folder_for_itself_and_explains_a_full_disk(build, monkeyp
         builder.run(recipe, tmp_path / "new")
     said = []
     with pytest.raises(ZooError, match="make room there"):
-        builder.run(recipe, tmp_path / "new", say=said.append, show_progress=True, before_training=said.append, anyway=True)
+        builder.run(
+            recipe, tmp_path / "new", say=said.append, show_progress=True, before_training=said.append, anyway=True
+        )
     assert said == ["said", {}]
     assert built == [(recipe, tmp_path / "new", False, False), (recipe, tmp_path / "new", True, True)]
 
