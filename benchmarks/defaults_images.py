@@ -35,13 +35,13 @@ from zoo import data
 from zoo.build import builder
 from zoo.data.formats.image_files import encode_pnm
 from zoo.data.spec import BuiltinData, FileData
+from zoo.metrics import outcomes
 from zoo.recipe import recipe as recipes
 from zoo.vision.preprocessing import load_pixels
 
 HALVES = ("development", "reporting")
 TRAIN, TEST = 5000, 2000  # rows of a subset
 MARK = "## Measured"
-DRAWS = 1000  # of the bootstrap
 SOURCES = {
     "sprites": ("shape", "scale", "orientation", "x", "y"),
     "scenes": ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"),
@@ -260,9 +260,8 @@ def measure_classifier(name: str, half: str, seed: int, limit: int | None) -> di
 def compare(runs: list[dict[str, Any]]) -> tuple[float, float, str]:
     """Return the 95 % interval of ours minus plain over test rows, means over seeds, and its name."""
     difference = np.mean([np.array(run["ours"], float) - np.array(run["plain"], float) for run in runs], axis=0)
-    draws = np.random.default_rng(0).integers(0, len(difference), (DRAWS, len(difference)))
-    low, high = np.quantile(difference[draws].mean(1), (0.025, 0.975))
-    return float(low), float(high), "better" if low > 0 else "WORSE" if high < 0 else "level"
+    _, low, high = outcomes.compare(outcomes.Outcomes("rows", "mean", difference), 0.0)
+    return low, high, "better" if low > 0 else "WORSE" if high < 0 else "level"
 
 
 def format_classifiers(figures: dict[str, list[dict[str, Any]]]) -> list[str]:

@@ -257,7 +257,6 @@ def test_with_defaults_every_latent_varies_and_images_come_back(tmp_path, monkey
 
 
 def test_latents_that_no_row_uses_are_counted_in_words(tmp_path):
-    lines = []
     encoder = Encoder.build(spec(levels=2))
     output = list(encoder.module["encoder"].modules())[-1]
     with torch.no_grad():
@@ -268,8 +267,10 @@ def test_latents_that_no_row_uses_are_counted_in_words(tmp_path):
         :, 0
     ].mean()
     settings = Training(max_steps=1, batch_size=16, learning_rate=1e-12, weight_decay=0.0)
-    encoder.fit(rows(40), settings, tmp_path, say=lines.append)
-    assert any(line.startswith("3 of 4 latents have the same value for every training row") for line in lines)
+    encoder.fit(rows(40), settings, tmp_path)
+    (finding,) = encoder.find_faults(rows(40))
+    assert finding.level == "warning"
+    assert finding.message == "1 of 4 latents differ between 40 inputs"
 
 
 def test_a_size_that_the_network_cannot_halve_is_refused():

@@ -73,11 +73,11 @@ def test_latents_that_never_change_are_a_fault(monkeypatch):
     encoder = Encoder.build(Spec(family="latent-quantized", modality="vector", latents=4))
     rows = Dataset.from_dict({"vector": RNG.normal(size=(40, 3)).tolist()})
     encoder.prepare(rows, None)
-    for changing, level in ((4, None), (1, "warning"), (0, "dead")):
+    for changing, level in ((4, None), (3, "warning"), (1, "warning"), (0, "dead")):
         codes = np.zeros((40, 4), np.int64)
         codes[:, :changing] = RNG.integers(0, 5, (40, changing))
         monkeypatch.setattr(encoder, "encode", lambda inputs, codes=codes: codes)
         findings = encoder.find_faults(rows)
         assert [finding.level for finding in findings] == ([level] if level else [])
     assert findings[0].message == "0 of 4 latents differ between 40 inputs"
-    assert "weight_decay" in findings[0].advice
+    assert "training.epochs" in findings[0].advice

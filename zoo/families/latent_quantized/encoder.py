@@ -22,7 +22,7 @@ from zoo.data.split import draw_positions
 from zoo.encoder import TrainingRun
 from zoo.families.latent_quantized import baselines, card_samples, networks, quantizers
 from zoo.families.latent_quantized.autoencoder import Autoencoder
-from zoo.families.latent_quantized.inputs import BLOCK_SIZE, TrainingInputs
+from zoo.families.latent_quantized.inputs import TrainingInputs
 from zoo.families.latent_quantized.spec import EPOCHS, Spec
 from zoo.metrics.disentanglement import find_active_latents
 from zoo.ops.random_state import step_generator
@@ -31,8 +31,8 @@ from zoo.schema import Training
 if TYPE_CHECKING:
     from datasets import Dataset
 
-MAX_CHECKED, MIN_CHECKED = 300, 10  # inputs in which latents that never change are looked for
-FEW_ACTIVE = 0.5  # share of the latents that should differ between inputs
+MAX_CHECKED = 2048  # inputs in which latents that never change are looked for
+MIN_CHECKED = 10  # fewer inputs say nothing
 RANGE_ROWS = 2048  # training rows from which the range of each latent is computed
 
 
@@ -89,12 +89,6 @@ class Encoder(Autoencoder):
         validation: Any = None if run.validation is None else TrainingInputs(run.validation, input_format)
         seconds = super().train(replace(run, rows=rows, validation=validation))
         self._record_ranges(rows)
-        unused = self._count_unused_latents(rows)
-        if unused and run.say is not None:
-            run.say(
-                f"{unused} of {self.spec.latents} latents have the same value for every training row: raise training.epochs, "
-                "or choose another encoder.network"
-            )
         del rows, validation  # free their memory, because every baseline decodes the rows for itself
         if run.validation is not None and self.spec.sources and not run.finish:
             self._facts |= baselines.compare_with_baselines(
@@ -151,15 +145,6 @@ class Encoder(Autoencoder):
             commitment_weight = self.spec.commitment_weight
         return codebook_weight, commitment_weight
 
-    def _count_unused_latents(self, rows: TrainingInputs) -> int:
-        """Count the latents that have the same index for all rows, or for RANGE_ROWS of them; 0 without indices."""
-        if not self.spec.discrete or len(rows) < 2:
-            return 0
-        places = np.linspace(0, len(rows) - 1, min(len(rows), RANGE_ROWS)).astype(int)
-        parts = np.array_split(places, -(-len(places) // BLOCK_SIZE))
-        codes = torch.cat([self._compute_latents(torch.stack([rows[int(i)]["input"] for i in part])) for part in parts])
-        return int((codes == codes[0]).all(0).sum())
-
     def _record_ranges(self, rows: TrainingInputs) -> None:
         """Record the 1st and the 99th percentile of each latent without indices; traversals run between them."""
         if self.spec.discrete:
@@ -181,10 +166,10 @@ class Encoder(Autoencoder):
             return []
         is_active = find_active_latents(self.encode(list(sample[self.spec.modality])), self.spec.discrete)
         active, total = int(is_active.sum()), len(is_active)
-        if active >= FEW_ACTIVE * total:
+        if active == total:
             return []
         message = f"{active} of {total} latents differ between {len(sample)} inputs"
-        advice = "lower `training.weight_decay`, or raise `training.epochs`"
+        advice = "raise `training.epochs`, or choose another `encoder.network`"
         return [Finding("warning" if active else "dead", message, advice)]
 
     # -- model folder ----------------------------------------------------------------------------------------------
