@@ -11,9 +11,11 @@ Array = npt.NDArray[Any]
 
 
 class Collapse(NamedTuple):
-    """Attributes:
-    mean_cosine: the mean cosine of two different vectors; 1 if all have one direction.
-    effective_rank: exp of the entropy of the singular values of the centred vectors; 0 if all are equal.
+    """How far vectors are the same.
+
+    Attributes:
+        mean_cosine: the mean cosine of two different vectors; 1 if all have one direction.
+        effective_rank: exp of the entropy of the singular values of the centred vectors; 0 if all are equal.
     """
 
     mean_cosine: float

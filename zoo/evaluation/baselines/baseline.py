@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 MAX_TEXTS = 50_000
-"""Baselines learn from at most so many training texts, drawn evenly over the rows."""
+"""Baselines learn from at most so many training texts. The rows are drawn with a fixed seed."""
 TEXT_KINDS = ("text", "texts", "caption", "captions")
 
 
