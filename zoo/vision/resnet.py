@@ -85,7 +85,7 @@ def build_resnet(channels: int, width: int, blocks: Sequence[int]) -> nn.Sequent
     """Build a residual network from (n, channels, h, w) float to (n, width · 2^(stages - 1)).
 
     It consists of a convolution, `blocks[i]` residual blocks in stage i, and the mean over all pixels. The weights start as
-    PyTorch draws them, from its global generator: other starts were worse in short trainings (docs/defaults-images.md).
+    PyTorch draws them, from its global generator: other starts were worse in short trainings (docs/measured/defaults-images.md).
     """
     widths = [width, *(width << i for i in range(len(blocks)))]
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
