@@ -226,7 +226,8 @@ class Encoder(ConceptEncoder):
     def _settle(self, run: TrainingRun) -> tuple[float, TrainingRun]:
         """Choose what the recipe leaves open: epochs, and by held-out pairs whether to train and the unnamed share.
 
-        Recipes with a number of epochs, such as those of earlier versions, give the same model as ever. Return the seconds that the choice took, and the run with its settings.
+        Recipes with a number of epochs, such as those of earlier versions, give the same model as ever. Return the seconds
+        that the choice took, and the run with its settings.
         """
         settings = self.spec.epoch_rule.fill_in(run.settings, len(run.rows), run.say)
         if settings is run.settings:

@@ -1,8 +1,8 @@
 """What held-out pairs decide before a training: whether the training is kept, and how much of a score no concept explains.
 
 An encoder starts at the geometry of its backbone, or of the words of the texts. On few pairs, training can lead away from it.
-So a second encoder of the same kind trains on a part of the pairs, and ranks the others. It leaves the start only for a gain
-that is larger than its standard error.
+So a second encoder of the same kind trains on a part of the pairs, and ranks the others. The unnamed share is the largest one
+that is not clearly worse than the best one, because a large share protects the start's geometry on pairs that nobody held out.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ MAX_ROWS = 5000  # pairs that the choice reads
 HELD_OUT_SHARE, MIN_HELD_OUT, MAX_HELD_OUT = 0.15, 40, 500
 MIN_QUERIES = 10
 MAX_DOCUMENTS = 2000
+MARGIN = 2  # standard errors by which a share must be worse to be passed over
 BLOCK_SIZE = 1024
 FOLDER, FILE = "choice", "choice.json"
 
@@ -105,13 +106,13 @@ def _measure_and_choose(encoder: Encoder, run: TrainingRun) -> Choice:
 
 
 def decide(before: Outcomes, after: Outcomes, shares: Sequence[float]) -> Choice:
-    """Keep the start unless the gain of the training is larger than its standard error.
+    """Keep the start unless the training ranks the held-out pairs better, each with its own share.
 
     `before` also holds the share 1, the unnamed part alone. `shares` begin with the largest.
     """
     start_share, trained_share = choose_share(before, shares), choose_share(after, shares)
     start, trained = before[start_share], after[trained_share]
-    trains = bool((trained - start).mean() > compute_standard_error(trained - start))
+    trains = bool(trained.mean() > start.mean())
     figures = {"unnamed": before[1.0].mean(), "start": start.mean(), "trained": trained.mean()}
     return Choice(
         trains,
@@ -122,11 +123,11 @@ def decide(before: Outcomes, after: Outcomes, shares: Sequence[float]) -> Choice
 
 
 def choose_share(outcomes: Outcomes, shares: Sequence[float]) -> float:
-    """Choose the first of `shares` whose quality is within one standard error of the best one's."""
+    """Choose the first of `shares` that is not worse than the best one by more than MARGIN standard errors."""
     best = max(shares, key=lambda share: float(outcomes[share].mean()))
     for share in shares:
         losses = outcomes[best] - outcomes[share]
-        if losses.mean() <= compute_standard_error(losses):
+        if losses.mean() <= MARGIN * compute_standard_error(losses):
             return share
     return best
 

@@ -220,7 +220,7 @@ class Spec(ConceptEncoderSpec):
         if not self.backbone:
             few = "few pairs need one" if facts.get("rows", 0) < FEW_PAIRS else "it knows words that the pairs lack"
             return f"try `backbone:`, because {few}"
-        return "try `unnamed_share: 0.9`, a finer list of concepts or more pairs"
+        return "try `word_dim: 384`, a finer list of concepts or more pairs"
 
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Rows to compare with, because the ranking has no other negatives."""
