@@ -12,6 +12,7 @@ from test_sesa import LIST, TEXTS, TRAINING, pairs, spec
 
 import zoo
 from zoo.artefact import manifest, model_folder
+from zoo.build.builder import run
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError
 from zoo.encoder import TrainingRun
@@ -129,7 +130,8 @@ def test_the_choice_is_printed_recorded_and_saved(trained, tmp_path):
     choice = encoder.card_facts()["choice"]
     assert choice["queries"] >= held_out_choice.MIN_QUERIES
     assert held_out_choice.Choice(**choice).describe() in said
-    assert encoder.card_facts()["settings"]["encoder.unnamed_share"] == encoder.unnamed_share == choice["unnamed_share"]
+    assert encoder.chosen["encoder.unnamed_share"] == encoder.unnamed_share == choice["unnamed_share"]
+    assert encoder.chosen["encoder.train_concepts"] == choice["trains"]
     model = model_folder.save(encoder, tmp_path / "model")
     opened = zoo.from_pretrained(model)
     np.testing.assert_allclose(opened.encode(TEXTS), encoder.encode(TEXTS), atol=1e-6)
@@ -185,7 +187,7 @@ def test_an_encoder_that_is_not_trained_is_the_start(backbone, tmp_path, monkeyp
     start = build(tmp_path / "start", rows, backbone=backbone, unnamed_share=0.5)
     np.testing.assert_allclose(encoder.encode(TEXTS), start.encode(TEXTS), atol=1e-6)
     assert any("the concepts stay as they were" in line for line in said)
-    assert encoder.card_facts()["settings"]["training.epochs"] == 0
+    assert encoder.chosen["encoder.train_concepts"] is False
 
 
 def test_no_choice_ranks_held_out_pairs_below_the_start_or_far_below_the_best():
@@ -213,6 +215,41 @@ def test_a_clear_gain_is_taken():
     assert (choice.trains, choice.unnamed_share) == (True, 0.25)
     equal = held_out_choice.decide(before, {share: before[share] for share in shares}, shares)
     assert (equal.trains, equal.unnamed_share) == (False, shares[0])
+
+
+def test_validation_rows_decide_if_their_anchors_are_new(backbone, tmp_path):
+    rows, new = pairs(60), make_noise(30).map(lambda row: {"anchor": f"new {row['anchor']}"})
+    for validation, count in ((new, 30), (rows, 0), (None, 0)):
+        run = TrainingRun(rows, OPEN, tmp_path, validation)
+        assert len(held_out_choice._find_new_pairs(run)) == count
+
+
+RECIPE = """
+name: tiny
+encoder: {family: sesa, concepts: {source: file, path: concepts.json}, max_active: 6, OPTIONS}
+data: {source: file, path: train.jsonl}
+training: {batch_size: 20, seed: 3}
+evaluation:
+  - task: retrieval
+    data: {source: file, path: train.jsonl, columns: {query: anchor, document: positive}}
+baselines: none
+"""
+
+
+@pytest.mark.parametrize("kind", ["backbone", "texts"])
+def test_the_recipe_of_a_model_folder_gives_the_same_model_and_chooses_nothing(kind, backbone, tmp_path):
+    (tmp_path / "concepts.json").write_text(json.dumps(LIST))
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs(100).to_list()))
+    options = {"backbone": f"backbone: {backbone}", "texts": "vocab_size: 120, dim: 12, hidden: 8"}[kind]
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("OPTIONS", options))
+    first = run(zoo.load_recipe(tmp_path / "r.yaml"), tmp_path / "first")
+    saved = (tmp_path / "first" / "model" / "recipe.yaml").read_text()
+    (tmp_path / "again.yaml").write_text(saved)
+    said: list[str] = []
+    second = run(zoo.load_recipe(tmp_path / "again.yaml"), tmp_path / "second", say=said.append)
+    assert not any("held-out" in line for line in said)
+    assert first.unnamed_share == second.unnamed_share > 0
+    np.testing.assert_array_equal(first.encode(TEXTS), second.encode(TEXTS))
 
 
 def test_rows_with_the_same_anchor_stay_together():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -84,7 +84,8 @@ class Encoder(ConceptEncoder):
             candidate.towers.share_frozen_vectors(self.towers)
         concepts = candidate._read_concepts()
         candidate._initialise(concepts, tag_counts.count_tags(concepts, rows), rows, cache)
-        candidate._initialise_weights(rows, by_texts=not self.spec.backbone)
+        if "encoder.rarity" in self.chosen:
+            candidate._initialise_weights(rows, by_texts=True)
         return candidate
 
     def _initialise(self, concepts: Concepts, counts: torch.Tensor, rows: Dataset, cache: Path) -> None:
@@ -101,9 +102,9 @@ class Encoder(ConceptEncoder):
         if self.spec.space == "concepts" and not self.spec.supervision:
             for unused in (self.space.log_inverse_temperature, self.space.tag_bias):
                 unused.requires_grad_(False)
-        self._initialise_weights(rows)
+        self._initialise_weights(rows, by_texts=self.spec.rarity == "texts")
 
-    def _initialise_weights(self, rows: Dataset, *, by_texts: bool = False) -> None:
+    def _initialise_weights(self, rows: Dataset, *, by_texts: bool) -> None:
         """Initialise the weights of subwords and of concepts. For `by_texts`, see `Towers.initialise_rarity`."""
         towers, concepts = self._require_trained()
         towers.initialise_rarity(_collect_texts(concepts, rows), by_texts=by_texts)
@@ -145,7 +146,7 @@ class Encoder(ConceptEncoder):
         others = [p for p in self.module.parameters() if p.requires_grad and id(p) not in backbone_ids]
         groups: list[dict[str, Any]] = [{"params": others}]
         if backbone:
-            groups.insert(0, {"params": backbone, "lr": training.learning_rate * self.spec.backbone_lr_scale})
+            groups.insert(0, {"params": backbone, "lr": training.peak_learning_rate * self.spec.backbone_lr_scale})
         return groups
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -211,42 +212,44 @@ class Encoder(ConceptEncoder):
         """Train in place, then train the opaque baseline for the card. Return the seconds without the baseline's."""
         if run.validation is not None and self.concept_list is not None:
             tag_counts.count_tags(self.concept_list, run.validation, "validation")
-        seconds, run = self._settle(run)
-        choice = self._facts.get("choice")
-        if choice is None or choice["trains"]:
-            seconds += super().train(run)
+        seconds = self._settle(run) if "training.epochs" in self.chosen else 0.0
+        if self._is_trained:
+            seconds += self.train_concepts(run)
         self._engines.clear()
         has_baseline = self.spec.held_out and self.spec.train_baseline and self.spec.space == "concepts"
+        has_baseline = has_baseline and self._is_trained
         if has_baseline and not run.finish:
             self._opaque_baseline = opaque_baseline.train_opaque_baseline(
                 self, run.rows, run.settings, run.folder, run.validation
             )
         return seconds
 
-    def _settle(self, run: TrainingRun) -> tuple[float, TrainingRun]:
-        """Choose what the recipe leaves open: epochs, and by held-out pairs whether to train and the unnamed share.
+    def train_concepts(self, run: TrainingRun) -> float:
+        """Train in place with the shared Trainer, and choose nothing but the learning rate. Return the seconds it took."""
+        return super().train(run)
 
-        Recipes with a number of epochs, such as those of earlier versions, give the same model as ever. Return the seconds
-        that the choice took, and the run with its settings.
+    @property
+    def _is_trained(self) -> bool:
+        return bool(self.chosen.get("encoder.train_concepts", self.spec.train_concepts is not False))
+
+    def _settle(self, run: TrainingRun) -> float:
+        """Choose what the recipe leaves open beside the epochs: by held-out pairs the unnamed share and whether to train.
+
+        Recipes with a number of epochs, such as those of earlier versions, choose nothing. Return the seconds it took.
         """
-        settings = self.spec.epoch_rule.fill_in(run.settings, len(run.rows), run.say)
-        if settings is run.settings:
-            return 0.0, run
-        if not self.spec.backbone:
-            self._initialise_weights(run.rows, by_texts=True)
-        used: dict[str, Any] = {"training.epochs": f"{settings.epochs:g}"}
         start_time = time.monotonic()
+        if not self.spec.backbone and self.spec.rarity is None:
+            self._initialise_weights(run.rows, by_texts=True)
+            self.chosen["encoder.rarity"] = "texts"
         if self.spec.can_choose:
             choice = held_out_choice.choose(self, run)
             if run.say is not None:
                 run.say(choice.describe())
             self.set_unnamed_share(choice.unnamed_share)
             self._facts["choice"] = asdict(choice)
-            used["encoder.unnamed_share"] = choice.unnamed_share
-            if not choice.trains:
-                used["training.epochs"] = 0
-        self._facts["settings"] = used
-        return time.monotonic() - start_time, replace(run, settings=settings)
+            self.chosen["encoder.unnamed_share"] = choice.unnamed_share
+            self.chosen["encoder.train_concepts"] = choice.trains
+        return time.monotonic() - start_time
 
     def finish(self, rows: Dataset) -> None:
         """Measure concepts and explanations on the held-out pairs, for the card."""

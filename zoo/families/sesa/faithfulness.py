@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.families.sesa.concept_encoder import ConceptEncoder
 
 FACT_KEYS = (
-    *("bare", "bare_count", "examples", "reliable", "unreliable", "settings", "choice"),
+    *("bare", "bare_count", "examples", "reliable", "unreliable", "choice"),
     *("deletion", "deleted_more", "ranking", "pairs"),
 )
 """Keys of the measurements in config.json."""

@@ -19,7 +19,7 @@ from zoo.core import atomic_files
 from zoo.encoder import TrainingRun
 from zoo.families.sesa import concept_space
 from zoo.families.sesa.spec import SIDES
-from zoo.training import distributed, trainer
+from zoo.training import distributed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -70,7 +70,7 @@ class Choice:
 
 
 def choose(encoder: Encoder, run: TrainingRun) -> Choice:
-    """Choose on the validation rows of a run, or on pairs held out of its training rows.
+    """Choose on the validation rows of a run whose anchors are new, or on pairs held out of its training rows.
 
     The choice is kept in the run folder, so that an interrupted run goes on with it.
     """
@@ -87,32 +87,33 @@ def _measure_and_choose(encoder: Encoder, run: TrainingRun) -> Choice:
     share = encoder.spec.unnamed_share
     shares = SHARES if share is None else (share,)
     rows = _draw(run.rows, MAX_ROWS, encoder.seed)
-    kept, held_out = (
-        (rows, _draw(run.validation, MAX_HELD_OUT, encoder.seed)) if run.validation else split(rows, encoder.seed)
-    )
+    kept, held_out = rows, _find_new_pairs(run)
     if len(set(held_out["anchor"])) < MIN_QUERIES:
-        return Choice(trains=False, unnamed_share=shares[0])
+        kept, held_out = split(rows, encoder.seed)
+    if len(set(held_out["anchor"])) < MIN_QUERIES:
+        return Choice(trains=bool(encoder.spec.train_concepts), unnamed_share=shares[0])
     search = Search.from_rows(held_out, list(rows["positive"]))
     candidate = encoder.build_candidate(kept, run.folder / "cache")
     before = measure(candidate, search, (*shares, 1.0))
     folder = run.folder / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    settings = encoder.spec.epoch_rule.fill_in(run.settings, len(kept))
-    trainer.fit(candidate, kept, settings, folder)
+    settings = run.settings.model_copy(update={"epochs": float(encoder.spec.epoch_rule.choose(len(kept)))})
+    candidate.train_concepts(TrainingRun(kept, settings, folder))
     after = measure(candidate, search, shares)
     distributed.broadcast_from_main()
     shutil.rmtree(folder, ignore_errors=True)
-    return decide(before, after, shares)
+    return decide(before, after, shares, encoder.spec.train_concepts)
 
 
-def decide(before: Outcomes, after: Outcomes, shares: Sequence[float]) -> Choice:
-    """Keep the start unless the training ranks the held-out pairs better, each with its own share.
+def decide(before: Outcomes, after: Outcomes, shares: Sequence[float], trains: bool | None = None) -> Choice:
+    """Keep the start unless the training ranks the held-out pairs better, each with its own share, or `trains` says it.
 
     `before` also holds the share 1, the unnamed part alone. `shares` begin with the largest.
     """
     start_share, trained_share = choose_share(before, shares), choose_share(after, shares)
     start, trained = before[start_share], after[trained_share]
-    trains = bool(trained.mean() > start.mean())
+    if trains is None:
+        trains = bool(trained.mean() > start.mean())
     figures = {"unnamed": before[1.0].mean(), "start": start.mean(), "trained": trained.mean()}
     return Choice(
         trains,
@@ -151,6 +152,15 @@ def split(rows: Dataset, seed: int) -> tuple[Dataset, Dataset]:
             held_out += group
     kept = sorted(set(range(len(rows))) - set(held_out))
     return rows.select(kept), rows.select(sorted(held_out))
+
+
+def _find_new_pairs(run: TrainingRun) -> Dataset:
+    """Return at most MAX_HELD_OUT validation rows whose anchors are not in the training rows."""
+    if run.validation is None:
+        return run.rows.select([])
+    known = set(run.rows["anchor"])
+    new = [number for number, anchor in enumerate(run.validation["anchor"]) if anchor not in known]
+    return run.validation.select(new[:MAX_HELD_OUT])
 
 
 def _draw(rows: Dataset, count: int, seed: int) -> Dataset:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.schema import Training
-from zoo.training import distributed, trainer
+from zoo.training import distributed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,15 +28,15 @@ def train_opaque_baseline(
 
     An interrupted training resumes from its newest checkpoint. The checkpoints are removed at the end.
     """
-    share = encoder.unnamed_share  # both have the same unnamed part
-    changes = {"space": "opaque", "held_out": None, "train_baseline": False, "unnamed_share": share}
+    same = {"unnamed_share": encoder.unnamed_share, "rarity": encoder.chosen.get("encoder.rarity", encoder.spec.rarity)}
+    changes = {"space": "opaque", "held_out": None, "train_baseline": False, **same}
     spec = encoder.spec.model_copy(update=changes)
     baseline = type(encoder).build(spec, seed=encoder.seed, folder=encoder.folder)
     baseline.tables = dict(encoder.tables)
     baseline.prepare(rows, folder / "cache")
     baseline_folder = folder / FOLDER
     baseline_folder.mkdir(parents=True, exist_ok=True)
-    trainer.fit(baseline, rows, settings, baseline_folder, validation=validation)
+    baseline.fit(rows, settings, baseline_folder, validation=validation)
     distributed.broadcast_from_main()
     shutil.rmtree(baseline_folder / "checkpoints", ignore_errors=True)
     return baseline

@@ -12,15 +12,14 @@ from zoo.core.errors import ZooError
 from zoo.data.spec import Data
 from zoo.hub import model_references
 from zoo.schema import Positive, Renamed, Roles, Section, invert
-from zoo.spec import Command, EncoderSpec, ExtraDataset, Mistake, RowNeeds
+from zoo.spec import Command, EncoderSpec, EpochRule, ExtraDataset, Mistake, RowNeeds
 from zoo.text.truncatable_spec import TruncatableSpec
-from zoo.training.step_plan import EpochRule
 
 SIDES = {"query": "anchor", "document": "positive"}
 """The column of the training data that each side reads."""
 TAG_COLUMNS = ("anchor_concepts", "positive_concepts")
 """Columns with the concept ids of each side, in the order of SIDES."""
-RECURRENT_FIELDS = ("reader", "vocab_size", "dim", "hidden")
+RECURRENT_FIELDS = ("reader", "vocab_size", "dim", "hidden", "rarity")
 """Fields of recurrent towers, which a section with a backbone must not have."""
 FROZEN_EPOCHS = EpochRule(rows_read=30_000, least=3, most=10)
 RECURRENT_EPOCHS = EpochRule(rows_read=15_000, least=5, most=10)
@@ -55,6 +54,11 @@ class TowerSpec(EncoderSpec):
     )
     dim: Positive = Field(default=256, description="Without a backbone: components of a subword's embedding.")
     hidden: Positive = Field(default=128, description="Without a backbone: components of a state, in each direction.")
+    rarity: Literal["frequency", "texts"] | None = Field(
+        default=None,
+        description="Without a backbone: which subwords start with a low weight, those that are frequent, or as in TF-IDF those "
+        "that many texts have. Default: texts, or frequency if the recipe gives `training.epochs` or `max_steps`.",
+    )
     backbone: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="A sentence encoder to start from: Hub id, folder, or package:NAME."
     )
@@ -121,8 +125,13 @@ class ConceptEncoderSpec(TowerSpec):
     unnamed_share: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None,
         description="Share of a score that no concept explains: the cosine of the backbone's own vectors, or of the mean "
-        "embeddings of the subwords. By default it is chosen on held-out training pairs; with `training.epochs` or "
-        "`max_steps`, or with a backbone that is trained, it is 0.",
+        "embeddings of the subwords. By default it is chosen on held-out pairs; with `training.epochs` or `max_steps`, or "
+        "with a backbone that is trained, it is 0.",
+    )
+    train_concepts: bool | None = Field(
+        default=None,
+        description="false: leave the encoder as the names and the tagged texts of the concepts initialise it. By default "
+        "held-out pairs decide where they choose `unnamed_share`; else it is trained.",
     )
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
@@ -213,6 +222,8 @@ class Spec(ConceptEncoderSpec):
     @property
     def can_choose(self) -> bool:
         """Whether held-out pairs can decide about the training. A backbone that is trained would take too long."""
+        if self.unnamed_share is not None and self.train_concepts is not None:
+            return False
         return self.space == "concepts" and not (self.backbone and self.backbone_lr_scale)
 
     def suggest_when_worse(self, facts: Mapping[str, float]) -> str:
