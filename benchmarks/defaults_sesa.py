@@ -247,11 +247,11 @@ def shuffle(items: list[Any]) -> list[Any]:
 RULES = """## Rules
 
 They apply if a recipe gives neither `training.epochs` nor `max_steps`, and a backbone is not trained. Training prints what it
-chose, and the card has it.
+chose, and the recipe of the model folder has it as `unnamed_share`, `train_concepts`, `rarity` and `epochs`.
 
 - Epochs: 30,000 pairs are read with a backbone and 15,000 without one, in 3 (5) to 10 epochs.
-- Held-out pairs: 15 % of the pairs, 40 to 500, with other anchors than the rest; or the recipe's `validation`. A second encoder
-  trains on the rest, at most 5,000 pairs in all, and ranks them among all positives.
+- Held-out pairs: 15 % of the training pairs, 40 to 500, with other anchors than the rest. A second encoder trains on the rest, at
+  most 5,000 pairs, and ranks the held-out ones among all positives.
 - The unnamed share is how much of a score the cosine of the backbone's own vectors gives, or of the mean embeddings of the
   subwords: 0.9, 0.75, 0.5, 0.25 or 0. The first that is not below the best by more than two standard errors is taken.
 - Concepts stay as they were initialised unless the training ranks the held-out pairs better, each with its own share. With fewer

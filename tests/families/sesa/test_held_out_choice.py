@@ -217,13 +217,6 @@ def test_a_clear_gain_is_taken():
     assert (equal.trains, equal.unnamed_share) == (False, shares[0])
 
 
-def test_validation_rows_decide_if_their_anchors_are_new(backbone, tmp_path):
-    rows, new = pairs(60), make_noise(30).map(lambda row: {"anchor": f"new {row['anchor']}"})
-    for validation, count in ((new, 30), (rows, 0), (None, 0)):
-        run = TrainingRun(rows, OPEN, tmp_path, validation)
-        assert len(held_out_choice._find_new_pairs(run)) == count
-
-
 RECIPE = """
 name: tiny
 encoder: {family: sesa, concepts: {source: file, path: concepts.json}, max_active: 6, OPTIONS}

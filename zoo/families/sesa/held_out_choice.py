@@ -70,7 +70,7 @@ class Choice:
 
 
 def choose(encoder: Encoder, run: TrainingRun) -> Choice:
-    """Choose on the validation rows of a run whose anchors are new, or on pairs held out of its training rows.
+    """Choose on pairs held out of the training rows of a run. Validation rows may share anchors with them, or be few.
 
     The choice is kept in the run folder, so that an interrupted run goes on with it.
     """
@@ -87,9 +87,7 @@ def _measure_and_choose(encoder: Encoder, run: TrainingRun) -> Choice:
     share = encoder.spec.unnamed_share
     shares = SHARES if share is None else (share,)
     rows = _draw(run.rows, MAX_ROWS, encoder.seed)
-    kept, held_out = rows, _find_new_pairs(run)
-    if len(set(held_out["anchor"])) < MIN_QUERIES:
-        kept, held_out = split(rows, encoder.seed)
+    kept, held_out = split(rows, encoder.seed)
     if len(set(held_out["anchor"])) < MIN_QUERIES:
         return Choice(trains=bool(encoder.spec.train_concepts), unnamed_share=shares[0])
     search = Search.from_rows(held_out, list(rows["positive"]))
@@ -152,15 +150,6 @@ def split(rows: Dataset, seed: int) -> tuple[Dataset, Dataset]:
             held_out += group
     kept = sorted(set(range(len(rows))) - set(held_out))
     return rows.select(kept), rows.select(sorted(held_out))
-
-
-def _find_new_pairs(run: TrainingRun) -> Dataset:
-    """Return at most MAX_HELD_OUT validation rows whose anchors are not in the training rows."""
-    if run.validation is None:
-        return run.rows.select([])
-    known = set(run.rows["anchor"])
-    new = [number for number, anchor in enumerate(run.validation["anchor"]) if anchor not in known]
-    return run.validation.select(new[:MAX_HELD_OUT])
 
 
 def _draw(rows: Dataset, count: int, seed: int) -> Dataset:
