@@ -17,7 +17,7 @@ from typing import Any
 
 from zoo import __version__
 from zoo.artefact import allowed_files
-from zoo.cli import verbs, views
+from zoo.cli import listing, verbs, views
 from zoo.core import faults
 from zoo.core.errors import ZooError, ZooWarning
 from zoo.core.output import say, say_block, write
@@ -192,8 +192,14 @@ def _read_path(text: str) -> str:
 
 
 def _add_recipe_verbs(add: Add) -> None:
-    add("list", verbs.list_all, "families and shipped recipes")
-    show = add("show", verbs.show, "a recipe with every default filled in; `zoo show views` lists the view options")
+    add("list", listing.list_all, "families and shipped recipes").add_argument(
+        "--json", action="store_true", help="print JSON instead of tables"
+    )
+    show = add(
+        "show",
+        listing.show,
+        "a recipe with every default filled in, or the fields of a family; `zoo show views` lists the view options",
+    )
     copy = add("copy", verbs.copy, "a shipped recipe as a starting point")
     copy.add_argument("name")
     copy.add_argument("path", type=_read_path)
@@ -218,7 +224,8 @@ def _add_recipe_verbs(add: Add) -> None:
     )
     train.add_argument("--progress", action="store_true", help="show the bar even if stderr is not a terminal")
     for verb in (show, train):
-        verb.add_argument("recipe", help="a YAML file, or the name of a shipped recipe")
+        names = "a YAML file, or the name of a shipped recipe"
+        verb.add_argument("recipe", help=f"{names}, or of a family" if verb is show else names)
         verb.add_argument("overrides", nargs="*", metavar="key=value")
 
 
