@@ -24,7 +24,8 @@ PAGE = """<!-- a comment -->
 (csv)=
 ## Read a csv file
 
-See [columns](../start/columns.md#names), [its picture](x.png), [the table](../measured/data.md), [the site](../../README.md) and [the Hub](https://example.org).
+See [columns](../start/columns.md#names), [its picture](x.png), [the table](../measured/data.md), [the site](../../README.md) and
+[the Hub](https://example.org).
 ![a picture](p.png)
 
 ```bash
@@ -83,7 +84,7 @@ def test_a_page_is_shown_without_comments_and_directives_and_links_name_commands
     for part in ("<!--", "(csv)=", "toctree", "other\n", ":::", "](columns"):
         assert part not in text
     assert (
-        "See columns (`zoo help columns#names`), its picture, the table (`zoo help measured/data`), the site and "
+        "See columns (`zoo help columns#names`), its picture, the table (`zoo help measured/data`), the site and\n"
         "[the Hub](https://example.org)." in text
     )
     assert "*(picture: a picture)*" in text

@@ -18,7 +18,7 @@ from zoo.cli import verbs
 from zoo.cli.parser import parse
 from zoo.core import faults
 from zoo.core.errors import ZooError, ZooWarning
-from zoo.core.output import say, say_block
+from zoo.core.output import say, say_block, say_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +79,7 @@ def _print_error(error: Exception, *, verbose: bool) -> None:
         say(f"error: {faults.describe_report()}")
         return
     for line in (error.problems if isinstance(error, ZooError) else ()) or [problem]:
-        say(f"error: {line}")
+        say_error(line)
 
 
 class TerminatedError(KeyboardInterrupt):

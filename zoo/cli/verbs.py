@@ -18,7 +18,7 @@ from zoo.cli.output import format_view, print_report
 from zoo.core import atomic_files, faults, output_paths, paths
 from zoo.core.errors import RecipeError, ZooError
 from zoo.core.npy import write_npy
-from zoo.core.output import get_stdin, get_stdout, has_terminal, say, write
+from zoo.core.output import get_stdin, get_stdout, has_terminal, say, say_error, write
 from zoo.core.tables import print_table
 from zoo.recipe import shipped
 
@@ -61,7 +61,7 @@ def check(arguments: argparse.Namespace) -> int:
         except ZooError as error:
             problems += error.problems
     for problem in problems:
-        say(f"error: {problem}")
+        say_error(problem)
     return 1 if problems else 0
 
 
@@ -142,7 +142,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         print_report(report)
     missed = evaluation.list_missed(report)
     for line in missed:
-        say(f"error: {line}")
+        say_error(line)
     return 1 if missed else 0
 
 

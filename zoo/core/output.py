@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, TextIO
 
-from zoo.core import visible
+from zoo.core import help_addresses, visible
 from zoo.core.errors import ZooError
 
 
@@ -15,6 +15,11 @@ def say(line: str) -> None:
         return
     sys.stderr.write(f"{make_encodable(visible.escape_line(line), sys.stderr)}\n")
     sys.stderr.flush()
+
+
+def say_error(message: str) -> None:
+    """Print an error to stderr, with the address of its section in the troubleshooting page if it has one."""
+    say(f"error: {help_addresses.add_address(message)}")
 
 
 def has_terminal() -> bool:
