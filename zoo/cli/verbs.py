@@ -264,8 +264,7 @@ def push(arguments: argparse.Namespace) -> None:
         say=say,
     )
     if arguments.dry_run:
-        for name, size in pushed.files:
-            write(f"{size:>12,}  {name}")
+        print_table((), [(f"{size:,}", name) for name, size in pushed.files])
         readme = folder / "README.md"
         text = readme.read_text(encoding="utf-8") if readme.exists() else "There is no README.md: zoo card --write"
         write(f"\n{text}")
