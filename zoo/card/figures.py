@@ -114,7 +114,7 @@ def describe_bar(task: Task) -> Markup:
 
 
 def list_task_names(tasks: Sequence[Task]) -> Markup:
-    """Return the names of tasks as `a, b and c`. Of many tasks, the first are named and the others counted."""
+    """Return the names of tasks as `a, b and c`. If there are many, the first are named and the others are counted."""
     if len(tasks) <= MAX_NAMED_TASKS:
         return format_list(task.name for task in tasks)
     names = [markdown.escape(task.name) for task in tasks[: MAX_NAMED_TASKS - 1]]
