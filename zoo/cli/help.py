@@ -19,7 +19,14 @@ from zoo.core.tables import print_table
 
 BUILD_COMMAND = "sphinx-build -b html docs docs/_build"
 MAX_MENTIONS = 8
-TITLES = {"start": "Start", "guides": "Guides", "explanation": "Explanation", "": "More", "measured": "Measured tables"}
+TITLES = {
+    "start": "Start",
+    "guides": "Guides",
+    "explanation": "Explanation",
+    "notebooks": "Notebooks",
+    "": "More",
+    "measured": "Measured tables",
+}
 
 
 def print_help(arguments: argparse.Namespace) -> None:
@@ -48,7 +55,7 @@ def _list_topics(folder: Path, topics: dict[str, Path]) -> None:
     for group in pages.FOLDERS:
         rows = [(name, pages.read_title(path)) for name, path in topics.items() if path.parent == folder / group]
         if rows:
-            print_table((), rows, title=TITLES[group])
+            print_table((), rows, title=TITLES[group], gap=group != pages.FOLDERS[0])
     write("\n`zoo help TOPIC` prints a page, `zoo help WORDS` finds words in all pages, and `zoo docs` opens the site.")
 
 

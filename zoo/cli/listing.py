@@ -27,7 +27,7 @@ def list_all(arguments: argparse.Namespace) -> None:
         write(json.dumps({"families": found, "recipes": recipes}, indent=2, ensure_ascii=False))
         return
     for title, entries in (("families", found), ("recipes", recipes)):
-        print_table((), [(entry["name"], entry["summary"]) for entry in entries], title=title)
+        print_table((), [(entry["name"], entry["summary"]) for entry in entries], title=title, gap=title == "recipes")
 
 
 def _describe_recipe(path: Path) -> dict[str, str]:
@@ -72,13 +72,13 @@ def _show_family(name: str) -> None:
     spec_class: Any = families.load_spec(name)
     print_text(f"{name}: {families.read_summary(name)}")
     header = ("field", "type", "default", "description")
-    print_table(header, list_fields(spec_class), title="encoder:")
+    print_table(header, list_fields(spec_class), title="encoder:", gap=True)
     options = list_fields(spec_class.View)
     if options:
         rows = [(f"--view {option.path}=…", option.type, option.description) for option in options]
-        print_table(("option", "type", "description"), rows, title="options of a view:")
+        print_table(("option", "type", "description"), rows, title="options of a view:", gap=True)
     defaults = spec_class.choose_training_defaults({})
     if defaults:
         rows = [(field.path, str(defaults[field.path]), field.description) for field in list_fields(Training)
                 if field.path in defaults]  # fmt: skip
-        print_table(("field", "default", "description"), rows, title="training: (defaults of this family)")
+        print_table(("field", "default", "description"), rows, title="training: (defaults of this family)", gap=True)

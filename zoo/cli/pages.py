@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-FOLDERS = ("start", "guides", "explanation", "", "measured")
+FOLDERS = ("start", "guides", "explanation", "notebooks", "", "measured")
 """Folders of pages in the order of the list. If two pages have the same name, the first is the topic of that name."""
 _LEFT_OUT = ("index",)
 _COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)

@@ -22,8 +22,8 @@ _NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?( ?%)?|not finite|-?")
 Rows = list[list[str]]
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
-    """Print a table. `header` may be empty. Raise ZooError if stdout is closed.
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", gap: bool = False) -> None:
+    """Print a table. `header` may be empty. With `gap`, a terminal gets an empty line before. Raise ZooError if stdout is closed.
 
     If a terminal is too narrow for readable columns, every row becomes a block of lines `heading: cell`.
     """
@@ -36,8 +36,10 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
     from rich.console import Console
 
     console = Console(file=stream, markup=False, emoji=False, highlight=False)
+    if gap:
+        console.print()
     if title:
-        console.print(f"\n{title}", style="bold")
+        console.print(title, style="bold")
     _print_in_columns(console, titles[0], cells)
 
 
