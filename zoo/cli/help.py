@@ -27,6 +27,7 @@ TITLES = {
     "": "More",
     "measured": "Measured tables",
 }
+"""The heading of each folder of pages."""
 
 
 def print_help(arguments: argparse.Namespace) -> None:
