@@ -6,6 +6,7 @@ An error that has such a section ends with its address on the command line, and 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 PAGE = "troubleshooting"
 
@@ -47,7 +48,10 @@ def find_address(message: str) -> str | None:
     return None
 
 
-def add_address(message: str) -> str:
-    """Return a message with the address of its section at the end, if it has one."""
-    address = find_address(message)
-    return f"{message} (see `{address}`)" if address else message
+def add_addresses(messages: Sequence[str]) -> list[str]:
+    """Return messages with the address of their section at the end. Several messages of one section have it once, at the last."""
+    addresses = [find_address(message) for message in messages]
+    return [
+        f"{message} (see `{address}`)" if address and address not in addresses[number + 1 :] else message
+        for number, (message, address) in enumerate(zip(messages, addresses, strict=True))
+    ]
