@@ -6,8 +6,8 @@ The backbone is all-MiniLM-L6-v2, trained on 8,960 seeded NLI triplets for one e
 5e-5. The score of each cell of layers × dims is Spearman's correlation (cosine), averaged over STS12, STS13, STS14, STS-B test
 and SICK test. Everything runs with one seed; then ours and Matryoshka2dLoss run with three seeds at 2,240 triplets. It takes
 about 75 minutes on two cores, three hours on one thread; with --work an interrupted run continues. --quick: 640 triplets, one
-seed, STS-B and SICK only, about 6 minutes. docs/measured/matryoshka-2d.txt is the output of a whole run. No setting was chosen on these
-test sets.
+seed, STS-B and SICK only, about 6 minutes. docs/measured/matryoshka-2d.txt is the output of a whole run. No setting was chosen
+on these test sets.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from zoo.core import confinement
 from zoo.core.errors import DataError, ZooError
 from zoo.data.formats import tabular
@@ -39,7 +41,9 @@ class Official(TaskSpec):
     A result on local files never claims to be the official one: its name ends with ` (local)`.
     """
 
-    folder: str | None = None
+    folder: str | None = Field(
+        None, description="A folder with the task's data. Default: a folder of `$ZOO_DATA` that holds it, else the Hub."
+    )
 
     def find_mistakes(self, folder: Path, unsure: Container[str] = ()) -> list[Mistake]:
         """Report a name that mteb does not know."""

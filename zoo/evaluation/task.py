@@ -66,7 +66,7 @@ class TaskSpec(Section):
     shows_answers: ClassVar[bool] = False
     counts_right_classes: ClassVar[bool] = False
 
-    task: str
+    task: str = Field(description="The name of the task.")
     name: str | None = Field(None, description="The name in the report. Default: the task's type or official name.")
     views: tuple[View, ...] = Field(
         ({},), description="Views of the encoder to score, e.g. {layers: 3, dim: 64}; {} is the whole encoder."

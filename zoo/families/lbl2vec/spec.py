@@ -35,7 +35,7 @@ class Spec(EncoderSpec):
         description="A sentence encoder for documents and keywords: Hub id, folder, or package:NAME. Default: documents and "
         "words are learned from the texts alone.",
     )
-    revision: str | None = None
+    revision: str | None = Field(None, description="Commit, tag or branch of the backbone on the Hub.")
     dim: Positive | None = Field(None, description="Without a backbone: components of a vector. Default: 200.")
     window: Positive | None = Field(
         None, description="Without a backbone: largest number of context words on each side. Default: 10."

@@ -33,7 +33,7 @@ class Spec(EncoderSpec):
 
     family: Literal["static"]
     backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
-    revision: str | None = None
+    revision: str | None = Field(None, description="Commit, tag or branch of the backbone on the Hub.")
     dim: Positive = Field(256, description="Components of a vector.")
     max_length: Positive | None = Field(512, description="Tokens that are read of a text; null reads whole texts.")
     frequencies: Literal["zipf", "counted"] = Field(
