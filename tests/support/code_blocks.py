@@ -7,6 +7,7 @@ A comment above a block says how it is treated:
     <!-- fails -->                      the block must end with an error
     <!-- run first: zoo train … -->     run this command before the block, unseen by the reader
     <!-- slow -->                       anywhere on a page: leave the page to continuous integration
+    <!-- in a copy of the repository -->  anywhere on a page: run it in a copy, because its files are files of zoo
 
 `python tests/support/code_blocks.py` prints how many blocks each page has, and what becomes of them.
 """
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -31,6 +33,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 COMMENT = re.compile(r"<!--\s*(file|not run|fails|run first|slow)\s*:?\s*(.*?)\s*-->", re.DOTALL)
+SLOW, COPY = "<!-- slow -->", "<!-- in a copy of the repository -->"
 SHOWN_ONLY = {"", "text", "console", "csv", "tsv", "jsonl", "diff"}
 RUN = {"python", "bash", "yaml", "json"}
 # A block with one of these is one script. The lines of other blocks are commands of their own.
@@ -86,7 +89,7 @@ def list_pages() -> list[Path]:
 
 def is_slow(page: Path) -> bool:
     """Whether a page says that its blocks take long."""
-    return "<!-- slow -->" in page.read_text(encoding="utf-8")
+    return SLOW in page.read_text(encoding="utf-8")
 
 
 def read_blocks(page: Path) -> list[Block]:
@@ -110,21 +113,91 @@ def read_blocks(page: Path) -> list[Block]:
 # -- running ---------------------------------------------------------------------------------------------------------
 
 
+class Workplace:
+    """Where the blocks of a page run: in this process, which saves the imports, and in `folder`, the working directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.source = ROOT  # where commands of the shell import zoo from
+        self.names: dict[str, Any] = {"__name__": "__main__"}
+
+    def run_python(self, block: Block) -> None:
+        """Run a block with the names of the page's earlier blocks."""
+        exec(compile(block.text, block.place, "exec"), self.names)
+
+    def run_commands(self, text: str) -> None:
+        """Run the commands of a bash block. Raise RuntimeError for one that fails."""
+        for command in [text] if SCRIPT.search(text) else split_commands(text):
+            if command.startswith(NEVER_RUN):
+                raise ValueError(f"`{command}` changes the computer: put `<!-- not run: … -->` above the block")
+            self.run_command(command)
+
+    def run_command(self, command: str) -> None:
+        """Run a plain command of zoo here, and any other in a shell."""
+        if command.startswith("zoo ") and not SHELL.search(command):
+            run_zoo(shlex.split(command)[1:])
+        else:
+            self.run_in_shell(command)
+
+    def run_in_shell(self, command: str) -> None:
+        """Run a command with this Python and its `zoo`. Raise RuntimeError if it fails."""
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=self.folder,
+            env={**os.environ, "PATH": path, "PYTHONPATH": str(self.source)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        if ran.returncode:
+            raise RuntimeError(
+                f"`{command[:80]}` ended with status {ran.returncode}: {(ran.stdout + ran.stderr)[-3000:]}"
+            )
+
+
+class Copy(Workplace):
+    """A copy of the repository, for a page that adds files to zoo. All blocks run in processes that import the copy."""
+
+    PARTS = ("zoo", "tests/support", "tests/conftest.py", "tests/families/test_families.py", "pyproject.toml")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.source = folder
+        for part in self.PARTS:
+            source, target = ROOT / part, folder / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+        for part in ("recipes", "cards"):  # installed as zoo.recipes and zoo.cards
+            shutil.copytree(ROOT / part, folder / part)
+            (folder / "zoo" / part).symlink_to(folder / part)
+
+    def run_python(self, block: Block) -> None:
+        """Run a block as a program of its own."""
+        script = self.folder / "block.py"
+        script.write_text(block.text, encoding="utf-8")
+        self.run_in_shell("python block.py")
+
+    def run_command(self, command: str) -> None:
+        """Run a command in a shell, because this process has imported another zoo."""
+        self.run_in_shell(re.sub(r"^zoo ", "python -m zoo.cli ", command))
+
+
 def run_page(page: Path, folder: Path) -> Counter[str]:
     """Run the blocks of a page in `folder`, which must be the working directory, and count them by their fate."""
-    names: dict[str, Any] = {"__name__": "__main__"}
+    place = Copy(folder) if COPY in page.read_text(encoding="utf-8") else Workplace(folder)
     counts: Counter[str] = Counter()
     for block in read_blocks(page):
         counts[block.fate] += 1
         if block.fate == "not run":
             continue
         if command := block.notes.get("run first"):
-            run_commands(command, folder)
+            place.run_commands(command)
         if name := block.notes.get("file"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(block.text, encoding="utf-8")
         try:
-            run_block(block, names, folder)
+            run_block(block, place)
         except Exception as error:
             if "fails" in block.notes:
                 continue
@@ -133,25 +206,16 @@ def run_page(page: Path, folder: Path) -> Counter[str]:
     return counts
 
 
-def run_block(block: Block, names: dict[str, Any], folder: Path) -> None:
-    """Run or validate one block. `names` are those of the page's earlier Python blocks."""
-    if block.fate == "validated":
-        validate_yaml(block.text, folder) if block.language == "yaml" else json.loads(block.text)
-    elif block.fate == "run" and block.language == "python":
-        exec(compile(block.text, block.place, "exec"), names)
+def run_block(block: Block, place: Workplace) -> None:
+    """Run or validate one block."""
+    if block.language == "json":
+        json.loads(block.text)
+    elif block.fate == "validated" and isinstance(place, Copy):
+        place.run_command(f"zoo check {shlex.quote(block.notes['file'])}")
+    elif block.fate == "validated":
+        validate_yaml(block.text, place.folder)
     elif block.fate == "run":
-        run_commands(block.text, folder)
-
-
-def run_commands(text: str, folder: Path) -> None:
-    """Run the commands of a bash block. Plain commands of zoo run in this process, which saves the imports."""
-    for command in [text] if SCRIPT.search(text) else split_commands(text):
-        if command.startswith(NEVER_RUN):
-            raise ValueError(f"`{command}` changes the computer: put `<!-- not run: … -->` above the block")
-        if command.startswith("zoo ") and not SHELL.search(command):
-            run_zoo(shlex.split(command)[1:])
-        else:
-            run_in_shell(command, folder)
+        place.run_python(block) if block.language == "python" else place.run_commands(block.text)
 
 
 def split_commands(text: str) -> Iterator[str]:
@@ -171,22 +235,6 @@ def run_zoo(words: list[str]) -> None:
         status = int(stop.code or 0)
     if status:
         raise RuntimeError(f"`zoo {shlex.join(words)}` ended with status {status}")
-
-
-def run_in_shell(command: str, folder: Path) -> None:
-    """Run a command of the shell, with the `zoo` of this Python. Raise RuntimeError if it fails."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    python_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    ran = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "PYTHONPATH": python_path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    if ran.returncode:
-        raise RuntimeError(f"`{command}` ended with status {ran.returncode}: {ran.stderr[-2000:]}")
 
 
 # -- recipes ---------------------------------------------------------------------------------------------------------
