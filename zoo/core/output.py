@@ -39,7 +39,7 @@ def write(text: str) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table as wide as the terminal. Cells are shown as they are: `[red]` in a cell is no markup."""
+    """Print a table as wide as the terminal. Cells are shown as they are: `[red]` in a cell is not markup."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

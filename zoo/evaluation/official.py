@@ -81,7 +81,9 @@ class Official(TaskSpec):
         section = _find_section(known)
         if section is None:
             if self.folder:
-                raise ZooError(f"{self.task}: mteb's data for it is no plain table, so it cannot be run on local files")
+                raise ZooError(
+                    f"{self.task}: mteb's data for it is not a plain table, so it cannot be run on local files"
+                )
             return None
         sources, missing = _find_sources(self.task, known, base, section, self.folder is not None)
         if missing:
@@ -96,7 +98,7 @@ class Official(TaskSpec):
 
 
 def find_problem(name: str) -> str | None:
-    """What is wrong with the name of an official task, or None; suggests own tasks as well."""
+    """Say what is wrong with the name of an official task, or return None. Own tasks are suggested as well."""
     return mteb_catalogue.find_problem(name, tasks.names())
 
 

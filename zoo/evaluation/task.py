@@ -262,7 +262,7 @@ class MeasuredTask(OwnDataTask):
 
 
 def _refuse_mteb() -> AbsTask:
-    raise ZooError("a task that is computed here is none of mteb's")
+    raise ZooError("zoo computes this task itself, so mteb cannot run it")
 
 
 def describe_claim(name: str | None) -> str:

@@ -90,7 +90,7 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
         "families/latent_quantized/test_latent_quantized.py::test_other_kinds_of_latents_share_the_networks_and_the_interface",
     ),
     (
-        ("What one latent changes, the others left as they are:",),
+        ("One latent is changed, and the others are left as they are:",),
         "families/latent_quantized/test_latent_quantized.py::"
         "test_a_traversal_changes_one_latent_through_its_scalars_in_ascending_order",
     ),

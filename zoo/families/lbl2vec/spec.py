@@ -85,7 +85,7 @@ class Spec(EncoderSpec):
             raise ValueError(f"needs at least two labels, not {len(value)}")
         for label, words in value.items():
             if not label.strip() or not words or not all(word.strip() for word in words):
-                raise ValueError(f"label {label!r} needs a name and at least one keyword, none of them empty")
+                raise ValueError(f"label {label!r} needs a name and at least one keyword, and they must not be empty")
         return value
 
     @model_validator(mode="after")

@@ -77,7 +77,7 @@ class Spec(EncoderSpec):
         return RowNeeds.in_batch(("anchor",), ("positive",), tuple(n for n in NEGATIVES if n in columns))
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
-        """Report a backbone that does not exist, and widths that are larger than what they are taken from."""
+        """Report a backbone that does not exist, and widths that are larger than their source."""
         mistakes: list[Mistake] = []
         if self.dims and self.dims[-1] > self.dim:
             mistakes.append((("dims",), f"{self.dims[-1]} is more than the {self.dim} components of a vector"))
@@ -107,7 +107,7 @@ class Spec(EncoderSpec):
 
 
 def describe_misfit(dim: int | None, width: int) -> str | None:
-    """What is wrong with a view of `dim` components of an encoder with `width` components, or None."""
+    """Say what is wrong with a view of `dim` components of an encoder with `width` components, or return None."""
     if dim is None or 1 <= dim <= width:
         return None
     return f"dim: {dim} is outside 1…{width}, which is what this encoder has"
