@@ -11,6 +11,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 FILES = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+GLOB = re.compile(r"[\w/-]+\*$")
 EMPTY_SECTION = re.compile(r"```\{toctree\}\n(:.*\n)*\n?```\n")
 
 
@@ -37,7 +38,7 @@ def _drop_empty_globs(app: Sphinx, name: str, source: list[str]) -> None:
     if name == "index":
         found = app.env.found_docs
         lines = source[0].splitlines(keepends=True)
-        kept = [line for line in lines if line[-2:] != "*\n" or fnmatch.filter(found, line.strip())]
+        kept = [line for line in lines if not GLOB.match(line) or fnmatch.filter(found, line.strip())]
         source[0] = EMPTY_SECTION.sub("", "".join(kept))
 
 

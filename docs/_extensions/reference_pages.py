@@ -153,10 +153,9 @@ def _write_table(section: Schema) -> str:
 
 def make_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown. A bar inside a cell is escaped, also inside code."""
-    lines = [
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in (head, *rows)
-    ]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:], ""])
+    lines = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in (head, *rows)]
+    lines = [f"| {line} |" for line in lines]
+    return "\n".join(["```{table}", ":class: fields", "", lines[0], "|---" * len(head) + "|", *lines[1:], "```", ""])
 
 
 def escape(text: str) -> str:

@@ -209,7 +209,9 @@ def run_page(page: Path, folder: Path) -> Counter[str]:
 def run_block(block: Block, place: Workplace) -> None:
     """Run or validate one block."""
     if block.language == "json":
-        json.loads(block.text)
+        is_one_per_line = block.notes.get("file", "").endswith(".jsonl")
+        for text in block.text.splitlines() if is_one_per_line else [block.text]:
+            json.loads(text)
     elif block.fate == "validated" and isinstance(place, Copy):
         place.run_command(f"zoo check {shlex.quote(block.notes['file'])}")
     elif block.fate == "validated":
