@@ -29,7 +29,7 @@ extensions = [
 
 root_doc = "index"
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "notebooks/_*"]
+exclude_patterns = ["_build"]
 myst_heading_anchors = 4
 smartquotes = False
 
