@@ -68,7 +68,12 @@ def describe_user_fault(error: BaseException) -> str | None:
     if isinstance(error, UnicodeEncodeError):
         text = str(error.object[error.start : error.end])[:8]
         return f"{text!r} cannot be written as {error.encoding}; remove the character, or set PYTHONIOENCODING=utf-8"
-    if isinstance(error, MemoryError):
+    if type(error).__name__ == "OutOfMemoryError":  # that of torch, which may not be imported
+        return (
+            "the memory of the GPU is full; lower `training.batch_size`, or raise `training.gradient_accumulation`, which runs "
+            "a batch in parts"
+        )
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
         return "the memory is full; close other programs, or use a smaller model or fewer rows"
     return None
 

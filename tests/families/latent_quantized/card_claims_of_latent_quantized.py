@@ -1,11 +1,10 @@
 """The statements of the card of latent-quantized: see `tests/support/card_claims.py`."""
-# ruff: noqa: E501
 
 from __future__ import annotations
 
 from typing import Any
 
-from card_claims import ADVICE, Claim, with_facts, with_picture, with_results
+from card_claims import ADVICE, Claim, with_facts, with_results
 
 SPEC: dict[str, Any] = {}
 FACTS: dict[str, Any] = {"modality": "image", "latent": "quantized", "sizes": [4], "dim": 3}
@@ -15,7 +14,8 @@ CLAIMS = [
     Claim(
         "latent-quantized",
         (
-            "Encodes images as codes, learned without labels: each number takes one of its own fixed set of values.",
+            "This model encodes images as codes, learned without labels.",
+            "Each number of a code takes one of a fixed set of values.",
             "A decoder turns codes back into images.",
             "Each latent has learnable values of its own. The encoder's output is rounded to the nearest of them, and the "
             "gradient goes straight through (see Citation).",
@@ -23,10 +23,17 @@ CLAIMS = [
         {},
         with_facts(latent="gaussian"),
     ),
-    Claim("latent-quantized", ("Encodes vectors as", "codes back into vectors."), with_facts(modality="vector"), {}),
     Claim(
         "latent-quantized",
-        ("An autoencoder of images with latents of the kind `gaussian`, a baseline of latent quantization.",),
+        ("This model encodes vectors as", "codes back into vectors."),
+        with_facts(modality="vector"),
+        {},
+    ),
+    Claim(
+        "latent-quantized",
+        (
+            "This model is an autoencoder of images with latents of the kind `gaussian`, a baseline of latent quantization.",
+        ),
         with_facts(latent="gaussian"),
         {},
     ),
@@ -34,7 +41,7 @@ CLAIMS = [
         "latent-quantized",
         (
             "| Values of each latent | 4 |",
-            "`vectors` are indices; the values that they stand for, and what the decoder makes of codes:",
+            "`vectors` holds indices. These calls give the values that they stand for, and decode them:",
         ),
         {},
         with_facts(sizes=[]),
@@ -49,9 +56,10 @@ CLAIMS = [
     Claim(
         "latent-quantized",
         (
-            "`infom` (modularity) is how far a latent tells of one source alone, `infoc` (compactness) how far a source is told by "
-            "one latent alone, `infoe` (explicitness) how well a linear model predicts the sources from all latents;",
-            "each is one at best.",
+            "`infom` (modularity) is how far a latent tells of one source alone.",
+            "`infoc` (compactness) is how far a source is told by one latent alone.",
+            "`infoe` (explicitness) is how well a linear model predicts the sources from all latents.",
+            "Each is one at best.",
             "MIG, SAP and DCI are older measures of the same.",
         ),
         with_results(type="infomec"),
@@ -59,24 +67,11 @@ CLAIMS = [
     ),
     Claim("latent-quantized", ("The codebook follows the encoder.",), {}, {"spec": {"codebook_weight": 0}}),
     Claim("latent-quantized", ("The weights decay.",), {}, {"training": {"weight_decay": 0.0}}),
-    Claim("latent-quantized", ("![NMI of every source with every latent](",), with_picture("nmi"), {}),
-    Claim(
-        "latent-quantized",
-        ("![One input, each row with one latent at each of its values](",),
-        with_picture("traversal"),
-        {},
-    ),
-    Claim("latent-quantized", ("![Inputs and their reconstructions](",), with_picture("reconstructions"), {}),
-    Claim(
-        "latent-quantized",
-        ("![The values of every latent, and how often each is taken](",),
-        with_picture("codebook"),
-        {},
-    ),
     Claim(
         "latent-quantized",
         (
-            "The same networks, rows, settings and seed with other latents, all measured on the validation rows;",
+            "The same networks, rows, settings and seed were used with other latents.",
+            "All were measured on the validation rows.",
             "`error` is that of reconstruction:",
         ),
         with_facts(own={"error": 0.5}, baselines={"gaussian": {"error": 0.25}}),

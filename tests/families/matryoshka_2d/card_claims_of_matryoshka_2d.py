@@ -1,5 +1,4 @@
 """The statements of the card of matryoshka-2d: see `tests/support/card_claims.py`."""
-# ruff: noqa: E501
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ CLAIMS = [
         (
             "| Before a query | `query:` |",
             "Its backbone has a prompt before query, which training on scored pairs did not use. "
-            "Say which of them a text is, and it is put there.",
+            "Say which of them a text is, and the prompt is put there.",
             "With sentence-transformers these are `model.encode_query` and `model.encode_document`.",
         ),
         {},
@@ -37,7 +36,10 @@ CLAIMS = [
     ),
     Claim(
         "matryoshka-2d",
-        ("It was trained with a prompt before query and document: say which of them a text is, and it is put there.",),
+        (
+            "It was trained with a prompt before query and document. "
+            "Say which of them a text is, and the prompt is put there.",
+        ),
         {"spec": {"loss": "contrastive"}} | with_facts(prompts={"query": "q", "document": "d"}),
         {},
     ),
@@ -46,7 +48,8 @@ CLAIMS = [
         "matryoshka-2d",
         (
             "A cut shares its tensors with the whole model and gives vectors of unit length:",
-            "To ship one cut alone, as a folder that plain sentence-transformers opens, with the layers and dimensions beyond it gone:",
+            "This command saves one cut alone, without the layers and dimensions beyond it.",
+            "Plain sentence-transformers opens the new folder:",
         ),
         CUT,
         {},
@@ -55,7 +58,7 @@ CLAIMS = [
         "matryoshka-2d",
         (
             '"Before training" is the backbone cut in the same way, so the difference is what training added to that cut.',
-            "In a grid the score before training stands in brackets.",
+            "A grid gives the score before training in brackets.",
         ),
         {},
         NO_BASELINE,
@@ -64,9 +67,10 @@ CLAIMS = [
         "matryoshka-2d",
         (
             "Every layer has a linear head. Before training, the heads are fitted in closed form (ridge regression) to the "
-            "embedding of the untrained full depth, turned so that its first components carry the most.",
-            "Each step then trains the whole model and its cuts with the same sentence loss and draws the shallow vectors towards "
-            "those of the full depth, after Li et al. (see Citation).",
+            "embedding of the untrained full depth.",
+            "That embedding is rotated, and its first components carry the most.",
+            "Each step then trains the whole model and its cuts with the same sentence loss.",
+            "It also draws the shallow vectors towards those of the full depth, after Li et al. (see Citation).",
         ),
         {},
         TWO_D_MSE,
@@ -88,8 +92,8 @@ CLAIMS = [
 PROOFS: list[tuple[tuple[str, ...], str]] = [
     (
         (
-            "A sentence embedding model that can be cut in two directions when it is loaded:",
-            "fewer Transformer layers make it faster, fewer dimensions make its vectors smaller.",
+            "This sentence embedding model can be cut in two directions when it is loaded.",
+            "Fewer Transformer layers make it faster, and fewer dimensions make its vectors smaller.",
         ),
         "families/matryoshka_2d/test_matryoshka_2d.py::test_a_saved_view_equals_the_view_and_holds_no_deeper_layers",
     ),
@@ -110,7 +114,7 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
         "text/test_heads.py::test_a_shallow_head_is_the_ridge_regression_to_the_rotated_embeddings",
     ),
     (
-        ("Each step then trains the whole model and its cuts with the same sentence loss and draws the shallow",),
+        ("It also draws the shallow vectors towards those of the full depth",),
         "families/matryoshka_2d/test_objectives.py::"
         "test_in_the_elastic_objective_a_shallow_layer_follows_the_last_one_without_pulling_it_along",
     ),

@@ -100,7 +100,6 @@ CLAIMS = [
         with_facts(reliable=RANKED, unreliable=RANKED),
         with_facts(reliable=RANKED),
     ),
-    Claim("sesa", ("![Mean score by the number of deleted concepts](",), with_picture("deletion"), {}),
     Claim(
         "sesa",
         (

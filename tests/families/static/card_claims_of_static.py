@@ -16,7 +16,8 @@ CLAIMS = [
         "static",
         (
             "A view keeps the first components, and gives vectors of unit length:",
-            "To ship one view alone, as a folder that plain sentence-transformers opens, with the components beyond it gone:",
+            "This command saves one view alone, without the components beyond it.",
+            "Plain sentence-transformers opens the new folder:",
         ),
         {"results": [{"task": "t", "view": {}}, {"task": "t", "view": {"dim": 2}}]},
         {},
@@ -53,7 +54,10 @@ CLAIMS = [
 
 PROOFS: list[tuple[tuple[str, ...], str]] = [
     (
-        ("A static embedding model:", "every token has one vector, and a text is the mean of its tokens."),
+        (
+            "This is a static embedding model.",
+            "Every token has one vector, and a text is the mean of its tokens.",
+        ),
         "families/static/test_static.py::test_a_text_is_the_mean_of_its_token_vectors_normalised",
     ),
     (

@@ -44,8 +44,8 @@ CLAIMS = [
     Claim(
         "vlm2vec",
         (
-            "![Queries and what was retrieved for them](",
-            "A few queries, evenly spread over the test set and not selected by hand, each with its best candidates.",
+            "The queries are evenly spread over the test set and not selected by hand.",
+            "Beside each are its best candidates.",
             "A frame marks the right ones.",
         ),
         with_picture("retrieved"),
@@ -54,8 +54,9 @@ CLAIMS = [
     Claim(
         "vlm2vec",
         (
-            "The share of queries whose right candidate scores above all other candidates of the query; a tie is a miss.",
-            "Mean over data sets.",
+            "A query counts if its right candidate scores above all its other candidates;",
+            "a tie is a miss.",
+            "These are shares of queries, as means over data sets:",
         ),
         {"report": {"averages": {"all": 0.5}}},
         {},
@@ -65,7 +66,7 @@ CLAIMS = [
 PROOFS: list[tuple[tuple[str, ...], str]] = [
     (
         (
-            "Embeds texts, images and any mix of both as unit vectors in one space.",
+            "This model embeds texts, images and any mix of both as unit vectors in one space.",
             "An instruction says what to look for.",
         ),
         "families/vlm2vec/test_vlm2vec.py::test_the_order_of_images_and_the_instruction_change_the_vector",
