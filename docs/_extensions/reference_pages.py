@@ -16,7 +16,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from zoo import families
-from zoo.cli import main
+from zoo.cli import parser
 from zoo.evaluation import tasks
 from zoo.recipe import recipe
 
@@ -253,8 +253,8 @@ def _list_nested(section: str) -> list[str]:
 
 def write_commands() -> str:
     """Write every verb with its usage, arguments and options."""
-    parser = main._build_parser(["--help"])
-    (verbs,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    whole = parser.build_parser(["--help"])
+    (verbs,) = (action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
     return "\n".join(_write_verb(name, verb) for name, verb in sorted(verbs.choices.items()))
 
 
