@@ -116,6 +116,11 @@ class _Build:
     def out(self) -> Path:
         return self.folder.path
 
+    @property
+    def _filled_in_recipe(self) -> Recipe[Any]:
+        """The recipe with what the training chose in place of `auto`, so that training from it chooses nothing again."""
+        return self.recipe.fill_in(atomic_files.read_json(self.out / "lock.json").get("chosen", {}))
+
     def run(self) -> Encoder:
         self.folder.claim(self.recipe)
         self._check_publication()
@@ -211,7 +216,9 @@ class _Build:
         encoder.finish(rows)
         if encoder.finish_trains:
             seconds += time.monotonic() - start_time
-        model_folder.save(encoder, self.out / "trained", recipe=self.recipe.dump_values())
+        chosen = training_data.describe_choices(self.recipe, tables) | encoder.chosen
+        filled_in = self.recipe.fill_in(chosen).dump_values()
+        model_folder.save(encoder, self.out / "trained", recipe=filled_in)
         backbone = {"name": encoder.backbone_name, "revision": encoder.backbone_revision}
         lock = {
             "format": 1,
@@ -224,7 +231,8 @@ class _Build:
             "training_seconds": preparation_seconds + seconds,
             "rows_seen": encoder.rows_seen,
             "finished_early": self.finish,
-            "recipe_sha256": atomic_files.digest(self.recipe.dump_values()),
+            "chosen": chosen,
+            "recipe_sha256": atomic_files.digest(filled_in),
         }
         atomic_files.write_json(self.out / "lock.json", lock)
         self.folder.note("trained", made_from)
@@ -242,7 +250,8 @@ class _Build:
             tasks,
             free_baselines=self.recipe.baselines,
             training_rows=tables["train"].rows,
-            training=self.recipe.training,
+            training=self._filled_in_recipe.training,
+            shared_baselines=families.load_shared_baselines() if self.recipe.baselines == "full" else (),
             results_folder=results,
             show_progress=self.show_progress,
         )
@@ -271,7 +280,8 @@ class _Build:
         atomic_files.write_json(self.out / "lock.json", lock)
         with atomic_files.replace_folder(self.out / "model") as partial:
             shutil.copytree(self.out / "trained", partial, dirs_exist_ok=True, copy_function=link_weights)
-            for name in ("recipe.yaml", "lock.json", "metrics.jsonl", "report.json"):
+            atomic_files.write_text(partial / "recipe.yaml", self._filled_in_recipe.dump())
+            for name in ("lock.json", "metrics.jsonl", "report.json"):
                 if (self.out / name).exists():
                     shutil.copy2(self.out / name, partial / name)
             if (self.out / "results").exists():
