@@ -116,7 +116,8 @@ class EncoderSpec(Section):
         recognises: whether the family has classes of its own, which the task `recognition` scores.
         accepts_mixed_inputs: whether one input may hold several modalities, as in {"image": …, "text": …}.
         min_reader_version: the first version of embedding-zoo that reads what `Encoder.save` writes.
-        pictures: pictures of the card besides those that every card has: name → `module:function` in the family's folder.
+        pictures: pictures of the card besides those that every card has: name → `module:draw_X` in the family's folder. Beside
+            `draw_X` stands `describe_X`, which says the finding in a sentence.
         commands: verbs that the family adds to the command line, by name.
         text_files: text files of the model folder that may be large: name → largest size in bytes.
         free_baselines: what is scored beside the encoder: files of `zoo/evaluation/baselines`, or `module:Class` in the

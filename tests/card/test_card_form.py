@@ -6,9 +6,10 @@ import math
 import re
 from typing import Any
 
+import card_claims
 import matplotlib.style
 import pytest
-from card_claims import RESULT, with_results
+from card_claims import RESULT, with_details, with_results
 from card_folders import write_folder
 from card_samples import write_sample
 from markdown_it import MarkdownIt
@@ -181,75 +182,34 @@ def describe(tmp_path, family: str, name: str, **parts: Any) -> str:
     return plots.list_pictures(families.load_spec(family))[name].describe(record)
 
 
-def with_details(**details: Any) -> dict[str, Any]:
-    return {"report": {"results": [RESULT | {"details": details}]}}
-
-
 CUTS = [
     RESULT
     | {"view": {"layers": layers, "dim": dim}, "value": layers / 8 + dim / 64, "sentences_per_second": 12 / layers}
     for layers in (1, 2)
     for dim in (8, 16)
 ]
-FINDINGS: list[tuple[str, str, dict[str, Any], str]] = [
-    ("static", "grid", {"results": CUTS}, "t: from 0.2500 (1 layer · 8) to 0.5000 (2 layers · 16). "),
-    ("static", "grid", {"results": CUTS}, "Training changed the cuts by +0.0000 to +0.2500."),
+SHARED_FINDINGS: list[tuple[str, dict[str, Any], str]] = [
+    ("grid", {"results": CUTS}, "t: from 0.2500 (1 layer · 8) to 0.5000 (2 layers · 16). "),
+    ("grid", {"results": CUTS}, "Training changed the cuts by +0.0000 to +0.2500."),
     (
-        "static", "quality-speed", {"results": CUTS},
+        "quality-speed",
+        {"results": CUTS},
         "t: 1 layer · 16 is 2.00 times as fast as 2 layers · 16, and scores 0.3750 instead of 0.5000.",
     ),
     (
-        "static", "loss", {"metrics": [{"step": step, "loss": 4.0 / step} for step in (1, 2, 4)]},
+        "loss",
+        {"metrics": [{"step": step, "loss": 4.0 / step} for step in (1, 2, 4)]},
         "Loss of the training: 3.0000 at step 1, 1.5000 at step 4.",
     ),
     (
-        "static", "loss", {"metrics": [{"step": step, "validation_loss": 2.0 + abs(step - 2)} for step in (1, 2, 3)]},
+        "loss",
+        {"metrics": [{"step": step, "validation_loss": 2.0 + abs(step - 2)} for step in (1, 2, 3)]},
         "The validation loss is lowest at step 2, 2.0000.",
     ),
-    (
-        "equiangular", "gram", {"facts": {"coherence": 0.25, "welch": 0.125}},
-        "The largest is 0.2500; no set of so many vectors can stay below 0.1250.",
-    ),
-    (
-        "equiangular", "confusion", with_details(confusion=[[6, 2], [1, 7]], classes=["cat", "dog"]),
-        "81.2 % of 16 inputs get their own class. The commonest mistake: 25.0 % of cat are taken for dog.",
-    ),
-    (
-        "equiangular", "confusion", with_details(confusion=[[6, 0, 2], [0, 8, 0]], classes=["cat", "dog"]),
-        "25.0 % of cat are taken for no class.",
-    ),
-    (
-        "equiangular", "calibration", with_details(calibration=[[0.5, 0.25, 1], [0.75, 0.75, 3]]),
-        "They differ by 0.0625 in the mean.",
-    ),
-    (
-        "latent-quantized", "nmi", with_details(nmi=[[0.5, 0.25], [0.0, 1.0]], sources=["hue", "size"], active=[True, True]),
-        "The best latent of a source has 0.75 in the mean; the highest value is 1.00, of size with latent 1.",
-    ),
-    (
-        "latent-quantized", "codebook", {"facts": {"usage": [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]}},
-        "Inputs take 3 of the 6 values.",
-    ),
-    ("latent-quantized", "traversal", {"facts": {"sizes": [3, 4]}}, "Each of its 2 latents takes 3 to 4 values."),
-    ("latent-quantized", "reconstructions", {"facts": {"error": 0.125}}, "The mean error on training inputs is 0.1250."),
-    (
-        "lbl2vec", "topics",
-        {"facts": {
-            "topics": [{"label": "a"}, {"label": "b"}],
-            "map": {"labels": [[0, 0], [1, 1]], "documents": [[0, 1, 1], [1, 0, 1], [1, 1, 0]]},
-        }},
-        "Of 3 documents, 2 are nearest to b, the most of 2 topics, and 1 to a, the fewest.",
-    ),
-    (
-        "sesa", "deletion", {"facts": {"deletion": {"explained": [0.75, 0.5, 0.25], "random": [0.75, 0.75, 0.625]}}},
-        "Without the 2 that explain the score most, 0.2500 of 0.7500 are left; without 2 random ones, 0.6250.",
-    ),
-    (
-        "vlm2vec", "retrieved",
-        with_details(retrieved=[{"query": {}, "found": [{"right": right}, {"right": True}]} for right in (True, False)]),
-        "The first candidate is right for 1 of 2 queries.",
-    ),
-]  # fmt: skip
+]
+FINDINGS = [("static", *finding) for finding in SHARED_FINDINGS] + [
+    (family, *finding) for family in families.names() for finding in getattr(card_claims.load(family), "FINDINGS", [])
+]
 
 
 @pytest.mark.parametrize(("family", "name", "parts", "finding"), FINDINGS)

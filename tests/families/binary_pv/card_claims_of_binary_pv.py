@@ -10,6 +10,11 @@ from card_claims import Claim, with_facts
 SPEC: dict[str, Any] = {}
 FACTS: dict[str, Any] = {"variant": "dbow", "anchors": 40, "bits": 8}
 
+SAMPLE: dict[str, Any] = {
+        "facts": {"words": 9000, "real": 300, "variant": "real-binary", "lsa_start": True},
+        "metrics": [{"step": step, "loss": 9 / step, "phase": "vectors"} for step in range(1, 9)],
+    }  # fmt: skip
+
 CLAIMS = [
     Claim(
         "binary-pv",

@@ -4,13 +4,44 @@ from __future__ import annotations
 
 from typing import Any
 
-from card_claims import ADVICE, Claim, with_facts, with_results
+import numpy as np
+from card_claims import ADVICE, Claim, with_details, with_facts, with_results
 
 SOFTMAX = {"facts": {"head": "softmax", "capacity": None}, "spec": {"head": "softmax"}}
 VIT = {"spec": {"backbone": {"model": "me/vit"}}}
 
 SPEC: dict[str, Any] = {"backbone": {"build": "resnet"}}
 FACTS: dict[str, Any] = {"modality": "image", "head": "equiangular", "classes": 3, "capacity": 8, "method": "simplex"}
+
+SAMPLE: dict[str, Any] = {
+        "facts": {
+            "gram": np.full((40, 40), 0.125).tolist(), "coherence": 0.25, "welch": 0.125, "dim": 128,
+            "names": [f"class {n}" for n in range(3)], "twin": {"equiangular": {"top 1": 0.5}, "softmax": {"top 1": 0.25}},
+        },
+        "zoo": {"threshold": 0.5},
+        **with_details(
+            confusion=(np.eye(10, dtype=int) * 30 + 1).tolist(), classes=[f"a class called {n}" for n in range(10)],
+            calibration=[[0.5, 0.25, 10], [0.75, 0.75, 20], [0.9, 0.9, 30]],
+        ),
+    }  # fmt: skip
+FINDINGS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "gram",
+        {"facts": {"coherence": 0.25, "welch": 0.125}},
+        "The largest is 0.2500; no set of so many vectors can stay below 0.1250.",
+    ),
+    (
+        "confusion",
+        with_details(confusion=[[6, 2], [1, 7]], classes=["cat", "dog"]),
+        "81.2 % of 16 inputs get their own class. The commonest mistake: 25.0 % of cat are taken for dog.",
+    ),
+    (
+        "confusion",
+        with_details(confusion=[[6, 0, 2], [0, 8, 0]], classes=["cat", "dog"]),
+        "25.0 % of cat are taken for no class.",
+    ),
+    ("calibration", with_details(calibration=[[0.5, 0.25, 1], [0.75, 0.75, 3]]), "They differ by 0.0625 in the mean."),
+]
 
 CLAIMS = [
     Claim("equiangular", ("This model embeds images as",), {}, with_facts(modality="text")),

@@ -4,10 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from card_claims import ADVICE, Claim, with_facts, with_results
+import numpy as np
+from card_claims import ADVICE, Claim, encode_image, with_details, with_facts, with_results
 
 SPEC: dict[str, Any] = {}
 FACTS: dict[str, Any] = {"modality": "image", "latent": "quantized", "sizes": [4], "dim": 3}
+
+SAMPLE: dict[str, Any] = {
+        "facts": {
+            "values": [[0.0, 0.5, 1.0]] * 10, "usage": [[0.5, 0.5, 0.0]] * 10, "sizes": [3] * 10, "error": 0.125, "bits": 15.8,
+            "traversal": encode_image(180, 108), "pairs": encode_image(108, 180), "shape": [1, 16, 16],
+            "own": {"error": 0.5}, "baselines": {"gaussian": {"error": 0.25}},
+        },
+        **with_details(
+            nmi=(np.eye(6, 10) * 0.75).tolist(), sources=["floor hue", "wall hue", "object hue", "scale", "shape", "angle"],
+            active=[True] * 8 + [False] * 2,
+        ),
+    }  # fmt: skip
+FINDINGS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "nmi",
+        with_details(nmi=[[0.5, 0.25], [0.0, 1.0]], sources=["hue", "size"], active=[True, True]),
+        "The best latent of a source has 0.75 in the mean; the highest value is 1.00, of size with latent 1.",
+    ),
+    ("codebook", {"facts": {"usage": [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]}}, "Inputs take 3 of the 6 values."),
+    ("traversal", {"facts": {"sizes": [3, 4]}}, "Each of its 2 latents takes 3 to 4 values."),
+    ("reconstructions", {"facts": {"error": 0.125}}, "The mean error on training inputs is 0.1250."),
+]
 
 CLAIMS = [
     Claim("latent-quantized", ("| Error of reconstruction",), with_facts(error=0.125), {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from card_claims import BACKBONE, NO_BASELINE, Claim, with_facts
 
 TOPIC = {"label": "sport", "keywords": ["ball", "gaol"], "documents": 7, "missing": {"gaol": ["goal", "coal"]}}
@@ -11,6 +12,27 @@ SCRATCH = {"spec": {"backbone": None}}
 
 SPEC: dict[str, Any] = {"labels": {"a": ["x"], "b": ["y"]}, "backbone": BACKBONE}
 FACTS: dict[str, Any] = {}
+
+TOPICS = [{"label": f"Certain diseases of kind {n}", "keywords": ["a", "b"], "documents": 3} for n in range(22)]
+MAP = np.random.default_rng(0).uniform(-1, 1, (222, 2)).round(3).tolist()
+SAMPLE: dict[str, Any] = {
+        "facts": {
+            "topics": TOPICS, "dim": 384,
+            "map": {"labels": MAP[:22], "documents": [[*point, n % 22] for n, point in enumerate(MAP[22:])]},
+        },
+    }  # fmt: skip
+FINDINGS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "topics",
+        {
+            "facts": {
+                "topics": [{"label": "a"}, {"label": "b"}],
+                "map": {"labels": [[0, 0], [1, 1]], "documents": [[0, 1, 1], [1, 0, 1], [1, 1, 0]]},
+            }
+        },
+        "Of 3 documents, 2 are nearest to b, the most of 2 topics, and 1 to a, the fewest.",
+    ),
+]
 
 CLAIMS = [
     Claim(

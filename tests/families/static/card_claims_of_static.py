@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from card_claims import BACKBONE, NO_BASELINE, Claim, with_facts
+from card_claims import BACKBONE, NO_BASELINE, RESULT, Claim, with_facts
 
 SPEC: dict[str, Any] = {"backbone": BACKBONE}
 FACTS: dict[str, Any] = {}
+
+CUTS = [RESULT | {"view": {"dim": dim} if dim < 256 else {}, "sentences_per_second": 1000.0 - dim} for dim in (256, 64)]
+SAMPLE: dict[str, Any] = {
+    "facts": {"dims": [64, 256], "dim": 256, "tokens": 30000, "regression_texts": 40000},
+    "results": CUTS,
+}
 
 CLAIMS = [
     Claim("static", ("| Dimensions trained for | 4, 8 |",), with_facts(dims=[4, 8]), {}),

@@ -5,10 +5,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from card_claims import ADVICE, Claim, with_facts, with_picture
+from card_claims import ADVICE, Claim, encode_image, with_details, with_facts, with_picture
 
 SPEC: dict[str, Any] = {"backbone": {"build": "idefics3"}}
 FACTS: dict[str, Any] = {}
+
+ITEMS = [{"text": "arrow-left", "image": encode_image(32, 32, 3), "right": number == 1} for number in range(5)]
+SAMPLE: dict[str, Any] = {
+        "facts": {"dim": 64, "parameters_total": 99, "instructions": {"query": "Find:"}, "architecture": "idefics3"},
+        **with_details(retrieved=[{"query": {"text": "an arrow that points to the left"}, "found": ITEMS}] * 6),
+    }  # fmt: skip
+FINDINGS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "retrieved",
+        with_details(
+            retrieved=[{"query": {}, "found": [{"right": right}, {"right": True}]} for right in (True, False)]
+        ),
+        "The first candidate is right for 1 of 2 queries.",
+    ),
+]
 
 CLAIMS = [
     Claim(
