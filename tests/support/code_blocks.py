@@ -160,6 +160,7 @@ class Copy(Workplace):
     """A copy of the repository, for a page that adds files to zoo. All blocks run in processes that import the copy."""
 
     PARTS = ("zoo", "tests/support", "tests/conftest.py", "tests/families/test_families.py", "pyproject.toml")
+    INSTALLED = ("recipes", "cards")  # as zoo.recipes and zoo.cards
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -167,10 +168,12 @@ class Copy(Workplace):
         for part in self.PARTS:
             source, target = ROOT / part, folder / part
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-        for part in ("recipes", "cards"):  # installed as zoo.recipes and zoo.cards
+            copy: Any = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, target)
+        for part in self.INSTALLED:
             shutil.copytree(ROOT / part, folder / part)
-            (folder / "zoo" / part).symlink_to(folder / part)
+            with suppress(FileExistsError):
+                (folder / "zoo" / part).symlink_to(folder / part)
 
     def run_python(self, block: Block) -> None:
         """Run a block as a program of its own."""
