@@ -79,10 +79,10 @@ def _add_recipe_verbs(add: Add) -> None:
         "a recipe with every default filled in, or the fields of a family; `zoo show views` lists the view options",
     )
     copy = add("copy", verbs.copy, "a shipped recipe as a starting point")
-    copy.add_argument("name")
-    copy.add_argument("path", type=_read_path)
+    copy.add_argument("name", help="the name of a shipped recipe, as `zoo list` prints it")
+    copy.add_argument("path", type=_read_path, help="the new file, or a folder for it")
     check = add("check", verbs.check, "validate recipes, nothing else")
-    check.add_argument("recipes", nargs="+", metavar="RECIPE")
+    check.add_argument("recipes", nargs="+", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
     check.add_argument(
         "--rows", action="store_true", help="also read all rows: bad rows, rows that training shares with evaluation"
     )
@@ -104,7 +104,9 @@ def _add_recipe_verbs(add: Add) -> None:
     for verb in (show, train):
         names = "a YAML file, or the name of a shipped recipe"
         verb.add_argument("recipe", help=f"{names}, or of a family" if verb is show else names)
-        verb.add_argument("overrides", nargs="*", metavar="key=value")
+        verb.add_argument(
+            "overrides", nargs="*", metavar="key=value", help="other values of fields, for example training.epochs=2"
+        )
 
 
 def _add_model_verbs(add: Add) -> None:
@@ -137,7 +139,7 @@ def _add_model_verbs(add: Add) -> None:
     )
     export = add("export", verbs.export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT")
     views.add_arguments(export)
-    export.add_argument("out", type=_read_path)
+    export.add_argument("out", type=_read_path, help="the new model folder")
 
 
 def _add_publishing_verbs(add: Add) -> None:
@@ -152,10 +154,10 @@ def _add_publishing_verbs(add: Add) -> None:
         "--tolerance", type=float, default=0.005, help="largest difference of equal scores (default: 0.005)"
     )
     card = add("card", verbs.print_card, "print the model card, rendered anew")
-    card.add_argument("model")
+    card.add_argument("model", help="a model folder")
     card.add_argument("--write", action="store_true", help="also write README.md and the pictures")
     push = add("push", verbs.push, "publish a model folder in one commit")
-    push.add_argument("model")
+    push.add_argument("model", help="a model folder")
     push.add_argument("repo", help="owner/name")
     for flag, text in (
         ("--private", "make the repo private"),
@@ -164,8 +166,8 @@ def _add_publishing_verbs(add: Add) -> None:
         ("--anyway", "also a model that was found dead after its training"),
     ):
         push.add_argument(flag, action="store_true", help=text)
-    push.add_argument("--branch")
-    push.add_argument("--tag")
+    push.add_argument("--branch", help="push to this branch")
+    push.add_argument("--tag", help="tag the commit")
 
 
 def _add_help_verbs(add: Add, choices: Any) -> None:

@@ -1,7 +1,7 @@
 """Tell the faults of users, files and machines from those of zoo, and put the former into words.
 
 A library reports a bad file by whatever exception its author chose. `as_error_of_file` turns all of them into an error that
-names the file. `describe_user_fault` does so for what the operating system reports. Any other exception is a fault of zoo.
+names the file. `describe_user_fault` does so for errors of the operating system. Any other exception is a fault of zoo.
 """
 
 from __future__ import annotations

@@ -154,5 +154,5 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
         (", and a probability.",),
         "families/equiangular/test_equiangular.py::test_the_softmax_head_classifies_the_features_of_the_same_backbone",
     ),
-    (("- An input that belongs to none of the classes may still get one.",), ADVICE),
+    (("- An input outside all classes may still get one.",), ADVICE),
 ]
