@@ -168,8 +168,10 @@ class Copy(Workplace):
         for part in self.PARTS:
             source, target = ROOT / part, folder / part
             target.parent.mkdir(parents=True, exist_ok=True)
-            copy: Any = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, target)
+            if source.is_dir():
+                shutil.copytree(source, target, symlinks=True)
+            else:
+                shutil.copy(source, target)
         for part in self.INSTALLED:
             shutil.copytree(ROOT / part, folder / part)
             with suppress(FileExistsError):
