@@ -21,14 +21,14 @@ OF_THE_SYSTEM = ("No space left on device",)
 
 
 def list_texts() -> list[str]:
-    """Every text of the package's code. A value in an f-string is written as X."""
+    """Every text of the package's code. A value in an f-string is written as 3."""
     texts = list(OF_THE_SYSTEM)
     for path in PACKAGE.rglob("*.py"):
         if path.stem == "help_addresses":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
-                parts = [str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values]
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "3" for part in node.values]
                 texts.append("".join(parts))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.append(node.value)
@@ -36,17 +36,30 @@ def list_texts() -> list[str]:
 
 
 def test_every_pattern_fits_a_message_of_the_code():
-    texts = [text.replace("variable X is", "variable ZOO_DATA is") for text in list_texts()]
+    texts = [text.replace("variable 3 is", "variable ZOO_DATA is") for text in list_texts()]
     unused = [anchor for anchor, pattern in help_addresses.ADDRESSES if not any(re.search(pattern, t) for t in texts)]
     assert not unused
 
 
-def test_every_address_is_a_section_of_the_page():
-    page = pages.list_topics(pages.find_folder()).get(help_addresses.PAGE)
-    if page is None:
-        pytest.skip("there is no troubleshooting page")
-    anchors = {anchor for part in pages.list_sections(page.read_text(encoding="utf-8")) for anchor in part.anchors}
-    assert not {anchor for anchor, _ in help_addresses.ADDRESSES} - anchors
+@pytest.fixture(scope="module")
+def sections():
+    """The sections of the troubleshooting page."""
+    page = pages.list_topics(pages.find_folder())[help_addresses.PAGE]
+    return [part for part in pages.list_sections(page.read_text(encoding="utf-8")) if part.level > 1]
+
+
+def test_every_section_has_one_address_and_every_address_a_section(sections):
+    named = [section.anchors[-1] for section in sections]
+    assert sorted(named) == sorted(anchor for anchor, _ in help_addresses.ADDRESSES)
+
+
+def test_a_message_of_the_page_has_the_address_of_its_section(sections):
+    for section in sections:
+        blocks = re.findall(r"^```console\n(.*?)^```", section.text, re.DOTALL | re.MULTILINE)
+        messages = [line.removeprefix("error: ") for block in blocks for line in block.splitlines()]
+        assert messages
+        for message in messages:
+            assert help_addresses.find_address(message) == f"zoo help troubleshooting#{section.anchors[-1]}", message
 
 
 @pytest.mark.parametrize(
@@ -63,7 +76,7 @@ def test_a_message_has_the_address_of_its_section(message, anchor):
     assert help_addresses.find_address(message) == (anchor and f"zoo help troubleshooting#{anchor}")
 
 
-def test_each_problem_of_an_error_ends_with_its_own_address(tmp_path, capsys):
+def test_problems_of_one_section_name_it_once_at_the_last_of_them(tmp_path, capsys):
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
         "name: x\nnonsense: 1\nencoder: {family: static, backbone: b}\ndata: {source: file, path: missing.csv}\n"
@@ -72,9 +85,12 @@ def test_each_problem_of_an_error_ends_with_its_own_address(tmp_path, capsys):
     for words in (["show", str(recipe)], ["check", str(recipe)]):
         assert main(words) == 1
         lines = capsys.readouterr().err.splitlines()
-        with_address = [line for line in lines if line.endswith("(see `zoo help troubleshooting#unknown-key`)")]
-        assert len(with_address) == 2
-        assert all(("unknown key" in line) == (line in with_address) for line in lines)
+        assert len(lines) > 2
+        unknown = [line for line in lines if "unknown key" in line]
+        assert len(unknown) == 2
+        address = "(see `zoo help troubleshooting#unknown-key`)"
+        assert [line for line in lines if line.endswith(address)] == unknown[-1:]
+        assert sum("troubleshooting#no-such-file" in line for line in lines) == 1
 
 
 def test_in_python_the_address_is_a_note_and_the_message_is_as_it_was():

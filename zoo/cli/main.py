@@ -18,7 +18,7 @@ from zoo.cli import verbs
 from zoo.cli.parser import parse
 from zoo.core import faults
 from zoo.core.errors import ZooError, ZooWarning
-from zoo.core.output import say, say_block, say_error
+from zoo.core.output import say, say_block, say_errors
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,8 +78,7 @@ def _print_error(error: Exception, *, verbose: bool) -> None:
     if problem is None:
         say(f"error: {faults.describe_report()}")
         return
-    for line in (error.problems if isinstance(error, ZooError) else ()) or [problem]:
-        say_error(line)
+    say_errors((error.problems if isinstance(error, ZooError) else ()) or [problem])
 
 
 class TerminatedError(KeyboardInterrupt):

@@ -18,7 +18,7 @@ from zoo.cli.output import format_view, print_report
 from zoo.core import atomic_files, faults, output_paths, paths
 from zoo.core.errors import RecipeError, ZooError
 from zoo.core.npy import write_npy
-from zoo.core.output import get_stdin, get_stdout, has_terminal, say, say_error, write
+from zoo.core.output import get_stdin, get_stdout, has_terminal, say, say_errors, write
 from zoo.core.tables import print_table
 from zoo.recipe import shipped
 
@@ -60,8 +60,7 @@ def check(arguments: argparse.Namespace) -> int:
             write("\n    ".join([f"{path}: good", *role_sources.describe_roles(loaded)]))
         except ZooError as error:
             problems += error.problems
-    for problem in problems:
-        say_error(problem)
+    say_errors(problems)
     return 1 if problems else 0
 
 
@@ -141,8 +140,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     else:
         print_report(report)
     missed = evaluation.list_missed(report)
-    for line in missed:
-        say_error(line)
+    say_errors(missed)
     return 1 if missed else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from zoo.core import help_addresses, visible
@@ -17,9 +18,10 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def say_error(message: str) -> None:
-    """Print an error to stderr, with the address of its section in the troubleshooting page if it has one."""
-    say(f"error: {help_addresses.add_address(message)}")
+def say_errors(messages: Sequence[str]) -> None:
+    """Print errors to stderr, each in one line, with the addresses of their sections in the troubleshooting page."""
+    for line in help_addresses.add_addresses(messages):
+        say(f"error: {line}")
 
 
 def has_terminal() -> bool:
