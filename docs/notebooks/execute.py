@@ -55,6 +55,7 @@ def run_cells(cells: list[Cell], pictures: Path, stem: str) -> list[tuple[str, l
     matplotlib.use("agg")
     from matplotlib import pyplot
 
+    pyplot.close("all")
     names: dict[str, Any] = {"__name__": "__main__"}
     outputs = []
     count = 0

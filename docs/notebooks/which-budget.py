@@ -70,7 +70,6 @@ LAYERS, DIMS = (2, 3, 6), (32, 64, 128, 384)
 grid = {}
 for name, model in (("trained", encoder), ("untrained", untrained)):
     for layers in LAYERS:
-        whole = {}
         for dim in DIMS:
             view = model.truncate(layers=layers, dim=dim)
             grid[name, layers, dim] = score(view.encode(queries), view.encode(documents))

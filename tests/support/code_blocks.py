@@ -77,14 +77,14 @@ class Block:
 
 
 def list_pages() -> list[Path]:
-    """Return README.md and all pages of the docs. What a benchmark wrote has no code to run."""
+    """Return the pages at the root, such as README.md, and all pages of the docs."""
     skipped = ("_build", "_extensions", "project")
     pages = [
         page
         for page in sorted((ROOT / "docs").rglob("*.md"))
         if page.relative_to(ROOT / "docs").parts[0] not in skipped
     ]
-    return [ROOT / "README.md", *pages]
+    return [*sorted(ROOT.glob("*.md")), *pages]
 
 
 def is_slow(page: Path) -> bool:
@@ -168,8 +168,10 @@ class Copy(Workplace):
         for part in self.PARTS:
             source, target = ROOT / part, folder / part
             target.parent.mkdir(parents=True, exist_ok=True)
-            copy: Any = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, target)
+            if source.is_dir():
+                shutil.copytree(source, target, symlinks=True)
+            else:
+                shutil.copy(source, target)
         for part in self.INSTALLED:
             shutil.copytree(ROOT / part, folder / part)
             with suppress(FileExistsError):
