@@ -63,7 +63,7 @@ def measure(name: str, half: str, size: int, seed: int, rate: float | None) -> l
     (result,) = report["results"]
     regression = [b for b in report["free_baselines"][result["task"]] if b["name"].startswith("logistic")]
     fields = {key: result["verdict"][key] for key in ("baseline", "difference", "low", "high", "outcome", "sentence")}
-    entry = {"family": "equiangular", "task": "recognition", "data": name, "rows": len(train), "seed": seed}
+    entry = {"family": "equiangular, texts", "task": "recognition", "data": name, "rows": len(train), "seed": seed}
     scores = {"value": result["value"], "best": result["verdict"]["value"], "same kind": regression[0]["value"]}
     return [entry | scores | fields | {"chosen": lock["chosen"], "seconds": lock["training_seconds"]}]
 

@@ -14,7 +14,7 @@ import tiny_run
 import zoo
 from zoo import families, pretrained
 from zoo.artefact import manifest, model_folder
-from zoo.build import builder, environment
+from zoo.build import builder, environment, lock
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ZooError
 from zoo.core.host import describe_host
@@ -107,7 +107,7 @@ def test_the_model_folder_has_the_files_of_the_run(finished):
 def test_the_lock_has_the_precision_that_was_used(family, precision, monkeypatch):
     monkeypatch.setattr(arguments, "resolve_precision_name", lambda settings: "bfloat16")
     encoder = SimpleNamespace(reads_training_field=families.load_spec(family).model_construct().reads_training_field)
-    assert builder._describe_precision(SimpleNamespace(encoder=encoder, training=None)) == precision
+    assert lock._describe_precision(SimpleNamespace(encoder=encoder, training=None)) == precision
 
 
 def test_the_training_time_has_the_preparation_and_leaves_out_saving_and_evaluation(place, tmp_path, monkeypatch):
