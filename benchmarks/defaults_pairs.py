@@ -3,10 +3,10 @@
     ZOO_DATA=… python benchmarks/defaults_pairs.py [--half development|reporting] [--only onet nli] [--families static]
         [--sizes 300 all] [--seeds 3] [--quick] [--work FOLDER] [--write FILE]
 
-Each recipe names the family, the backbone all-MiniLM-L6-v2, the data and the seed, and for matryoshka-2d the loss that reads pairs;
-nothing else. Training rows are the first 300, 1,000 and 3,000 of a fixed random order, and all, up to LIMITS. Defaults were chosen on
-the development half; the sets are in benchmarks/pairs_data.py. `verdict` of each report compares the encoder with the best free
-baseline: the encoder before training and, for searches, BM25.
+Each recipe names the family, the backbone all-MiniLM-L6-v2, the data and the seed, and for matryoshka-2d the loss that reads
+pairs; nothing else. Training rows are the first 300, 1,000 and 3,000 of a fixed random order, and all, up to LIMITS. Defaults
+were chosen on the development half; the sets are in benchmarks/pairs_data.py. `verdict` of each report compares the encoder
+with the best free baseline: the encoder before training and, for searches, BM25.
 
 `plain` is the same backbone, trained on the same rows with the contrastive loss of the last layer at full width alone, with the
 steps, the batch, the rate and the dropout of sentence-transformers' MultipleNegativesRankingLoss. matryoshka-2d's full cut should

@@ -1,7 +1,7 @@
 """Sets of text pairs of many kinds, each with a test: what benchmarks/defaults_pairs.py trains and scores on.
 
-Pairs of a term and its description, of texts of one class, of a title and its abstract, and of a premise and what follows from it.
-Every set has a fixed random order. Texts of a test do not occur in its training pairs, but for the names that are searched for.
+Pairs of a term and its description, of texts of one class, of a title and its abstract, and of a premise and what follows from
+it. Every set has a fixed random order. Texts of a test do not occur in its training pairs, but names that are searched for do.
 """
 
 from __future__ import annotations
@@ -22,13 +22,7 @@ Pairs = list[tuple[str, str]]
 QUERIES, DOCUMENTS = 400, 1500  # at most, of a test
 CLASS_DOCUMENTS = 1000
 ABSTRACT_WORDS = 60
-CYRILLIC = dict(
-    zip(
-        "abcdefghijklmnopqrstuvwxyz",
-        "а б ц д е ф г х и й к л м н о п я р с т у в ш ж ы з".split(),
-        strict=True,
-    )
-)
+CYRILLIC = str.maketrans("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопярстувшжыз")
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,7 @@ def read_icd10cm_cyrillic() -> PairSet:
     """The same in Cyrillic letters, one for each Latin one."""
 
     def write(text: str) -> str:
-        return "".join(CYRILLIC.get(letter, letter) for letter in text.lower())
+        return text.lower().translate(CYRILLIC)
 
     return search_names(
         [(write(row["term"]), write(row["description"])) for row in icd10cm.read_rows("terms")], QUERIES

@@ -91,7 +91,25 @@ def test_equal_rows_give_equal_heads(tmp_path):
     assert all(torch.equal(first[n].weight, second[n].weight) for n in first)
 
 
-@pytest.mark.parametrize("fields", [{"shallow_grad_scale": 0.3}, {"teacher": {}}, {"loss": "cosent"}, {"loss": "angle"}])
+@pytest.mark.parametrize("count", [12, 64])
+def test_a_shallow_head_is_the_ridge_regression_to_the_turned_vectors(count, tmp_path):
+    """Its penalty, as a share of the mean variance, is 20 / texts for few texts, and 1 / 100 for many."""
+    encoder = build(tmp_path)
+    pairs = [(row["anchor"], row["positive"]) for row in rows(count)]
+    heads = closed_form.fit_heads(encoder.backbone, pairs)
+    texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+    states = {n: torch.from_numpy(vectors).double() for n, vectors in encoder.encode_layers(texts).items()}
+    target = torch.nn.functional.normalize(states[encoder.backbone.depth], dim=-1) @ heads[3].weight.T.double()
+    centred = states[1] - states[1].mean(0)
+    moment = centred.T @ centred
+    ridge = max(0.01, 20 / len(texts)) * moment.diagonal().mean() * torch.eye(32)
+    expected = torch.linalg.solve(moment + ridge, centred.T @ (target - target.mean(0))).T
+    torch.testing.assert_close(heads[1].weight.double(), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"shallow_grad_scale": 0.3}, {"teacher": {}}, {"loss": "cosent"}, {"loss": "angle"}]
+)
 def test_a_recipe_with_its_own_value_a_teacher_or_another_loss_trains_all_views(fields, tmp_path):
     spec = build(tmp_path).spec
     other = type(spec).model_validate(spec.model_dump() | fields)
@@ -116,4 +134,6 @@ def test_a_pair_rotation_is_orthonormal_and_puts_first_what_pairs_share():
     rotation = headfit.compute_pair_rotation(first, second)
     torch.testing.assert_close(rotation.T @ rotation, torch.eye(16, dtype=torch.float64))
     principal_axes = torch.linalg.eigh(torch.cat([first, second]).T @ torch.cat([first, second])).eigenvectors.flip(1)
-    assert rotation[12:, :4].square().sum() > 3 > 1 > principal_axes[12:, :4].square().sum()  # of 4: the noise varies more
+    assert (
+        rotation[12:, :4].square().sum() > 3 > 1 > principal_axes[12:, :4].square().sum()
+    )  # of 4: the noise varies more

@@ -251,9 +251,11 @@ class Encoder(TruncatableEncoder):
     # -- model folder ----------------------------------------------------------------------------------------------
 
     def card_facts(self) -> dict[str, Any]:
-        """Facts of the base class, the objective, and `dims`: the widths that the encoder was trained for."""
+        """Facts of the base class, the objective, when heads were made, and `dims`: widths that were trained, or are useful."""
+        facts = super().card_facts() | {"objective": self.spec.objective}
+        heads = "after training" if self.spec.trains_full_size_alone else "before training"
         dims = sorted({*(d for d in self.spec.dims if d < self.dim), self.dim})
-        return super().card_facts() | {"dims": dims, "objective": self.spec.objective}
+        return facts | {"dims": dims, "heads": heads}
 
 
 def _draw(values: Sequence[int], generator: torch.Generator) -> int:

@@ -67,8 +67,8 @@ class Spec(TruncatableSpec):
     )
     shallow_grad_scale: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="elastic: share of the shallow layers' gradient that reaches the backbone. Default: the backbone is trained at "
-        "full size alone for `loss: contrastive` without a teacher, and 0.3 otherwise.",
+        description="elastic: share of the shallow layers' gradient that reaches the backbone. Default: 0.3; but for `loss: "
+        "contrastive` without a teacher the backbone is trained at full size alone.",
     )
     layers: Literal["sampled", "all"] = Field(
         default="sampled", description="2dmse: train one shallow layer a step, or every one."
