@@ -128,7 +128,13 @@ def measure(family: str, name: str, size: int, seed: int) -> list[dict[str, Any]
         view = result.get("view") or {}
         verdict = {key: result["verdict"][key] for key in ("baseline", "outcome", "sentence")}
         entries.append(
-            {"family": family, "view": " × ".join(map(str, view.values())), "data": name, "rows": size, "seed": seed}
+            {
+                "family": family,
+                "view": " × ".join(str(view[name]) for name in ("layers", "dim") if name in view),
+                "data": name,
+                "rows": size,
+                "seed": seed,
+            }
             | {"rate": settings.learning_rate, "epochs": settings.epochs or 1, "plain": None if view else plain}
             | {"value": result["value"], "best": result["verdict"]["value"], "untrained": result["baseline"]}
             | verdict

@@ -19,7 +19,7 @@ from zoo.data.sources.builtins import icd10cm
 
 Pairs = list[tuple[str, str]]
 
-QUERIES, DOCUMENTS = 400, 1500  # at most, of a test
+QUERIES, DOCUMENTS = 300, 1000  # at most, of a test
 CLASS_DOCUMENTS = 1000
 ABSTRACT_WORDS = 60
 CYRILLIC = str.maketrans("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопярстувшжыз")
