@@ -419,6 +419,18 @@ def run_parts(args: argparse.Namespace) -> dict[str, dict[str, list[dict[str, An
     return figures
 
 
+def list_verdicts(figures: dict[str, dict[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """Family, data, rows, outcome and sentence of each run that has a verdict."""
+    families = {"equiangular": "equiangular, images", "latent": "latent-quantized"}
+    return [
+        {"family": families[part], "data": name} | {key: run[key] for key in ("rows", "outcome", "sentence")}
+        for part, sets in figures.items()
+        for name, runs in sets.items()
+        for run in runs
+        if run["outcome"]
+    ]
+
+
 def write_page(path: Path, half: str, lines: list[str]) -> None:
     """Write the tables below MARK. What a page says before it stays, because a person writes the rules there."""
     about = f"the {half} half, zoo {zoo.__version__}, one thread of a machine that was busy with other work."
@@ -450,7 +462,7 @@ def main() -> None:
     if args.write:
         write_page(Path(args.write), args.half, lines)
     brief = {part: {name: len(runs) for name, runs in sets.items()} for part, sets in figures.items()}
-    finish({"benchmark": "defaults_images", "half": args.half, "runs": brief})
+    finish({"benchmark": "defaults_images", "half": args.half, "runs": brief, "verdicts": list_verdicts(figures)})
 
 
 if __name__ == "__main__":

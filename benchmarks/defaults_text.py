@@ -51,6 +51,8 @@ SPLITS = {
     "movie_reviews": ("train", "test"),
     "news20": ("train", "test"),
     "ag_news": ("train_subset", "test"),
+    "trec": ("train", "test"),
+    "banking77": ("train", "test"),
 }
 SIZES = {"300": 300, "1000": 1000, "3000": 3000, "all": None}
 TEST_ROWS = 1000

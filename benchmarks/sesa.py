@@ -465,9 +465,9 @@ METHODS = {
 OPENING = """\
 # SESA compared with common alternatives
 
-Written by `python benchmarks/sesa.py --write docs/measured/sesa.md`, whose first lines describe the comparison. Scores are means over
-{seeds} seeds with their spread, where a seed matters. The machine did other work at the same time, which makes all times longer.
-SESA falls short where a line of the verdict is False.
+Written by `python benchmarks/sesa.py --write docs/measured/sesa.md`, whose first lines describe the comparison. Scores are means
+over {seeds} seeds with their spread, where a seed matters. The machine did other work at the same time, which makes
+all times longer. SESA falls short where a line of the verdict is False.
 """
 BASELINES = {"gru": "gru-opaque", "large": "large-opaque"}
 LABELS = {

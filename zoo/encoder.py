@@ -23,7 +23,7 @@ from zoo.core.findings import Finding
 from zoo.core.training_log import Say
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
-from zoo.training import objective_checks
+from zoo.training import automatic, objective_checks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,7 @@ class Encoder:
         folder: where relative paths in `spec` start.
         tables: rows of the data sections that `spec.extra_datasets` names, by the last step of their path.
         rows_seen: how many of its rows the training read; None if it read all of them.
+        chosen: what `fit` chose where the settings are `auto`, by dotted path of the recipe.
     """
 
     similarity_fn_name: str = "cosine"
@@ -90,6 +91,7 @@ class Encoder:
         self.backbone_revision = ""
         self.tables: dict[str, Dataset] = {}
         self.rows_seen: int | None = None
+        self.chosen: dict[str, Any] = {}
         forks.note_model()
 
     @property
@@ -159,6 +161,10 @@ class Encoder:
         if validation is not None and not self.spec.uses_validation:
             raise ZooError(f"the family {self.spec.family} does not look at held-out rows: leave `validation` out")
         objective_checks.check_rows(self.spec, settings, rows, validation)
+        has_validation = validation is not None
+        length = automatic.choose_length(self.spec, settings, len(rows), has_validation=has_validation, say=say)
+        self.chosen = {f"training.{name}": value for name, value in length.items()}
+        settings = settings.model_copy(update=length)
         return self.train(TrainingRun(rows, settings, folder, validation, show_progress, say, finish))
 
     def train(self, run: TrainingRun) -> float:
@@ -166,12 +172,17 @@ class Encoder:
 
         A family with a trainer of its own overrides this; it keeps checkpoints and metrics.jsonl in `run.folder` too.
         """
-        from zoo.training import trainer
+        from zoo.training import learning_rate_test, trainer
 
+        settings = run.settings
+        if settings.learning_rate == "auto":
+            rate = learning_rate_test.choose_learning_rate(self, run)
+            self.chosen["training.learning_rate"] = rate
+            settings = settings.model_copy(update={"learning_rate": rate})
         return trainer.fit(
             self,
             run.rows,
-            run.settings,
+            settings,
             run.folder,
             validation=run.validation,
             show_progress=run.show_progress,

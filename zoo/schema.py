@@ -90,9 +90,9 @@ Positive = Annotated[int, Field(ge=1)]
 class Training(Section):
     """`training:`, the settings of all families that are trained by gradient descent. Steps are optimiser steps."""
 
-    epochs: Annotated[float, Field(gt=0)] | None = Field(
-        None,
-        description="Passes over the data. The default is 1, or a number that the family derives from the size of the data.",
+    epochs: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+        "auto",
+        description="Passes over the data. `auto` is a number that the family derives from the number of rows, or 1.",
     )
     max_steps: Positive | None = Field(
         None, description="Stop after this many optimiser steps, even if `epochs` asks for more."
@@ -103,7 +103,11 @@ class Training(Section):
     gradient_accumulation: Positive = Field(
         1, description="Number of equal parts that a batch is run in. It must divide `batch_size`."
     )
-    learning_rate: Annotated[float, Field(gt=0, lt=10)] = 2e-5
+    learning_rate: Annotated[float, Field(gt=0, lt=10)] | Literal["auto"] = Field(
+        2e-5,
+        description="The highest learning rate of the schedule. `auto`, the default in a recipe of most families, "
+        "corrects the family's usual rate by a short range test on training rows.",
+    )
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1, description="Share of the steps in which the learning rate rises."
@@ -117,10 +121,24 @@ class Training(Section):
     checkpoint_every: Positive | None = Field(
         None, description="Steps between checkpoints. By default a run writes ten."
     )
-    early_stop: Positive | None = Field(
-        None, description="Stop after this many validations in a row without a better loss."
+    early_stop: Positive | Literal["auto"] | None = Field(
+        "auto",
+        description="Stop after this many validations in a row without a better loss. `auto` is 5 if there are validation rows "
+        "whose best weights are kept; null never stops early.",
     )
     keep_best: bool = Field(True, description="With a validation split, keep the weights with the lowest loss.")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate as a number. Raises ValueError if it is still to be chosen."""
+        if self.learning_rate == "auto":
+            raise ValueError("training.learning_rate is `auto`: Encoder.fit chooses it")
+        return float(self.learning_rate)
+
+    @property
+    def fixed_epochs(self) -> float | None:
+        """The number of epochs, or None if the recipe leaves it open."""
+        return None if self.epochs in (None, "auto") else float(self.epochs)
 
     @field_validator("gradient_accumulation")
     @classmethod

@@ -8,7 +8,9 @@ of the family. It imports pydantic only, so that `zoo check` and `zoo list` answ
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -17,13 +19,31 @@ from pydantic import ValidationError
 from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
 from zoo.data.spec import Data
-from zoo.schema import Roles, Section
+from zoo.schema import Roles, Section, Training
 
 Mistake = tuple[tuple[str | int, ...], str]
 """Where a section is wrong (a path below it), and what is wrong."""
 
 
 FREE_BASELINES = ("chance", "most_frequent_class", "tfidf", "lsa", "bm25", "pixels")
+
+
+@dataclass(frozen=True)
+class EpochRule:
+    """How many epochs a family trains if the recipe leaves it open.
+
+    Attributes:
+        rows_read: rows that the training reads, counted as often as they are read.
+        least, most: limits of the number of epochs, for many and for few rows.
+    """
+
+    rows_read: int
+    least: int
+    most: int
+
+    def choose(self, row_count: int) -> int:
+        """Return the number of epochs over `row_count` rows."""
+        return min(self.most, max(self.least, math.ceil(self.rows_read / max(1, row_count))))
 
 
 class NoView(Section):
@@ -88,7 +108,9 @@ class EncoderSpec(Section):
 
     Attributes of the class, which a family overrides where it differs:
         View: the section that holds the family's view options.
-        training_defaults: `training:` values of this family, used if the recipe gives none.
+        training_defaults: `training:` values of this family, used if the recipe gives none. Its `learning_rate` is the usual
+            one, from which a range test starts.
+        tests_learning_rate: whether `learning_rate: auto` is the default of a recipe.
         uses_validation: whether training looks at held-out rows; otherwise a recipe may not have `validation:`.
         trains_in_processes: whether several processes, as under torchrun, can share a training.
         recognises: whether the family has classes of its own, which the task `recognition` scores.
@@ -103,6 +125,7 @@ class EncoderSpec(Section):
 
     View: ClassVar[type[Section]] = NoView
     training_defaults: ClassVar[Mapping[str, Any]] = {}
+    tests_learning_rate: ClassVar[bool] = True
     uses_validation: ClassVar[bool] = True
     trains_in_processes: ClassVar[bool] = True
     recognises: ClassVar[bool] = False
@@ -122,6 +145,17 @@ class EncoderSpec(Section):
         `section` is the recipe's encoder section as it was written, perhaps with mistakes.
         """
         return cls.training_defaults
+
+    @property
+    def usual_learning_rate(self) -> float:
+        """The learning rate that fits most data of this family."""
+        defaults = self.choose_training_defaults(self.model_dump())
+        return float(defaults.get("learning_rate", Training.model_fields["learning_rate"].default))
+
+    @property
+    def epoch_rule(self) -> EpochRule | None:
+        """How many epochs are trained if the recipe leaves it open. None, the default: one."""
+        return None
 
     @property
     def modalities(self) -> tuple[str, ...]:

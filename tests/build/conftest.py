@@ -25,6 +25,7 @@ class FakeEncoder:
     def __init__(self, calls, backbone):
         self.calls = calls
         self.backbone_name, self.backbone_revision = backbone
+        self.chosen = {"training.early_stop": None}
 
     def view(self, **options):
         self.calls.append(("view", options))

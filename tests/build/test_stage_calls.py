@@ -51,7 +51,7 @@ def test_the_training_passes_on_rows_settings_and_folders_and_is_locked(build, c
         "broadcast",
         ("fit", 3, recipe.training, out, {"show_progress": True, "finish": False}),
         ("finish", 3),
-        ("save", "tiny", out / "trained", {"recipe": recipe.model_dump(mode="json")}),
+        ("save", "tiny", out / "trained", {"recipe": recipe.fill_in({"training.early_stop": None}).dump_values()}),
     ]
     lock = atomic_files.read_json(out / "lock.json")
     assert (lock["data"], lock["seed"], lock["format"]) == (LOCKED, 7, 1)
@@ -130,11 +130,16 @@ def test_the_evaluation_opens_the_trained_model_and_replaces_older_results(build
     finding = Finding("warning", "it hums", "oil it")
     monkeypatch.setattr(health, "examine", lambda *inputs, **options: seen.append((inputs, options)) or [finding])
     tasks, seen = Prepared([]), []
-    atomic_files.write_json(run.out / "lock.json", {"rows_seen": 5})
+    atomic_files.write_json(run.out / "lock.json", {"rows_seen": 5, "chosen": {"training.epochs": 3.0}})
     table = make_table("a")
     run._evaluate({"train": table}, tasks, LOCKED, "digest")
     options = {"results_folder": run.out / "results", "show_progress": True}
-    options |= {"free_baselines": "cheap", "training_rows": table.rows, "training": run.recipe.training}
+    options |= {
+        "free_baselines": "cheap",
+        "training_rows": table.rows,
+        "training": run.recipe.training.model_copy(update={"epochs": 3.0}),
+    }
+    options["shared_baselines"] = ()
     assert calls == [
         "evaluating 1 tasks",
         run.out / "trained",

@@ -14,11 +14,11 @@ import tiny_run
 import zoo
 from zoo import families, pretrained
 from zoo.artefact import manifest, model_folder
-from zoo.build import builder, environment
+from zoo.build import builder, environment, lock
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ZooError
 from zoo.core.host import describe_host
-from zoo.training import arguments, distributed
+from zoo.training import arguments, automatic, distributed
 
 OPTIONS = (
     "training.max_steps=1",
@@ -79,15 +79,18 @@ def test_the_lock_has_data_versions_machine_seed_and_backbone(place, finished):
     assert lock["host"] == json.loads(json.dumps(describe_host()))
     assert lock["training_seconds"] > 0
     assert (lock["rows_seen"], lock["finished_early"]) == (16, False), "one step"
-    assert lock["recipe_sha256"] == atomic_files.digest(load(place).model_dump(mode="json"))
+    filled_in = load(place).fill_in({"training.early_stop": automatic.PATIENCE})
+    assert lock["recipe_sha256"] == atomic_files.digest(filled_in.model_dump(mode="json"))
     assert lock["backbone"]["name"].endswith("backbone")
     assert atomic_files.read_json(out / "model" / "lock.json") == lock
 
 
 def test_the_model_folder_has_the_files_of_the_run(finished):
     out, _, _ = finished
-    for name in ("recipe.yaml", "metrics.jsonl", "report.json"):
+    for name in ("metrics.jsonl", "report.json"):
         assert (out / "model" / name).read_bytes() == (out / name).read_bytes()
+    recipe = (out / "recipe.yaml").read_text().replace("early_stop: auto", f"early_stop: {automatic.PATIENCE}")
+    assert (out / "model" / "recipe.yaml").read_text() == recipe
     assert [path.name for path in (out / "model" / "results").iterdir()] == ["sts__whole.json"]
     assert not (out / "checkpoints").exists()
     manifest.verify(out / "model")
@@ -104,7 +107,7 @@ def test_the_model_folder_has_the_files_of_the_run(finished):
 def test_the_lock_has_the_precision_that_was_used(family, precision, monkeypatch):
     monkeypatch.setattr(arguments, "resolve_precision_name", lambda settings: "bfloat16")
     encoder = SimpleNamespace(reads_training_field=families.load_spec(family).model_construct().reads_training_field)
-    assert builder._describe_precision(SimpleNamespace(encoder=encoder, training=None)) == precision
+    assert lock._describe_precision(SimpleNamespace(encoder=encoder, training=None)) == precision
 
 
 def test_the_training_time_has_the_preparation_and_leaves_out_saving_and_evaluation(place, tmp_path, monkeypatch):

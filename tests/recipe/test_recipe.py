@@ -135,12 +135,12 @@ def test_a_mistake_does_not_hide_another_in_the_same_section(folder):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("validation=many", "validation: must be a section or a number, not 'many'"),
-        ("validation=true", "validation: must be a section or a number, not True"),
+        ("validation=many", "validation: must be a section or a number or `auto`, not 'many'"),
+        ("validation=true", "validation: must be a section or a number or `auto`, not True"),
         ("validation=3.5", "validation: must be a whole number of rows, or a share below 1, not 3.5"),
         ("validation={source: fil}", "validation: 'fil' is not one of hub, file, builtin; did you mean file?"),
         ("validation={source: builtin}", "validation.name: is missing"),
-        ("training.epochs=many", "training.epochs: must be a number, not 'many'"),
+        ("training.epochs=many", "training.epochs: must be a number or `auto`, not 'many'"),
         ("training.batch_size=1.5", "training.batch_size: must be a whole number, not 1.5"),
         (
             "training.gradient_accumulation=7",

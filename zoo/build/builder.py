@@ -15,15 +15,13 @@ from typing import Any
 
 from zoo import evaluation, families, pretrained
 from zoo.artefact import manifest, model_folder
-from zoo.build import health, overlap, training_data
-from zoo.build.environment import list_packages
+from zoo.build import health, lock, overlap, training_data
 from zoo.build.overlap import Overlap
 from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
 from zoo.card import render
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ZooError
 from zoo.core.findings import Finding
-from zoo.core.host import describe_host
 from zoo.data import Table
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared, leaderboard
@@ -115,6 +113,11 @@ class _Build:
     @property
     def out(self) -> Path:
         return self.folder.path
+
+    @property
+    def _filled_in_recipe(self) -> Recipe[Any]:
+        """The recipe with what the training chose in place of `auto`, so that training from it chooses nothing again."""
+        return self.recipe.fill_in(atomic_files.read_json(self.out / "lock.json").get("chosen", {}))
 
     def run(self) -> Encoder:
         self.folder.claim(self.recipe)
@@ -211,22 +214,11 @@ class _Build:
         encoder.finish(rows)
         if encoder.finish_trains:
             seconds += time.monotonic() - start_time
-        model_folder.save(encoder, self.out / "trained", recipe=self.recipe.dump_values())
-        backbone = {"name": encoder.backbone_name, "revision": encoder.backbone_revision}
-        lock = {
-            "format": 1,
-            "packages": list_packages(),
-            "data": locked,
-            "backbone": backbone if encoder.backbone_name else None,
-            "seed": self.recipe.training.seed,
-            "precision": _describe_precision(self.recipe),
-            "host": describe_host(),
-            "training_seconds": preparation_seconds + seconds,
-            "rows_seen": encoder.rows_seen,
-            "finished_early": self.finish,
-            "recipe_sha256": atomic_files.digest(self.recipe.dump_values()),
-        }
-        atomic_files.write_json(self.out / "lock.json", lock)
+        chosen = training_data.describe_choices(self.recipe, tables) | encoder.chosen
+        model_folder.save(encoder, self.out / "trained", recipe=self.recipe.fill_in(chosen).dump_values())
+        time_spent = {"training_seconds": preparation_seconds + seconds, "finished_early": self.finish}
+        record = lock.make(self.recipe, encoder, locked, chosen) | time_spent
+        atomic_files.write_json(self.out / "lock.json", record)
         self.folder.note("trained", made_from)
         if not self.finish:
             shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
@@ -242,7 +234,8 @@ class _Build:
             tasks,
             free_baselines=self.recipe.baselines,
             training_rows=tables["train"].rows,
-            training=self.recipe.training,
+            training=self._filled_in_recipe.training,
+            shared_baselines=families.load_shared_baselines() if self.recipe.baselines == "full" else (),
             results_folder=results,
             show_progress=self.show_progress,
         )
@@ -267,11 +260,12 @@ class _Build:
     def _document(self, locked: dict[str, Any], made_from: str) -> None:
         """Write model/: the trained files, the measured results, the pictures and the card."""
         overlaps = [vars(entry) for entry in self.overlaps]
-        lock = atomic_files.read_json(self.out / "lock.json") | {"data": locked, "overlaps": overlaps}
-        atomic_files.write_json(self.out / "lock.json", lock)
+        record = atomic_files.read_json(self.out / "lock.json") | {"data": locked, "overlaps": overlaps}
+        atomic_files.write_json(self.out / "lock.json", record)
         with atomic_files.replace_folder(self.out / "model") as partial:
             shutil.copytree(self.out / "trained", partial, dirs_exist_ok=True, copy_function=link_weights)
-            for name in ("recipe.yaml", "lock.json", "metrics.jsonl", "report.json"):
+            atomic_files.write_text(partial / "recipe.yaml", self._filled_in_recipe.dump())
+            for name in ("lock.json", "metrics.jsonl", "report.json"):
                 if (self.out / name).exists():
                     shutil.copy2(self.out / name, partial / name)
             if (self.out / "results").exists():
@@ -313,12 +307,3 @@ def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
     encoder.name = recipe.name
     encoder.tables = {path[-1]: tables[path[-1]].rows for path in recipe.encoder.extra_datasets()}
     return encoder
-
-
-def _describe_precision(recipe: Recipe[Any]) -> str:
-    """The dtype of the training's arithmetic. A family whose trainer does not read `precision` computes in float32."""
-    from zoo.training import arguments
-
-    if not recipe.encoder.reads_training_field("precision"):
-        return "float32"
-    return arguments.resolve_precision_name(recipe.training)

@@ -8,6 +8,7 @@ from zoo import data
 from zoo.build import validation_rows
 from zoo.data import Table
 from zoo.recipe.recipe import Recipe
+from zoo.training import automatic
 
 
 def read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
@@ -19,13 +20,24 @@ def read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
     required, optional = recipe.encoder.roles()
     train = data.read(recipe.data, required, optional, folder=recipe.folder)
     tables = {"train": train}
-    if isinstance(recipe.validation, float):
+    if recipe.validation == "auto":
+        size = automatic.choose_validation_size(recipe.encoder, recipe.training, len(train.rows))
+        if size is not None:
+            tables |= validation_rows.hold_out(recipe, train, size)
+    elif isinstance(recipe.validation, float):
         tables |= validation_rows.hold_out(recipe, train)
     elif recipe.validation is not None:
         tables["validation"] = data.read(recipe.validation, required, optional, folder=recipe.folder)
     for path, dataset in recipe.encoder.extra_datasets().items():
         tables[path[-1]] = data.read(dataset.data, dataset.roles, dataset.optional, folder=recipe.folder)
     return tables
+
+
+def describe_choices(recipe: Recipe[Any], tables: dict[str, Table]) -> dict[str, Any]:
+    """Return {"validation": the number of rows that were held out, or None} if the recipe says `auto`; else {}."""
+    if recipe.validation != "auto":
+        return {}
+    return {"validation": float(len(tables["validation"].rows)) if "validation" in tables else None}
 
 
 def get_rows(tables: dict[str, Table], name: str) -> Any:

@@ -12,14 +12,16 @@ from zoo.data.spec import Holdout
 from zoo.recipe.recipe import Recipe
 
 
-def hold_out(recipe: Recipe[Any], train: Table) -> dict[str, Table]:
-    """Hold the validation rows out of the training rows.
+def hold_out(recipe: Recipe[Any], train: Table, chosen_size: int | None = None) -> dict[str, Table]:
+    """Hold the validation rows out of the training rows: as many as the recipe says, or `chosen_size` if it says `auto`.
 
     Groups that `data.holdout.by` keeps together stay together. Otherwise, the share is taken of each class if there are classes.
     """
     by = recipe.data.holdout.by if recipe.data.holdout else None
     by = None if by is None else column_mapping.resolve_column(recipe.data, by, train.rows.column_names)
-    split = Holdout(size=recipe.validation, side="train", by=by, seed=recipe.training.seed)
+    split = Holdout(
+        size=recipe.validation if chosen_size is None else chosen_size, side="train", by=by, seed=recipe.training.seed
+    )
     by_class = by is None and "label" in train.roles
     try:
         tables = {
@@ -30,7 +32,7 @@ def hold_out(recipe: Recipe[Any], train: Table) -> dict[str, Table]:
         raise DataError(f"validation: {error}") from None
     if by_class:
         absent = sorted(map(str, set(train.rows["label"]) - set(tables["validation"].rows["label"])))
-        if absent:
+        if absent and chosen_size is None:
             message = f"validation: {len(absent)} classes are too rare to have a row in it: {', '.join(absent[:5])}"
             advice = "ask for a larger share, or give `validation` as a data section of its own"
             warnings.warn(f"{message}; {advice}", DataWarning, stacklevel=2)

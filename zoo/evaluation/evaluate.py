@@ -19,7 +19,7 @@ from zoo.schema import Baselines, Training
 
 if TYPE_CHECKING:
     from zoo.encoder import Encoder
-    from zoo.evaluation.baselines import BaselineScore
+    from zoo.evaluation.baselines import Baseline, BaselineScore
     from zoo.metrics.outcomes import Outcomes
 
 
@@ -32,6 +32,7 @@ def evaluate(
     free_baselines: Baselines = "cheap",
     training_rows: Any = None,
     training: Training | None = None,
+    shared_baselines: Sequence[type[Baseline]] = (),
     results_folder: Path | None = None,
     show_progress: bool = False,
     precision: str = "fp32",
@@ -47,6 +48,7 @@ def evaluate(
         free_baselines: which free baselines are scored; see `zoo.evaluation.baselines`.
         training_rows, training: rows and settings that free baselines learn with; without rows, only those that learn nothing
             are scored.
+        shared_baselines: further free baselines, beside those that the encoder's family names.
         results_folder: receives mteb's own TaskResult of each run as JSON.
         precision: of `encode`; with fp32 scores compare between machines.
 
@@ -65,7 +67,9 @@ def evaluate(
         if baseline:
             # They come last, so that their memory is not counted in the peak memory of the encoder's views.
             untrained_scores = _score_untrained(encoder, prepared, precision, show_progress)
-            free_scores = baselines.measure(encoder, prepared.tasks, training_rows, free_baselines, training)
+            free_scores = baselines.measure(
+                encoder, prepared.tasks, training_rows, free_baselines, training, shared_baselines
+            )
             facts = comparison.describe_rows(encoder, training_rows)
             for number, entry in enumerate(results):
                 others = [*untrained_scores[number : number + 1], *free_scores[entry["task"]]]

@@ -15,10 +15,13 @@ from zoo.core.suggest import suggest
 
 if TYPE_CHECKING:
     from zoo.encoder import Encoder
+    from zoo.evaluation.baselines import Baseline
     from zoo.spec import EncoderSpec
 
 BACKBONE_FAMILY = "matryoshka-2d"
 """The family that opens a plain sentence-transformers backbone, untrained."""
+SHARED_BASELINES = ("static.free_baseline:TokenVectors",)
+"""Free baselines that one family offers to all others, as `family_folder.module:Class`."""
 _HERE = Path(__file__).parent
 
 
@@ -35,6 +38,12 @@ def load_spec(name: str) -> type[EncoderSpec]:
 def load_encoder(name: str) -> type[Encoder]:
     """The class of a family's encoder; imports torch. Raises ZooError for an unknown family."""
     return _load(name, "encoder", "Encoder")
+
+
+def load_shared_baselines() -> list[type[Baseline]]:
+    """The free baselines that are scored beside encoders of every family they suit; imports torch."""
+    references = [reference.partition(":") for reference in SHARED_BASELINES]
+    return [getattr(importlib.import_module(f"{__name__}.{module}"), name) for module, _, name in references]
 
 
 def read_summary(name: str) -> str:

@@ -105,6 +105,8 @@ def _name_type(error: Any) -> str:
     kind = error["type"]
     if kind == "model_attributes_type":
         return "a section"
+    if kind == "literal_error" and str(error["loc"][-1]).startswith("literal["):  # one of several types
+        return f"`{error['ctx']['expected'].strip(chr(39))}`"
     name, _, what = kind.removesuffix("_from_float").rpartition("_")
     return _TYPE_NAMES.get(name or what, "") if what in ("type", "parsing", "int") else ""
 

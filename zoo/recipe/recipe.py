@@ -6,10 +6,10 @@ Nothing here imports torch, so that `zoo check` answers at once.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar, Union
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
@@ -42,9 +42,11 @@ class Recipe(Section, Generic[SpecT]):
     ]
     encoder: SpecT
     data: Data
-    validation: Data | Size | None = Field(
+    validation: Data | Size | Literal["auto"] | None = Field(
         None,
-        description="Rows to watch during training: a data section, or a share (below 1) or count held out of `data`.",
+        description="Rows to watch during training: a data section, or a share (below 1) or count held out of `data`. "
+        "`auto`, the default, holds out up to 256 rows of at least 2,000 if the recipe does not say how long to train. null "
+        "holds out none.",
     )
     on_overlap: Literal["report", "drop", "error"] = Field(
         "report",
@@ -75,6 +77,12 @@ class Recipe(Section, Generic[SpecT]):
     def folder(self) -> Path:
         """Where the recipe's relative paths start."""
         return self._folder
+
+    def fill_in(self, chosen: Mapping[str, Any]) -> Self:
+        """Return the recipe with values in place of `auto`: `validation`, and `training.` fields by their dotted path."""
+        training = {path.removeprefix("training."): value for path, value in chosen.items() if "." in path}
+        others = {path: value for path, value in chosen.items() if "." not in path}
+        return self.model_copy(update={"training": self.training.model_copy(update=training), **others})
 
     def dump(self) -> str:
         """YAML with every default filled in; `load` reads it back to an equal recipe."""
@@ -163,7 +171,7 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
     """The recipe, or None and every mistake."""
     spec_class, mistakes = validation.find_family(value)
     training = value.get("training")
-    stops_early = isinstance(training, dict) and bool(training.get("early_stop"))
+    stops_early = isinstance(training, dict) and training.get("early_stop") not in (None, "auto")
     validation.normalise(value, spec_class)
     model: Any = Recipe.__class_getitem__(spec_class or validation.AnyEncoder)
     recipe = None

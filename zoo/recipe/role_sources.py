@@ -29,7 +29,7 @@ def describe_roles(recipe: Recipe[Any]) -> list[str]:
 def _list_sections(recipe: Recipe[Any]) -> Iterator[tuple[str, Data, Roles, Roles]]:
     required, optional = recipe.encoder.roles()
     yield "data", recipe.data, required, optional
-    if recipe.validation is not None and not isinstance(recipe.validation, float):
+    if recipe.validation is not None and not isinstance(recipe.validation, float | str):
         yield "validation", recipe.validation, required, optional
     for path, dataset in recipe.encoder.extra_datasets().items():
         yield ".".join(("encoder", *path)), dataset.data, dataset.roles, dataset.optional

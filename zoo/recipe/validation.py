@@ -29,15 +29,18 @@ class AnyEncoder(EncoderSpec, extra="ignore"):
 
 
 def normalise(value: dict[str, Any], spec_class: type[EncoderSpec] | None) -> None:
-    """Write out what a recipe may abbreviate: tasks by their bare name, and the family's `training:` defaults."""
+    """Write out what a recipe may abbreviate: tasks by their bare name, and the defaults that depend on the family."""
     if isinstance(value.get("evaluation"), list):
         value["evaluation"] = [{"task": task} if isinstance(task, str) else task for task in value["evaluation"]]
-    training = value.get("training")
-    if spec_class and isinstance(training, dict | None):
+    training = value.get("training", {})
+    if spec_class and isinstance(training, dict):
         encoder = value.get("encoder")
-        defaults = spec_class.choose_training_defaults(encoder if isinstance(encoder, dict) else {})
-        if defaults:
-            value["training"] = {**defaults, **(training or {})}
+        defaults = dict(spec_class.choose_training_defaults(encoder if isinstance(encoder, dict) else {}))
+        if spec_class.tests_learning_rate:
+            defaults["learning_rate"] = "auto"
+        value["training"] = {**defaults, **training}
+        if spec_class.uses_validation:
+            value.setdefault("validation", "auto")
 
 
 def find_family(value: Mapping[str, Any]) -> tuple[type[EncoderSpec] | None, list[Mistake]]:
@@ -70,10 +73,11 @@ def find_mistakes(
             mistakes += _check_data((field,), value[field], required, folder)
     if spec is not None and not removed and any(loc[0] == "data" for loc, _ in mistakes):
         mistakes += _suggest_for_columns(value["data"], spec, folder)
+    has_validation = value.get("validation") not in (None, "auto")
     if value.get("validation") is not None and spec_class and not spec_class.uses_validation:
         family = value["encoder"]["family"]
         mistakes.append((("validation",), f"the family {family} does not look at held-out rows: leave it out"))
-    if stops_early and value.get("validation") is None:
+    if stops_early and not has_validation:
         mistakes.append((("training", "early_stop"), "there is nothing to stop by: give `validation` as well"))
     return mistakes + _check_tasks(value.get("evaluation"), spec_class, spec, required, folder)
 

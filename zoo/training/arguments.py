@@ -27,7 +27,7 @@ def make_arguments(
         per_device_train_batch_size=plan.micro_batch_size,
         per_device_eval_batch_size=plan.micro_batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.peak_learning_rate,
         lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
         warmup_steps=round(settings.warmup * plan.total_steps),
         weight_decay=settings.weight_decay,
@@ -62,7 +62,7 @@ def make_arguments(
 
 def make_optimizer(groups: list[dict[str, Any]], settings: Training) -> torch.optim.Optimizer:
     """Return AdamW over parameter groups, which may have a learning rate and a weight decay of their own."""
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    return torch.optim.AdamW(groups, lr=settings.peak_learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
 def resolve_precision_name(settings: Training) -> str:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from zoo.core.training_log import Say
 from zoo.schema import Training
 
 
@@ -33,38 +32,11 @@ def plan_steps(settings: Training, row_count: int) -> StepPlan:
     fills_a_batch = row_count >= settings.batch_size
     steps_per_epoch = max(1, row_count // settings.batch_size) if fills_a_batch else 1
     batch_size = settings.batch_size if fills_a_batch else row_count
-    total_steps = settings.max_steps or max(1, math.ceil(steps_per_epoch * (settings.epochs or 1)))
+    total_steps = settings.max_steps or max(1, math.ceil(steps_per_epoch * (settings.fixed_epochs or 1)))
     micro_batch_size = math.ceil(batch_size / settings.gradient_accumulation)
     while not fills_a_batch and micro_batch_size > 1 and row_count % micro_batch_size == 1:
         micro_batch_size += 1
     return StepPlan(total_steps, micro_batch_size, fills_a_batch)
-
-
-@dataclass(frozen=True)
-class EpochRule:
-    """How many epochs a family trains if the recipe gives neither `epochs` nor `max_steps`.
-
-    Attributes:
-        rows_read: rows that the training reads, counted as often as they are read.
-        least, most: limits of the number of epochs, for many and for few rows.
-    """
-
-    rows_read: int
-    least: int
-    most: int
-
-    def choose(self, row_count: int) -> int:
-        """Return the number of epochs over `row_count` rows."""
-        return min(self.most, max(self.least, math.ceil(self.rows_read / max(1, row_count))))
-
-    def fill_in(self, settings: Training, row_count: int, say: Say | None = None) -> Training:
-        """Return settings with a number of epochs, and say it. Explicit `epochs` or `max_steps` stay as they are."""
-        if settings.epochs is not None or settings.max_steps is not None:
-            return settings
-        epochs = self.choose(row_count)
-        if say is not None:
-            say(f"training.epochs is not set: {epochs} epochs for {row_count:,} rows")
-        return settings.model_copy(update={"epochs": float(epochs)})
 
 
 def split_rows(row_count: int, size: int) -> Iterator[range]:

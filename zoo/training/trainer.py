@@ -209,7 +209,7 @@ def fit(
     with _keep_environment(read_record(resume_from)) as environment:
         recorder = RunRecorder(folder, show_progress, seconds_before, environment, say)
         callbacks: list[transformers.TrainerCallback] = [recorder]
-        if validation is not None and settings.early_stop:
+        if validation is not None and isinstance(settings.early_stop, int):
             callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
         loss_module = LossModule(encoder)
         trainer = EncoderTrainer(

@@ -27,7 +27,7 @@ from zoo.families.equiangular.encoder import Encoder
 from zoo.metrics import classification
 from zoo.recipe import recipe
 from zoo.schema import Training
-from zoo.training.step_plan import EpochRule
+from zoo.spec import EpochRule
 from zoo.vision.spec import Vision
 
 
@@ -311,10 +311,7 @@ def test_the_command_line_reads_paths_of_images(trained_encoder, tmp_path):
 
 @pytest.mark.parametrize(("row_count", "epochs"), [(300, 60), (5_000, 12), (60_000, 4)])
 def test_few_rows_are_read_more_often(row_count, epochs):
-    settings = spec.SCRATCH_EPOCHS.fill_in(Training(), row_count)
-    assert settings.epochs == epochs
-    for explicit in (Training(epochs=1), Training(max_steps=3)):
-        assert spec.SCRATCH_EPOCHS.fill_in(explicit, row_count) is explicit
+    assert spec.SCRATCH_EPOCHS.choose(row_count) == epochs
 
 
 def test_the_chosen_epochs_are_said_and_recorded(tmp_path, monkeypatch):

@@ -21,13 +21,13 @@ from zoo.core.errors import ArtefactError, RecipeError, ZooError
 from zoo.data.formats import image_files
 from zoo.evaluation.mteb_model import MtebModel
 from zoo.families.latent_quantized import baselines, card_samples, inputs, networks, quantizers
-from zoo.families.latent_quantized import encoder as encoder_module
+from zoo.families.latent_quantized import spec as spec_module
 from zoo.families.latent_quantized.encoder import Encoder
 from zoo.families.latent_quantized.spec import Network, Spec, choose_network
 from zoo.metrics.disentanglement import infomec
 from zoo.recipe import recipe
 from zoo.schema import Training
-from zoo.training.step_plan import EpochRule
+from zoo.spec import EpochRule
 
 TINY = Network(widths=(8, 16), blocks=1, patch=2, dense=(32,), norm="instance")
 SOURCES = ("x", "y", "tone")
@@ -242,7 +242,7 @@ def test_a_model_folder_holds_the_layers_that_the_default_network_stands_for():
 
 
 def test_with_defaults_every_latent_varies_and_images_come_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoder_module, "EPOCHS", EpochRule(rows_read=6_000, least=1, most=100))
+    monkeypatch.setattr(spec_module, "IMAGE_EPOCHS", EpochRule(rows_read=6_000, least=1, most=100))
     table, lines = rows(192), []
     encoder = Encoder.build(spec(network="auto"))
     settings = Training(**Spec.training_defaults)

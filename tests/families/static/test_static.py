@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +14,17 @@ import tiny
 import torch
 from contract import Contract
 from datasets import Dataset
+from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import random as sparse_random
 
 import zoo
+from zoo import evaluation, families
 from zoo.artefact import manifest, model_folder
 from zoo.core.errors import ArtefactError, ZooError
+from zoo.evaluation import baselines
+from zoo.evaluation.baselines import TrainingRows
+from zoo.evaluation.spec import Task
 from zoo.families.static import distillation, regression, token_bag
 from zoo.families.static.encoder import Encoder
 from zoo.families.static.spec import Spec
@@ -388,3 +394,29 @@ def test_equal_positives_in_one_batch_are_no_negatives_of_each_other(encoder):
     equal = [different[0], {"anchor": "red arm", "positive": "a cat"}]
     assert encoder.loss(encoder.collate(different)).item() > 0
     assert encoder.loss(encoder.collate(equal)).item() == 0
+
+
+def test_token_vectors_of_a_backbone_are_the_static_encoder_without_training(tmp_path):
+    """The free baseline of other families: the same vectors, so the same ranking."""
+    tiny.backbone(tmp_path / "backbone")
+    rows = [{"query": tiny.SENTENCES[i], "document": tiny.SENTENCES[i + 1]} for i in range(10)]
+    (tmp_path / "search.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    entry = {"task": "retrieval", "data": {"source": "file", "path": "search.jsonl"}}
+    prepared = evaluation.prepare([TypeAdapter(Task).validate_python(entry)], tmp_path)
+    section = {"family": "static", "backbone": "backbone", "dim": 16}
+    untrained = Encoder.build(Spec.model_validate(section), folder=tmp_path)
+    other = SimpleNamespace(
+        spec=SimpleNamespace(family="other", backbone="backbone", modalities=("text",), free_baselines=()),
+        folder=tmp_path,
+        dim=16,
+    )
+    (baseline_class,) = families.load_shared_baselines()
+    (score,) = baseline_class(TrainingRows(other, None)).measure(prepared.tasks[0])
+    report = evaluation.evaluate(untrained, prepared, baseline=False, free_baselines="none")
+    assert score.value == pytest.approx(report["results"][0]["value"])
+    levels = [
+        baselines.measure(other, prepared.tasks, None, level, None, [baseline_class]) for level in ("cheap", "full")
+    ]
+    assert [len(scores[prepared.tasks[0].name]) for scores in levels] == [0, 1]
+    own = SimpleNamespace(spec=untrained.spec, folder=tmp_path)
+    assert not baseline_class(TrainingRows(own, None)).suits(prepared.tasks[0])

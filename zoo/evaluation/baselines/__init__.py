@@ -28,7 +28,12 @@ def load(name: str) -> type[Baseline]:
 
 
 def measure(
-    encoder: Encoder, tasks: Sequence[ReadyTask], rows: Any, level: Baselines, settings: Training | None = None
+    encoder: Encoder,
+    tasks: Sequence[ReadyTask],
+    rows: Any,
+    level: Baselines,
+    settings: Training | None = None,
+    shared: Sequence[type[Baseline]] = (),
 ) -> Mapping[str, list[BaselineScore]]:
     """Score the free baselines of the encoder's family on each task; return the scores by the task's name.
 
@@ -36,12 +41,14 @@ def measure(
         encoder: the trained encoder, for its spec and sizes.
         rows: the training rows, or None if they are not at hand; baselines that learn from them are then left out.
         settings: those of the training, which baselines that train a network share.
+        shared: further baselines, beside those that the family names.
         level: "cheap" leaves out the baselines that train a network; "none" leaves out all.
     """
     training = TrainingRows(encoder, rows, settings)
     scores: dict[str, list[BaselineScore]] = {task.name: [] for task in tasks}
-    for name in encoder.spec.free_baselines if level != "none" else ():
-        baseline_class = encoder.spec.load_family_attribute(name) if ":" in name else load(name)
+    names = encoder.spec.free_baselines
+    classes = [encoder.spec.load_family_attribute(name) if ":" in name else load(name) for name in names]
+    for baseline_class in [*classes, *shared] if level != "none" else ():
         if (baseline_class.needs_rows and rows is None) or (level == "cheap" and not baseline_class.is_cheap):
             continue
         baseline: Baseline = baseline_class(training)

@@ -200,7 +200,7 @@ class Encoder(BaseEncoder):
 
 def _make_settings(spec: Spec, training: Training, *, words: int = 0) -> paragraph_model.Settings:
     """Create the settings of a model; those that neither section gives follow the number of `words` of the corpus."""
-    epochs = training.epochs or defaults.choose_epochs(words)
+    epochs = training.fixed_epochs or defaults.choose_epochs(words)
     return paragraph_model.Settings(
         dim=spec.width,
         bits=spec.bits,
@@ -214,8 +214,8 @@ def _make_settings(spec: Spec, training: Training, *, words: int = 0) -> paragra
         epochs=max(1, round(epochs)),
         small_corpus=defaults.SMALL_CORPUS,
         code_epochs=max(1, round(epochs * CODE_EPOCHS_SHARE)),
-        learning_rate=training.learning_rate,
-        last_learning_rate=min(1e-4, training.learning_rate),
+        learning_rate=training.peak_learning_rate,
+        last_learning_rate=min(1e-4, training.peak_learning_rate),
         seed=training.seed,
     )
 

@@ -28,6 +28,7 @@ class Spec(EncoderSpec):
 
     View = View
     training_defaults = {"learning_rate": 0.025}
+    tests_learning_rate = False
     uses_validation = False
     trains_in_processes = False
     text_files = {"vocabulary.json": 256 << 20}

@@ -112,10 +112,8 @@ class Encoder(ClassifierEncoder):
             raise ZooError(
                 "encoder.train_baseline: both heads are measured on validation rows: give `validation`, or leave it out"
             )
-        settings = self.spec.epoch_rule.fill_in(run.settings, len(run.rows), run.say)
-        if settings is not run.settings:
-            self._facts["settings"] = {"training.epochs": settings.epochs}
-        run = replace(run, settings=settings)
+        if "training.epochs" in self.chosen:
+            self._facts["settings"] = {"training.epochs": self.chosen["training.epochs"]}
         rows = dataset.LabelledDataset(run.rows, self.classes, self.tower)
         validation = None
         if run.validation is not None:
@@ -149,7 +147,7 @@ class Encoder(ClassifierEncoder):
         new_layers = [self.module[name] for name in ("project", "head") if name in self.module]
         new = [parameter for layer in new_layers for parameter in layer.parameters()]
         if new:
-            groups.append({"params": new, "lr": training.learning_rate * self.spec.head_lr_scale})
+            groups.append({"params": new, "lr": training.peak_learning_rate * self.spec.head_lr_scale})
         return groups
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from zoo.schema import Positive, Renamed, Roles
-from zoo.spec import FREE_BASELINES, EncoderSpec, Mistake, RowNeeds
+from zoo.spec import FREE_BASELINES, EncoderSpec, EpochRule, Mistake, RowNeeds
 from zoo.text import weights_check
-from zoo.training.step_plan import EpochRule
 from zoo.vision.spec import Vision
 
 # The cosine with its class vector that training leads an input to: of a backbone from scratch, and of a pretrained one.
@@ -128,7 +127,7 @@ class Spec(EncoderSpec):
 
     @property
     def epoch_rule(self) -> EpochRule:
-        """How many epochs are trained if the recipe does not say."""
+        """More epochs over few images from random weights than of a pretrained backbone."""
         is_random = self.is_from_scratch or (isinstance(self.backbone, Vision) and not self.backbone.pretrained)
         return SCRATCH_EPOCHS if is_random else PRETRAINED_EPOCHS
 

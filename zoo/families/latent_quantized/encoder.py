@@ -23,7 +23,7 @@ from zoo.encoder import TrainingRun
 from zoo.families.latent_quantized import baselines, card_samples, networks, quantizers
 from zoo.families.latent_quantized.autoencoder import Autoencoder
 from zoo.families.latent_quantized.inputs import TrainingInputs
-from zoo.families.latent_quantized.spec import EPOCHS, Spec
+from zoo.families.latent_quantized.spec import Spec
 from zoo.metrics.disentanglement import find_active_latents
 from zoo.ops.random_state import step_generator
 from zoo.schema import Training
@@ -79,11 +79,8 @@ class Encoder(Autoencoder):
         """
         if self.spec.baselines and run.validation is None:
             raise ZooError("encoder.baselines: all are measured on validation rows: set `validation` in the recipe")
-        if self.spec.modality == "image":
-            settings = EPOCHS.fill_in(run.settings, len(run.rows), run.say)
-            if settings is not run.settings:
-                self._settings["training.epochs"] = settings.epochs
-            run = replace(run, settings=settings)
+        if "training.epochs" in self.chosen:
+            self._settings["training.epochs"] = self.chosen["training.epochs"]
         input_format = self._require_input_format()
         rows: Any = TrainingInputs(run.rows, input_format)
         validation: Any = None if run.validation is None else TrainingInputs(run.validation, input_format)

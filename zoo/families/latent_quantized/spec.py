@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from zoo.schema import Renamed, Roles, Section
-from zoo.spec import FREE_BASELINES, EncoderSpec, RowNeeds
-from zoo.training.step_plan import EpochRule
+from zoo.spec import FREE_BASELINES, EncoderSpec, EpochRule, RowNeeds
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 
@@ -73,8 +72,8 @@ SMALL = Network(widths=(32, 64), blocks=1, patch=4, dense=(256,), norm="none")
 """Networks that train on a laptop."""
 
 Size = Annotated[int, Field(ge=2, le=65_536)]
-EPOCHS = EpochRule(rows_read=60_000, least=2, most=200)
-"""Epochs on images if the recipe gives none."""
+IMAGE_EPOCHS = EpochRule(rows_read=60_000, least=2, most=200)
+VECTOR_EPOCHS = EpochRule(rows_read=200_000, least=5, most=200)
 Latent = Literal["quantized", "continuous", "gaussian", "vector"]
 
 
@@ -142,6 +141,11 @@ class Spec(EncoderSpec):
         (), description="Also train these kinds of latents; the card compares all of them on the validation rows."
     )
     sources: tuple[str, ...] = Field((), description="Columns that hold the sources of the validation rows.")
+
+    @property
+    def epoch_rule(self) -> EpochRule:
+        """Vectors are read more often than images, which cost far more."""
+        return VECTOR_EPOCHS if self.modality == "vector" else IMAGE_EPOCHS
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Spec:

@@ -135,7 +135,7 @@ class Encoder(BaseEncoder):
         return self.text_encoder.fit(
             run.rows["text"],
             min_count=self.spec.min_count,
-            epochs=run.settings.epochs,
+            epochs=run.settings.fixed_epochs,
             keep={word for words in labels.values() for keyword in words for word in tokenise(keyword)},
             check=lambda known: keyword_coverage.check_keywords(
                 labels, keyword_coverage.find_missing_keywords(labels, known)

@@ -21,6 +21,7 @@ class Spec(EncoderSpec):
     """`encoder:` of an Lbl2Vec model."""
 
     training_defaults = {"learning_rate": 0.025}
+    tests_learning_rate = False
     uses_validation = False
     trains_in_processes = False
     pictures = {"topics": "topic_map:draw_map"}

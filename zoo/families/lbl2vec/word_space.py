@@ -49,8 +49,8 @@ def create_settings(dim: int | None, window: int | None, training: Training) -> 
         words=True,
         window=window or 10,
         settle=False,  # does not improve topics
-        learning_rate=training.learning_rate,
-        last_learning_rate=min(1e-4, training.learning_rate),
+        learning_rate=training.peak_learning_rate,
+        last_learning_rate=min(1e-4, training.peak_learning_rate),
         seed=training.seed,
     )
 

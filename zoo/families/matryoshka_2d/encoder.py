@@ -104,7 +104,7 @@ class Encoder(TruncatableEncoder):
         groups: list[dict[str, Any]] = [{"params": [p for p in self.backbone.model.parameters() if p.requires_grad]}]
         head_parameters = [p for p in self.heads.parameters() if p.requires_grad]
         if head_parameters:
-            groups.append({"params": head_parameters, "lr": training.learning_rate * self.spec.head_lr_scale})
+            groups.append({"params": head_parameters, "lr": training.peak_learning_rate * self.spec.head_lr_scale})
         return groups
 
     def train(self, run: TrainingRun) -> float:

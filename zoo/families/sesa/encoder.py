@@ -120,7 +120,7 @@ class Encoder(ConceptEncoder):
         others = [p for p in self.module.parameters() if p.requires_grad and id(p) not in backbone_ids]
         groups: list[dict[str, Any]] = [{"params": others}]
         if backbone:
-            groups.insert(0, {"params": backbone, "lr": training.learning_rate * self.spec.backbone_lr_scale})
+            groups.insert(0, {"params": backbone, "lr": training.peak_learning_rate * self.spec.backbone_lr_scale})
         return groups
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

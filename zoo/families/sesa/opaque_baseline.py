@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.schema import Training
-from zoo.training import distributed, trainer
+from zoo.training import distributed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,7 +34,7 @@ def train_opaque_baseline(
     baseline.prepare(rows, folder / "cache")
     baseline_folder = folder / FOLDER
     baseline_folder.mkdir(parents=True, exist_ok=True)
-    trainer.fit(baseline, rows, settings, baseline_folder, validation=validation)
+    baseline.fit(rows, settings, baseline_folder, validation=validation)
     distributed.broadcast_from_main()
     shutil.rmtree(baseline_folder / "checkpoints", ignore_errors=True)
     return baseline

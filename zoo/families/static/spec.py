@@ -12,10 +12,11 @@ from pydantic import Field, field_validator
 from zoo.core.errors import ZooError
 from zoo.hub import model_references
 from zoo.schema import Positive, Roles, Section
-from zoo.spec import EncoderSpec, Mistake, RowNeeds
+from zoo.spec import EncoderSpec, EpochRule, Mistake, RowNeeds
 from zoo.text import architectures, weights_check
 
 NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
+EPOCHS = EpochRule(rows_read=100_000, least=3, most=50)
 COLUMNS = ("anchor", "positive", *NEGATIVES)
 
 
@@ -29,7 +30,7 @@ class Spec(EncoderSpec):
     """`encoder:` of a static model."""
 
     View = View
-    training_defaults = {"learning_rate": 3e-3, "batch_size": 256}
+    training_defaults = {"learning_rate": 1e-2, "batch_size": 256}
 
     family: Literal["static"]
     backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
@@ -62,6 +63,11 @@ class Spec(EncoderSpec):
         if list(value) != sorted(set(value)):
             raise ValueError(f"must ascend without repeats, not {list(value)}")
         return value
+
+    @property
+    def epoch_rule(self) -> EpochRule:
+        """Many epochs: a step costs little, and few rows make few steps."""
+        return EPOCHS
 
     def roles(self) -> tuple[Roles, Roles]:
         """Anchors, positives and optional hard negatives."""

@@ -14,8 +14,11 @@ from zoo.data.spec import Data
 from zoo.families.vlm2vec.architectures import get_architecture, read_settings
 from zoo.hub.model_references import locate
 from zoo.schema import Kind, Positive, Renamed, Roles, Section
-from zoo.spec import EncoderSpec, ExtraDataset, Mistake, RowNeeds
+from zoo.spec import EncoderSpec, EpochRule, ExtraDataset, Mistake, RowNeeds
 
+SCRATCH_TRAINING = {"learning_rate": 1e-3, "schedule": "cosine", "batch_size": 128, "weight_decay": 0.01}
+SCRATCH_EPOCHS = EpochRule(rows_read=180_000, least=4, most=60)
+PRETRAINED_EPOCHS = EpochRule(rows_read=20_000, least=1, most=5)
 ADAPTER_FOLDER = "adapter"
 MMEB_COLUMNS: dict[str, tuple[str, Kind]] = {
     "query": ("qry", "caption"),
@@ -175,6 +178,19 @@ class Spec(EncoderSpec):
         if self.lora and self.lora.keep == "adapter" and self.backbone.build:
             raise ValueError("lora.keep: an adapter needs a published backbone; with `build`, use keep: merged")
         return self
+
+    @classmethod
+    def choose_training_defaults(cls, section: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A far higher rate for a model from scratch and for an adapter than for all weights of a pretrained model."""
+        backbone = section.get("backbone")
+        if isinstance(backbone, Mapping) and backbone.get("build"):
+            return SCRATCH_TRAINING
+        return {"learning_rate": 1e-4} if section.get("lora") else {"learning_rate": 2e-5}
+
+    @property
+    def epoch_rule(self) -> EpochRule:
+        """Many epochs from random weights, a few of a pretrained model."""
+        return SCRATCH_EPOCHS if self.backbone.build else PRETRAINED_EPOCHS
 
     @property
     def modalities(self) -> tuple[str, ...]:
