@@ -137,3 +137,12 @@ def test_a_pair_rotation_is_orthonormal_and_puts_first_what_pairs_share():
     assert (
         rotation[12:, :4].square().sum() > 3 > 1 > principal_axes[12:, :4].square().sum()
     )  # of 4: the noise varies more
+
+
+@pytest.mark.parametrize(("row_count", "epochs"), [(300, 3), (1000, 3), (1500, 2), (3000, 1), (100_000, 1)])
+def test_few_pairs_are_read_three_times_and_at_a_higher_rate(row_count, epochs, tmp_path):
+    spec = build(tmp_path).spec
+    assert spec.epoch_rule.choose(row_count) == epochs
+    assert spec.usual_learning_rate == 1e-4
+    scored = spec.model_copy(update={"loss": "cosent"})
+    assert (scored.epoch_rule, scored.usual_learning_rate) == (None, 2e-5)

@@ -12,10 +12,12 @@ from pydantic import Field, field_validator, model_validator
 from zoo.core.errors import RenamedFieldWarning
 from zoo.data.spec import Data
 from zoo.schema import Positive, Renamed, Roles, Section, invert
-from zoo.spec import ExtraDataset, Mistake, RowNeeds
+from zoo.spec import EpochRule, ExtraDataset, Mistake, RowNeeds
 from zoo.text.truncatable_spec import TruncatableSpec
 
 NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
+PAIR_LEARNING_RATE = 1e-4
+PAIR_EPOCHS = EpochRule(rows_read=3000, least=1, most=3)
 SMALLEST_TEXT_COUNT = 3  # a text needs two others, or the distribution of its similarities is a constant
 TRIPLET_COLUMNS, PAIR_COLUMNS = ("anchor", "positive", *NEGATIVES), ("sentence1", "sentence2")
 SHALLOW_GRADIENT_SHARE = 0.3
@@ -118,6 +120,16 @@ class Spec(TruncatableSpec):
         if list(value) != sorted(set(value)):
             raise ValueError(f"must ascend without repeats, not {list(value)}")
         return value
+
+    @classmethod
+    def choose_training_defaults(cls, section: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A higher rate for pairs without scores, from which the in-batch loss learns little in a step."""
+        return {"learning_rate": PAIR_LEARNING_RATE} if section.get("loss") == "contrastive" else {}
+
+    @property
+    def epoch_rule(self) -> EpochRule | None:
+        """Three epochs over few pairs without scores, and one over many."""
+        return PAIR_EPOCHS if self.loss == "contrastive" else None
 
     @property
     def trains_full_size_alone(self) -> bool:
