@@ -56,7 +56,7 @@ def load_recipe(path: str | Path, *overrides: str, folder: str | Path | None = N
 def train(recipe: Recipe[Any] | str | Path, out: str | Path | None = None, *, show_progress: bool = False) -> Encoder:
     """Build the model of a recipe in the run folder `out` (runs/NAME by default), or finish what was begun there.
 
-    Raises ZooError for what the user can mend, AcceptanceError when a score is below its `at_least`.
+    Raises ZooError for a mistake that the user can mend, AcceptanceError when a score is below its `at_least`.
     """
     from zoo.build import builder
 

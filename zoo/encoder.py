@@ -287,7 +287,7 @@ class Encoder:
         return "prompt_type" in inspect.signature(self._encode).parameters
 
     def _check_inputs(self, inputs: Any) -> Any:
-        """Return the inputs. Raises ZooError for what is no list of them, and if this process cannot encode."""
+        """Return the inputs. Raises ZooError unless they are a list, and if this process cannot encode."""
         noun = "input" if self.accepts_mixed_inputs else self.modalities[0]
         single_types = (str, bytes) if noun in ("text", "vector") else (str, bytes, Path)
         input_checks.require_list(inputs, noun, single_types)
@@ -379,7 +379,7 @@ class Encoder:
         raise NotImplementedError
 
     def find_faults(self, rows: Dataset) -> list[Finding]:
-        """What only the family can see of a training that went wrong, from rows like those of the training. Default: nothing."""
+        """Find faults of the training that only the family can see, from rows like those of the training. Default: nothing."""
         return []
 
     def as_float_vectors(self, vectors: np.ndarray) -> np.ndarray:

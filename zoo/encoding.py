@@ -1,4 +1,4 @@
-"""What `Encoder.encode` does with its arguments, which are those of sentence-transformers, around the family's own encoding."""
+"""Read the arguments of `Encoder.encode`, which are those of sentence-transformers, around the family's own encoding."""
 
 from __future__ import annotations
 

@@ -108,16 +108,22 @@ class Training(Section):
         description="The highest learning rate of the schedule. `auto`, the default in a recipe of most families, "
         "corrects the family's usual rate by a short range test on training rows.",
     )
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the learning rate goes on after the warmup: it falls to 0, or it stays."
+    )
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1, description="Share of the steps in which the learning rate rises."
     )
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay of AdamW.")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Gradients with a larger norm are scaled down to it."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="`auto` is bf16 if the hardware computes it natively, else fp32."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        42, description="Seed of all random numbers: first weights, order of the rows, dropout."
+    )
     checkpoint_every: Positive | None = Field(
         None, description="Steps between checkpoints. By default a run writes ten."
     )
@@ -151,18 +157,18 @@ class Training(Section):
 class Card(Section):
     """`card:`, the facts about the model that only its author knows."""
 
-    license: str = "other"
-    language: str | tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    summary: str = ""
-    title: str | None = None
+    license: str = Field("other", description="Licence of the model, as the Hub writes it, for example apache-2.0.")
+    language: str | tuple[str, ...] = Field((), description="Languages of the texts, for example en.")
+    tags: tuple[str, ...] = Field((), description="Further tags of the model on the Hub.")
+    summary: str = Field("", description="One sentence that the card begins with.")
+    title: str | None = Field(None, description="Title of the card. Default: the name of the recipe.")
 
 
 class Publish(Section):
     """`publish:`, the repository on the Hub that the finished model is pushed to."""
 
     repo: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$", description="owner/name, as the Hub has it")]
-    private: bool = True
+    private: bool = Field(True, description="Create the repository as a private one.")
 
     @field_validator("repo")
     @classmethod

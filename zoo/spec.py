@@ -1,4 +1,4 @@
-"""What a recipe may say about an encoder: `EncoderSpec`, the base of every family's `encoder:` section.
+"""The fields that a recipe may have for an encoder: `EncoderSpec`, the base of every family's `encoder:` section.
 
 A family's Spec declares and its Encoder computes. The Spec says which columns the family needs, which further data sets it
 reads, what is wrong with a section, which views exist, and what the card, the command line and the model folder have to know
@@ -65,7 +65,7 @@ class ExtraDataset(NamedTuple):
 
 
 class RowNeeds(NamedTuple):
-    """What the training rows must be like, so that the loss is not the same for every model.
+    """The needs of a loss for its rows. Without them the loss would be the same for every model.
 
     Attributes:
         rows: rows that the loss must see at once. An in-batch loss without hard negatives is 0 for a single row.
@@ -73,7 +73,7 @@ class RowNeeds(NamedTuple):
         distinct: groups of columns. Of each group at least two rows must differ in at least one column.
         negatives: columns of hard negatives, which a row needs if the loss sees it alone.
         reason: why a single row is not enough, as a clause.
-        positive: columns of the positive of an in-batch loss. Rows with equal positives are no negatives of each other.
+        positive: columns of the positive of an in-batch loss. Rows with equal positives do not count as negatives.
     """
 
     rows: int = 1
@@ -116,7 +116,8 @@ class EncoderSpec(Section):
         recognises: whether the family has classes of its own, which the task `recognition` scores.
         accepts_mixed_inputs: whether one input may hold several modalities, as in {"image": …, "text": …}.
         min_reader_version: the first version of embedding-zoo that reads what `Encoder.save` writes.
-        pictures: pictures of the card besides those that every card has: name → `module:function` in the family's folder.
+        pictures: pictures of the card besides those that every card has: name → `module:draw_X` in the family's folder. Beside
+            `draw_X` stands `describe_X`, which says the finding in a sentence.
         commands: verbs that the family adds to the command line, by name.
         text_files: text files of the model folder that may be large: name → largest size in bytes.
         free_baselines: what is scored beside the encoder: files of `zoo/evaluation/baselines`, or `module:Class` in the
@@ -140,7 +141,7 @@ class EncoderSpec(Section):
 
     @classmethod
     def choose_training_defaults(cls, section: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return `training:` values for what a recipe leaves open. Default: `training_defaults`.
+        """Return `training:` values for the fields that a recipe leaves open. Default: `training_defaults`.
 
         `section` is the recipe's encoder section as it was written, perhaps with mistakes.
         """
@@ -174,7 +175,7 @@ class EncoderSpec(Section):
 
     @classmethod
     def load_family_attribute(cls, reference: str) -> Any:
-        """What `module:attribute` names in the family's folder, imported now."""
+        """Import `module:attribute` from the family's folder."""
         module, _, attribute = reference.partition(":")
         package = cls.__module__.rpartition(".")[0]
         return getattr(importlib.import_module(f"{package}.{module}"), attribute)
@@ -192,7 +193,7 @@ class EncoderSpec(Section):
         return set()
 
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
-        """What the loss needs of training data with these columns. Default: one row at a time, and no further needs."""
+        """Describe the needs of the loss for data with these columns. Default: one row at a time, and no further needs."""
         return RowNeeds()
 
     def extra_datasets(self) -> Mapping[tuple[str, ...], ExtraDataset]:
@@ -229,21 +230,21 @@ class EncoderSpec(Section):
         return values
 
     def suggest_for_columns(self, columns: Container[str]) -> list[Mistake]:
-        """What to set otherwise so that training data with these columns fits, as mistakes of this section. Default: nothing.
+        """Report fields that do not fit training data with these columns, as mistakes of this section. Default: nothing.
 
         It is asked for data that lacks a column.
         """
         return []
 
     def suggest_when_worse(self, facts: Mapping[str, float]) -> str:
-        """What to change if a free baseline is better, as a clause.
+        """Say what to change if a free baseline is better, as a clause.
 
         `facts` may hold `rows`, the training rows, and `words`, the median number of words of a training text.
         """
         return "try more rows, more `training.epochs` or another `training.learning_rate`"
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
-        """What is wrong with a view that has the right options and types, or None."""
+        """Say what is wrong with a view that has the right options and types, or return None."""
         return None
 
 

@@ -61,7 +61,7 @@ def test_a_cut_keeps_licence_backbone_measured_row_and_the_name_of_its_parent(pa
     assert "`parent` at the view 2 layers · 8" in card
     assert "0.7000" in card
     assert "0.9000" not in card
-    assert "Train it again" not in card
+    assert "how to train it again" not in card
     assert (out / "LICENSE").read_text() == "The licence.\n"
     encoder, cut = zoo.from_pretrained(parent).truncate(2, 8), zoo.from_pretrained(out)
     assert (cut.name, cut.view_options) == ("parent", {})

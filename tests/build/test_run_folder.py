@@ -84,7 +84,7 @@ def test_only_an_empty_folder_or_one_with_a_lock_and_a_cache_is_taken(place, fol
     folder.claim(recipe)
     assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "cache"], "half a file is removed"
     (folder.path / "notes.txt").touch()
-    with pytest.raises(ZooError, match="run is not empty and is no run of zoo; choose another --out"):
+    with pytest.raises(ZooError, match="run is not empty, and zoo did not make it; choose another --out"):
         folder.claim(recipe)
 
 

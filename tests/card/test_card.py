@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 
 import cards
 from zoo import families
-from zoo.card import markdown, plots
+from zoo.card import markdown, style
 from zoo.core.errors import ArtefactError
 from zoo.data.sources import builtin
 from zoo.families.matryoshka_2d import spec as spec_module
@@ -337,9 +337,11 @@ def test_a_missing_file_leaves_its_sections_out(tmp_path: Path, missing: tuple[s
         (folder / part).unlink()
     text = cards.write(folder).read_text()
     assert ("## Results" in text) == ("report.json" not in missing) == ("model-index" in front(text))
-    assert ("### Loss" in text) == ("metrics.jsonl" not in missing)
-    assert ("### Data" in text) == (not {"lock.json", "report.json"} <= set(missing))
-    assert ("### Settings" in text) == ("recipe.yaml" not in missing) == ("zoo train recipe.yaml" in text)
+    assert ("plots/loss.png" in text) == ("metrics.jsonl" not in missing)
+    assert ("<summary>Data</summary>" in text) == (not {"lock.json", "report.json"} <= set(missing))
+    assert (
+        ("<summary>Settings</summary>" in text) == ("recipe.yaml" not in missing) == ("zoo train recipe.yaml" in text)
+    )
     assert "None" not in text
     assert "Undefined" not in text
 
@@ -450,7 +452,7 @@ def test_a_picture_that_the_report_no_longer_supports_is_removed(tmp_path: Path)
 
 def test_the_pictures_of_a_family_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def draw_family(record: Any) -> Any:
-        figure = plots.new_figure(2.0)
+        figure = style.new_figure(2.0)
         figure.subplots().set_title(record.zoo["family"])
         return figure
 
@@ -458,6 +460,8 @@ def test_the_pictures_of_a_family_are_drawn(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(spec_class, "pictures", {"family": "spec:draw_family", "none": "spec:draw_none"})
     monkeypatch.setattr(spec_module, "draw_family", draw_family, raising=False)
     monkeypatch.setattr(spec_module, "draw_none", lambda record: None, raising=False)
+    for name in ("family", "none"):
+        monkeypatch.setattr(spec_module, f"describe_{name}", lambda record: "", raising=False)
     assert [p.name for p in cards.draw(model_folder(tmp_path))][-1] == "family.png"
 
 

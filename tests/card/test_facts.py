@@ -12,6 +12,7 @@ from card_folders import render_card, write_folder
 from zoo import families
 from zoo.card import plots, run_record
 from zoo.card import settings as card_settings
+from zoo.card.loss_plot import draw_loss
 from zoo.paragraph_vectors.schedule import Schedule
 
 
@@ -76,7 +77,7 @@ def test_the_headline_of_a_code_model_is_the_score_of_its_codes(tmp_path):
     real = RESULT | {"value": 0.75, "bytes_per_vector": 1200, "view": {"real": True}}
     for number, results in enumerate(([codes, real], [real, codes])):
         text = render_card(tmp_path / str(number), "binary-pv", results=results)
-        assert "it scores **0.5000**" in text
+        assert "this model scores **0.5000**" in text
         assert "smallest measured cut" not in text
 
 
@@ -90,7 +91,7 @@ def test_phases_with_different_losses_are_different_curves(tmp_path):
         "settling": [3],
         "codes": [4, 5],
     }
-    figure = plots.draw_loss(record)
+    figure = draw_loss(record)
     assert [line.get_label() for line in figure.axes[0].lines if not line.get_label().startswith("_")] == [
         "training of vectors",
         "training of codes",
@@ -109,7 +110,7 @@ def test_the_phases_of_a_schedule_have_names():
 def test_a_curve_of_a_single_point_is_not_drawn(training, validation, curves, tmp_path):
     lines = [{"step": i + 1, "loss": 1.0} for i in range(training)]
     lines += [{"step": i + 1, "validation_loss": 1.0} for i in range(validation)]
-    figure = plots.draw_loss(run_record.read(write_folder(tmp_path / "model", "static", metrics=lines)))
+    figure = draw_loss(run_record.read(write_folder(tmp_path / "model", "static", metrics=lines)))
     assert (figure is None) == (curves is None)
     if figure is not None:
         assert len(figure.axes[0].get_legend().get_texts()) == curves
@@ -170,9 +171,7 @@ PICTURES: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any] | None]] = 
 @pytest.mark.parametrize(("family", "name"), PICTURES)
 def test_a_picture_that_would_be_empty_or_have_one_point_is_not_drawn(family, name, tmp_path):
     point, whole = PICTURES[family, name]
-    pictures = {"grid": plots.draw_grid, "quality-speed": plots.draw_quality_speed, "loss": plots.draw_loss}
-    spec_class = families.load_spec(family)
-    draw = pictures.get(name) or spec_class.load_family_attribute(spec_class.pictures[name])
+    draw = plots.list_pictures(families.load_spec(family))[name].draw
     for number, parts in enumerate([{}, point]):
         if name != "loss" or parts:
             assert draw(run_record.read(write_folder(tmp_path / str(number), family, **parts))) is None

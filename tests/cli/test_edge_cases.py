@@ -234,7 +234,8 @@ def test_the_line_of_an_input_that_is_not_utf_8_is_named(workplace, monkeypatch)
     status, _, err = run(["encode", "model"], workplace, monkeypatch, b"the dog\nthe \xff\n")
     assert status == 1
     assert err == (
-        "error: input:2: byte 5 of the line is not UTF-8; convert the file, for example with `iconv -t UTF-8`\n"
+        "error: input:2: byte 5 of the line is not UTF-8; convert the file, for example with `iconv -t UTF-8` "
+        "(see `zoo help troubleshooting#not-utf-8`)\n"
     )
 
 

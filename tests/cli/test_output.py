@@ -10,7 +10,7 @@ import pytest
 
 from zoo.cli.main import main
 from zoo.cli.output import print_report
-from zoo.core import output
+from zoo.core import output, tables
 from zoo.core.errors import ZooError
 
 HOSTILE = "[red]x[/red] [/nothing] \x1b[31m\u202e :smile: \n second"
@@ -85,5 +85,5 @@ def test_a_character_that_the_stream_cannot_hold_is_escaped(monkeypatch):
     stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
     monkeypatch.setattr(sys, "stdout", stream)
     output.write("naïve 漢")
-    output.print_table(("é",), [("漢",)])
+    tables.print_table(("é",), [("漢",)])
     assert raw.getvalue().decode("ascii").split() == ["na\\xefve", "\\u6f22", "\\xe9", "\\u6f22"]

@@ -400,7 +400,7 @@ def test_a_local_copy_is_scored_by_the_official_task_class(encoder, backbone, fo
 
 
 def test_a_local_folder_that_does_not_fit_the_task_is_refused(folder):
-    with pytest.raises(ZooError, match="no plain table"):
+    with pytest.raises(ZooError, match="not a plain table"):
         evaluation.prepare([make_task(task="TwentyNewsgroupsClustering", folder=".")], folder)
     (folder / "STS16").mkdir()
     for ending in ("jsonl", "csv"):

@@ -1,13 +1,16 @@
 """The statements of the cards, by template, and what shows each of them.
 
 A family keeps those of its card in `tests/families/NAME/card_claims_of_NAME.py`: `SPEC` and `FACTS` of a model folder,
-`CLAIMS` for statements with a condition, and `PROOFS` for statements without one.
+`CLAIMS` for statements with a condition, and `PROOFS` for statements without one. `SAMPLE` has the parts of a folder whose card
+shows everything, and `FINDINGS` what the alternative texts of the family's own pictures say: (picture, parts, words).
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import importlib.util
+import io
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -43,6 +46,24 @@ def with_picture(name: str) -> dict[str, Any]:
 
 def with_facts(**facts: Any) -> dict[str, Any]:
     return {"facts": facts}
+
+
+def with_details(**details: Any) -> dict[str, Any]:
+    """Parts whose only result has these details, figures, a verdict and free baselines."""
+    verdict = {"sentence": "This is better than the best free baseline, by 0.1.", "low": 0.05}
+    result = RESULT | {"figures": {"accuracy": 0.5, "ece": 0.125}, "details": details, "verdict": verdict}
+    free = {"t": [{"name": "tfidf", "value": 0.25}, {"name": "lsa", "value": 0.125}]}
+    return {"report": {"results": [result], "free_baselines": free, "host": {"cpu": "C", "cores": 2, "device": "cpu"}}}
+
+
+def encode_image(*shape: int) -> str:
+    """Return a noise image of (height, width) or (height, width, 3) as a model folder holds it."""
+    import numpy as np
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 NO_BASELINE = with_results(baseline=None)

@@ -89,9 +89,9 @@ def check_links(folder: Path) -> None:
 def check(folder: Path, adapter_folder: str | None = None) -> None:
     """Check JSON files, safetensors headers, indexes, tokenizers and modules.json. Call `check_sizes` first.
 
-    Raises ArtefactError for JSON with repeated keys or too many values, for a file that names something outside the folder, for
-    a module that is not opened here, for a tokenizer that grows a text, and for a safetensors header that does not describe
-    its file.
+    Raises ArtefactError for JSON with repeated keys or too many values, and for a file that names something outside the folder.
+    It is raised as well for a module that is not opened here, for a tokenizer that grows a text, and for a safetensors header
+    that does not describe its file.
 
     `adapter_folder` is the folder of the adapter that the family has declared, if any.
     """

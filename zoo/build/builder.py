@@ -116,7 +116,7 @@ class _Build:
 
     @property
     def _filled_in_recipe(self) -> Recipe[Any]:
-        """The recipe with what the training chose in place of `auto`, so that training from it chooses nothing again."""
+        """The recipe with the chosen values in place of `auto`, so that training from it chooses nothing again."""
         return self.recipe.fill_in(atomic_files.read_json(self.out / "lock.json").get("chosen", {}))
 
     def run(self) -> Encoder:

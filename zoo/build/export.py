@@ -1,4 +1,4 @@
-"""Save a view of a model as a model folder of its own, with what is known about it: parent, licence, backbone and score."""
+"""Save a view of a model as a model folder of its own, and note its parent, licence, backbone and score."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def export(parent: Path, whole: Encoder, options: Mapping[str, Any], target: Pat
     Args:
         parent: the model folder from which `whole` was opened.
         whole: the encoder without options.
-        options: the options of the view; none of them exports the model as it is.
+        options: the options of the view; without options the model is exported as it is.
         target: the new model folder.
 
     The folder has the parent's licence, backbone, data and measured row, and a card of its own. Raises ZooError for a view that

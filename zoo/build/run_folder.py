@@ -1,8 +1,8 @@
-"""The run folder: one process at a time, whole files, and a note of what each stage was made from.
+"""The run folder: one process at a time, whole files, and a note of the inputs of each stage.
 
     recipe.yaml  lock.json  metrics.jsonl  checkpoints/  trained/  results/  report.json  model/
 
-Each stage writes its output whole or not at all, and notes in stages.json the digest of what it was made from. A stage is
+Each stage writes its output whole or not at all, and notes the digest of its inputs in stages.json. A stage is
 skipped if its output exists and was made from the same inputs.
 """
 
@@ -82,7 +82,7 @@ class RunFolder:
                     "folder"
                 )
         elif any(path.name not in (".lock", "cache") for path in self.path.iterdir()):
-            raise ZooError(f"{self.path} is not empty and is no run of zoo; choose another --out")
+            raise ZooError(f"{self.path} is not empty, and zoo did not make it; choose another --out")
 
     def check_data(self, locked: Mapping[str, Any]) -> None:
         """Keep the fingerprints of the data. Raise ZooError if the run began with other data."""

@@ -15,7 +15,8 @@ from zoo.card.run_record import Result, Task, as_mapping, as_number, describe_vi
 
 FINGERPRINT_DIGITS = 12
 MAX_OPEN_ROWS = 8
-"""A cost table with more rows is folded away."""
+"""A table of cuts with more rows is folded away."""
+MAX_NAMED_TASKS = 4
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
@@ -112,6 +113,14 @@ def describe_bar(task: Task) -> Markup:
     return Markup("The bar that the recipe sets, {}, is {}.").format(levels, verdict)
 
 
+def list_task_names(tasks: Sequence[Task]) -> Markup:
+    """Return the names of tasks as `a, b and c`. If there are many, the first are named and the others are counted."""
+    if len(tasks) <= MAX_NAMED_TASKS:
+        return format_list(task.name for task in tasks)
+    names = [markdown.escape(task.name) for task in tasks[: MAX_NAMED_TASKS - 1]]
+    return format_list([*names, Markup(f"{len(tasks) - len(names)} further tasks")])
+
+
 def list_views(pairs: Iterable[tuple[Task, Result]]) -> list[str]:
     """Return `task (view)` for every pair."""
     return [f"{task.name} ({result.label})" for task, result in pairs]
@@ -123,7 +132,8 @@ def list_views(pairs: Iterable[tuple[Task, Result]]) -> list[str]:
 def make_score_table(task: Task) -> Markup:
     """Return the scores of a task as a table.
 
-    The table is layers × dims if at least half of that grid was measured. Otherwise it has one row per view.
+    The table is layers × dims if at least half of that grid was measured. Otherwise it has one row per view, and a long one is
+    folded away.
     """
     grid = task.grid()
     if grid is None:
@@ -142,7 +152,10 @@ def _make_view_table(task: Task) -> Markup:
     for result in task.results:
         baseline = [_format_or_dash(result.baseline), _format_or_dash(result.gain, signed=True)]
         rows.append([result.label, format_score(result.value), *(baseline if has_baselines else [])])
-    return markdown.format_table(header, rows)
+    table = markdown.format_table(header, rows)
+    if len(rows) <= MAX_OPEN_ROWS:
+        return table
+    return Markup(f"<details><summary>Every cut that was measured</summary>\n\n{table}\n\n</details>")
 
 
 def make_baseline_table(task: Task) -> Markup:
@@ -173,7 +186,7 @@ def make_figure_table(figures: Mapping[str, Any], **others: Mapping[str, Any]) -
 
 
 def make_cost_table(task: Task, parameters: Any, unit: str = "Sentences") -> Markup:
-    """Return what each view costs: speed, storage, parameters and memory. A long table is folded away.
+    """Return what each view costs: speed, storage, parameters and memory.
 
     `parameters` maps the number of layers to the number of parameters; it may be missing.
     """
@@ -185,10 +198,7 @@ def make_cost_table(task: Task, parameters: Any, unit: str = "Sentences") -> Mar
         cost = [*speed, format_count(result.size), parameter_count, format_count(result.memory)]
         rows.append([result.label, format_score(result.value), *cost])
     header = ["Cut", "Score", f"{unit}/s", "Speed", "Bytes per vector", "Parameters", "Peak memory, MB"]
-    table = markdown.format_table(header, rows)
-    if len(rows) <= MAX_OPEN_ROWS:
-        return table
-    return Markup(f"<details><summary>Every cut that was measured</summary>\n\n{table}\n\n</details>")
+    return markdown.format_table(header, rows)
 
 
 def make_data_table(data_sets: Sequence[Mapping[str, Any]]) -> Markup:
@@ -229,6 +239,7 @@ HELPERS = {
     "score": format_score,
     "scores": make_score_table,
     "table": markdown.format_table,
+    "task_names": list_task_names,
     "times": format_ratio,
     "view_names": list_views,
 }

@@ -65,7 +65,7 @@ class Task:
     """The results of one task: the whole encoder if it was measured, then from the largest view to the smallest.
 
     `figures` are the other measures of the largest view, by name; only tasks that zoo or the family measures itself have them.
-    `free_baselines` are the names and scores of what was scored beside the encoder, the best first.
+    `free_baselines` are the names and scores of the baselines beside the encoder, the best first.
     """
 
     name: str
@@ -185,7 +185,7 @@ def list_results(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def list_findings(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return `message` and `advice` of what was suspicious after the training."""
+    """Return `message` and `advice` of each suspicion after the training."""
     entries = report.get("health")
     found = map(as_mapping, entries if isinstance(entries, list) else [])
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.core.output import print_table, write
+from zoo.core.tables import print_table, print_text
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -27,7 +27,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     unit = units.pop() if len(units) == 1 else "inputs"
     print_table(("task", "view", "metric", "score", "untrained", "best free", f"{unit}/s", "bytes"), rows)
     for line in list_verdicts(report):
-        write(line)
+        print_text(line)
 
 
 def list_verdicts(report: Mapping[str, Any]) -> list[str]:

@@ -18,39 +18,12 @@ from zoo.cli.output import format_view, print_report
 from zoo.core import atomic_files, faults, output_paths, paths
 from zoo.core.errors import RecipeError, ZooError
 from zoo.core.npy import write_npy
-from zoo.core.output import get_stdin, get_stdout, has_terminal, print_table, say, write
+from zoo.core.output import get_stdin, get_stdout, has_terminal, say, say_errors, write
+from zoo.core.tables import print_table
 from zoo.recipe import shipped
 
 if TYPE_CHECKING:
     from zoo.evaluation import Prepared
-
-VIEWS = "views"  # `zoo show views`
-
-
-def list_all(arguments: argparse.Namespace) -> None:
-    """`zoo list`: families and shipped recipes, each with one line about it."""
-    from zoo import families
-
-    write("families")
-    for name in families.names():
-        write(f"  {name:18} {families.read_summary(name)}")
-    write("recipes")
-    for name, path in shipped.shipped().items():
-        lines = path.read_text(encoding="utf-8").splitlines()[:4]
-        comments = [line[1:].strip() for line in lines if line.startswith("#")]
-        write(f"  {name:18} {comments[1] if len(comments) > 1 else ''}")
-
-
-def show(arguments: argparse.Namespace) -> None:
-    """`zoo show RECIPE`: the recipe with every default. `zoo show views`: all view options."""
-    from zoo.recipe import recipe
-
-    if arguments.recipe != VIEWS:
-        write(recipe.load(arguments.recipe, *arguments.overrides).dump())
-        return
-    for name, uses in views.list_options().items():
-        for family, description in uses:
-            write(f"  --view {name + '=…':16} {family:18} {description}")
 
 
 def copy(arguments: argparse.Namespace) -> None:
@@ -87,8 +60,7 @@ def check(arguments: argparse.Namespace) -> int:
             write("\n    ".join([f"{path}: good", *role_sources.describe_roles(loaded)]))
         except ZooError as error:
             problems += error.problems
-    for problem in problems:
-        say(f"error: {problem}")
+    say_errors(problems)
     return 1 if problems else 0
 
 
@@ -168,8 +140,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     else:
         print_report(report)
     missed = evaluation.list_missed(report)
-    for line in missed:
-        say(f"error: {line}")
+    say_errors(missed)
     return 1 if missed else 0
 
 
@@ -291,8 +262,7 @@ def push(arguments: argparse.Namespace) -> None:
         say=say,
     )
     if arguments.dry_run:
-        for name, size in pushed.files:
-            write(f"{size:>12,}  {name}")
+        print_table((), [(f"{size:,}", name) for name, size in pushed.files])
         readme = folder / "README.md"
         text = readme.read_text(encoding="utf-8") if readme.exists() else "There is no README.md: zoo card --write"
         write(f"\n{text}")

@@ -90,7 +90,7 @@ def _resolve(link: Path) -> Path:
 
 
 def _copy_to_device(source: Path, target: Path) -> None:
-    """Write a file to a device or a pipe. What somebody else has written to it before stays."""
+    """Write a file to a device or a pipe. Earlier content from somebody else stays."""
     with source.open("rb") as file, os.fdopen(os.open(target, os.O_WRONLY | os.O_APPEND), "wb") as device:
         shutil.copyfileobj(file, device)
 

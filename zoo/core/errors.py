@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from zoo.core import help_addresses
+
 
 class ZooError(Exception):
     """An error that the user can fix. The message says what is wrong, where, and what to do.
+
+    If the troubleshooting page has a section about it, a note gives the address, which Python prints below the message.
 
     Attributes:
         problems: one line for each mistake, if several were found in one pass.
@@ -15,6 +19,9 @@ class ZooError(Exception):
     def __init__(self, *problems: str) -> None:
         self.problems: Sequence[str] = problems
         super().__init__("\n".join(problems))
+        addresses = dict.fromkeys(map(help_addresses.find_address, problems))
+        for address in filter(None, addresses):
+            self.add_note(f"See `{address}`.")
 
 
 class RecipeError(ZooError):

@@ -1,7 +1,7 @@
 """Tell the faults of users, files and machines from those of zoo, and put the former into words.
 
 A library reports a bad file by whatever exception its author chose. `as_error_of_file` turns all of them into an error that
-names the file. `describe_user_fault` does so for what the operating system reports. Any other exception is a fault of zoo.
+names the file. `describe_user_fault` does so for errors of the operating system. Any other exception is a fault of zoo.
 """
 
 from __future__ import annotations
@@ -68,7 +68,12 @@ def describe_user_fault(error: BaseException) -> str | None:
     if isinstance(error, UnicodeEncodeError):
         text = str(error.object[error.start : error.end])[:8]
         return f"{text!r} cannot be written as {error.encoding}; remove the character, or set PYTHONIOENCODING=utf-8"
-    if isinstance(error, MemoryError):
+    if type(error).__name__ == "OutOfMemoryError":  # that of torch, which may not be imported
+        return (
+            "the memory of the GPU is full; lower `training.batch_size`, or raise `training.gradient_accumulation`, which runs "
+            "a batch in parts"
+        )
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
         return "the memory is full; close other programs, or use a smaller model or fewer rows"
     return None
 

@@ -1,4 +1,4 @@
-"""What is wrong with a trained encoder, with its likely cause and the setting to change."""
+"""`Finding`: a fault of a trained encoder, with its likely cause and the setting to change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what callers pass to `encode`, and reading of an iterable in windows."""
+"""Check the inputs of `encode`, and read an iterable in windows."""
 
 from __future__ import annotations
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TextIO
 
-from zoo.core import visible
+from zoo.core import help_addresses, visible
 from zoo.core.errors import ZooError
-
-PIPE_WIDTH = 140  # columns of a table if stdout is not a terminal
 
 
 def say(line: str) -> None:
     """Print a line to stderr. Nothing is printed if stderr is closed."""
     if sys.stderr is None or sys.stderr.closed:
         return
-    sys.stderr.write(f"{_encodable(visible.escape_line(line), sys.stderr)}\n")
+    sys.stderr.write(f"{make_encodable(visible.escape_line(line), sys.stderr)}\n")
     sys.stderr.flush()
+
+
+def say_errors(messages: Sequence[str]) -> None:
+    """Print errors to stderr, each in one line, with the addresses of their sections in the troubleshooting page."""
+    for line in help_addresses.add_addresses(messages):
+        say(f"error: {line}")
 
 
 def has_terminal() -> bool:
@@ -34,23 +38,8 @@ def say_block(text: str) -> None:
 def write(text: str) -> None:
     """Print a result to stdout, with a newline at the end. Raise ZooError if stdout is closed."""
     stream = get_stdout()
-    text = _encodable(visible.escape(text), stream)
+    text = make_encodable(visible.escape(text), stream)
     stream.write(text if text.endswith("\n") else f"{text}\n")
-
-
-def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table as wide as the terminal. Cells are shown as they are: `[red]` in a cell is no markup."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    stream = get_stdout()
-    table = Table(box=None)
-    for cell in header:
-        table.add_column(Text(_encodable(cell, stream)))
-    for cells in rows:
-        table.add_row(*(Text(_encodable(visible.escape_line(cell), stream)) for cell in cells))
-    Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, markup=False, emoji=False).print(table)
 
 
 def get_stdout() -> TextIO:
@@ -70,7 +59,7 @@ def _require_open(stream: TextIO | None, name: str) -> TextIO:
     return stream
 
 
-def _encodable(text: str, stream: Any) -> str:
+def make_encodable(text: str, stream: Any) -> str:
     """Escape the characters that the stream's encoding lacks, for example under LC_ALL=C."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,4 +1,4 @@
-"""What the result of a training depends on besides the recipe: threads, processes and device, as checkpoints keep them.
+"""The surroundings that the result of a training depends on: threads, processes and device, as checkpoints keep them.
 
 A sum of floats depends on how many threads add it up. A run that goes on with other numbers than it began with would end with
 other weights than an uninterrupted run.

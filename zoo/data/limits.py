@@ -1,4 +1,4 @@
-"""What a reader accepts before it allocates memory, and the exceptions of the libraries that parse files.
+"""The limits that a reader checks before it allocates memory, and the exceptions of the libraries that parse files.
 
 A header of a few bytes can claim any number of rows, columns or bytes, and a compressed file can grow a thousandfold. Each claim
 is held against the bytes that are there.

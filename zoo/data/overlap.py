@@ -28,7 +28,7 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # mixes the two keys of a pair
 
 
 def compute_row_keys(table: Table) -> Keys:
-    """Return the keys (n, inputs) of the inputs of every row, in the order of `table.inputs`; 0 where there is no input.
+    """Return the keys (n, inputs) of the inputs of every row, in the order of `table.inputs`; 0 for a missing input.
 
     Equal keys mean equal inputs. A column of lists gives as many inputs as its longest list has.
     """
@@ -69,7 +69,7 @@ def _list_pairs(keys: Keys) -> Iterator[tuple[int, int]]:
 
 
 def _take_first_two(keys: Keys) -> tuple[Keys, Keys]:
-    """Return the first and the second input of every row; 0 where there is none."""
+    """Return the first and the second input of every row; 0 for a missing one."""
     padded = np.pad(keys, ((0, 0), (0, 2)))
     order = np.argsort(padded == 0, axis=1, kind="stable")[:, :2]
     first, second = np.take_along_axis(padded, order, axis=1).T

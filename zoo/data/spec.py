@@ -36,7 +36,9 @@ class Holdout(Section):
     by: str | None = Field(
         default=None, description="Put all rows with the same value in this column on the same side."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="Another seed holds out other rows. Use one seed for both sides."
+    )
 
 
 class Rows(Section):
@@ -59,11 +61,16 @@ class Rows(Section):
     images: str | None = Field(
         default=None, description="Folder where relative paths of images start. The default is the folder of the file."
     )
-    on_bad_row: Literal["error", "skip"] = "error"
+    on_bad_row: Literal["error", "skip"] = Field(
+        default="error",
+        description="error: stop at a row that cannot be used. skip: leave such rows out and count them.",
+    )
     max_cell_mb: Positive = Field(
         default=CELL_MB, description="The largest cell, line or image file in MB. Larger ones are bad rows."
     )
-    holdout: Holdout | None = None
+    holdout: Holdout | None = Field(
+        default=None, description="Split the rows, and read one side. Another data section reads the other side."
+    )
     limit: Positive | None = Field(
         default=None,
         description="The largest number of rows. If there are more, draw them by seed 0 and keep their order.",
@@ -81,11 +88,11 @@ class HubData(Rows):
             description="the name of a data set on the Hub, owner/name",
         ),
     ]
-    config: str | None = None
+    config: str | None = Field(default=None, description="Name of a configuration of the data set.")
     revision: str | None = Field(
         default=None, description="Commit, tag or branch. The commit that it means is written to lock.json."
     )
-    split: str = "train"
+    split: str = Field(default="train", description="Name of a split of the data set.")
 
 
 class FileData(Rows):
@@ -100,14 +107,16 @@ class FileData(Rows):
     """
 
     source: Literal["file"]
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[
+        str, Field(min_length=1, description="A file, a folder, or a glob. It starts at the folder of the recipe.")
+    ]
 
 
 class BuiltinData(Rows):
     """A data set that ships inside an installed package or is drawn by code."""
 
     source: Literal["builtin"]
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1, description="Name of the data set, for example icd10cm or digits.")]
     table: str | None = Field(default=None, description="Name of one of its tables. The default is the first table.")
 
 

@@ -155,7 +155,7 @@ def _remark_on_chance(entry: Mapping[str, Any], task: ReadyTask) -> dict[str, An
 def _estimate_noise_of_chance(task: ReadyTask) -> float:
     """Return how far above chance a score of vectors that say nothing can be: two standard errors of a share of the rows.
 
-    The most is half of what is above chance, so that a perfect score of few rows is not remarked on.
+    The most is half of the range above chance, so that a perfect score of few rows is not remarked on.
     """
     tested = (table for part, table in (task.tables or {}).items() if part in task.spec.test_fields)
     rows = max((len(table.rows) for table in tested), default=0)

@@ -7,6 +7,8 @@ from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from zoo.core import confinement
 from zoo.core.errors import DataError, ZooError
 from zoo.data.formats import tabular
@@ -39,7 +41,9 @@ class Official(TaskSpec):
     A result on local files never claims to be the official one: its name ends with ` (local)`.
     """
 
-    folder: str | None = None
+    folder: str | None = Field(
+        None, description="A folder with the task's data. Default: a folder of `$ZOO_DATA` that holds it, else the Hub."
+    )
 
     def find_mistakes(self, folder: Path, unsure: Container[str] = ()) -> list[Mistake]:
         """Report a name that mteb does not know."""
@@ -77,7 +81,9 @@ class Official(TaskSpec):
         section = _find_section(known)
         if section is None:
             if self.folder:
-                raise ZooError(f"{self.task}: mteb's data for it is no plain table, so it cannot be run on local files")
+                raise ZooError(
+                    f"{self.task}: mteb's data for it is not a plain table, so it cannot be run on local files"
+                )
             return None
         sources, missing = _find_sources(self.task, known, base, section, self.folder is not None)
         if missing:
@@ -92,7 +98,7 @@ class Official(TaskSpec):
 
 
 def find_problem(name: str) -> str | None:
-    """What is wrong with the name of an official task, or None; suggests own tasks as well."""
+    """Say what is wrong with the name of an official task, or return None. Own tasks are suggested as well."""
     return mteb_catalogue.find_problem(name, tasks.names())
 
 

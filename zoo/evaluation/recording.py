@@ -48,7 +48,7 @@ class Recorder:
         Args:
             scores: mteb's result of the first split and subset.
 
-        Return None for a task whose score is no plain statistic of them, for example a mean over several languages.
+        Return None for a task whose score is not a plain statistic of them, for example a mean over several languages.
         """
         kind, measure = self.task.metadata.type, self.task.metadata.main_score
         outcomes = None

@@ -30,7 +30,7 @@ class Scored(NamedTuple):
     Attributes:
         entry: the report's entry.
         saved: the full result as JSON.
-        outcomes: what the score is made of, or None if it is no plain statistic of rows or queries.
+        outcomes: what the score is made of, or None if it is not a plain statistic of rows or queries.
     """
 
     entry: dict[str, Any]
@@ -39,7 +39,7 @@ class Scored(NamedTuple):
 
 
 class MtebRun(NamedTuple):
-    """What a run of a task by mteb gave: the task, its result, the main score, its outcomes, and what it cost."""
+    """The result of a task that mteb ran: the task, its result, the main score, its outcomes, and its costs."""
 
     task: AbsTask
     result: Any
@@ -140,7 +140,7 @@ def _score_here(encoder: Encoder, task: ReadyTask) -> Scored:
 
 
 def _name_unit(task: ReadyTask) -> str:
-    """What an input of the task is called: texts, images or vectors; inputs if it has several kinds."""
+    """Return the name of the task's inputs: texts, images or vectors; inputs if it has several kinds."""
     return f"{next(iter(task.modalities))}s" if len(task.modalities) == 1 else "inputs"
 
 

@@ -66,7 +66,7 @@ class TaskSpec(Section):
     shows_answers: ClassVar[bool] = False
     counts_right_classes: ClassVar[bool] = False
 
-    task: str
+    task: str = Field(description="The name of the task.")
     name: str | None = Field(None, description="The name in the report. Default: the task's type or official name.")
     views: tuple[View, ...] = Field(
         ({},), description="Views of the encoder to score, e.g. {layers: 3, dim: 64}; {} is the whole encoder."
@@ -262,7 +262,7 @@ class MeasuredTask(OwnDataTask):
 
 
 def _refuse_mteb() -> AbsTask:
-    raise ZooError("a task that is computed here is none of mteb's")
+    raise ZooError("zoo computes this task itself, so mteb cannot run it")
 
 
 def describe_claim(name: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What `backbone:` may name: a Hub id, a folder, or `package:NAME` for weights inside an installed package."""
+"""Find the models that `backbone:` may name: a Hub id, a folder, or `package:NAME` for weights inside an installed package."""
 
 from __future__ import annotations
 

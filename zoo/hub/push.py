@@ -166,7 +166,7 @@ def push(
         create_pr: open a pull request instead of writing to `main`.
         dry_run: only check and list the files, without any request.
         anyway: send a model too whose report says that it is dead.
-        say: receives a line for each wait and for what is sent.
+        say: receives a line for each wait and for each file that is sent.
 
     Raises HubError in one line that says what to do, and ArtefactError for a folder that must not be sent.
     """

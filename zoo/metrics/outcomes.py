@@ -1,4 +1,4 @@
-"""What a score is made of: one outcome for each query, row or repetition. Two encoders are compared on the same ones.
+"""The parts of a score: one outcome for each query, row or repetition. Two encoders are compared on the same ones.
 
 Source of the comparison: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, sections 8.3 and 13.3.
 """

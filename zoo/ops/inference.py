@@ -1,4 +1,4 @@
-"""What every encoder does around a forward pass without training: evaluation mode, and a check of the vectors."""
+"""Helpers around a forward pass without training: evaluation mode, and a check of the vectors."""
 
 from __future__ import annotations
 

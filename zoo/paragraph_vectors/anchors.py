@@ -17,7 +17,7 @@ PULL = 0.5  # 0 leaves a vector where it is, 1 replaces it by the mean of its an
 def compute_anchors(vectors: torch.Tensor, count: int, seed: int) -> torch.Tensor:
     """Compute `count` anchors of the unit `vectors` (n, d) by spherical k-means: (count, d) unit vectors, count <= n.
 
-    K-means starts at vectors that are drawn by `seed`. An anchor that is nearest to none of the vectors stays where it is.
+    K-means starts at vectors that are drawn by `seed`. An anchor that is not the nearest to any vector stays in its place.
     """
     start = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))[:count]
     anchors = vectors[start.to(vectors.device)]

@@ -8,8 +8,8 @@ at random values, training with rounding learns far worse codes. They therefore 
 3. Rotate the result so that signs keep most of it (iterative quantisation).
 
 Source: Grzegorczyk and Kurdziel, "Binary Paragraph Vectors", arXiv 1611.01116, section 2, for the training. The start is not
-from that paper: step 1 is from Arora et al., "A Simple but Tough-to-Beat Baseline for Sentence Embeddings", ICLR 2017, step 2
-from Liu et al., "Hashing with Graphs", ICML 2011, step 3 from Gong and Lazebnik, "Iterative Quantization: A Procrustean
+from that paper. Step 1 is from Arora et al., "A Simple but Tough-to-Beat Baseline for Sentence Embeddings", ICLR 2017. Step 2 is
+from Liu et al., "Hashing with Graphs", ICML 2011. Step 3 is from Gong and Lazebnik, "Iterative Quantization: A Procrustean
 Approach to Learning Binary Codes", CVPR 2011.
 """
 

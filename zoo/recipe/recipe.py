@@ -40,8 +40,8 @@ class Recipe(Section, Generic[SpecT]):
             description="a name of letters, digits, `.`, `_` and `-` that begins with a letter or digit",
         ),
     ]
-    encoder: SpecT
-    data: Data
+    encoder: SpecT = Field(description="What is trained. Its field `family` names the family.")
+    data: Data = Field(description="The training rows.")
     validation: Data | Size | Literal["auto"] | None = Field(
         None,
         description="Rows to watch during training: a data section, or a share (below 1) or count held out of `data`. "
@@ -53,15 +53,15 @@ class Recipe(Section, Generic[SpecT]):
         description="Rows of validation or evaluation that are training rows as well: count them, drop them from training, or "
         "stop before training.",
     )
-    training: Training = Training()
-    evaluation: tuple[Task, ...] = ()
+    training: Training = Field(Training(), description="Settings of the training.")
+    evaluation: tuple[Task, ...] = Field((), description="Tasks that the model is scored on after the training.")
     baselines: Baselines = Field(
         "cheap",
         description="Free baselines beside every score: those that take seconds, also those that train a network (`full`), or "
         "none.",
     )
-    card: Card = Card()
-    publish: Publish | None = None
+    card: Card = Field(Card(), description="Facts about the model that only its author knows.")
+    publish: Publish | None = Field(None, description="Push the finished model to this repository.")
     after: tuple[()] = Field((), description="Reserved for post-processors.")
 
     _folder: Path = PrivateAttr(default=Path())

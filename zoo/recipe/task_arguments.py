@@ -69,7 +69,7 @@ def validate_task(section: Mapping[str, Any]) -> TaskSpec:
 
 
 def read_tasks(tasks: Any, folder: Path) -> list[tuple[list[TaskSpec], Path]]:
-    """Tasks and the folder where their relative paths start, for what a caller of `zoo.evaluate` passes.
+    """Tasks and the folder where their relative paths start, for the arguments of `zoo.evaluate`.
 
     An entry is the name of an official task, the path or name of a recipe whose `evaluation:` is meant, a section of such a
     list as a mapping, or a section that is checked already. Raises ZooError for anything else.

@@ -29,7 +29,7 @@ class TruncatableSpec(EncoderSpec):
     View = View
 
     backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
-    revision: str | None = None
+    revision: str | None = Field(None, description="Commit, tag or branch of the backbone on the Hub.")
     max_length: Positive | None = Field(
         default=None, description="Largest number of tokens of a text. Default: the backbone's own limit."
     )

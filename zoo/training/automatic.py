@@ -1,4 +1,4 @@
-"""What `auto` in a recipe's `training:` and `validation:` means for its data. Imports no torch, for `zoo check`."""
+"""Choose the values of `auto` in `training:` and `validation:` from the data. Imports no torch, for `zoo check`."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def check_rows(
 def describe_repeats(spec: EncoderSpec, training: Training, rows: Dataset) -> str | None:
     """Say how many different positives a part of a batch has on average, if they are few; None otherwise.
 
-    Rows with equal positives are no negatives of each other, so an in-batch loss learns less from them.
+    Rows with equal positives do not count as negatives, so an in-batch loss learns less from them.
     """
     columns = [c for c in spec.describe_row_needs(rows.column_names).positive if c in rows.column_names]
     part = plan_steps(training, len(rows)).micro_batch_size

@@ -40,7 +40,7 @@ from zoo.training.step_plan import plan_steps, split_rows
 
 
 class TrainableEncoder(Protocol):
-    """What the Trainer needs of an encoder.
+    """The interface of an encoder that the Trainer uses.
 
     Attributes:
         module: every trainable tensor.

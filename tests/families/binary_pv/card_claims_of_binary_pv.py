@@ -10,6 +10,11 @@ from card_claims import Claim, with_facts
 SPEC: dict[str, Any] = {}
 FACTS: dict[str, Any] = {"variant": "dbow", "anchors": 40, "bits": 8}
 
+SAMPLE: dict[str, Any] = {
+        "facts": {"words": 9000, "real": 300, "variant": "real-binary", "lsa_start": True},
+        "metrics": [{"step": step, "loss": 9 / step, "phase": "vectors"} for step in range(1, 9)],
+    }  # fmt: skip
+
 CLAIMS = [
     Claim(
         "binary-pv",
@@ -17,7 +22,6 @@ CLAIMS = [
         with_facts(lsa_start=True),
         with_facts(lsa_start=False),
     ),
-    Claim("binary-pv", (", drawn towards",), {}, with_facts(anchors=0)),
     Claim("binary-pv", ("| Bits | 8 |", "| Words it knows | 6 |"), with_facts(words=6), with_facts(bits=None)),
     Claim("binary-pv", ("| Components of the real vector | 5 |",), with_facts(real=5), with_facts(real=0)),
     Claim(
@@ -35,20 +39,24 @@ CLAIMS = [
     Claim(
         "binary-pv",
         (
-            "Documents and words learn vectors together: the mean of a document and of the words around a place predicts the word there, against noise words.",
+            "Documents and words learn vectors together. The mean of a document and of the words around a place predicts the word there, against noise words.",
         ),
         with_facts(variant="dm"),
         {},
     ),
     Claim(
-        "binary-pv", (", drawn towards 40 vectors that stand for the training texts, and",), {}, with_facts(anchors=0)
+        "binary-pv",
+        ("The mean is drawn towards 40 vectors that stand for the training texts.",),
+        {},
+        with_facts(anchors=0),
     ),
 ]
 
 PROOFS: list[tuple[tuple[str, ...], str]] = [
     (
         (
-            "A document encoder whose vectors are binary codes, learned from raw text alone and compared by Hamming distance.",
+            "This document encoder gives binary codes.",
+            "They are learned from raw text alone and compared by Hamming distance.",
         ),
         "families/binary_pv/test_binary_pv.py::test_a_recipe_trains_an_encoder_scores_its_codes_and_writes_the_card",
     ),
@@ -61,23 +69,23 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
         "families/binary_pv/test_binary_pv.py::test_faiss_finds_the_same_distances_as_hamming",
     ),
     (
-        ("A text starts as the mean of its words' vectors, rare words counting more",),
+        ("A text starts as the mean of its words' vectors, in which rare words count more.",),
         "paragraph_vectors/test_code_layer.py::test_word_means_are_weighted_sums_of_unit_vectors_and_zero_without_words",
     ),
     (
-        (", and as the signs of that on axes turned so that rounding loses least.",),
+        ("The first code is the signs of that mean on rotated axes, on which rounding loses least.",),
         "paragraph_vectors/test_kernels.py::test_a_rotation_loses_less_by_rounding_than_the_axes_it_starts_from",
     ),
     (
-        ("From there the code is trained to predict the words of its text:",),
+        ("From there the code is trained to predict the words of its text.",),
         "paragraph_vectors/test_kernels.py::test_a_compiled_step_is_the_gradient_that_autograd_finds",
     ),
     (
-        ("rounding passes its gradient on as if it were not there (see Citation, where codes start at random).",),
+        ("Rounding passes its gradient on as if it were not there (see Citation, where codes start at random).",),
         "paragraph_vectors/test_kernels.py::test_rounding_passes_the_gradient_of_the_sigmoid",
     ),
     (
-        ("A text that was not in the training gets its code by the same steps with the words frozen.",),
+        ("A text that was not in the training gets its code by the same steps, with the words frozen.",),
         "paragraph_vectors/test_paragraph_vectors.py::test_a_settled_training_text_has_the_vector_that_is_inferred_for_it",
     ),
     (

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from card_claims import BACKBONE, NO_BASELINE, Claim, with_facts, with_picture
+import numpy as np
+from card_claims import BACKBONE, NO_BASELINE, Claim, with_facts
 
 TOPIC = {"label": "sport", "keywords": ["ball", "gaol"], "documents": 7, "missing": {"gaol": ["goal", "coal"]}}
 SCRATCH = {"spec": {"backbone": None}}
 
 SPEC: dict[str, Any] = {"labels": {"a": ["x"], "b": ["y"]}, "backbone": BACKBONE}
 FACTS: dict[str, Any] = {}
+
+TOPICS = [{"label": f"Certain diseases of kind {n}", "keywords": ["a", "b"], "documents": 3} for n in range(22)]
+MAP = np.random.default_rng(0).uniform(-1, 1, (222, 2)).round(3).tolist()
+SAMPLE: dict[str, Any] = {
+        "facts": {
+            "topics": TOPICS, "dim": 384,
+            "map": {"labels": MAP[:22], "documents": [[*point, n % 22] for n, point in enumerate(MAP[22:])]},
+        },
+    }  # fmt: skip
+FINDINGS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "topics",
+        {
+            "facts": {
+                "topics": [{"label": "a"}, {"label": "b"}],
+                "map": {"labels": [[0, 0], [1, 1]], "documents": [[0, 1, 1], [1, 0, 1], [1, 1, 0]]},
+            }
+        },
+        "Of 3 documents, 2 are nearest to b, the most of 2 topics, and 1 to a, the fewest.",
+    ),
+]
 
 CLAIMS = [
     Claim(
@@ -34,14 +56,14 @@ CLAIMS = [
     ),
     Claim(
         "lbl2vec",
-        ("and was not trained further: its topics were placed with 15,000 rows of rows.",),
+        ("and was not trained further. Its topics were placed with 15,000 rows of rows.",),
         {},
         SCRATCH | {"lock": {"backbone": None}},
     ),
     Claim("lbl2vec", ("It was trained on 15,000 rows of rows.",), SCRATCH | {"lock": {"backbone": None}}, {}),
     Claim(
         "lbl2vec",
-        ("the folder is also a plain sentence-transformers model; the topics' vectors stand in `topics.safetensors`:",),
+        ("The folder is also a plain sentence-transformers model, which encodes documents without zoo.",),
         {},
         {"standalone": False},
     ),
@@ -51,20 +73,13 @@ CLAIMS = [
         {},
         NO_BASELINE,
     ),
-    Claim("lbl2vec", (", without the outliers among them,",), {}, {"spec": {"clean_outliers": False}}),
-    Claim("lbl2vec", ("and the keywords themselves point together, after",), {}, {"spec": {"keyword_weight": 0}}),
-    Claim("lbl2vec", (", without the outliers among them, point, after",), {"spec": {"keyword_weight": 0}}, {}),
+    Claim("lbl2vec", ("Outliers among these documents are left out.",), {}, {"spec": {"clean_outliers": False}}),
+    Claim("lbl2vec", ("The keywords themselves are part of it, too.",), {}, {"spec": {"keyword_weight": 0}}),
     Claim(
         "lbl2vec",
         ("; 7 documents; 1 of 2 keywords known, without gaol (did you mean goal or coal?)",),
         with_facts(topics=[TOPIC], words=100),
         with_facts(topics=[TOPIC]),
-    ),
-    Claim(
-        "lbl2vec",
-        ("![Documents near one another, and where the topics are among them](",),
-        with_picture("topics"),
-        {},
     ),
     Claim("lbl2vec", ("A document of no topic still gets one.",), {}, {"spec": {"reject_below": 0.5}}),
     Claim("lbl2vec", ("| Topics | 1 |",), with_facts(topics=[TOPIC]), {}),
@@ -73,8 +88,8 @@ CLAIMS = [
 PROOFS: list[tuple[tuple[str, ...], str]] = [
     (
         (
-            "Finds documents by topic, and the topic of a document, from a few keywords a topic;",
-            "no labelled document was needed.",
+            "This model finds documents by topic, and the topic of a document.",
+            "It needs a few keywords for each topic, and no labelled document.",
         ),
         "families/lbl2vec/test_lbl2vec.py::test_paper_in_miniature_keywords_find_their_topic",
     ),
@@ -84,7 +99,7 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
         "test_the_card_shows_topics_their_map_and_as_many_example_documents_as_the_recipe_says",
     ),
     (
-        ("The topic of a document, and the documents of a topic:",),
+        ("These calls find the topic of a document, and the documents of a topic:",),
         "families/lbl2vec/test_lbl2vec.py::test_classify_and_documents_agree",
     ),
     (
@@ -96,15 +111,14 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
     ),
     (
         (
-            "Documents alone can be encoded without zoo, as the folder is also a plain sentence-transformers model;",
-            "the topics' vectors stand in `topics.safetensors`:",
+            "The folder is also a plain sentence-transformers model, which encodes documents without zoo.",
+            "The vectors of topics stand in `topics.safetensors`:",
         ),
         "families/test_families.py::test_stock_sentence_transformers_gives_the_same_vectors",
     ),
     (
         (
-            "Each topic is where the documents most similar to its keywords",
-            ", after Schopf et al.",
+            "The vector of a topic combines the documents that are most similar to its keywords, after Schopf et al.",
             "(see Citation).",
         ),
         "families/lbl2vec/test_lbl2vec.py::test_the_documents_of_a_label_are_the_nearest_within_the_limits",

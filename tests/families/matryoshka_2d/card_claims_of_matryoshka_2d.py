@@ -1,17 +1,30 @@
 """The statements of the card of matryoshka-2d: see `tests/support/card_claims.py`."""
-# ruff: noqa: E501
 
 from __future__ import annotations
 
 from typing import Any
 
-from card_claims import ADVICE, BACKBONE, NO_BASELINE, Claim, with_facts
+from card_claims import ADVICE, BACKBONE, NO_BASELINE, RESULT, Claim, with_facts
 
 TWO_D_MSE = {"facts": {"objective": "2dmse"}, "spec": {"objective": "2dmse"}}
 CUT = with_facts(layers=6, dims=[4, 8])
 
 SPEC: dict[str, Any] = {"backbone": BACKBONE}
 FACTS: dict[str, Any] = {"prompts": {"query": "query: "}, "objective": "elastic"}
+
+GRID = [
+    RESULT
+    | {
+        "task": "icd10cm-terms", "metric": "ndcg_at_10", "view": {"layers": layers, "dim": dim}, "bytes_per_vector": 4 * dim,
+        "value": 0.3 + 0.05 * layers + 0.0005 * dim, "baseline": 0.1 + 0.0625 * layers, "sentences_per_second": 3000 / layers,
+    }
+    for layers in range(1, 7)
+    for dim in (32, 64, 128, 256, 384)
+]  # fmt: skip
+SAMPLE: dict[str, Any] = {
+        "facts": {"layers": 6, "dim": 384, "dims": [32, 64, 128, 256, 384], "max_length": 256},
+        "results": GRID,
+    }  # fmt: skip
 
 CLAIMS = [
     Claim("matryoshka-2d", ("| Layers |",), CUT, {}),
@@ -32,7 +45,7 @@ CLAIMS = [
         (
             "| Before a query | `query:` |",
             "Its backbone has a prompt before query, which training on scored pairs did not use. "
-            "Say which of them a text is, and it is put there.",
+            "Say which of them a text is, and the prompt is put there.",
             "With sentence-transformers these are `model.encode_query` and `model.encode_document`.",
         ),
         {},
@@ -40,7 +53,10 @@ CLAIMS = [
     ),
     Claim(
         "matryoshka-2d",
-        ("It was trained with a prompt before query and document: say which of them a text is, and it is put there.",),
+        (
+            "It was trained with a prompt before query and document. "
+            "Say which of them a text is, and the prompt is put there.",
+        ),
         {"spec": {"loss": "contrastive"}} | with_facts(prompts={"query": "q", "document": "d"}),
         {},
     ),
@@ -49,7 +65,8 @@ CLAIMS = [
         "matryoshka-2d",
         (
             "A cut shares its tensors with the whole model and gives vectors of unit length:",
-            "To ship one cut alone, as a folder that plain sentence-transformers opens, with the layers and dimensions beyond it gone:",
+            "This command saves one cut alone, without the layers and dimensions beyond it.",
+            "Plain sentence-transformers opens the new folder:",
         ),
         CUT,
         {},
@@ -58,7 +75,7 @@ CLAIMS = [
         "matryoshka-2d",
         (
             '"Before training" is the backbone cut in the same way, so the difference is what training added to that cut.',
-            "In a grid the score before training stands in brackets.",
+            "A grid gives the score before training in brackets.",
         ),
         {},
         NO_BASELINE,
@@ -67,9 +84,10 @@ CLAIMS = [
         "matryoshka-2d",
         (
             "Every layer has a linear head. Before training, the heads are fitted in closed form (ridge regression) to the "
-            "embedding of the untrained full depth, turned so that its first components carry the most.",
-            "Each step then trains the whole model and its cuts with the same sentence loss and draws the shallow vectors towards "
-            "those of the full depth, after Li et al. (see Citation).",
+            "embedding of the untrained full depth.",
+            "That embedding is rotated, and its first components carry the most.",
+            "Each step then trains the whole model and its cuts with the same sentence loss.",
+            "It also draws the shallow vectors towards those of the full depth, after Li et al. (see Citation).",
         ),
         {},
         TWO_D_MSE,
@@ -102,8 +120,8 @@ CLAIMS = [
 PROOFS: list[tuple[tuple[str, ...], str]] = [
     (
         (
-            "A sentence embedding model that can be cut in two directions when it is loaded:",
-            "fewer Transformer layers make it faster, fewer dimensions make its vectors smaller.",
+            "This sentence embedding model can be cut in two directions when it is loaded.",
+            "Fewer Transformer layers make it faster, and fewer dimensions make its vectors smaller.",
         ),
         "families/matryoshka_2d/test_matryoshka_2d.py::test_a_saved_view_equals_the_view_and_holds_no_deeper_layers",
     ),
@@ -143,7 +161,7 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
         "test_a_pair_rotation_is_orthonormal_and_puts_first_what_pairs_share",
     ),
     (
-        ("Each step then trains the whole model and its cuts with the same sentence loss and draws the shallow",),
+        ("It also draws the shallow vectors towards those of the full depth",),
         "families/matryoshka_2d/test_objectives.py::"
         "test_in_the_elastic_objective_a_shallow_layer_follows_the_last_one_without_pulling_it_along",
     ),

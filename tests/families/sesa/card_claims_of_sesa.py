@@ -14,6 +14,23 @@ RANKED = [{"name": "c", "precision": 0.5, "texts": 4}]
 SPEC: dict[str, Any] = {"concepts": {"source": "builtin", "name": "icd10cm", "table": "tree"}, "backbone": BACKBONE}
 FACTS: dict[str, Any] = {"dim": 9, "active": 3, "space": "concepts"}
 
+SAMPLE: dict[str, Any] = {
+        "facts": {
+            "deletion": {"explained": [0.75, 0.5, 0.25], "random": [0.75, 0.75, 0.625]}, "deleted_more": 0.75, "pairs": 8,
+            "examples": [{"a": "x", "b": "y", "score": 0.5, "parts": [{"name": "c", "share": 0.25}]}],
+            "reliable": [{"name": "c", "precision": 0.5, "texts": 4}],
+            "unreliable": [{"name": "d", "precision": 0.25, "texts": 4}],
+            "ranking": {"concepts": [0.5, 0.5, 0.5], "opaque": [0.5, 0.5, 0.5]},
+        },
+    }  # fmt: skip
+FINDINGS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "deletion",
+        {"facts": {"deletion": {"explained": [0.75, 0.5, 0.25], "random": [0.75, 0.75, 0.625]}}},
+        "Without the 2 that explain the score most, 0.2500 of 0.7500 are left; without 2 random ones, 0.6250.",
+    ),
+]
+
 CLAIMS = [
     Claim(
         "sesa",
@@ -100,7 +117,6 @@ CLAIMS = [
         with_facts(reliable=RANKED, unreliable=RANKED),
         with_facts(reliable=RANKED),
     ),
-    Claim("sesa", ("![Mean score by the number of deleted concepts](",), with_picture("deletion"), {}),
     Claim(
         "sesa",
         (

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from card_claims import BACKBONE, NO_BASELINE, Claim, with_facts
+from card_claims import BACKBONE, NO_BASELINE, RESULT, Claim, with_facts
 
 SPEC: dict[str, Any] = {"backbone": BACKBONE}
 FACTS: dict[str, Any] = {}
+
+CUTS = [RESULT | {"view": {"dim": dim} if dim < 256 else {}, "sentences_per_second": 1000.0 - dim} for dim in (256, 64)]
+SAMPLE: dict[str, Any] = {
+    "facts": {"dims": [64, 256], "dim": 256, "tokens": 30000, "regression_texts": 40000},
+    "results": CUTS,
+}
 
 CLAIMS = [
     Claim("static", ("| Dimensions trained for | 4, 8 |",), with_facts(dims=[4, 8]), {}),
@@ -16,7 +22,8 @@ CLAIMS = [
         "static",
         (
             "A view keeps the first components, and gives vectors of unit length:",
-            "To ship one view alone, as a folder that plain sentence-transformers opens, with the components beyond it gone:",
+            "This command saves one view alone, without the components beyond it.",
+            "Plain sentence-transformers opens the new folder:",
         ),
         {"results": [{"task": "t", "view": {}}, {"task": "t", "view": {"dim": 2}}]},
         {},
@@ -53,7 +60,10 @@ CLAIMS = [
 
 PROOFS: list[tuple[tuple[str, ...], str]] = [
     (
-        ("A static embedding model:", "every token has one vector, and a text is the mean of its tokens."),
+        (
+            "This is a static embedding model.",
+            "Every token has one vector, and a text is the mean of its tokens.",
+        ),
         "families/static/test_static.py::test_a_text_is_the_mean_of_its_token_vectors_normalised",
     ),
     (

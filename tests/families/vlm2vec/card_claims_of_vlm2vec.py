@@ -5,10 +5,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from card_claims import ADVICE, Claim, with_facts, with_picture
+from card_claims import ADVICE, Claim, encode_image, with_details, with_facts, with_picture
 
 SPEC: dict[str, Any] = {"backbone": {"build": "idefics3"}}
 FACTS: dict[str, Any] = {}
+
+ITEMS = [{"text": "arrow-left", "image": encode_image(32, 32, 3), "right": number == 1} for number in range(5)]
+SAMPLE: dict[str, Any] = {
+        "facts": {"dim": 64, "parameters_total": 99, "instructions": {"query": "Find:"}, "architecture": "idefics3"},
+        **with_details(retrieved=[{"query": {"text": "an arrow that points to the left"}, "found": ITEMS}] * 6),
+    }  # fmt: skip
+FINDINGS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "retrieved",
+        with_details(
+            retrieved=[{"query": {}, "found": [{"right": right}, {"right": True}]} for right in (True, False)]
+        ),
+        "The first candidate is right for 1 of 2 queries.",
+    ),
+]
 
 CLAIMS = [
     Claim(
@@ -44,8 +59,8 @@ CLAIMS = [
     Claim(
         "vlm2vec",
         (
-            "![Queries and what was retrieved for them](",
-            "A few queries, evenly spread over the test set and not selected by hand, each with its best candidates.",
+            "The queries are evenly spread over the test set and not selected by hand.",
+            "Beside each are its best candidates.",
             "A frame marks the right ones.",
         ),
         with_picture("retrieved"),
@@ -54,8 +69,9 @@ CLAIMS = [
     Claim(
         "vlm2vec",
         (
-            "The share of queries whose right candidate scores above all other candidates of the query; a tie is a miss.",
-            "Mean over data sets.",
+            "A query counts if its right candidate scores above all its other candidates;",
+            "a tie is a miss.",
+            "These are shares of queries, as means over data sets:",
         ),
         {"report": {"averages": {"all": 0.5}}},
         {},
@@ -65,7 +81,7 @@ CLAIMS = [
 PROOFS: list[tuple[tuple[str, ...], str]] = [
     (
         (
-            "Embeds texts, images and any mix of both as unit vectors in one space.",
+            "This model embeds texts, images and any mix of both as unit vectors in one space.",
             "An instruction says what to look for.",
         ),
         "families/vlm2vec/test_vlm2vec.py::test_the_order_of_images_and_the_instruction_change_the_vector",

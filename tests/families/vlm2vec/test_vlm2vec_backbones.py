@@ -242,17 +242,24 @@ def test_an_adapter_is_published_only_if_others_can_get_its_backbone(backbones, 
     assert hub.push(model_folder.save(encoder, tmp_path / "public"), "me/adapter", dry_run=True).files
 
 
-def test_the_recipe_in_the_readme_trains_on_photos_of_ones_own(backbones, tmp_path):
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    blocks = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
-    (text,) = (block for block in blocks if "family: vlm2vec" in block)
+TEST_TASK = """
+evaluation:
+  - {task: any-retrieval, data: {source: file, path: test.csv, columns: {query: caption, document_image: photo}}}
+"""
+
+
+def test_the_recipe_in_the_guide_trains_on_photos_of_ones_own(backbones, tmp_path):
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "vlm2vec.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    (text,) = (block for block in blocks if "backbone: {model: " in block)
     for name in ("photos", "test"):
         lines = [f"a {colour} square,{name}-{colour}.png" for colour in COLOURS]
         (tmp_path / f"{name}.csv").write_text("\n".join(["caption,photo", *lines]))
         for i, colour in enumerate(COLOURS):
             (tmp_path / f"{name}-{colour}.png").write_bytes(encode_png(draw_square(colour, i)))
-    overrides = [f"encoder.backbone.model={backbones['smolvlm']}", "training.max_steps=2", "training.batch_size=4"]
-    encoder = zoo.train(recipe.loads(text, *overrides, folder=tmp_path), tmp_path / "run")
+    smolvlm = [f"encoder.backbone.model={backbones['smolvlm']}", "encoder.lora.keep=adapter"]
+    overrides = [*smolvlm, "training.max_steps=2", "training.batch_size=4"]
+    encoder = zoo.train(recipe.loads(text + TEST_TASK, *overrides, folder=tmp_path), tmp_path / "run")
     assert encoder.encode(INPUTS).shape == (len(INPUTS), encoder.dim)
     (result,) = json.loads((tmp_path / "run" / "report.json").read_text())["results"]
     assert 0 <= result["value"] <= 1

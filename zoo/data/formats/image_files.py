@@ -34,7 +34,7 @@ def import_pillow() -> Any:
 
 
 def decode_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode an image from the bytes of its file. Of several frames, only the first is decoded.
+    """Decode an image from the bytes of its file. Only the first of several frames is decoded.
 
     Raises:
         ValueError: if the bytes are not an image of one of FORMATS, end too early, hold more than `max_pixels` pixels, or hold

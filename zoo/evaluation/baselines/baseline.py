@@ -61,7 +61,7 @@ class BaselineScore:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """What baselines learn from: the rows and settings of the training, and the encoder for its spec and sizes."""
+    """Baselines learn from these: the rows and settings of the training, and the encoder for its spec and sizes."""
 
     encoder: Encoder
     rows: Any

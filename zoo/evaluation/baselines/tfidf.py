@@ -19,7 +19,7 @@ class Tfidf(Baseline):
     name = "TF-IDF"
 
     def suits(self, task: ReadyTask) -> bool:
-        """Every task of mteb on texts that is no search."""
+        """Every task of mteb on texts, except searches."""
         return task.modalities == {"text"} and ends_with(task, "STS", "Classification", "Clustering")
 
     def score(self, task: ReadyTask) -> list[BaselineScore]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from zoo.data import Table
 from zoo.data.spec import Data
 from zoo.evaluation.mteb_build import MtebTask
@@ -34,9 +36,9 @@ class AnyRetrieval(LocalTask):
     shows_answers = True
 
     task: Literal["any-retrieval"]
-    data: Data
-    corpus: Data | None = None
-    known: Data | None = None
+    data: Data = Field(description="Rows of a query and a document that answers it.")
+    corpus: Data | None = Field(None, description="Further candidates, besides the documents of `data`.")
+    known: Data | None = Field(None, description="Right answers that are left out of the candidates of their query.")
 
     def shape(self, tables: Mapping[str, Table]) -> Any:
         """Raises DataError for a row without a query or without a document."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from zoo.data import Table
 from zoo.data.spec import Data
 from zoo.evaluation.mteb_build import MtebTask
@@ -25,8 +27,8 @@ class Classification(LocalTask):
     counts_right_classes = True
 
     task: Literal["classification"]
-    train: Data
-    data: Data
+    train: Data = Field(description="Labelled texts that the logistic regression learns from.")
+    data: Data = Field(description="Labelled texts that it is scored on.")
 
     def shape(self, tables: Mapping[str, Table]) -> Any:
         """Raises DataError for fewer than two classes, and for a test label without a training row."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from zoo.data import Table
 from zoo.data.spec import Data
 from zoo.evaluation.mteb_build import MtebTask
@@ -25,7 +27,7 @@ class Clustering(LocalTask):
     official_type = "Clustering"
 
     task: Literal["clustering"]
-    data: Data
+    data: Data = Field(description="Texts and their labels.")
 
     def shape(self, tables: Mapping[str, Table]) -> Any:
         """Labels become strings, because mteb leaves out rows of the class -1. Raises DataError for a single class."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from zoo.data import Table
 from zoo.data.spec import Data
 from zoo.evaluation.mteb_build import MtebTask
@@ -24,7 +26,7 @@ class ImageClustering(LocalTask):
     roles = {"data": {"image": "image", "label": "label"}}
 
     task: Literal["image-clustering"]
-    data: Data
+    data: Data = Field(description="Images and their labels.")
 
     def shape(self, tables: Mapping[str, Table]) -> Any:
         """Raises DataError for a single class."""

@@ -25,7 +25,7 @@ class Infomec(MeasuredTask):
     optional = {"data": {"text": "text", "image": "image", "vector": "vector"}}
 
     task: Literal["infomec"]
-    data: Data
+    data: Data = Field(description="Inputs, and a column for each source.")
     sources: tuple[str, ...] = Field(min_length=1, description="Columns of the sources.")
 
     @property

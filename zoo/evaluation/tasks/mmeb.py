@@ -50,7 +50,9 @@ class Mmeb(LocalTask):
 
     task: Literal["mmeb"]
     sets: tuple[str, ...] = Field((), description="Names of data sets. Default: all 36.")
-    folder: str | None = None
+    folder: str | None = Field(
+        None, description="A folder in the layout of TIGER-Lab/MMEB-eval. Default: the data of the Hub."
+    )
     images: str | None = Field(
         None, description="Where paths of images start. Default: `images` in the folder, or the folder itself."
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from zoo.core.errors import DataError
 from zoo.data import Table
 from zoo.data.spec import Data
@@ -29,7 +31,7 @@ class PairClassification(LocalTask):
     official_type = "PairClassification"
 
     task: Literal["pair-classification"]
-    data: Data
+    data: Data = Field(description="Pairs of texts with the label 1 if they belong together, else 0.")
 
     def shape(self, tables: Mapping[str, Table]) -> Any:
         """Raises DataError for a label other than 0 and 1, and if all labels are equal."""

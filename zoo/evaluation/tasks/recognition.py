@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from zoo.data import Table
 from zoo.data.spec import Data
 from zoo.evaluation.task import MeasuredTask, Scores
@@ -27,9 +29,11 @@ class Recognition(MeasuredTask):
     counts_right_classes = True
 
     task: Literal["recognition"]
-    data: Data
-    train: Data | None = None
-    unknown: Data | None = None
+    data: Data = Field(description="Labelled inputs of the classes that the encoder knows.")
+    train: Data | None = Field(None, description="Labelled inputs among which nearest neighbours are looked for.")
+    unknown: Data | None = Field(
+        None, description="Inputs of no class, for the scores that say how well they are told."
+    )
 
     def compute_chance(self, tables: Mapping[str, Table]) -> float:
         """One of the classes, guessed."""

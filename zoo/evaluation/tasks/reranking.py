@@ -31,11 +31,11 @@ class Reranking(LocalTask):
     official_type = "Reranking"
 
     task: Literal["reranking"]
-    data: Data | None = None
-    corpus: Data | None = None
-    queries: Data | None = None
-    qrels: Data | None = None
-    top_ranked: Data | None = None
+    data: Data | None = Field(None, description="Rows of a query with lists of its positive and negative candidates.")
+    corpus: Data | None = Field(None, description="Documents with their ids. Filled from `folder`.")
+    queries: Data | None = Field(None, description="Queries with their ids. Filled from `folder`.")
+    qrels: Data | None = Field(None, description="Which documents answer which queries. Filled from `folder`.")
+    top_ranked: Data | None = Field(None, description="The candidates of each query. Filled from `folder`.")
     folder: str | None = Field(None, description="A folder in the layout of BEIR or mteb, in place of `data`.")
     split: str = Field("test", description="The split of the qrels in `folder`.")
 

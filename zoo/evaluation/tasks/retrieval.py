@@ -33,10 +33,12 @@ class Retrieval(LocalTask):
     official_type = "Retrieval"
 
     task: Literal["retrieval"]
-    data: Data | None = None
-    corpus: Data | None = None
-    queries: Data | None = None
-    qrels: Data | None = None
+    data: Data | None = Field(None, description="Rows of a query and a document that answers it.")
+    corpus: Data | None = Field(
+        None, description="Candidates: further texts besides those of `data`, or all documents with their ids."
+    )
+    queries: Data | None = Field(None, description="Queries with their ids, instead of `data`.")
+    qrels: Data | None = Field(None, description="Ids of a query and of a document that answers it, instead of `data`.")
     folder: str | None = Field(
         None, description="A folder in the layout of BEIR or mteb, in place of `queries`, `corpus` and `qrels`."
     )

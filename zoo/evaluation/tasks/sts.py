@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from zoo.core.errors import DataError
 from zoo.data import Table
 from zoo.data.spec import Data
@@ -24,7 +26,7 @@ class Sts(LocalTask):
     official_type = "STS"
 
     task: Literal["sts"]
-    data: Data
+    data: Data = Field(description="Pairs of texts with a score of their similarity.")
 
     def shape(self, tables: Mapping[str, Table]) -> Any:
         """Raises DataError if all pairs have the same score, because nothing correlates with a constant."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from zoo.data import Table
 from zoo.data.spec import Data
 from zoo.evaluation.mteb_build import MtebTask
@@ -23,7 +25,7 @@ class ZeroShot(LocalTask):
     roles = {"data": {"text": "text", "label": "label"}}
 
     task: Literal["zero-shot"]
-    data: Data
+    data: Data = Field(description="Texts with the name of their class as the label.")
 
     def shape(self, tables: Mapping[str, Table]) -> Any:
         """Raises DataError for a single class."""

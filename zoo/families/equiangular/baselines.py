@@ -1,4 +1,4 @@
-"""What a user would do instead of training class vectors: simple classifiers on vectors that nobody trained.
+"""Alternatives to training class vectors: simple classifiers on vectors that nobody trained.
 
 On a pretrained backbone these are its own vectors; for a network from scratch they are the pixels.
 """

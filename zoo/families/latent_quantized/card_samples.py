@@ -1,4 +1,4 @@
-"""What the card of an autoencoder shows: a traversal of every latent, reconstructions, the codebook and its usage."""
+"""The samples that the card of an autoencoder shows: a traversal of every latent, reconstructions, the codebook and its usage."""
 
 from __future__ import annotations
 

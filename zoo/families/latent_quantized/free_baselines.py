@@ -1,4 +1,4 @@
-"""What a user would do instead of learning quantised latents: principal components, product quantisation, a plain autoencoder.
+"""Alternatives to learning quantised latents: principal components, product quantisation, a plain autoencoder.
 
 Each has as many numbers an input as the encoder has latents, and product quantisation has as many bits. All are measured on the
 task `infomec`.
@@ -89,7 +89,7 @@ class PlainAutoencoder(Baseline):
 
 
 class _Components:
-    """What the task needs of an encoder."""
+    """An encoder with the methods that the task calls."""
 
     name, similarity_fn_name = "PCA", "cosine"
 

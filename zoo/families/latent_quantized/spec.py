@@ -129,7 +129,7 @@ class Spec(EncoderSpec):
         description="Weight of the loss that moves the encoder's outputs towards codewords. Default: 0.01; for vector 0.25.",
     )
     beta: Annotated[float, Field(ge=0)] = Field(4.0, description="gaussian: weight of the KL divergence in nats.")
-    modality: Literal["image", "vector"] = "image"
+    modality: Literal["image", "vector"] = Field("image", description="The kind of inputs.")
     size: Annotated[int, Field(ge=4, le=512)] = Field(64, description="Side of the square images in pixels.")
     channels: Literal[1, 3] = Field(1, description="Grey or RGB.")
     network: Literal["auto", "paper", "small"] | Network = Field(

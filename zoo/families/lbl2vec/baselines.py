@@ -1,4 +1,4 @@
-"""What a user would do instead of learning topics: count the keywords."""
+"""An alternative to learning topics: count the keywords."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class Encoder(BaseEncoder):
         """Learn vectors of documents and words from the column `text`; a sentence encoder is not trained.
 
         Reads `epochs`, `learning_rate`, `seed` and `checkpoint_every` (in blocks of about a million words) from `training:`.
-        Returns seconds. Raises ZooError, before any step, if none of a label's keywords is known.
+        Returns seconds. Raises ZooError, before any step, if no keyword of a label is known.
         """
         if isinstance(self.text_encoder, TruncatableEncoder):
             return 0.0

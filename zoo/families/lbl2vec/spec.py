@@ -36,7 +36,7 @@ class Spec(EncoderSpec):
         description="A sentence encoder for documents and keywords: Hub id, folder, or package:NAME. Default: documents and "
         "words are learned from the texts alone.",
     )
-    revision: str | None = None
+    revision: str | None = Field(None, description="Commit, tag or branch of the backbone on the Hub.")
     dim: Positive | None = Field(None, description="Without a backbone: components of a vector. Default: 200.")
     window: Positive | None = Field(
         None, description="Without a backbone: largest number of context words on each side. Default: 10."
@@ -86,7 +86,7 @@ class Spec(EncoderSpec):
             raise ValueError(f"needs at least two labels, not {len(value)}")
         for label, words in value.items():
             if not label.strip() or not words or not all(word.strip() for word in words):
-                raise ValueError(f"label {label!r} needs a name and at least one keyword, none of them empty")
+                raise ValueError(f"label {label!r} needs a name and at least one keyword, and they must not be empty")
         return value
 
     @model_validator(mode="after")

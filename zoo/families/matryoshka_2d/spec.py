@@ -34,7 +34,7 @@ class TeacherSpec(Section):
     unlabelled: Data | None = Field(
         default=None, description="Further texts (column `text`), used by the teacher's terms only."
     )
-    texts_per_step: Positive = 64
+    texts_per_step: Positive = Field(default=64, description="Texts of `unlabelled` in each optimiser step.")
 
 
 class Spec(TruncatableSpec):
@@ -56,8 +56,13 @@ class Spec(TruncatableSpec):
     dims: tuple[Positive, ...] = Field(
         default=(32, 64, 128, 256), description="Widths to train; the full width is always trained."
     )
-    objective: Literal["elastic", "2dmse"] = "elastic"
-    loss: Literal["cosent", "contrastive", "angle"] = "cosent"
+    objective: Literal["elastic", "2dmse"] = Field(
+        default="elastic", description="elastic: every layer has a linear head. 2dmse: the objective of the paper."
+    )
+    loss: Literal["cosent", "contrastive", "angle"] = Field(
+        default="cosent",
+        description="contrastive: anchors, positives and hard negatives. cosent and angle: pairs with a score.",
+    )
     temperature: Annotated[float, Field(gt=0)] = Field(
         default=0.05, description="Cosines are divided by it in the loss."
     )

@@ -34,7 +34,7 @@ MAX_LISTED_CONCEPTS = faithfulness.MAX_LISTED_CONCEPTS
 
 
 class Encoder(ConceptEncoder):
-    """Trains two towers and a concept space. What it does once trained is in `ConceptEncoder`."""
+    """Trains two towers and a concept space. `ConceptEncoder` is its use after the training."""
 
     spec: Spec
 

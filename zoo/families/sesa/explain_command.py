@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from zoo.core import output
+from zoo.core import output, tables
 from zoo.core.errors import ZooError
 from zoo.families.sesa.explanation import Contribution, Explanation
 
@@ -28,7 +28,7 @@ def run(encoder: Any, arguments: argparse.Namespace) -> None:
     if arguments.json:
         output.write(json.dumps(asdict(explanation), indent=2, ensure_ascii=False))
         return
-    output.print_table(("concept", "id", "adds", "share"), list_cells(explanation))
+    tables.print_table(("concept", "id", "adds", "share"), list_cells(explanation))
 
 
 def list_cells(explanation: Explanation) -> list[tuple[str, str, str, str]]:

@@ -50,7 +50,7 @@ class TowerSpec(EncoderSpec):
     backbone: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="A sentence encoder to start from: Hub id, folder, or package:NAME."
     )
-    revision: str | None = None
+    revision: str | None = Field(default=None, description="Commit, tag or branch of the backbone on the Hub.")
     backbone_lr_scale: Annotated[float, Field(ge=0)] = Field(
         default=0.05,
         description="Learning rate of the backbone, as a multiple of the recipe's. With 0 the backbone is frozen and reads "

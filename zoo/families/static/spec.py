@@ -34,7 +34,7 @@ class Spec(EncoderSpec):
 
     family: Literal["static"]
     backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
-    revision: str | None = None
+    revision: str | None = Field(None, description="Commit, tag or branch of the backbone on the Hub.")
     dim: Positive = Field(256, description="Components of a vector.")
     max_length: Positive | None = Field(512, description="Tokens that are read of a text; null reads whole texts.")
     frequencies: Literal["zipf", "counted"] = Field(
@@ -83,7 +83,7 @@ class Spec(EncoderSpec):
         return RowNeeds.in_batch(("anchor",), ("positive",), tuple(n for n in NEGATIVES if n in columns))
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
-        """Report a backbone that does not exist, and widths that are larger than what they are taken from."""
+        """Report a backbone that does not exist, and widths that are larger than their source."""
         mistakes: list[Mistake] = []
         if self.dims and self.dims[-1] > self.dim:
             mistakes.append((("dims",), f"{self.dims[-1]} is more than the {self.dim} components of a vector"))
@@ -113,7 +113,7 @@ class Spec(EncoderSpec):
 
 
 def describe_misfit(dim: int | None, width: int) -> str | None:
-    """What is wrong with a view of `dim` components of an encoder with `width` components, or None."""
+    """Say what is wrong with a view of `dim` components of an encoder with `width` components, or return None."""
     if dim is None or 1 <= dim <= width:
         return None
     return f"dim: {dim} is outside 1…{width}, which is what this encoder has"

@@ -79,7 +79,7 @@ def count_ids(tokenizer: Tokenizer) -> int:
 
 
 def find_unknown_id(tokenizer: Tokenizer) -> int | None:
-    """The id of the token that stands for what the vocabulary does not have; None if it has everything."""
+    """The id of the token for characters outside the vocabulary; None if there is no such token."""
     model = tokenizer.model
     if hasattr(model, "unk_token"):  # WordPiece, BPE, WordLevel
         return None if model.unk_token is None else tokenizer.token_to_id(model.unk_token)

@@ -40,7 +40,7 @@ class VLMSpec(Section):
 
     build: Literal["idefics3"] | None = Field(None, description="A small Idefics3, trained from scratch.")
     model: Annotated[str, Field(min_length=1)] | None = Field(None, description="Hub id or folder.")
-    revision: str | None = None
+    revision: str | None = Field(None, description="model: commit, tag or branch on the Hub.")
     hidden: Annotated[int, Field(ge=16, le=4096, multiple_of=8)] = Field(64, description="build: width of both towers.")
     layers: Annotated[int, Field(ge=1, le=64)] = Field(2, description="build: blocks of the language model.")
     vision_layers: Annotated[int, Field(ge=1, le=64)] = Field(2, description="build: blocks of the vision tower.")
@@ -94,9 +94,9 @@ class VLMSpec(Section):
 class Lora(Section):
     """`lora:`, a low-rank adapter instead of full fine-tuning. Source: Hu et al., arXiv 2106.09685; DoRA: arXiv 2402.09353."""
 
-    rank: Annotated[int, Field(ge=1, le=1024)] = 8
-    alpha: Annotated[float, Field(gt=0)] = 64.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    rank: Annotated[int, Field(ge=1, le=1024)] = Field(8, description="Rank of the two matrices of a layer.")
+    alpha: Annotated[float, Field(gt=0)] = Field(64.0, description="The adapter is multiplied by `alpha / rank`.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Dropout before the adapter, in training.")
     dora: bool = Field(False, description="Use DoRA: train magnitude and direction of the weights separately.")
     modules: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -119,8 +119,8 @@ class Lora(Section):
 class Instructions(Section):
     """Texts before a query and before a document, after leading images. Default: none."""
 
-    query: str | None = None
-    document: str | None = None
+    query: str | None = Field(None, description="Text before each query.")
+    document: str | None = Field(None, description="Text before each document.")
 
 
 class Share(Instructions):

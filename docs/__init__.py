@@ -1,0 +1,1 @@
+"""The pages of the documentation. `zoo help TOPIC` prints them."""
