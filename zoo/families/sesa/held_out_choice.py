@@ -10,7 +10,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +25,10 @@ from zoo.training import distributed
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from zoo.families.sesa.encoder import Encoder
+    from zoo.families.sesa.concept_space import ConceptSpace
+    from zoo.families.sesa.concepts import Concepts
+    from zoo.families.sesa.spec import Spec
+    from zoo.families.sesa.towers import Towers
 
 SHARES = (0.9, 0.75, 0.5, 0.25, 0.0)  # the first is closest to the start's geometry
 MAX_ROWS = 5000  # pairs that the choice reads
@@ -37,6 +41,25 @@ FOLDER, FILE = "choice", "choice.json"
 
 Outcomes = Mapping[float, np.ndarray]
 """The quality of each query, (q,), by the unnamed share."""
+
+
+class Candidate(Protocol):
+    """What the choice needs of an encoder of SESA."""
+
+    spec: Spec
+    seed: int
+    module: torch.nn.Module
+    space: ConceptSpace
+
+    def _require_trained(self) -> tuple[Towers, Concepts]: ...
+
+    def build_candidate(self, rows: Dataset, cache: Path) -> Candidate:
+        """Build an encoder of the same kind, initialised by a part of the rows."""
+        ...
+
+    def train_concepts(self, run: TrainingRun) -> float:
+        """Train in place."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +92,7 @@ class Choice:
         return f"nDCG of {self.queries} held-out queries: {figures}; {kept}, and {share}"
 
 
-def choose(encoder: Encoder, run: TrainingRun) -> Choice:
+def choose(encoder: Candidate, run: TrainingRun) -> Choice:
     """Choose on pairs held out of the training rows of a run. Validation rows may share anchors with them, or be few.
 
     The choice is kept in the run folder, so that an interrupted run goes on with it.
@@ -83,7 +106,7 @@ def choose(encoder: Encoder, run: TrainingRun) -> Choice:
     return choice
 
 
-def _measure_and_choose(encoder: Encoder, run: TrainingRun) -> Choice:
+def _measure_and_choose(encoder: Candidate, run: TrainingRun) -> Choice:
     share = encoder.spec.unnamed_share
     shares = SHARES if share is None else (share,)
     rows = _draw(run.rows, MAX_ROWS, encoder.seed)
@@ -198,7 +221,7 @@ class Search:
         return quality
 
 
-def measure(encoder: Encoder, search: Search, shares: Sequence[float]) -> dict[float, np.ndarray]:
+def measure(encoder: Candidate, search: Search, shares: Sequence[float]) -> dict[float, np.ndarray]:
     """Measure how an encoder ranks with each unnamed share; with 1, by the unnamed part alone."""
     texts = dict(zip(SIDES, (search.queries, search.documents), strict=True))
     parts = {side: _encode(encoder, side, side_texts) for side, side_texts in texts.items()}
@@ -208,7 +231,7 @@ def measure(encoder: Encoder, search: Search, shares: Sequence[float]) -> dict[f
     return {share: search.rate((1 - share) * concepts + share * unnamed) for share in shares}
 
 
-def _encode(encoder: Encoder, side: str, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+def _encode(encoder: Candidate, side: str, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode texts as unit vectors of concepts and of the unnamed part. Frozen backbones read no text again."""
     towers, _ = encoder._require_trained()
     encoder.module.eval()
