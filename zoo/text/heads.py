@@ -90,7 +90,7 @@ def compute_pair_rotation(first: torch.Tensor, second: torch.Tensor, spread: flo
     """
     vectors = torch.cat([first, second]).double()
     centred = vectors - vectors.mean(0)
-    left, right = centred.split(len(first))
+    left, right = centred[: len(first)], centred[len(first) :]
     agreement = left.T @ right / len(first)
     return _compute_axes((agreement + agreement.T) / 2 + spread * centred.T @ centred / len(centred))
 
