@@ -42,8 +42,8 @@ def fit_heads(
             fit.add(states)
             vectors[places] = F.normalize(states[-1].float(), dim=-1).cpu()
     place = {text: i for i, text in enumerate(texts)}
-    first, second = (vectors[[place[pair[side]] for pair in pairs]] for side in (0, 1))
-    solved = fit.solve(headfit.compute_pair_rotation(first, second))
+    left, right = (vectors[[place[pair[side]] for pair in pairs]] for side in (0, 1))
+    solved = fit.solve(headfit.compute_pair_rotation(left, right))
     if last_head is not None:
         weight = last_head.get_parameter("weight").detach().cpu()
         solved[backbone.depth] = (solved[backbone.depth][0] @ weight, None)
