@@ -96,9 +96,9 @@ CLAIMS = [
         "matryoshka-2d",
         (
             "The backbone was trained at full size with the contrastive loss alone.",
-            "Every layer then got a linear head in closed form: that of the last layer turns its vectors so that the components "
-            "on which the two texts of a pair agree come first, and that of a shallow layer is a ridge regression to the turned "
-            "vectors.",
+            "Every layer then got a linear head in closed form.",
+            "The head of the last layer turns its vectors: the components on which the two texts of a pair agree come first.",
+            "The head of a shallow layer is a ridge regression to the turned vectors.",
         ),
         with_facts(heads="after training"),
         with_facts(heads="before training"),
@@ -147,15 +147,16 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
     ),
     (
         (
-            "Every layer then got a linear head in closed form:",
-            "and that of a shallow layer is a ridge regression to the turned vectors.",
+            "Every layer then got a linear head in closed form.",
+            "The head of a shallow layer is a ridge regression to the turned vectors.",
         ),
         "families/matryoshka_2d/test_heads_after_training.py::"
         "test_a_shallow_head_is_the_ridge_regression_to_the_turned_vectors",
     ),
     (
         (
-            "that of the last layer turns its vectors so that the components on which the two texts of a pair agree come first,",
+            "The head of the last layer turns its vectors:",
+            "the components on which the two texts of a pair agree come first.",
         ),
         "families/matryoshka_2d/test_heads_after_training.py::"
         "test_a_pair_rotation_is_orthonormal_and_puts_first_what_pairs_share",
