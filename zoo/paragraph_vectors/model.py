@@ -117,7 +117,7 @@ class ParagraphVectors:
         threads: most threads on a CPU. By default the number that torch uses if torch is imported, else one for each core.
         device: torch's name of the GPU in use, or None on a CPU.
         vocabulary: set by `fit`.
-        seconds: training time, set by `fit`; it includes the time before an interruption.
+        seconds: training time, set by `fit`; it includes the start, and blocks that were finished before an interruption.
     """
 
     def __init__(self, settings: Settings, *, threads: int | None = None) -> None:
@@ -228,11 +228,12 @@ class ParagraphVectors:
         """
         if isinstance(texts, Iterator):
             raise ZooError("the texts are read twice: give a list or a column of a data set, not an iterator")
-        s = self.settings
+        s, start_time = self.settings, time.monotonic()
         self.vocabulary = vocabulary or Vocabulary.count(texts, min_count=s.min_count, max_size=s.max_words)
         corpus = Corpus(texts, self.vocabulary)
         self._start(corpus)
         schedule = self._plan(corpus)
+        start_seconds = time.monotonic() - start_time
         environment: dict[str, Any] = {"threads": self._count_threads(), "device": self.device or "cpu"}
         with RunLog(folder, schedule.steps, schedule.total_words, show_progress, environment, say) as log:
             self._set_tensors(log.resume())
@@ -243,8 +244,8 @@ class ParagraphVectors:
             if finish:
                 self._check_finish(folder, log.step)
             for step in range(log.step, log.step if finish else schedule.steps):
-                batch = corpus.read(schedule.select_documents(step, s.seed))
                 start_time = time.monotonic()
+                batch = corpus.read(schedule.select_documents(step, s.seed))
                 loss, learning_rate = self._train_step(step, batch, schedule, engine, code_engine)
                 if not np.isfinite(loss):
                     raise ZooError(f"the loss is {loss} in block {step + 1}: lower the learning rate")
@@ -259,7 +260,7 @@ class ParagraphVectors:
                 )
                 if (step + 1) % (checkpoint_every or max(1, schedule.steps // 10)) == 0:
                     log.save_checkpoint({name: _to_numpy(tensor) for name, tensor in self._tensors.items()})
-            self.seconds = log.seconds
+            self.seconds = start_seconds + log.seconds
         if s.bits:
             self.settings = replace(self.settings, anchors=len(self._tensors["anchors"]))
         return self

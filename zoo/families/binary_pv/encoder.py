@@ -13,6 +13,7 @@ around them (`zoo.paragraph_vectors.code_layer`). The real part of `variant: rea
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -61,12 +62,13 @@ class Encoder(BaseEncoder):
 
     def train(self, run: TrainingRun) -> float:
         """Train in place on the column `text`; return the seconds, including those before an interruption."""
-        texts = run.rows["text"]
+        texts, start_time = run.rows["text"], time.monotonic()
         all_words = vocabulary.Vocabulary.count(texts, min_count=1)
         settings = _make_settings(self.spec, run.settings, words=sum(all_words.counts))
         known_words = all_words.select_frequent(settings.min_count, settings.max_words)
         if run.say:
             run.say(_describe_defaults(settings, len(run.rows), all_words, known_words))
+        counting_seconds = time.monotonic() - start_time
         self.model = paragraph_model.ParagraphVectors(settings)
         self.model.fit(
             texts,
@@ -78,7 +80,7 @@ class Encoder(BaseEncoder):
             finish=run.finish,
         )
         self._register_tensors()
-        return self.model.seconds
+        return counting_seconds + self.model.seconds
 
     def _register_tensors(self) -> None:
         """Make `module` hold the tensors that encode: all except the training documents' own vectors."""

@@ -10,6 +10,7 @@ Embeddings", ICLR 2017, equation 3, for the weights of the words.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -123,7 +124,7 @@ class WordSpace:
             say: receives a line with the settings that follow the corpus, and lines about the training.
             options: passed to `ParagraphVectors.fit`.
         """
-        text_count = 0
+        start_time, text_count = time.monotonic(), 0
 
         def count_texts() -> Iterator[str]:
             nonlocal text_count
@@ -143,10 +144,11 @@ class WordSpace:
                 f"words that occur {min_count} times or are keywords are kept ({len(vocabulary):,})"
             )
         settings = dataclasses.replace(self.model.settings, min_count=min_count, epochs=whole_epochs)
+        counting_seconds = time.monotonic() - start_time
         self.model = ParagraphVectors(settings)
         self.model.fit(texts, vocabulary=vocabulary, say=say, **options)
         self._register_tensors()
-        return self.model.seconds
+        return counting_seconds + self.model.seconds
 
     def _register_tensors(self) -> None:
         self.module = torch.nn.Module()
