@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -307,6 +308,17 @@ class CountingTexts:
         return self.make_iterator()
 
 
+def test_a_block_in_which_nothing_is_predicted_has_no_loss(tmp_path):
+    said = []
+    settings = Settings(**SMALL | {"epochs": 1}, bits=8, code_epochs=1)
+    ParagraphVectors(settings).fit(texts(), folder=tmp_path, say=said.append)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["phase"] for line in lines] == ["vectors", "settling", "codes"]
+    assert ["loss" in line for line in lines] == [True, False, True]
+    assert ["loss" in line for line in said] == [True, False, True]
+    assert all(line["loss"] > 0.1 for line in lines if "loss" in line)
+
+
 def test_texts_are_read_twice_and_a_streamed_column_trains_like_a_list():
     settings, counting_texts = Settings(**{**SMALL, "epochs": 2}), CountingTexts(lambda: iter(texts()))
     model = ParagraphVectors(settings).fit(counting_texts)
@@ -344,6 +356,8 @@ def test_progress_shows_words_a_second_and_the_time_left(capsys):
     output = capsys.readouterr().err
     assert "words/s" in output
     assert "left" in output
+    assert re.search(r"loss \d\.\d{4}", output)
+    assert "loss 0.0000" not in output, "there is no loss before the first block"
 
 
 def test_training_and_inference_on_a_cpu_do_not_import_torch(tmp_path):

@@ -247,7 +247,7 @@ class ParagraphVectors:
                 start_time = time.monotonic()
                 batch = corpus.read(schedule.select_documents(step, s.seed))
                 loss, learning_rate = self._train_step(step, batch, schedule, engine, code_engine)
-                if not np.isfinite(loss):
+                if loss is not None and not np.isfinite(loss):
                     raise ZooError(f"the loss is {loss} in block {step + 1}: lower the learning rate")
                 log.record_step(
                     step + 1,
@@ -294,8 +294,11 @@ class ParagraphVectors:
 
     def _train_step(
         self, step: int, batch: Batch, schedule: Schedule, engine: Engine, code_engine: Engine
-    ) -> tuple[float, float]:
-        """Train on one block; return the mean loss of a word and the learning rate at the start of the block."""
+    ) -> tuple[float | None, float]:
+        """Train on one block; return the mean loss of a word and the learning rate at the start of the block.
+
+        With codes, a block that settles has no loss: nothing is predicted in it.
+        """
         s = self.settings
         if schedule.settles(step):
             inference_rates = s.compute_inference_rates(s.epochs)
@@ -400,10 +403,10 @@ class ParagraphVectors:
                 if not len(batch.ends):
                     return
 
-    def _infer_batch(self, engine: Engine, batch: Batch, rates: list[float]) -> tuple[Any, float]:
+    def _infer_batch(self, engine: Engine, batch: Batch, rates: list[float]) -> tuple[Any, float | None]:
         """Infer the (m, dim) vectors of a batch by steps from zero; return them and the mean loss of a word at the end.
 
-        With codes, the vectors are the means of the words of each document, and the loss is 0.
+        With codes, the vectors are the means of the words of each document, and there is no loss.
         """
         if self.settings.bits:
             import torch
@@ -412,7 +415,7 @@ class ParagraphVectors:
 
             weights = torch.from_numpy(self._compute_word_weights())
             means = code_layer.compute_word_means(batch, torch.as_tensor(self._word_tensor), weights)
-            return (means if self.device else means.numpy()), 0.0
+            return (means if self.device else means.numpy()), None
         vectors = self._create_zeros(len(batch.ends), self.settings.dim)
         batch = batch._replace(document_rows=np.arange(len(batch.ends)))
         return vectors, engine.infer(batch, {**self._tensors, "documents": vectors}, rates, self.settings.seed)
