@@ -34,7 +34,7 @@ from zoo.families.binary_pv.spec import Spec
 from zoo.ops import codes
 from zoo.paragraph_vectors import model as paragraph_model
 from zoo.paragraph_vectors import vocabulary
-from zoo.schema import Training
+from zoo.schema import Training, round_epochs
 
 CODE_EPOCHS_SHARE = 0.1  # epochs that train the codes, as a share of the epochs that train the vectors
 CORPUS_SETTINGS = ("anchors", "texts", "min_count")  # settings of a model that follow its corpus
@@ -213,7 +213,7 @@ def _make_settings(spec: Spec, training: Training, *, words: int = 0) -> paragra
         sample=spec.sample,
         min_count=spec.min_count or defaults.choose_min_count(words),
         max_words=spec.max_words,
-        epochs=max(1, round(epochs)),
+        epochs=round_epochs(epochs),
         small_corpus=defaults.SMALL_CORPUS,
         code_epochs=max(1, round(epochs * CODE_EPOCHS_SHARE)),
         learning_rate=training.peak_learning_rate,

@@ -27,7 +27,7 @@ from zoo.core.training_log import Say
 from zoo.families.lbl2vec import topics
 from zoo.paragraph_vectors.model import ParagraphVectors, Settings
 from zoo.paragraph_vectors.vocabulary import Vocabulary
-from zoo.schema import Training
+from zoo.schema import Training, round_epochs
 
 Array = npt.NDArray[Any]
 
@@ -135,7 +135,7 @@ class WordSpace:
         all_words = Vocabulary.count(count_texts(), min_count=1)
         word_count = sum(all_words.counts)
         min_count = min_count or choose_min_count(word_count)
-        whole_epochs = choose_epochs(word_count, text_count) if epochs is None else max(1, round(epochs))
+        whole_epochs = choose_epochs(word_count, text_count) if epochs is None else round_epochs(epochs)
         vocabulary = all_words.select_frequent(min_count, keep=keep)
         check(vocabulary)
         if say:
