@@ -175,6 +175,7 @@ def rendered_text(text: str) -> str:
     [
         ("try more `training.epochs`.", "try more <code>training.epochs</code>."),
         ("a pretrained `backbone: {model: …}`; a < b", "a pretrained <code>backbone: {model: …}</code>; a &lt; b"),
+        ("try `backbone:`", "try <code>backbone:</code>"),
         ("raise `encoder.code_weight` *now*", "raise <code>encoder.code_weight</code> *now*"),
         ("`<b>` and `x y` and `a`b`", "`&lt;b&gt;` and `x y` and <code>a</code>b`"),
         ("\\`training.epochs`", "\\<code>training.epochs</code>"),

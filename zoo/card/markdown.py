@@ -19,8 +19,8 @@ DASH = Markup("\N{EN DASH}")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
 _ACTIVE = re.compile(r"[\\`*\[\]~$]|(?<![^\W_])_|_(?![^\W_])|[&<>|]")
 _BLOCK_START = re.compile(r"^(?:[-+#=]|\d{1,9}(?=[.)]))")
-_ESCAPED_FIELD = re.compile(r"\\`([a-z_]+(?:\.[a-z_]+)*(?:: \{?[a-z_]+(?:: …\})?)?)\\`")
-"""A field of a recipe between backticks, perhaps with its value, after `escape`: `training.epochs`, `backbone: {model: …}`."""
+_ESCAPED_FIELD = re.compile(r"\\`([a-z_]+(?:\.[a-z_]+)*(?:: \{?[a-z_]+(?:: …\})?|:)?)\\`")
+"""A field of a recipe between backticks, perhaps with a value, after `escape`: `training.epochs`, `backbone: {model: …}`."""
 _URL = re.compile(r"https?://[^\s<>()\[\]\"'`\\|{}]+")
 
 
