@@ -79,10 +79,17 @@ class Recipe(Section, Generic[SpecT]):
         return self._folder
 
     def fill_in(self, chosen: Mapping[str, Any]) -> Self:
-        """Return the recipe with values in place of `auto`: `validation`, and `training.` fields by their dotted path."""
-        training = {path.removeprefix("training."): value for path, value in chosen.items() if "." in path}
-        others = {path: value for path, value in chosen.items() if "." not in path}
-        return self.model_copy(update={"training": self.training.model_copy(update=training), **others})
+        """Return the recipe with values in place of what it leaves open: `validation`, and fields of `training` and `encoder`.
+
+        `chosen` has them by their dotted path.
+        """
+        update = {path: value for path, value in chosen.items() if "." not in path}
+        for name in ("training", "encoder"):
+            fields = {
+                path.removeprefix(f"{name}."): value for path, value in chosen.items() if path.startswith(f"{name}.")
+            }
+            update[name] = getattr(self, name).model_copy(update=fields)
+        return self.model_copy(update=update)
 
     def dump(self) -> str:
         """YAML with every default filled in; `load` reads it back to an equal recipe."""

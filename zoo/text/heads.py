@@ -49,14 +49,17 @@ class HeadFit:
             self._moments[n] += vectors.T @ vectors
             self._cross_moments[n] += vectors.T @ target
 
-    def solve(self) -> dict[int, Head]:
+    def solve(self, rotation: torch.Tensor | None = None) -> dict[int, Head]:
         """Return weight (d, d) and bias (d,), float32, of each layer's head; layers count from 1.
 
         The last layer's head is a rotation and has no bias. If no text was added, every head is the identity.
+
+        Args:
+            rotation: (d, d) float64 with orthonormal columns. Default: the principal axes, the leading ones mixed.
         """
         if not self.count:
             return {n: (torch.eye(self.width), None) for n in range(1, self.depth + 1)}
-        rotation = self._compute_rotation()
+        rotation = self._compute_rotation() if rotation is None else rotation
         heads: dict[int, Head] = {self.depth: (rotation.T.float().contiguous(), None)}
         identity, target_mean = torch.eye(self.width, dtype=torch.float64), self._target_sum / self.count
         for n in range(1, self.depth):
@@ -69,13 +72,36 @@ class HeadFit:
 
     def _compute_rotation(self) -> torch.Tensor:
         """Return (d, d) with orthonormal columns: the principal axes of the embeddings, the leading ones mixed."""
-        values, axes = torch.linalg.eigh(self._moments[-1])
-        axes = axes[:, values.argsort(descending=True)]
-        # eigh leaves the signs open; fixed signs give the same heads for the same texts on every machine
-        axes = axes * torch.sign(axes.gather(0, axes.abs().argmax(0, keepdim=True)))
+        axes = _compute_axes(self._moments[-1])
         generator = torch.Generator().manual_seed(0)
         mix = torch.linalg.qr(torch.randn(self.mixed, self.mixed, generator=generator, dtype=torch.float64)).Q
         return torch.cat([axes[:, : self.mixed] @ mix, axes[:, self.mixed :]], dim=1)
+
+
+def compute_pair_rotation(first: torch.Tensor, second: torch.Tensor, spread: float = 0.3) -> torch.Tensor:
+    """Return (d, d) float64 with orthonormal columns: the axes on which the two sides of a pair agree most come first.
+
+    They are the principal axes of the covariance between the two sides, which is that of positives minus that of random pairs. So
+    the first components tell a positive from other texts. A rotation changes no cosine of whole vectors.
+
+    Args:
+        first, second: unit vectors (pairs, d) of the two sides.
+        spread: weight of the covariance of all vectors, which decides among axes that few pairs tell anything of.
+    """
+    vectors = torch.cat([first, second]).double()
+    centred = vectors - vectors.mean(0)
+    left, right = centred[: len(first)], centred[len(first) :]
+    agreement = left.T @ right / len(first)
+    return _compute_axes((agreement + agreement.T) / 2 + spread * centred.T @ centred / len(centred))
+
+
+def _compute_axes(matrix: torch.Tensor) -> torch.Tensor:
+    """Return the eigenvectors (d, d) of a symmetric matrix as columns, by descending eigenvalue."""
+    values, axes = torch.linalg.eigh(matrix)
+    axes = axes[:, values.argsort(descending=True)]
+    # eigh leaves the signs open; fixed signs give the same heads for the same texts on every machine
+    signed: torch.Tensor = axes * torch.sign(axes.gather(0, axes.abs().argmax(0, keepdim=True)))
+    return signed
 
 
 def make_head(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Linear:

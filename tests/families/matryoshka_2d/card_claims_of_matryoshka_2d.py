@@ -32,6 +32,9 @@ CLAIMS = [
     Claim("matryoshka-2d", ("| Dimensions trained for | 4, 8 |",), CUT, {}),
     Claim("matryoshka-2d", ("| Dimensions | 8 |",), with_facts(dim=8), CUT),
     Claim(
+        "matryoshka-2d", ("| Dimensions | any number from 1 to 8 |",), with_facts(dim=8, heads="after training"), CUT
+    ),
+    Claim(
         "matryoshka-2d",
         ("| Parameters | 30 (6 layers) to 10 (1 layer) |",),
         with_facts(parameters={"1": 10, "6": 30}),
@@ -91,6 +94,17 @@ CLAIMS = [
     ),
     Claim(
         "matryoshka-2d",
+        (
+            "The backbone was trained at full size with the contrastive loss alone.",
+            "Every layer then got a linear head in closed form.",
+            "The head of the last layer turns its vectors: the components on which the two texts of a pair agree come first.",
+            "The head of a shallow layer is a ridge regression to the turned vectors.",
+        ),
+        with_facts(heads="after training"),
+        with_facts(heads="before training"),
+    ),
+    Claim(
+        "matryoshka-2d",
         ("Each step trains the whole model and its cuts with the same sentence loss, and",),
         TWO_D_MSE,
         {},
@@ -126,6 +140,26 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
             "Before training, the heads are fitted in closed form (ridge regression)",
         ),
         "text/test_heads.py::test_a_shallow_head_is_the_ridge_regression_to_the_rotated_embeddings",
+    ),
+    (
+        ("The backbone was trained at full size with the contrastive loss alone.",),
+        "families/matryoshka_2d/test_heads_after_training.py::test_the_full_size_is_that_of_plain_contrastive_training",
+    ),
+    (
+        (
+            "Every layer then got a linear head in closed form.",
+            "The head of a shallow layer is a ridge regression to the turned vectors.",
+        ),
+        "families/matryoshka_2d/test_heads_after_training.py::"
+        "test_a_shallow_head_is_the_ridge_regression_to_the_turned_vectors",
+    ),
+    (
+        (
+            "The head of the last layer turns its vectors:",
+            "the components on which the two texts of a pair agree come first.",
+        ),
+        "families/matryoshka_2d/test_heads_after_training.py::"
+        "test_a_pair_rotation_is_orthonormal_and_puts_first_what_pairs_share",
     ),
     (
         ("It also draws the shallow vectors towards those of the full depth",),

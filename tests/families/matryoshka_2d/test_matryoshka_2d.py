@@ -128,7 +128,7 @@ def test_an_encoder_whose_backbone_is_gone_has_no_baseline(tmp_path):
 
 
 def test_fitted_heads_keep_the_cosines_of_the_last_layer_and_draw_shallow_layers_to_them(tmp_path):
-    plain, headed = build(tmp_path, objective="2dmse"), build(tmp_path)
+    plain, headed = build(tmp_path, objective="2dmse"), build(tmp_path, shallow_grad_scale=0.3)
     texts = tiny.SENTENCES[:40]
     whole = plain.encode(texts) @ plain.encode(texts).T
     vectors = headed.encode(texts)
@@ -143,7 +143,7 @@ def test_fitted_heads_keep_the_cosines_of_the_last_layer_and_draw_shallow_layers
 
 
 def test_heads_run_in_float32_under_autocast(tmp_path):
-    encoder = build(tmp_path)
+    encoder = build(tmp_path, shallow_grad_scale=0.3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         embeddings = encoder._embed_layers(encoder.collate(list(rows(4))), [1, 3])
     assert {layer.dtype for layer in embeddings.values()} == {torch.float32}
@@ -236,11 +236,12 @@ def test_a_backbones_prompts_precede_queries_and_documents_as_in_sentence_transf
 
 def test_training_texts_get_the_prompts_of_the_backbone_or_of_the_recipe(tmp_path):
     path = save_backbone_with_prompts(tmp_path)
-    with_prompts = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,), loss="contrastive"))
+    fields = {"family": "matryoshka-2d", "dims": (8,), "loss": "contrastive", "shallow_grad_scale": 0.3}
+    with_prompts = Encoder.build(Spec(backbone=path, **fields))
     written_out = rows(8).map(
         lambda row: {name: PROMPTS["query" if name == "anchor" else "document"] + text for name, text in row.items()}
     )
-    without = Encoder.build(Spec(family="matryoshka-2d", backbone=path, dims=(8,), loss="contrastive", prompts={}))
+    without = Encoder.build(Spec(backbone=path, prompts={}, **fields))
     from_recipe = Encoder.build(
         Spec(family="matryoshka-2d", backbone=str(tmp_path / "bert"), dims=(8,), prompts=PROMPTS)
     )
@@ -296,7 +297,7 @@ def test_a_step_of_2dmse_uses_one_shallow_layer_and_one_width_for_both_layers(tm
 def test_a_batch_in_chunks_has_the_gradient_of_the_whole_batch(tmp_path):
     gradients = []
     for chunk in (None, 4):
-        encoder = build(tmp_path, chunk=chunk)
+        encoder = build(tmp_path, chunk=chunk, shallow_grad_scale=0.3)
         encoder.module.train()
         encoder.loss(encoder.collate([rows()[i] for i in range(24)])).backward()
         gradients.append([p.grad.clone() for p in encoder.backbone.model.parameters() if p.grad is not None])

@@ -6,6 +6,7 @@ Source: Li et al., "2D Matryoshka Sentence Embeddings", arXiv 2402.14776. The ob
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch.utils import checkpoint
 
-from zoo.families.matryoshka_2d import objectives
+from zoo.encoder import TrainingRun
+from zoo.families.matryoshka_2d import closed_form, objectives
 from zoo.families.matryoshka_2d.spec import PAIR_COLUMNS, TRIPLET_COLUMNS, Spec
 from zoo.families.matryoshka_2d.teacher import Teacher
 from zoo.ops import distributed, losses
@@ -47,7 +49,8 @@ class Encoder(TruncatableEncoder):
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
         """The untrained backbone without heads, with the dropout of `spec`."""
         encoder = super().build(spec, seed=seed, folder=folder)
-        dropout = 0.0 if spec.dropout is None and spec.objective == "elastic" else spec.dropout
+        has_none = spec.objective == "elastic" and not spec.trains_full_size_alone
+        dropout = 0.0 if spec.dropout is None and has_none else spec.dropout
         if dropout is not None:
             encoder.backbone.set_dropout(dropout)
         return encoder
@@ -63,7 +66,7 @@ class Encoder(TruncatableEncoder):
             reference = self.spec.teacher.model
             frozen_encoder = self.truncate() if reference is None else self._open_teacher(reference)
             self._teacher = Teacher(self.spec.teacher, frozen_encoder, texts, unlabelled, self.spec.temperature, cache)
-        if self.spec.objective == "elastic":
+        if self.spec.objective == "elastic" and not self.spec.trains_full_size_alone:
             self._fit_heads([*texts, *unlabelled])
 
     def _fit_heads(self, texts: Sequence[str]) -> None:
@@ -104,6 +107,22 @@ class Encoder(TruncatableEncoder):
             groups.append({"params": head_parameters, "lr": training.peak_learning_rate * self.spec.head_lr_scale})
         return groups
 
+    def train(self, run: TrainingRun) -> float:
+        """Train, and compute the heads afterwards if the backbone was trained at full size alone."""
+        if not self.spec.trains_full_size_alone:
+            return super().train(run)
+        self.heads.requires_grad_(False)  # those of an earlier training; a parameter without a gradient stops processes
+        seconds = super().train(run)
+        start_time = time.monotonic()
+        rows = run.rows
+        if len(rows) > closed_form.PAIRS:
+            rows = rows.select(sorted(random.Random(self.seed).sample(range(len(rows)), closed_form.PAIRS)))
+        sides = [[self._get_prompt(column) + text for text in rows[column]] for column in ("anchor", "positive")]
+        pairs = list(dict.fromkeys(zip(*sides, strict=True)))
+        self.set_heads(closed_form.fit_heads(self.backbone, pairs, self._get_head(self.backbone.depth)))
+        self.module.eval()
+        return seconds + time.monotonic() - start_time
+
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Every distinct text of the batch once, in chunks of similar length.
 
@@ -138,8 +157,9 @@ class Encoder(TruncatableEncoder):
         the same. In validation every shallow layer and every width counts, without the teacher.
         """
         depth, is_training = self.backbone.depth, self.module.training
+        is_alone = self.spec.trains_full_size_alone
         generator = step_generator(self.seed, self.step)
-        shallow_layers = list(range(1, depth))
+        shallow_layers = [] if is_alone else list(range(1, depth))
         samples_a_layer = self.spec.objective == "2dmse" and self.spec.layers == "sampled"
         if is_training and shallow_layers and samples_a_layer:
             shallow_layers = [_draw(shallow_layers, generator)]
@@ -159,7 +179,9 @@ class Encoder(TruncatableEncoder):
             )
 
         shallow_vectors = {n: vectors[n] for n in shallow_layers}
-        if self.spec.objective == "elastic":
+        if is_alone:
+            total = sentence_loss(vectors[depth])
+        elif self.spec.objective == "elastic":
             total = objectives.compute_elastic(vectors[depth], shallow_vectors, widths, sentence_loss)
         else:
             terms = [
@@ -220,8 +242,7 @@ class Encoder(TruncatableEncoder):
         embeddings = {}
         for n, layer_states in zip(layers, zip(*chunk_states, strict=True), strict=True):
             vectors = torch.cat(layer_states).float()[batch["cells"]]
-            is_shallow = n < self.backbone.depth
-            share = self.spec.shallow_grad_scale if self.spec.objective == "elastic" and is_shallow else 1.0
+            share = self.spec.shallow_gradient_share if n < self.backbone.depth else 1.0
             # Heads run in float32, because they were fitted in float32 and it costs as little.
             with torch.autocast(vectors.device.type, enabled=False):
                 embeddings[n] = self.apply_head(n, objectives.scale_gradient(vectors, share))
@@ -230,9 +251,11 @@ class Encoder(TruncatableEncoder):
     # -- model folder ----------------------------------------------------------------------------------------------
 
     def card_facts(self) -> dict[str, Any]:
-        """Facts of the base class, the objective, and `dims`: the widths that the encoder was trained for."""
+        """Facts of the base class, the objective, when heads were made, and `dims`: widths that were trained, or are useful."""
+        facts = super().card_facts() | {"objective": self.spec.objective}
+        heads = "after training" if self.spec.trains_full_size_alone else "before training"
         dims = sorted({*(d for d in self.spec.dims if d < self.dim), self.dim})
-        return super().card_facts() | {"dims": dims, "objective": self.spec.objective}
+        return facts | {"dims": dims, "heads": heads}
 
 
 def _draw(values: Sequence[int], generator: torch.Generator) -> int:

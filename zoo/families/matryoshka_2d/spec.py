@@ -12,12 +12,15 @@ from pydantic import Field, field_validator, model_validator
 from zoo.core.errors import RenamedFieldWarning
 from zoo.data.spec import Data
 from zoo.schema import Positive, Renamed, Roles, Section, invert
-from zoo.spec import ExtraDataset, Mistake, RowNeeds
+from zoo.spec import EpochRule, ExtraDataset, Mistake, RowNeeds
 from zoo.text.truncatable_spec import TruncatableSpec
 
 NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
+PAIR_LEARNING_RATE = 1e-4
+PAIR_EPOCHS = EpochRule(rows_read=3000, least=1, most=3)
 SMALLEST_TEXT_COUNT = 3  # a text needs two others, or the distribution of its similarities is a constant
 TRIPLET_COLUMNS, PAIR_COLUMNS = ("anchor", "positive", *NEGATIVES), ("sentence1", "sentence2")
+SHALLOW_GRADIENT_SHARE = 0.3
 SMALLEST_KL_TEMPERATURE = 0.5  # a `temperature` from here on is that of the KL term, as recipes of 0.1 write it
 
 
@@ -37,8 +40,10 @@ class TeacherSpec(Section):
 class Spec(TruncatableSpec):
     """`encoder:` of a 2D Matryoshka model.
 
-    `objective: elastic` (the default) gives every layer a linear head, fitted in closed form and then trained.
-    `objective: 2dmse` is the paper's; with `detach: false` it follows the paper to the letter.
+    `objective: elastic` (the default) gives every layer a linear head. With `loss: contrastive` the backbone is trained at full
+    size alone, and the heads are computed afterwards. With other losses, a teacher or a `shallow_grad_scale`, heads are fitted
+    before and trained with the backbone. `objective: 2dmse` is the paper's; with `detach: false` it follows the paper to the
+    letter.
     """
 
     renamed_fields = {
@@ -67,8 +72,10 @@ class Spec(TruncatableSpec):
     head_lr_scale: Annotated[float, Field(gt=0)] = Field(
         default=2.0, description="elastic: learning rate of the heads, as a multiple of the recipe's."
     )
-    shallow_grad_scale: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.3, description="elastic: share of the shallow layers' gradient that reaches the backbone."
+    shallow_grad_scale: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="elastic: share of the shallow layers' gradient that reaches the backbone. Default: 0.3; but for `loss: "
+        "contrastive` without a teacher the backbone is trained at full size alone.",
     )
     layers: Literal["sampled", "all"] = Field(
         default="sampled", description="2dmse: train one shallow layer a step, or every one."
@@ -119,6 +126,29 @@ class Spec(TruncatableSpec):
             raise ValueError(f"must ascend without repeats, not {list(value)}")
         return value
 
+    @classmethod
+    def choose_training_defaults(cls, section: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A higher rate for pairs without scores, from which the in-batch loss learns little in a step."""
+        return {"learning_rate": PAIR_LEARNING_RATE} if section.get("loss") == "contrastive" else {}
+
+    @property
+    def epoch_rule(self) -> EpochRule | None:
+        """Three epochs over few pairs without scores, and one over many."""
+        return PAIR_EPOCHS if self.loss == "contrastive" else None
+
+    @property
+    def trains_full_size_alone(self) -> bool:
+        """Whether the backbone is trained without views, whose heads are then computed after the training."""
+        is_open = self.shallow_grad_scale is None and self.teacher is None
+        return self.objective == "elastic" and self.loss == "contrastive" and is_open
+
+    @property
+    def shallow_gradient_share(self) -> float:
+        """The share of the shallow layers' gradient that reaches the backbone, where they are trained."""
+        if self.objective != "elastic":
+            return 1.0
+        return SHALLOW_GRADIENT_SHARE if self.shallow_grad_scale is None else self.shallow_grad_scale
+
     def roles(self) -> tuple[Roles, Roles]:
         """Scored pairs for cosent and angle; anchor, positive and optional hard negatives for contrastive."""
         if self.loss == "contrastive":
@@ -128,6 +158,8 @@ class Spec(TruncatableSpec):
     def list_unused_fields(self, has_validation: bool) -> set[str]:
         """Fields of the other objective and of another loss."""
         unused = set() if self.loss == "angle" else {"angle_weights"}
+        if self.trains_full_size_alone:
+            unused |= {"dims", "head_lr_scale", "shallow_grad_scale"}
         if self.objective == "elastic":
             return unused | {"layers", "weights", "align", "detach", "kl_temperature"}
         unused |= {"head_lr_scale", "shallow_grad_scale"}

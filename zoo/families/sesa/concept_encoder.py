@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from zoo.artefact import headers, preflight, tensors
-from zoo.core.errors import ZooError
+from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.sesa import concept_space, inverted_index
@@ -32,14 +32,18 @@ CONCEPTS_FILE = "concepts.json"
 SPACE_STEM = "space"  # space.safetensors
 COMPONENTS_KEY, COMPONENTS_FROM_LOGITS = "components", "evidence"
 """The entry of config.json that says how components are computed. Early versions did not write it: theirs are relative."""
+SHARE_KEY = "unnamed_share"
+"""The entry of config.json with the unnamed share; there is none if it is 0."""
 
 
 class ConceptEncoder(BaseEncoder):
-    """Encodes texts as unit vectors (n, C) float32 with one non-negative component per concept.
+    """Encodes texts as unit vectors float32 whose first C components, one per concept, are not negative.
 
-    The score of two texts is the dot product of their vectors.
+    The score of two texts is the dot product of their vectors. Further components are the unnamed part of a score, which
+    no concept explains.
 
     Attributes:
+        unnamed_share: how much of a score is unnamed; 0 for vectors (n, C) of concepts alone.
         concept_list: the concepts; None until they are known.
         towers: the networks that read the texts; None until they are built.
         space: turns the towers' vectors into components.
@@ -50,7 +54,7 @@ class ConceptEncoder(BaseEncoder):
 
     def __init__(self, spec: ConceptEncoderSpec) -> None:
         super().__init__()
-        self.spec, self.dim = spec, 0
+        self.spec, self.dim, self.unnamed_share = spec, 0, spec.unnamed_share or 0.0
         self.concept_list: Concepts | None = None
         self.towers: Towers | None = None
         self.module = torch.nn.Module()
@@ -67,10 +71,10 @@ class ConceptEncoder(BaseEncoder):
         prompt_type: str | None = None,
         sparse: bool | Literal["torch"] = False,
     ) -> Any:
-        """Encode texts in order, as non-negative unit vectors (n, C) float32.
+        """Encode texts in order, as unit vectors (n, dim) float32; the first C components are not negative.
 
-        A text without any active concept has a zero vector. Raise ZooError for an input that is not a string, and if the
-        encoder is not trained.
+        A text without any active concept has a zero vector if no part is unnamed. Raise ZooError for an input that is not
+        a string, and if the encoder is not trained.
 
         Args:
             inputs: a list or any iterable of texts.
@@ -113,14 +117,37 @@ class ConceptEncoder(BaseEncoder):
         tower = towers.get_tower(side)
         key = side or SHARED_SIDE, probabilities
         if key not in self._engines:
-            factors = torch.ones(self.dim)
+            factors = torch.ones(len(concepts))
             for concept, weight in (self.view_options.get("edit") or {}).items():
                 # Both vectors get the root, so that the contribution of the concept is multiplied by `weight`.
                 factors[concepts.find_row(concept)] = weight**0.5
             max_active = min(self.view_options.get("active") or self.spec.max_active, self.spec.max_active)
-            module = ConceptTower(tower.module, self.space, max_active, factors, probabilities=probabilities)
-            self._engines[key] = encoding.Engine(module, tower.tokenize, tower.pad, self.dim, tower.max_length)
+            module = ConceptTower(
+                tower.module,
+                self.space,
+                max_active,
+                factors,
+                unnamed_share=self._get_unnamed_share(),
+                unnamed_width=towers.own_width,
+                probabilities=probabilities,
+            )
+            width = len(concepts) if probabilities else self.dim
+            self._engines[key] = encoding.Engine(module, tower.tokenize, tower.pad, width, tower.max_length)
         return self._engines[key]
+
+    def _get_unnamed_share(self) -> float:
+        """Return the unnamed share of this view: 0 for a view of the most active concepts."""
+        return 0.0 if self.view_options.get("active") else self.unnamed_share
+
+    def set_unnamed_share(self, share: float) -> None:
+        """Set how much of a score is unnamed, and with it the number of components."""
+        self.unnamed_share = share
+        self._engines.clear()
+        self._count_components()
+
+    def _count_components(self) -> None:
+        if self.towers is not None and self.concept_list is not None:
+            self.dim = len(self.concept_list) + (self.towers.own_width if self._get_unnamed_share() else 0)
 
     def _forget_engines(self) -> None:
         self._engines.clear()
@@ -158,9 +185,10 @@ class ConceptEncoder(BaseEncoder):
         return list(self._select_largest(self.encode([text], prompt_type=prompt_type)[0], top)[0])
 
     def _select_largest(self, values: np.ndarray, top: int) -> tuple[tuple[Contribution, ...], float]:
-        """Return at most `top` positive values (C,) with the names of their concepts, and the sum of all others."""
+        """Return at most `top` positive values of concepts with their names, and the sum of all other values (dim,)."""
         concepts = self._require_named_components()
-        rows = [int(row) for row in np.argsort(-values, kind="stable")[: max(top, 0)] if values[row] > 0]
+        order = np.argsort(-values[: len(concepts)], kind="stable")
+        rows = [int(row) for row in order[: max(top, 0)] if values[row] > 0]
         rest = float(np.delete(values, rows).sum())
         parts = tuple(Contribution(concepts.ids[row], concepts.names[row], float(values[row])) for row in rows)
         return parts, rest
@@ -184,6 +212,7 @@ class ConceptEncoder(BaseEncoder):
                 self._require_named_components().find_row(concept)
         view = copy.copy(self)
         view.view_options, view._engines = dict(options), {}
+        view._count_components()
         return view
 
     def baseline(self) -> BaseEncoder | None:
@@ -209,8 +238,9 @@ class ConceptEncoder(BaseEncoder):
 
     def build_module(self, towers: Towers, concepts: Concepts, *, relative: bool = False) -> None:
         """Put a new concept space on top of the towers. For `relative`, see `ConceptSpace`."""
-        self.concept_list, self.dim = concepts, len(concepts)
+        self.concept_list = concepts
         self._set_towers(towers)
+        self._count_components()
         self.space = ConceptSpace(concepts, towers.width, opaque=self.spec.space == "opaque", relative=relative)
         self.module = torch.nn.ModuleDict({"towers": towers.module, "space": self.space})
         self._engines = {}
@@ -239,6 +269,7 @@ class ConceptEncoder(BaseEncoder):
         if is_early:
             shapes = concept_space.list_early_shapes(shapes, len(shell.level_concepts))
         preflight.check_shapes(folder, shapes, SPACE_STEM)
+        encoder.unnamed_share = _read_share(config, folder)
         encoder.build_module(towers, concepts, relative=config.get(COMPONENTS_KEY) != COMPONENTS_FROM_LOGITS)
         stored = tensors.read(folder, SPACE_STEM)
         if is_early:
@@ -258,10 +289,23 @@ class ConceptEncoder(BaseEncoder):
         return [[token for ids in rows for token in ids] for rows in zip(*sides, strict=True)]
 
     def extra_config(self) -> dict[str, Any]:
-        """Return how components are computed."""
-        return {} if self.space.is_relative else {COMPONENTS_KEY: COMPONENTS_FROM_LOGITS}
+        """Return how components are computed, and how much of a score is unnamed."""
+        share = {SHARE_KEY: self.unnamed_share} if self.unnamed_share else {}
+        return share | ({} if self.space.is_relative else {COMPONENTS_KEY: COMPONENTS_FROM_LOGITS})
 
     def card_facts(self) -> dict[str, Any]:
         """Return the number of concepts, the largest number of active ones, the space, and the tokens of a text."""
-        facts = {"dim": self.dim, "active": min(self.spec.max_active, self.dim), "space": self.spec.space}
+        count = len(self.concept_list) if self.concept_list else 0
+        facts: dict[str, Any] = {"dim": count, "active": min(self.spec.max_active, count), "space": self.spec.space}
+        facts |= {SHARE_KEY: self.unnamed_share} if self.unnamed_share else {}
         return facts | ({"max_length": self.towers.max_length} if self.towers else {})
+
+
+def _read_share(config: Mapping[str, Any], folder: Path) -> float:
+    """Return the unnamed share in config.json. Raise ArtefactError if it is not a share."""
+    share = config.get(SHARE_KEY, 0.0)
+    if not isinstance(share, int | float) or not 0 <= share < 1:
+        raise ArtefactError(
+            f"{folder / 'config.json'}: {SHARE_KEY} is not a share below 1; download or save the model again"
+        )
+    return float(share)

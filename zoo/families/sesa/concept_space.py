@@ -180,14 +180,29 @@ def normalize_rows(components: torch.Tensor) -> torch.Tensor:
     return components / norms.clamp(min=MIN_NORM)
 
 
+def append_unnamed(concepts: torch.Tensor, vectors: torch.Tensor, share: float) -> torch.Tensor:
+    """Append vectors to unit concept vectors, so that cosines are averaged with weights 1 − share and share.
+
+    Args:
+        concepts: (n, C). A text without any concept has a row of zeros; its vector is then that of the text alone.
+        vectors: (n, width), of any length.
+        share: the part of a score that `vectors` give. With 0, return `concepts`.
+    """
+    if not share:
+        return concepts
+    parts = [concepts * (1 - share) ** 0.5, normalize_rows(vectors.float()) * share**0.5]
+    return normalize_rows(torch.cat(parts, dim=1))
+
+
 class ConceptTower(torch.nn.Module):
-    """A tower and the concept space as one module: it turns tokens into unit vectors (n, C).
+    """A tower and the concept space as one module: it turns tokens into unit vectors (n, C + unnamed components).
 
     Args:
         tower: module that turns a batch of tokens into vectors.
         space: the concept space.
         max_active: largest number of components that are not 0.
         factors: (C,) by which components are multiplied before they are normalised.
+        unnamed_share, unnamed_width: see `append_unnamed`.
         probabilities: whether `forward` returns p(c | text).
     """
 
@@ -200,17 +215,22 @@ class ConceptTower(torch.nn.Module):
         max_active: int,
         factors: torch.Tensor,
         *,
+        unnamed_share: float = 0.0,
+        unnamed_width: int = 0,
         probabilities: bool = False,
     ) -> None:
         super().__init__()
+        self.unnamed_share, self.unnamed_width = unnamed_share, unnamed_width
         self.tower, self.max_active, self.returns_probabilities = tower, max_active, probabilities
         self._space = [space]  # a list hides the space from torch, so that its parameters stay float32 in bf16 and fp16
         self.register_buffer("factors", factors)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Turn a batch of tokens (n, tokens) into (n, C) float32."""
+        """Turn a batch of tokens (n, tokens) into float32, (n, C) for probabilities."""
         space = self._space[0]
-        logits = space(self.tower(batch))
+        vectors = self.tower(batch)
+        logits = space(vectors)
         if self.returns_probabilities:
             return space.compute_tag_probabilities(logits)
-        return normalize_rows(space.compute_components(logits, self.max_active) * self.factors)
+        concepts = normalize_rows(space.compute_components(logits, self.max_active) * self.factors)
+        return append_unnamed(concepts, vectors[:, : self.unnamed_width], self.unnamed_share)

@@ -7,15 +7,17 @@ the components are computed.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
 from zoo.encoder import TrainingRun
-from zoo.families.sesa import concept_space, faithfulness, objectives, opaque_baseline, tag_counts
+from zoo.families.sesa import concept_space, faithfulness, held_out_choice, objectives, opaque_baseline, tag_counts
 from zoo.families.sesa.concept_encoder import ConceptEncoder
 from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.spec import SIDES, TAG_COLUMNS, Spec
@@ -62,26 +64,50 @@ class Encoder(ConceptEncoder):
         Raise DataError for mistakes in the list of concepts, for tags that are not in the list, and for a concept without
         any example.
         """
-        concepts = Concepts.from_rows(self.table("concepts"), [self.table(name) for name in self.spec.parent_concepts])
+        concepts = self._read_concepts()
         counts = tag_counts.count_tags(concepts, rows)
         if self.spec.held_out:  # the counts are not used: a wrong tag must stop the run before training
             tag_counts.count_tags(concepts, self.table("held_out"), "held_out")
         if self._trains_tags:
             self._check_examples(concepts, counts)
-        row_texts = [text for column in SIDES.values() for text in rows[column]]
-        texts = list(dict.fromkeys([*row_texts, *concepts.names]))
+        self._initialise(concepts, counts, rows, cache)
+
+    def _read_concepts(self) -> Concepts:
+        parents = [self.table(name) for name in self.spec.parent_concepts]
+        return Concepts.from_rows(self.table("concepts"), parents)
+
+    def build_candidate(self, rows: Dataset, cache: Path) -> Encoder:
+        """Build an encoder of the same kind, initialised by a part of the rows. It shares what a frozen backbone read."""
+        candidate = type(self).build(self.spec, seed=self.seed, folder=self.folder)
+        candidate.tables = dict(self.tables)
+        if candidate.towers is not None and self.towers is not None:
+            candidate.towers.share_frozen_vectors(self.towers)
+        concepts = candidate._read_concepts()
+        candidate._initialise(concepts, tag_counts.count_tags(concepts, rows), rows, cache)
+        if "encoder.rarity" in self.chosen:
+            candidate._initialise_weights(rows, by_texts=True)
+        return candidate
+
+    def _initialise(self, concepts: Concepts, counts: torch.Tensor, rows: Dataset, cache: Path) -> None:
+        """Learn the subwords and initialise the space. `counts` are the texts that are tagged with each concept."""
+        texts = _collect_texts(concepts, rows)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             towers = self.towers if self.spec.backbone else Towers.learn(self.spec, texts)
             assert towers is not None  # `build` loads the backbone
             self.build_module(towers, concepts)
-        towers.initialise_rarity(texts)
         if towers.is_frozen:
             towers.compute_frozen_vectors(texts, cache)
         self.space.set_prior(counts + 1)
         if self.spec.space == "concepts" and not self.spec.supervision:
             for unused in (self.space.log_inverse_temperature, self.space.tag_bias):
                 unused.requires_grad_(False)
+        self._initialise_weights(rows, by_texts=self.spec.rarity == "texts")
+
+    def _initialise_weights(self, rows: Dataset, *, by_texts: bool) -> None:
+        """Initialise the weights of subwords and of concepts. For `by_texts`, see `Towers.initialise_rarity`."""
+        towers, concepts = self._require_trained()
+        towers.initialise_rarity(_collect_texts(concepts, rows), by_texts=by_texts)
         if self._uses_names:
             examples = _collect_examples(concepts, rows)
             vectors = towers.encode_queries([text for text, _ in examples])
@@ -186,14 +212,44 @@ class Encoder(ConceptEncoder):
         """Train in place, then train the opaque baseline for the card. Return the seconds without the baseline's."""
         if run.validation is not None and self.concept_list is not None:
             tag_counts.count_tags(self.concept_list, run.validation, "validation")
-        seconds = super().train(run)
+        seconds = self._settle(run) if "training.epochs" in self.chosen else 0.0
+        if self._is_trained:
+            seconds += self.train_concepts(run)
         self._engines.clear()
         has_baseline = self.spec.held_out and self.spec.train_baseline and self.spec.space == "concepts"
+        has_baseline = has_baseline and self._is_trained
         if has_baseline and not run.finish:
             self._opaque_baseline = opaque_baseline.train_opaque_baseline(
                 self, run.rows, run.settings, run.folder, run.validation
             )
         return seconds
+
+    def train_concepts(self, run: TrainingRun) -> float:
+        """Train in place with the shared Trainer, and choose nothing but the learning rate. Return the seconds it took."""
+        return super().train(run)
+
+    @property
+    def _is_trained(self) -> bool:
+        return bool(self.chosen.get("encoder.train_concepts", self.spec.train_concepts is not False))
+
+    def _settle(self, run: TrainingRun) -> float:
+        """Choose what the recipe leaves open beside the epochs: by held-out pairs the unnamed share and whether to train.
+
+        Recipes with a number of epochs, such as those of earlier versions, choose nothing. Return the seconds it took.
+        """
+        start_time = time.monotonic()
+        if not self.spec.backbone and self.spec.rarity is None:
+            self._initialise_weights(run.rows, by_texts=True)
+            self.chosen["encoder.rarity"] = "texts"
+        if self.spec.can_choose:
+            choice = held_out_choice.choose(self, run)
+            if run.say is not None:
+                run.say(choice.describe())
+            self.set_unnamed_share(choice.unnamed_share)
+            self._facts["choice"] = asdict(choice)
+            self.chosen["encoder.unnamed_share"] = choice.unnamed_share
+            self.chosen["encoder.train_concepts"] = choice.trains
+        return time.monotonic() - start_time
 
     def finish(self, rows: Dataset) -> None:
         """Measure concepts and explanations on the held-out pairs, for the card."""
@@ -215,6 +271,11 @@ class Encoder(ConceptEncoder):
     def card_facts(self) -> dict[str, Any]:
         """Return sizes, and the measurements on the held-out pairs."""
         return super().card_facts() | self._facts
+
+
+def _collect_texts(concepts: Concepts, rows: Dataset) -> list[str]:
+    """Collect the distinct texts of rows and the names of concepts."""
+    return list(dict.fromkeys([*(text for column in SIDES.values() for text in rows[column]), *concepts.names]))
 
 
 def _collect_examples(concepts: Concepts, rows: Dataset) -> list[tuple[str, tuple[int, ...]]]:

@@ -18,7 +18,7 @@ class Contribution:
 class Explanation:
     """A score and its largest contributions, the largest first.
 
-    `rest` is the sum of all other contributions, so the values of `parts` and `rest` sum to `score`.
+    `rest` is the sum of all other contributions, also of the unnamed part, so the values of `parts` and `rest` sum to `score`.
     """
 
     score: float

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.families.sesa.concept_encoder import ConceptEncoder
 
 FACT_KEYS = (
-    *("bare", "bare_count", "examples", "reliable", "unreliable"),
+    *("bare", "bare_count", "examples", "reliable", "unreliable", "choice"),
     *("deletion", "deleted_more", "ranking", "pairs"),
 )
 """Keys of the measurements in config.json."""
@@ -44,7 +44,7 @@ def measure_held_out(
     anchors, positives = list(rows["anchor"]), list(rows["positive"])
     queries = encoder.encode(anchors, prompt_type="query")
     documents = encoder.encode(positives, prompt_type="document")
-    curves, share_deleted_more = compute_deletion_curves(queries, documents, encoder.seed)
+    curves, share_deleted_more = compute_deletion_curves(queries, documents, encoder.seed, concept_count=len(concepts))
     encoders = [encoder] if opaque_baseline is None else [encoder, opaque_baseline]
     precisions = _measure_precisions(encoder, concepts, rows)
     order = np.argsort(-(queries * documents).sum(1), kind="stable")
@@ -73,9 +73,16 @@ def measure_ranking(encoder: ConceptEncoder, anchors: list[str], positives: list
 
 
 def compute_deletion_curves(
-    queries: np.ndarray, documents: np.ndarray, seed: int, max_deletions: int = MAX_DELETIONS
+    queries: np.ndarray,
+    documents: np.ndarray,
+    seed: int,
+    max_deletions: int = MAX_DELETIONS,
+    *,
+    concept_count: int | None = None,
 ) -> tuple[dict[str, list[float]], float]:
-    """Compute the scores of n pairs of unit vectors (n, C) after 0, 1, … concepts are deleted.
+    """Compute the scores of n pairs of unit vectors after 0, 1, … concepts are deleted.
+
+    The concepts are the first `concept_count` components; by default all components.
 
     Returns:
         The mean score by number of deleted concepts. "explained" deletes the largest contributions first, "random" the
@@ -83,12 +90,13 @@ def compute_deletion_curves(
         The share of pairs whose score falls lower by COMPARED_DELETIONS explained deletions than by as many random ones.
     """
     rng = np.random.default_rng(seed)
-    is_active = (queries > 0) | (documents > 0)
+    named_queries, named_documents = queries[:, :concept_count], documents[:, :concept_count]
+    is_active = (named_queries > 0) | (named_documents > 0)
     orders = {
-        "explained": np.argsort(-(queries * documents), axis=1, kind="stable"),
-        "random": np.argsort(np.where(is_active, rng.random(queries.shape), 2.0), axis=1, kind="stable"),
+        "explained": np.argsort(-(named_queries * named_documents), axis=1, kind="stable"),
+        "random": np.argsort(np.where(is_active, rng.random(is_active.shape), 2.0), axis=1, kind="stable"),
     }
-    deletions = min(max_deletions, queries.shape[1])
+    deletions = min(max_deletions, is_active.shape[1])
     curves: dict[str, list[float]] = {}
     compared_scores: dict[str, np.ndarray] = {}
     rows = np.arange(len(queries))

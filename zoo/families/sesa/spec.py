@@ -12,21 +12,28 @@ from zoo.core.errors import ZooError
 from zoo.data.spec import Data
 from zoo.hub import model_references
 from zoo.schema import Positive, Renamed, Roles, Section, invert
-from zoo.spec import Command, EncoderSpec, ExtraDataset, Mistake, RowNeeds
+from zoo.spec import Command, EncoderSpec, EpochRule, ExtraDataset, Mistake, RowNeeds
 from zoo.text.truncatable_spec import TruncatableSpec
 
 SIDES = {"query": "anchor", "document": "positive"}
 """The column of the training data that each side reads."""
 TAG_COLUMNS = ("anchor_concepts", "positive_concepts")
 """Columns with the concept ids of each side, in the order of SIDES."""
-RECURRENT_FIELDS = ("reader", "vocab_size", "dim", "hidden")
+RECURRENT_FIELDS = ("reader", "vocab_size", "dim", "hidden", "rarity")
 """Fields of recurrent towers, which a section with a backbone must not have."""
+FROZEN_EPOCHS = EpochRule(rows_read=30_000, least=3, most=10)
+RECURRENT_EPOCHS = EpochRule(rows_read=15_000, least=5, most=10)
+FEW_PAIRS = 5000
+"""With fewer pairs than this, a backbone is what helps most."""
 
 
 class View(Section):
-    """`active` keeps fewer components. `edit` multiplies the contributions of concepts, given by id or name."""
+    """`active` keeps fewer concepts, and no unnamed part. `edit` multiplies the contributions of concepts, by id or name."""
 
-    active: Positive | None = Field(None, description="Number of components to keep.")
+    active: Positive | None = Field(
+        None,
+        description="Number of concepts to keep. The score is then that of concepts alone, without an unnamed part.",
+    )
     edit: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
         None,
         description="Factors of the contributions of concepts: {concept: factor}. 0 removes the concept from every score.",
@@ -47,14 +54,19 @@ class TowerSpec(EncoderSpec):
     )
     dim: Positive = Field(default=256, description="Without a backbone: components of a subword's embedding.")
     hidden: Positive = Field(default=128, description="Without a backbone: components of a state, in each direction.")
+    rarity: Literal["frequency", "texts"] | None = Field(
+        default=None,
+        description="Without a backbone: which subwords start with a low weight, those that are frequent, or as in TF-IDF those "
+        "that many texts have. Default: texts, or frequency if the recipe gives `training.epochs` or `max_steps`.",
+    )
     backbone: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="A sentence encoder to start from: Hub id, folder, or package:NAME."
     )
     revision: str | None = Field(default=None, description="Commit, tag or branch of the backbone on the Hub.")
     backbone_lr_scale: Annotated[float, Field(ge=0)] = Field(
-        default=0.05,
-        description="Learning rate of the backbone, as a multiple of the recipe's. With 0 the backbone is frozen and reads "
-        "each text once.",
+        default=0.0,
+        description="Learning rate of the backbone, as a multiple of the recipe's, for example 0.05. With 0 the backbone is "
+        "frozen and reads each text once.",
     )
     word_dim: Annotated[int, Field(ge=0)] = Field(
         default=0,
@@ -109,7 +121,18 @@ class ConceptEncoderSpec(TowerSpec):
         default="concepts",
         description="opaque: as many components, which do not stand for concepts. It shows what explanations cost.",
     )
-    max_active: Positive = Field(default=256, description="Largest number of components of a vector that are not 0.")
+    max_active: Positive = Field(default=256, description="Largest number of concepts of a text that are not 0.")
+    unnamed_share: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="Share of a score that no concept explains: the cosine of the backbone's own vectors, or of the mean "
+        "embeddings of the subwords. By default it is chosen on held-out pairs; with `training.epochs` or `max_steps`, or "
+        "with a backbone that is trained, it is 0.",
+    )
+    train_concepts: bool | None = Field(
+        default=None,
+        description="false: leave the encoder as the names and the tagged texts of the concepts initialise it. By default "
+        "held-out pairs decide where they choose `unnamed_share`; else it is trained.",
+    )
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """Report an edit of an opaque space."""
@@ -127,7 +150,7 @@ class Spec(ConceptEncoderSpec):
     `positive_concepts` are lists of concept ids; a text with an empty list or none counts for the ranking alone.
     """
 
-    training_defaults = {"learning_rate": 2e-3, "epochs": 10.0}
+    training_defaults = {"learning_rate": 2e-3}
     pictures = {"deletion": "plots:draw_deletion_curves"}
     commands = {
         "explain": Command(
@@ -190,6 +213,25 @@ class Spec(ConceptEncoderSpec):
         elif not self.supervision:
             unused.add("names")
         return unused if self.held_out and self.space == "concepts" else unused | {"train_baseline"}
+
+    @property
+    def epoch_rule(self) -> EpochRule:
+        """How many epochs are trained if the recipe does not say."""
+        return FROZEN_EPOCHS if self.backbone else RECURRENT_EPOCHS
+
+    @property
+    def can_choose(self) -> bool:
+        """Whether held-out pairs can decide about the training. A backbone that is trained would take too long."""
+        if self.unnamed_share is not None and self.train_concepts is not None:
+            return False
+        return self.space == "concepts" and not (self.backbone and self.backbone_lr_scale)
+
+    def suggest_when_worse(self, facts: Mapping[str, float]) -> str:
+        """A backbone for few pairs, and else more concepts or a longer training."""
+        if not self.backbone:
+            few = "few pairs need one" if facts.get("rows", 0) < FEW_PAIRS else "it knows words that the pairs lack"
+            return f"try `backbone:`, because {few}"
+        return "try `word_dim: 384`, a finer list of concepts or more pairs"
 
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
         """Rows to compare with, because the ranking has no other negatives."""

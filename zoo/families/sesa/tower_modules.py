@@ -21,6 +21,7 @@ from zoo.text.backbone import Backbone
 
 DEFAULT_MAX_LENGTH = 256  # subwords that a recurrent network reads
 HALF_WEIGHT_FREQUENCY = 1e-3  # a subword of this frequency has weight 1/2; equation 3 calls it a
+MIN_WEIGHT = 1e-3  # of a subword that every text has
 INITIAL_STATES_GATE = 0.3  # weight of the recurrent states beside the embeddings
 INITIAL_WORDS_GATE = 0.5  # weight of the words beside the backbone's vector
 WORDS_STEM = "words"  # words.safetensors
@@ -28,9 +29,13 @@ CHUNK_SIZE = 32  # texts; on a CPU, larger chunks only add padding
 
 
 class Tower(Protocol):
-    """Turns texts into vectors: `module` takes the tensors of `pad`, each (batch, tokens), and returns (batch, width)."""
+    """Turns texts into vectors: `module` takes the tensors of `pad`, each (batch, tokens), and returns (batch, width).
+
+    The first `own_width` components compare texts as the backbone does, or by their subwords.
+    """
 
     width: int
+    own_width: int
     max_length: int
 
     @property
@@ -43,7 +48,7 @@ class Tower(Protocol):
     def pad(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Pad rows of ids to the tensors that `module` takes."""
 
-    def initialise_rarity(self, texts: Sequence[str]) -> None:
+    def initialise_rarity(self, texts: Sequence[str], *, by_texts: bool = False) -> None:
         """Give subwords that are frequent in `texts` a low weight, before training."""
 
 
@@ -89,12 +94,12 @@ class RecurrentTower:
         self, subwords: Subwords, reader: str, dim: int, hidden: int, max_length: int | None, dropout: float
     ) -> None:
         self.subwords = subwords
-        self.width, self.max_length = dim + 4 * hidden, max_length or DEFAULT_MAX_LENGTH
+        self.width, self.own_width, self.max_length = dim + 4 * hidden, dim, max_length or DEFAULT_MAX_LENGTH
         self.module = RecurrentNetwork(reader, len(subwords), dim, hidden, dropout)
 
-    def initialise_rarity(self, texts: Sequence[str]) -> None:
+    def initialise_rarity(self, texts: Sequence[str], *, by_texts: bool = False) -> None:
         """Give subwords that are frequent in `texts` a low weight, before training."""
-        _initialise_rarity(self.module.rarity, self.tokenize(texts))
+        _initialise_rarity(self.module.rarity, self.tokenize(texts), by_texts=by_texts)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, at most `max_length`."""
@@ -161,6 +166,7 @@ class BackboneTower:
 
     def __init__(self, backbone: Backbone, dropout: float | None = None, word_dim: int = 0) -> None:
         self.backbone, self.width, self.max_length = backbone, backbone.width + word_dim, backbone.max_length
+        self.own_width = backbone.width
         if dropout is not None:
             backbone.set_dropout(dropout)
         for name, parameter in backbone.model.named_parameters():
@@ -172,10 +178,10 @@ class BackboneTower:
         self.module = self.words or self.inner
         self.tokenize, self.pad = backbone.tokenize, backbone.pad
 
-    def initialise_rarity(self, texts: Sequence[str]) -> None:
+    def initialise_rarity(self, texts: Sequence[str], *, by_texts: bool = False) -> None:
         """Give subwords that are frequent in `texts` a low weight, before training."""
         if self.words is not None:
-            _initialise_rarity(self.words.rarity, self.tokenize(texts))
+            _initialise_rarity(self.words.rarity, self.tokenize(texts), by_texts=by_texts)
 
     def save(self, folder: Path) -> None:
         """Write stock sentence-transformers modules into an empty folder, and words.safetensors with `word_dim`."""
@@ -203,10 +209,18 @@ def _get_word_tensors(words: BackboneWithWords) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in tensors.extract(words).items() if not name.startswith("inner.")}
 
 
-def _initialise_rarity(rarity: torch.nn.Embedding, ids: Sequence[Sequence[int]]) -> None:
-    """Set each log-weight to log(a / (a + frequency)), where a is HALF_WEIGHT_FREQUENCY."""
-    counts = torch.bincount(torch.tensor([i for row in ids for i in row]), minlength=rarity.num_embeddings).float()
-    weights = HALF_WEIGHT_FREQUENCY / (HALF_WEIGHT_FREQUENCY + counts / counts.sum())
+def _initialise_rarity(rarity: torch.nn.Embedding, ids: Sequence[Sequence[int]], *, by_texts: bool) -> None:
+    """Set each log-weight to log(a / (a + frequency)), where a is HALF_WEIGHT_FREQUENCY.
+
+    With `by_texts`, the weight is log((texts + 1) / (texts with the subword + 1/2)), divided by its largest value.
+    """
+    rows = [sorted(set(row)) for row in ids] if by_texts else ids
+    counts = torch.bincount(torch.tensor([i for row in rows for i in row]), minlength=rarity.num_embeddings).float()
+    if by_texts:
+        weights = ((len(ids) + 1) / (counts + 0.5)).log()
+        weights = (weights / weights.max()).clamp(min=MIN_WEIGHT)
+    else:
+        weights = HALF_WEIGHT_FREQUENCY / (HALF_WEIGHT_FREQUENCY + counts / counts.sum())
     with torch.no_grad():
         rarity.weight.copy_(weights.log()[:, None])
 

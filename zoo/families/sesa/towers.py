@@ -34,6 +34,7 @@ class Towers:
         module: a torch module of all towers.
         prompts: the text that is put before the texts of a side; {} without a backbone.
         width: components of a vector; max_length: tokens of a text.
+        own_width: components at the start of a vector that compare texts without any concept.
         backbone_name, backbone_revision: those of the backbone; None and "" without one.
     """
 
@@ -46,6 +47,7 @@ class Towers:
         self._frozen_vectors: dict[str, dict[str, torch.Tensor]] = {side: {} for side in self.by_side}
         first = self.by_side[SHARED_SIDE]
         self.width, self.max_length = first.width, first.max_length
+        self.own_width = first.own_width
         if isinstance(first, BackboneTower):
             self.prompts = dict(first.backbone.prompts)
             self.backbone_name, self.backbone_revision = first.backbone.name, first.backbone.revision
@@ -82,10 +84,14 @@ class Towers:
         sizes = spec.dim, spec.hidden, spec.max_length, dropout
         return cls(spec, {side: RecurrentTower(subwords, spec.reader, *sizes) for side in cls._list_sides(spec)})
 
-    def initialise_rarity(self, texts: Sequence[str]) -> None:
-        """Give subwords that are frequent in `texts` a low weight, before training."""
+    def initialise_rarity(self, texts: Sequence[str], *, by_texts: bool = False) -> None:
+        """Give subwords that are frequent in `texts` a low weight, before training.
+
+        With `by_texts`, the weight follows from the number of texts that have the subword, as in TF-IDF. This suits short and
+        few texts, in which a word of the topic makes up a large share of all words.
+        """
         for tower in self.by_side.values():
-            tower.initialise_rarity(texts)
+            tower.initialise_rarity(texts, by_texts=by_texts)
 
     def get_pretrained_parameters(self) -> list[torch.nn.Parameter]:
         """Return the parameters that come with a backbone."""
@@ -102,6 +108,10 @@ class Towers:
     def is_frozen(self) -> bool:
         """Whether the backbone does not change in training."""
         return bool(self.spec.backbone) and not self.spec.backbone_lr_scale
+
+    def share_frozen_vectors(self, other: Towers) -> None:
+        """Use the vectors that the same frozen backbones of `other` have computed."""
+        self._frozen_vectors = other._frozen_vectors
 
     def compute_frozen_vectors(self, texts: Iterable[str], cache: Path) -> None:
         """Compute the vectors of all training texts by frozen backbones, so that training reads no text again.
