@@ -231,8 +231,7 @@ class ParagraphVectors:
         s, start_time = self.settings, time.monotonic()
         self.vocabulary = vocabulary or Vocabulary.count(texts, min_count=s.min_count, max_size=s.max_words)
         corpus = Corpus(texts, self.vocabulary)
-        self._start(corpus)
-        schedule = self._plan(corpus)
+        schedule = self._start(corpus)
         start_seconds = time.monotonic() - start_time
         environment: dict[str, Any] = {"threads": self._count_threads(), "device": self.device or "cpu"}
         with RunLog(folder, schedule.steps, schedule.total_words, show_progress, environment, say) as log:
@@ -265,8 +264,8 @@ class ParagraphVectors:
             self.settings = replace(self.settings, anchors=len(self._tensors["anchors"]))
         return self
 
-    def _start(self, corpus: Corpus) -> None:
-        """Make the tensors of an untrained model of `corpus`."""
+    def _start(self, corpus: Corpus) -> Schedule:
+        """Make the tensors of an untrained model of `corpus`, and return the steps of its training."""
         s = self.settings
         is_small = bool(s.bits) and corpus.word_count < s.small_corpus
         self.settings = replace(s, texts=len(corpus) if is_small else 0)
@@ -277,6 +276,7 @@ class ParagraphVectors:
             batch = corpus.read(np.arange(len(corpus)))
             vectors = word_start.compute_word_vectors(batch, len(self.vocabulary), s.dim, s.seed)
             self._set_tensors({"inputs": vectors})
+        return self._plan(corpus)
 
     def _check_finish(self, folder: Path | None, step: int) -> None:
         """Raise ZooError unless the tensors of a checkpoint could be the end of the training."""

@@ -148,7 +148,8 @@ def loads(
         except RecipeError as error:
             lines += error.problems
     mistakes = untrusted.find_outside_paths(tree.value) if confined else []
-    recipe, given = None, dict(training) if isinstance(training := tree.value.get("training"), dict) else {}
+    given = list(tree.value["training"]) if isinstance(tree.value.get("training"), dict) else []
+    recipe = None
     if not mistakes:
         with _warn_once_of_renamed_fields(file), confinement.confine_to(folder) if confined else nullcontext():
             recipe, mistakes = _validate(tree.value, folder)
@@ -157,9 +158,8 @@ def loads(
     if lines or recipe is None:
         raise RecipeError(*lines)
     recipe._folder = folder
-    for line in _format_mistakes(
-        validation.find_unread_fields(given, recipe.training, recipe.encoder), tree, changed, file
-    ):
+    unread = validation.find_unread_fields(given, recipe.training, recipe.encoder)
+    for line in _format_mistakes(unread, tree, changed, file):
         warnings.warn(line, UnreadFieldWarning, stacklevel=3)
     return recipe
 
