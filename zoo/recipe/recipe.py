@@ -79,7 +79,7 @@ class Recipe(Section, Generic[SpecT]):
         return self._folder
 
     def fill_in(self, chosen: Mapping[str, Any]) -> Self:
-        """Return the recipe with values in place of what it leaves open: `validation`, and fields of `training` and `encoder`.
+        """Return the recipe with values for the fields that it leaves open: `validation`, and fields of `training` and `encoder`.
 
         `chosen` has them by their dotted path.
         """
