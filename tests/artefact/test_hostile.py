@@ -35,7 +35,7 @@ def honest(tmp_path_factory) -> Path:
     from zoo.families.matryoshka_2d.spec import Spec
 
     folder = tmp_path_factory.mktemp("hostile")
-    spec = Spec(family="matryoshka-2d", backbone=tiny.backbone(folder / "b"), dims=(8,), loss="contrastive")
+    spec = Spec(family="matryoshka-2d", backbone=tiny.backbone(folder / "b"), dims=(8,), loss="contrastive", shallow_grad_scale=0.3)
     encoder = Encoder.build(spec)
     from datasets import Dataset
 
@@ -74,7 +74,7 @@ def test_a_flipped_bit_is_noticed_or_if_the_manifest_agrees_leaves_finite_vector
         data = bytearray((folder / name).read_bytes() or b"x")
         data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
         (folder / name).write_bytes(bytes(data))
-        with pytest.raises(ArtefactError, match="sha256|bytes"):
+        with pytest.raises(ArtefactError, match="sha256|bytes|cannot be read"):
             zoo.from_pretrained(folder)
         manifest.write(folder)
         with suppress(ZooError):

@@ -57,7 +57,13 @@ def test_two_processes_of_zoo_train_equal_one_with_gradient_accumulation(tmp_pat
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
     recipe = tiny_run.recipe(
         tmp_path,
-        encoder={"family": "matryoshka-2d", "backbone": "backbone", "dims": [8, 16], "loss": "contrastive"},
+        encoder={
+            "family": "matryoshka-2d",
+            "backbone": "backbone",
+            "dims": [8, 16],
+            "loss": "contrastive",
+            "dropout": 0.0,
+        },
         data={"source": "file", "path": "rows.jsonl"},
         training={
             "epochs": 3,

@@ -114,7 +114,7 @@ def test_gradient_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path):
     """This holds for a loss that is a mean over rows; an in-batch loss has fewer candidates in a part of the batch."""
     final_weights = []
     for parts in (1, 4):
-        encoder = build(tmp_path)
+        encoder = build(tmp_path, dropout=0.0)
         encoder.loss = lambda batch, e=encoder: e._embed_layers(batch, [3])[3].square().mean()
         settings = SETTINGS.model_copy(update={"gradient_accumulation": parts, "learning_rate": 1e-4})
         trainer.fit(encoder, rows(), settings, tmp_path / f"parts-{parts}")

@@ -98,7 +98,9 @@ class Spec(TruncatableSpec):
         description="Texts in memory at a time. Activations are recomputed in the backward pass, so that a large batch fits.",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        default=None, description="Default: none for elastic, the backbone's own for 2dmse."
+        default=None,
+        description="Default: the backbone's own for 2dmse and if the full size is trained alone, else none. Several processes draw "
+        "other units than one.",
     )
 
     @model_validator(mode="before")
