@@ -9,6 +9,7 @@ import copy
 import inspect
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,12 +175,13 @@ class Encoder:
         """
         from zoo.training import learning_rate_test, trainer
 
-        settings = run.settings
+        settings, start_time = run.settings, time.monotonic()
         if settings.learning_rate == "auto":
             rate = learning_rate_test.choose_learning_rate(self, run)
             self.chosen["training.learning_rate"] = rate
             settings = settings.model_copy(update={"learning_rate": rate})
-        return trainer.fit(
+        test_seconds = time.monotonic() - start_time
+        return test_seconds + trainer.fit(
             self,
             run.rows,
             settings,

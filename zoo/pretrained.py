@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from zoo import families
 from zoo.artefact import manifest, model_folder, preflight
-from zoo.core import atomic_files
+from zoo.core import atomic_files, faults
 from zoo.core.errors import ArtefactError, RenamedFieldWarning, ZooError
 from zoo.encoder import Encoder
 from zoo.hub import model_references
@@ -81,7 +81,8 @@ def load(folder: Path) -> Encoder:
         encoder = families.load_encoder(spec.family).load(spec, folder, block)
     except ZooError:
         raise
-    except Exception as error:  # a family reads what strangers wrote: whatever goes wrong is the folder's fault
+    except Exception as error:  # a family reads what strangers wrote: whatever else goes wrong is the folder's fault
+        faults.refuse_full_memory(error, folder)
         first = (str(error).strip().splitlines() or [""])[0]
         raise ArtefactError(f"{folder}: cannot be opened: {type(error).__name__}: {first[:120]}") from error
     encoder.name = str(block.get("name", "encoder"))

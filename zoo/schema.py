@@ -154,6 +154,11 @@ class Training(Section):
         return value
 
 
+def round_epochs(epochs: float) -> int:
+    """Return the number of epochs that a family trains which only reads its rows as a whole."""
+    return max(1, round(epochs))
+
+
 class Card(Section):
     """`card:`, the facts about the model that only its author knows."""
 

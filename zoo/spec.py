@@ -113,6 +113,7 @@ class EncoderSpec(Section):
         tests_learning_rate: whether `learning_rate: auto` is the default of a recipe.
         uses_validation: whether training looks at held-out rows; otherwise a recipe may not have `validation:`.
         trains_in_processes: whether several processes, as under torchrun, can share a training.
+        trains_whole_epochs: whether a fractional number of epochs is rounded, as `zoo.schema.round_epochs` does.
         recognises: whether the family has classes of its own, which the task `recognition` scores.
         accepts_mixed_inputs: whether one input may hold several modalities, as in {"image": …, "text": …}.
         min_reader_version: the first version of embedding-zoo that reads what `Encoder.save` writes.
@@ -129,6 +130,7 @@ class EncoderSpec(Section):
     tests_learning_rate: ClassVar[bool] = True
     uses_validation: ClassVar[bool] = True
     trains_in_processes: ClassVar[bool] = True
+    trains_whole_epochs: ClassVar[bool] = False
     recognises: ClassVar[bool] = False
     accepts_mixed_inputs: ClassVar[bool] = False
     min_reader_version: ClassVar[str] = "0.2.0"

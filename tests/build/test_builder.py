@@ -106,7 +106,7 @@ def test_a_folder_of_another_recipe_or_of_another_program_is_refused(place, whol
     with pytest.raises(ZooError, match=r"training.epochs: 6.0 there, 7.0 here"):
         zoo.train(other, whole_run)
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ZooError, match="no run of zoo"):
+    with pytest.raises(ZooError, match="zoo did not make it"):
         zoo.train(zoo.load_recipe(place / "recipe.yaml"), tmp_path)
     assert [p.name for p in tmp_path.iterdir() if p.name != ".lock"] == ["thesis.txt"]
 

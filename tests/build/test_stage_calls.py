@@ -70,7 +70,9 @@ def test_the_lock_names_the_backbone_and_its_revision(build, calls, monkeypatch)
 
 
 @pytest.mark.parametrize("finish_trains", [True, False])
-def test_the_time_of_the_preparation_counts_and_that_of_the_end_if_it_trains(build, monkeypatch, finish_trains):
+def test_the_time_of_building_and_preparation_counts_and_that_of_the_end_if_it_trains(
+    build, monkeypatch, finish_trains
+):
     clock = iter([10.0, 11.5, 20.0, 24.0])
     monkeypatch.setattr(builder.time, "monotonic", lambda: next(clock))
     run = build(finish_trains=finish_trains)

@@ -110,7 +110,9 @@ def test_the_lock_has_the_precision_that_was_used(family, precision, monkeypatch
     assert lock._describe_precision(SimpleNamespace(encoder=encoder, training=None)) == precision
 
 
-def test_the_training_time_has_the_preparation_and_leaves_out_saving_and_evaluation(place, tmp_path, monkeypatch):
+def test_the_training_time_has_building_and_preparation_and_leaves_out_saving_and_evaluation(
+    place, tmp_path, monkeypatch
+):
     clock, encoder_class = [0.0], families.load_encoder("matryoshka-2d")
     monkeypatch.setattr(builder, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
@@ -123,16 +125,17 @@ def test_the_training_time_has_the_preparation_and_leaves_out_saving_and_evaluat
 
         monkeypatch.setattr(owner, name, wait)
 
+    take(7.0, encoder_class, "build")
     take(1.0, encoder_class, "prepare")
     take(20.0, encoder_class, "fit", 300.0)
     take(4000.0, encoder_class, "finish")
     take(50000.0, model_folder, "save")
     take(600000.0, builder.evaluation, "evaluate")
     builder.run(load(place), tmp_path / "run")
-    assert atomic_files.read_json(tmp_path / "run" / "lock.json")["training_seconds"] == 301.0
+    assert atomic_files.read_json(tmp_path / "run" / "lock.json")["training_seconds"] == 308.0
     monkeypatch.setattr(encoder_class, "finish_trains", True)
     builder.run(load(place, "training.seed=1"), tmp_path / "other")
-    assert atomic_files.read_json(tmp_path / "other" / "lock.json")["training_seconds"] == 4301.0
+    assert atomic_files.read_json(tmp_path / "other" / "lock.json")["training_seconds"] == 4308.0
 
 
 def test_a_run_says_that_a_batch_has_few_different_positives(place, tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+from card_claims import RESULT
+from card_folders import write_folder
 from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,6 +168,34 @@ def rendered_text(text: str) -> str:
     parts = [part for token in tokens for part in token.children or []]
     assert {part.type for part in parts} <= {"text", "code_inline"}
     return "".join(part.content for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "html"),
+    [
+        ("try more `training.epochs`.", "try more <code>training.epochs</code>."),
+        ("a pretrained `backbone: {model: …}`; a < b", "a pretrained <code>backbone: {model: …}</code>; a &lt; b"),
+        ("try `backbone:`", "try <code>backbone:</code>"),
+        ("raise `encoder.code_weight` *now*", "raise <code>encoder.code_weight</code> *now*"),
+        ("`<b>` and `x y` and `a`b`", "`&lt;b&gt;` and `x y` and <code>a</code>b`"),
+        ("\\`training.epochs`", "\\<code>training.epochs</code>"),
+    ],
+)
+def test_fields_in_a_sentence_of_zoo_are_code_and_all_else_is_shown_as_it_is(sentence, html):
+    assert MARKDOWN.render(str(markdown.format_advice(sentence))) == f"<p>{html}</p>\n"
+
+
+def test_verdict_and_advice_name_fields_as_code_and_a_users_label_is_escaped(tmp_path: Path) -> None:
+    verdict = {"sentence": "WORSE than tfidf: 0.1 against 0.2; try more `training.epochs`.", "low": -0.1}
+    finding = {
+        "level": "warning",
+        "message": "1 of 2 labels are never predicted: `x`",
+        "advice": "raise `training.epochs`",
+    }
+    parts: dict[str, Any] = {"results": [RESULT | {"verdict": verdict}], "report": {"health": [finding]}}
+    card = cards.render(write_folder(tmp_path / "x", "static", **parts))
+    assert card.count("try more `training.epochs`.") == 2  # at the top and under Details
+    assert r"never predicted: \`x\`; raise `training.epochs`." in card
 
 
 # -- the figures are the report's ------------------------------------------------------------------------------------

@@ -113,6 +113,18 @@ def test_sentences_are_short(card):
     assert lengths[len(lengths) // 2] <= 18
 
 
+@pytest.mark.parametrize("family", families.names())
+def test_a_space_or_a_line_break_stands_between_sentences(family, tmp_path):
+    """An inline `{% endif %}` at the end of a line swallows the line break."""
+    claims = [*card_claims.load("base").CLAIMS, *card_claims.load(family).CLAIMS]
+    parts = [part for claim in claims if claim.family == family for part in (claim.true, claim.false)]
+    assert parts
+    for number, part in enumerate(parts):
+        text = cards.render(write_folder(tmp_path / str(number), family, **part))
+        prose = re.sub(r"```.*?```|`[^`\n]*`|\]\(.*?\)", "c", text.split("\n---\n", 1)[1], flags=re.DOTALL)
+        assert re.findall(r"\S*[a-z)\]*][.:;](?=[A-Z(*])\S*", prose) == [], part
+
+
 def test_further_tasks_are_in_one_folded_part(tmp_path):
     results = [RESULT | {"task": f"task-{number}"} for number in range(36)]
     text = cards.render(write_folder(tmp_path / "x", "static", results=results))

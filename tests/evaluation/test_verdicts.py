@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from zoo.evaluation import comparison
 from zoo.evaluation.baselines.baseline import BaselineScore
+from zoo.evaluation.tasks.infomec import Infomec
 from zoo.metrics.outcomes import Outcomes
 
 HITS = (np.arange(400) % 4 > 0).astype(float)  # .75
@@ -87,6 +88,25 @@ def test_the_sentence_has_both_scores_the_interval_and_for_a_loss_advice(outcome
     advice = comparison.join_advice({"rows": 300, "words": 8.0}, "try `backbone:`") if outcome == "worse" else ""
     verdict |= {"outcome": outcome, "unit": "queries", "count": 90}
     assert comparison.describe(verdict, 0.612, advice) == sentence
+
+
+def test_latents_that_are_the_same_for_most_inputs_are_named_beside_the_praise():
+    task = Infomec(task="infomec", data={"source": "file", "path": "x"}, sources=("a",))
+    assert task.find_caveat({"active": [True] * 5 + [False] * 5}) == ""
+    assert task.find_caveat({}) == ""
+    caveat = task.find_caveat({"active": [True] + [False] * 9})
+    entry, spec = {"value": 0.61, "bytes_per_vector": 40}, SimpleNamespace(suggest_when_worse=lambda facts: "try")
+
+    def describe(value):
+        return comparison.judge_entry(entry, None, [BaselineScore("PCA", value)], spec, {}, caveat)["verdict"][
+            "sentence"
+        ]
+
+    end = "; but only 1 of 10 latents differ between inputs."
+    assert describe(0.5) == f"Better than the best free baseline, PCA, by 0.110 (no interval): 0.610 against 0.500{end}"
+    assert describe(0.61).startswith("Level")
+    assert describe(0.61).endswith(end)
+    assert describe(0.7).endswith("; try.")
 
 
 def test_a_loss_has_the_advice_of_the_family():

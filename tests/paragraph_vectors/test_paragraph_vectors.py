@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -14,13 +16,17 @@ from datasets import Dataset
 from safetensors.numpy import load_file
 from tiny_documents import SMALL, TOPICS, texts
 
+from zoo import families
 from zoo.core.errors import RunWarning, ZooError
 from zoo.ops import codes
 from zoo.paragraph_vectors import cpu_engine, gpu_engine, schedule
 from zoo.paragraph_vectors import model as paragraph_model
 from zoo.paragraph_vectors.checkpoints import RunLog
+from zoo.paragraph_vectors.corpus import Corpus
 from zoo.paragraph_vectors.model import ParagraphVectors, Settings
 from zoo.paragraph_vectors.schedule import Schedule
+from zoo.paragraph_vectors.vocabulary import Vocabulary
+from zoo.schema import Training
 
 VARIANTS = [
     {},
@@ -131,6 +137,39 @@ def test_each_pass_of_a_schedule_takes_every_document_once_in_a_new_order(monkey
     assert [step for step in range(16) if plan.settles(step)] == [8, 9, 10, 11]
     assert [plan.compute_progress(step) for step in (0, 7)] == [(0, 1 / 8), (7 / 8, 1)]
     assert [plan.compute_progress(step) for step in (12, 15)] == [(0, 1 / 4), (3 / 4, 1)]
+
+
+@pytest.fixture
+def slow_parts(monkeypatch):
+    """Let a clock stand still except while parts of the training run, and return the seconds that each takes."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def slow_down(owner, name, seconds):
+        original = getattr(owner, name)
+
+        def wait(*arguments, **options):
+            clock[0] += seconds
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, wait)
+
+    slow_down(Vocabulary, "count", 1000.0)
+    slow_down(ParagraphVectors, "_start", 100.0)
+    slow_down(Corpus, "read", 1.0)
+
+
+def test_the_training_time_has_counting_words_the_start_and_reading(slow_parts):
+    assert ParagraphVectors(Settings(**SMALL)).fit(texts()).seconds == 1100 + SMALL["epochs"] + 1
+
+
+@pytest.mark.parametrize("family", ["binary-pv", "lbl2vec"])
+def test_the_training_time_of_an_encoder_has_counting_words_and_the_start(slow_parts, family, tmp_path):
+    labels = {"labels": {"a": [TOPICS[0][0]], "b": [TOPICS[1][0]]}} if family == "lbl2vec" else {"bits": 21}
+    spec = families.load_spec(family).model_validate({"family": family, **labels})
+    encoder = families.load_encoder(family).build(spec)
+    seconds = encoder.fit(Dataset.from_dict({"text": texts()}), Training(epochs=2, learning_rate=0.05), tmp_path)
+    assert 1100 < seconds < 1110
 
 
 def test_a_checkpoint_keeps_an_array_that_is_not_contiguous(tmp_path):
@@ -269,6 +308,17 @@ class CountingTexts:
         return self.make_iterator()
 
 
+def test_a_block_in_which_nothing_is_predicted_has_no_loss(tmp_path):
+    said = []
+    settings = Settings(**SMALL | {"epochs": 1}, bits=8, code_epochs=1)
+    ParagraphVectors(settings).fit(texts(), folder=tmp_path, say=said.append)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["phase"] for line in lines] == ["vectors", "settling", "codes"]
+    assert ["loss" in line for line in lines] == [True, False, True]
+    assert ["loss" in line for line in said] == [True, False, True]
+    assert all(line["loss"] > 0.1 for line in lines if "loss" in line)
+
+
 def test_texts_are_read_twice_and_a_streamed_column_trains_like_a_list():
     settings, counting_texts = Settings(**{**SMALL, "epochs": 2}), CountingTexts(lambda: iter(texts()))
     model = ParagraphVectors(settings).fit(counting_texts)
@@ -306,6 +356,8 @@ def test_progress_shows_words_a_second_and_the_time_left(capsys):
     output = capsys.readouterr().err
     assert "words/s" in output
     assert "left" in output
+    assert re.search(r"loss \d\.\d{4}", output)
+    assert "loss 0.0000" not in output, "there is no loss before the first block"
 
 
 def test_training_and_inference_on_a_cpu_do_not_import_torch(tmp_path):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_matryoshka import build, rows
 
-from zoo.encoder import TrainingRun
+from zoo.encoder import Encoder, TrainingRun
 from zoo.schema import Training
-from zoo.training import learning_rate_test
+from zoo.training import learning_rate_test, trainer
 from zoo.training.learning_rate_test import FACTORS, find_learning_rate
 
 SETTINGS = Training(max_steps=400, batch_size=8, precision="fp32")
@@ -101,6 +102,20 @@ def test_a_rate_that_was_chosen_is_kept_in_the_run_folder(tmp_path):
 
 def test_a_short_training_has_the_usual_rate_of_the_family(tmp_path):
     encoder, said = build(tmp_path), []
-    assert choose(encoder, tmp_path, said, max_steps=299) == encoder.spec.usual_learning_rate == 2e-5
+    assert choose(encoder, tmp_path, said, max_steps=299) == encoder.spec.usual_learning_rate == 1e-4
     assert not said
     assert not Path(tmp_path / learning_rate_test.RECORD).exists()
+
+
+def test_the_training_time_has_the_range_test(monkeypatch, tmp_path):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def take_a_minute(encoder, run):
+        clock[0] += 60
+        return 0.1
+
+    monkeypatch.setattr(learning_rate_test, "choose_learning_rate", take_a_minute)
+    monkeypatch.setattr(trainer, "fit", lambda encoder, rows, settings, folder, **options: 300.0)
+    run = TrainingRun(rows(), Training(learning_rate="auto"), tmp_path)
+    assert Encoder().train(run) == 360.0

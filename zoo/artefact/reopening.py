@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.core import faults
 from zoo.core.errors import ArtefactError, ZooError
 
 TEXTS = (
@@ -87,6 +88,7 @@ def _check_stock(folder: Path, texts: Sequence[str], vectors: Any, device: str, 
     except ImportError:  # the stock library needs a package that is not installed here, for example torchvision
         return
     except Exception as error:  # the library raises many types
+        faults.refuse_full_memory(error, "sentence-transformers cannot open the model folder")
         raise ArtefactError(
             f"the model folder does not open in sentence-transformers: {type(error).__name__}: {str(error)[:200]}; nothing was "
             "published"

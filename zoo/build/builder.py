@@ -193,13 +193,14 @@ class _Build:
         repeats = objective_checks.describe_repeats(self.recipe.encoder, self.recipe.training, tables["train"].rows)
         if repeats:
             self.say(repeats)
+        families.load_encoder(self.recipe.encoder.family)  # imports libraries, which is no part of the training
+        start_time = time.monotonic()
         encoder = _build_untrained(self.recipe, tables)
         evaluation.check_encoder(encoder, tasks)
         for task in tasks.tasks:
             for view in task.spec.views:
                 encoder.view(**view)  # the views of a backbone from the Hub are known only now
         rows = tables["train"].rows
-        start_time = time.monotonic()
         encoder.prepare(rows, self.out / "cache")
         preparation_seconds = time.monotonic() - start_time
         distributed.broadcast_from_main()

@@ -19,7 +19,7 @@ from typing import Any
 import filelock
 
 from zoo.core import atomic_files, located_yaml, output_paths
-from zoo.core.errors import RecipeError, RenamedFieldWarning, ZooError
+from zoo.core.errors import RecipeError, RenamedFieldWarning, UnreadFieldWarning, ZooError
 from zoo.recipe import recipe as recipes
 from zoo.recipe.recipe import Recipe
 
@@ -117,6 +117,7 @@ def _read_recipe(file: Path, folder: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RenamedFieldWarning)
+            warnings.simplefilter("ignore", UnreadFieldWarning)
             recipe = recipes.loads(text, folder=folder)
     except RecipeError:  # its data may be gone; the comparison then shows the first difference
         value: dict[str, Any] = located_yaml.parse(text).value

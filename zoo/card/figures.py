@@ -218,6 +218,7 @@ def make_data_table(data_sets: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 HELPERS = {
+    "advice": markdown.format_advice,
     "baselines": make_baseline_table,
     "bar": describe_bar,
     "before": format_baseline,

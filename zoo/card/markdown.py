@@ -19,6 +19,8 @@ DASH = Markup("\N{EN DASH}")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
 _ACTIVE = re.compile(r"[\\`*\[\]~$]|(?<![^\W_])_|_(?![^\W_])|[&<>|]")
 _BLOCK_START = re.compile(r"^(?:[-+#=]|\d{1,9}(?=[.)]))")
+_ESCAPED_FIELD = re.compile(r"\\`([a-z_]+(?:\.[a-z_]+)*(?:: \{?[a-z_]+(?:: …\})?|:)?)\\`")
+"""A field of a recipe between backticks, perhaps with a value, after `escape`: `training.epochs`, `backbone: {model: …}`."""
 _URL = re.compile(r"https?://[^\s<>()\[\]\"'`\\|{}]+")
 
 
@@ -46,6 +48,14 @@ def escape_paragraphs(value: Any) -> Markup:
     """Escape prose. Blank lines stay, so that paragraphs stay apart."""
     blocks = re.split(r"\n\s*\n", str(value))
     return Markup("\n\n").join(escape(block) for block in blocks if as_line(block))
+
+
+def format_advice(value: Any) -> Markup:
+    """Escape a sentence that zoo wrote itself. Fields of a recipe between backticks stay code.
+
+    Use `escape` for any text that quotes a user.
+    """
+    return Markup(_ESCAPED_FIELD.sub(r"`\1`", escape(value)))
 
 
 def format_code(value: Any) -> Markup:

@@ -56,6 +56,10 @@ class RenamedFieldWarning(ZooWarning, FutureWarning):
     """A recipe uses the old name of a field. The old name is still read; the message gives the new one."""
 
 
+class UnreadFieldWarning(ZooWarning):
+    """A recipe gives a field that its family does not read, or reads as another value."""
+
+
 class RunWarning(ZooWarning):
     """Something about a run that its author should know before it goes on."""
 

@@ -68,14 +68,34 @@ def describe_user_fault(error: BaseException) -> str | None:
     if isinstance(error, UnicodeEncodeError):
         text = str(error.object[error.start : error.end])[:8]
         return f"{text!r} cannot be written as {error.encoding}; remove the character, or set PYTHONIOENCODING=utf-8"
-    if type(error).__name__ == "OutOfMemoryError":  # that of torch, which may not be imported
-        return (
-            "the memory of the GPU is full; lower `training.batch_size`, or raise `training.gradient_accumulation`, which runs "
-            "a batch in parts"
-        )
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
-        return "the memory is full; close other programs, or use a smaller model or fewer rows"
+    return describe_full_memory(error)
+
+
+def describe_full_memory(error: BaseException) -> str | None:
+    """Return in one line what to do if an exception means that the memory is full, else None.
+
+    Libraries wrap the error of the allocation, so the chain of causes is searched too.
+    """
+    current: BaseException | None = error
+    while current is not None:
+        if type(current).__name__ == "OutOfMemoryError":  # that of torch, which may not be imported
+            return (
+                "the memory of the GPU is full; lower `training.batch_size`, or raise `training.gradient_accumulation`, which "
+                "runs a batch in parts"
+            )
+        if isinstance(current, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(current):
+            return "the memory is full; close other programs, or use a smaller model or fewer rows"
+        current = current.__cause__ or current.__context__
     return None
+
+
+def refuse_full_memory(error: BaseException, subject: object, error_class: type[ZooError] = ZooError) -> None:
+    """Raise a ZooError that begins with `subject` if an exception means that the memory is full.
+
+    Call it before an error that blames the file which was being read.
+    """
+    if problem := describe_full_memory(error):
+        raise error_class(f"{subject}: {problem}") from error
 
 
 def is_fault_of_zoo(error: BaseException) -> bool:
@@ -107,6 +127,7 @@ def as_error_of_file(
     except Exception as error:
         if is_fault_of_zoo(error):
             raise
+        refuse_full_memory(error, path, error_class)
         reason = error.strerror or first_line(error) if isinstance(error, OSError) else first_line(error)
         advice = cure or (_CURES.get(error.errno or 0) if isinstance(error, OSError) else "")
         raise error_class(f"{path}: {what}: {reason}{f'; {advice}' if advice else ''}") from None

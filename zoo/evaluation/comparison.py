@@ -40,10 +40,12 @@ def judge_entry(
     baselines: Sequence[BaselineScore],
     spec: EncoderSpec,
     facts: Mapping[str, float],
+    caveat: str = "",
 ) -> dict[str, Any]:
     """Return `{"verdict": …}` with its sentence for an entry of the report, or nothing without a baseline.
 
     Baselines whose vectors take more than MAX_SIZE_RATIO times the storage are left out: codes are compared with codes.
+    `caveat` says why the score may be too good, and ends the sentence.
     """
     size = entry["bytes_per_vector"]
     comparable = [b for b in baselines if b.bytes_per_vector is None or b.bytes_per_vector <= MAX_SIZE_RATIO * size]
@@ -51,7 +53,7 @@ def judge_entry(
     if verdict is None:
         return {}
     advice = join_advice(facts, spec.suggest_when_worse(facts)) if verdict["outcome"] == "worse" else ""
-    return {"verdict": verdict | {"sentence": describe(verdict, entry["value"], advice)}}
+    return {"verdict": verdict | {"sentence": describe(verdict, entry["value"], advice, caveat)}}
 
 
 def judge(value: float, own: Outcomes | None, baselines: Sequence[BaselineScore]) -> dict[str, Any] | None:
@@ -86,8 +88,8 @@ def _are_pairs(own: Outcomes, other: Outcomes) -> bool:
     return (own.unit, len(own.values)) == (other.unit, len(other.values))
 
 
-def describe(verdict: Mapping[str, Any], value: float, advice: str = "") -> str:
-    """Return the verdict as a sentence. `advice` ends that of a loss."""
+def describe(verdict: Mapping[str, Any], value: float, advice: str = "", caveat: str = "") -> str:
+    """Return the verdict as a sentence. `advice` ends that of a loss, and `caveat` that of any other outcome."""
     name, difference = verdict["baseline"], verdict["difference"]
     interval = (
         "no interval"
@@ -95,10 +97,11 @@ def describe(verdict: Mapping[str, Any], value: float, advice: str = "") -> str:
         else f"interval {verdict['low']:+.3f} to {verdict['high']:+.3f}, {verdict['count']} {verdict['unit']}"
     )
     scores = f"{value:.3f} against {verdict['value']:.3f}"
+    but = f"; but {caveat}" if caveat else ""
     if verdict["outcome"] == "better":
-        return f"Better than the best free baseline, {name}, by {difference:.3f} ({interval}): {scores}."
+        return f"Better than the best free baseline, {name}, by {difference:.3f} ({interval}): {scores}{but}."
     if verdict["outcome"] == "level":
-        return f"Level with the best free baseline, {name}: {scores} (difference {difference:+.3f}, {interval})."
+        return f"Level with the best free baseline, {name}: {scores} (difference {difference:+.3f}, {interval}){but}."
     return f"WORSE than {name}: {scores} (difference {difference:+.3f}, {interval}){f'; {advice}' if advice else ''}."
 
 

@@ -71,10 +71,12 @@ def evaluate(
                 encoder, prepared.tasks, training_rows, free_baselines, training, shared_baselines
             )
             facts = comparison.describe_rows(encoder, training_rows)
+            specs = {task.name: task.spec for task in prepared.tasks}
             for number, entry in enumerate(results):
                 others = [*untrained_scores[number : number + 1], *free_scores[entry["task"]]]
                 entry["baseline"] = untrained_scores[number].value if untrained_scores else None
-                entry |= comparison.judge_entry(entry, outcomes[number], others, encoder.spec, facts)
+                caveat = specs[entry["task"]].find_caveat(entry.get("details", {}))
+                entry |= comparison.judge_entry(entry, outcomes[number], others, encoder.spec, facts, caveat)
     return _assemble(encoder, prepared, results, free_scores)
 
 

@@ -105,6 +105,10 @@ class TaskSpec(Section):
         """Details of the report's entry besides the score, from mteb's scores."""
         return {}
 
+    def find_caveat(self, details: Mapping[str, Any]) -> str:
+        """Return why a good score says less than it seems, as a clause, or "". `details` are those of the report's entry."""
+        return ""
+
     @classmethod
     def summarise_results(cls, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Entries of the report over all results, if a task of this class is among them."""

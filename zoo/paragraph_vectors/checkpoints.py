@@ -50,7 +50,7 @@ class RunLog:
         if self.show_progress:
             self._bar = _create_progress_bar()
             self._bar.start()
-            self._task = self._bar.add_task("train", total=self.total_words, speed=0.0, loss=0.0)
+            self._task = self._bar.add_task("train", total=self.total_words, speed=0.0, loss="…")
         return self
 
     def __exit__(
@@ -96,26 +96,23 @@ class RunLog:
         *,
         words: int,
         epoch: float,
-        loss: float,
+        loss: float | None,
         learning_rate: float,
         seconds: float,
         phase: str | None = None,
     ) -> None:
         """Record that block `step` (from 1) is finished: it trained on `words` words in `seconds`.
 
-        Losses of different phases are not to be compared.
+        `loss` is None for a block in which nothing was predicted. Losses of different phases are not to be compared.
         """
         self.words, self.step, self.seconds = self.words + words, step, self.seconds + seconds
         self._log.record(step, words, epoch, loss)
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.words, speed=self.words / max(self.seconds, 1e-9), loss=loss)
+            shown_loss = {} if loss is None else {"loss": f"{loss:.4f}"}
+            self._bar.update(self._task, completed=self.words, speed=self.words / max(self.seconds, 1e-9), **shown_loss)
         if self.folder is not None:
-            line: dict[str, Any] = {
-                "step": step,
-                "epoch": round(epoch, 4),
-                "loss": loss,
-                "learning_rate": learning_rate,
-            }
+            line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4)}
+            line |= {"learning_rate": learning_rate} if loss is None else {"loss": loss, "learning_rate": learning_rate}
             line |= {"phase": phase} if phase else {}
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line | {"seconds": round(self.seconds, 3)}) + "\n")
@@ -145,7 +142,7 @@ def _create_progress_bar() -> Any:
         progress.TextColumn("training"),
         progress.BarColumn(),
         progress.TextColumn("{task.fields[speed]:,.0f} words/s"),
-        progress.TextColumn("loss {task.fields[loss]:.4f}"),
+        progress.TextColumn("loss {task.fields[loss]}"),
         progress.TimeElapsedColumn(),
         progress.TextColumn("left"),
         progress.TimeRemainingColumn(),

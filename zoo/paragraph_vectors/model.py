@@ -117,7 +117,7 @@ class ParagraphVectors:
         threads: most threads on a CPU. By default the number that torch uses if torch is imported, else one for each core.
         device: torch's name of the GPU in use, or None on a CPU.
         vocabulary: set by `fit`.
-        seconds: training time, set by `fit`; it includes the time before an interruption.
+        seconds: training time, set by `fit`; it includes the start, and blocks that were finished before an interruption.
     """
 
     def __init__(self, settings: Settings, *, threads: int | None = None) -> None:
@@ -228,11 +228,11 @@ class ParagraphVectors:
         """
         if isinstance(texts, Iterator):
             raise ZooError("the texts are read twice: give a list or a column of a data set, not an iterator")
-        s = self.settings
+        s, start_time = self.settings, time.monotonic()
         self.vocabulary = vocabulary or Vocabulary.count(texts, min_count=s.min_count, max_size=s.max_words)
         corpus = Corpus(texts, self.vocabulary)
-        self._start(corpus)
-        schedule = self._plan(corpus)
+        schedule = self._start(corpus)
+        start_seconds = time.monotonic() - start_time
         environment: dict[str, Any] = {"threads": self._count_threads(), "device": self.device or "cpu"}
         with RunLog(folder, schedule.steps, schedule.total_words, show_progress, environment, say) as log:
             self._set_tensors(log.resume())
@@ -243,10 +243,10 @@ class ParagraphVectors:
             if finish:
                 self._check_finish(folder, log.step)
             for step in range(log.step, log.step if finish else schedule.steps):
-                batch = corpus.read(schedule.select_documents(step, s.seed))
                 start_time = time.monotonic()
+                batch = corpus.read(schedule.select_documents(step, s.seed))
                 loss, learning_rate = self._train_step(step, batch, schedule, engine, code_engine)
-                if not np.isfinite(loss):
+                if loss is not None and not np.isfinite(loss):
                     raise ZooError(f"the loss is {loss} in block {step + 1}: lower the learning rate")
                 log.record_step(
                     step + 1,
@@ -259,13 +259,13 @@ class ParagraphVectors:
                 )
                 if (step + 1) % (checkpoint_every or max(1, schedule.steps // 10)) == 0:
                     log.save_checkpoint({name: _to_numpy(tensor) for name, tensor in self._tensors.items()})
-            self.seconds = log.seconds
+            self.seconds = start_seconds + log.seconds
         if s.bits:
             self.settings = replace(self.settings, anchors=len(self._tensors["anchors"]))
         return self
 
-    def _start(self, corpus: Corpus) -> None:
-        """Make the tensors of an untrained model of `corpus`."""
+    def _start(self, corpus: Corpus) -> Schedule:
+        """Make the tensors of an untrained model of `corpus`, and return the steps of its training."""
         s = self.settings
         is_small = bool(s.bits) and corpus.word_count < s.small_corpus
         self.settings = replace(s, texts=len(corpus) if is_small else 0)
@@ -276,6 +276,7 @@ class ParagraphVectors:
             batch = corpus.read(np.arange(len(corpus)))
             vectors = word_start.compute_word_vectors(batch, len(self.vocabulary), s.dim, s.seed)
             self._set_tensors({"inputs": vectors})
+        return self._plan(corpus)
 
     def _check_finish(self, folder: Path | None, step: int) -> None:
         """Raise ZooError unless the tensors of a checkpoint could be the end of the training."""
@@ -293,8 +294,11 @@ class ParagraphVectors:
 
     def _train_step(
         self, step: int, batch: Batch, schedule: Schedule, engine: Engine, code_engine: Engine
-    ) -> tuple[float, float]:
-        """Train on one block; return the mean loss of a word and the learning rate at the start of the block."""
+    ) -> tuple[float | None, float]:
+        """Train on one block; return the mean loss of a word and the learning rate at the start of the block.
+
+        With codes, a block that settles has no loss: nothing is predicted in it.
+        """
         s = self.settings
         if schedule.settles(step):
             inference_rates = s.compute_inference_rates(s.epochs)
@@ -399,10 +403,10 @@ class ParagraphVectors:
                 if not len(batch.ends):
                     return
 
-    def _infer_batch(self, engine: Engine, batch: Batch, rates: list[float]) -> tuple[Any, float]:
+    def _infer_batch(self, engine: Engine, batch: Batch, rates: list[float]) -> tuple[Any, float | None]:
         """Infer the (m, dim) vectors of a batch by steps from zero; return them and the mean loss of a word at the end.
 
-        With codes, the vectors are the means of the words of each document, and the loss is 0.
+        With codes, the vectors are the means of the words of each document, and there is no loss.
         """
         if self.settings.bits:
             import torch
@@ -411,7 +415,7 @@ class ParagraphVectors:
 
             weights = torch.from_numpy(self._compute_word_weights())
             means = code_layer.compute_word_means(batch, torch.as_tensor(self._word_tensor), weights)
-            return (means if self.device else means.numpy()), 0.0
+            return (means if self.device else means.numpy()), None
         vectors = self._create_zeros(len(batch.ends), self.settings.dim)
         batch = batch._replace(document_rows=np.arange(len(batch.ends)))
         return vectors, engine.infer(batch, {**self._tensors, "documents": vectors}, rates, self.settings.seed)

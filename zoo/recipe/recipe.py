@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from zoo import families
 from zoo.core import confinement, located_yaml
-from zoo.core.errors import RecipeError, RenamedFieldWarning
+from zoo.core.errors import RecipeError, RenamedFieldWarning, UnreadFieldWarning
 from zoo.data.spec import Data, Size
 from zoo.evaluation.spec import Task
 from zoo.recipe import error_messages, overrides, shipped, untrusted, validation
@@ -79,7 +79,7 @@ class Recipe(Section, Generic[SpecT]):
         return self._folder
 
     def fill_in(self, chosen: Mapping[str, Any]) -> Self:
-        """Return the recipe with values in place of what it leaves open: `validation`, and fields of `training` and `encoder`.
+        """Return the recipe with values for the fields that it leaves open: `validation`, and fields of `training` and `encoder`.
 
         `chosen` has them by their dotted path.
         """
@@ -148,6 +148,7 @@ def loads(
         except RecipeError as error:
             lines += error.problems
     mistakes = untrusted.find_outside_paths(tree.value) if confined else []
+    given = list(tree.value["training"]) if isinstance(tree.value.get("training"), dict) else []
     recipe = None
     if not mistakes:
         with _warn_once_of_renamed_fields(file), confinement.confine_to(folder) if confined else nullcontext():
@@ -157,6 +158,9 @@ def loads(
     if lines or recipe is None:
         raise RecipeError(*lines)
     recipe._folder = folder
+    unread = validation.find_unread_fields(given, recipe.training, recipe.encoder)
+    for line in _format_mistakes(unread, tree, changed, file):
+        warnings.warn(line, UnreadFieldWarning, stacklevel=3)
     return recipe
 
 

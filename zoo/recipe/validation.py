@@ -19,7 +19,7 @@ from zoo.evaluation.spec import Task
 from zoo.evaluation.task import TaskSpec
 from zoo.recipe import error_messages
 from zoo.recipe.error_messages import Loc, Mistake
-from zoo.schema import Roles, Training
+from zoo.schema import Roles, Training, round_epochs
 from zoo.spec import EncoderSpec
 from zoo.training import objective_checks
 
@@ -52,6 +52,32 @@ def find_family(value: Mapping[str, Any]) -> tuple[type[EncoderSpec] | None, lis
         return families.load_spec(encoder["family"]), []
     except ZooError as error:
         return None, [(("encoder", "family"), str(error))]
+
+
+def find_unread_fields(given: Iterable[str], training: Training, spec: EncoderSpec) -> list[Mistake]:
+    """Return the fields of `training:` that have no effect, or another one than they say.
+
+    A field with its default value says nothing: a saved recipe holds all of them.
+
+    Args:
+        given: names of the fields that the recipe holds.
+        training, spec: the checked sections.
+    """
+    found: list[Mistake] = []
+    family_defaults = spec.choose_training_defaults(spec.model_dump())
+    for name in given:
+        value = getattr(training, name)
+        if value in (None, Training.model_fields[name].default, family_defaults.get(name)):
+            continue
+        if not spec.reads_training_field(name):
+            found.append(
+                (("training", name), f"{spec.family} does not read this field, so it has no effect; remove it")
+            )
+        elif name == "epochs" and spec.trains_whole_epochs and value != round_epochs(value):
+            found.append(
+                (("training", name), f"{spec.family} trains whole epochs: {value:g} becomes {round_epochs(value)}")
+            )
+    return found
 
 
 def find_mistakes(

@@ -17,6 +17,7 @@ import torch
 import transformers
 
 from zoo.artefact import preflight, pretrained_model, tensors, transformer_folder, weight_names
+from zoo.core import faults
 from zoo.core.errors import ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, find_hub_id, locate
@@ -282,6 +283,7 @@ def _open_sentence_transformer(
     except ZooError:
         raise
     except Exception as error:  # the libraries raise many types for files that are damaged
+        faults.refuse_full_memory(error, f"backbone {reference}")
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ZooError(f"backbone {reference}: cannot be opened: {first_line}") from error
 

@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from zoo.artefact import headers, preflight, pretrained_model, tensors
+from zoo.core import faults
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import find_hub_id, locate
@@ -52,6 +53,7 @@ def _open_transformers(spec: Vision, reference: str, folder: Path) -> ImageBackb
     except ZooError:
         raise
     except Exception as error:  # the library raises many types for files that are damaged
+        faults.refuse_full_memory(error, f"backbone {reference}")
         raise ZooError(f"backbone {reference}: cannot be opened: {_shorten(error)}") from error
     preprocessor = _read_json(model_folder / "preprocessor_config.json")
     size, channels = spec.size or _find_side(preprocessor, config), getattr(config, "num_channels", 3)
@@ -71,6 +73,7 @@ def _open_timm(spec: Vision, *, pretrained: bool) -> ImageBackbone:
     except ImportError:
         raise ZooError(f"backbone timm {spec.timm}: timm is not installed: pip install timm") from None
     except Exception as error:  # timm does not know the name, or cannot fetch the weights
+        faults.refuse_full_memory(error, f"backbone timm {spec.timm}")
         raise ZooError(f"backbone timm {spec.timm}: cannot be opened: {_shorten(error)}") from error
     config = model.pretrained_cfg
     channels, height, _ = config.get("input_size", (3, 224, 224))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from datasets import Dataset
 
+from zoo import evaluation
 from zoo.data import Origin
 from zoo.data.table import Table
 from zoo.evaluation.baselines.baseline import TrainingRows
@@ -81,3 +84,28 @@ def test_latents_that_never_change_are_a_fault(monkeypatch):
         assert [finding.level for finding in findings] == ([level] if level else [])
     assert findings[0].message == "0 of 4 latents differ between 40 inputs"
     assert "training.epochs" in findings[0].advice
+
+
+def test_an_autoencoder_with_one_active_latent_is_not_praised_without_a_word_about_it(monkeypatch, tmp_path):
+    directions = np.array(
+        [[3.0, 1.0, 1.0, 0.0], [3.0, -1.0, 0.0, 1.0]]
+    )  # not orthogonal, so components mix the sources
+    vectors = (LABELS @ directions).tolist()
+    values = [{"vector": vector, "a": int(a), "b": int(b)} for vector, (a, b) in zip(vectors, LABELS, strict=True)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, values)))
+    encoder, rows = (
+        Encoder.build(Spec(family="latent-quantized", modality="vector", latents=10)),
+        Dataset.from_list(values),
+    )
+    encoder.prepare(rows, None)
+
+    def encode(inputs, **options):
+        codes = np.zeros((len(inputs), 10), np.int64)
+        codes[:, 0] = (np.asarray(inputs) @ np.linalg.pinv(directions))[:, 0].round()  # the first source alone
+        return codes
+
+    monkeypatch.setattr(encoder, "encode", encode)
+    task = Infomec(task="infomec", data={"source": "file", "path": "rows.jsonl"}, sources=("a", "b"))
+    verdict = evaluation.evaluate(encoder, [task], folder=tmp_path, training_rows=rows)["results"][0]["verdict"]
+    assert verdict["outcome"] == "better"
+    assert verdict["sentence"].endswith("; but only 1 of 10 latents differ between inputs.")

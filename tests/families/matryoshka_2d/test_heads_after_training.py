@@ -45,16 +45,14 @@ def test_the_full_size_is_that_of_plain_contrastive_training(tmp_path):
     untrained = compute_cosines(ours)
     trainer.fit(plain, rows(), SETTINGS, tmp_path / "plain")
     fit(ours, tmp_path / "ours")
-    np.testing.assert_allclose(compute_cosines(ours), compute_cosines(plain), atol=1e-3)
+    # Adam makes a whole step of a gradient that is 0 but for rounding.
+    np.testing.assert_allclose(compute_cosines(ours), compute_cosines(plain), atol=3e-3)
     assert np.abs(compute_cosines(ours) - untrained).max() > 0.05
 
 
-def test_the_backbones_own_dropout_is_kept(tmp_path):
-    def list_rates(encoder):
-        return {module.p for module in encoder.backbone.model.modules() if isinstance(module, torch.nn.Dropout)}
-
-    assert list_rates(build(tmp_path)) == {0.1}
-    assert list_rates(build(tmp_path, shallow_grad_scale=0.3)) == {0.0}
+def test_a_training_has_no_dropout_so_that_it_is_the_same_on_several_processes(tmp_path):
+    modules = build(tmp_path).backbone.model.modules()
+    assert {module.p for module in modules if isinstance(module, torch.nn.Dropout)} == {0.0}
 
 
 def test_every_layer_gets_a_head_and_a_saved_model_keeps_it(tmp_path):

@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 from tiny_vlm2vec import TINY, build_encoder, draw_square, encode_png, make_rows
 
-from zoo.core.errors import ZooError
+from zoo.core.errors import DataWarning, ZooError
 from zoo.families.vlm2vec import checkpoint, from_scratch, inference, mixed_inputs
 from zoo.families.vlm2vec.encoder import Encoder
 from zoo.families.vlm2vec.prompt_template import apply_template
@@ -120,6 +120,26 @@ def test_a_text_cannot_pass_for_an_image(untrained):
         for parts in ([text, image], [image])
     ]
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("in_list", [False, True])
+def test_a_text_that_is_the_path_of_an_image_is_warned_of_once(untrained, tmp_path, monkeypatch, recwarn, in_list):
+    monkeypatch.setattr(untrained.vlm, "warns_of_image_paths", True)
+    path = tmp_path / "photo.PNG"
+    path.write_bytes(encode_png(draw_square("red")))
+    harmless = ["a car", "photo.png", f"{path} ", path, {"image": str(path)}, [path, "photo.png"]]
+    untrained.encode(harmless)
+    assert len(recwarn) == 0
+    inputs = [*harmless, ["see", str(path)] if in_list else str(path), str(path)]
+    vectors = untrained.encode(inputs)
+    (warning,) = recwarn
+    assert issubclass(warning.category, DataWarning)
+    assert str(warning.message) == (
+        f"input 6, {str(path)!r}, is encoded as a text, but an image file has this path; to encode the image, give "
+        f'{{"image": {str(path)!r}}} or Path({str(path)!r})'
+    )
+    np.testing.assert_array_equal(untrained.encode(inputs), vectors)
+    assert len(recwarn) == 1
 
 
 def test_a_long_text_is_cut_at_its_end_and_its_images_stay(untrained):

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from zoo.core import faults
 from zoo.core.errors import DataError, first_line
 from zoo.data.limits import MAX_RATIO, READ_FAULTS
 
@@ -71,6 +72,7 @@ def open_arrays(path: Path) -> Iterator[ArrayFile]:
         with closing(arrays):
             yield arrays
     except READ_FAULTS as error:
+        faults.refuse_full_memory(error, path, DataError)
         raise DataError(f"{path}: {UNREADABLE}: {first_line(error, limit=100)}") from None
 
 

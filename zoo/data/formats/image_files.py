@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.core import faults
 from zoo.core.errors import DataError, first_line
 from zoo.data.formats import image_modes
 from zoo.data.raw_rows import Item, RowLocation
@@ -60,6 +61,8 @@ def decode_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def _describe_damage(error: Exception) -> ValueError:
+    if problem := faults.describe_full_memory(error):
+        return ValueError(f"cannot be decoded: {problem}")
     return ValueError(f"is not an image that Pillow can open: it is damaged ({first_line(error, limit=80)})")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.core import faults
 from zoo.core.errors import DataError, first_line
 from zoo.data.formats import parquet_footer
 from zoo.data.formats.text_lines import NOT_UTF8
@@ -64,6 +65,7 @@ def read_rows(path: Path, max_cell: int = CELL, positions: np.ndarray | None = N
         if number != row_count:
             raise ValueError("it states another number of rows than it holds")
     except (pa.ArrowException, *READ_FAULTS) as error:
+        faults.refuse_full_memory(error, name, DataError)
         reason = f"is damaged after {number} of {row_count} rows ({first_line(error)}); get the file again"
         yield RowLocation(name), BadRow(reason, ends_file=True)
 
@@ -131,4 +133,5 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
         check_column_count(str(path), len(file.schema_arrow.names))
         return file
     except (pa.ArrowException, *READ_FAULTS) as error:
+        faults.refuse_full_memory(error, path, DataError)
         raise DataError(f"{path}: cannot be read as parquet: {first_line(error)}") from None

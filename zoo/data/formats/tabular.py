@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from zoo.core import faults
 from zoo.core.errors import DataError, first_line
 from zoo.data.formats import arrays, csv_files, idx, json_files, parquet_files
 from zoo.data.limits import CELL, READ_FAULTS, check_column_count
@@ -55,6 +56,7 @@ def read_column_names(path: Path, max_cell: int = CELL) -> tuple[str, ...]:
     try:
         names = _choose_reader(path).read_column_names(path, max_cell)
     except READ_FAULTS as error:
+        faults.refuse_full_memory(error, path, DataError)
         raise DataError(f"{path}: cannot be read: {_describe(error)}") from None
     check_column_count(str(path), len(names))
     duplicates = {name for name, count in Counter(names).items() if count > 1}
@@ -70,7 +72,9 @@ def read_rows(path: Path, max_cell: int = CELL) -> Iterator[Item]:
         for item in _choose_reader(path).read_rows(path, max_cell):
             count += not isinstance(item[1], BadRow)
             yield item
-    except (EOFError, MemoryError, OSError, zlib.error) as error:
+    except MemoryError as error:
+        faults.refuse_full_memory(error, path, DataError)
+    except (EOFError, OSError, zlib.error) as error:
         reason = f"{_describe(error)} after {count} whole rows, and the rest is lost; get the file again"
         yield RowLocation(str(path)), BadRow(reason, ends_file=True)
 

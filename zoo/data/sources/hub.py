@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from zoo.core import faults
 from zoo.core.errors import DataError, first_line
 from zoo.data.formats.parquet_files import convert_batch
 from zoo.data.raw_rows import BadRow, Item, Origin, Row, RowLocation, Source
@@ -30,6 +31,7 @@ def open_source(data: HubData) -> Source:
     try:
         dataset = datasets.load_dataset(data.name, data.config, revision=revision, split=data.split)
     except Exception as error:  # from `datasets`, its HTTP client, or the reader of any file format
+        faults.refuse_full_memory(error, f"hub data set {data.name}", DataError)
         raise DataError(_explain(data, error)) from error
     name = f"{data.name}[{data.split}]"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,12 @@ class Infomec(MeasuredTask):
     def roles(self) -> dict[str, Roles]:  # type: ignore[override]
         """The columns of the sources."""
         return {"data": dict.fromkeys(self.sources, "label")}
+
+    def find_caveat(self, details: Mapping[str, Any]) -> str:
+        """Latents that are the same for most inputs: the measures count active latents only, so a few can score high."""
+        is_active = details.get("active") or []
+        active, total = sum(is_active), len(is_active)
+        return f"only {active} of {total} latents differ between inputs" if 2 * active < total else ""
 
     def measure(self, encoder: Encoder, rows: Mapping[str, Dataset]) -> Scores:
         """InfoMEC, MIG, SAP and DCI of the encoder's vectors."""

@@ -13,6 +13,7 @@ around them (`zoo.paragraph_vectors.code_layer`). The real part of `variant: rea
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -33,7 +34,7 @@ from zoo.families.binary_pv.spec import Spec
 from zoo.ops import codes
 from zoo.paragraph_vectors import model as paragraph_model
 from zoo.paragraph_vectors import vocabulary
-from zoo.schema import Training
+from zoo.schema import Training, round_epochs
 
 CODE_EPOCHS_SHARE = 0.1  # epochs that train the codes, as a share of the epochs that train the vectors
 CORPUS_SETTINGS = ("anchors", "texts", "min_count")  # settings of a model that follow its corpus
@@ -61,12 +62,13 @@ class Encoder(BaseEncoder):
 
     def train(self, run: TrainingRun) -> float:
         """Train in place on the column `text`; return the seconds, including those before an interruption."""
-        texts = run.rows["text"]
+        texts, start_time = run.rows["text"], time.monotonic()
         all_words = vocabulary.Vocabulary.count(texts, min_count=1)
         settings = _make_settings(self.spec, run.settings, words=sum(all_words.counts))
         known_words = all_words.select_frequent(settings.min_count, settings.max_words)
         if run.say:
             run.say(_describe_defaults(settings, len(run.rows), all_words, known_words))
+        counting_seconds = time.monotonic() - start_time
         self.model = paragraph_model.ParagraphVectors(settings)
         self.model.fit(
             texts,
@@ -78,7 +80,7 @@ class Encoder(BaseEncoder):
             finish=run.finish,
         )
         self._register_tensors()
-        return self.model.seconds
+        return counting_seconds + self.model.seconds
 
     def _register_tensors(self) -> None:
         """Make `module` hold the tensors that encode: all except the training documents' own vectors."""
@@ -211,7 +213,7 @@ def _make_settings(spec: Spec, training: Training, *, words: int = 0) -> paragra
         sample=spec.sample,
         min_count=spec.min_count or defaults.choose_min_count(words),
         max_words=spec.max_words,
-        epochs=max(1, round(epochs)),
+        epochs=round_epochs(epochs),
         small_corpus=defaults.SMALL_CORPUS,
         code_epochs=max(1, round(epochs * CODE_EPOCHS_SHARE)),
         learning_rate=training.peak_learning_rate,

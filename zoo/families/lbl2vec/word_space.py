@@ -10,6 +10,7 @@ Embeddings", ICLR 2017, equation 3, for the weights of the words.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,7 @@ from zoo.core.training_log import Say
 from zoo.families.lbl2vec import topics
 from zoo.paragraph_vectors.model import ParagraphVectors, Settings
 from zoo.paragraph_vectors.vocabulary import Vocabulary
-from zoo.schema import Training
+from zoo.schema import Training, round_epochs
 
 Array = npt.NDArray[Any]
 
@@ -123,7 +124,7 @@ class WordSpace:
             say: receives a line with the settings that follow the corpus, and lines about the training.
             options: passed to `ParagraphVectors.fit`.
         """
-        text_count = 0
+        start_time, text_count = time.monotonic(), 0
 
         def count_texts() -> Iterator[str]:
             nonlocal text_count
@@ -134,7 +135,7 @@ class WordSpace:
         all_words = Vocabulary.count(count_texts(), min_count=1)
         word_count = sum(all_words.counts)
         min_count = min_count or choose_min_count(word_count)
-        whole_epochs = choose_epochs(word_count, text_count) if epochs is None else max(1, round(epochs))
+        whole_epochs = choose_epochs(word_count, text_count) if epochs is None else round_epochs(epochs)
         vocabulary = all_words.select_frequent(min_count, keep=keep)
         check(vocabulary)
         if say:
@@ -143,10 +144,11 @@ class WordSpace:
                 f"words that occur {min_count} times or are keywords are kept ({len(vocabulary):,})"
             )
         settings = dataclasses.replace(self.model.settings, min_count=min_count, epochs=whole_epochs)
+        counting_seconds = time.monotonic() - start_time
         self.model = ParagraphVectors(settings)
         self.model.fit(texts, vocabulary=vocabulary, say=say, **options)
         self._register_tensors()
-        return self.model.seconds
+        return counting_seconds + self.model.seconds
 
     def _register_tensors(self) -> None:
         self.module = torch.nn.Module()

@@ -49,8 +49,7 @@ class Encoder(TruncatableEncoder):
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
         """The untrained backbone without heads, with the dropout of `spec`."""
         encoder = super().build(spec, seed=seed, folder=folder)
-        has_none = spec.objective == "elastic" and not spec.trains_full_size_alone
-        dropout = 0.0 if spec.dropout is None and has_none else spec.dropout
+        dropout = 0.0 if spec.dropout is None and spec.objective == "elastic" else spec.dropout
         if dropout is not None:
             encoder.backbone.set_dropout(dropout)
         return encoder

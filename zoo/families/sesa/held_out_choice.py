@@ -1,4 +1,4 @@
-"""What held-out pairs decide before a training: whether the training is kept, and how much of a score no concept explains.
+"""Decide on held-out pairs, before a training, whether it is kept and how much of a score no concept explains.
 
 An encoder starts at the geometry of its backbone, or of the words of the texts. On few pairs, training can lead away from it.
 So a second encoder of the same kind trains on a part of the pairs, and ranks the others. The unnamed share is the largest one
@@ -44,7 +44,7 @@ Outcomes = Mapping[float, np.ndarray]
 
 
 class Candidate(Protocol):
-    """What the choice needs of an encoder of SESA."""
+    """An encoder of SESA, as far as the choice needs it."""
 
     spec: Spec
     seed: int
@@ -64,7 +64,7 @@ class Candidate(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and why.
+    """The outcome of the choice and its reasons.
 
     Attributes:
         trains: whether concepts are trained, or stay as they were initialised.

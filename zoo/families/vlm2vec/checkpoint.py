@@ -18,7 +18,7 @@ import transformers
 from safetensors.torch import save_file
 
 from zoo.artefact import headers, preflight, pretrained_model, tensors
-from zoo.core import atomic_files
+from zoo.core import atomic_files, faults
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.families.vlm2vec import lora_adapter
 from zoo.families.vlm2vec.architectures import find_pillow_processor, get_architecture, read_settings
@@ -94,6 +94,7 @@ def _open_pretrained(spec: VLMSpec, model_folder: Path) -> tuple[Any, Any]:
     except ZooError:
         raise
     except Exception as error:  # transformers raises errors of any type for a damaged file
+        faults.refuse_full_memory(error, f"backbone {spec.model}")
         raise ZooError(f"backbone {spec.model}: cannot be opened: {_first(error)}") from error
     if tokenizer.pad_token_id is None:
         raise ZooError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from zoo.core import hardware
-from zoo.core.errors import ZooError
+from zoo.core.errors import DataWarning, ZooError
 from zoo.core.progress import show_progress_bar
 from zoo.families.vlm2vec import mixed_inputs
 from zoo.families.vlm2vec.vlm import VLM
@@ -59,10 +60,27 @@ def stream(vlm: VLM, inputs: Iterable[Any], instruction: str | None, precision: 
         block = list(islice(iterator, BLOCK))
         if not block and count:
             return
+        _warn_of_image_path(vlm, block, count)
         opened_inputs = [_open_input(value, count + i) for i, value in enumerate(block)]
         count += len(block)
         yield _encode_block(vlm, opened_inputs, instruction, dtype)
         if not block:
+            return
+
+
+def _warn_of_image_path(vlm: VLM, inputs: Sequence[Any], first: int) -> None:
+    """Warn once for each model if a text is the path of an image file. `first` is the position of the first input."""
+    if not vlm.warns_of_image_paths:
+        return
+    for position, value in enumerate(inputs, first):
+        if path := mixed_inputs.find_image_path(value):
+            vlm.warns_of_image_paths = False
+            warnings.warn(
+                f"input {position}, {path!r}, is encoded as a text, but an image file has this path; to encode the image, give "
+                f'{{"image": {path!r}}} or Path({path!r})',
+                DataWarning,
+                stacklevel=2,
+            )
             return
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from zoo.core import paths
 from zoo.core.errors import ZooError
 from zoo.data.formats import image_files
 from zoo.vision.preprocessing import decode_image
@@ -38,6 +39,16 @@ def split_into_parts(value: Any) -> list[str | Image]:
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return [part for item in value for part in split_into_parts(item)] or _refuse_empty_input()
     return [image_files.normalise_image(decode_image(value))]
+
+
+def find_image_path(value: Any) -> str | None:
+    """Return the text of an input that is the path of an existing image file, or None."""
+    if isinstance(value, str):
+        is_name = value.lower().endswith(image_files.ENDINGS) and "\n" not in value
+        return value if is_name and paths.is_file(value) else None
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return next(filter(None, map(find_image_path, value)), None)
+    return None
 
 
 def _split_mapping(value: Mapping[str, Any]) -> list[str | Image]:

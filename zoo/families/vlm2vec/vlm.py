@@ -43,6 +43,7 @@ class VLM:
         max_length: tokens of a text that are read; the tokens of images do not count.
         extra_files: further small files of the pretrained model that transformers needs: name → content.
         weights_folder: where the files of the pretrained model are.
+        warns_of_image_paths: whether there was no warning yet of a text that is the path of an image file.
     """
 
     model: Any
@@ -53,6 +54,7 @@ class VLM:
     max_length: int = DEFAULT_MAX_LENGTH
     extra_files: Mapping[str, str] = field(default_factory=dict)
     weights_folder: Path | None = None
+    warns_of_image_paths: bool = True
 
     @property
     def architecture(self) -> Architecture:
