@@ -172,7 +172,7 @@ def test_every_part_of_test_rows_is_looked_for_in_every_data_set_that_training_r
         ("T/data 2", "teacher"): (0, 1),
         ("T/data 2", "T/train"): (0, 1),
     }
-    assert len(lines) == 4
+    assert len(lines) == 5, "four counts and the advice"
     del parts["data"], parts["data 2"], tables["held_out"]
     assert overlap.settle(recipe, tables, tasks)[1:] == ([], [])
     parts["data"] = table("z")
