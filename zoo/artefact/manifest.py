@@ -28,6 +28,12 @@ def write(folder: Path) -> None:
     atomic_files.write_json(folder / NAME, {"format": FORMAT, "files": entries})
 
 
+def refuse_run_folder(folder: Path) -> None:
+    """Raise ArtefactError with the right path if `folder` is a run folder, which holds the model folder."""
+    if (folder / "model" / NAME).is_file():
+        raise ArtefactError(f"{folder}: is a run folder, not a model folder; the model is in {folder / 'model'}")
+
+
 def read(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the entries of the manifest: relative path → {sha256, size}.
 
@@ -36,6 +42,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         content = strict_json.read(folder / NAME)
     except FileNotFoundError:
+        refuse_run_folder(folder)
         raise ArtefactError(
             f"{folder}: has no {NAME}, so its files cannot be checked; download the model again or save it with zoo"
         ) from None

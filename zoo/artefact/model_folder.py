@@ -131,6 +131,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
+        manifest.refuse_run_folder(folder)
         raise ArtefactError(f"{folder}: has no config.json, so it is not a model folder; check the path") from None
     except (ValueError, RecursionError, OSError) as error:
         raise ArtefactError(

@@ -77,7 +77,8 @@ def check_rows(recipe: Recipe[Any], say: Say) -> None:
         recipe.encoder, recipe.training, tables["train"].rows, training_data.get_rows(tables, "validation")
     )
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
-    for line in overlap.settle(recipe, tables, tasks)[2]:
+    locked = {name: training_data.make_lock_entry(table) for name, table in tables.items()}
+    for line in training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks)[2]:
         say(line)
 
 
@@ -134,6 +135,8 @@ class _Build:
         if self.recipe.on_overlap != "report":  # the training rows may change, and their fingerprint
             tables = self._settle_overlaps(tables, tasks)
         locked = {name: training_data.make_lock_entry(table) for name, table in tables.items()}
+        for line in training_data.describe_skipped(locked | tasks.lock):
+            self.say(line)
         # Written only now, so that a recipe whose data is bad can still be changed.
         atomic_files.write_text(self.out / "recipe.yaml", self.recipe.dump())
         self.folder.check_data(locked)

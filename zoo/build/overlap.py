@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from zoo.evaluation import Prepared
 from zoo.recipe.recipe import Recipe
 
 TRAINING, VALIDATION = "train", "validation"
+MANY = 0.25  # of the evaluation rows
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,13 @@ def _compare(name: str, keys: Keys, among: str, others: Keys) -> Overlap:
     return Overlap(name, among, int(find_shared_rows(keys, others).sum()), len(keys))
 
 
+def _advise(shared: Sequence[Overlap]) -> str:
+    """Return what to change: a share that chance does not explain comes from two hold-outs that do not fit each other."""
+    if any(overlap.shared > MANY * overlap.rows for overlap in shared):
+        return "if both read the same file, give both the same where and the same holdout (size, by, seed), one with each side"
+    return "set on_overlap: drop to train without these rows, or holdout.by to keep equal values on one side"
+
+
 def settle(
     recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared
 ) -> tuple[dict[str, Table], list[Overlap], list[str]]:
@@ -120,6 +128,8 @@ def settle(
         dropped = {name: len(tables[name].rows) - len(table.rows) for name, table in remaining.items()}
         lines += [f"dropped {count} rows of {name}" for name, count in dropped.items() if count]
         found = overlaps.count()
+    elif shared:
+        lines.append(_advise(shared))
     if found and not shared:
         lines = ["no row of validation or evaluation is a training row"]
     return remaining, found, lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from zoo import data
@@ -43,6 +44,12 @@ def describe_choices(recipe: Recipe[Any], tables: dict[str, Table]) -> dict[str,
 def get_rows(tables: dict[str, Table], name: str) -> Any:
     """Return the rows of a table, or None if there is no such table."""
     return tables[name].rows if name in tables else None
+
+
+def describe_skipped(lock: Mapping[str, Any]) -> list[str]:
+    """Return a line for each table of a lock whose bad rows were left out."""
+    counts = {name: entry.get("skipped", 0) for name, entry in lock.items()}
+    return [f"left out {count} bad row{'s' * (count > 1)} of {name}" for name, count in counts.items() if count]
 
 
 def make_lock_entry(table: Table) -> dict[str, Any]:

@@ -86,8 +86,9 @@ def _print_mentions(words: str, topics: dict[str, Path]) -> bool:
     for name, path in topics.items():
         for section in pages.list_sections(path.read_text(encoding="utf-8")):
             own_text = section.text.lower() if section.level > 1 else section.text.lower().partition("\n## ")[0]
-            if all(word in own_text for word in wanted):
-                in_heading = sum(word in section.heading.lower() for word in wanted)
+            names = " ".join((section.heading, *section.anchors)).lower()
+            if all(word in own_text or word in names for word in wanted):
+                in_heading = sum(word in names for word in wanted)
                 found.append((-in_heading, f"zoo help {name}#{section.anchors[0]}", section.heading))
     found.sort(key=lambda entry: entry[0])
     if found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import re
 from pathlib import Path
@@ -52,8 +53,17 @@ def show(arguments: argparse.Namespace) -> None:
         if arguments.overrides:
             raise ZooError(f"{name} is a family, which has no values to override; give a recipe or leave them out")
         _show_family(name)
+    elif not paths.is_file(name) and name not in shipped.shipped() and (family := _find_near_family(name)):
+        raise ZooError(f"{name}: there is no such family or recipe; did you mean {family}?")
     else:
         write(recipe.load(name, *arguments.overrides).dump())
+
+
+def _find_near_family(name: str) -> str | None:
+    """Return the family whose name is spelt nearly like `name`, or None."""
+    from zoo import families
+
+    return next(iter(difflib.get_close_matches(name, families.names(), n=1, cutoff=0.7)), None)
 
 
 def _show_views() -> None:

@@ -25,7 +25,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     ]
     units = {result.get("unit", "texts") for result in report["results"]}
     unit = units.pop() if len(units) == 1 else "inputs"
-    print_table(("task", "view", "metric", "score", "untrained", "best free", f"{unit}/s", "bytes"), rows)
+    print_table(("task", "view", "metric", "score", "untrained", "best other", f"{unit}/s", "bytes"), rows)
     for line in list_verdicts(report):
         print_text(line)
 

@@ -35,7 +35,7 @@ ADDRESSES: tuple[tuple[str, str], ...] = (
     ("damaged-model", r"download the model again|has no manifest\.json|has \d+ bytes, not \d+"),
     ("nothing-overwritten", r"is there already; nothing was overwritten"),
     ("single-text", r"encode takes a list of"),
-    ("bad-row", r":row \d+|\bbad rows?; fix"),
+    ("bad-row", r":row \d+|\bbad rows?( \(.*\))?; fix"),
 )
 """Anchor and pattern. The first pattern that is found in a message gives its address."""
 

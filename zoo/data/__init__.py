@@ -45,17 +45,25 @@ def read(data: Data, required: Roles, optional: Roles = MappingProxyType({}), *,
     _check_columns(data, source, required)
     columns, roles, bad = _collect_roles(data, source, required, optional, folder)
     if bad and data.on_bad_row == "error":
-        count = f"{len(bad)} bad row{'s' * (len(bad) > 1)}"
+        listed = f" (the first {selection.MAX_LISTED} are listed)" if len(bad) > selection.MAX_LISTED else ""
+        count = f"{len(bad)} bad row{'s' * (len(bad) > 1)}{listed}"
         raise DataError(*bad[: selection.MAX_LISTED], f"{count}; fix the data, or set on_bad_row: skip")
     if not next(iter(columns.values()), None):
         reasons = [f"where {dict(data.where)}"] * bool(data.where) + [f"skipping {len(bad)} bad rows"] * bool(bad)
-        raise DataError(f"{source.origin.name}: no rows are left{' after ' * bool(reasons)}{' and '.join(reasons)}")
+        first = f"; the first is {bad[0]}" if bad else ""
+        raise DataError(
+            f"{source.origin.name}: no rows are left{' after ' * bool(reasons)}{' and '.join(reasons)}{first}"
+        )
     for role, kind in roles.items():
         if kind == "label":  # before the hold-out, so that both sides have the same type
             columns[role] = kinds.unify_labels(columns[role])
         if kind == "vector":
             _check_vector_sizes(f"{source.origin.name}: {role}", columns[role])
-    return build_table(selection.select_rows(data, columns), roles, source.origin, bad)
+    try:
+        selected = selection.select_rows(data, columns)
+    except DataError as error:
+        raise DataError(*(f"{source.origin.name}: {problem}" for problem in error.problems)) from None
+    return build_table(selected, roles, source.origin, bad)
 
 
 def find_roles(data: Data, required: Roles, optional: Roles, *, folder: Path) -> dict[str, str] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from zoo.core.suggest import suggest
 from zoo.data.raw_rows import Row
 from zoo.data.spec import Data
 from zoo.schema import Kind
 
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 Mistake = tuple[tuple[str | int, ...], str]
 """(path below the data section, message)"""
 
@@ -45,11 +47,13 @@ def find_mistakes(data: Data, raw_columns: tuple[str, ...], required: Mapping[st
             if role in required:
                 mistakes.append((("columns", role), "is needed, so it cannot be left out; name its column"))
         elif source not in raw_columns:
-            mistakes.append((("columns", role), f"there is no column {source!r}{suggest(source, raw_columns)}"))
+            mistakes.append(
+                (("columns", role), f"there is no column {source!r}{_suggest_column(source, raw_columns, data)}")
+            )
     present = rename_columns(data, raw_columns)
     for role in required:
         if role not in present and role not in data.columns:
-            hint = suggest(role, raw_columns)
+            hint = _suggest_column(role, raw_columns, data)
             mistakes.append((("columns",), f"needs a column {role!r}{hint}; name it with columns: {{{role}: …}}"))
     filters: list[Mistake] = [(("where", name), name) for name in data.where]
     if data.holdout and data.holdout.by is not None:
@@ -59,6 +63,17 @@ def find_mistakes(data: Data, raw_columns: tuple[str, ...], required: Mapping[st
             hint = suggest(name, dict.fromkeys((*present, *raw_columns)))
             mistakes.append((path, f"there is no column {name!r}{hint}"))
     return mistakes
+
+
+def _suggest_column(name: str, raw_columns: tuple[str, ...], data: Data) -> str:
+    """Return the nearest or all columns, or that a csv or tsv file has another separator, which leaves it one column."""
+    suffixes = Path(getattr(data, "path", "")).suffixes
+    if len(raw_columns) == 1 and (".csv" in suffixes or ".tsv" in suffixes):
+        right = "tabs" if ".tsv" in suffixes else "commas"
+        for separator, kind in SEPARATORS.items():
+            if separator in raw_columns[0] and kind != right:
+                return f": the header {raw_columns[0]!r} is separated by {kind}; save the file with {right} between the columns"
+    return suggest(name, raw_columns)
 
 
 def build_row_renamer(data: Data) -> Callable[[Row], Row]:

@@ -47,7 +47,7 @@ def find_problem(name: str, others: Iterable[str] = ()) -> str | None:
     """Return a message if `name` is not an official task, else None. `others` are further names to suggest."""
     if name in list_names() or name in _list_declared_names():
         return None
-    return f"{name!r} is no task that mteb knows{suggest(name, [*others, *list_names()], listing='')}"
+    return f"{name!r} is not a task of mteb or of zoo{suggest(name, [*others, *list_names()], listing='')}"
 
 
 def get_task(name: str) -> AbsTask:

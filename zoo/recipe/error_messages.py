@@ -92,6 +92,13 @@ def drop_consequences(mistakes: Iterable[Mistake], removed: Iterable[Loc]) -> li
     return [(loc, text) for loc, text in mistakes if not any(loc[: len(p)] == p[: len(loc)] for p in places)]
 
 
+def drop_fields_of_unknown_tasks(mistakes: Iterable[Mistake]) -> list[Mistake]:
+    """The mistakes without unknown keys of a task whose name is wrong, because its right keys are not known."""
+    mistakes = list(mistakes)
+    unknown = {loc[:-1] for loc, _ in mistakes if loc[:1] == ("evaluation",) and loc[-1] == "task"}
+    return [(loc, text) for loc, text in mistakes if loc[:-1] not in unknown or not text.startswith("unknown key")]
+
+
 def _remove(value: Any, removed: list[Loc], here: Loc = ()) -> Any:
     if isinstance(value, dict):
         return {k: _remove(v, removed, (*here, k)) for k, v in value.items() if (*here, k) not in removed}

@@ -191,6 +191,7 @@ def _validate(value: dict[str, Any], folder: Path) -> tuple[Recipe[Any] | None, 
     except ValidationError as error:
         mistakes += error_messages.translate(error, model, value)
     mistakes += validation.find_mistakes(value, spec_class, folder, stops_early=stops_early)
+    mistakes = error_messages.drop_fields_of_unknown_tasks(mistakes)
     return (None if mistakes else recipe), mistakes
 
 

@@ -89,8 +89,8 @@ def describe_repeats(spec: EncoderSpec, training: Training, rows: Dataset) -> st
     if expected > FEW_DISTINCT * part:
         return None
     return (
-        f"a part of {part} rows has {expected:.1f} different positives on average; rows with equal positives are no negatives of "
-        "each other, so raise batch_size, or leave repeated positives out"
+        f"a part of {part} rows has {expected:.1f} different positives on average; rows with the same positive do not "
+        "serve as negatives for each other; for more negatives, raise batch_size"
     )
 
 

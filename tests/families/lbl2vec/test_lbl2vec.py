@@ -313,12 +313,16 @@ def test_a_label_without_a_known_keyword_is_an_error_before_training_and_similar
     assert missing["bread"] == {}
 
 
-def test_the_card_names_the_keywords_that_no_text_contains(tmp_path):
+def test_the_log_and_the_card_name_the_keywords_that_no_text_contains(tmp_path):
     texts, _ = build_corpus(60)
     labels = KEYWORDS | {"law": ("court", "jugde")}
     encoder = Encoder.build(Spec(family="lbl2vec", labels=labels, dim=8))
     rows = Dataset.from_dict({"text": texts})
-    encoder.fit(rows, Training(epochs=2), tmp_path)
+    lines: list[str] = []
+    encoder.fit(rows, Training(epochs=2), tmp_path, say=lines.append)
+    assert [line for line in lines if "no text has" in line] == [
+        "label 'law': no text has the keyword 'jugde'; did you mean judge?"
+    ]
     encoder.finish(rows)
     text = cards.write(model_folder.save(encoder, tmp_path / "model")).read_text()
     assert "1 of 2 keywords known, without jugde" in text

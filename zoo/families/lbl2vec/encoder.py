@@ -138,7 +138,7 @@ class Encoder(BaseEncoder):
             epochs=run.settings.fixed_epochs,
             keep={word for words in labels.values() for keyword in words for word in tokenise(keyword)},
             check=lambda known: keyword_coverage.check_keywords(
-                labels, keyword_coverage.find_missing_keywords(labels, known)
+                labels, keyword_coverage.find_missing_keywords(labels, known), run.say
             ),
             folder=run.folder,
             checkpoint_every=run.settings.checkpoint_every,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from zoo.core.errors import ZooError
 from zoo.paragraph_vectors.vocabulary import Vocabulary
@@ -24,8 +24,12 @@ def find_missing_keywords(labels: Mapping[str, Sequence[str]], vocabulary: Vocab
     }
 
 
-def check_keywords(labels: Mapping[str, Sequence[str]], missing_keywords: MissingKeywords) -> None:
-    """Raise ZooError, with one line for each label, if labels have no known keyword."""
+def check_keywords(
+    labels: Mapping[str, Sequence[str]],
+    missing_keywords: MissingKeywords,
+    say: Callable[[str], None] | None = None,
+) -> None:
+    """Tell which keywords are unknown. Raise ZooError, with one line for each label, if labels have no known keyword."""
     problems = []
     for label, missing in missing_keywords.items():
         if len(missing) == len(labels[label]):
@@ -35,6 +39,9 @@ def check_keywords(labels: Mapping[str, Sequence[str]], missing_keywords: Missin
                 f"label {label!r}: none of its keywords ({', '.join(missing)}) is among the words of the texts{hint}; "
                 "choose other keywords, or lower min_count"
             )
+        if say:
+            for word, near in missing.items():
+                say(f"label {label!r}: no text has the keyword {word!r}{f'; did you mean {near[0]}?' if near else ''}")
     if problems:
         raise ZooError(*problems)
 
