@@ -35,7 +35,13 @@ def honest(tmp_path_factory) -> Path:
     from zoo.families.matryoshka_2d.spec import Spec
 
     folder = tmp_path_factory.mktemp("hostile")
-    spec = Spec(family="matryoshka-2d", backbone=tiny.backbone(folder / "b"), dims=(8,), loss="contrastive", shallow_grad_scale=0.3)
+    spec = Spec(
+        family="matryoshka-2d",
+        backbone=tiny.backbone(folder / "b"),
+        dims=(8,),
+        loss="contrastive",
+        shallow_grad_scale=0.3,
+    )
     encoder = Encoder.build(spec)
     from datasets import Dataset
 

@@ -99,8 +99,8 @@ class Spec(TruncatableSpec):
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None,
-        description="Default: the backbone's own for 2dmse and if the full size is trained alone, else none. Several processes draw "
-        "other units than one.",
+        description="Default: the backbone's own for 2dmse and if the full size is trained alone, else none. Several processes "
+        "draw other units than one.",
     )
 
     @model_validator(mode="before")
