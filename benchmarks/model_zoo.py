@@ -16,6 +16,7 @@ import re
 import resource
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from safetensors import safe_open
 
 import zoo
 from zoo.build import builder
+from zoo.card import render
 from zoo.core.errors import AcceptanceError, ZooError
 from zoo.recipe import recipe, shipped
 
@@ -47,6 +49,7 @@ COLUMNS = {
 }
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+\.png)\)")
+FILE_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)[^)]+\)")  # to a file of the model folder
 WIDTH = 640  # of a picture of the gallery
 
 
@@ -104,7 +107,7 @@ def describe(name: str, work: Path) -> dict[str, Any]:
     row: dict[str, Any] = {
         "recipe": name,
         "family": loaded.encoder.family,
-        "data": f"{Path(lock['data']['train']['origin']['name']).name}, {lock['data']['train']['rows']:,} rows",
+        "data": f"{lock['data']['train']['origin']['name'].removeprefix('$ZOO_DATA/')}, {lock['data']['train']['rows']:,} rows",
         "parameters": count_parameters(model),
         "minutes": lock["training_seconds"] / 60,
         "memory": usage["peak_mb"],
@@ -115,7 +118,7 @@ def describe(name: str, work: Path) -> dict[str, Any]:
     verdict = result.get("verdict") or {}
     return row | {
         "bytes": result["bytes_per_vector"],
-        "speed": result.get("inputs_per_second"),
+        "speed": result.get("sentences_per_second"),
         "task": result["task"],
         "score": result["value"],
         "untrained": result.get("baseline"),
@@ -151,6 +154,7 @@ def format_table(rows: Sequence[dict[str, Any]], missing: dict[str, str]) -> lis
 def write_card(name: str, work: Path, folder: Path) -> None:
     """Write the card of a model as a page, with its pictures shrunk."""
     model = work / name / "model"
+    render.write_card(model, type(zoo.load_recipe(name).encoder))  # with today's template
     text = FRONT_MATTER.sub("", (model / "README.md").read_text(encoding="utf-8"))
 
     def shrink(match: re.Match[str]) -> str:
@@ -160,7 +164,8 @@ def write_card(name: str, work: Path, folder: Path) -> None:
             image.convert("RGB").quantize(64).save(folder / picture, optimize=True)
         return f"![{match[1]}]({picture})"
 
-    (folder / f"{name}.md").write_text(PICTURE.sub(shrink, text), encoding="utf-8")
+    text = PICTURE.sub(shrink, FILE_LINK.sub(r"\1", text))
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def write_pages(folder: Path, rows: Sequence[dict[str, Any]], lines: Sequence[str], work: Path) -> None:
@@ -174,6 +179,7 @@ def write_pages(folder: Path, rows: Sequence[dict[str, Any]], lines: Sequence[st
         "machine that did other work as well."
     )
     gallery = ["```{toctree}", ":hidden:", "", *(row["recipe"] for row in rows), "```"]
+    about = textwrap.fill(about, 128)
     page = ["# Model zoo", "", about, "", *lines, "", "[The same table as csv](model-zoo.csv)", "", *gallery]
     (folder / "index.md").write_text("\n".join(page) + "\n", encoding="utf-8")
     with (folder / "model-zoo.csv").open("w", encoding="utf-8", newline="") as file:

@@ -151,7 +151,7 @@ def read_cards() -> Iterator[Sentence]:
 def read_pages(*patterns: str) -> Iterator[Sentence]:
     """Pages of Markdown, by globs that start at the root."""
     for path in sorted({path for pattern in patterns for path in ROOT.glob(pattern)}):
-        if not {"_build", "measured", "project"} & set(path.relative_to(ROOT).parts):
+        if not {"_build", "measured", "model-zoo", "project"} & set(path.relative_to(ROOT).parts):
             yield from read_markdown(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
 
 
