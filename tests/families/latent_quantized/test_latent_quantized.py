@@ -537,7 +537,7 @@ def test_a_recipe_trains_an_encoder_whose_card_and_command_line_show_the_same_sc
         assert (folder / "plots" / f"{name}.png").is_file()
     text = (folder / "README.md").read_text()
     assert all(f"plots/{name}.png" in text for name in ("traversal", "nmi", "reconstructions", "codebook"))
-    table = text[text.index("### Other kinds of latents") :]
+    table = text[text.index("<summary>Other kinds of latents</summary>") :]
     assert "| Figure | This model | continuous |" in table
     assert "infom" in table
 
