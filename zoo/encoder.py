@@ -63,7 +63,7 @@ class Encoder:
         module: every trainable tensor; an empty module for families without any.
         dim: components of an encoded vector (bits for binary codes).
         view_options: the options of this view, e.g. {"layers": 3, "dim": 128}; {} for the whole encoder.
-        similarity_fn_name: "cosine" or "hamming".
+        similarity_fn_name: "cosine", "dot" or "hamming".
         backbone_name, backbone_revision: id and content hash (or commit) of the pretrained model that training starts from.
         seed, step: a loss may draw random numbers from these two only. The trainer sets `step`, the current optimiser step.
         folder: where relative paths in `spec` start.

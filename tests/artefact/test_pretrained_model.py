@@ -110,7 +110,9 @@ def write_json(path, content):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder whose model has two blocks of one weight and a width of four."""
-    monkeypatch.setattr(transformer_folder, "_describe_model", lambda folder: ({"x.block.0.w": (2, 4)}, "base."))
+    monkeypatch.setattr(
+        transformer_folder, "_describe_model", lambda folder, class_name: ({"x.block.0.w": (2, 4)}, "base.")
+    )
     save_file({f"x.block.{i}.w": torch.ones(2, 4) for i in range(2)}, tmp_path / "model.safetensors")
     write_json(tmp_path / "config.json", {"model_type": "m", "layers": 2, "hidden_size": 4})
     return tmp_path
@@ -132,7 +134,9 @@ def test_the_number_of_blocks_is_that_of_the_weights(folder):
 
 def test_a_model_of_more_than_twice_the_numbers_is_refused(folder, monkeypatch):
     def describe(count):
-        monkeypatch.setattr(transformer_folder, "_describe_model", lambda folder: ({"pooler": (count,)}, ""))
+        monkeypatch.setattr(
+            transformer_folder, "_describe_model", lambda folder, class_name: ({"pooler": (count,)}, "")
+        )
         return transformer_folder.check(folder, "x.block", "layers")
 
     describe(32)

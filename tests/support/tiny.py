@@ -109,7 +109,17 @@ def make_config(kind: str, layers: int, hidden: int) -> Any:
         "initializer_range": 0.2,
     }
     modernbert = {**bert_like, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-    gpt2 = {"vocab_size": len(VOCABULARY), "n_embd": hidden, "n_head": 4, "n_layer": layers}
+    gpt2 = {"vocab_size": len(VOCABULARY), "n_embd": hidden, "n_head": 4, "n_layer": layers, "n_positions": 40}
+    decoder = {
+        **bert_like,
+        "vocab_size": 64,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+    }
+    t5 = {"vocab_size": len(VOCABULARY), "d_model": hidden, "d_kv": 8, "num_heads": 4, "num_layers": layers, "d_ff": 64}
+    nomic = {**bert_like, "initializer_range": 0.2}
     make, values = {
         "bert": (transformers.BertConfig, bert_like),
         "roberta": (transformers.RobertaConfig, bert_like),
@@ -118,5 +128,23 @@ def make_config(kind: str, layers: int, hidden: int) -> Any:
         "modernbert": (transformers.ModernBertConfig, modernbert),
         "distilbert": (transformers.DistilBertConfig, distilbert),
         "gpt2": (transformers.GPT2Config, gpt2),
+        "electra": (transformers.ElectraConfig, {**bert_like, "embedding_size": hidden}),
+        "deberta-v2": (
+            transformers.DebertaV2Config,
+            {**bert_like, "relative_attention": True, "pos_att_type": ["p2c"]},
+        ),
+        "nomic_bert": (transformers.NomicBertConfig, nomic),
+        "t5": (transformers.T5Config, t5),
+        "llama": (transformers.LlamaConfig, decoder),
+        "mistral": (transformers.MistralConfig, decoder),
+        "qwen2": (transformers.Qwen2Config, decoder),
+        "qwen3": (transformers.Qwen3Config, decoder),
+        "gemma3_text": (transformers.Gemma3TextConfig, {**decoder, "sliding_window": 8}),
+        "embedding_gemma": (
+            transformers.Gemma3TextConfig,
+            {**decoder, "sliding_window": 8, "use_bidirectional_attention": True},
+        ),
+        "phi3": (transformers.Phi3Config, decoder),
+        "smollm3": (transformers.SmolLM3Config, decoder),
     }[kind]
     return make(**values)

@@ -35,6 +35,7 @@ SIZES = (
     *("head_dim", "embed_dim", "n_layers", "image_size", "embedding_size"),
 )
 """Parts of the names of config entries that are sizes or numbers of parts."""
+UNLIMITED = "max_relative_positions"  # DeBERTa writes -1 for as many as there are positions
 EPOCHS = 10_000
 """Most epochs that inference may repeat of a training."""
 MODULES = {
@@ -151,7 +152,7 @@ def check_integers(path: Path, config: Mapping[str, Any], max_layers: int | None
             limit = max_layers
         if abs(value) > limit:
             raise ArtefactError(f"{path}: {name}: {value} is beyond every model; the limit is {limit}")
-        if value < 0 and any(word in name for word in SIZES):
+        if value < 0 and name != UNLIMITED and any(word in name for word in SIZES):
             raise ArtefactError(f"{path}: {name}: {value} is a size, so it cannot be negative")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,46 @@ def open_model(auto_class: Any, folder: Path, reference: str, config: Any, **opt
     weight_names.tell(reference, names._replace(unexpected=tuple(sorted(report["unexpected_keys"]))))
     save_under_own_names(model)
     return model
+
+
+def get_checkpoint_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a model's tensors under the names that checkpoints of its architecture have.
+
+    Of most architectures these are the names of the model itself. The library stores some under older names, and joins tensors.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    state = revert_weight_conversion(model, model.state_dict())
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def fill(model: Any, stored: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Load the tensors of a model folder into a model that the library has opened from it.
+
+    Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite. Tensors that the library stores under other
+    names are in the model already; they are checked alone.
+    """
+    tied = {name: str(target) for name, target in model.all_tied_weights_keys.items()}
+    whole = {
+        **stored,
+        **{name: stored[target] for name, target in tied.items() if name not in stored and target in stored},
+    }
+    expected = get_checkpoint_shapes(model)
+    if expected.keys() == tensors.get_shapes(model).keys():
+        tensors.fill(model, whole, folder)
+        return
+    problems = [f"missing tensor {name}" for name in expected.keys() - whole.keys()]
+    problems += [f"extra tensor {name[:80]}" for name in whole.keys() - expected.keys()]
+    for name in expected.keys() & whole.keys():
+        if tuple(whole[name].shape) != expected[name]:
+            problems.append(f"tensor {name} has shape {tuple(whole[name].shape)}, not {expected[name]}")
+        elif not torch.isfinite(whole[name]).all():
+            problems.append(f"tensor {name} holds NaN or infinity")
+    if problems:
+        listed = "; ".join(sorted(problems)[:4])
+        raise ArtefactError(
+            f"{folder}: weights do not fit config.json: {listed}; download the model again or retrain it"
+        )
 
 
 def save_under_own_names(model: Any) -> None:

@@ -29,6 +29,13 @@ SEARCH_SUFFIXES = ("Retrieval", "Reranking")
 """Endings of the types of tasks that use vectors through `similarity` alone."""
 SAMPLING_SECONDS = 0.02
 
+SCORING_FUNCTIONS = {
+    "cosine": ScoringFunction.COSINE,
+    "dot": ScoringFunction.DOT_PRODUCT,
+    "hamming": ScoringFunction.CUSTOM,
+}
+"""What mteb compares vectors with, by `similarity_fn_name` of an encoder."""
+
 
 class MtebModel(AbsEncoder):
     """One view of an encoder as a model of mteb.
@@ -56,7 +63,7 @@ class MtebModel(AbsEncoder):
                 "name": f"zoo/{encoder.name}",
                 "revision": encoder.revision or "untrained",
                 "embed_dim": encoder.dim,
-                "similarity_fn_name": ScoringFunction.CUSTOM if self.is_binary else ScoringFunction.COSINE,
+                "similarity_fn_name": SCORING_FUNCTIONS[encoder.similarity_fn_name],
                 "modalities": list(encoder.modalities),
                 "framework": ["PyTorch"],
                 "experiment_kwargs": dict(encoder.view_options) or None,

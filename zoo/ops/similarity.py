@@ -1,4 +1,4 @@
-"""Similarities of vectors: cosines, and negative Hamming distances of packed codes."""
+"""Similarities of vectors: cosines, dot products, and negative Hamming distances of packed codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def compute_similarities(name: str, a: Any, b: Any) -> torch.Tensor:
     """Return the similarity (n, m) of each row of `a` with each row of `b`.
 
     Args:
-        name: "cosine", or "hamming" for packed codes, whose similarity is the negative distance in bits.
+        name: "cosine", "dot" for the product of vectors as they are, or "hamming" for packed codes, whose similarity is the
+            negative distance in bits.
         a: (n, d) vectors or (n, bytes) codes, or one of them, as an array, a tensor or a list.
         b: the same with m rows.
     """
@@ -23,6 +24,8 @@ def compute_similarities(name: str, a: Any, b: Any) -> torch.Tensor:
     _require_equal_width(left, right)
     if name == "hamming":
         return -torch.from_numpy(codes.compute_hamming_distances(left.numpy(), right.numpy())).float()
+    if name == "dot":
+        return left @ right.T
     return torch.nn.functional.normalize(left, dim=-1) @ torch.nn.functional.normalize(right, dim=-1).T
 
 
@@ -35,6 +38,8 @@ def compute_pairwise_similarities(name: str, a: Any, b: Any) -> torch.Tensor:
     if name == "hamming":
         distances = np.bitwise_count(left.numpy() ^ right.numpy()).sum(axis=1, dtype=np.int32)
         return -torch.from_numpy(distances).float()
+    if name == "dot":
+        return (left * right).sum(-1)
     return torch.nn.functional.cosine_similarity(left, right, dim=-1)
 
 

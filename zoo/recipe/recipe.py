@@ -83,13 +83,7 @@ class Recipe(Section, Generic[SpecT]):
 
         `chosen` has them by their dotted path.
         """
-        update = {path: value for path, value in chosen.items() if "." not in path}
-        for name in ("training", "encoder"):
-            fields = {
-                path.removeprefix(f"{name}."): value for path, value in chosen.items() if path.startswith(f"{name}.")
-            }
-            update[name] = getattr(self, name).model_copy(update=fields)
-        return self.model_copy(update=update)
+        return _fill_in(self, chosen)
 
     def dump(self) -> str:
         """YAML with every default filled in; `load` reads it back to an equal recipe."""
@@ -98,6 +92,21 @@ class Recipe(Section, Generic[SpecT]):
     def dump_values(self) -> dict[str, Any]:
         """Return the sections as plain values with every default filled in, as JSON can hold them."""
         return self.model_dump(mode="json")
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def _fill_in(section: SectionT, chosen: Mapping[str, Any]) -> SectionT:
+    """Return a section with new values of fields, and of fields of the sections inside it, by their dotted paths."""
+    update = {path: value for path, value in chosen.items() if "." not in path}
+    inside: dict[str, dict[str, Any]] = {}
+    for path, value in chosen.items():
+        name, _, rest = path.partition(".")
+        if rest:
+            inside.setdefault(name, {})[rest] = value
+    update |= {name: _fill_in(getattr(section, name), values) for name, values in inside.items()}
+    return section.model_copy(update=update)
 
 
 def load(path: str | Path, *changes: str, folder: Path | None = None) -> Recipe[Any]:

@@ -1,7 +1,8 @@
 """Transformer architectures whose depth can be cut, and what their config.json says about their size.
 
 Architectures differ in where the blocks are, what follows the last block, and which config entries count or list the blocks.
-`DEPTH_ADAPTERS` describes the architectures that were verified; all others are refused. Imports no torch.
+`DEPTH_ADAPTERS` describes the architectures that were verified. Others can be encoders at their whole depth only. Imports no
+torch.
 """
 
 from __future__ import annotations
@@ -94,7 +95,24 @@ layers.{n}.mlp.Wo.weight                             hidden_size intermediate_si
 final_norm.weight                                    hidden_size
 """
 
+# Decoders end with one norm, which follows the last block at every depth. Their tensors are checked when they are opened.
+_DECODER = DepthAdapter(blocks="layers", norm="norm", lists=("layer_types",), prefix="model.")
+_DECODERS = (
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+    "smollm3",
+    "olmo2",
+    "granite",
+)
+
 DEPTH_ADAPTERS: dict[str, DepthAdapter] = {
+    **dict.fromkeys(_DECODERS, _DECODER),
     "bert": DepthAdapter(template=_BERT),
     **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), DepthAdapter(prefix="roberta.", template=_BERT)),
     "electra": DepthAdapter(prefix="electra.", template=_ELECTRA),
@@ -109,6 +127,20 @@ DEPTH_ADAPTERS: dict[str, DepthAdapter] = {
 
 # their first position is the one after the padding token's id
 _OFFSET_BY_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+
+
+_ENCODER_CLASSES = {
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+    "longt5": "LongT5EncoderModel",
+}
+"""Models with an encoder and a decoder → the class of transformers that holds the encoder alone."""
+
+
+def get_class_name(model_type: str) -> str:
+    """Return the class of transformers that turns the tokens of a text into hidden states."""
+    return _ENCODER_CLASSES.get(model_type, "AutoModel")
 
 
 def get_depth_adapter(model_type: str) -> DepthAdapter:
@@ -131,14 +163,16 @@ def read_depth_and_width(config: Mapping[str, Any]) -> tuple[int, int]:
 def list_tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
     """List the tensors that a config.json describes, without a pooler: name → shape, or None where the config is silent.
 
-    Tensors that only a rare entry of the config asks for, for example biases of ModernBERT, are left out.
+    The list is empty for an architecture without a template. Tensors that only a rare entry of the config asks for, for example
+    biases of ModernBERT, are left out.
     """
-    adapter, tensors = get_depth_adapter(str(config.get("model_type"))), {}
+    adapter = DEPTH_ADAPTERS.get(str(config.get("model_type")), DepthAdapter())
+    tensors: dict[str, tuple[int, ...] | None] = {}
     for line in adapter.template.split("\n"):
         name, *sizes = line.split() or [""]
         shape = [_compute_size(size, config) for size in sizes if size != "+"]
         known_shape = None if None in shape else tuple(size for size in shape if size is not None)
-        for number in range(int(config[adapter.count])) if "{n}" in name else range(1 if name else 0):
+        for number in range(int(config.get(adapter.count, 0))) if "{n}" in name else range(1 if name else 0):
             tensors[name.format(n=number)] = known_shape
             if sizes[-1] == "+":
                 tensors[name.format(n=number).replace(".weight", ".bias")] = known_shape and known_shape[:1]

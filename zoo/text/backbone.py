@@ -6,7 +6,7 @@ A backbone that is cut shares every tensor with the whole one. `architectures` s
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,13 @@ from zoo.core.errors import ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, find_hub_id, locate
 from zoo.text import tokenizer_checks
-from zoo.text.architectures import DepthAdapter, compute_max_length, get_depth_adapter
+from zoo.text.architectures import (
+    DEPTH_ADAPTERS,
+    DepthAdapter,
+    compute_max_length,
+    get_class_name,
+    get_depth_adapter,
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,11 @@ class Backbone:
         max_length: in tokens.
         name, revision: where it came from, for lock.json.
         prompts: what it was trained to read before a "query" or a "document"; {} for most.
+        dense: further linear maps of sentence-transformers after the pooling, each with its activation; () for most.
+        normalizes: whether its own vectors have unit norm; None if its folder does not say.
+        named_prompts: all its prompts by their own names.
+        default_prompt: the name of the prompt that is put before a text without a role; None for most.
+        similarity: what its folder compares vectors with, for example "cosine"; None if it does not say.
     """
 
     model: transformers.PreTrainedModel
@@ -45,6 +56,11 @@ class Backbone:
     name: str
     revision: str
     prompts: Mapping[str, str] = field(default_factory=dict)
+    dense: tuple[torch.nn.Module, ...] = ()
+    normalizes: bool | None = None
+    named_prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    similarity: str | None = None
 
     @property
     def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
@@ -65,13 +81,15 @@ class Backbone:
     @property
     def depth(self) -> int:
         """Number of blocks."""
-        return len(self._blocks())
+        if self.model.config.model_type in DEPTH_ADAPTERS:
+            return len(self._blocks())
+        return int(self.model.config.num_hidden_layers)
 
     @property
     def width(self) -> int:
-        """Components of a pooled vector."""
-        pooling: Any = self.pooling
-        return int(pooling.get_embedding_dimension())
+        """Components of a vector, after pooling and `dense`."""
+        last: Any = self.dense[-1] if self.dense else self.pooling
+        return int(last.out_features if self.dense else last.get_embedding_dimension())
 
     def _blocks(self) -> torch.nn.ModuleList:
         return self.model.get_submodule(self.adapter.blocks)  # type: ignore[return-value]
@@ -89,7 +107,10 @@ class Backbone:
         config = copy.deepcopy(self.model.config)
         setattr(config, adapter.count, layers)
         for entry in adapter.lists:
-            setattr(config, entry, list(getattr(config, entry))[:layers])
+            if (
+                getattr(config, entry, None) is not None
+            ):  # newer versions of an architecture list what older ones do not
+                setattr(config, entry, list(getattr(config, entry))[:layers])
         model.config = config
         return replace(self, model=model)
 
@@ -125,6 +146,11 @@ class Backbone:
         """Pool token states (batch, tokens, width) to (batch, width)."""
         pooled: torch.Tensor = self.pooling({"token_embeddings": states, "attention_mask": mask})["sentence_embedding"]
         return pooled
+
+    def compute_vectors(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Compute vectors (batch, width) at the whole depth: pooled and mapped by `dense`, not normalised."""
+        pooled = self.pool(self.model(**batch).last_hidden_state, batch["attention_mask"])
+        return apply_dense(self.dense, pooled)
 
     def set_dropout(self, rate: float) -> None:
         """Set the rate of every dropout in the Transformer, including that of attention."""
@@ -164,37 +190,59 @@ def _copy_container(module: torch.nn.Module) -> torch.nn.Module:
     return container
 
 
-class PooledBackbone(torch.nn.Module):
-    """One module from a batch of tokens to unit vectors (batch, dim): backbone, pooling, and an optional head."""
+def apply_dense(dense: Iterable[Any], vectors: torch.Tensor) -> torch.Tensor:
+    """Apply the linear maps of sentence-transformers, one after another, to vectors (batch, width)."""
+    for module in dense:
+        vectors = module({"sentence_embedding": vectors})["sentence_embedding"]
+    return vectors
 
-    def __init__(self, backbone: Backbone, head: torch.nn.Module | None, dim: int) -> None:
+
+class PooledBackbone(torch.nn.Module):
+    """One module from a batch of tokens to vectors (batch, dim): backbone, pooling, linear maps, and an optional head.
+
+    The vectors have unit norm unless `normalizes` is false.
+    """
+
+    def __init__(self, backbone: Backbone, head: torch.nn.Module | None, dim: int, *, normalizes: bool = True) -> None:
         super().__init__()
         self.model, self.pooling, self.head, self.dim = backbone.model, backbone.pooling, head, dim
+        self.dense, self.normalizes = torch.nn.ModuleList(backbone.dense), normalizes
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Encode the tensors that `Backbone.pad` makes."""
         states = self.model(**batch).last_hidden_state
         features = {"token_embeddings": states, "attention_mask": batch["attention_mask"]}
-        vectors = self.pooling(features)["sentence_embedding"]
-        vectors = vectors if self.head is None else self.head(vectors)
-        return torch.nn.functional.normalize(vectors[:, : self.dim].float(), dim=-1)
+        vectors = apply_dense(self.dense, self.pooling(features)["sentence_embedding"])
+        vectors = (vectors if self.head is None else self.head(vectors))[:, : self.dim].float()
+        return torch.nn.functional.normalize(vectors, dim=-1) if self.normalizes else vectors
 
 
 def load(
-    reference: str, *, revision: str | None = None, folder: Path = Path(), max_length: int | None = None
+    reference: str,
+    *,
+    revision: str | None = None,
+    folder: Path = Path(),
+    max_length: int | None = None,
+    can_be_cut: bool = True,
+    model_options: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Open a backbone by Hub id, folder or `package:NAME`.
 
     Only safetensors are read, and only code of installed libraries runs. A model of the Hub is fetched from one commit.
 
+    Args:
+        can_be_cut: whether the backbone must have a depth adapter, and no modules but Transformer, Pooling and Normalize. If
+            not, any architecture that `transformers.AutoModel` opens will do, and Dense modules as well.
+        model_options: further arguments of `from_pretrained`, for example a quantisation.
+
     Raises ZooError if the model is not there, if packaged weights are not the expected ones, if `max_length` is beyond the
-    model's positions, or if the model has modules other than Transformer, Pooling and Normalize.
+    model's positions, or if the model has other modules.
     """
     local_folder = locate(reference, folder)
     model_folder = local_folder or fetch(reference, revision)
     found_revision = model_folder.name  # the cache names a snapshot after its commit
     if local_folder:
-        found_revision = tensors.compute_digest(transformer_folder.find_transformer(model_folder))
+        found_revision = compute_weights_digest(model_folder)
     if reference.startswith("package:"):
         package = PACKAGES[reference.removeprefix("package:")]
         if found_revision != package.sha256:
@@ -204,7 +252,7 @@ def load(
             )
     preflight.check_sizes(model_folder, {})
     preflight.check(model_folder)
-    backbone = _open(model_folder, reference)
+    backbone = _open(model_folder, reference, can_be_cut=can_be_cut, model_options=model_options)
     positions = compute_max_length(backbone.model.config.to_dict())
     if max_length and positions and max_length > positions:
         raise ZooError(
@@ -215,11 +263,19 @@ def load(
     return replace(backbone, max_length=limit, name=find_hub_id(reference) or reference, revision=found_revision)
 
 
-def load_from_model_folder(folder: Path, name: str) -> Backbone:
-    """Open the backbone in a model folder. Its tensors must be exactly those of its config, and finite."""
-    backbone = _open(folder, name, is_model_folder=True)
-    tensors.fill(backbone.model, tensors.read(folder), folder)
+def load_from_model_folder(folder: Path, name: str, *, can_be_cut: bool = True) -> Backbone:
+    """Open the backbone in a model folder. Its tensors must be exactly those of its config, and finite.
+
+    Without `can_be_cut` the architecture is any that `transformers.AutoModel` opens.
+    """
+    backbone = _open(folder, name, is_model_folder=True, can_be_cut=can_be_cut)
+    pretrained_model.fill(backbone.model, tensors.read(folder), folder)
     return replace(backbone, name=find_hub_id(name) or name, revision="")
+
+
+def compute_weights_digest(model_folder: Path) -> str:
+    """Return the sha256 of the weights in a folder of sentence-transformers or transformers."""
+    return tensors.compute_digest(transformer_folder.find_transformer(model_folder))
 
 
 @contextmanager
@@ -235,40 +291,67 @@ def hide_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _open(folder: Path, reference: str, *, is_model_folder: bool = False) -> Backbone:
-    """Open the modules of sentence-transformers. In a model folder the family reads its own Dense."""
-    modules_after_pooling = ("Normalize", "Dense") if is_model_folder else ("Normalize",)
-    adapter = get_depth_adapter(transformer_folder.read_model_type(folder))
-    tensor_names = transformer_folder.check(folder, adapter.blocks, adapter.count)
+def _open(
+    folder: Path,
+    reference: str,
+    *,
+    is_model_folder: bool = False,
+    can_be_cut: bool = True,
+    model_options: Mapping[str, Any] | None = None,
+) -> Backbone:
+    """Open the modules of sentence-transformers. In a model folder that can be cut, the family reads its own Dense."""
+    model_type = transformer_folder.read_model_type(folder)
+    class_name = get_class_name(model_type)
+    adapter = get_depth_adapter(model_type) if can_be_cut else DEPTH_ADAPTERS.get(model_type)
+    blocks, count = (adapter.blocks, adapter.count) if adapter else (None, "")
+    tensor_names = transformer_folder.check(folder, blocks, count, class_name)
     if not is_model_folder:
         weight_names.tell(reference, tensor_names)
-    model = _open_sentence_transformer(folder, reference, tensor_names.key_mapping)
+    model = _open_sentence_transformer(folder, reference, tensor_names.key_mapping, model_options or {})
     modules: list[Any] = list(model)
-    names = [type(module).__name__ for module in modules]
-    if names[:2] != ["Transformer", "Pooling"] or set(names[2:]) - set(modules_after_pooling):
-        raise ZooError(
-            f"backbone {reference}: has the modules {', '.join(names)}; only Transformer, Pooling, Normalize can be cut"
-        )
+    _check_modules(reference, [type(module).__name__ for module in modules], is_model_folder, can_be_cut)
     transformer, pooling = modules[:2]
     pretrained_model.save_under_own_names(transformer.auto_model)
-    get_depth_adapter(transformer.auto_model.config.model_type)
-    if model.default_prompt_name:
+    if can_be_cut:
+        get_depth_adapter(transformer.auto_model.config.model_type)
+    if model.default_prompt_name and can_be_cut:
         raise ZooError(
             f"backbone {reference}: puts its prompt {model.default_prompt_name!r} before every text, which is not supported; "
             "save it with default_prompt_name=None and give the prompts of a query and a document in `prompts`"
         )
-    if transformer.tokenizer.pad_token_id is None:
-        raise ZooError(f"backbone {reference}: its tokenizer has no padding token, so texts cannot be batched")
-    if transformer.tokenizer.truncation_side != "right":
-        raise ZooError(
-            f"backbone {reference}: its tokenizer truncates long texts on the left; only the right is supported"
-        )
+    tokenizer_checks.prepare_padding(transformer, reference)
     limit = tokenizer_checks.check_tokenizer(transformer, reference)
-    return Backbone(transformer.auto_model, transformer, pooling, limit, reference, "", _find_prompts(model.prompts))
+    says_all = (folder / "modules.json").exists()
+    return Backbone(
+        transformer.auto_model,
+        transformer,
+        pooling,
+        limit,
+        reference,
+        "",
+        _find_prompts(model.prompts),
+        dense=tuple(module for module in modules if type(module).__name__ == "Dense") if not can_be_cut else (),
+        normalizes=type(modules[-1]).__name__ == "Normalize" if says_all else None,
+        named_prompts={name: prompt for name, prompt in model.prompts.items() if prompt},
+        default_prompt=model.default_prompt_name,
+        similarity=model._similarity_fn_name if says_all else None,
+    )
+
+
+def _check_modules(reference: str, names: Sequence[str], is_model_folder: bool, can_be_cut: bool) -> None:
+    """Raise ZooError unless a model has a Transformer, a Pooling, and only what may follow them."""
+    allowed = {"Normalize", "Dense"} if is_model_folder or not can_be_cut else {"Normalize"}
+    after = list(names[2:])
+    if list(names[:2]) == ["Transformer", "Pooling"] and set(after) <= allowed and "Normalize" not in after[:-1]:
+        return
+    listed = "can be cut" if can_be_cut else "with Dense between them, can be read"
+    raise ZooError(
+        f"backbone {reference}: has the modules {', '.join(names)}; only Transformer, Pooling, Normalize {listed}"
+    )
 
 
 def _open_sentence_transformer(
-    folder: Path, reference: str, key_mapping: Mapping[str, str]
+    folder: Path, reference: str, key_mapping: Mapping[str, str], options: Mapping[str, Any]
 ) -> sentence_transformers.SentenceTransformer:
     try:
         with hide_progress_bars(), tokenizer_checks.as_zoo_error(f"backbone {reference}: cannot be opened"):
@@ -278,7 +361,7 @@ def _open_sentence_transformer(
                 trust_remote_code=False,
                 local_files_only=True,
                 token=False,
-                model_kwargs={"use_safetensors": True, "dtype": "float32", "key_mapping": dict(key_mapping)},
+                model_kwargs={"use_safetensors": True, "dtype": "float32", "key_mapping": dict(key_mapping), **options},
             )
     except ZooError:
         raise

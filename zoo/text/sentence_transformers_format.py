@@ -6,6 +6,7 @@ it is left out if it would change nothing. Heads of shallower layers are in head
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -25,21 +26,31 @@ DENSE_FOLDER = "2_Dense"
 SHALLOW_HEADS = "heads.safetensors"
 
 
-def write(folder: Path, backbone: Backbone, heads: Mapping[int, torch.nn.Linear], dim: int) -> None:
+def write(
+    folder: Path,
+    backbone: Backbone,
+    heads: Mapping[int, torch.nn.Linear],
+    dim: int,
+    *,
+    normalizes: bool = True,
+    similarity: str | None = None,
+) -> None:
     """Write `backbone` with its first `dim` components into an empty `folder`.
 
-    `heads` are by layer; heads of layers that `backbone` does not have are left out.
+    Args:
+        heads: linear heads by layer; heads of layers that `backbone` does not have are left out.
+        normalizes: whether the vectors have unit norm.
+        similarity: what the library compares vectors with; None for its default, the cosine.
     """
-    modules = [backbone.build_transformer_module(), backbone.pooling]
-    last_head = None
-    if backbone.depth in heads:
-        last_head = narrow_head(heads[backbone.depth], dim)
-    elif dim < backbone.width:
-        last_head = make_head(torch.eye(dim, backbone.width), None)
-    if last_head is not None:
-        modules.append(_make_dense(last_head))
-    modules.append(st_modules.Normalize())
-    model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu", prompts=dict(backbone.prompts))
+    last_head = narrow_head(heads[backbone.depth], dim) if backbone.depth in heads else None
+    modules = [backbone.build_transformer_module(), *_list_later_modules(backbone, last_head, dim, normalizes)]
+    model = sentence_transformers.SentenceTransformer(
+        modules=modules,
+        device="cpu",
+        prompts={**backbone.named_prompts, **backbone.prompts},
+        default_prompt_name=backbone.default_prompt,
+        similarity_fn_name=similarity,  # type: ignore[arg-type]
+    )
     with hide_progress_bars():
         model.save_pretrained(str(folder), create_model_card=False)
     _keep_lower_case(folder, backbone.transformer)
@@ -47,6 +58,41 @@ def write(folder: Path, backbone: Backbone, heads: Mapping[int, torch.nn.Linear]
     if shallow_heads:
         flat = {f"{n}.{name}": tensor for n, state in shallow_heads.items() for name, tensor in state.items()}
         save_file(flat, folder / SHALLOW_HEADS, metadata={"format": "pt"})
+
+
+def write_modules(folder: Path, transformer_path: str, backbone: Backbone, dim: int, *, normalizes: bool) -> None:
+    """Write every file of sentence-transformers but the weights and the tokenizer, which lie in `transformer_path`."""
+    transformer: Any = backbone.transformer
+    transformer.save_config(str(folder / transformer_path))
+    entries = [{"idx": 0, "name": "0", "path": transformer_path, "type": _name_class(transformer)}]
+    for number, module in enumerate(_list_later_modules(backbone, None, dim, normalizes), 1):
+        path = f"{number}_{type(module).__name__}"
+        (folder / path).mkdir()
+        cast("Any", module).save(str(folder / path))
+        entries.append({"idx": number, "name": str(number), "path": path, "type": _name_class(module)})
+    (folder / "modules.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    settings = {
+        "model_type": "SentenceTransformer",
+        "prompts": {**backbone.named_prompts, **backbone.prompts},
+        "default_prompt_name": backbone.default_prompt,
+        "similarity_fn_name": "cosine",
+    }
+    path_of_settings = folder / "config_sentence_transformers.json"
+    path_of_settings.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _name_class(module: Any) -> str:
+    return f"{type(module).__module__}.{type(module).__name__}"
+
+
+def _list_later_modules(
+    backbone: Backbone, head: torch.nn.Linear | None, dim: int, normalizes: bool
+) -> list[torch.nn.Module]:
+    """Return what follows the Transformer: pooling, linear maps, a head or a cut to `dim` components, normalisation."""
+    if head is None and dim < backbone.width:
+        head = make_head(torch.eye(dim, backbone.width), None)
+    last = ([] if head is None else [_make_dense(head)]) + ([st_modules.Normalize()] if normalizes else [])
+    return [backbone.pooling, *backbone.dense, *last]
 
 
 def _keep_lower_case(folder: Path, transformer: torch.nn.Module) -> None:

@@ -9,7 +9,30 @@ from typing import Any
 from zoo.core.errors import ZooError
 
 DEFAULT_MAX_LENGTH = 512
+POSITION_TABLES = ("position_embeddings", "wpe")  # what architectures call the table of absolute positions
 PROBE = "an unknown word \U0001d537 \x00"
+
+
+def prepare_padding(transformer: Any, reference: str) -> None:
+    """Give a tokenizer without a padding token the one that ends a text, and pad on the right where positions are absolute.
+
+    Padding is masked, so any token will do. A model with a table of positions would read a text that is padded on the left at
+    other positions. Raises ZooError for a tokenizer that cannot pad, or that cuts long texts on the left.
+    """
+    tokenizer = transformer.tokenizer
+    if tokenizer.truncation_side != "right":
+        raise ZooError(
+            f"backbone {reference}: its tokenizer truncates long texts on the left; only the right is supported"
+        )
+    if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ZooError(
+            f"backbone {reference}: its tokenizer has no padding token and no token that ends a text, so texts cannot be "
+            "batched: set `pad_token` in its tokenizer_config.json"
+        )
+    if _count_positions(transformer.auto_model) is not None:
+        tokenizer.padding_side = "right"
 
 
 def check_tokenizer(transformer: Any, reference: str, max_length: int | None = None) -> int:
@@ -47,7 +70,7 @@ def _count_positions(model: Any) -> int | None:
     RoBERTa and similar models leave the rows up to the padding token's id unused.
     """
     for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
+        if name.endswith(POSITION_TABLES) and hasattr(module, "num_embeddings"):
             padding_index = -1 if module.padding_idx is None else module.padding_idx
             return int(module.num_embeddings) - padding_index - 1
     return None

@@ -6,8 +6,7 @@ A family that trains such an encoder derives from this class and adds the traini
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,18 +20,15 @@ from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
 from zoo.text import sentence_transformers_format
 from zoo.text.backbone import Backbone
+from zoo.text.text_encoder import TextEncoder
 from zoo.text.truncatable_spec import TruncatableSpec, describe_misfit
 
-ROLES = ("query", "document")
 
-
-class TruncatableEncoder(BaseEncoder):
+class TruncatableEncoder(TextEncoder):
     """A backbone and linear heads that encode at every number of layers and of components. Vectors have unit norm.
 
     Attributes:
-        backbone: the whole backbone, which all views share.
         heads: linear heads by layer; a layer without a head uses its pooled vectors unchanged.
-        prompts: the text that `encode` puts before a "query" and before a "document".
         layers, dim: what `encode` uses; `truncate` gives a view with other values over the same tensors.
     """
 
@@ -43,25 +39,13 @@ class TruncatableEncoder(BaseEncoder):
         heads: Mapping[int, torch.nn.Linear] | None = None,
         dim: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(spec, backbone)
         self.spec: TruncatableSpec = spec
-        prompts: Mapping[Any, str] = backbone.prompts if spec.prompts is None else spec.prompts
-        self.prompts: dict[str, str] = dict(prompts)
-        if any(self.prompts.values()) and not backbone.pooling.include_prompt:
-            raise ZooError(
-                f"backbone {backbone.name}: leaves prompts out of its pooling, which is not supported: set prompts: {{}}"
-            )
-        self.backbone = replace(backbone, prompts=self.prompts)
         self.heads = torch.nn.ModuleDict({str(n): head for n, head in (heads or {}).items()})
         self.module = torch.nn.ModuleDict({"backbone": backbone.model, "heads": self.heads})
         self.layers, self.dim = backbone.depth, dim or backbone.width
         self._max_dim = self.dim
-        self._cached_engine: encoding.Engine | None = None
         self._shared_pass: _SharedPass | None = None
-        self.backbone_name, self.backbone_revision = backbone.name, backbone.revision
-        for name, parameter in backbone.model.named_parameters():
-            # `pooler` is never used here. It is kept for other libraries that open the file.
-            parameter.requires_grad_(not name.startswith("pooler."))
 
     @classmethod
     def build(cls, spec: Any, *, seed: int = 42, folder: Path = Path()) -> Self:
@@ -154,21 +138,6 @@ class TruncatableEncoder(BaseEncoder):
             return shared_pass.encode(inputs, self.layers, self.dim)
         return self._get_engine().encode(inputs, show_progress=show_progress, precision=precision)
 
-    def _stream(
-        self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
-    ) -> Iterator[np.ndarray]:
-        """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
-        return self._get_engine().stream(self._add_prompt(inputs, prompt_type), precision=precision)
-
-    def _add_prompt(self, inputs: Iterable[Any], role: str | None) -> Iterable[Any]:
-        if role not in (None, *ROLES):
-            raise ZooError(f"prompt_type: {role!r} is not one of {', '.join(ROLES)}")
-        prompt = self.prompts.get(role or "")
-        if not prompt:
-            return inputs
-        texts = (prompt + text for text in check_texts(inputs))
-        return list(texts) if isinstance(inputs, list | tuple) else texts
-
     def encode_layers(self, texts: Sequence[str], *, batch_size: int = 32) -> dict[int, np.ndarray]:
         """Vectors (n, dim) float32 of every layer, from one pass over each text.
 
@@ -186,16 +155,11 @@ class TruncatableEncoder(BaseEncoder):
                     vectors[n][places] = self.apply_head(n, state)[:, : self._max_dim].cpu().numpy()
         return vectors
 
-    def _forget_engines(self) -> None:
-        self._cached_engine = None
-
-    def _get_engine(self) -> encoding.Engine:
-        """The engine of this view, built once: cut backbone, pooling, head and normalisation as one module."""
-        if self._cached_engine is None:
-            cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
-            module = backbones.PooledBackbone(cut, self._get_head(self.layers), self.dim)
-            self._cached_engine = encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
-        return self._cached_engine
+    def _make_engine(self) -> encoding.Engine:
+        """The engine of this view: cut backbone, pooling, head and normalisation as one module."""
+        cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
+        module = backbones.PooledBackbone(cut, self._get_head(self.layers), self.dim)
+        return encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
@@ -214,10 +178,6 @@ class TruncatableEncoder(BaseEncoder):
         encoder = cls(spec, backbone, sentence_transformers_format.read_heads(folder, backbone, dim), dim)
         encoder.module.eval()
         return encoder
-
-    def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text, truncated."""
-        return self.backbone.tokenize(texts)
 
     def extra_config(self) -> dict[str, Any]:
         """The number of components that the model folder holds."""

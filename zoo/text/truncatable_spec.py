@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from zoo.core.errors import ZooError
-from zoo.hub import model_references
 from zoo.schema import Positive, Section
-from zoo.spec import EncoderSpec, Mistake
-from zoo.text import architectures, weights_check
+from zoo.text import architectures
+from zoo.text.text_spec import TextSpec
 
 
 class View(Section):
@@ -23,36 +21,14 @@ class View(Section):
     dim: Positive | None = Field(None, description="Number of components to keep.")
 
 
-class TruncatableSpec(EncoderSpec):
+class TruncatableSpec(TextSpec):
     """Base of the `encoder:` sections with a text backbone whose layers and dimensions can be cut."""
 
     View = View
 
-    backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
-    revision: str | None = Field(None, description="Commit, tag or branch of the backbone on the Hub.")
-    max_length: Positive | None = Field(
-        default=None, description="Largest number of tokens of a text. Default: the backbone's own limit."
-    )
-    prompts: dict[Literal["query", "document"], str] | None = Field(
-        default=None,
-        description="Text put before each query and each document, in training and evaluation. Default: the backbone's own.",
-    )
-
-    def find_mistakes(self, folder: Path) -> list[Mistake]:
-        """Report a backbone that does not exist, cannot be cut or lacks weights, and a `max_length` beyond its positions."""
-        try:
-            config = self._read_backbone_config(folder)
-            if config is None:
-                return []
-            architectures.read_depth_and_width(config)
-            longest = architectures.compute_max_length(config)
-        except (ZooError, OSError, ValueError, KeyError) as error:
-            return [(("backbone",), str(error))]
-        if self.max_length and longest and self.max_length > longest:
-            message = f"{self.max_length} is more than the {longest} tokens that {self.backbone} can read"
-            return [(("max_length",), message)]
-        problem = weights_check.find_problem(self.backbone, folder)
-        return [(("backbone",), problem)] if problem else []
+    def check_architecture(self, config: Mapping[str, Any]) -> None:
+        """Raise ZooError for an architecture that cannot be cut."""
+        architectures.read_depth_and_width(config)
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """Report a view that is deeper or wider than the backbone."""
@@ -64,12 +40,8 @@ class TruncatableSpec(EncoderSpec):
 
     def read_size(self, folder: Path) -> tuple[int, int] | None:
         """(depth, width) of a local backbone from its config.json; None for a backbone on the Hub."""
-        config = self._read_backbone_config(folder)
+        config = self.read_backbone_config(folder)
         return None if config is None else architectures.read_depth_and_width(config)
-
-    def _read_backbone_config(self, folder: Path) -> dict[str, Any] | None:
-        local = model_references.locate(self.backbone, folder)
-        return json.loads((local / "config.json").read_text(encoding="utf-8")) if local else None
 
 
 def describe_misfit(layers: int | None, dim: int | None, depth: int, width: int) -> str | None:

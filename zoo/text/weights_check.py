@@ -26,13 +26,16 @@ def find_problem(reference: str, folder: Path) -> str | None:
 
 
 def check(reference: str, model_folder: Path) -> None:
-    """Raise ArtefactError unless the weights have the names, shapes and dtypes of the architecture in config.json."""
+    """Raise ArtefactError unless the weights have the names, shapes and dtypes of the architecture in config.json.
+
+    Of an architecture whose tensors are not known without torch, only dtypes and depth are checked.
+    """
     weights_folder = transformer_folder.find_transformer(model_folder)
     config = json.loads((weights_folder / "config.json").read_text(encoding="utf-8"))
-    adapter = architectures.get_depth_adapter(str(config.get("model_type")))
     preflight.check_integers(weights_folder / "config.json", config)
     entries = headers.read_all(tensors.list_pretrained_files(weights_folder))
-    depth = architectures.read_depth_and_width(config)[0]
+    adapter = architectures.DEPTH_ADAPTERS.get(str(config.get("model_type")), architectures.DepthAdapter())
+    depth = int(config.get(adapter.count, 0))
     if depth > len(entries):
         raise ZooError(f"{weights_folder}: {depth} layers, but the weights hold {len(entries)} tensors")
     names = weight_names.check(weights_folder, entries, architectures.list_tensors(config), adapter.prefix)

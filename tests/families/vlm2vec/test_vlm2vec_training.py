@@ -14,11 +14,12 @@ import zoo
 from zoo import data
 from zoo.core.errors import DataError, ZooError
 from zoo.data.spec import FileData
-from zoo.families.vlm2vec import chunk_size, gradcache
+from zoo.families.vlm2vec import chunk_size
 from zoo.families.vlm2vec.dataset import MixtureDataset, read_row
 from zoo.families.vlm2vec.encoder import Encoder
 from zoo.families.vlm2vec.infonce import compute_infonce
 from zoo.families.vlm2vec.spec import ROLES, Share, Spec, VLMSpec
+from zoo.ops import gradcache
 from zoo.ops.false_negatives import false_negative_mask
 from zoo.recipe import recipe
 from zoo.schema import Training

@@ -19,17 +19,17 @@ from zoo.families.matryoshka_2d import closed_form, objectives
 from zoo.families.matryoshka_2d.spec import PAIR_COLUMNS, TRIPLET_COLUMNS, Spec
 from zoo.families.matryoshka_2d.teacher import Teacher
 from zoo.ops import distributed, losses
-from zoo.ops.false_negatives import compute_text_key, false_negative_mask
+from zoo.ops.false_negatives import false_negative_mask
 from zoo.ops.random_state import step_generator
 from zoo.schema import Training
 from zoo.text import heads as headfit
 from zoo.text.backbone import Backbone
+from zoo.text.text_encoder import CHUNK_SIZE
 from zoo.text.truncatable import TruncatableEncoder, move_to_device
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-CHUNK_SIZE = 32  # texts of similar length that run together; on a CPU, more of them only add padding
 HEAD_FIT_TEXTS = 4096  # largest number of distinct training texts from which the heads are fitted
 HEAD_FIT_CHUNK_SIZE = 64
 
@@ -124,31 +124,15 @@ class Encoder(TruncatableEncoder):
         return seconds + time.monotonic() - start_time
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Every distinct text of the batch once, in chunks of similar length.
-
-        `cells` (columns, rows) is int64: the position of each cell's text in the concatenated chunks. Padding the texts of all
-        columns together would cost twice as much. `text_keys` (columns, rows) int64 are equal for equal texts.
-        """
+        """The tensors of `collate_cells`, the scores of pairs, and the rows of the teacher's vectors."""
         columns = self._find_text_columns(rows[0])
         cells = [self._get_prompt(column) + row[column] for column in columns for row in rows]
-        texts = list(dict.fromkeys(cells))
-        chunks, order = self._chunk_texts(texts, self.spec.chunk or CHUNK_SIZE)
-        position = {texts[place]: i for i, place in enumerate(order)}
-        batch = {
-            "chunks": chunks,
-            "cells": torch.tensor([position[cell] for cell in cells]).view(len(columns), len(rows)),
-            "text_keys": torch.tensor([compute_text_key(cell) for cell in cells]).view(len(columns), len(rows)),
-        }
+        batch = self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)
         if self._teacher is not None:
             batch["teacher_rows"] = self._teacher.find_rows(cells).view(len(columns), len(rows))
         if self.spec.loss != "contrastive":
             batch["scores"] = torch.tensor([float(row["score"]) for row in rows])
         return batch
-
-    def _chunk_texts(self, texts: Sequence[str], size: int) -> tuple[list[dict[str, torch.Tensor]], list[int]]:
-        """Padded chunks of at most `size` texts of similar length, and the place of each of their rows in `texts`."""
-        chunks, places = zip(*self.backbone.iterate_batches(texts, size), strict=True)
-        return list(chunks), [place for chunk_places in places for place in chunk_places]
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
         """Scalar loss of one batch.
@@ -223,7 +207,7 @@ class Encoder(TruncatableEncoder):
         texts = self._teacher.draw_texts(self.seed, self.step)
         if not texts:
             return 0.0
-        chunks, order = self._chunk_texts(texts, CHUNK_SIZE)
+        chunks, order = self.chunk_texts(texts, CHUNK_SIZE)
         batch = {
             "chunks": [move_to_device(self.backbone.model.device, chunk) for chunk in chunks],
             "cells": torch.tensor(order).argsort(),

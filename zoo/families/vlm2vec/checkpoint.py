@@ -20,13 +20,14 @@ from safetensors.torch import save_file
 from zoo.artefact import headers, preflight, pretrained_model, tensors
 from zoo.core import atomic_files, faults
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.families.vlm2vec import lora_adapter
+from zoo.families.vlm2vec.adapted_layers import build_target_pattern
 from zoo.families.vlm2vec.architectures import find_pillow_processor, get_architecture, read_settings
 from zoo.families.vlm2vec.prompt_template import make_chat_template
 from zoo.families.vlm2vec.spec import ADAPTER_FOLDER, Lora, VLMSpec
 from zoo.families.vlm2vec.vlm import DEFAULT_MAX_LENGTH, VLM
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import find_hub_id, locate
+from zoo.text import lora as lora_adapter
 from zoo.text.backbone import hide_progress_bars
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -148,7 +149,7 @@ def write_adapter(folder: Path, vlm: VLM) -> None:
     """
     adapter_folder = folder / ADAPTER_FOLDER
     adapter_folder.mkdir()
-    lora_adapter.write_adapter(adapter_folder, vlm, str(vlm.name), vlm.revision)
+    lora_adapter.write_adapter(adapter_folder, vlm.model, str(vlm.name), vlm.revision)
     _write_processor_files(adapter_folder, vlm)
     _write_sentence_transformers_files(folder, vlm, ADAPTER_FOLDER)
     _write_sentence_transformers_files(adapter_folder, vlm, "")
@@ -257,8 +258,8 @@ def load_with_adapter(spec: VLMSpec, lora: Lora, folder: Path, state: Mapping[st
     model_folder = _find_base(str(spec.model), folder, revision, state.get("sha256"))
     backbone = _open_pretrained_folder(spec, model_folder, revision)
     with torch.random.fork_rng(devices=[]):
-        lora_adapter.insert_adapter(backbone, lora)
-    lora_adapter.load_adapter_weights(folder / ADAPTER_FOLDER, backbone)
+        lora_adapter.insert_adapter(backbone.model, lora, build_target_pattern(backbone, lora))
+    lora_adapter.load_adapter_weights(folder / ADAPTER_FOLDER, backbone.model)
     vlm = _add_processors(folder / ADAPTER_FOLDER, backbone.model, state)
     vlm.name, vlm.revision, vlm.weights_folder = backbone.name, revision, model_folder
     return vlm

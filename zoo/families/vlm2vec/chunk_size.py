@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import psutil
 import torch
 
-from zoo.families.vlm2vec import gradcache
 from zoo.families.vlm2vec.dataset import LazyInput
 from zoo.families.vlm2vec.vlm import VLM
+from zoo.ops import gradcache
 
 MEMORY_SHARE = 0.25  # of the memory that is free now; gradients and optimiser states are not allocated yet
 MAX_CHUNK_SIZE = 32  # larger chunks are not faster, because every input is padded to the longest one

@@ -18,13 +18,15 @@ from zoo.core.errors import ZooError
 from zoo.data.formats import image_files
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
-from zoo.families.vlm2vec import checkpoint, chunk_size, dataset, from_scratch, gradcache, inference, lora_adapter
+from zoo.families.vlm2vec import checkpoint, chunk_size, dataset, from_scratch, inference
+from zoo.families.vlm2vec.adapted_layers import build_target_pattern
 from zoo.families.vlm2vec.infonce import compute_infonce
 from zoo.families.vlm2vec.spec import Spec
 from zoo.families.vlm2vec.vlm import VLM
-from zoo.ops import distributed
+from zoo.ops import distributed, gradcache
 from zoo.ops.false_negatives import false_negative_mask
 from zoo.schema import Training
+from zoo.text import lora
 
 
 class Encoder(BaseEncoder):
@@ -54,7 +56,7 @@ class Encoder(BaseEncoder):
             backbone = spec.backbone
             vlm = from_scratch.build(backbone) if backbone.build else checkpoint.load_pretrained(backbone, folder)
             if spec.lora:
-                lora_adapter.insert_adapter(vlm, spec.lora, vlm.name)
+                lora.insert_adapter(vlm.model, spec.lora, build_target_pattern(vlm, spec.lora), vlm.name)
         encoder = cls(spec, vlm)
         encoder.seed, encoder.folder = seed, folder
         return encoder
@@ -183,7 +185,7 @@ class Encoder(BaseEncoder):
     def finish(self, rows: Dataset) -> None:
         """Merge the adapter into the weights, unless the recipe keeps the adapter."""
         if self.spec.lora and self.spec.lora.keep == "merged":
-            lora_adapter.merge_adapter(self.vlm)
+            lora.merge_adapter(self.vlm.model)
 
     # -- use ---------------------------------------------------------------------------------------------------------
 
@@ -242,7 +244,7 @@ class Encoder(BaseEncoder):
         else:
             if self.spec.lora:
                 # Merge the adapter if `finish` was not called. Merging does not change any vector.
-                lora_adapter.merge_adapter(self.vlm)
+                lora.merge_adapter(self.vlm.model)
             checkpoint.write_model(folder, self.vlm)
         checkpoint.write_prompts(folder, self._list_instructions())
 

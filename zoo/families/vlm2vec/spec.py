@@ -15,6 +15,7 @@ from zoo.families.vlm2vec.architectures import get_architecture, read_settings
 from zoo.hub.model_references import locate
 from zoo.schema import Kind, Positive, Renamed, Roles, Section
 from zoo.spec import EncoderSpec, EpochRule, ExtraDataset, Mistake, RowNeeds
+from zoo.text.lora_spec import LoraSpec
 
 SCRATCH_TRAINING = {"learning_rate": 1e-3, "schedule": "cosine", "batch_size": 128, "weight_decay": 0.01}
 SCRATCH_EPOCHS = EpochRule(rows_read=180_000, least=4, most=60)
@@ -91,23 +92,15 @@ class VLMSpec(Section):
         return self.size or 56
 
 
-class Lora(Section):
-    """`lora:`, a low-rank adapter instead of full fine-tuning. Source: Hu et al., arXiv 2106.09685; DoRA: arXiv 2402.09353."""
+class Lora(LoraSpec):
+    """`lora:` of a vision-language model."""
 
-    rank: Annotated[int, Field(ge=1, le=1024)] = Field(8, description="Rank of the two matrices of a layer.")
-    alpha: Annotated[float, Field(gt=0)] = Field(64.0, description="The adapter is multiplied by `alpha / rank`.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Dropout before the adapter, in training.")
-    dora: bool = Field(False, description="Use DoRA: train magnitude and direction of the weights separately.")
     modules: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         min_length=1,
         description="Last names of the linear layers that get an adapter.",
     )
     vision: bool = Field(False, description="Adapt the vision tower too, not only the language model.")
-    keep: Literal["merged", "adapter"] = Field(
-        "merged",
-        description="merged: the model folder holds all weights; adapter: the adapter and the name of its backbone.",
-    )
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,172 @@
+"""The `encoder:` section of dense sentence embeddings. Pydantic only."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from zoo.artefact.transformer_folder import read_width
+from zoo.schema import Positive, Roles, Section
+from zoo.spec import EpochRule, Mistake, RowNeeds
+from zoo.text.lora_spec import TextLora
+from zoo.text.text_spec import TextSpec
+
+NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
+ADAPTER_FOLDER = "adapter"
+CONTRASTIVE_EPOCHS = EpochRule(rows_read=3000, least=1, most=3)
+LEARNING_RATE = 5e-5
+ADAPTER_LEARNING_RATE = 2e-4  # an adapter starts at zero, and its matrices are small
+
+
+class View(Section):
+    """A view with the first `dim` components."""
+
+    dim: Positive | None = Field(None, description="Number of components to keep.")
+
+
+class Spec(TextSpec):
+    """`encoder:` of a dense sentence encoder."""
+
+    View = View
+
+    family: Literal["dense"]
+    pooling: Literal["auto", "mean", "cls", "last", "weighted"] = Field(
+        default="auto",
+        description="How the token states become one vector. `auto`: as the backbone's own folder says; else `last` for a "
+        "decoder whose tokens see only what stands before them, and `mean` for all others. `weighted`: later tokens weigh more.",
+    )
+    normalize: bool | None = Field(
+        default=None, description="Give vectors unit norm. Default: as the backbone's own folder says, else true."
+    )
+    projection: Positive | None = Field(
+        default=None,
+        description="Width of a further linear map after the pooling, which begins at random. Default: none.",
+    )
+    dims: tuple[Positive, ...] = Field(
+        default=(),
+        description="Further widths to train (Matryoshka), whose first components are vectors by themselves.",
+    )
+    loss: Literal["contrastive", "cosent", "angle"] = Field(
+        default="contrastive",
+        description="contrastive: anchors, positives and hard negatives. cosent and angle: pairs with a score.",
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=0.05, description="Cosines are divided by it in the loss."
+    )
+    symmetric: bool = Field(
+        default=False, description="contrastive: positives also have to find their anchors among those of the batch."
+    )
+    chunk: Positive | None = Field(
+        default=None,
+        description="Texts in memory at a time. The gradient stays exact, because every chunk is run twice (GradCache).",
+    )
+    lora: TextLora | None = Field(default=None, description="Low-rank adapter. Default: train every weight.")
+    quantize: Literal["4bit"] | None = Field(
+        default=None, description="Hold the frozen weights in 4 bits under `lora`. Needs bitsandbytes and a GPU."
+    )
+    freeze: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Do not train the token embeddings and the first so many blocks."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations in the backward pass: slower, in far less memory."
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="Dropout rate. Default: the backbone's own. Several processes draw other units than one.",
+    )
+
+    @field_validator("dims")
+    @classmethod
+    def _check_dims(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError(f"must ascend without repeats, not {list(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Spec:
+        if self.quantize and not self.lora:
+            raise ValueError("quantize: weights of 4 bits cannot be trained: add `lora: {}`")
+        if self.quantize and self.lora and self.lora.keep == "merged":
+            raise ValueError("lora.keep: an adapter cannot be merged into weights of 4 bits: set keep: adapter")
+        if self.lora and self.freeze:
+            raise ValueError("freeze: an adapter freezes every weight of the backbone: leave `freeze` out")
+        if self.projection and self.lora and self.lora.keep == "adapter":
+            raise ValueError("projection: an adapter's folder holds no further map: set lora.keep: merged")
+        return self
+
+    @classmethod
+    def choose_training_defaults(cls, section: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A higher rate for an adapter than for all weights."""
+        if section.get("lora") is not None:
+            return {"learning_rate": ADAPTER_LEARNING_RATE}
+        return {"learning_rate": LEARNING_RATE} if section.get("loss", "contrastive") == "contrastive" else {}
+
+    @property
+    def epoch_rule(self) -> EpochRule | None:
+        """Three epochs over few pairs without scores, and one over many."""
+        return CONTRASTIVE_EPOCHS if self.loss == "contrastive" else None
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Return `lora` if the recipe trains an adapter."""
+        return ("lora",) if self.lora else ()
+
+    @property
+    def adapter_folder(self) -> str | None:
+        """The folder of the adapter, if the model folder holds one instead of all weights."""
+        return ADAPTER_FOLDER if self.lora and self.lora.keep == "adapter" else None
+
+    def roles(self) -> tuple[Roles, Roles]:
+        """Scored pairs for cosent and angle; anchor, positive and optional hard negatives for contrastive."""
+        if self.loss == "contrastive":
+            return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
+        return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
+
+    def list_unused_fields(self, has_validation: bool) -> set[str]:
+        """`symmetric` of another loss."""
+        return set() if self.loss == "contrastive" else {"symmetric"}
+
+    def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
+        """Pairs with different scores for cosent and angle; rows or hard negatives to compare with for contrastive."""
+        if self.loss == "contrastive":
+            return RowNeeds.in_batch(("anchor",), ("positive",), tuple(n for n in NEGATIVES if n in columns))
+        return RowNeeds(rows=2, distinct=(("score",),), reason="the loss ranks pairs against one another")
+
+    def suggest_for_columns(self, columns: Container[str]) -> list[Mistake]:
+        """The loss for pairs without scores, and the losses for pairs with scores."""
+        if self.loss != "contrastive" and "score" not in columns:
+            message = f"{self.loss} needs a score for each pair; for pairs without scores set loss: contrastive"
+            return [(("loss",), f"{message}, which reads the columns anchor and positive")]
+        if self.loss == "contrastive" and "score" in columns and "anchor" not in columns:
+            return [(("loss",), "for pairs with scores set loss: cosent or loss: angle")]
+        return []
+
+    def find_mistakes(self, folder: Path) -> list[Mistake]:
+        """Also report widths beyond the encoder's own, and 4 bits without the package that computes them."""
+        mistakes = super().find_mistakes(folder)
+        if self.dims and not mistakes and (misfit := self.find_view_mistake({"dim": max(self.dims)}, folder)):
+            mistakes.append((("dims",), misfit.removeprefix("dim: ")))
+        if self.quantize and importlib.util.find_spec("bitsandbytes") is None:
+            message = "needs bitsandbytes, which is not installed, and a GPU: pip install bitsandbytes, or leave it out"
+            mistakes.append((("quantize",), message))
+        return mistakes
+
+    def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
+        """Report a view that is wider than the encoder, as far as its config says."""
+        try:
+            config = self.read_backbone_config(folder)
+        except (OSError, ValueError, KeyError):  # `find_mistakes` reports it
+            return None
+        width = self.projection or (read_width(config) if config else None)
+        return describe_misfit(view.get("dim"), width) if width else None
+
+
+def describe_misfit(dim: int | None, width: int) -> str | None:
+    """Describe why an encoder with `width` components lacks a view of `dim` components; None if it has it."""
+    if dim is not None and not 1 <= dim <= width:
+        return f"dim: {dim} is outside 1…{width}, the range of this encoder"
+    return None

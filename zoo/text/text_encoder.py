@@ -1,0 +1,134 @@
+"""`TextEncoder`: what every encoder of texts with a Transformer backbone does when it encodes, and how it makes batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoo.core.errors import ZooError
+from zoo.core.inputs import check_texts
+from zoo.encoder import Encoder as BaseEncoder
+from zoo.ops.false_negatives import compute_text_key
+from zoo.text import engine as encoding
+from zoo.text.backbone import Backbone
+from zoo.text.text_spec import TextSpec
+
+ROLES = ("query", "document")
+CHUNK_SIZE = 32  # texts of similar length that run together; on a CPU, more of them only add padding
+
+
+class TextEncoder(BaseEncoder):
+    """Base of encoders with a Transformer backbone.
+
+    Attributes:
+        backbone: the whole backbone, which all views share.
+        prompts: the text that `encode` puts before a "query" and before a "document".
+    """
+
+    def __init__(self, spec: TextSpec, backbone: Backbone) -> None:
+        super().__init__()
+        prompts: Mapping[Any, str] = backbone.prompts if spec.prompts is None else spec.prompts
+        self.prompts: dict[str, str] = dict(prompts)
+        if any(self.prompts.values()) and not backbone.pooling.include_prompt:
+            raise ZooError(
+                f"backbone {backbone.name}: leaves prompts out of its pooling, which is not supported: set prompts: {{}}"
+            )
+        named_prompts = backbone.named_prompts if spec.prompts is None else {}
+        self.backbone = replace(backbone, prompts=self.prompts, named_prompts=named_prompts)
+        self.backbone_name, self.backbone_revision = backbone.name, backbone.revision
+        self._cached_engine: encoding.Engine | None = None
+        for name, parameter in backbone.model.named_parameters():
+            # `pooler` is never used here. It is kept for other libraries that open the file.
+            parameter.requires_grad_(not name.startswith("pooler."))
+
+    # -- encoding --------------------------------------------------------------------------------------------------
+
+    def _encode(
+        self,
+        inputs: Iterable[Any],
+        *,
+        show_progress: bool = False,
+        precision: str = "fp32",
+        prompt_type: str | None = None,
+    ) -> np.ndarray:
+        """Encode texts to (n, dim) float32 vectors, in the order of `inputs`.
+
+        Args:
+            precision: fp32, bf16, fp16, or auto, which uses bf16 on hardware that is fast at it.
+            prompt_type: "query" or "document" puts the prompt of that role, if there is one, before each text.
+
+        Raises ZooError for an input that is not a string.
+        """
+        inputs = self._add_prompt(inputs, prompt_type)
+        return self._get_engine().encode(inputs, show_progress=show_progress, precision=precision)
+
+    def _stream(
+        self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
+    ) -> Iterator[np.ndarray]:
+        """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
+        return self._get_engine().stream(self._add_prompt(inputs, prompt_type), precision=precision)
+
+    def find_prompt(self, role: str | None) -> str:
+        """The text that is put before a text of a role, "query" or "document", or of none; "" for nothing."""
+        return self.prompts.get(role or "", "")
+
+    def _add_prompt(self, inputs: Iterable[Any], role: str | None) -> Iterable[Any]:
+        if role not in (None, *ROLES):
+            raise ZooError(f"prompt_type: {role!r} is not one of {', '.join(ROLES)}")
+        prompt = self.find_prompt(role)
+        if not prompt:
+            return inputs
+        texts = (prompt + text for text in check_texts(inputs))
+        return list(texts) if isinstance(inputs, list | tuple) else texts
+
+    def _forget_engines(self) -> None:
+        self._cached_engine = None
+
+    def _get_engine(self) -> encoding.Engine:
+        """The engine of this view, built once."""
+        if self._cached_engine is None:
+            self._cached_engine = self._make_engine()
+        return self._cached_engine
+
+    def _make_engine(self) -> encoding.Engine:
+        """The engine of this view: backbone, pooling, linear maps and normalisation as one module."""
+        raise NotImplementedError
+
+    def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, truncated."""
+        return self.backbone.tokenize(texts)
+
+    # -- batches of the training -----------------------------------------------------------------------------------
+
+    def chunk_texts(self, texts: Sequence[str], size: int) -> tuple[list[dict[str, torch.Tensor]], list[int]]:
+        """Padded chunks of at most `size` texts of similar length, and the place of each of their rows in `texts`."""
+        chunks, places = zip(*self.backbone.iterate_batches(texts, size), strict=True)
+        return list(chunks), [place for chunk_places in places for place in chunk_places]
+
+    def collate_cells(self, cells: Sequence[str], columns: int, size: int) -> dict[str, Any]:
+        """Every distinct text of a batch once, in chunks of similar length.
+
+        Padding the texts of all columns together would cost twice as much.
+
+        Args:
+            cells: the texts of the first column, then of the second, and so on.
+            columns: the number of columns.
+            size: the number of texts of a chunk.
+
+        Returns:
+            chunks: tensors of `Backbone.pad`.
+            cells: (columns, rows) int64, the position of each cell's text in the concatenated chunks.
+            text_keys: (columns, rows) int64, equal for equal texts.
+        """
+        texts = list(dict.fromkeys(cells))
+        chunks, order = self.chunk_texts(texts, size)
+        position = {texts[place]: i for i, place in enumerate(order)}
+        return {
+            "chunks": chunks,
+            "cells": torch.tensor([position[cell] for cell in cells]).view(columns, -1),
+            "text_keys": torch.tensor([compute_text_key(cell) for cell in cells]).view(columns, -1),
+        }
