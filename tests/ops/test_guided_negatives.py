@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import tiny
 import torch
@@ -55,7 +57,8 @@ def test_the_guided_loss_equals_the_gist_losses(kind, margin, count, columns):
     }
     share = 1 - margin if kind == "relative" else margin  # theirs is the distance to the positive's similarity
     mask = compute_guide_mask(guide[0], guide[1:].flatten(0, 1), share, kind)
-    assert mask.any() and (mask.sum(1) < mask.shape[1] - 1).sum() > ROWS / 2
+    assert mask.any()
+    assert (mask.sum(1) < mask.shape[1] - 1).sum() > ROWS / 2
     ours = compute_contrastive_loss(student[0], student[1:].flatten(0, 1), 1 / TEMPERATURE, mask)
     if count < 4:  # GISTEmbedLoss takes one column of negatives at most
         theirs = st.GISTEmbedLoss(LookUp("student"), LookUp("guide"), **arguments)
@@ -85,8 +88,9 @@ def test_a_lower_share_or_a_larger_distance_masks_at_least_the_same_candidates(c
     own = similarities.diagonal()
     for kind, margins in (("relative", [1.0, 0.9, 0.5]), ("absolute", [0.0, 0.1, 0.5])):
         masks = [mask_guided_negatives(similarities, own, margin, kind) for margin in margins]
-        for narrow, wide in zip(masks, masks[1:], strict=False):
-            assert (wide | ~narrow).all() and wide.sum() > narrow.sum()
+        for narrow, wide in itertools.pairwise(masks):
+            assert (wide | ~narrow).all()
+            assert wide.sum() > narrow.sum()
 
 
 def test_known_false_negatives_are_masked_as_well_but_never_the_own_positive(columns):
@@ -106,7 +110,9 @@ def test_a_batch_whose_negatives_are_all_masked_has_no_gradient_and_no_nan(colum
     mask = compute_guide_mask(guide, guide.repeat(3, 1), 0.5)
     loss = compute_contrastive_loss(anchors, candidates, mask=mask, symmetric=True)
     loss.backward()
-    assert loss.item() == 0.0 and student.grad.isfinite().all() and not student.grad.any()
+    assert loss.item() == 0.0
+    assert student.grad.isfinite().all()
+    assert not student.grad.any()
 
 
 def test_the_guide_gets_no_gradient_and_the_rows_may_come_in_any_order(columns):

@@ -228,7 +228,9 @@ def test_ranking_losses_of_degenerate_rows_have_a_finite_gradient(loss, rows, pa
         a, b, scores = a[:1], b[:1], scores[:1]
     value = loss(a.requires_grad_(), b.requires_grad_(), scores)
     value.backward()
-    assert value.isfinite() and a.grad.isfinite().all() and b.grad.isfinite().all()
+    assert value.isfinite()
+    assert a.grad.isfinite().all()
+    assert b.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("loss", [losses.compute_cosent_loss, losses.compute_angle_loss])
