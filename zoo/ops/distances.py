@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 
 Metric = Literal["cosine", "euclidean"]
+SMALLEST_SQUARE = 1e-6
+"""Is added to squared distances by the class losses, as their authors do."""
 
 
 def compute_paired_distances(a: torch.Tensor, b: torch.Tensor, metric: Metric = "cosine") -> torch.Tensor:
@@ -18,7 +20,8 @@ def compute_paired_distances(a: torch.Tensor, b: torch.Tensor, metric: Metric = 
     with torch.autocast(a.device.type, enabled=False):
         if metric == "cosine":
             return 1 - (F.normalize(a, dim=-1) * F.normalize(b, dim=-1)).sum(-1)
-        return _take_root((a - b).pow(2).sum(-1))
+        distances: torch.Tensor = torch.linalg.vector_norm(a - b, dim=-1)
+        return distances
 
 
 def compute_distances(a: torch.Tensor, b: torch.Tensor, metric: Metric = "cosine") -> torch.Tensor:
@@ -30,7 +33,6 @@ def compute_distances(a: torch.Tensor, b: torch.Tensor, metric: Metric = "cosine
         return torch.cdist(a.float(), b.float(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _take_root(squares: torch.Tensor) -> torch.Tensor:
-    """Return the roots; at 0 the gradient is 0 instead of infinite."""
-    is_zero = squares == 0
-    return squares.masked_fill(is_zero, 1.0).sqrt().masked_fill(is_zero, 0.0)
+def compute_smooth_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return sqrt(squared Euclidean distance + 1e-6), (n, m) between (n, d) and (m, d), as the class losses define it."""
+    return (compute_distances(a, b, "euclidean").pow(2) + SMALLEST_SQUARE).sqrt()
