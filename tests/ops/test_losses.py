@@ -163,3 +163,79 @@ def test_only_pairs_with_the_best_score_are_positives_of_the_in_batch_term(pair)
 def test_a_ranking_loss_without_scores_is_refused(kind, pair):
     with pytest.raises(ValueError, match=f"the loss '{kind}' needs scores"):
         losses.compute_sentence_loss(torch.stack(pair[:2]), None, kind, 20.0)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_symmetric_loss_equals_sentence_transformers_with_two_directions(count, pair):
+    a, b, _ = pair
+    negatives = [torch.randn(8, 16) for _ in range(count)]
+    theirs = st.MultipleNegativesRankingLoss(
+        IdentityModel(), directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"
+    )
+    expected = theirs.compute_loss_from_embeddings([a, b, *negatives], None)
+    ours = losses.compute_contrastive_loss(a, torch.cat([b, *negatives]), symmetric=True)
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
+    columns = torch.stack([a, b, *negatives])
+    assert torch.equal(losses.compute_sentence_loss(columns, None, "contrastive", 20.0, symmetric=True), ours)
+
+
+def test_the_symmetric_loss_without_hard_negatives_does_not_change_if_the_sides_are_swapped(pair):
+    a, b, _ = pair
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[0, 3] = mask[5, 2] = True
+    ours = losses.compute_contrastive_loss(a, b, mask=mask, symmetric=True)
+    assert ours.item() == pytest.approx(
+        losses.compute_contrastive_loss(b, a, mask=mask.T, symmetric=True).item(), rel=1e-6
+    )
+    assert losses.compute_contrastive_loss(a, b).item() != pytest.approx(losses.compute_contrastive_loss(b, a).item())
+
+
+def test_a_false_negative_is_masked_in_both_directions(pair):
+    a, b, _ = pair
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[0, 3] = True
+    cosines = losses.compute_cosines(a, b) * 20
+    cosines[0, 3] = -torch.inf
+    by_hand = (cosines.logsumexp(1) + cosines.logsumexp(0)).mean() / 2 - cosines.diagonal().mean()
+    ours = losses.compute_contrastive_loss(a, b, mask=mask, symmetric=True)
+    assert ours.item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_positive_is_never_masked_so_a_row_whose_candidates_are_all_masked_costs_nothing(symmetric, pair):
+    a, b = (rows.clone().requires_grad_() for rows in pair[:2])
+    loss = losses.compute_contrastive_loss(a, b, mask=torch.ones(8, 8, dtype=torch.bool), symmetric=symmetric)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.equal(a.grad, torch.zeros_like(a))
+
+
+def test_angle_takes_an_odd_width_as_sentence_transformers_does(pair):
+    a, b, scores = pair[0][:, :7], pair[1][:, :7], pair[2]
+    expected = st.AnglELoss(IdentityModel()).compute_loss_from_embeddings([a, b], scores)
+    assert losses.compute_angle_loss(a, b, scores).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [losses.compute_cosent_loss, losses.compute_angle_loss])
+@pytest.mark.parametrize("rows", ["zero", "equal", "one"])
+def test_ranking_losses_of_degenerate_rows_have_a_finite_gradient(loss, rows, pair):
+    a, b, scores = (rows.clone() for rows in pair)
+    if rows == "zero":
+        a[2], b[3], a[4], b[4] = 0.0, 0.0, 0.0, 0.0
+    elif rows == "equal":
+        a, b = a[:1].expand(8, 16).clone(), a[:1].expand(8, 16).clone()
+    else:
+        a, b, scores = a[:1], b[:1], scores[:1]
+    value = loss(a.requires_grad_(), b.requires_grad_(), scores)
+    value.backward()
+    assert value.isfinite()
+    assert a.grad.isfinite().all()
+    assert b.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [losses.compute_cosent_loss, losses.compute_angle_loss])
+def test_ranking_losses_do_not_depend_on_the_order_of_the_rows_or_the_unit_of_the_scores(loss, pair):
+    a, b, scores = pair
+    order = torch.randperm(8)
+    assert loss(a[order], b[order], scores[order]).item() == pytest.approx(loss(a, b, scores).item(), rel=1e-5)
+    assert loss(a, b, scores * 7 - 100).item() == pytest.approx(loss(a, b, scores).item(), rel=1e-6)

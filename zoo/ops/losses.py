@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+SMALLEST_SQUARED_NORM = 1e-24  # of a vector in a quotient: the square of what `F.normalize` divides by at least
+
 
 def compute_cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the cosines (n, m) between (n, d) and (m, d).
@@ -20,21 +22,31 @@ def compute_cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def compute_contrastive_loss(
-    anchors: torch.Tensor, candidates: torch.Tensor, scale: float = 20.0, mask: torch.Tensor | None = None
+    anchors: torch.Tensor,
+    candidates: torch.Tensor,
+    scale: float = 20.0,
+    mask: torch.Tensor | None = None,
+    symmetric: bool = False,
 ) -> torch.Tensor:
     """In-batch contrastive loss: the cross-entropy of choosing candidate i for anchor i.
 
     Args:
         anchors: (n, d).
         candidates: (m, d) with m >= n: first the n positives, then the hard negatives of all rows.
-        mask: (n, m) bool, true for a candidate that must not count as a negative of an anchor; see `false_negatives`.
+        mask: (n, m) bool, true for a candidate that must not count as a negative of an anchor; see `false_negatives`. An
+            anchor's own positive is never masked.
+        symmetric: return the mean of this loss and that of choosing anchor i for positive i. The anchors of which positive i
+            is a false negative are not among its negatives. Hard negatives count in the first direction only.
 
-    Source: Henderson et al. 2017, arXiv 1705.00652, section 4.
+    Source: Henderson et al. 2017, arXiv 1705.00652, section 4. Symmetric: Günther et al. 2023, arXiv 2310.19923, equation 3.
     """
+    count = len(anchors)
     logits = compute_cosines(anchors, candidates) * scale
     if mask is not None:
-        logits = logits.masked_fill(mask, -torch.inf)
-    return F.cross_entropy(logits, torch.arange(len(anchors), device=logits.device))
+        logits = logits.masked_fill(mask.clone().fill_diagonal_(False), -torch.inf)
+    targets = torch.arange(count, device=logits.device)
+    loss = F.cross_entropy(logits, targets)
+    return (loss + F.cross_entropy(logits[:, :count].T, targets)) / 2 if symmetric else loss
 
 
 def _compute_ranking_loss(values: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -53,19 +65,22 @@ def compute_cosent_loss(a: torch.Tensor, b: torch.Tensor, scores: torch.Tensor, 
 
 
 def compute_angle_loss(a: torch.Tensor, b: torch.Tensor, scores: torch.Tensor, scale: float = 20.0) -> torch.Tensor:
-    """AnglE loss of pairs (n, d) with d even: a pair with a higher score (n,) must have the smaller angle in complex space.
+    """AnglE loss of pairs (n, d): a pair with a higher score (n,) must have the smaller angle in complex space.
 
-    The halves of a vector are its real and imaginary parts. The quotient a / b is normalised by the magnitudes and summed;
-    the sum is largest if the angle is 0. The pairs are ranked as in CoSENT.
+    The halves of a vector are its real and imaginary parts; an odd width is padded with a 0. The quotient a / b is normalised
+    by the magnitudes and summed; the sum is largest if the angle is 0. The pairs are ranked as in CoSENT.
 
     Source: Li & Li, AnglE, arXiv 2309.12871, equations 5-8.
     """
+    if a.shape[-1] % 2:
+        a, b = F.pad(a, (0, 1)), F.pad(b, (0, 1))
     real_a, imag_a = a.chunk(2, dim=-1)
     real_b, imag_b = b.chunk(2, dim=-1)
-    squared_norm_b = (real_b**2 + imag_b**2).sum(-1, keepdim=True)
+    squared_norm_a = (real_a**2 + imag_a**2).sum(-1, keepdim=True).clamp_min(SMALLEST_SQUARED_NORM)
+    squared_norm_b = (real_b**2 + imag_b**2).sum(-1, keepdim=True).clamp_min(SMALLEST_SQUARED_NORM)
     real = (real_a * real_b + imag_a * imag_b) / squared_norm_b
     imag = (imag_a * real_b - real_a * imag_b) / squared_norm_b
-    norm_ratio = ((real_a**2 + imag_a**2).sum(-1, keepdim=True) / squared_norm_b).sqrt()
+    norm_ratio = (squared_norm_a / squared_norm_b).sqrt()
     agreement = (torch.cat([real, imag], dim=-1) / norm_ratio).sum(-1).abs()
     return _compute_ranking_loss(agreement * scale, scores)
 
@@ -77,6 +92,7 @@ def compute_sentence_loss(
     scale: float,
     weights: tuple[float, float, float] = (1.0, 0.0, 1.0),
     mask: torch.Tensor | None = None,
+    symmetric: bool = False,
 ) -> torch.Tensor:
     """Compute the loss that a recipe names.
 
@@ -87,12 +103,13 @@ def compute_sentence_loss(
         kind: "contrastive", "cosent" or "angle".
         weights: factors of the terms of "angle": CoSENT, in-batch contrastive, AnglE.
         mask: (rows, (columns - 1) * rows) bool, the false negatives of the in-batch terms; see `false_negatives`.
+        symmetric: for "contrastive": positives choose among the anchors as well.
 
     Raises ValueError if "cosent" or "angle" gets no scores.
     """
     first, second = columns[0], columns[1]
     if kind == "contrastive":
-        return compute_contrastive_loss(first, columns[1:].flatten(0, 1), scale, mask)
+        return compute_contrastive_loss(first, columns[1:].flatten(0, 1), scale, mask, symmetric)
     if scores is None:
         raise ValueError(f"the loss {kind!r} needs scores")
     if kind == "cosent":
