@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from zoo import families
 from zoo.artefact import manifest, model_folder, preflight
 from zoo.core import atomic_files, faults
-from zoo.core.errors import ArtefactError, RenamedFieldWarning, ZooError
+from zoo.core.errors import ArtefactError, RenamedFieldWarning, UncuttableError, ZooError
 from zoo.encoder import Encoder
 from zoo.hub import model_references
 from zoo.hub.fetch import fetch
@@ -24,8 +24,9 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     """Open a model.
 
     Args:
-        reference: a folder that zoo wrote, a Hub id of one, or a plain sentence-transformers backbone (Hub id, folder or
-            `package:NAME`), which opens as an untrained encoder of the family `families.BACKBONE_FAMILY`.
+        reference: a folder that zoo wrote, a Hub id of one, or a plain text model of sentence-transformers or transformers (Hub
+            id, folder or `package:NAME`), which opens as an untrained encoder: of `families.BACKBONE_FAMILY` if its layers can
+            be cut, and of `families.ANY_BACKBONE_FAMILY` otherwise.
         revision: commit, tag or branch on the Hub.
 
     Opening is strict. Raises ArtefactError for missing, extra or mis-shaped tensors, a wrong sha256, and an unknown format or
@@ -46,11 +47,18 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
         if local is None:
             encoder.name = name.rsplit("/", 1)[-1]
         return encoder
-    spec_class = families.load_spec(families.BACKBONE_FAMILY)
-    spec = spec_class.model_validate({"family": families.BACKBONE_FAMILY, "backbone": name if local else str(folder)})
-    encoder = families.load_encoder(spec.family).build(spec)
+    backbone = name if local else str(folder)
+    try:
+        encoder = _build_untrained(families.BACKBONE_FAMILY, backbone)
+    except UncuttableError:
+        encoder = _build_untrained(families.ANY_BACKBONE_FAMILY, backbone)
     encoder.name, encoder.revision = name.rsplit("/", 1)[-1].replace(":", "-"), encoder.backbone_revision
     return encoder
+
+
+def _build_untrained(family: str, backbone: str) -> Encoder:
+    spec = families.load_spec(family).model_validate({"family": family, "backbone": backbone})
+    return families.load_encoder(family).build(spec)
 
 
 def load(folder: Path) -> Encoder:

@@ -16,6 +16,8 @@ from zoo.core.errors import ArtefactError, WeightsWarning
 
 class Model(torch.nn.Module):
     base_model_prefix = "base"
+    all_tied_weights_keys: dict[str, str] = {}
+    _weight_conversions: list = []
 
     def __init__(self, width):
         super().__init__()
@@ -110,9 +112,7 @@ def write_json(path, content):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder whose model has two blocks of one weight and a width of four."""
-    monkeypatch.setattr(
-        transformer_folder, "_describe_model", lambda folder, class_name: ({"x.block.0.w": (2, 4)}, "base.")
-    )
+    monkeypatch.setattr(transformer_folder, "_describe_model", lambda *_: ({"x.block.0.w": (2, 4)}, "base."))
     save_file({f"x.block.{i}.w": torch.ones(2, 4) for i in range(2)}, tmp_path / "model.safetensors")
     write_json(tmp_path / "config.json", {"model_type": "m", "layers": 2, "hidden_size": 4})
     return tmp_path
@@ -134,9 +134,7 @@ def test_the_number_of_blocks_is_that_of_the_weights(folder):
 
 def test_a_model_of_more_than_twice_the_numbers_is_refused(folder, monkeypatch):
     def describe(count):
-        monkeypatch.setattr(
-            transformer_folder, "_describe_model", lambda folder, class_name: ({"pooler": (count,)}, "")
-        )
+        monkeypatch.setattr(transformer_folder, "_describe_model", lambda *_: ({"pooler": (count,)}, ""))
         return transformer_folder.check(folder, "x.block", "layers")
 
     describe(32)

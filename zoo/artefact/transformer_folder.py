@@ -133,8 +133,8 @@ def _check_modules(folder: Path, config: Mapping[str, Any]) -> None:
                     f"{config_file}: pools {pooled} components, but the model has {width}; download the model again"
                 )
         if class_name == "Dense":
-            dense, shapes = preflight.read_json(config_file), headers.read_header(module_folder / "model.safetensors")
-            shape = (dense.get("out_features"), dense.get("in_features"))
+            linear, shapes = preflight.read_json(config_file), headers.read_header(module_folder / "model.safetensors")
+            shape = (linear.get("out_features"), linear.get("in_features"))
             if shape not in shapes.values():
                 raise ArtefactError(
                     f"{config_file}: describes a matrix of shape {shape}, but no tensor beside it has this shape; "

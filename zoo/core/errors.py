@@ -36,6 +36,10 @@ class ArtefactError(ZooError):
     """A model folder that differs from its manifest, or that is not safe to open."""
 
 
+class UncuttableError(ZooError):
+    """A text backbone that is sound, but whose layers cannot be cut."""
+
+
 class HubError(ZooError):
     """The Hub refused a request or could not be reached."""
 

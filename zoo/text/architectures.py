@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.core.errors import ZooError
+from zoo.core.errors import UncuttableError
 
 
 @dataclass(frozen=True)
@@ -144,17 +144,17 @@ def get_class_name(model_type: str) -> str:
 
 
 def get_depth_adapter(model_type: str) -> DepthAdapter:
-    """Return the adapter of an architecture. Raise ZooError if it has none."""
+    """Return the adapter of an architecture. Raise UncuttableError if it has none."""
     if model_type not in DEPTH_ADAPTERS:
         supported = ", ".join(sorted(DEPTH_ADAPTERS))
-        raise ZooError(
+        raise UncuttableError(
             f"the architecture {model_type!r} has no depth adapter, so its layers cannot be cut; there are: {supported}"
         )
     return DEPTH_ADAPTERS[model_type]
 
 
 def read_depth_and_width(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Return (number of blocks, hidden size) of a config.json. Raise ZooError for an architecture without an adapter."""
+    """Return (number of blocks, hidden size) of a config.json. Raise UncuttableError for an architecture without an adapter."""
     adapter = get_depth_adapter(str(config.get("model_type")))
     width = config.get("hidden_size", config.get("dim"))
     return int(config[adapter.count]), int(width or 0)

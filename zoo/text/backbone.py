@@ -18,7 +18,7 @@ import transformers
 
 from zoo.artefact import preflight, pretrained_model, tensors, transformer_folder, weight_names
 from zoo.core import faults
-from zoo.core.errors import ZooError
+from zoo.core.errors import UncuttableError, ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, find_hub_id, locate
 from zoo.text import tokenizer_checks
@@ -42,7 +42,7 @@ class Backbone:
         max_length: in tokens.
         name, revision: where it came from, for lock.json.
         prompts: what it was trained to read before a "query" or a "document"; {} for most.
-        dense: further linear maps of sentence-transformers after the pooling, each with its activation; () for most.
+        linear_maps: further linear maps of sentence-transformers after the pooling, each with its activation; () for most.
         normalizes: whether its own vectors have unit norm; None if its folder does not say.
         named_prompts: all its prompts by their own names.
         default_prompt: the name of the prompt that is put before a text without a role; None for most.
@@ -56,7 +56,7 @@ class Backbone:
     name: str
     revision: str
     prompts: Mapping[str, str] = field(default_factory=dict)
-    dense: tuple[torch.nn.Module, ...] = ()
+    linear_maps: tuple[torch.nn.Module, ...] = ()
     normalizes: bool | None = None
     named_prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
@@ -87,9 +87,9 @@ class Backbone:
 
     @property
     def width(self) -> int:
-        """Components of a vector, after pooling and `dense`."""
-        last: Any = self.dense[-1] if self.dense else self.pooling
-        return int(last.out_features if self.dense else last.get_embedding_dimension())
+        """Components of a vector, after pooling and `linear_maps`."""
+        last: Any = self.linear_maps[-1] if self.linear_maps else self.pooling
+        return int(last.out_features if self.linear_maps else last.get_embedding_dimension())
 
     def _blocks(self) -> torch.nn.ModuleList:
         return self.model.get_submodule(self.adapter.blocks)  # type: ignore[return-value]
@@ -148,9 +148,9 @@ class Backbone:
         return pooled
 
     def compute_vectors(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Compute vectors (batch, width) at the whole depth: pooled and mapped by `dense`, not normalised."""
+        """Compute vectors (batch, width) at the whole depth: pooled and mapped by `linear_maps`, not normalised."""
         pooled = self.pool(self.model(**batch).last_hidden_state, batch["attention_mask"])
-        return apply_dense(self.dense, pooled)
+        return apply_linear_maps(self.linear_maps, pooled)
 
     def set_dropout(self, rate: float) -> None:
         """Set the rate of every dropout in the Transformer, including that of attention."""
@@ -190,9 +190,9 @@ def _copy_container(module: torch.nn.Module) -> torch.nn.Module:
     return container
 
 
-def apply_dense(dense: Iterable[Any], vectors: torch.Tensor) -> torch.Tensor:
+def apply_linear_maps(linear_maps: Iterable[Any], vectors: torch.Tensor) -> torch.Tensor:
     """Apply the linear maps of sentence-transformers, one after another, to vectors (batch, width)."""
-    for module in dense:
+    for module in linear_maps:
         vectors = module({"sentence_embedding": vectors})["sentence_embedding"]
     return vectors
 
@@ -206,13 +206,13 @@ class PooledBackbone(torch.nn.Module):
     def __init__(self, backbone: Backbone, head: torch.nn.Module | None, dim: int, *, normalizes: bool = True) -> None:
         super().__init__()
         self.model, self.pooling, self.head, self.dim = backbone.model, backbone.pooling, head, dim
-        self.dense, self.normalizes = torch.nn.ModuleList(backbone.dense), normalizes
+        self.linear_maps, self.normalizes = torch.nn.ModuleList(backbone.linear_maps), normalizes
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Encode the tensors that `Backbone.pad` makes."""
         states = self.model(**batch).last_hidden_state
         features = {"token_embeddings": states, "attention_mask": batch["attention_mask"]}
-        vectors = apply_dense(self.dense, self.pooling(features)["sentence_embedding"])
+        vectors = apply_linear_maps(self.linear_maps, self.pooling(features)["sentence_embedding"])
         vectors = (vectors if self.head is None else self.head(vectors))[:, : self.dim].float()
         return torch.nn.functional.normalize(vectors, dim=-1) if self.normalizes else vectors
 
@@ -315,7 +315,7 @@ def _open(
     if can_be_cut:
         get_depth_adapter(transformer.auto_model.config.model_type)
     if model.default_prompt_name and can_be_cut:
-        raise ZooError(
+        raise UncuttableError(
             f"backbone {reference}: puts its prompt {model.default_prompt_name!r} before every text, which is not supported; "
             "save it with default_prompt_name=None and give the prompts of a query and a document in `prompts`"
         )
@@ -330,7 +330,7 @@ def _open(
         reference,
         "",
         _find_prompts(model.prompts),
-        dense=tuple(module for module in modules if type(module).__name__ == "Dense") if not can_be_cut else (),
+        linear_maps=tuple(module for module in modules if type(module).__name__ == "Dense") if not can_be_cut else (),
         normalizes=type(modules[-1]).__name__ == "Normalize" if says_all else None,
         named_prompts={name: prompt for name, prompt in model.prompts.items() if prompt},
         default_prompt=model.default_prompt_name,
@@ -345,7 +345,7 @@ def _check_modules(reference: str, names: Sequence[str], is_model_folder: bool, 
     if list(names[:2]) == ["Transformer", "Pooling"] and set(after) <= allowed and "Normalize" not in after[:-1]:
         return
     listed = "can be cut" if can_be_cut else "with Dense between them, can be read"
-    raise ZooError(
+    raise (UncuttableError if can_be_cut else ZooError)(
         f"backbone {reference}: has the modules {', '.join(names)}; only Transformer, Pooling, Normalize {listed}"
     )
 

@@ -92,7 +92,7 @@ def _list_later_modules(
     if head is None and dim < backbone.width:
         head = make_head(torch.eye(dim, backbone.width), None)
     last = ([] if head is None else [_make_dense(head)]) + ([st_modules.Normalize()] if normalizes else [])
-    return [backbone.pooling, *backbone.dense, *last]
+    return [backbone.pooling, *backbone.linear_maps, *last]
 
 
 def _keep_lower_case(folder: Path, transformer: torch.nn.Module) -> None:
@@ -103,19 +103,19 @@ def _keep_lower_case(folder: Path, transformer: torch.nn.Module) -> None:
 
 
 def _make_dense(head: torch.nn.Linear) -> torch.nn.Module:
-    dense: Any = st_modules.Dense(
+    module: Any = st_modules.Dense(
         head.in_features, head.out_features, bias=head.bias is not None, activation_function=torch.nn.Identity()
     )
-    dense.linear = head
-    return cast("torch.nn.Module", dense)
+    module.linear = head
+    return cast("torch.nn.Module", module)
 
 
 def read_heads(folder: Path, backbone: Backbone, dim: int) -> dict[int, torch.nn.Linear]:
     """Read the heads that `write` stored, by layer. Raise ArtefactError for one that does not fit `backbone` and `dim`."""
     stored: dict[str, torch.Tensor] = {}
     if (folder / DENSE_FOLDER).is_dir():
-        dense = tensors.read(folder / DENSE_FOLDER)
-        stored = {f"{backbone.depth}.{name.split('.')[-1]}": tensor for name, tensor in dense.items()}
+        linear = tensors.read(folder / DENSE_FOLDER)
+        stored = {f"{backbone.depth}.{name.split('.')[-1]}": tensor for name, tensor in linear.items()}
     if (folder / SHALLOW_HEADS).is_file():
         stored |= tensors.read(folder, SHALLOW_HEADS.split(".")[0])
     heads = {}

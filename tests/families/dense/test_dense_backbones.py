@@ -163,3 +163,10 @@ def test_freezing_keeps_the_embeddings_and_the_first_blocks(kind, tmp_path):
     assert [name for name in trained if name.startswith(f"{path}.1.")]
     with pytest.raises(ZooError, match=r"freeze: 3 is outside 0…2"):
         backbone_options.freeze(encoder.backbone, 3)
+
+
+@pytest.mark.parametrize(("kind", "family"), [("qwen3", "matryoshka-2d"), ("gpt2", "dense"), ("t5", "dense")])
+def test_a_plain_model_opens_untrained_as_the_family_that_can_use_it(kind, family, tmp_path):
+    encoder = zoo.from_pretrained(write_bare(tmp_path / kind, kind))
+    assert encoder.spec.family == family
+    assert encoder.encode(TEXTS).shape == (11, 32)

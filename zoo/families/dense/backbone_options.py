@@ -33,7 +33,7 @@ def choose_pooling(backbone: Backbone, spec: Spec) -> Backbone:
             backbone.width, spec.projection, bias=False, activation_function=torch.nn.Identity()
         )
         torch.nn.init.orthogonal_(dense.linear.weight)
-        backbone = replace(backbone, dense=(*backbone.dense, dense))
+        backbone = replace(backbone, linear_maps=(*backbone.linear_maps, dense))
     return backbone
 
 

@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 
-from zoo.core.errors import ZooError
+from zoo.core.errors import DataError, ZooError
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.dense import adapter_folder, backbone_options
-from zoo.families.dense.spec import NEGATIVES, Spec, describe_misfit
-from zoo.ops import distributed, gradcache, losses
-from zoo.ops.false_negatives import false_negative_mask
+from zoo.families.dense.class_batches import ClassBatches
+from zoo.families.dense.objective import BatchFacts, compute_loss
+from zoo.families.dense.spec import CLASS_LOSSES, DISTILLATION_LOSSES, SCORED_LOSSES, Spec, describe_misfit
+from zoo.ops import distributed, gradcache
+from zoo.ops.false_negatives import compute_text_key, false_negative_mask
+from zoo.ops.guided_negatives import compute_guide_mask
+from zoo.ops.loss_names import LOSS_COLUMNS, LossName
 from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
 from zoo.text import lora, sentence_transformers_format
 from zoo.text.backbone import Backbone
+from zoo.text.frozen_vectors import FrozenVectors
 from zoo.text.text_encoder import CHUNK_SIZE, TextEncoder
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TRIPLET_COLUMNS, PAIR_COLUMNS = ("anchor", "positive", *NEGATIVES), ("sentence1", "sentence2")
+
+def find_text_columns(loss: LossName, column_names: Container[str]) -> list[str]:
+    """The columns of texts that a loss reads and that are there. Other columns of the data are ignored."""
+    roles = {**LOSS_COLUMNS[loss].required, **LOSS_COLUMNS[loss].optional}
+    return [column for column, kind in roles.items() if kind == "text" and column in column_names]
 
 
 class Encoder(TextEncoder):
-    """A text model whose pooled token states are compared by cosine, or by dot product if its own folder says so."""
+    """A text model whose pooled token states are compared by cosine, or by dot product if its own folder says so.
+
+    Attributes:
+        normalizes: whether vectors have unit norm.
+        chosen_names: the last names of the layers that hold the adapter; () without one.
+    """
 
     spec: Spec
 
@@ -46,8 +61,12 @@ class Encoder(TextEncoder):
         # The dot product of unit vectors is their cosine.
         self.similarity_fn_name = "dot" if backbone.similarity == "dot" and not self.normalizes else "cosine"
         self.module = torch.nn.ModuleDict(
-            {"backbone": backbone.model, "dense": torch.nn.ModuleList(self.backbone.dense)}
+            {"backbone": backbone.model, "dense": torch.nn.ModuleList(self.backbone.linear_maps)}
         )
+
+        self.chosen_names: tuple[str, ...] = ()
+        self._guide: FrozenVectors | None = None
+        self._guide_prompts: Callable[[str], str] = self.get_prompt
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
@@ -70,9 +89,6 @@ class Encoder(TextEncoder):
             backbone.set_dropout(spec.dropout)
         return encoder
 
-    chosen_names: tuple[str, ...] = ()
-    """The last names of the layers that hold the adapter."""
-
     # -- training --------------------------------------------------------------------------------------------------
 
     def train(self, run: TrainingRun) -> float:
@@ -84,19 +100,32 @@ class Encoder(TextEncoder):
             )
         if self.spec.lora is not None and self.spec.lora.targets == "auto":
             self.chosen["encoder.lora.targets"] = list(self.chosen_names)
+        if self.spec.loss in CLASS_LOSSES:
+            run = replace(run, rows=cast("Dataset", ClassBatches(run.rows)))
         backbone_options.freeze(self.backbone, self.spec.freeze)
         if self.spec.gradient_checkpointing:
             model: Any = self.backbone.model  # transformers does not annotate these methods
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return super().train(run)
 
-    def _find_text_columns(self, column_names: Container[str]) -> list[str]:
-        columns = TRIPLET_COLUMNS if self.spec.loss == "contrastive" else PAIR_COLUMNS
-        return [column for column in columns if column in column_names]
+    def prepare(self, rows: Dataset, cache: Path) -> None:
+        """Compute the guide's vectors of all training texts. Raises DataError for a column that the loss lacks."""
+        if problem := self.spec.find_table_mistake(rows.column_names):
+            raise DataError(f"the training data: {problem}")
+        if self.spec.guide is None or self.spec.loss != "contrastive":
+            return
+        spec = Spec(family="dense", backbone=self.spec.guide.model)
+        guide = type(self).build(spec, folder=self.folder)
+        texts = [
+            guide.get_prompt(column) + text
+            for column in find_text_columns(self.spec.loss, rows.column_names)
+            for text in rows[column]
+        ]
+        self._guide, self._guide_prompts = FrozenVectors(guide, texts, cache, "guide"), guide.get_prompt
 
-    def _get_prompt(self, column: str) -> str:
-        """The prompt before the texts of a column. The two sides of a scored pair are neither query nor document."""
-        role = {"anchor": "query", "sentence1": None, "sentence2": None}.get(column, "document")
+    def get_prompt(self, column: str) -> str:
+        """The prompt before the texts of a column. Sides of a scored pair and labelled texts have no role."""
+        role = {"anchor": "query", "sentence1": None, "sentence2": None, "text": None}.get(column, "document")
         return self.find_prompt(role)
 
     def find_prompt(self, role: str | None) -> str:
@@ -106,35 +135,54 @@ class Encoder(TextEncoder):
         return super().find_prompt(role) if role in self.prompts else default
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The tensors of `collate_cells`, and the scores (rows,) of pairs."""
-        columns = self._find_text_columns(rows[0])
-        cells = [self._get_prompt(column) + row[column] for column in columns for row in rows]
+        """The tensors of `collate_cells`, and what else the loss reads.
+
+        Further keys: `scores` (rows,) of pairs, or (rows, candidates) of a teacher; `labels` (rows,) int64, equal for equal
+        labels; `guide_rows` (columns, rows) int64.
+        """
+        loss = self.spec.loss
+        columns = find_text_columns(loss, rows[0])
+        cells = [self.get_prompt(column) + row[column] for column in columns for row in rows]
         batch = self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)
-        if self.spec.loss != "contrastive":
+        if loss in SCORED_LOSSES:
             batch["scores"] = torch.tensor([float(row["score"]) for row in rows])
+        if loss in DISTILLATION_LOSSES:
+            names = [f"score_{column}" for column in columns[1:]]
+            batch["scores"] = torch.tensor([[float(row[name]) for name in names] for row in rows])
+        if loss in CLASS_LOSSES:
+            batch["labels"] = torch.tensor([compute_text_key(str(row["label"])) for row in rows])
+        if self._guide is not None and self.module.training:
+            cells = [self._guide_prompts(column) + row[column] for column in columns for row in rows]
+            batch["guide_rows"] = self._guide.find_rows(cells).view(len(columns), -1)
         return batch
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
         """Scalar loss of one batch: the mean over the widths of `dims` and the whole width."""
         is_training = self.module.training and torch.is_grad_enabled()
         table = self._embed(batch["chunks"], is_training)[batch["cells"]]  # (columns, rows, width)
-        scores, text_keys = batch.get("scores"), batch["text_keys"]
-        if is_training:  # in validation every process has all the rows
-            table = distributed.all_gather_with_grad(table, dim=1)
-            scores = None if scores is None else distributed.all_gather_with_grad(scores)
-            text_keys = distributed.all_gather_with_grad(text_keys, dim=1)
-        mask = false_negative_mask(text_keys[0], text_keys[1:].flatten())
+
+        def gather(name: str, dim: int) -> torch.Tensor | None:
+            """A tensor of the rows of all processes. In validation every process has all the rows."""
+            values = batch.get(name)
+            return distributed.all_gather_with_grad(values, dim=dim) if is_training and values is not None else values
+
+        table = distributed.all_gather_with_grad(table, dim=1) if is_training else table
+        mask = self._find_mask(gather("text_keys", 1), gather("guide_rows", 1))
+        facts = BatchFacts(gather("scores", 0), gather("labels", 0), mask)
         widths = [*(m for m in self.spec.dims if m < table.shape[-1]), table.shape[-1]]
-        total = torch.stack([self._compute_loss(table[..., :m], scores, mask) for m in widths]).mean()
+        total = torch.stack([compute_loss(self.spec, self.spec.loss, table[..., :m], facts) for m in widths]).mean()
         return distributed.global_batch_gradient(total) if is_training else total
 
-    def _compute_loss(self, table: torch.Tensor, scores: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor:
-        scale = 1 / self.spec.temperature
-        loss = losses.compute_sentence_loss(table, scores, self.spec.loss, scale, mask=mask)
-        if not (self.spec.symmetric and self.spec.loss == "contrastive"):
-            return loss
-        backward = losses.compute_contrastive_loss(table[1], table[0], scale, mask[:, : len(mask)].T)
-        return (loss + backward) / 2
+    def _find_mask(self, text_keys: torch.Tensor | None, guide_rows: torch.Tensor | None) -> torch.Tensor | None:
+        """The candidates that are no negatives of a row: equal to a right answer, or found to be one by the guide."""
+        if text_keys is None or len(text_keys) < 2:
+            return None
+        mask = false_negative_mask(text_keys[0], text_keys[1:].flatten())
+        if self._guide is None or guide_rows is None or self.spec.guide is None:
+            return mask
+        vectors = self._guide.get(guide_rows, mask.device)
+        margin, kind = self.spec.guide.margin, self.spec.guide.margin_kind
+        return compute_guide_mask(vectors[0], vectors[1:].flatten(0, 1), margin, kind, known=mask)
 
     def _embed(self, chunks: Sequence[dict[str, torch.Tensor]], is_training: bool) -> torch.Tensor:
         """Float32 vectors (texts, width) of all chunks, in the memory of one chunk if the spec has `chunk`.
@@ -151,7 +199,7 @@ class Encoder(TextEncoder):
 
     def finish(self, rows: Dataset) -> None:
         """Merge the adapter into the weights, unless the recipe keeps the adapter."""
-        self._cached_engine = None
+        self._forget_engines()
         if self.spec.gradient_checkpointing:
             model: Any = self.backbone.model
             model.gradient_checkpointing_disable()

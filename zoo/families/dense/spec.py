@@ -10,13 +10,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from zoo.artefact.transformer_folder import read_width
+from zoo.ops.loss_names import LOSS_COLUMNS, NEGATIVES, LossName, find_column_mistake
 from zoo.schema import Positive, Roles, Section
 from zoo.spec import EpochRule, Mistake, RowNeeds
 from zoo.text.lora_spec import TextLora
 from zoo.text.text_spec import TextSpec
 
-NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
 ADAPTER_FOLDER = "adapter"
+IN_BATCH_LOSSES = ("contrastive",)
+SCORED_LOSSES = ("cosent", "angle")
+DISTILLATION_LOSSES = ("margin-mse", "kl")
+CLASS_LOSSES = ("proto-triplet", "icnn")
 CONTRASTIVE_EPOCHS = EpochRule(rows_read=3000, least=1, most=3)
 LEARNING_RATE = 5e-5
 ADAPTER_LEARNING_RATE = 2e-4  # an adapter starts at zero, and its matrices are small
@@ -26,6 +30,35 @@ class View(Section):
     """A view with the first `dim` components."""
 
     dim: Positive | None = Field(None, description="Number of components to keep.")
+
+
+class GuideSpec(Section):
+    """`guide:`, a frozen encoder that says which texts of a batch are probably right answers as well.
+
+    Source: Solatorio, "GISTEmbed", arXiv 2402.16829.
+    """
+
+    model: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
+    margin: Annotated[float, Field(ge=0)] = Field(
+        0.95,
+        description="A text is no negative if the guide finds it more similar than this share of the right answer.",
+    )
+    margin_kind: Literal["relative", "absolute"] = Field(
+        "relative", description="absolute: more similar than the right answer minus `margin`."
+    )
+
+
+class TeacherSpec(Section):
+    """`teacher:`, a frozen model that scores each anchor with the candidates of its row, once, before training."""
+
+    model: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
+    kind: Literal["cross-encoder", "encoder"] = Field(
+        "cross-encoder", description="cross-encoder: reads both texts together. encoder: cosines of its vectors."
+    )
+    temperature: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="kl: its scores are divided by it. Default: 1 for a cross-encoder, `temperature` for an encoder.",
+    )
 
 
 class Spec(TextSpec):
@@ -50,15 +83,31 @@ class Spec(TextSpec):
         default=(),
         description="Further widths to train (Matryoshka), whose first components are vectors by themselves.",
     )
-    loss: Literal["contrastive", "cosent", "angle"] = Field(
+    loss: LossName = Field(
         default="contrastive",
-        description="contrastive: anchors, positives and hard negatives. cosent and angle: pairs with a score.",
+        description="contrastive: anchors, positives and hard negatives. cosent, angle: pairs with a score. triplet: anchors, "
+        "positives and negatives. margin-mse, kl: the same with scores of a teacher. proto-triplet, icnn: texts with labels.",
     )
     temperature: Annotated[float, Field(gt=0)] = Field(
         default=0.05, description="Cosines are divided by it in the loss."
     )
     symmetric: bool = Field(
         default=False, description="contrastive: positives also have to find their anchors among those of the batch."
+    )
+    guide: GuideSpec | None = Field(
+        default=None, description="contrastive: a frozen encoder that finds likely false negatives of the batch."
+    )
+    teacher: TeacherSpec | None = Field(
+        default=None,
+        description="margin-mse, kl: a frozen model that scores the candidates. Default: columns of scores.",
+    )
+    margin: Annotated[float, Field(ge=0)] | Literal["soft"] = Field(
+        default=0.2,
+        description="triplet, proto-triplet: by how much the right one must be nearer. soft: there is no end.",
+    )
+    triplet_negatives: Literal["own", "hard", "semi-hard", "all"] = Field(
+        default="own",
+        description="triplet: negatives of the row itself, or the hardest, the semi-hard ones or all of the batch.",
     )
     chunk: Positive | None = Field(
         default=None,
@@ -92,6 +141,8 @@ class Spec(TextSpec):
             raise ValueError("quantize: weights of 4 bits cannot be trained: add `lora: {}`")
         if self.quantize and self.lora and self.lora.keep == "merged":
             raise ValueError("lora.keep: an adapter cannot be merged into weights of 4 bits: set keep: adapter")
+        if self.loss == "proto-triplet" and self.margin == "soft":
+            raise ValueError("margin: proto-triplet has no soft margin: give a number")
         if self.lora and self.freeze:
             raise ValueError("freeze: an adapter freezes every weight of the backbone: leave `freeze` out")
         if self.projection and self.lora and self.lora.keep == "adapter":
@@ -103,7 +154,7 @@ class Spec(TextSpec):
         """A higher rate for an adapter than for all weights."""
         if section.get("lora") is not None:
             return {"learning_rate": ADAPTER_LEARNING_RATE}
-        return {"learning_rate": LEARNING_RATE} if section.get("loss", "contrastive") == "contrastive" else {}
+        return {} if section.get("loss", "contrastive") in SCORED_LOSSES else {"learning_rate": LEARNING_RATE}
 
     @property
     def epoch_rule(self) -> EpochRule | None:
@@ -121,29 +172,44 @@ class Spec(TextSpec):
         return ADAPTER_FOLDER if self.lora and self.lora.keep == "adapter" else None
 
     def roles(self) -> tuple[Roles, Roles]:
-        """Scored pairs for cosent and angle; anchor, positive and optional hard negatives for contrastive."""
-        if self.loss == "contrastive":
-            return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
-        return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
+        """The columns of the loss."""
+        return LOSS_COLUMNS[self.loss].required, LOSS_COLUMNS[self.loss].optional
 
     def list_unused_fields(self, has_validation: bool) -> set[str]:
-        """`symmetric` of another loss."""
-        return set() if self.loss == "contrastive" else {"symmetric"}
+        """Fields of other losses."""
+        unused = set() if self.loss == "contrastive" else {"symmetric", "guide"}
+        unused |= set() if self.loss in DISTILLATION_LOSSES else {"teacher"}
+        unused |= set() if self.loss == "triplet" else {"triplet_negatives"}
+        unused |= set() if self.loss in ("triplet", "proto-triplet") else {"margin"}
+        return unused | ({"temperature"} if self.loss in ("triplet", *CLASS_LOSSES) else set())
 
     def describe_row_needs(self, columns: Container[str]) -> RowNeeds:
-        """Pairs with different scores for cosent and angle; rows or hard negatives to compare with for contrastive."""
-        if self.loss == "contrastive":
-            return RowNeeds.in_batch(("anchor",), ("positive",), tuple(n for n in NEGATIVES if n in columns))
-        return RowNeeds(rows=2, distinct=(("score",),), reason="the loss ranks pairs against one another")
+        """Rows or hard negatives to compare with, pairs with different scores, or rows of different classes."""
+        negatives = tuple(name for name in NEGATIVES if name in columns)
+        if self.loss == "contrastive" or (self.loss == "triplet" and self.triplet_negatives != "own"):
+            return RowNeeds.in_batch(("anchor",), ("positive",), negatives)
+        if self.loss in SCORED_LOSSES:
+            return RowNeeds(rows=2, distinct=(("score",),), reason="the loss ranks pairs against one another")
+        if self.loss in CLASS_LOSSES:
+            return RowNeeds(rows=4, distinct=(("label",),), reason="the loss compares rows of several classes")
+        return RowNeeds(negatives=negatives, positive=("positive",))
 
     def suggest_for_columns(self, columns: Container[str]) -> list[Mistake]:
         """The loss for pairs without scores, and the losses for pairs with scores."""
-        if self.loss != "contrastive" and "score" not in columns:
+        if self.loss in SCORED_LOSSES and "score" not in columns:
             message = f"{self.loss} needs a score for each pair; for pairs without scores set loss: contrastive"
             return [(("loss",), f"{message}, which reads the columns anchor and positive")]
         if self.loss == "contrastive" and "score" in columns and "anchor" not in columns:
             return [(("loss",), "for pairs with scores set loss: cosent or loss: angle")]
+        if self.loss == "contrastive" and "label" in columns and "anchor" not in columns:
+            return [(("loss",), "for texts with labels set loss: proto-triplet or loss: icnn")]
         return []
+
+    def find_table_mistake(self, columns: Container[str]) -> str | None:
+        """Say which column of negatives or of a teacher's scores the training data lacks, or None."""
+        if self.loss == "triplet" and self.triplet_negatives == "own" and not any(n in columns for n in NEGATIVES):
+            return "triplet compares the positive with negatives of its row: add a column `negative`, or set triplet_negatives"
+        return find_column_mistake(self.loss, columns, has_teacher=self.teacher is not None)
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
         """Also report widths beyond the encoder's own, and 4 bits without the package that computes them."""

@@ -11,11 +11,11 @@ from pydantic import Field, field_validator, model_validator
 
 from zoo.core.errors import RenamedFieldWarning
 from zoo.data.spec import Data
+from zoo.ops.loss_names import LOSS_COLUMNS, NEGATIVES
 from zoo.schema import Positive, Renamed, Roles, Section, invert
 from zoo.spec import EpochRule, ExtraDataset, Mistake, RowNeeds
 from zoo.text.truncatable_spec import TruncatableSpec
 
-NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
 PAIR_LEARNING_RATE = 1e-4
 PAIR_EPOCHS = EpochRule(rows_read=3000, least=1, most=3)
 SMALLEST_TEXT_COUNT = 3  # a text needs two others, or the distribution of its similarities is a constant
@@ -153,9 +153,7 @@ class Spec(TruncatableSpec):
 
     def roles(self) -> tuple[Roles, Roles]:
         """Scored pairs for cosent and angle; anchor, positive and optional hard negatives for contrastive."""
-        if self.loss == "contrastive":
-            return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
-        return {"sentence1": "text", "sentence2": "text", "score": "number"}, {}
+        return LOSS_COLUMNS[self.loss].required, LOSS_COLUMNS[self.loss].optional
 
     def list_unused_fields(self, has_validation: bool) -> set[str]:
         """Fields of the other objective and of another loss."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from zoo.core import atomic_files
 from zoo.core.errors import DataError
 from zoo.encoder import Encoder
 from zoo.families.matryoshka_2d.spec import SMALLEST_TEXT_COUNT, TeacherSpec
 from zoo.ops import losses
+from zoo.text.frozen_vectors import FrozenVectors
 
 
 class Teacher:
@@ -43,19 +42,11 @@ class Teacher:
                 f"teacher.unlabelled: {len(self.unlabelled)} different texts have no similarities to compare: give "
                 f"{SMALLEST_TEXT_COUNT} or more"
             )
-        all_texts = list(dict.fromkeys([*texts, *self.unlabelled]))
-        self._place = {text: i for i, text in enumerate(all_texts)}
-        key = atomic_files.digest([encoder.backbone_name, encoder.backbone_revision, all_texts])[:16]
-        path = cache / f"teacher-{key}.npy"
-        if not path.exists():
-            vectors = encoder.encode(all_texts, precision="fp32")
-            with atomic_files.replace_file(path) as partial, partial.open("wb") as file:
-                np.save(file, vectors)
-        self._vectors = np.load(path, mmap_mode="r")
+        self._vectors = FrozenVectors(encoder, [*texts, *self.unlabelled], cache, "teacher")
 
     def find_rows(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the rows of the vectors of n texts, (n,) int64. Raises KeyError for a text that `__init__` did not get."""
-        return torch.tensor([self._place[text] for text in texts])
+        return self._vectors.find_rows(texts)
 
     def compute_loss(self, rows: torch.Tensor, layers: Mapping[int, torch.Tensor], width: int) -> torch.Tensor:
         """Scalar: spec.weight times the mean KL divergence from the teacher's similarities to the student's.
@@ -66,8 +57,7 @@ class Teacher:
             rows: rows of n texts, as `find_rows` returns them.
             layers: the student's vectors (n, d) of these texts by layer.
         """
-        device = next(iter(layers.values())).device
-        target = torch.from_numpy(np.array(self._vectors[rows.cpu().numpy()])).to(device)
+        target = self._vectors.get(rows, next(iter(layers.values())).device)
         terms = [
             losses.compute_relational_loss(target, student, 1 / self.temperature)
             for vectors in layers.values()

@@ -1,0 +1,44 @@
+"""An order of labelled rows in which rows of a class follow one another, so that a batch has several of each class."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from zoo.ops.random_state import epoch_generator
+
+ROWS_OF_A_CLASS = 4  # that follow one another
+
+
+class ClassBatches:
+    """Rows of a data set with a column `label`, for the trainer.
+
+    The order of an epoch depends on its number and the seed alone: the rows of each class are shuffled and cut into groups of
+    ROWS_OF_A_CLASS, and the groups are shuffled. A random order would leave most rows of many classes alone in their batch.
+    """
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+        self._by_label: dict[Any, list[int]] = defaultdict(list)
+        for number, label in enumerate(rows["label"]):
+            self._by_label[label].append(number)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        row: Mapping[str, Any] = self.rows[index]
+        return row
+
+    def order(self, seed: int, epoch: int) -> list[int]:
+        """Return the row numbers of an epoch, each once."""
+        generator = epoch_generator(seed, epoch)
+        groups: list[list[int]] = []
+        for numbers in self._by_label.values():
+            shuffled = [numbers[i] for i in torch.randperm(len(numbers), generator=generator).tolist()]
+            groups += [shuffled[i : i + ROWS_OF_A_CLASS] for i in range(0, len(shuffled), ROWS_OF_A_CLASS)]
+        places = torch.randperm(len(groups), generator=generator).tolist()
+        return [number for place in places for number in groups[place]]
