@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -215,6 +218,28 @@ def test_a_killed_run_goes_on_after_the_last_whole_block(tmp_path):
     path = next(tmp_path.glob("scores-*.npy"))
     path.write_bytes(path.read_bytes()[:-8])
     assert np.array_equal(compute_scores(CountingScorer(), PAIRS, tmp_path, block_size=20), EXPECTED)
+
+
+class KilledScorer(CountingScorer):
+    """A teacher whose process is killed in the third call."""
+
+    def score(self, pairs):
+        if len(self.seen) >= 40:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(pairs)
+
+
+def test_a_process_that_is_killed_loses_one_block(tmp_path):
+    process = multiprocessing.get_context("fork").Process(
+        target=compute_scores, args=(KilledScorer(), PAIRS, tmp_path), kwargs={"block_size": 20}
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    scorer = CountingScorer()
+    assert np.array_equal(compute_scores(scorer, PAIRS, tmp_path, block_size=20), EXPECTED)
+    assert set(scorer.seen) == set(PAIRS[40:])
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npy"], "the partial file of the dead process is removed"
 
 
 def test_equal_pairs_of_a_block_are_scored_once_and_no_pairs_cost_nothing(tmp_path):
