@@ -210,6 +210,12 @@ def test_the_positive_is_never_masked_so_a_row_whose_candidates_are_all_masked_c
     assert torch.equal(a.grad, torch.zeros_like(a))
 
 
+def test_the_mask_of_the_caller_is_not_changed(pair):
+    mask = torch.ones(8, 8, dtype=torch.bool)
+    losses.compute_contrastive_loss(*pair[:2], mask=mask)
+    assert mask.all()
+
+
 def test_angle_takes_an_odd_width_as_sentence_transformers_does(pair):
     a, b, scores = pair[0][:, :7], pair[1][:, :7], pair[2]
     expected = st.AnglELoss(IdentityModel()).compute_loss_from_embeddings([a, b], scores)

@@ -123,6 +123,15 @@ def test_lost_weights_are_named_instead_of_drawn_at_random(lost, folder):
         CrossEncoderScorer(str(folder))
 
 
+def test_a_config_that_asks_for_more_layers_than_the_weights_hold_is_refused_at_once(folder):
+    for name, count in (("num_hidden_layers", 5_000_000), ("hidden_size", 10**9)):
+        original = (folder / "config.json").read_text()
+        change_json(folder / "config.json", **{name: count})
+        with pytest.raises(ArtefactError, match=f"{name}: {count} is beyond every model"):
+            CrossEncoderScorer(str(folder))
+        (folder / "config.json").write_text(original)
+
+
 def test_pickles_and_code_of_the_model_are_refused_without_running_them(folder, tmp_path):
     mark = tmp_path / "executed"
     (folder / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Model: pass\nclass Config: pass\n")

@@ -80,12 +80,7 @@ class CrossEncoderScorer:
 
     def _open(self) -> sentence_transformers.CrossEncoder:
         try:
-            # Random numbers of the training must not depend on whether the scores come from the cache.
-            with (
-                torch.random.fork_rng(devices=[]),
-                hide_progress_bars(),
-                tokenizer_checks.as_zoo_error(f"{self.reference}: cannot be opened"),
-            ):
+            with hide_progress_bars(), tokenizer_checks.as_zoo_error(f"{self.reference}: cannot be opened"):
                 model: Any = sentence_transformers.CrossEncoder(
                     str(self._folder),
                     device=self._device,
@@ -118,7 +113,8 @@ def _check_weights(folder: Path, reference: str) -> Mapping[str, str]:
             f"{reference}: is not a cross-encoder: config.json names {', '.join(map(str, architectures or ['nothing']))}, "
             "not a …ForSequenceClassification; name a cross-encoder, or use the model as an encoder"
         )
-    preflight.check_integers(config_file, content)
+    stored = headers.read_all(tensors.list_pretrained_files(place))
+    preflight.check_integers(config_file, content, max_layers=len(stored))  # each layer has a tensor
     auto_model: Any = transformers.AutoModelForSequenceClassification  # transformers does not annotate `from_config`
     try:
         with torch.device("meta"):  # shapes without memory
@@ -132,7 +128,6 @@ def _check_weights(folder: Path, reference: str) -> Mapping[str, str]:
         ) from None
     if config.num_labels != 1:
         raise ZooError(f"{reference}: gives {config.num_labels} scores for a pair, but a teacher must give one")
-    stored = headers.read_all(tensors.list_pretrained_files(place))
     shapes = tensors.get_shapes(described)
     names = weight_names.check(place, stored, shapes, f"{described.base_model_prefix}.")
     # Other models do without a pooler, but the head of a cross-encoder reads it.
