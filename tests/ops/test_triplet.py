@@ -206,9 +206,9 @@ def test_distances_agree_with_each_other_and_are_exact_for_near_vectors(columns)
     for metric in METRICS:
         pairs = compute_distances(a, b, metric).diagonal()
         torch.testing.assert_close(pairs, compute_paired_distances(a, b, metric))
-    near = torch.full((40, 8), 1000.0)
-    near_distances = compute_distances(near, near + 0.25, "euclidean")
-    torch.testing.assert_close(near_distances, torch.full((40, 40), 0.25 * 8**0.5))
+    near = 100 + torch.rand(40, 8)
+    exact = compute_distances(near, near.flip(0), "euclidean")
+    torch.testing.assert_close(exact, compute_paired_distances(near[:, None], near.flip(0)[None], "euclidean"))
 
 
 def test_a_negative_as_far_away_as_the_positive_is_not_semi_hard():
