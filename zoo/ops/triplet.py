@@ -81,8 +81,8 @@ def compute_class_triplet_loss(
 ) -> torch.Tensor:
     """Triplet loss of labelled rows: rows of the same class are positives, all others are negatives.
 
-    With `hard` the positive of an anchor is the farthest row of its class; else every row of its class is one. A row without
-    another row of its class, or without a row of another class, is no anchor.
+    With `hard` the positive of an anchor is the farthest row of its class; else every row of its class is one. A row does not
+    count as an anchor if its class has no other row, or if there is no other class.
 
     Args:
         vectors: (n, d).
