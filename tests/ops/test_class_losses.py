@@ -61,8 +61,10 @@ def test_icnn_looks_as_far_as_the_largest_class_by_default_and_uses_unit_rows(ro
     by_hand = compute_score_by_hand(unit.double().numpy(), labels.numpy(), reach=6)
     assert compute_icnn_loss(vectors, labels).item() == pytest.approx(-math.log(by_hand), rel=1e-4)
     few = torch.arange(30) // 2
-    by_hand = compute_score_by_hand(unit.double().numpy(), few.numpy(), reach=5)
+    by_hand = compute_score_by_hand(unit.double().numpy(), few.numpy(), reach=4)
     assert compute_icnn_loss(vectors, few).item() == pytest.approx(-math.log(by_hand), rel=1e-4)
+    one_row = compute_icnn_score(vectors, few, neighbors=4, reach=1)
+    assert one_row.item() == compute_icnn_score(vectors, few, neighbors=4, reach=4).item()
 
 
 def test_icnn_is_high_for_two_tight_clusters_and_low_for_random_labels():

@@ -77,6 +77,13 @@ def test_a_relative_margin_is_a_share_of_the_positives_similarity_and_an_absolut
     assert absolute.tolist() == [[False, True, True, False], [True, False, True, False]]
 
 
+def test_a_similarity_that_equals_the_limit_is_not_masked():
+    similarities, own = torch.tensor([[0.5, 0.25]]), torch.tensor([0.5])
+    for arguments in ((0.5, "relative"), (0.25, "absolute")):
+        assert not mask_guided_negatives(similarities, own, *arguments).any()
+        assert mask_guided_negatives(similarities + torch.tensor([0.0, 1e-6]), own, *arguments)[0, 1]
+
+
 def test_the_limit_is_below_a_negative_similarity_of_the_positive_too():
     similarities = torch.tensor([[-0.4, -0.41], [0.0, -0.4]])
     own = torch.tensor([-0.4, -0.4])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -105,3 +106,14 @@ def test_missing_negatives_and_scores_are_named():
         assert find_column_mistake(loss, triplet, has_teacher=True) is None
     for loss in ("contrastive", "triplet", "cosent", "icnn"):
         assert find_column_mistake(loss, ["anchor", "positive"]) is None
+
+
+def test_the_guide_lists_every_loss_with_its_columns():
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "losses.md").read_text(encoding="utf-8")
+    lines = {line.split("|")[2].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
+    assert set(lines) == set(LOSS_COLUMNS)
+    for name, entry in LOSS_COLUMNS.items():
+        columns = lines[name].split("|")[1]
+        assert all(f"`{column}`" in columns for column in entry.required)
+        assert ("perhaps `negative`" in columns) == ("negative" in entry.optional and not entry.least_negatives)
+        assert ("`negative`, scores or a teacher" in columns) == bool(entry.least_negatives)

@@ -210,6 +210,12 @@ def test_the_positive_is_never_masked_so_a_row_whose_candidates_are_all_masked_c
     assert torch.equal(a.grad, torch.zeros_like(a))
 
 
+def test_the_mask_of_the_caller_is_not_changed(pair):
+    mask = torch.ones(8, 8, dtype=torch.bool)
+    losses.compute_contrastive_loss(*pair[:2], mask=mask)
+    assert mask.all()
+
+
 def test_angle_takes_an_odd_width_as_sentence_transformers_does(pair):
     a, b, scores = pair[0][:, :7], pair[1][:, :7], pair[2]
     expected = st.AnglELoss(IdentityModel()).compute_loss_from_embeddings([a, b], scores)
@@ -239,3 +245,36 @@ def test_ranking_losses_do_not_depend_on_the_order_of_the_rows_or_the_unit_of_th
     order = torch.randperm(8)
     assert loss(a[order], b[order], scores[order]).item() == pytest.approx(loss(a, b, scores).item(), rel=1e-5)
     assert loss(a, b, scores * 7 - 100).item() == pytest.approx(loss(a, b, scores).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_gradients_of_the_contrastive_loss_equal_sentence_transformers(symmetric, pair):
+    options = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"} if symmetric else {}
+    theirs = st.MultipleNegativesRankingLoss(IdentityModel(), **options)
+    columns = [*pair[:2], torch.randn(8, 16)]
+    gradients = []
+    for compute in (
+        lambda a, b, c: theirs.compute_loss_from_embeddings([a, b, c], None),
+        lambda a, b, c: losses.compute_contrastive_loss(a, torch.cat([b, c]), symmetric=symmetric),
+    ):
+        vectors = [column.clone().requires_grad_() for column in columns]
+        compute(*vectors).backward()
+        gradients.append(torch.stack([column.grad for column in vectors]))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["cosent", "angle"])
+def test_gradients_of_the_ranking_losses_equal_sentence_transformers(loss, pair):
+    ours, theirs = {
+        "cosent": (losses.compute_cosent_loss, st.CoSENTLoss),
+        "angle": (losses.compute_angle_loss, st.AnglELoss),
+    }[loss]
+    gradients = []
+    for compute in (
+        ours,
+        lambda a, b, scores: theirs(IdentityModel()).compute_loss_from_embeddings([a, b], scores),
+    ):
+        vectors = [column.clone().requires_grad_() for column in pair[:2]]
+        compute(*vectors, pair[2]).backward()
+        gradients.append(torch.stack([column.grad for column in vectors]))
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)

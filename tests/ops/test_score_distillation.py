@@ -57,6 +57,24 @@ def test_kl_equals_sentence_transformers(
     assert ours.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("loss", ["margin-mse", "kl"])
+def test_gradients_equal_sentence_transformers(loss, columns, teacher_scores):
+    gradients = []
+    for is_ours in (True, False):
+        vectors = columns.clone().requires_grad_()
+        scores = compute_candidate_scores(vectors[0], vectors[1:], "dot")
+        if loss == "kl":
+            theirs, ours = (
+                st.DistillKLDivLoss(IdentityModel(), temperature=2.0),
+                compute_kl_loss(scores, teacher_scores, 2.0),
+            )
+        else:
+            theirs, ours = st.MarginMSELoss(IdentityModel()), compute_margin_mse_loss(scores, teacher_scores)
+        (ours if is_ours else theirs.compute_loss_from_embeddings(list(vectors), teacher_scores)).backward()
+        gradients.append(vectors.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
 def test_the_scale_multiplies_the_scores_and_autocast_does_not_change_them(columns):
     for name in ("dot", "cosine"):
         scores = compute_candidate_scores(columns[0], columns[1:], name)

@@ -206,8 +206,19 @@ def test_distances_agree_with_each_other_and_are_exact_for_near_vectors(columns)
     for metric in METRICS:
         pairs = compute_distances(a, b, metric).diagonal()
         torch.testing.assert_close(pairs, compute_paired_distances(a, b, metric))
-    near = torch.full((1, 8), 1000.0)
-    assert compute_distances(near, near + 0.25, "euclidean").item() == pytest.approx(0.25 * 8**0.5, rel=1e-6)
+    near = 100 + torch.rand(40, 8)
+    exact = compute_distances(near, near.flip(0), "euclidean")
+    torch.testing.assert_close(exact, compute_paired_distances(near[:, None], near.flip(0)[None], "euclidean"))
+
+
+def test_a_negative_as_far_away_as_the_positive_is_not_semi_hard():
+    anchors, positives = torch.zeros(1, 1), torch.tensor([[2.0]])
+    negatives = torch.tensor([[-2.0], [1.0], [-5.0], [9.0]])
+    arguments = (anchors, torch.cat([positives, negatives]), 10.0, "euclidean", "semi-hard")
+    assert compute_mined_triplet_loss(*arguments).item() == 2 - 5 + 10
+    mask = torch.tensor([[False, False, False, True, True]])
+    assert compute_mined_triplet_loss(*arguments, mask).item() == 2 - 2 + 10, "the farthest, if none is farther"
+    assert mask.tolist() == [[False, False, False, True, True]]
 
 
 def test_autocast_does_not_change_the_loss(columns):

@@ -72,11 +72,11 @@ def compute_kl_loss(
     """
     if present is None:
         present = torch.ones_like(scores, dtype=torch.bool)
-    # A finite number instead of -infinity keeps the gradient of a row without candidates finite.
+    # With a finite number instead of -infinity, a missing candidate and a row without candidates give terms of exactly 0.
     lowest = torch.finfo(scores.dtype).min
     log_probs = F.log_softmax((scores / temperature).masked_fill(~present, lowest), dim=1)
     teacher_logits = teacher_scores.detach() / (teacher_temperature or temperature)
     target_log_probs = F.log_softmax(teacher_logits.to(scores.dtype).masked_fill(~present, lowest), dim=1)
-    is_row = present.sum(1, keepdim=True) > 1
-    terms = (target_log_probs.exp() * (target_log_probs - log_probs)).masked_fill(~(present & is_row), 0.0)
-    return terms.sum() / is_row.sum().clamp_min(1) * temperature**2
+    is_row = present.sum(1) > 1
+    divergences = target_log_probs.exp() * (target_log_probs - log_probs)
+    return divergences.sum() / is_row.sum().clamp_min(1) * temperature**2

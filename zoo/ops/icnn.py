@@ -34,8 +34,8 @@ def compute_icnn_score(
         vectors: (n, d).
         labels: (n,) int64.
         neighbors: the nearest rows of each row that count; at most n - 1 do.
-        reach: number of nearest rows among which the nearest row of another class is looked for. Default: the number of rows
-            of the largest class, as in the authors' "fullicnn", but at least `neighbors` + 1.
+        reach: number of nearest rows among which the nearest row of another class is looked for, at least `neighbors`.
+            Default: the number of rows of the largest class, as in the authors' "fullicnn", so that every row finds one.
 
     Source: the authors' code of "SuSana Distancia", arXiv 2305.09062; the score is that of García Ramírez, arXiv 2107.06992,
     without its third term Ω, which the code leaves out. The authors take the first neighbour for the row itself, which fails
@@ -48,10 +48,10 @@ def compute_icnn_score(
     is_self = torch.eye(count, dtype=torch.bool, device=vectors.device)
     neighbors = min(neighbors, count - 1)
     if reach is None:
-        reach = max(int(torch.unique(labels, return_counts=True)[1].max()), neighbors + 1)
+        reach = int(torch.unique(labels, return_counts=True)[1].max())
     near, places = distances.masked_fill(is_self, torch.inf).topk(min(max(reach, neighbors), count - 1), largest=False)
     is_same = labels[places] == labels[:, None]
-    nearest_other = near.masked_fill(is_same, torch.inf)[:, :reach].amin(1, keepdim=True)
+    nearest_other = near.masked_fill(is_same, torch.inf).amin(1, keepdim=True)
     near, is_same = near[:, :neighbors], is_same[:, :neighbors]
     ratios = near / (nearest_other + EPSILON)
     ratios = ratios / ratios.amax(1, keepdim=True).clamp_min(1.0)
@@ -81,7 +81,7 @@ def compute_icnn_loss(
     """
     if normalize:
         vectors = F.normalize(vectors, dim=-1)
-    return -compute_icnn_score(vectors, labels, neighbors, reach).clamp_min(SMALLEST_SCORE).log()
+    return -compute_icnn_score(vectors, labels, neighbors, reach).log()
 
 
 def _average_rows(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

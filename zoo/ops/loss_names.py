@@ -20,10 +20,10 @@ LARGEST_SPREAD = 100.0
 
 
 class LossColumns(NamedTuple):
-    """What a loss reads, and when to use it.
+    """The columns of a loss, and when to use it.
 
     Attributes:
-        required, optional: columns by role, with what they must hold.
+        required, optional: columns by role, each with the kind of its values.
         use: when to use the loss, in one sentence.
         least_negatives: smallest number of columns of NEGATIVES that the table must have.
         scores: columns that hold scores, all those that the loss may read.

@@ -67,7 +67,7 @@ def compute_mined_triplet_loss(
     """
     distances = compute_distances(anchors, candidates, metric)
     is_negative = torch.ones_like(distances, dtype=torch.bool) if mask is None else ~mask
-    is_negative = is_negative.clone().fill_diagonal_(False)
+    is_negative.fill_diagonal_(False)
     own = distances.diagonal()[:, None]
     return _compute_mined(distances, own, torch.ones_like(own, dtype=torch.bool), is_negative, margin, mining)
 
@@ -81,8 +81,8 @@ def compute_class_triplet_loss(
 ) -> torch.Tensor:
     """Triplet loss of labelled rows: rows of the same class are positives, all others are negatives.
 
-    With `hard` the positive of an anchor is the farthest row of its class; else every row of its class is one. A row without
-    another row of its class, or without a row of another class, is no anchor.
+    With `hard` the positive of an anchor is the farthest row of its class; else every row of its class is one. A row does not
+    count as an anchor if its class has no other row, or if there is no other class.
 
     Args:
         vectors: (n, d).
@@ -95,9 +95,7 @@ def compute_class_triplet_loss(
     if mining == "hard":
         has_positive = is_positive.any(1, keepdim=True)
         farthest = distances.masked_fill(~is_positive, -torch.inf).amax(1, keepdim=True)
-        return _compute_mined(
-            distances, farthest.masked_fill(~has_positive, 0.0), has_positive, ~is_same, margin, mining
-        )
+        return _compute_mined(distances, farthest, has_positive, ~is_same, margin, mining)
     return _compute_mined(distances, distances, is_positive, ~is_same, margin, mining)
 
 
@@ -135,13 +133,15 @@ def _compute_mined(
 def _choose_semi_hard(
     distances: torch.Tensor, positive_distances: torch.Tensor, is_negative: torch.Tensor
 ) -> torch.Tensor:
-    """Return the distance (n, p) of the semi-hard negative for each positive. Every row must have a negative."""
+    """Return the distance (n, p) of the semi-hard negative for each positive.
+
+    Every row must have a negative, and a candidate that is none, such as the anchor's own positive.
+    """
     ascending = distances.masked_fill(~is_negative, torch.inf).sort(dim=1).values
-    places = torch.searchsorted(ascending.detach(), positive_distances.detach().contiguous(), right=True)
-    nearest_outside = ascending.gather(1, places.clamp(max=ascending.shape[1] - 1))
+    places = torch.searchsorted(ascending.detach(), positive_distances.detach(), right=True)
+    nearest_outside = ascending.gather(1, places)
     farthest = distances.masked_fill(~is_negative, -torch.inf).amax(1, keepdim=True)
-    has_outside = (places < ascending.shape[1]) & nearest_outside.isfinite()
-    return torch.where(has_outside, nearest_outside, farthest)
+    return torch.where(nearest_outside.isfinite(), nearest_outside, farthest)
 
 
 def _compute_violations(differences: torch.Tensor, margin: float | None) -> torch.Tensor:
