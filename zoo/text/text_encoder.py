@@ -76,6 +76,11 @@ class TextEncoder(BaseEncoder):
         """The text that is put before a text of a role, "query" or "document", or of none; "" for nothing."""
         return self.prompts.get(role or "", "")
 
+    def get_prompt(self, column: str) -> str:
+        """The prompt before the texts of a training column. Sides of a scored pair and labelled texts have no role."""
+        role = {"anchor": "query", "sentence1": None, "sentence2": None, "text": None}.get(column, "document")
+        return self.find_prompt(role)
+
     def _add_prompt(self, inputs: Iterable[Any], role: str | None) -> Iterable[Any]:
         if role not in (None, *ROLES):
             raise ZooError(f"prompt_type: {role!r} is not one of {', '.join(ROLES)}")

@@ -153,6 +153,26 @@ def test_a_guide_masks_candidates_that_it_finds_as_similar_as_the_positive(tmp_p
     assert mask.sum() > known.sum()
 
 
+@pytest.mark.parametrize("loss", ["margin-mse", "kl"])
+def test_a_teacher_gives_the_scores_of_training_and_validation_rows(loss, tmp_path):
+    rows, held = tiny_dense.rows(n=32), tiny_dense.rows(n=48).select(range(32, 48))
+    teacher = tiny.backbone(tmp_path / "teacher", seed=5)
+    encoder = tiny_dense.build(tmp_path, loss=loss, teacher={"model": teacher, "kind": "encoder"})
+    encoder.prepare(rows, tmp_path / "cache")
+    vectors = zoo.from_pretrained(teacher)
+    expected = [
+        [
+            float(vectors.similarity_pairwise(*vectors.encode([row["anchor"], row[name]])[:, None]))
+            for name in ("positive", "negative")
+        ]
+        for row in rows.select(range(5))
+    ]
+    np.testing.assert_allclose(encoder.collate(list(rows.select(range(5))))["scores"], expected, atol=1e-5)
+    encoder.fit(rows, TRAINING, tmp_path / "run", validation=held)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "validation_loss" in lines
+
+
 def test_a_batch_of_a_class_loss_has_several_rows_of_each_class():
     rows = Dataset.from_list([{"text": text, "label": i % 5} for i, text in enumerate(tiny.SENTENCES)])
     order = ClassBatches(rows).order(seed=1, epoch=0)

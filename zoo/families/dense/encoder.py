@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -15,6 +15,7 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.dense import adapter_folder, backbone_options
 from zoo.families.dense.class_batches import ClassBatches
+from zoo.families.dense.frozen_models import Guide, Teacher
 from zoo.families.dense.objective import BatchFacts, compute_loss
 from zoo.families.dense.spec import CLASS_LOSSES, DISTILLATION_LOSSES, SCORED_LOSSES, Spec, describe_misfit
 from zoo.ops import distributed, gradcache
@@ -25,7 +26,6 @@ from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
 from zoo.text import lora, sentence_transformers_format
 from zoo.text.backbone import Backbone
-from zoo.text.frozen_vectors import FrozenVectors
 from zoo.text.text_encoder import CHUNK_SIZE, TextEncoder
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Encoder(TextEncoder):
         )
 
         self.chosen_names: tuple[str, ...] = ()
-        self._guide: FrozenVectors | None = None
-        self._guide_prompts: Callable[[str], str] = self.get_prompt
+        self._guide: Guide | None = None
+        self._teacher: Teacher | None = None
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
@@ -100,6 +100,8 @@ class Encoder(TextEncoder):
             )
         if self.spec.lora is not None and self.spec.lora.targets == "auto":
             self.chosen["encoder.lora.targets"] = list(self.chosen_names)
+        if self._teacher is not None and run.validation is not None:
+            self._teacher.score_rows(run.validation, find_text_columns(self.spec.loss, run.validation.column_names))
         if self.spec.loss in CLASS_LOSSES:
             run = replace(run, rows=cast("Dataset", ClassBatches(run.rows)))
         backbone_options.freeze(self.backbone, self.spec.freeze)
@@ -109,24 +111,18 @@ class Encoder(TextEncoder):
         return super().train(run)
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
-        """Compute the guide's vectors of all training texts. Raises DataError for a column that the loss lacks."""
+        """Compute the guide's vectors or the teacher's scores. Raises DataError for a column that the loss lacks."""
         if problem := self.spec.find_table_mistake(rows.column_names):
             raise DataError(f"the training data: {problem}")
-        if self.spec.guide is None or self.spec.loss != "contrastive":
-            return
-        spec = Spec(family="dense", backbone=self.spec.guide.model)
-        guide = type(self).build(spec, folder=self.folder)
-        texts = [
-            guide.get_prompt(column) + text
-            for column in find_text_columns(self.spec.loss, rows.column_names)
-            for text in rows[column]
-        ]
-        self._guide, self._guide_prompts = FrozenVectors(guide, texts, cache, "guide"), guide.get_prompt
+        columns = find_text_columns(self.spec.loss, rows.column_names)
+        if self.spec.guide is not None and self.spec.loss == "contrastive":
+            self._guide = Guide(self._open_frozen(self.spec.guide.model), rows, columns, cache)
+        if self.spec.teacher is not None and self.spec.loss in DISTILLATION_LOSSES:
+            self._teacher = Teacher.open(self.spec.teacher, cache, self.folder, self._open_frozen)
+            self._teacher.score_rows(rows, columns)
 
-    def get_prompt(self, column: str) -> str:
-        """The prompt before the texts of a column. Sides of a scored pair and labelled texts have no role."""
-        role = {"anchor": "query", "sentence1": None, "sentence2": None, "text": None}.get(column, "document")
-        return self.find_prompt(role)
+    def _open_frozen(self, reference: str) -> Encoder:
+        return type(self).build(Spec(family="dense", backbone=reference), folder=self.folder)
 
     def find_prompt(self, role: str | None) -> str:
         """The prompt of a role; for a text without a role, the one that the backbone puts before every text."""
@@ -146,14 +142,15 @@ class Encoder(TextEncoder):
         batch = self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)
         if loss in SCORED_LOSSES:
             batch["scores"] = torch.tensor([float(row["score"]) for row in rows])
-        if loss in DISTILLATION_LOSSES:
+        if self._teacher is not None:
+            batch["scores"] = self._teacher.find_scores(rows, columns)
+        elif loss in DISTILLATION_LOSSES:
             names = [f"score_{column}" for column in columns[1:]]
             batch["scores"] = torch.tensor([[float(row[name]) for name in names] for row in rows])
         if loss in CLASS_LOSSES:
             batch["labels"] = torch.tensor([compute_text_key(str(row["label"])) for row in rows])
-        if self._guide is not None and self.module.training:
-            cells = [self._guide_prompts(column) + row[column] for column in columns for row in rows]
-            batch["guide_rows"] = self._guide.find_rows(cells).view(len(columns), -1)
+        if self._guide is not None and self.module.training:  # the guide has no vectors of validation texts
+            batch["guide_rows"] = self._guide.find_rows(rows, columns)
         return batch
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
@@ -180,7 +177,7 @@ class Encoder(TextEncoder):
         mask = false_negative_mask(text_keys[0], text_keys[1:].flatten())
         if self._guide is None or guide_rows is None or self.spec.guide is None:
             return mask
-        vectors = self._guide.get(guide_rows, mask.device)
+        vectors = self._guide.get_vectors(guide_rows, mask.device)
         margin, kind = self.spec.guide.margin, self.spec.guide.margin_kind
         return compute_guide_mask(vectors[0], vectors[1:].flatten(0, 1), margin, kind, known=mask)
 

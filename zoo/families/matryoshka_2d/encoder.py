@@ -60,7 +60,7 @@ class Encoder(TruncatableEncoder):
     def prepare(self, rows: Dataset, cache: Path) -> None:
         """Compute the teacher's vectors, and fit the heads of `objective: elastic` to the training texts."""
         columns = self._find_text_columns(rows.column_names)
-        texts = list(dict.fromkeys(self._get_prompt(column) + text for column in columns for text in rows[column]))
+        texts = list(dict.fromkeys(self.get_prompt(column) + text for column in columns for text in rows[column]))
         unlabelled = self._read_unlabelled_texts()
         if self.spec.teacher is not None:
             reference = self.spec.teacher.model
@@ -81,17 +81,12 @@ class Encoder(TruncatableEncoder):
 
     def _read_unlabelled_texts(self) -> list[str]:
         rows = self.tables.get("unlabelled")
-        return [] if rows is None else [self._get_prompt("text") + text for text in rows["text"]]
+        return [] if rows is None else [self.get_prompt("text") + text for text in rows["text"]]
 
     def _find_text_columns(self, column_names: Container[str]) -> list[str]:
         """The text columns that the loss reads. Other columns of the data are ignored, whatever their names are."""
         columns = TRIPLET_COLUMNS if self.spec.loss == "contrastive" else PAIR_COLUMNS
         return [column for column in columns if column in column_names]
-
-    def _get_prompt(self, column: str) -> str:
-        """The prompt before the texts of a column. The two sides of a scored pair are neither query nor document."""
-        role = {"anchor": "query", "sentence1": "", "sentence2": ""}.get(column, "document")
-        return self.prompts.get(role, "")
 
     def _open_teacher(self, reference: str) -> Encoder:
         spec = self.spec.model_copy(update={"backbone": reference, "revision": None, "teacher": None})
@@ -117,7 +112,7 @@ class Encoder(TruncatableEncoder):
         rows = run.rows
         if len(rows) > closed_form.PAIRS:
             rows = rows.select(sorted(random.Random(self.seed).sample(range(len(rows)), closed_form.PAIRS)))
-        sides = [[self._get_prompt(column) + text for text in rows[column]] for column in ("anchor", "positive")]
+        sides = [[self.get_prompt(column) + text for text in rows[column]] for column in ("anchor", "positive")]
         pairs = list(dict.fromkeys(zip(*sides, strict=True)))
         self.set_heads(closed_form.fit_heads(self.backbone, pairs, self._get_head(self.backbone.depth)))
         self.module.eval()
@@ -126,7 +121,7 @@ class Encoder(TruncatableEncoder):
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The tensors of `collate_cells`, the scores of pairs, and the rows of the teacher's vectors."""
         columns = self._find_text_columns(rows[0])
-        cells = [self._get_prompt(column) + row[column] for column in columns for row in rows]
+        cells = [self.get_prompt(column) + row[column] for column in columns for row in rows]
         batch = self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)
         if self._teacher is not None:
             batch["teacher_rows"] = self._teacher.find_rows(cells).view(len(columns), len(rows))

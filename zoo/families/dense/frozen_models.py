@@ -1,0 +1,76 @@
+"""The frozen models beside a dense encoder in training: a guide that finds false negatives, and a teacher that scores pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo.core import atomic_files
+from zoo.families.dense.spec import TeacherSpec
+from zoo.text.cross_encoder import CrossEncoderScorer
+from zoo.text.frozen_vectors import FrozenVectors
+from zoo.text.teacher_scores import EncoderScorer, PairScorer, PairScores, compute_scores
+from zoo.text.text_encoder import TextEncoder
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+class Guide:
+    """A frozen encoder whose vectors of all training texts are computed once.
+
+    Args:
+        encoder: the frozen encoder, which puts its own prompts before the texts.
+        rows: the training rows.
+        columns: their columns of texts.
+        cache: the folder that keeps the vectors.
+    """
+
+    def __init__(self, encoder: TextEncoder, rows: Any, columns: Sequence[str], cache: Path) -> None:
+        self._get_prompt: Callable[[str], str] = encoder.get_prompt
+        texts = [encoder.get_prompt(column) + text for column in columns for text in rows[column]]
+        self._vectors = FrozenVectors(encoder, texts, cache, "guide")
+
+    def find_rows(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> torch.Tensor:
+        """Return the numbers (columns, rows) int64 of the vectors of all cells."""
+        cells = [self._get_prompt(column) + row[column] for column in columns for row in rows]
+        return self._vectors.find_rows(cells).view(len(columns), -1)
+
+    def get_vectors(self, numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """Return the vectors (columns, rows, d) of what `find_rows` returned."""
+        return self._vectors.get(numbers, device)
+
+
+class Teacher:
+    """A frozen model whose scores of every anchor with the candidates of its row are computed once."""
+
+    def __init__(self, scorer: PairScorer, cache: Path) -> None:
+        self._scorer, self._cache = scorer, cache
+        self._tables: list[PairScores] = []
+
+    @classmethod
+    def open(cls, spec: TeacherSpec, cache: Path, folder: Path, open_encoder: Callable[[str], TextEncoder]) -> Teacher:
+        """Open the model that a recipe names. A relative path in `spec` starts at `folder`."""
+        if spec.kind == "cross-encoder":
+            return cls(CrossEncoderScorer(spec.model, folder=folder), cache)
+        encoder = open_encoder(spec.model)
+        fingerprint = atomic_files.digest([encoder.backbone_revision, encoder.prompts])
+        return cls(EncoderScorer(encoder, spec.model, fingerprint), cache)
+
+    def score_rows(self, rows: Rows, columns: Sequence[str]) -> None:
+        """Score the pairs of these rows, or read their scores from the cache. The first column holds the anchors."""
+        pairs = [(row[columns[0]], row[column]) for row in rows for column in columns[1:]]
+        self._tables.append(PairScores(pairs, compute_scores(self._scorer, pairs, self._cache)))
+
+    def find_scores(self, rows: Rows, columns: Sequence[str]) -> torch.Tensor:
+        """Return the scores (rows, candidates) float32 of rows that were scored before."""
+        width = len(columns) - 1
+        pairs = [(row[columns[0]], row[column]) for row in rows for column in columns[1:]]
+        for table in self._tables:
+            try:
+                return torch.from_numpy(table.find(pairs).copy()).view(-1, width)
+            except KeyError:  # these rows are those of another table
+                continue
+        raise KeyError(pairs[0])
