@@ -60,7 +60,9 @@ class Encoder(TruncatableEncoder):
     def prepare(self, rows: Dataset, cache: Path) -> None:
         """Compute the teacher's vectors, and fit the heads of `objective: elastic` to the training texts."""
         columns = self._find_text_columns(rows.column_names)
-        texts = list(dict.fromkeys(self._get_prompt(column) + text for column in columns for text in rows[column]))
+        cells = ((self._get_prompt(column), text) for column in columns for text in rows[column])
+        # One source of several may lack a column, whose cells are then None.
+        texts = list(dict.fromkeys(prompt + text for prompt, text in cells if text is not None))
         unlabelled = self._read_unlabelled_texts()
         if self.spec.teacher is not None:
             reference = self.spec.teacher.model
