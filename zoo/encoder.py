@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -22,6 +22,9 @@ from zoo.core import inputs as input_checks
 from zoo.core.errors import ZooError
 from zoo.core.findings import Finding
 from zoo.core.training_log import Say
+from zoo.data.data_source import DataSource
+from zoo.data.joined import find_spans
+from zoo.data.spec import Mixture
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
 from zoo.training import automatic, objective_checks
@@ -44,6 +47,7 @@ class TrainingRun:
         show_progress: whether a progress bar is shown on stderr.
         say: receives lines about rate, epoch and time left if no bar is shown; None for none.
         finish: take the newest checkpoint for the result instead of training on.
+        spans, validation_spans: the row numbers of each source; {} if the rows are from one data section.
     """
 
     rows: Dataset
@@ -53,6 +57,8 @@ class TrainingRun:
     show_progress: bool = False
     say: Say | None = None
     finish: bool = False
+    spans: Mapping[str, range] = field(default_factory=dict)
+    validation_spans: Mapping[str, range] = field(default_factory=dict)
 
 
 class Encoder:
@@ -68,6 +74,8 @@ class Encoder:
         seed, step: a loss may draw random numbers from these two only. The trainer sets `step`, the current optimiser step.
         folder: where relative paths in `spec` start.
         tables: rows of the data sections that `spec.extra_datasets` names, by the last step of their path.
+        sources, mixture: the sources of the training rows by name, and how batches are made of them. They are set before
+            `prepare`; {} if the rows are from one data section. A row of several sources has the key `source`, its source's name.
         rows_seen: how many of its rows the training read; None if it read all of them.
         chosen: what `fit` chose where the settings are `auto`, by dotted path of the recipe.
     """
@@ -91,6 +99,8 @@ class Encoder:
         self.folder = Path()
         self.backbone_revision = ""
         self.tables: dict[str, Dataset] = {}
+        self.sources: dict[str, DataSource] = {}
+        self.mixture = Mixture()
         self.rows_seen: int | None = None
         self.chosen: dict[str, Any] = {}
         forks.note_model()
@@ -161,12 +171,18 @@ class Encoder:
         """
         if validation is not None and not self.spec.uses_validation:
             raise ZooError(f"the family {self.spec.family} does not look at held-out rows: leave `validation` out")
-        objective_checks.check_rows(self.spec, settings, rows, validation)
+        run = TrainingRun(rows, settings, folder, validation, show_progress, say, finish)
+        row_count = len(rows)
+        if self.sources:
+            arguments = (validation, self.sources, self.mixture)
+            row_count = objective_checks.check_sources(self.spec, settings, rows, *arguments).rows_per_epoch
+            run = replace(run, spans=find_spans(rows), validation_spans=find_spans(validation))
+        else:
+            objective_checks.check_rows(self.spec, settings, rows, validation)
         has_validation = validation is not None
-        length = automatic.choose_length(self.spec, settings, len(rows), has_validation=has_validation, say=say)
+        length = automatic.choose_length(self.spec, settings, row_count, has_validation=has_validation, say=say)
         self.chosen = {f"training.{name}": value for name, value in length.items()}
-        settings = settings.model_copy(update=length)
-        return self.train(TrainingRun(rows, settings, folder, validation, show_progress, say, finish))
+        return self.train(replace(run, settings=settings.model_copy(update=length)))
 
     def train(self, run: TrainingRun) -> float:
         """Train in place, and return the seconds it took. Default: train `loss` with `zoo.training`.
@@ -175,6 +191,7 @@ class Encoder:
         """
         from zoo.training import learning_rate_test, trainer
 
+        run = self._mix_sources(run)
         settings, start_time = run.settings, time.monotonic()
         if settings.learning_rate == "auto":
             rate = learning_rate_test.choose_learning_rate(self, run)
@@ -191,6 +208,18 @@ class Encoder:
             say=run.say,
             finish=run.finish,
         )
+
+    def _mix_sources(self, run: TrainingRun) -> TrainingRun:
+        """Return the run with its rows in the order of `mixture`, if they are from several sources."""
+        if not (self.sources and run.spans):
+            return run
+        from zoo.training import mixture
+
+        rows: Any = mixture.mix(run.rows, run.spans, self.sources, self.mixture, run.settings.batch_size)
+        validation: Any = run.validation
+        if run.validation_spans:
+            validation = mixture.watch(run.validation, run.validation_spans, rows.plan.block)
+        return replace(run, rows=rows, validation=validation)
 
     def finish(self, rows: Dataset) -> None:
         """See the training rows once after training, for example to place label vectors."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import ValidationError
 
@@ -115,6 +115,9 @@ class EncoderSpec(Section):
         trains_in_processes: whether several processes, as under torchrun, can share a training.
         trains_whole_epochs: whether a fractional number of epochs is rounded, as `zoo.schema.round_epochs` does.
         recognises: whether the family has classes of its own, which the task `recognition` scores.
+        source_losses: losses that one source of several may choose for itself, instead of the field `loss`.
+        has_source_prompts: whether one source of several may have prompts of its own.
+        mixes_sources: whether training draws batches of several sources. Otherwise their rows are read as one table.
         accepts_mixed_inputs: whether one input may hold several modalities, as in {"image": …, "text": …}.
         min_reader_version: the first version of embedding-zoo that reads what `Encoder.save` writes.
         pictures: pictures of the card besides those that every card has: name → `module:draw_X` in the family's folder. Beside
@@ -132,6 +135,9 @@ class EncoderSpec(Section):
     trains_in_processes: ClassVar[bool] = True
     trains_whole_epochs: ClassVar[bool] = False
     recognises: ClassVar[bool] = False
+    source_losses: ClassVar[tuple[str, ...]] = ()
+    has_source_prompts: ClassVar[bool] = False
+    mixes_sources: ClassVar[bool] = True
     accepts_mixed_inputs: ClassVar[bool] = False
     min_reader_version: ClassVar[str] = "0.2.0"
     pictures: ClassVar[Mapping[str, str]] = {}
@@ -185,6 +191,10 @@ class EncoderSpec(Section):
     def roles(self) -> tuple[Roles, Roles]:
         """Columns of the training data that this section needs, and those that it uses if they are there."""
         raise NotImplementedError
+
+    def for_source(self, loss: str | None) -> Self:
+        """Return the section as a source with this loss has it; `None` is the loss of the section."""
+        return self if loss is None else self.model_copy(update={"loss": loss})
 
     def reads_training_field(self, name: str) -> bool:
         """Whether training reads this field of `training:`. Default: the shared Trainer does the training and reads all."""
@@ -244,6 +254,10 @@ class EncoderSpec(Section):
         `facts` may hold `rows`, the training rows, and `words`, the median number of words of a training text.
         """
         return "try more rows, more `training.epochs` or another `training.learning_rate`"
+
+    def find_list_mistakes(self) -> list[Mistake]:
+        """Mistakes of this section if `data` is a list of sources. Default: none."""
+        return []
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """Say what is wrong with a view that has the right options and types, or return None."""

@@ -23,17 +23,27 @@ from zoo.recipe import recipe
 Schema = Mapping[str, Any]
 COMMENT = re.compile(r"<!-- generated: ([a-z]+) -->")
 PAGES = ["reference/recipe", "reference/families", "reference/tasks", "reference/commands"]
-RECIPE_SECTIONS = ("HubData", "FileData", "BuiltinData", "Holdout", "Training", "Card", "Publish")
+RECIPE_SECTIONS = (
+    "HubData", "FileData", "BuiltinData", "Holdout", "Prompts", "Mixture", "Training", "Card", "Publish",
+)  # fmt: skip
+DATA_SECTIONS = ("HubData", "FileData", "BuiltinData", "Holdout", "Prompts")
 DATA_INTRODUCTION = """(section-data)=
 ## `data:`
 
 A data section says where rows come from. Its field `source` chooses one of the three sections that follow.
+"""
+LIST_INTRODUCTION = """(section-list)=
+### A list of data sections
+
+`data:` may be a list of such sections. Each then has these fields besides its own.
 """
 TITLES = {
     "HubData": "source: hub",
     "FileData": "source: file",
     "BuiltinData": "source: builtin",
     "Holdout": "holdout:",
+    "Prompts": "prompts:",
+    "Mixture": "mixture:",
     "Training": "training:",
     "Card": "card:",
     "Publish": "publish:",
@@ -70,9 +80,18 @@ def write_recipe() -> str:
     """Write the recipe itself and the sections that are the same for every family."""
     parts = ["## The recipe\n", _write_fields("Recipe"), DATA_INTRODUCTION]
     for name in RECIPE_SECTIONS:
-        level = "###" if name in RECIPE_SECTIONS[:4] else "##"
+        level = "###" if name in DATA_SECTIONS else "##"
+        if name == "Prompts":
+            parts += [LIST_INTRODUCTION, _write_list_fields()]
         parts += [f"({_make_target(name)})=\n{level} `{TITLES[name]}`\n", _write_section(name)]
     return "\n".join(parts)
+
+
+def _write_list_fields() -> str:
+    """Write the fields that a data section has only in a list."""
+    entry, alone = (list_sections()[name] for name in ("FileSource", "FileData"))
+    own = [name for name in entry["properties"] if name not in alone["properties"]]
+    return _write_table({**entry, "properties": _pick(entry, own)})
 
 
 def write_families() -> str:

@@ -54,7 +54,9 @@ def test_a_run_checks_everything_before_it_trains_and_ends_with_the_scores_that_
         monkeypatch.setattr(builder._Build, name, lambda run, *inputs, name=name: calls.append((name, *inputs)))
     monkeypatch.setattr(run.folder, "claim", lambda recipe: calls.append(("claim", recipe)))
     monkeypatch.setattr(training_data, "read_tables", lambda recipe: {"train": table, "validation": table})
-    monkeypatch.setattr(builder.objective_checks, "check_rows", lambda *inputs: calls.append(("check_rows", *inputs)))
+    monkeypatch.setattr(
+        training_data.objective_checks, "check_rows", lambda *inputs: calls.append(("check_rows", *inputs))
+    )
     monkeypatch.setattr(evaluation, "prepare", lambda *inputs: calls.append(("prepare", *inputs)) or tasks)
     monkeypatch.setattr(pretrained, "load", lambda folder: calls.append(("load", folder)) or "the encoder")
     monkeypatch.setattr(evaluation, "list_missed", lambda report: report["missed"])
@@ -89,7 +91,7 @@ def test_rows_are_checked_as_before_a_training(build, calls, monkeypatch):
     recipe = build(validation=2).recipe
     table, tasks = make_table("a"), Prepared([])
     monkeypatch.setattr(training_data, "read_tables", lambda recipe: {"train": table})
-    monkeypatch.setattr(builder.objective_checks, "check_rows", lambda *inputs: calls.append(inputs))
+    monkeypatch.setattr(training_data.objective_checks, "check_rows", lambda *inputs: calls.append(inputs))
     monkeypatch.setattr(evaluation, "prepare", lambda *inputs: calls.append(inputs) or tasks)
     monkeypatch.setattr(overlap, "settle", lambda *inputs: calls.append(inputs) or ({}, [], ["line 1", "line 2"]))
     builder.check_rows(recipe, calls.append)

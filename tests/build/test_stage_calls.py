@@ -111,7 +111,9 @@ def test_an_untrained_encoder_has_the_name_of_the_recipe_and_the_familys_own_dat
     run = build()
     extra = {("encoder", "teacher", "unlabelled"): ExtraDataset(None, {}, use="training")}
     encoder_section = SimpleNamespace(family="static", extra_datasets=lambda: extra)
-    recipe = SimpleNamespace(encoder=encoder_section, training=run.recipe.training, folder="here", name="mine")
+    recipe = SimpleNamespace(
+        encoder=encoder_section, training=run.recipe.training, folder="here", name="mine", sources={}, mixture=None
+    )
     encoder = builder._build_untrained(recipe, {"train": make_table("a"), "unlabelled": make_table("b", "c")})
     assert encoder.name == "mine"
     assert {name: list(rows["text"]) for name, rows in encoder.tables.items()} == {"unlabelled": ["b", "c"]}

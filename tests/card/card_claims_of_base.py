@@ -6,6 +6,7 @@ from card_claims import ADVICE, NO_BASELINE, RESULT, Claim, with_facts, with_res
 
 VIT = {"spec": {"backbone": {"model": "me/vit"}}}
 HOST = {"cpu": "C", "cores": 4, "device": "gpu", "python": "3"}
+DATA = {"fingerprint": "d" * 64, "rows": 15_000, "skipped": 0, "origin": {"name": "rows"}}
 MANY = [RESULT | {"task": f"t{number}"} for number in range(6)]
 CUTS = [RESULT, RESULT | {"view": {"dim": 2}, "value": 0.375, "sentences_per_second": 20.0, "bytes_per_vector": 2}]
 VALIDATION = {"metrics": [{"step": step, "validation_loss": 2.0 / step} for step in (1, 2)]}
@@ -16,7 +17,29 @@ NOTHING_MEASURED = ("Nothing was measured, so nothing is claimed about its quali
 
 WORSE = {"low": -0.3, "sentence": "WORSE than BM25."}
 FAULT = {"level": "warning", "message": "the loss did not fall", "advice": "try another rate"}
+SOURCES = {"a": {"rows": 40, "weight": 2.0, "share": 0.8}, "b": {"rows": 3000, "weight": None, "share": 0.2}}
+SOURCE_LOSSES = [
+    {"step": 1, "loss": 2.0, "loss_by_source": {"a": 2.0}},
+    {"step": 2, "loss": 1.0, "loss_by_source": {"a": 1.5, "b": 0.5}},
+]
+MIXED = {"lock": {"sources": SOURCES}, "metrics": SOURCE_LOSSES}
 CLAIMS = [
+    Claim(
+        "static",
+        (
+            "A batch has rows of one source. | Source | Rows | Weight | Share of an epoch | First loss | Last loss |",
+            "| a | 40 | 2 | 80.0 % | 2.0000 | 1.5000 | | b | 3,000 | – | 20.0 % | 0.5000 | 0.5000 |",
+        ),
+        MIXED,
+        {"metrics": LOSSES},
+    ),
+    Claim("static", ("A batch has rows of all sources.",), MIXED | {"mixture": {"batches": "mixed"}}, MIXED),
+    Claim(
+        "static",
+        ("was trained on 30,000 rows of rows and codes.",),
+        {"lock": {"data": {"train/a": DATA, "train/b": DATA | {"origin": {"name": "codes"}}}}},
+        {"lock": {"data": {"train/a": DATA}}},
+    ),
     Claim(
         "static",
         ("The training shows signs of a fault: - the loss did not fall; try another rate.",),

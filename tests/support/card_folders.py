@@ -19,8 +19,8 @@ DATA = {"fingerprint": "d" * 64, "rows": 15_000, "skipped": 0, "origin": {"name"
 def write_folder(folder: Path, family: str, **parts: Any) -> Path:
     """Write the model folder of a family.
 
-    Parts: spec, facts, zoo, training, card, lock and report are added to defaults; data, validation, results and metrics
-    replace them; plots names pictures; standalone says whether sentence-transformers opens the folder.
+    Parts: spec, facts, zoo, training, card, lock and report are added to defaults; data, mixture, validation, results and
+    metrics replace them; plots names pictures; standalone says whether sentence-transformers opens the folder.
     """
     spec_class, claims = families.load_spec(family), card_claims.load(family)
     spec = spec_class.model_validate({"family": family, **claims.SPEC, **parts.get("spec", {})})
@@ -34,6 +34,7 @@ def write_folder(folder: Path, family: str, **parts: Any) -> Path:
         "validation": parts.get("validation"),
         "training": {**training, **parts.get("training", {})},
         "card": parts.get("card", {}),
+        "mixture": parts.get("mixture"),
     }
     backbone = {"name": "b", "revision": "e" * 40} if isinstance(claims.SPEC.get("backbone"), str) else None
     lock = {"data": {"train": DATA}, "backbone": backbone, "packages": {"torch": "2"}, **parts.get("lock", {})}

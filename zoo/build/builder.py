@@ -23,10 +23,11 @@ from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ZooError
 from zoo.core.findings import Finding
 from zoo.data import Table
+from zoo.data.spec import Mixture
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared, leaderboard
 from zoo.recipe.recipe import Recipe
-from zoo.training import distributed, objective_checks
+from zoo.training import distributed
 
 Say = Callable[[str], None]
 
@@ -73,11 +74,9 @@ def _count_processes() -> int:
 def check_rows(recipe: Recipe[Any], say: Say) -> None:
     """Read all data of a recipe and check it as `run` does before training. Raises ZooError; counts of shared rows are said."""
     tables = training_data.read_tables(recipe)
-    objective_checks.check_rows(
-        recipe.encoder, recipe.training, tables["train"].rows, training_data.get_rows(tables, "validation")
-    )
+    training_data.check_rows(recipe, tables)
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
-    locked = {name: training_data.make_lock_entry(table) for name, table in tables.items()}
+    locked = training_data.make_lock(tables)
     for line in training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks)[2]:
         say(line)
 
@@ -125,16 +124,11 @@ class _Build:
         self._check_publication()
         self.say("reading the data")
         tables = training_data.read_tables(self.recipe)
-        objective_checks.check_rows(
-            self.recipe.encoder,
-            self.recipe.training,
-            tables["train"].rows,
-            training_data.get_rows(tables, "validation"),
-        )
+        training_data.check_rows(self.recipe, tables)
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
         if self.recipe.on_overlap != "report":  # the training rows may change, and their fingerprint
             tables = self._settle_overlaps(tables, tasks)
-        locked = {name: training_data.make_lock_entry(table) for name, table in tables.items()}
+        locked = training_data.make_lock(tables)
         for line in training_data.describe_skipped(locked | tasks.lock):
             self.say(line)
         # Written only now, so that a recipe whose data is bad can still be changed.
@@ -190,9 +184,8 @@ class _Build:
 
     def _train(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any], made_from: str) -> None:
         self.say(f"training {self.recipe.encoder.family} on {len(tables['train'].rows)} rows")
-        repeats = objective_checks.describe_repeats(self.recipe.encoder, self.recipe.training, tables["train"].rows)
-        if repeats:
-            self.say(repeats)
+        for line in training_data.describe_repeats(self.recipe, tables["train"]):
+            self.say(line)
         families.load_encoder(self.recipe.encoder.family)  # imports libraries, which is no part of the training
         start_time = time.monotonic()
         encoder = _build_untrained(self.recipe, tables)
@@ -221,7 +214,10 @@ class _Build:
         chosen = training_data.describe_choices(self.recipe, tables) | encoder.chosen
         model_folder.save(encoder, self.out / "trained", recipe=self.recipe.fill_in(chosen).dump_values())
         time_spent = {"training_seconds": preparation_seconds + seconds, "finished_early": self.finish}
-        record = lock.make(self.recipe, encoder, locked, chosen) | time_spent
+        mixture = training_data.describe_mixture(self.recipe, tables["train"])
+        record = (
+            lock.make(self.recipe, encoder, locked, chosen) | ({"sources": mixture} if mixture else {}) | time_spent
+        )
         atomic_files.write_json(self.out / "lock.json", record)
         self.folder.note("trained", made_from)
         if not self.finish:
@@ -309,5 +305,6 @@ def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
         recipe.encoder, seed=recipe.training.seed, folder=recipe.folder
     )
     encoder.name = recipe.name
+    encoder.sources, encoder.mixture = recipe.sources, recipe.mixture or Mixture()
     encoder.tables = {path[-1]: tables[path[-1]].rows for path in recipe.encoder.extra_datasets()}
     return encoder

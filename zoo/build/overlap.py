@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.core.errors import DataError
 from zoo.data import Table
+from zoo.data.joined import filter_joined
 from zoo.data.overlap import Keys, compute_row_keys, find_holding_rows, find_shared_rows
-from zoo.data.table import filter_table
 from zoo.evaluation import Prepared
 from zoo.recipe.recipe import Recipe
 
@@ -51,6 +52,7 @@ class Overlaps:
         uses = {path[-1]: dataset.use for path, dataset in recipe.encoder.extra_datasets().items()}
         uses |= {TRAINING: "training", VALIDATION: "training"}
         self.trained = {n: compute_row_keys(t) for n, t in tables.items() if uses[n] == "training"}
+        self._parts = {n: _number_parts(t) for n, t in tables.items() if t.parts}
         self.tested = {n: compute_row_keys(t) for n, t in tables.items() if uses[n] == "evaluation"}
         self.probes: dict[str, Keys] = {}
         self._task_of: dict[str, str] = {}
@@ -65,15 +67,26 @@ class Overlaps:
     def count(self) -> list[Overlap]:
         """Count the shared rows of every pair of data sets that must not share any, also those with none."""
         overlaps = []
-        training = {name: keys for name, keys in self.trained.items() if name != VALIDATION}
-        if VALIDATION in self.trained:
-            overlaps += [_compare(VALIDATION, self.trained[VALIDATION], name, keys) for name, keys in training.items()]
+        training = {
+            label: keys for name in self.trained if name != VALIDATION for label, keys in self._split(name).items()
+        }
+        watched = {VALIDATION: self.trained[VALIDATION]} if VALIDATION in self.trained else {}
+        for name, keys in watched.items():
+            overlaps += [_compare(name, keys, among, others) for among, others in training.items()]
         for name, keys in self.tested.items():
-            overlaps += [_compare(name, keys, among, others) for among, others in self.trained.items()]
+            overlaps += [_compare(name, keys, among, others) for among, others in (training | watched).items()]
             task = self._task_of.get(name, "")
             if task in self.probes:
                 overlaps.append(_compare(name, keys, f"{task}/{TRAINING}", self.probes[task]))
         return overlaps
+
+    def _split(self, name: str) -> dict[str, Keys]:
+        """Return the keys of a data set, or of each of its sources, as `train/NAME`."""
+        keys = self.trained[name]
+        if name not in self._parts:
+            return {name: keys}
+        part_names, part_of_row = self._parts[name]
+        return {f"{name}/{part}": keys[part_of_row == number] for number, part in enumerate(part_names)}
 
     def drop(self, tables: Mapping[str, Table]) -> dict[str, Table]:
         """Return the tables without the rows that hold a row of an evaluation set, and training without those of validation.
@@ -94,8 +107,17 @@ class Overlaps:
                     f"on_overlap: drop leaves no rows of {name}: all of them are evaluation or validation rows"
                 )
             if holds.any():
-                remaining[name], self.trained[name] = filter_table(tables[name], ~holds), keys[~holds]
+                remaining[name], self.trained[name] = filter_joined(tables[name], ~holds), keys[~holds]
+                if name in self._parts:
+                    part_names, part_of_row = self._parts[name]
+                    self._parts[name] = part_names, part_of_row[~holds]
         return remaining
+
+
+def _number_parts(table: Table) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """Return the names of the sources of a table, and the number (n,) of the source of each row."""
+    counts = [len(part.rows) for part in table.parts.values()]
+    return list(table.parts), np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 
 
 def _compare(name: str, keys: Keys, among: str, others: Keys) -> Overlap:

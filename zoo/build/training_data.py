@@ -8,8 +8,12 @@ from typing import Any
 from zoo import data
 from zoo.build import validation_rows
 from zoo.data import Table
+from zoo.data.data_source import name_source
+from zoo.data.joined import join_tables
+from zoo.data.spec import Mixture
 from zoo.recipe.recipe import Recipe
-from zoo.training import automatic
+from zoo.training import automatic, objective_checks
+from zoo.training.source_plan import plan_sources
 
 
 def read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
@@ -19,7 +23,7 @@ def read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
     step of its path in the recipe.
     """
     required, optional = recipe.encoder.roles()
-    train = data.read(recipe.data, required, optional, folder=recipe.folder)
+    train = _read_training_rows(recipe)
     tables = {"train": train}
     if recipe.validation == "auto":
         size = automatic.choose_validation_size(recipe.encoder, recipe.training, len(train.rows))
@@ -34,6 +38,54 @@ def read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
     return tables
 
 
+def _read_training_rows(recipe: Recipe[Any]) -> Table:
+    if not isinstance(recipe.data, tuple):
+        return data.read(recipe.data, *recipe.encoder.roles(), folder=recipe.folder)
+    parts = {}
+    for entry in recipe.data:
+        roles = recipe.encoder.for_source(entry.loss).roles()
+        parts[name_source(entry)] = data.read(entry, *roles, folder=recipe.folder)
+    return join_tables(parts)
+
+
+def check_rows(recipe: Recipe[Any], tables: Mapping[str, Table]) -> None:
+    """Raise DataError or ZooError for rows from which the loss learns nothing, and for a source that is too small."""
+    rows, validation = tables["train"].rows, get_rows(tables, "validation")
+    if recipe.sources:
+        mixture = recipe.mixture or Mixture()
+        objective_checks.check_sources(recipe.encoder, recipe.training, rows, validation, recipe.sources, mixture)
+    else:
+        objective_checks.check_rows(recipe.encoder, recipe.training, rows, validation)
+
+
+def describe_repeats(recipe: Recipe[Any], train: Table) -> list[str]:
+    """Return a line for the training rows, or for each source, whose batches have few different positives."""
+    lines = []
+    for name, table in (train.parts or {"": train}).items():
+        spec = recipe.encoder.for_source(recipe.sources[name].loss if name else None)
+        line = objective_checks.describe_repeats(spec, recipe.training, table.rows)
+        lines += [f"the source {name}: {line}" if name else line] if line else []
+    return lines
+
+
+def describe_mixture(recipe: Recipe[Any], train: Table) -> dict[str, Any]:
+    """Return for lock.json what each source is drawn by: rows, rows an epoch, share, weight and loss; {} for one section."""
+    if not recipe.sources or not recipe.encoder.mixes_sources:
+        return {}
+    counts = {name: len(part.rows) for name, part in train.parts.items()}
+    plan = plan_sources(counts, recipe.sources, recipe.mixture or Mixture(), recipe.training.batch_size)
+    return {
+        name: {
+            "rows": counts[name],
+            "rows_per_epoch": plan.quotas[name],
+            "share": plan.quotas[name] / plan.rows_per_epoch,
+            "weight": source.weight,
+            "loss": source.loss,
+        }
+        for name, source in recipe.sources.items()
+    }
+
+
 def describe_choices(recipe: Recipe[Any], tables: dict[str, Table]) -> dict[str, Any]:
     """Return {"validation": the number of rows that were held out, or None} if the recipe says `auto`; else {}."""
     if recipe.validation != "auto":
@@ -41,7 +93,7 @@ def describe_choices(recipe: Recipe[Any], tables: dict[str, Table]) -> dict[str,
     return {"validation": float(len(tables["validation"].rows)) if "validation" in tables else None}
 
 
-def get_rows(tables: dict[str, Table], name: str) -> Any:
+def get_rows(tables: Mapping[str, Table], name: str) -> Any:
     """Return the rows of a table, or None if there is no such table."""
     return tables[name].rows if name in tables else None
 
@@ -50,6 +102,15 @@ def describe_skipped(lock: Mapping[str, Any]) -> list[str]:
     """Return a line for each table of a lock whose bad rows were left out."""
     counts = {name: entry.get("skipped", 0) for name, entry in lock.items()}
     return [f"left out {count} bad row{'s' * (count > 1)} of {name}" for name, count in counts.items() if count]
+
+
+def make_lock(tables: Mapping[str, Table]) -> dict[str, Any]:
+    """Return the entries of all tables for lock.json. A table of several sources has one for each, called `train/NAME`."""
+    return {
+        f"{name}/{part_name}" if part_name else name: make_lock_entry(part)
+        for name, table in tables.items()
+        for part_name, part in (table.parts or {"": table}).items()
+    }
 
 
 def make_lock_entry(table: Table) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from zoo.card import figures, front_matter, markdown, plots, run_record, settings
+from zoo.card import figures, front_matter, markdown, plots, run_record, settings, sources
 from zoo.card.run_record import Record, Task, as_mapping, as_number
 from zoo.core.errors import RenamedFieldWarning
 from zoo.data.sources import builtin
@@ -24,6 +24,7 @@ SAMPLES = {
 }
 """Example inputs of `encode` by modality, as Python."""
 MAX_GLANCE = 4  # tasks in the first table
+MAX_NAMED_SOURCES = 3
 UNITS = {"text": "Sentences", "image": "Images", "vector": "Vectors", "image-text": "Inputs"}
 
 
@@ -127,15 +128,29 @@ def _has_further_figures(task: Task) -> bool:
 
 def _build_data_context(record: Record) -> dict[str, Any]:
     data_sets = _list_data_sets(record)
-    training_sets = (data_set for data_set in data_sets if data_set["role"] == "train" and data_set["name"])
     return {
         "data_sets": data_sets,
-        "training_data": (training_data := next(training_sets, None)),
+        "training_data": (training_data := _find_training_data(data_sets)),
+        "sources": sources.list_sources(record),
+        "mixture": as_mapping(record.recipe.get("mixture")),
         "rows_seen": _find_rows_seen(record, training_data),
         **_build_overlap_context(record),
         "fingerprint_digits": figures.FINGERPRINT_DIGITS,
         "citations": list(dict.fromkeys(data_set["citation"] for data_set in data_sets if data_set["citation"])),
     }
+
+
+def _find_training_data(data_sets: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the data set that was trained on, with all rows and names if it consists of several sources."""
+    for data_set in data_sets:
+        if data_set["role"] == "train" and data_set["name"]:
+            return data_set
+    parts = [data_set for data_set in data_sets if data_set["role"].startswith("train/")]
+    if not parts:
+        return None
+    names = list(dict.fromkeys(part["name"] for part in parts if part["name"]))
+    name = figures.format_list(names) if len(names) <= MAX_NAMED_SOURCES else f"{len(parts)} sources"
+    return {"role": "train", "name": name, "rows": sum(part["rows"] or 0 for part in parts), "url": ""}
 
 
 def _build_overlap_context(record: Record) -> dict[str, Any]:

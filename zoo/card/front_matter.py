@@ -120,6 +120,7 @@ def _find_base_model(record: Record) -> str | None:
 
 
 def _list_hub_data(record: Record) -> list[str] | None:
-    data = as_mapping(record.recipe.get("data"))
-    name = str(data.get("name") or "")
-    return [name] if data.get("source") == "hub" and HUB_ID.fullmatch(name) else None
+    data = record.recipe.get("data")
+    sections = map(as_mapping, data if isinstance(data, list) else [data])
+    names = [str(section.get("name") or "") for section in sections if section.get("source") == "hub"]
+    return list(dict.fromkeys(name for name in names if HUB_ID.fullmatch(name))) or None

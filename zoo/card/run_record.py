@@ -117,6 +117,7 @@ class Record:
         training: (step, training loss), sorted by step.
         phases: the same by phase, of a training whose loss means something else from phase to phase; `training` is then empty.
         validation: (step, validation loss), sorted by step.
+        source_losses: (step, training loss) of each source of a list of data, sorted by step.
         tasks: the results of the report, by task.
         plots: the path of each picture below the folder by its stem, for example {"grid": "plots/grid.png"}.
         standalone: whether sentence-transformers alone can open the folder.
@@ -131,6 +132,7 @@ class Record:
     training: list[tuple[int, float]]
     phases: dict[str, list[tuple[int, float]]]
     validation: list[tuple[int, float]]
+    source_losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
     plots: dict[str, str] = field(default_factory=dict)
     standalone: bool = False
@@ -154,6 +156,7 @@ def read(folder: Path) -> Record:
         training=_collect_curve([line for line in lines if "phase" not in line], "loss"),
         phases=_collect_phases(lines),
         validation=_collect_curve(lines, "validation_loss"),
+        source_losses=_collect_source_losses(lines),
         tasks=_group_results(report, facts),
         plots={path.stem: f"plots/{path.name}" for path in sorted((folder / "plots").glob("*.png"))},
         standalone=(folder / "modules.json").exists(),
@@ -266,6 +269,14 @@ def _collect_phases(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[
         if "phase" in line:
             by_phase.setdefault(str(line["phase"]), []).append(line)
     return {phase: _collect_curve(entries, "loss") for phase, entries in by_phase.items()}
+
+
+def _collect_source_losses(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    by_source: dict[str, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        for name, loss in as_mapping(line.get("loss_by_source")).items():
+            by_source.setdefault(name, []).append({"step": line.get("step"), "loss": loss})
+    return {name: _collect_curve(entries, "loss") for name, entries in by_source.items()}
 
 
 def _collect_curve(lines: Iterable[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:

@@ -1,10 +1,13 @@
-"""The `data:` section: where rows come from. `source` chooses one of three sections. Nothing is read here."""
+"""The `data:` section: where rows come from. `source` chooses one of three sections. Nothing is read here.
+
+The training data may also be a list of such sections, each with the fields of `SourceFields`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from zoo.data.limits import CELL_MB
 from zoo.schema import Positive, Renamed, Section
@@ -46,6 +49,8 @@ class Rows(Section):
 
     `where` and `holdout.by` name a column by its role or by its name in the data.
     """
+
+    union_tag: ClassVar[str] = "section"
 
     columns: dict[str, str | None] = Field(
         default={},
@@ -121,3 +126,84 @@ class BuiltinData(Rows):
 
 
 Data = Annotated[HubData | FileData | BuiltinData, Field(discriminator="source")]
+
+
+# -- several sources -----------------------------------------------------------------------------------------------------
+
+
+class Prompts(Section):
+    """Texts before the queries and before the documents of one source. They replace those of the encoder."""
+
+    query: str | None = Field(default=None, description="Text before each query. Default: the encoder's.")
+    document: str | None = Field(default=None, description="Text before each document. Default: the encoder's.")
+
+
+class SourceFields(Section):
+    """Fields that a data section has besides its own in a list of training data."""
+
+    union_tag: ClassVar[str] = "list"
+
+    alias: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] | None = Field(
+        default=None,
+        description="Name of the source on the card and in metrics.jsonl. Default: the name of the file or data set.",
+    )
+    weight: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="How often a row is drawn from this source, relative to the others. Default: 1."
+    )
+    rows: Positive | None = Field(
+        default=None,
+        description="Rows that are drawn from this source in an epoch, instead of a share. The next epoch goes on behind them.",
+    )
+    prompts: Prompts = Field(
+        default=Prompts(), description="Texts before queries and documents of this source, instead of the encoder's."
+    )
+    loss: str | None = Field(
+        default=None,
+        description="Loss of this source, if the family has several. Its columns are those of this loss. Default: the encoder's.",
+    )
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> Self:
+        if self.weight is not None and self.rows is not None:
+            raise ValueError("give either `weight` or `rows`, not both: rows is a number, weight a share of the others")
+        return self
+
+
+class HubSource(SourceFields, HubData):
+    """A data set on the Hub in a list of training data."""
+
+
+class FileSource(SourceFields, FileData):
+    """A file in a list of training data."""
+
+
+class BuiltinSource(SourceFields, BuiltinData):
+    """A builtin data set in a list of training data."""
+
+
+SourceEntry = Annotated[HubSource | FileSource | BuiltinSource, Field(discriminator="source")]
+DataList = Annotated[tuple[SourceEntry, ...], Field(min_length=1)]
+
+
+def _choose_form(value: Any) -> str:
+    return SourceFields.union_tag if isinstance(value, list | tuple) else Rows.union_tag
+
+
+TrainingData = Annotated[
+    Annotated[Data, Tag("section")] | Annotated[DataList, Tag("list")], Discriminator(_choose_form)
+]
+"""One data section, or a list of them."""
+
+
+class Mixture(Section):
+    """How batches are made of several sources."""
+
+    batches: Literal["source", "mixed"] = Field(
+        default="source",
+        description="source: the rows of a batch are from one source. mixed: a batch has rows of all sources.",
+    )
+    draw: Literal["auto", "proportional", "equal", "weighted"] = Field(
+        default="auto",
+        description="proportional: each row once in an epoch. equal: as many rows of each source. weighted: by the `weight` of "
+        "the sources. auto: weighted if a source has a weight, else proportional.",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 INPUT_KINDS = ("text", "texts", "image", "vector", "caption", "captions", "pictures")
+SOURCE = "source"  # the column of joined rows that names the table of a row
 FINGERPRINT_BATCH = 4096  # rows; another size would change every fingerprint
 
 
@@ -34,6 +35,7 @@ class Table:
         skipped: one line for each bad row that was left out.
         roles: the columns that were asked for, sorted.
         inputs: the roles that hold texts, images or vectors, in the order in which they were asked for.
+        parts: the tables that this one was joined of, by name; {} for a table of one data section.
     """
 
     rows: datasets.Dataset
@@ -42,6 +44,7 @@ class Table:
     skipped: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    parts: Mapping[str, Table] = field(default_factory=dict)
 
 
 def build_table(

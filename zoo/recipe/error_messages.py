@@ -194,6 +194,7 @@ def _tags(model: type[BaseModel]) -> set[str]:
     return {a for f in fields if get_origin(f) is Literal for a in get_args(f)} | {
         model.__name__.lower(),
         model.__name__,
+        getattr(model, "union_tag", ""),
     }
 
 

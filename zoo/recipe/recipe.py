@@ -16,7 +16,8 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from zoo import families
 from zoo.core import confinement, located_yaml
 from zoo.core.errors import RecipeError, RenamedFieldWarning, UnreadFieldWarning
-from zoo.data.spec import Data, Size
+from zoo.data.data_source import DataSource, describe_sources
+from zoo.data.spec import Data, Mixture, Size, TrainingData
 from zoo.evaluation.spec import Task
 from zoo.recipe import error_messages, overrides, shipped, untrusted, validation
 from zoo.recipe.error_messages import Loc, Mistake
@@ -41,7 +42,10 @@ class Recipe(Section, Generic[SpecT]):
         ),
     ]
     encoder: SpecT = Field(description="What is trained. Its field `family` names the family.")
-    data: Data = Field(description="The training rows.")
+    data: TrainingData = Field(
+        description="The training rows: a data section, or a list of data sections, each with a name, a share and prompts."
+    )
+    mixture: Mixture | None = Field(None, description="How batches are made if `data` is a list.")
     validation: Data | Size | Literal["auto"] | None = Field(
         None,
         description="Rows to watch during training: a data section, or a share (below 1) or count held out of `data`. "
@@ -72,6 +76,11 @@ class Recipe(Section, Generic[SpecT]):
         if value:
             raise ValueError("post-processors are reserved and none exists yet; remove `after`")
         return ()
+
+    @property
+    def sources(self) -> dict[str, DataSource]:
+        """The sources of the training rows by name; {} if `data` is one section."""
+        return describe_sources(self.data) if isinstance(self.data, tuple) else {}
 
     @property
     def folder(self) -> Path:

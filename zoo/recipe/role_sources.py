@@ -8,6 +8,7 @@ from typing import Any
 
 from zoo import data
 from zoo.core.errors import DataError
+from zoo.data.data_source import name_source
 from zoo.data.spec import BuiltinData, Data, FileData
 from zoo.evaluation.task import OwnDataTask
 from zoo.recipe.recipe import Recipe
@@ -28,7 +29,11 @@ def describe_roles(recipe: Recipe[Any]) -> list[str]:
 
 def _list_sections(recipe: Recipe[Any]) -> Iterator[tuple[str, Data, Roles, Roles]]:
     required, optional = recipe.encoder.roles()
-    yield "data", recipe.data, required, optional
+    if isinstance(recipe.data, tuple):
+        for entry in recipe.data:
+            yield f"data {name_source(entry)}", entry, *recipe.encoder.for_source(entry.loss).roles()
+    else:
+        yield "data", recipe.data, required, optional
     if recipe.validation is not None and not isinstance(recipe.validation, float | str):
         yield "validation", recipe.validation, required, optional
     for path, dataset in recipe.encoder.extra_datasets().items():

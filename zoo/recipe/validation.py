@@ -17,7 +17,7 @@ from zoo.core.errors import ZooError
 from zoo.data.spec import Data
 from zoo.evaluation.spec import Task
 from zoo.evaluation.task import TaskSpec
-from zoo.recipe import error_messages
+from zoo.recipe import error_messages, source_checks
 from zoo.recipe.error_messages import Loc, Mistake
 from zoo.schema import Roles, Training, round_epochs
 from zoo.spec import EncoderSpec
@@ -97,8 +97,12 @@ def find_mistakes(
     for field in ("data", "validation"):
         if isinstance(value.get(field), dict):
             mistakes += _check_data((field,), value[field], required, folder)
-    if spec is not None and not removed and any(loc[0] == "data" for loc, _ in mistakes):
+    if isinstance(value.get("data"), list):
+        mistakes += source_checks.find_mistakes(value, None if removed else spec, folder)
+    elif spec is not None and not removed and any(loc[0] == "data" for loc, _ in mistakes):
         mistakes += _suggest_for_columns(value["data"], spec, folder)
+    if value.get("mixture") is not None and isinstance(value.get("data"), dict):
+        mistakes.append((("mixture",), "needs several sources: write `data` as a list, or leave `mixture` out"))
     has_validation = value.get("validation") not in (None, "auto")
     if value.get("validation") is not None and spec_class and not spec_class.uses_validation:
         family = value["encoder"]["family"]
@@ -119,10 +123,7 @@ def _check_encoder(spec: EncoderSpec, removed: list[Loc], folder: Path) -> list[
 
 def _check_data(loc: Loc, value: Any, required: Roles, folder: Path) -> list[Mistake]:
     source, removed = error_messages.validate_partly(Data, value)
-    if source is None:
-        return []
-    problems = zoo_data.problems(source, {} if removed else required, folder=folder)
-    return _nest(loc, error_messages.drop_consequences(problems, removed))
+    return [] if source is None else source_checks.check_section(loc, source, removed, required, folder)
 
 
 def _suggest_for_columns(value: Any, spec: EncoderSpec, folder: Path) -> list[Mistake]:
@@ -138,22 +139,28 @@ def _suggest_for_columns(value: Any, spec: EncoderSpec, folder: Path) -> list[Mi
 def _check_objective(value: Mapping[str, Any], spec: EncoderSpec, folder: Path) -> list[Mistake]:
     """Batches and numbers of rows from which the loss can learn nothing. Data that cannot be opened is reported elsewhere."""
     training, removed = error_messages.validate_partly(Training, value.get("training") or {})
-    source, _ = error_messages.validate_partly(Data, value.get("data"))
-    if training is None or removed or source is None:
+    if training is None or removed:
         return []
-    try:
-        columns = zoo_data.peek(source, folder=folder)
-    except ZooError:
-        columns = None
     validation = value.get("validation")
     is_count = isinstance(validation, int) and not isinstance(validation, bool)
-    return objective_checks.find_recipe_mistakes(
-        spec,
-        training,
-        columns=[name for roles in spec.roles() for name in roles] if columns is None else columns,
-        rows=source.limit,
-        validation_rows=validation if is_count else None,
-    )
+    mistakes: list[Mistake] = []
+    for loc, source in source_checks.list_sections(value.get("data")):
+        own_spec = source_checks.choose_spec(spec, getattr(source, "loss", None))
+        if own_spec is None:
+            continue
+        try:
+            columns = zoo_data.peek(source, folder=folder)
+        except ZooError:
+            columns = None
+        found = objective_checks.find_recipe_mistakes(
+            own_spec,
+            training,
+            columns=[name for roles in own_spec.roles() for name in roles] if columns is None else columns,
+            rows=source.limit,
+            validation_rows=validation if is_count else None,
+        )
+        mistakes += [((*loc, *path[1:]) if path[0] == "data" else path, text) for path, text in found]
+    return list(dict.fromkeys(mistakes))
 
 
 def _check_tasks(

@@ -76,10 +76,14 @@ class TextEncoder(BaseEncoder):
         """The text that is put before a text of a role, "query" or "document", or of none; "" for nothing."""
         return self.prompts.get(role or "", "")
 
-    def get_prompt(self, column: str) -> str:
-        """The prompt before the texts of a training column. Sides of a scored pair and labelled texts have no role."""
+    def get_prompt(self, column: str, source: str | None = None) -> str:
+        """The prompt before the texts of a training column. Sides of a scored pair and labelled texts have no role.
+
+        Prompts of the source that the row is from replace those of the encoder.
+        """
         role = {"anchor": "query", "sentence1": None, "sentence2": None, "text": None}.get(column, "document")
-        return self.find_prompt(role)
+        own = self.sources[source].prompts if source in self.sources else {}
+        return own.get(role or "", self.find_prompt(role))
 
     def _add_prompt(self, inputs: Iterable[Any], role: str | None) -> Iterable[Any]:
         if role not in (None, *ROLES):

@@ -17,6 +17,7 @@ from zoo.core.training_log import Say, TrainingLog
 
 COMPLETE = "complete.json"
 METRICS = "metrics.jsonl"
+LOSS_OF_SOURCE = "loss_of_source/"  # before the name of a source, in the figures that the Trainer logs
 
 
 def find_newest_checkpoint(checkpoints: Path, *, remove_incomplete: bool) -> tuple[Path | None, float]:
@@ -123,6 +124,12 @@ class RunRecorder(transformers.TrainerCallback):
         if "loss" in logs:
             figures = {name: float(logs[name]) for name in ("loss", "learning_rate", "grad_norm") if name in logs}
             line |= {name: value for name, value in figures.items() if math.isfinite(value)}
+            by_source = {
+                name.removeprefix(LOSS_OF_SOURCE): float(value)
+                for name, value in logs.items()
+                if name.startswith(LOSS_OF_SOURCE) and math.isfinite(value)
+            }
+            line |= {"loss_by_source": by_source} if by_source else {}
             line["seconds"] = self._seconds()
             self._last_loss = figures["loss"]
             if self._bar is not None:

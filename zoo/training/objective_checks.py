@@ -12,8 +12,12 @@ from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.errors import DataError, ZooError
+from zoo.data.data_source import DataSource
+from zoo.data.joined import split_by_source
+from zoo.data.spec import Mixture
 from zoo.schema import Training
 from zoo.spec import EncoderSpec, Mistake, RowNeeds
+from zoo.training.source_plan import SourcePlan, plan_sources
 from zoo.training.step_plan import plan_steps
 
 if TYPE_CHECKING:
@@ -73,6 +77,35 @@ def check_rows(
         )
     if needs.negatives and part == 1:
         _check_negatives(rows, needs.negatives)
+
+
+def check_sources(
+    spec: EncoderSpec,
+    training: Training,
+    rows: Dataset,
+    validation: Dataset | None,
+    sources: Mapping[str, DataSource],
+    mixture: Mixture,
+) -> SourcePlan:
+    """Check the rows of each source as `check_rows` does, and return how many an epoch reads of it.
+
+    Raise DataError as well for a source that is smaller than its batch, and for mixed batches of sources with other columns.
+    """
+    parts, watched = split_by_source(rows), {} if validation is None else split_by_source(validation)
+    for name, part in parts.items():
+        try:
+            check_rows(spec.for_source(sources[name].loss), training, part, watched.get(name))
+        except DataError as error:
+            raise DataError(*(f"the source {name}: {problem}" for problem in error.problems)) from None
+    if mixture.batches == "mixed":
+        all_columns = {column for part in parts.values() for column in part.column_names}
+        for name, part in parts.items():
+            if missing := sorted(all_columns - set(part.column_names)):
+                raise DataError(
+                    f"the source {name} has no {missing[0]}, and mixed batches need the same columns in every source: add it, "
+                    "or set mixture.batches: source"
+                )
+    return plan_sources({name: len(part) for name, part in parts.items()}, sources, mixture, training.batch_size)
 
 
 def describe_repeats(spec: EncoderSpec, training: Training, rows: Dataset) -> str | None:

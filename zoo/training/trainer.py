@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import torch
 import transformers
-from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -24,10 +23,11 @@ from zoo.core.errors import RunWarning, ZooError
 from zoo.core.run_environment import Environment, choose_threads
 from zoo.core.training_log import Say
 from zoo.ops import distributed
-from zoo.ops.random_state import epoch_generator
 from zoo.schema import Training
+from zoo.training import mixture
 from zoo.training.arguments import make_arguments, make_optimizer
 from zoo.training.checkpoints import (
+    LOSS_OF_SOURCE,
     METRICS,
     RunRecorder,
     find_newest_checkpoint,
@@ -37,6 +37,8 @@ from zoo.training.checkpoints import (
 )
 from zoo.training.distributed import is_main_process
 from zoo.training.step_plan import plan_steps, split_rows
+
+ORDER_BLOCK = 1 << 16  # row numbers that are Python objects at once
 
 
 class TrainableEncoder(Protocol):
@@ -78,6 +80,28 @@ class LossModule(torch.nn.Module):
         return {"loss": self.encoder.loss(batch)}
 
 
+class SourceLosses:
+    """The training losses by source since they were last logged. All processes have batches of the same source."""
+
+    def __init__(self, rows: Any) -> None:
+        self.names = list(rows.spans) if isinstance(rows, mixture.SourceMixture) else []
+        self._losses: dict[str, list[torch.Tensor]] = {}
+
+    def add(self, source: str, loss: torch.Tensor) -> None:
+        """Note the loss of a batch."""
+        self._losses.setdefault(source, []).append(loss.detach())
+
+    def take(self) -> dict[str, float]:
+        """Return the mean loss of each source that had a batch, with LOSS_OF_SOURCE before its name, and forget the losses."""
+        means = {name: torch.stack(losses).mean() for name, losses in sorted(self._losses.items())}
+        if means and distributed.get_world_size() > 1:
+            sums = torch.stack(list(means.values()))
+            torch.distributed.all_reduce(sums)
+            means = dict(zip(means, sums / distributed.get_world_size(), strict=True))
+        self._losses.clear()
+        return {f"{LOSS_OF_SOURCE}{name}": mean.item() for name, mean in means.items()}
+
+
 class EpochSampler(Sampler[int]):
     """A random order of the rows that depends on seed and epoch alone.
 
@@ -87,15 +111,21 @@ class EpochSampler(Sampler[int]):
 
     def __init__(self, rows: Any, seed: int) -> None:
         self.row_count, self.seed, self.epoch = len(rows), seed, 0
-        self.order: Callable[[int, int], Sequence[int]] | None = getattr(rows, "order", None)
+        self.order: Callable[[int, int], Any] | None = getattr(rows, "order", None)
 
     def __len__(self) -> int:
         return self.row_count
 
     def __iter__(self) -> Iterator[int]:
+        order = self.compute_order()
+        for start in range(0, len(order), ORDER_BLOCK):
+            yield from order[start : start + ORDER_BLOCK].tolist()
+
+    def compute_order(self) -> torch.Tensor:
+        """Return the row numbers (n,) int64 of the epoch."""
         if self.order is not None:
-            return iter(self.order(self.seed, self.epoch))
-        return iter(torch.randperm(self.row_count, generator=epoch_generator(self.seed, self.epoch)).tolist())
+            return torch.as_tensor(self.order(self.seed, self.epoch))
+        return mixture.shuffle(self.row_count, self.seed, self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; the Trainer calls this when one begins."""
@@ -106,6 +136,7 @@ class EncoderTrainer(transformers.Trainer):
     """`transformers.Trainer` for a LossModule."""
 
     loss_module: LossModule
+    source_losses: SourceLosses
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
@@ -114,13 +145,20 @@ class EncoderTrainer(transformers.Trainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Run forward and backward pass of one batch. Raise ZooError if the loss is not finite."""
         self.loss_module.encoder.step = self.state.global_step
+        source = inputs.pop(mixture.BATCH_SOURCE, None)
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             raise ZooError(
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}: lower training.learning_rate or "
                 "training.max_grad_norm, or use precision: fp32; the last checkpoint is kept"
             )
+        if source is not None:
+            self.source_losses.add(source, loss * self.current_gradient_accumulation_steps)
         return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log the figures of a step; with the training loss, also that of each source since the last time."""
+        super().log({**logs, **self.source_losses.take()} if "loss" in logs else logs, *args, **kwargs)
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip each parameter group by its own norm, and return the norm of all.
@@ -162,14 +200,17 @@ class EncoderTrainer(transformers.Trainer):
         """
         rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         batch_size = self.args.per_device_eval_batch_size
-        batches = [list(numbers) for numbers in split_rows(len(rows), batch_size)]
+        is_mixture = isinstance(rows, mixture.SourceMixture)
+        split = rows.split_into_batches(batch_size) if is_mixture else split_rows(len(rows), batch_size)
+        batches = [list(numbers) for numbers in split]
         loader = torch.utils.data.DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
         self.loss_module.eval()
         loss_sums = []
         with torch.no_grad(), self.compute_loss_context_manager():
             for numbers, batch in zip(batches, loader, strict=True):
+                batch.pop(mixture.BATCH_SOURCE, None)
                 loss_sums.append(self.loss_module(**self._prepare_inputs(batch))["loss"].item() * len(numbers))
-        metrics = {f"{metric_key_prefix}_loss": sum(loss_sums) / len(rows)}
+        metrics = {f"{metric_key_prefix}_loss": sum(loss_sums) / sum(map(len, batches))}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -177,11 +218,11 @@ class EncoderTrainer(transformers.Trainer):
 
 def fit(
     encoder: TrainableEncoder,
-    rows: Dataset,
+    rows: Any,
     settings: Training,
     folder: Path,
     *,
-    validation: Dataset | None = None,
+    validation: Any = None,
     show_progress: bool = False,
     say: Say | None = None,
     finish: bool = False,
@@ -189,7 +230,8 @@ def fit(
     """Train `encoder` in place, from the newest complete checkpoint in `folder` if there is one.
 
     Args:
-        rows: the training rows, as the family's `collate` reads them. Fewer rows than a batch become one batch.
+        rows: the training rows, as the family's `collate` reads them. Fewer rows than a batch become one batch. Rows of
+            several sources are a `SourceMixture`.
         folder: receives checkpoints/ and metrics.jsonl.
         validation: rows whose loss decides early stop and best weights; never test data.
         say: receives lines about rate, epoch and time left if no bar is shown.
@@ -212,16 +254,17 @@ def fit(
         if validation is not None and isinstance(settings.early_stop, int):
             callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
         loss_module = LossModule(encoder)
+        collate = rows.note_source(encoder.collate) if isinstance(rows, mixture.SourceMixture) else encoder.collate
         trainer = EncoderTrainer(
             model=loss_module,
             args=make_arguments(settings, checkpoints, len(rows), has_validation=validation is not None),
             train_dataset=rows,
             eval_dataset=validation,
-            data_collator=encoder.collate,
+            data_collator=collate,
             optimizers=(make_optimizer(encoder.parameter_groups(settings), settings), None),
             callbacks=callbacks,
         )
-        trainer.loss_module = loss_module
+        trainer.loss_module, trainer.source_losses = loss_module, SourceLosses(rows)
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         try:
@@ -249,15 +292,15 @@ def count_rows_seen(rows: Any, settings: Training, steps: int) -> int:
     plan, sampler = plan_steps(settings, len(rows)), EpochSampler(rows, settings.seed)
     parts = len(rows) // plan.micro_batch_size if plan.drop_last else math.ceil(len(rows) / plan.micro_batch_size)
     steps_per_epoch = math.ceil(parts / settings.gradient_accumulation)
-    seen: set[int] = set()
+    is_seen = torch.zeros(getattr(rows, "row_count", len(rows)), dtype=torch.bool)
     for epoch in range(math.ceil(steps / steps_per_epoch)):
         sampler.set_epoch(epoch)
         steps_left = min(steps - epoch * steps_per_epoch, steps_per_epoch)
         count = min(parts, steps_left * settings.gradient_accumulation) * plan.micro_batch_size
-        seen.update(list(sampler)[:count])
-        if len(seen) == len(rows):
+        is_seen[sampler.compute_order()[:count]] = True
+        if is_seen.all():
             break
-    return len(seen)
+    return int(is_seen.sum())
 
 
 @contextmanager

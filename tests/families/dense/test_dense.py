@@ -15,6 +15,7 @@ from datasets import Dataset
 import zoo
 from zoo.artefact import model_folder
 from zoo.core.errors import ArtefactError, DataError, ZooError
+from zoo.data.data_source import DataSource
 from zoo.families.dense import backbone_options
 from zoo.families.dense.class_batches import ROWS_OF_A_CLASS, ClassBatches
 from zoo.families.dense.encoder import Encoder
@@ -160,17 +161,30 @@ def test_a_teacher_gives_the_scores_of_training_and_validation_rows(loss, tmp_pa
     encoder = tiny_dense.build(tmp_path, loss=loss, teacher={"model": teacher, "kind": "encoder"})
     encoder.prepare(rows, tmp_path / "cache")
     vectors = zoo.from_pretrained(teacher)
-    expected = [
-        [
-            float(vectors.similarity_pairwise(*vectors.encode([row["anchor"], row[name]])[:, None]))
-            for name in ("positive", "negative")
-        ]
-        for row in rows.select(range(5))
-    ]
+    expected = []
+    for row in rows.select(range(5)):
+        anchor, *candidates = vectors.encode([row["anchor"], row["positive"], row["negative"]])
+        expected.append(vectors.similarity(anchor[None], np.stack(candidates))[0].tolist())
     np.testing.assert_allclose(encoder.collate(list(rows.select(range(5))))["scores"], expected, atol=1e-5)
     encoder.fit(rows, TRAINING, tmp_path / "run", validation=held)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert "validation_loss" in lines
+
+
+def test_a_source_has_its_own_loss_and_prompts(tmp_path):
+    encoder = tiny_dense.build(tmp_path, prompts={"query": "the "})
+    encoder.sources = {
+        "pairs": DataSource("pairs", prompts={"query": "red "}),
+        "scores": DataSource("scores", loss="cosent"),
+    }
+    pairs = [{**row, "source": "pairs"} for row in tiny_dense.rows(n=6)]
+    scores = [{**row, "source": "scores"} for row in tiny_dense.rows("cosent", n=10)]
+    mixed = encoder.collate([*pairs, *scores])
+    assert [part["loss"] for part in mixed["parts"]] == ["contrastive", "cosent"]
+    ids = {tuple(i for i in row if i) for chunk in mixed["parts"][0]["chunks"] for row in chunk["input_ids"].tolist()}
+    assert tuple(encoder.backbone.tokenize(["red " + pairs[0]["anchor"]])[0]) in ids
+    alone = [encoder.loss(encoder.collate(rows)) for rows in (pairs, scores)]
+    torch.testing.assert_close(encoder.loss(mixed), (6 * alone[0] + 10 * alone[1]) / 16)
 
 
 def test_a_batch_of_a_class_loss_has_several_rows_of_each_class():

@@ -13,6 +13,7 @@ from tiny_vlm2vec import COLOURS, TINY, build_encoder, draw_square, encode_png, 
 import zoo
 from zoo import data
 from zoo.core.errors import DataError, ZooError
+from zoo.data.data_source import DataSource
 from zoo.data.spec import FileData
 from zoo.families.vlm2vec import chunk_size
 from zoo.families.vlm2vec.dataset import MixtureDataset, read_row
@@ -242,6 +243,17 @@ def test_several_sets_are_trained_together_each_under_its_own_instructions(tmp_p
     sections["training"]["batch_size"] = 6
     with pytest.raises(ZooError, match="sub_batch: 4 must divide training.batch_size, 6"):
         zoo.train(recipe.loads(json.dumps(sections), folder=tmp_path), tmp_path / "other")
+
+
+def test_the_prompts_of_a_source_replace_the_instructions_of_the_encoder():
+    encoder = build_encoder(instructions={"query": "All:", "document": "Doc:"})
+    encoder.sources = {"one": DataSource("one", prompts={"query": "One:"}), "two": DataSource("two")}
+    items = MixtureDataset({"one": make_rows(1), "two": make_rows(1)}, {}, None)
+    instructions = [
+        [lazy_input.instruction for lazy_input in encoder._read_row({**items[i], "source": name})]
+        for i, name in enumerate(("one", "two"))
+    ]
+    assert instructions == [["One:", "Doc:"], ["All:", "Doc:"]]
 
 
 def test_a_damaged_image_is_named_when_it_is_opened(tmp_path):

@@ -31,6 +31,7 @@ class Spec(EncoderSpec):
     tests_learning_rate = False
     uses_validation = False
     trains_in_processes = False
+    mixes_sources = False
     trains_whole_epochs = True
     text_files = {"vocabulary.json": 256 << 20}
     free_baselines = (*FREE_BASELINES, "baselines:LsaCodes")

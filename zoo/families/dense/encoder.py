@@ -100,9 +100,11 @@ class Encoder(TextEncoder):
             )
         if self.spec.lora is not None and self.spec.lora.targets == "auto":
             self.chosen["encoder.lora.targets"] = list(self.chosen_names)
-        if self._teacher is not None and run.validation is not None:
-            self._teacher.score_rows(run.validation, find_text_columns(self.spec.loss, run.validation.column_names))
-        if self.spec.loss in CLASS_LOSSES:
+        if run.validation is not None:
+            self._score_rows(run.validation)
+        if len(self._list_losses()) > 1 and self.mixture.batches == "mixed" and distributed.get_world_size() > 1:
+            raise ZooError("mixture.batches: sources with losses of their own need `source` under several processes")
+        if self.spec.loss in CLASS_LOSSES and not self.sources:
             run = replace(run, rows=cast("Dataset", ClassBatches(run.rows)))
         backbone_options.freeze(self.backbone, self.spec.freeze)
         if self.spec.gradient_checkpointing:
@@ -111,15 +113,33 @@ class Encoder(TextEncoder):
         return super().train(run)
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
-        """Compute the guide's vectors or the teacher's scores. Raises DataError for a column that the loss lacks."""
-        if problem := self.spec.find_table_mistake(rows.column_names):
-            raise DataError(f"the training data: {problem}")
-        columns = find_text_columns(self.spec.loss, rows.column_names)
-        if self.spec.guide is not None and self.spec.loss == "contrastive":
+        """Compute the guide's vectors or the teacher's scores. Raises DataError for a column that a loss lacks."""
+        for loss in self._list_losses():
+            if problem := self.spec.for_source(loss).find_table_mistake(rows.column_names):
+                raise DataError(f"the training data: {problem}")
+        if self.spec.guide is not None and "contrastive" in self._list_losses():
+            columns = find_text_columns("contrastive", rows.column_names)
             self._guide = Guide(self._open_frozen(self.spec.guide.model), rows, columns, cache)
-        if self.spec.teacher is not None and self.spec.loss in DISTILLATION_LOSSES:
+        if self.spec.teacher is not None and set(DISTILLATION_LOSSES) & set(self._list_losses()):
             self._teacher = Teacher.open(self.spec.teacher, cache, self.folder, self._open_frozen)
-            self._teacher.score_rows(rows, columns)
+            self._score_rows(rows)
+
+    def _list_losses(self) -> list[LossName]:
+        """The losses of all sources of the training rows, each once."""
+        losses = [self.find_loss({"source": name}) for name in self.sources] or [self.spec.loss]
+        return list(dict.fromkeys(losses))
+
+    def find_loss(self, row: Mapping[str, Any]) -> LossName:
+        """The loss of a row: that of its source, or of the encoder."""
+        source = self.sources.get(row.get("source", ""))
+        return cast("LossName", (source and source.loss) or self.spec.loss)
+
+    def _score_rows(self, rows: Dataset) -> None:
+        """Let the teacher score the rows whose loss reads its scores."""
+        if self._teacher is not None:
+            scored = [row for row in rows if self.find_loss(row) in DISTILLATION_LOSSES]
+            columns = find_text_columns("kl", rows.column_names)
+            self._teacher.score_rows(scored, columns)
 
     def _open_frozen(self, reference: str) -> Encoder:
         return type(self).build(Spec(family="dense", backbone=reference), folder=self.folder)
@@ -131,44 +151,57 @@ class Encoder(TextEncoder):
         return super().find_prompt(role) if role in self.prompts else default
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The tensors of `collate_cells`, and what else the loss reads.
+        """The tensors of `collate_cells`, the name of the loss, and what else the loss reads.
 
         Further keys: `scores` (rows,) of pairs, or (rows, candidates) of a teacher; `labels` (rows,) int64, equal for equal
-        labels; `guide_rows` (columns, rows) int64.
+        labels; `guide_rows` (columns, rows) int64. If the rows have several losses, `parts` holds such a batch for each.
         """
-        loss = self.spec.loss
+        groups: dict[LossName, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            groups.setdefault(self.find_loss(row), []).append(row)
+        parts = [self._collate_part(loss, group) for loss, group in groups.items()]
+        return parts[0] if len(parts) == 1 else {"parts": parts}
+
+    def _collate_part(self, loss: LossName, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         columns = find_text_columns(loss, rows[0])
-        cells = [self.get_prompt(column) + row[column] for column in columns for row in rows]
-        batch = self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)
+        cells = [self.get_prompt(column, row.get("source")) + row[column] for column in columns for row in rows]
+        batch = {"loss": loss, **self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)}
         if loss in SCORED_LOSSES:
             batch["scores"] = torch.tensor([float(row["score"]) for row in rows])
-        if self._teacher is not None:
+        if self._teacher is not None and loss in DISTILLATION_LOSSES:
             batch["scores"] = self._teacher.find_scores(rows, columns)
         elif loss in DISTILLATION_LOSSES:
             names = [f"score_{column}" for column in columns[1:]]
             batch["scores"] = torch.tensor([[float(row[name]) for name in names] for row in rows])
         if loss in CLASS_LOSSES:
             batch["labels"] = torch.tensor([compute_text_key(str(row["label"])) for row in rows])
-        if self._guide is not None and self.module.training:  # the guide has no vectors of validation texts
-            batch["guide_rows"] = self._guide.find_rows(rows, columns)
+        if self._guide is not None and loss == "contrastive" and self.module.training:
+            batch["guide_rows"] = self._guide.find_rows(rows, columns)  # it has no vectors of validation texts
         return batch
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Scalar loss of one batch: the mean over the widths of `dims` and the whole width."""
+        """Scalar loss of one batch: the mean over its rows, and over the widths of `dims` and the whole width."""
+        parts = batch.get("parts", [batch])
+        counts = [part["cells"].shape[1] for part in parts]
+        losses = [self._compute_loss(part) * count for part, count in zip(parts, counts, strict=True)]
+        total = torch.stack(losses).sum() / sum(counts)
         is_training = self.module.training and torch.is_grad_enabled()
-        table = self._embed(batch["chunks"], is_training)[batch["cells"]]  # (columns, rows, width)
+        return distributed.global_batch_gradient(total) if is_training else total
+
+    def _compute_loss(self, part: dict[str, Any]) -> torch.Tensor:
+        is_training = self.module.training and torch.is_grad_enabled()
+        table = self._embed(part["chunks"], is_training)[part["cells"]]  # (columns, rows, width)
 
         def gather(name: str, dim: int) -> torch.Tensor | None:
             """A tensor of the rows of all processes. In validation every process has all the rows."""
-            values = batch.get(name)
+            values = part.get(name)
             return distributed.all_gather_with_grad(values, dim=dim) if is_training and values is not None else values
 
         table = distributed.all_gather_with_grad(table, dim=1) if is_training else table
         mask = self._find_mask(gather("text_keys", 1), gather("guide_rows", 1))
         facts = BatchFacts(gather("scores", 0), gather("labels", 0), mask)
         widths = [*(m for m in self.spec.dims if m < table.shape[-1]), table.shape[-1]]
-        total = torch.stack([compute_loss(self.spec, self.spec.loss, table[..., :m], facts) for m in widths]).mean()
-        return distributed.global_batch_gradient(total) if is_training else total
+        return torch.stack([compute_loss(self.spec, part["loss"], table[..., :m], facts) for m in widths]).mean()
 
     def _find_mask(self, text_keys: torch.Tensor | None, guide_rows: torch.Tensor | None) -> torch.Tensor | None:
         """The candidates that are no negatives of a row: equal to a right answer, or found to be one by the guide."""

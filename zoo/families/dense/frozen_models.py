@@ -30,7 +30,7 @@ class Guide:
 
     def __init__(self, encoder: TextEncoder, rows: Any, columns: Sequence[str], cache: Path) -> None:
         self._get_prompt: Callable[[str], str] = encoder.get_prompt
-        texts = [encoder.get_prompt(column) + text for column in columns for text in rows[column]]
+        texts = [encoder.get_prompt(column) + text for column in columns for text in rows[column] if text is not None]
         self._vectors = FrozenVectors(encoder, texts, cache, "guide")
 
     def find_rows(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> torch.Tensor:

@@ -24,6 +24,7 @@ class Spec(EncoderSpec):
     tests_learning_rate = False
     uses_validation = False
     trains_in_processes = False
+    mixes_sources = False
     trains_whole_epochs = True
     pictures = {"topics": "topic_map:draw_map"}
     text_files = {"vocabulary.json": 256 << 20}

@@ -60,7 +60,9 @@ class Encoder(TruncatableEncoder):
     def prepare(self, rows: Dataset, cache: Path) -> None:
         """Compute the teacher's vectors, and fit the heads of `objective: elastic` to the training texts."""
         columns = self._find_text_columns(rows.column_names)
-        texts = list(dict.fromkeys(self.get_prompt(column) + text for column in columns for text in rows[column]))
+        cells = ((self.get_prompt(column), text) for column in columns for text in rows[column])
+        # One source of several may lack a column, whose cells are then None.
+        texts = list(dict.fromkeys(prompt + text for prompt, text in cells if text is not None))
         unlabelled = self._read_unlabelled_texts()
         if self.spec.teacher is not None:
             reference = self.spec.teacher.model
@@ -121,7 +123,7 @@ class Encoder(TruncatableEncoder):
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The tensors of `collate_cells`, the scores of pairs, and the rows of the teacher's vectors."""
         columns = self._find_text_columns(rows[0])
-        cells = [self.get_prompt(column) + row[column] for column in columns for row in rows]
+        cells = [self.get_prompt(column, row.get("source")) + row[column] for column in columns for row in rows]
         batch = self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)
         if self._teacher is not None:
             batch["teacher_rows"] = self._teacher.find_rows(cells).view(len(columns), len(rows))

@@ -98,7 +98,8 @@ class Encoder(BaseEncoder):
         from zoo.families.static import distillation, regression
 
         columns = [column for column in COLUMNS if column in rows.column_names]
-        texts = list(dict.fromkeys(text for column in columns for text in rows[column]))
+        # One source of several may lack a column, whose cells are then None.
+        texts = list(dict.fromkeys(text for column in columns for text in rows[column] if text is not None))
         bag = self._distilled.bag
         if self.spec.frequencies == "counted":
             bag = distillation.weigh_by_counts(bag, texts, self.spec.sif_coefficient)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow
-import torch
 from datasets import Dataset
 from pyarrow import compute
 
@@ -19,7 +18,7 @@ from zoo.core.errors import DataError
 from zoo.data.formats import image_files
 from zoo.families.vlm2vec.mixed_inputs import place_images
 from zoo.families.vlm2vec.spec import MMEB_COLUMNS, Share
-from zoo.ops.random_state import epoch_generator
+from zoo.training import mixture
 
 BLOCK = 1000  # rows that are checked at once
 
@@ -78,48 +77,28 @@ class MixtureDataset:
         self.names: list[str] = list(tables)
         self.tables: list[Any] = list(tables.values())
         self.shares = [shares.get(name, Share()) for name in self.names]
-        self.sub_batch = sub_batch if len(self.tables) > 1 else None
-        self.starts = [0]
+        self.spans: dict[str, range] = {}
+        start = 0
         for name, table in tables.items():
             _check_sides(name, table)
-            self.starts.append(self.starts[-1] + len(table))
+            self.spans[name] = range(start, start + len(table))
+            start += len(table)
+        self.sub_batch = sub_batch if len(tables) > 1 else None
 
     def __len__(self) -> int:
-        return self.starts[-1]
+        return sum(map(len, self.tables))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        table_number = next(i for i, end in enumerate(self.starts[1:]) if index < end)
-        row_number = index - self.starts[table_number]
-        return {
-            "row": self.tables[table_number][row_number],
-            "share": self.shares[table_number],
-            "location": (self.names[table_number], row_number),
-        }
+        name = mixture.find_source(self.spans, index)
+        number, row_number = self.names.index(name), index - self.spans[name].start
+        return {"row": self.tables[number][row_number], "share": self.shares[number], "location": (name, row_number)}
 
-    def order(self, seed: int, epoch: int) -> list[int]:
-        """Return the row numbers of an epoch, which depend on `seed` and `epoch` alone.
-
-        If there are several sets, each sub-batch comes from one set, which is drawn by weight. The rows of each set are
-        shuffled, and start over after the last one. Source: Meng et al., "VLM2Vec-V2", arXiv 2507.04590, section 3.3
-        (interleaved sub-batches).
-        """
-        generator = epoch_generator(seed, epoch)
+    def order(self, seed: int, epoch: int) -> Any:
+        """Return the row numbers of an epoch. If there are several sets, each sub-batch is from one, drawn by weight."""
         if self.sub_batch is None:
-            permutation: list[int] = torch.randperm(len(self), generator=generator).tolist()
-            return permutation
-        row_cycles = [self._cycle_rows(i, generator) for i in range(len(self.tables))]
-        weights = torch.tensor([share.weight for share in self.shares])
-        order: list[int] = []
-        while len(order) < len(self):
-            table_number = int(torch.multinomial(weights, 1, generator=generator))
-            order += [next(row_cycles[table_number]) for _ in range(self.sub_batch)]
-        return order[: len(self)]
-
-    def _cycle_rows(self, table_number: int, generator: torch.Generator) -> Iterator[int]:
-        """Yield the row numbers of a table without end, in a new order each time."""
-        while True:
-            permutation = torch.randperm(len(self.tables[table_number]), generator=generator)
-            yield from (permutation + self.starts[table_number]).tolist()
+            return mixture.shuffle(len(self), seed, epoch)
+        weights = [share.weight for share in self.shares]
+        return mixture.order_by_chance(self.spans, weights, self.sub_batch, len(self), seed, epoch)
 
 
 # -- checks before training ---------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ class Encoder(BaseEncoder):
             return
         shares = [self.spec.instructions, *self.spec.mixture.values()]
         instructions = [text for share in shares for text in (share.query, share.document) if text]
+        instructions += [text for source in self.sources.values() for text in source.prompts.values()]
         texts = dataset.iterate_texts([rows, *self._load_further_sets()])
         self.vlm.tokenizer = from_scratch.train_tokenizer([*texts, *instructions], self.spec.backbone.vocab_size)
 
@@ -81,11 +82,13 @@ class Encoder(BaseEncoder):
                 f"sub_batch: {spec.sub_batch} must divide training.batch_size, {run.settings.batch_size}; change one of them"
             )
         self._apply_training_options()
-        tables = dict(zip(["data", *spec.sets], [run.rows, *self._load_further_sets()], strict=True))
+        tables = {name: run.rows.select(span) for name, span in run.spans.items()} or {"data": run.rows}
+        tables |= dict(zip(spec.sets, self._load_further_sets(), strict=True))
         rows = dataset.MixtureDataset(tables, spec.mixture, spec.sub_batch)
         validation = None
         if run.validation is not None:
-            validation = dataset.MixtureDataset({"data": run.validation}, spec.mixture, None)
+            watched = {name: run.validation.select(span) for name, span in run.validation_spans.items()}
+            validation = dataset.MixtureDataset(watched or {"data": run.validation}, spec.mixture, None)
         self._chunk_size, self._uses_gradcache = self._choose_chunk_size(rows, run.settings)
         return super().train(replace(run, rows=rows, validation=validation))
 
@@ -112,10 +115,12 @@ class Encoder(BaseEncoder):
         return chunk_size.choose_chunk_size(self.vlm, sample, rows_per_step * len(sample) // len(sample_rows))
 
     def _read_row(self, item: Mapping[str, Any]) -> list[dataset.LazyInput]:
-        """The inputs of an item of `MixtureDataset`, with the instructions of its set or else those of the encoder."""
+        """The inputs of an item of `MixtureDataset`, with the instructions of its set or source, or else the encoder's."""
         share, default = item["share"], self.spec.instructions
         query = share.query if share.query is not None else default.query
         document = share.document if share.document is not None else default.document
+        prompts = self.sources[item["source"]].prompts if item.get("source") in self.sources else {}
+        query, document = prompts.get("query", query), prompts.get("document", document)
         return dataset.read_row(item["row"], query, document, item["location"])
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -138,6 +138,7 @@ class Spec(EncoderSpec):
 
     View = View
     accepts_mixed_inputs = True
+    has_source_prompts = True
     pictures = {"retrieved": "plots:draw_retrieved"}
 
     family: Literal["vlm2vec"]
@@ -227,6 +228,12 @@ class Spec(EncoderSpec):
         """Report a backbone that does not exist or whose architecture is not supported."""
         problem = find_backbone_problem(self.backbone, folder)
         return [(("backbone",), problem)] if problem else []
+
+    def find_list_mistakes(self) -> list[Mistake]:
+        """Refuse further sets beside a list of sources."""
+        return (
+            [(("sets",), "`data` is a list: write the further sets into it, and leave `sets` out")] if self.sets else []
+        )
 
     def find_view_mistake(self, view: Mapping[str, Any], folder: Path) -> str | None:
         """Report `instruction` together with another option, because it already covers every input."""

@@ -1,0 +1,176 @@
+"""A whole run of a recipe whose `data` is a list: lock, validation rows, overlaps, card, resume, and errors before training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+from forked_commands import run_in_processes, run_main
+from safetensors.torch import load_file
+
+import zoo
+from zoo.build import builder, training_data
+from zoo.core.errors import DataError, ZooError
+from zoo.evaluation import prepare
+from zoo.recipe import recipe
+
+TEXTS = tiny.SENTENCES
+
+
+def write_pairs(path, texts, **columns):
+    rows = [{"anchor": text, "positive": TEXTS[-1 - i], **columns} for i, text in enumerate(texts)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny.backbone(tmp_path / "backbone")
+    write_pairs(tmp_path / "short.jsonl", TEXTS[:20])
+    write_pairs(tmp_path / "long.jsonl", TEXTS[20:80])
+    return tmp_path
+
+
+def load(folder, *changes, family="static", short=None, **sections):
+    encoder = {
+        "static": {"family": "static", "backbone": "backbone", "dim": 16, "regression_texts": 0},
+        "matryoshka-2d": {"family": "matryoshka-2d", "backbone": "backbone", "dims": [8], "loss": "contrastive"},
+    }[family]
+    whole = {
+        "name": "mixed",
+        "encoder": encoder,
+        "data": [
+            {"source": "file", "path": "short.jsonl", **(short or {})},
+            {"source": "file", "path": "long.jsonl"},
+        ],
+        "training": {"max_steps": 12, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32", "seed": 1},
+    }
+    return recipe.loads(json.dumps({**whole, **sections}), *changes, folder=folder)
+
+
+def read_lines(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("family", ["static", "matryoshka-2d"])
+def test_a_run_has_a_fingerprint_a_loss_and_a_row_of_the_card_for_each_source(family, folder):
+    encoder = zoo.train(load(folder, family=family, short={"weight": 3}, validation=16), folder / "run")
+    assert encoder.encode(["the cat"]).shape[0] == 1
+    lock = json.loads((folder / "run" / "lock.json").read_text())
+    assert set(lock["data"]) == {"train/short", "train/long", "validation/short", "validation/long"}
+    assert len({entry["fingerprint"] for entry in lock["data"].values()}) == 4
+    assert {name: entry["rows"] for name, entry in lock["data"].items()} == {
+        "train/short": 16,
+        "train/long": 48,
+        "validation/short": 4,
+        "validation/long": 12,
+    }
+    assert lock["sources"]["short"] == {"rows": 16, "rows_per_epoch": 48, "share": 0.75, "weight": 3.0, "loss": None}
+    assert {name for line in read_lines(folder / "run") for name in line.get("loss_by_source", ())} == {"short", "long"}
+    card = (folder / "run" / "model" / "README.md").read_text()
+    assert "64 rows of short.jsonl and long.jsonl" in card
+    assert "| short | 16 | 3 | 75.0 % |" in card
+    saved = recipe.load(folder / "run" / "model" / "recipe.yaml", folder=folder)
+    assert saved.sources == load(folder, short={"weight": 3}).sources
+
+
+def test_one_section_alone_has_the_fingerprint_that_it_has_in_a_list(folder):
+    tables = training_data.read_tables(load(folder))
+    single = training_data.read_tables(load(folder, data={"source": "file", "path": "short.jsonl"}))
+    assert training_data.make_lock(tables)["train/short"] == training_data.make_lock(single)["train"]
+
+
+def test_validation_rows_are_held_out_of_each_source_in_proportion_and_none_is_trained_on(folder):
+    write_pairs(folder / "long.jsonl", [f"the cat {number}" for number in range(60)])
+    write_pairs(folder / "short.jsonl", [f"the dog {number}" for number in range(20)])
+    for size in (0.25, 20, 3):
+        tables = training_data.read_tables(load(folder, validation=size))
+        for name, count in (("short", 20), ("long", 60)):
+            part = tables["validation"].parts[name]
+            assert len(part.rows) == pytest.approx(count * (size if size < 1 else size / 80), abs=0.5)
+            sides = [tables[side].parts[name].rows for side in ("train", "validation")]
+            assert len({(row["anchor"], row["positive"]) for side in sides for row in side}) == count
+
+
+def test_validation_groups_are_those_of_the_source(folder):
+    write_pairs(folder / "short.jsonl", [TEXTS[i // 4] for i in range(20)])
+    short = {"holdout": {"size": 4, "side": "train", "by": "anchor"}}
+    tables = training_data.read_tables(load(folder, short=short, validation=0.25))
+    sides = [set(tables[name].parts["short"].rows["anchor"]) for name in ("train", "validation")]
+    assert sides[1]
+    assert not sides[0] & sides[1]
+
+
+def test_shared_rows_are_dropped_from_their_source(folder):
+    data = {"source": "file", "path": "test.jsonl", "columns": {"query": "anchor", "document": "positive"}}
+    (folder / "test.jsonl").write_text("".join((folder / "short.jsonl").read_text().splitlines(True)[:5]))
+    task = {"task": "retrieval", "name": "t", "data": data}
+    dropping = load(folder, evaluation=[task], on_overlap="drop", training={"batch_size": 8})
+    tables = training_data.read_tables(dropping)
+    tables, _, lines = builder.overlap.settle(dropping, tables, prepare(dropping.evaluation, folder))
+    assert {name: len(part.rows) for name, part in tables["train"].parts.items()} == {"short": 15, "long": 60}
+    assert "dropped 5 rows of train" in lines
+    assert "5 of 5 rows of t are also rows of train/short" in lines
+
+
+def test_an_interrupted_run_of_several_sources_ends_with_the_same_weights(folder, monkeypatch):
+    from zoo.families.static.encoder import Encoder
+
+    settings = {"checkpoint_every": 2, "max_steps": 12, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32"}
+    zoo.train(load(folder, training=settings), folder / "whole")
+    true_loss = Encoder.loss
+
+    def interrupt(encoder, batch):
+        if encoder.step == 7:
+            raise KeyboardInterrupt
+        return true_loss(encoder, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "loss", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            zoo.train(load(folder, training=settings), folder / "stopped")
+    zoo.train(load(folder, training=settings), folder / "stopped")
+    whole, again = (load_file(folder / name / "model" / "model.safetensors") for name in ("whole", "stopped"))
+    assert all((whole[name] == again[name]).all() for name in whole)
+
+
+def test_rows_with_different_optional_columns_train_together(folder):
+    write_pairs(folder / "short.jsonl", TEXTS[:20], negative=TEXTS[100])
+    for family in ("static", "matryoshka-2d"):
+        zoo.train(load(folder, family=family), folder / family)
+    with pytest.raises(DataError, match="the source long has no negative, and mixed batches need the same columns"):
+        zoo.train(load(folder, mixture={"batches": "mixed"}), folder / "mixed")
+
+
+def test_mixed_batches_train(folder):
+    zoo.train(load(folder, mixture={"batches": "mixed", "draw": "equal"}), folder / "run")
+    assert not any("loss_by_source" in line for line in read_lines(folder / "run"))
+    assert "A batch has rows of all sources." in (folder / "run" / "model" / "README.md").read_text()
+
+
+def test_a_source_smaller_than_a_batch_is_named_before_training(folder):
+    message = "the source short has 20 rows to train on, fewer than training.batch_size, 32"
+    for action in (lambda r: zoo.train(r, folder / "run"), lambda r: builder.check_rows(r, print)):
+        with pytest.raises(ZooError, match=message):
+            action(load(folder, "training.batch_size=32"))
+    assert not (folder / "run" / "checkpoints").exists()
+
+
+def test_a_bad_row_is_named_with_its_file(folder):
+    (folder / "long.jsonl").write_text('{"anchor": "a", "positive": ""}\n')
+    with pytest.raises(DataError, match=r"long\.jsonl:row 1: positive: is empty"):
+        zoo.train(load(folder), folder / "run")
+
+
+def test_two_processes_have_the_losses_of_one(folder):
+    path = folder / "recipe.yaml"
+    path.write_text(load(folder).dump())
+    curves = {}
+    for count in (1, 2):
+        run_in_processes(count, run_main, ["train", str(path), "--out", str(folder / f"run-{count}")])
+        curves[count] = [line for line in read_lines(folder / f"run-{count}") if "loss" in line]
+    for key in ("loss", "loss_by_source"):
+        one, two = ([line[key] for line in curves[count]] for count in (1, 2))
+        assert len(one) == 12
+        for expected, actual in zip(one, two, strict=True):
+            assert actual == pytest.approx(expected, rel=1e-4)
