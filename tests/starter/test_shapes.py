@@ -92,6 +92,13 @@ def third(number):
             ["by its contents"],
         ),
         ({"text": first, "nr": lambda n: n}, None, "texts", {"text": "text"}, []),
+        (
+            {"text": first, "label": lambda n: n % 2, "label_text": lambda n: "ab"[n % 2]},
+            None,
+            "labels",
+            {"text": "text", "label": "label_text"},
+            [],
+        ),
         ({"intent": lambda n: f"i{n % 4}", "query": first}, None, "labels", {"text": "query", "label": "intent"}, []),
         ({"text": first, "label": lambda n: "ab"[n % 2]}, "topics", "topics", {"text": "text", "label": "label"}, []),
         ({"embedding": lambda n: [n, 1.5]}, None, "vectors", {"vector": "embedding"}, []),

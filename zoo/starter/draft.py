@@ -24,6 +24,7 @@ FULLY_READ = 100_000  # rows; of more, only the first are looked at
 SHARE, MOST_HELD_OUT = 0.2, 1_000
 LEAST_ROWS = 8  # with fewer, nothing is held out
 FEW_TEST_ROWS = 100
+PLAIN_NAMES = ("train", "training", "data", "all", "rows", "dataset")
 SEEDS = 50  # hold-outs that are tried until each class of the test has a training row
 TASKS: dict[str, tuple[str, dict[str, str]]] = {
     "pairs": ("retrieval", {"query": "anchor", "document": "positive"}),
@@ -302,6 +303,9 @@ def _unpack(value: Any) -> Any:
 
 
 def make_name(path: Path) -> str:
-    """Return the name of a recipe for a file: letters, digits, `.`, `_` and `-`."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.absolute().name.split(".")[0]).strip("-._")
+    """Return the name of a recipe for a file: letters, digits, `.`, `_` and `-`. A file called `train` has its folder's name."""
+    path = path.absolute()
+    stem = path.name.split(".")[0]
+    stem = path.parent.name if stem.lower() in PLAIN_NAMES else stem
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")
     return name[:96] or "my-model"

@@ -101,9 +101,11 @@ def _find_images(table: Table, goal: Goal | None) -> Finding | None:
     captions = _sort_by_name([column for column in others if column.is_text], "caption")
     labels = _sort_by_name([column for column in others if column.is_class], "label")
     doubts = _doubt_choice("image", images, named=images[0].is_named("image"))
-    wants_labels = goal == "classification" or (bool(labels) and labels[0].is_named("label"))
+    wants_labels = goal == "classification" or (goal is None and bool(labels) and labels[0].is_named("label"))
     if labels and (wants_labels or not captions):
         doubts += _doubt_choice("label", labels, named=labels[0].is_named("label"))
+        if captions and goal is None:
+            doubts.append(f"{captions[0].name} could be the captions of the images: --goal retrieval reads it so")
         return Finding("images", {"image": images[0].name, "label": labels[0].name}, doubts=doubts)
     if captions:
         doubts += _doubt_choice("caption", captions, named=captions[0].is_named("caption"))
@@ -245,19 +247,31 @@ def _find_labels(table: Table, goal: Goal | None) -> Finding | None:
     labels = _sort_by_name([column for column in table.columns if column.is_class], "label")
     if not labels:
         return None
-    texts = [
-        column for column in table.columns if column.content == "text" and column is not labels[0] and not column.is_id
-    ]
+    texts = [column for column in table.columns if column.is_text and column is not labels[0]]
+    texts = [column for column in texts if not column.is_class] or texts
     text = _choose_text(texts)
     if text is None:
         return None
-    label = labels[0]
+    label, labels = _prefer_names(labels)
     doubts = _doubt_choice("label", labels, named=label.is_named("label"))
     if len(texts) > 1:
         doubts.append(f"{text.name} is read as the text, of {', '.join(column.name for column in texts)}")
     if label.content == "whole":
         doubts.append(f"the numbers of {label.name} are read as classes, not as amounts")
     return Finding("topics" if goal == "topics" else "labels", {"text": text.name, "label": label.name}, doubts=doubts)
+
+
+def _prefer_names(labels: Sequence[Column]) -> tuple[Column, list[Column]]:
+    """Return the label and the other candidates. Names of the classes are better than their numbers, which are left out."""
+    first = labels[0]
+    names = [
+        column
+        for column in labels[1:]
+        if column.is_named("label") and column.content == "text" and column.distinct == first.distinct
+    ]
+    if first.content == "whole" and names:
+        return names[0], [names[0], *(column for column in labels if column not in (first, names[0]))]
+    return first, list(labels)
 
 
 def _find_texts(table: Table, goal: Goal | None) -> Finding | None:
