@@ -42,7 +42,7 @@ def write(files, out, **options):
         ("header.csv", b"question,answer\n", r"header\.csv: has a header but no rows; add rows below it"),
         ("bare.csv", ROW * 3, r"bare\.csv:1: has no header: .*write a line of names"),
         ("numbers.csv", b"1,where is it\n2,how long does it take\n", r"numbers\.csv:1: has no header: '1' looks like a value"),
-        ("junk.csv", bytes(range(256)) * 40, r"junk\.csv: the header is no text, so this is no comma-separated file; save"),
+        ("junk.csv", bytes(range(256)) * 40, r"junk\.csv: the header holds bytes that are not text, .*; save it as csv"),
         ("junk.txt", b"\x00\xff\xfe" * 100, r"junk\.txt:row 1: holds bytes that are not UTF-8; save the file as UTF-8"),
         ("junk.parquet", b"\x00\xff\xfe" * 100, r"junk\.parquet: "),
         ("sheet.xlsx", b"PK\x03\x04" + b"\x00" * 60, r"sheet\.xlsx: files of this kind cannot be read; there are: \.csv"),

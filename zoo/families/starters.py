@@ -21,7 +21,7 @@ MOST_LATENTS = 32
 
 @dataclass(frozen=True)
 class Facts:
-    """What the section depends on besides the shape.
+    """Facts about the data, besides its shape, that the section depends on.
 
     Attributes:
         rows: number of rows.

@@ -1,4 +1,4 @@
-"""What the columns of a table hold, by a closed table of usual names and by their first values."""
+"""Tell the content of columns by a closed table of usual names and by their first values."""
 
 from __future__ import annotations
 

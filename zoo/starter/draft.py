@@ -67,7 +67,7 @@ class Draft:
 
 @dataclass
 class Drafting:
-    """Writes a draft from what was found. `folder` is that of the recipe, where relative paths start."""
+    """Writes a draft from materials and their shape. `folder` is that of the recipe, where relative paths start."""
 
     materials: Materials
     finding: Finding

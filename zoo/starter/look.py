@@ -54,7 +54,7 @@ class Table:
         return next(column for column in self.columns if column.name == name)
 
     def describe_columns(self) -> str:
-        """List the columns with what they hold, for messages."""
+        """List the columns with their contents, for messages."""
         return ", ".join(f"{column.name} ({CONTENTS[column.content]})" for column in self.columns)
 
 
@@ -106,7 +106,7 @@ def make_source(path: Path) -> FileData:
 
 
 def _check_header(path: Path, names: Sequence[str]) -> None:
-    """Raise DataError if the first line of a csv or tsv file is no header: bytes of another format, or a row.
+    """Raise DataError if the first line of a csv or tsv file is not a header: bytes of another format, or a row.
 
     A row has a number, a long text, or empty cells alone.
     """
@@ -116,7 +116,7 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
     cells = [name.strip() for name in names]
     if any(not character.isprintable() and not character.isspace() for cell in cells for character in cell):
         raise DataError(
-            f"{path}: the header is no text, so this is no {right[:-1]}-separated file; save the data as csv or jsonl"
+            f"{path}: the header holds bytes that are not text, so the file has another format; save it as csv or jsonl"
         )
     if any(cell.lower() in _KNOWN_NAMES for cell in cells):
         return

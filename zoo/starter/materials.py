@@ -20,7 +20,7 @@ SEPARATORS = re.compile(r"[,;|]")
 
 @dataclass
 class Materials:
-    """What the files are.
+    """The files of the command line by their use.
 
     Attributes:
         main: the training rows.

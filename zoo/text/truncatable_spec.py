@@ -12,7 +12,7 @@ from pydantic import Field
 from zoo.core.errors import ZooError
 from zoo.hub import model_references
 from zoo.schema import Positive, Section
-from zoo.spec import EncoderSpec, Mistake
+from zoo.spec import EncoderSpec, Mistake, TextLimit
 from zoo.text import architectures, weights_check
 
 
@@ -37,6 +37,11 @@ class TruncatableSpec(EncoderSpec):
         default=None,
         description="Text put before each query and each document, in training and evaluation. Default: the backbone's own.",
     )
+
+    @property
+    def text_limit(self) -> TextLimit | None:
+        """The limit of the backbone, or a lower one."""
+        return TextLimit(self.backbone, self.revision, self.max_length)
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
         """Report a backbone that does not exist, cannot be cut or lacks weights, and a `max_length` beyond its positions."""
