@@ -34,6 +34,7 @@ FLOORS = (
     "recipe",
     "pretrained",
     "build",
+    "starter",
     "cli",
 )
 """Folders and single modules of zoo/, from the ground up. Each may import only what stands before it, and itself."""

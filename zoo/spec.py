@@ -64,6 +64,23 @@ class ExtraDataset(NamedTuple):
     use: Literal["training", "evaluation", "neither"] = "neither"
 
 
+class TextLimit(NamedTuple):
+    """How many tokens of a text an encoder reads, and with which tokenizer it counts them.
+
+    Attributes:
+        backbone, revision: the model whose tokenizer is used.
+        max_length: the limit that the section sets; None for the backbone's own.
+        field: the field of the section that sets the limit, or None if there is no such field.
+        special_tokens: whether the limit includes special tokens such as [CLS].
+    """
+
+    backbone: str
+    revision: str | None = None
+    max_length: int | None = None
+    field: str | None = "max_length"
+    special_tokens: bool = True
+
+
 class RowNeeds(NamedTuple):
     """The needs of a loss for its rows. Without them the loss would be the same for every model.
 
@@ -170,6 +187,11 @@ class EncoderSpec(Section):
     def modalities(self) -> tuple[str, ...]:
         """Kinds of inputs that the encoder reads: text, image, vector."""
         return ("text",)
+
+    @property
+    def text_limit(self) -> TextLimit | None:
+        """How many tokens of a text are read, for families whose texts pass a pretrained tokenizer. Default: not known."""
+        return None
 
     @property
     def extras(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ VALIDATION = {"metrics": [{"step": step, "validation_loss": 2.0 / step} for step
 LOSSES = [{"step": step, "loss": 2.0 / step} for step in (1, 2)]
 SHARED = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 3, "rows": 9}]}}
 DISJOINT = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 0, "rows": 9}]}}
+LONG = {"name": "train", "counted": 10, "texts": 20, "long": 3, "longest": 300, "limit": 256}
 NOTHING_MEASURED = ("Nothing was measured, so nothing is claimed about its quality.", "- Nothing was measured.")
 
 WORSE = {"low": -0.3, "sentence": "WORSE than BM25."}
@@ -39,6 +40,18 @@ CLAIMS = [
         ("was trained on 30,000 rows of rows and codes.",),
         {"lock": {"data": {"train/a": DATA, "train/b": DATA | {"origin": {"name": "codes"}}}}},
         {"lock": {"data": {"train/a": DATA}}},
+    ),
+    Claim(
+        "static",
+        ("- 3 of 10 texts of train are longer than 256 tokens, the longest by 44.",),
+        {"lock": {"long_texts": [LONG]}},
+        {"lock": {"long_texts": [LONG | {"long": 0, "longest": 0}]}},
+    ),
+    Claim(
+        "static",
+        ("They were counted among texts that were drawn from 20.",),
+        {"lock": {"long_texts": [LONG]}},
+        {"lock": {"long_texts": [LONG | {"texts": 10}]}},
     ),
     Claim(
         "static",

@@ -168,7 +168,7 @@ def test_columns_of_only_one_file_are_empty_in_the_others(tmp_path):
         ("none/train.csv", "the folder {folder}/none does not exist either"),
         ("*.jsonl", "matches no files"),
         ("empty", "has no files of these kinds below it"),
-        ("notes.txt", "files of this kind cannot be read"),
+        ("notes.doc", "files of this kind cannot be read"),
         ("$ZOO_DATA/x.csv", "ZOO_DATA is not set"),
         ("a\0b.csv", "there is no such file|cannot be looked up"),
         ("x" * 5000 + ".csv", "cannot be looked up"),
@@ -178,10 +178,33 @@ def test_columns_of_only_one_file_are_empty_in_the_others(tmp_path):
 def test_a_path_without_files_is_refused(tmp_path, monkeypatch, path, what):
     monkeypatch.delenv("ZOO_DATA", raising=False)
     write(tmp_path / "train.csv", [{"text": "a"}])
-    (tmp_path / "notes.txt").write_text("a")
+    (tmp_path / "notes.doc").write_text("a")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=what.format(folder=tmp_path)):
         read(path, folder=tmp_path)
+
+
+def test_the_lines_of_a_txt_file_are_texts(tmp_path):
+    (tmp_path / "lines.txt").write_bytes('\ufeffone text, with a comma\r\n"two" \n'.encode())
+    table = read("lines.txt", {"text": "text"}, folder=tmp_path)
+    assert list(table.rows["text"]) == ["one text, with a comma", '"two" ']
+
+
+@pytest.mark.parametrize(
+    ("content", "what"), [(b"", "is empty"), (b"a\n\nb\n", r"row 2: is empty"), (b"a\n\xff\n", "row 2: .*not UTF-8")]
+)
+def test_a_bad_line_of_a_txt_file_is_named(tmp_path, content, what):
+    (tmp_path / "lines.txt").write_bytes(content)
+    with pytest.raises(DataError, match=what):
+        read("lines.txt", {"text": "text"}, folder=tmp_path)
+
+
+def test_a_txt_file_beside_other_files_is_read_only_if_it_is_named(tmp_path):
+    write(tmp_path / "train.csv", [{"text": "a"}])
+    (tmp_path / "LICENCE.txt").write_text("line of a licence\n")
+    assert list(read(".", {"text": "text"}, folder=tmp_path).rows["text"]) == ["a"]
+    assert list(read("*", {"text": "text"}, folder=tmp_path).rows["text"]) == ["a"]
+    assert list(read("*.txt", {"text": "text"}, folder=tmp_path).rows["text"]) == ["line of a licence"]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")

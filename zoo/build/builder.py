@@ -15,7 +15,7 @@ from typing import Any
 
 from zoo import evaluation, families, pretrained
 from zoo.artefact import manifest, model_folder
-from zoo.build import health, lock, overlap, training_data
+from zoo.build import health, lock, overlap, text_lengths, training_data
 from zoo.build.overlap import Overlap
 from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
 from zoo.card import render
@@ -163,13 +163,23 @@ class _Build:
             return
         if recipe.on_overlap == "report":
             self._settle_overlaps(tables, tasks)
+        long_texts = self._count_long_texts(tables, tasks)  # before time is spent
         train = not self.folder.is_made_from("trained", trained_from)
         self._announce_training(train)
         if train:
             self._train(tables, tasks, locked, trained_from)
         if not self.folder.is_made_from("report.json", report_from):
             self._evaluate(tables, tasks, locked, report_from)
-        self._document(locked | tasks.lock, card_from)
+        # A tokenizer of the Hub is there only after the training.
+        long_texts = long_texts or self._count_long_texts(tables, tasks)
+        self._document(locked | tasks.lock, long_texts, card_from)
+
+    def _count_long_texts(self, tables: dict[str, Table], tasks: Prepared) -> list[dict[str, Any]]:
+        """Count the texts that are longer than the encoder reads, and say so."""
+        counts, warnings = text_lengths.count(self.recipe, tables, tasks)
+        for line in warnings:
+            self.say(f"warning: {line}")
+        return counts
 
     def _settle_overlaps(self, tables: dict[str, Table], tasks: Prepared) -> dict[str, Table]:
         tables, self.overlaps, lines = overlap.settle(self.recipe, tables, tasks)
@@ -257,10 +267,11 @@ class _Build:
             self.say(str(finding))
         return findings
 
-    def _document(self, locked: dict[str, Any], made_from: str) -> None:
+    def _document(self, locked: dict[str, Any], long_texts: list[dict[str, Any]], made_from: str) -> None:
         """Write model/: the trained files, the measured results, the pictures and the card."""
         overlaps = [vars(entry) for entry in self.overlaps]
-        record = atomic_files.read_json(self.out / "lock.json") | {"data": locked, "overlaps": overlaps}
+        counts = {"data": locked, "overlaps": overlaps, "long_texts": long_texts}
+        record = atomic_files.read_json(self.out / "lock.json") | counts
         atomic_files.write_json(self.out / "lock.json", record)
         with atomic_files.replace_folder(self.out / "model") as partial:
             shutil.copytree(self.out / "trained", partial, dirs_exist_ok=True, copy_function=link_weights)

@@ -135,6 +135,7 @@ def _build_data_context(record: Record) -> dict[str, Any]:
         "mixture": as_mapping(record.recipe.get("mixture")),
         "rows_seen": _find_rows_seen(record, training_data),
         **_build_overlap_context(record),
+        "long_texts": _list_long_texts(record),
         "fingerprint_digits": figures.FINGERPRINT_DIGITS,
         "citations": list(dict.fromkeys(data_set["citation"] for data_set in data_sets if data_set["citation"])),
     }
@@ -171,6 +172,18 @@ def _build_overlap_context(record: Record) -> dict[str, Any]:
         "tested_names": list(dict.fromkeys(overlap["name"] for overlap in overlaps)),
         "trained_names": list(dict.fromkeys(overlap["among"] for overlap in overlaps)),
     }
+
+
+def _list_long_texts(record: Record) -> list[dict[str, Any]]:
+    """Return the data sets with texts that are longer than the encoder reads, with their counts."""
+    entries = record.lock.get("long_texts")
+    data_sets = []
+    for entry in map(as_mapping, entries if isinstance(entries, list) else []):
+        numbers = {name: as_number(entry.get(name)) for name in ("counted", "texts", "long", "longest", "limit")}
+        if numbers["long"] and None not in numbers.values():
+            excess = numbers["longest"] - numbers["limit"]  # type: ignore[operator]
+            data_sets.append({"name": markdown.as_line(entry.get("name")), "excess": excess, **numbers})
+    return data_sets
 
 
 def _build_training_context(record: Record, spec: EncoderSpec | None) -> dict[str, Any]:

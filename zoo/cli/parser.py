@@ -11,7 +11,7 @@ from typing import Any
 
 from zoo import __version__
 from zoo.cli import help as help_verbs
-from zoo.cli import listing, verbs, views
+from zoo.cli import listing, starting, verbs, views
 from zoo.core.output import say_block, write
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -81,6 +81,7 @@ def _add_recipe_verbs(add: Add) -> None:
     copy = add("copy", verbs.copy, "a shipped recipe as a starting point")
     copy.add_argument("name", help="the name of a shipped recipe, as `zoo list` prints it")
     copy.add_argument("path", type=_read_path, help="the new file, or a folder for it")
+    _add_init(add)
     check = add("check", verbs.check, "validate recipes, nothing else")
     check.add_argument("recipes", nargs="+", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
     check.add_argument(
@@ -107,6 +108,26 @@ def _add_recipe_verbs(add: Add) -> None:
         verb.add_argument(
             "overrides", nargs="*", metavar="key=value", help="other values of fields, for example training.epochs=2"
         )
+
+
+def _add_init(add: Add) -> None:
+    init = add("init", starting.init, "look at data and write a commented recipe for it")
+    init.add_argument(
+        "files",
+        nargs="+",
+        type=_read_path,
+        metavar="FILE",
+        help="a table, a txt file of lines, a folder of images or of retrieval data, or vectors; a second file may hold test "
+        "rows, or topics with keywords",
+    )
+    init.add_argument(
+        "--goal", choices=starting.GOALS, help="what the model is for (default: what the columns suggest)"
+    )
+    init.add_argument("--out", type=_read_path, default="recipe.yaml", help="the new recipe (default: recipe.yaml)")
+    init.add_argument("--force", action="store_true", help="replace a recipe that is there already")
+    init.add_argument(
+        "--no-timing", action="store_true", help="train no steps to estimate time and memory; imports no torch"
+    )
 
 
 def _add_model_verbs(add: Add) -> None:

@@ -47,7 +47,7 @@ def _require_new(target: Path) -> None:
 
 def check(arguments: argparse.Namespace) -> int:
     """`zoo check RECIPE…`: report every mistake of every recipe. With --rows, the data is read and checked as well."""
-    from zoo.recipe import recipe, role_sources
+    from zoo.recipe import recipe, role_sources, text_lengths
 
     problems: list[str] = []
     for path in arguments.recipes:
@@ -57,7 +57,10 @@ def check(arguments: argparse.Namespace) -> int:
                 from zoo.build import builder  # imports torch
 
                 builder.check_rows(loaded, write)
-            write("\n    ".join([f"{path}: good", *role_sources.describe_roles(loaded)]))
+            lengths = text_lengths.describe(loaded)
+            write("\n    ".join([f"{path}: good", *role_sources.describe_roles(loaded), *lengths.notes]))
+            for line in lengths.warnings:
+                say(f"warning: {path}: {line}")
         except ZooError as error:
             problems += error.problems
     say_errors(problems)

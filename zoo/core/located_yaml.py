@@ -75,9 +75,31 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
+class _LineDumper(_Dumper):
+    """Escapes every line break, so that a value stays in its line."""
+
+
+_LineDumper.add_representer(
+    str,
+    lambda dumper, text: (
+        dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+        if "\n" in text
+        else _represent_text(dumper, text)
+    ),
+)
+
+
 def dump(value: Any) -> str:
     """YAML that `parse` reads back to an equal value. PyYAML's own dumper leaves `0E0` plain, which is a number in YAML 1.2."""
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
+
+
+def dump_in_line(value: Any) -> str:
+    """One line of YAML that `parse` reads back to an equal value: `[1, 2]`, `{size: 0.2, by: text}` or a scalar."""
+    text = yaml.dump(
+        value, Dumper=_LineDumper, sort_keys=False, allow_unicode=True, width=1 << 30, default_flow_style=True
+    )
+    return str(text).removesuffix("...\n").strip()
 
 
 def parse_value(text: str) -> Any:

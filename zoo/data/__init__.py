@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from zoo.core.errors import DataError, DataWarning
 from zoo.core.suggest import suggest
@@ -22,9 +25,10 @@ from zoo.data.split import comparison_key, draw_mask_by_class, draw_side_mask
 from zoo.data.table import Table, build_table, filter_table
 from zoo.schema import Kind
 
-__all__ = ["Origin", "Table", "find_roles", "hold_out", "peek", "problems", "read"]
+__all__ = ["Origin", "Table", "find_roles", "hold_out", "peek", "problems", "read", "read_texts"]
 
 Roles = Mapping[str, Kind]
+TEXT_KINDS = ("text", "texts", "caption", "captions")
 
 
 def read(data: Data, required: Roles, optional: Roles = MappingProxyType({}), *, folder: Path) -> Table:
@@ -64,6 +68,30 @@ def read(data: Data, required: Roles, optional: Roles = MappingProxyType({}), *,
     except DataError as error:
         raise DataError(*(f"{source.origin.name}: {problem}" for problem in error.problems)) from None
     return build_table(selected, roles, source.origin, bad)
+
+
+def read_texts(data: Data, roles: Roles, *, folder: Path, most: int) -> tuple[dict[str, list[Any]], int] | None:
+    """Return the columns of the roles that hold texts, and the number of rows, without building a table. None for the Hub.
+
+    At most `most` + 1 rows are read from the beginning, and bad rows are left out. If there are so many rows, the hold-out is
+    not applied, because it depends on all of them.
+
+    Raises DataError if the data is missing, unknown or unreadable.
+    """
+    if isinstance(data, HubData):
+        return None
+    source = _open(data, folder)
+    wanted = {role: kind for role, kind in roles.items() if kind in TEXT_KINDS}
+    present = {name for _, columns in source.parts for name in column_mapping.rename_columns(data, columns)}
+    wanted = {role: kind for role, kind in wanted.items() if role in present}
+    if not wanted:
+        return {}, 0
+    first = replace(source, read_rows=lambda: itertools.islice(source.read_rows(), most + 1))
+    columns, _, _ = selection.collect_columns(data, first, wanted, ())
+    count = len(next(iter(columns.values())))
+    if count <= most:
+        columns = selection.select_rows(data, columns)
+    return {role: columns[role] for role in wanted}, count
 
 
 def find_roles(data: Data, required: Roles, optional: Roles, *, folder: Path) -> dict[str, str] | None:

@@ -106,6 +106,7 @@ class FileData(Rows):
     The files are one of
     - tables: csv, tsv, json, jsonl (each may be compressed as .gz) or parquet. Text is UTF-8. csv and tsv have a header and
       the same rules for quotes. json holds a list of records, jsonl one record per line.
+    - txt: one text per line, in the column `text`. A folder's own txt files are not read; write `folder/*.txt`.
     - images: the label of an image is the name of its folder.
     - idx files of images, with the file of labels beside them.
     - arrays: npy, npz or h5.

@@ -18,7 +18,7 @@ from zoo.schema import Roles
 def describe_roles(recipe: Recipe[Any]) -> list[str]:
     """Return one line for each data section: its source, and the column of each role."""
     lines = []
-    for place, source, required, optional in _list_sections(recipe):
+    for place, source, required, optional in list_sections(recipe):
         try:
             columns = data.find_roles(source, required, optional, folder=recipe.folder)
         except DataError:  # of a section whose file is there only later; `find_mistakes` reports it otherwise
@@ -27,7 +27,8 @@ def describe_roles(recipe: Recipe[Any]) -> list[str]:
     return lines
 
 
-def _list_sections(recipe: Recipe[Any]) -> Iterator[tuple[str, Data, Roles, Roles]]:
+def list_sections(recipe: Recipe[Any]) -> Iterator[tuple[str, Data, Roles, Roles]]:
+    """Yield the place, the data section, and its required and optional roles, of every data section of a recipe."""
     required, optional = recipe.encoder.roles()
     if isinstance(recipe.data, tuple):
         for entry in recipe.data:

@@ -12,7 +12,7 @@ from pydantic import Field
 from zoo.core.errors import ZooError
 from zoo.hub import model_references
 from zoo.schema import Positive
-from zoo.spec import EncoderSpec, Mistake
+from zoo.spec import EncoderSpec, Mistake, TextLimit
 from zoo.text import architectures, weights_check
 
 
@@ -28,6 +28,11 @@ class TextSpec(EncoderSpec):
         default=None,
         description="Text put before each query and each document, in training and evaluation. Default: the backbone's own.",
     )
+
+    @property
+    def text_limit(self) -> TextLimit | None:
+        """The limit of the backbone, or a lower one."""
+        return TextLimit(self.backbone, self.revision, self.max_length)
 
     def check_architecture(self, config: Mapping[str, Any]) -> None:
         """Raise ZooError for a config.json that the family cannot use. Default: any will do."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from zoo.core import faults
 from zoo.core.errors import DataError, first_line
-from zoo.data.formats import arrays, csv_files, idx, json_files, parquet_files
+from zoo.data.formats import arrays, csv_files, idx, json_files, parquet_files, txt_files
 from zoo.data.limits import CELL, READ_FAULTS, check_column_count
 from zoo.data.raw_rows import BadRow, Item, RowLocation
 
@@ -48,7 +48,7 @@ class RandomReader(Protocol):
 
 def is_table(path: Path) -> bool:
     """Return whether the name of a file is that of a file which this module can read."""
-    return path.name.lower().endswith(ENDINGS) or idx.is_idx(path) or arrays.is_arrays(path)
+    return path.name.lower().endswith(ENDINGS) or idx.is_idx(path) or arrays.is_arrays(path) or txt_files.is_txt(path)
 
 
 def read_column_names(path: Path, max_cell: int = CELL) -> tuple[str, ...]:
@@ -94,6 +94,8 @@ def _choose_reader(path: Path) -> Reader:
     name = path.name.lower().removesuffix(".gz")
     if name.endswith(".parquet"):
         return parquet_files
+    if txt_files.is_txt(path):
+        return txt_files
     return json_files if name.endswith((".json", ".jsonl")) else csv_files
 
 

@@ -11,19 +11,20 @@ from pathlib import Path, PurePath
 from zoo.core import confinement
 from zoo.core.errors import DataError
 from zoo.core.suggest import suggest
-from zoo.data.formats import array_files, idx, image_files, tabular
+from zoo.data.formats import array_files, idx, image_files, tabular, txt_files
 from zoo.data.raw_rows import Item, Origin, Source
 from zoo.data.spec import FileData
 
 VARIABLE = "ZOO_DATA"
-ENDINGS = (*tabular.ENDINGS, *idx.ENDINGS, *array_files.ENDINGS, *image_files.ENDINGS)
+ENDINGS = (*tabular.ENDINGS, *txt_files.ENDINGS, *idx.ENDINGS, *array_files.ENDINGS, *image_files.ENDINGS)
 
 
 def find_files(data: FileData, folder: Path) -> list[Path]:
     """Return the sorted files that `data.path` means.
 
-    If there are tables, only they are returned, because a table may describe the images beside it. Raise DataError, with the
-    full path, if there are no files.
+    If there are tables, only they are returned, because a table may describe the images beside it. A txt file is returned only
+    if the path or its glob ends so, because most of those beside data are notes or licences. Raise DataError, with the full
+    path, if there are no files.
     """
     try:
         expanded = expand_path(data.path)
@@ -32,11 +33,12 @@ def find_files(data: FileData, folder: Path) -> list[Path]:
             confinement.check_path(path)
             return [_check_supported(path)]
         if path.is_dir():
-            files = _sort_files(path, path.rglob("*"))
+            files = _sort_files(path, _leave_out_txt(path.rglob("*")))
             problem = "has no files of these kinds below it"
         elif _is_glob(data.path):
             fixed = Path(*_split_before_glob(expanded))
-            files = _sort_files(folder / fixed, (folder / fixed).glob(str(expanded.relative_to(fixed))))
+            found = (folder / fixed).glob(str(expanded.relative_to(fixed)))
+            files = _sort_files(folder / fixed, found if txt_files.is_txt(expanded) else _leave_out_txt(found))
             problem = "matches no files of these kinds"
         else:
             problem = (
@@ -133,6 +135,10 @@ def _sort_files(base: Path, paths: Iterable[Path]) -> list[Path]:
     files = sorted((path.relative_to(base), path) for path in paths if _is_supported(path) and path.is_file())
     visible = [path for relative, path in files if not any(part.startswith(".") for part in relative.parts)]
     return [path for path in visible if not image_files.is_image(path)] or visible
+
+
+def _leave_out_txt(paths: Iterable[Path]) -> Iterator[Path]:
+    return (path for path in paths if not txt_files.is_txt(path))
 
 
 def _suggest_path(path: Path) -> str:

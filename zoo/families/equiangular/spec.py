@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from zoo.schema import Positive, Renamed, Roles
-from zoo.spec import FREE_BASELINES, EncoderSpec, EpochRule, Mistake, RowNeeds
+from zoo.spec import FREE_BASELINES, EncoderSpec, EpochRule, Mistake, RowNeeds, TextLimit
 from zoo.text import weights_check
 from zoo.vision.spec import Vision
 
@@ -165,6 +165,11 @@ class Spec(EncoderSpec):
     def modalities(self) -> tuple[str, ...]:
         """The kinds of input that `encode` takes: the one of the backbone."""
         return (self.modality,)
+
+    @property
+    def text_limit(self) -> TextLimit | None:
+        """The limit of a text backbone, or a lower one; None for images."""
+        return None if isinstance(self.backbone, Vision) else TextLimit(self.backbone, self.revision, self.max_length)
 
     def roles(self) -> tuple[Roles, Roles]:
         """The required columns: an image or a text, and its label. There are no optional ones."""

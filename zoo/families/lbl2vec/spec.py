@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from zoo.schema import Positive, Renamed, Roles
-from zoo.spec import FREE_BASELINES, EncoderSpec, Mistake, RowNeeds
+from zoo.spec import FREE_BASELINES, EncoderSpec, Mistake, RowNeeds, TextLimit
 from zoo.text import weights_check
 from zoo.text.truncatable_spec import TruncatableSpec
 
@@ -99,6 +99,11 @@ class Spec(EncoderSpec):
         if self.revision and not self.backbone:
             raise ValueError("`revision` is that of a backbone, but `backbone` is not set: leave `revision` out")
         return self
+
+    @property
+    def text_limit(self) -> TextLimit | None:
+        """The backbone's own limit; None without a backbone."""
+        return TextLimit(self.backbone, self.revision, field=None) if self.backbone else None
 
     def roles(self) -> tuple[Roles, Roles]:
         """Raw text, nothing else."""

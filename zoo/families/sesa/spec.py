@@ -12,7 +12,7 @@ from zoo.core.errors import ZooError
 from zoo.data.spec import Data
 from zoo.hub import model_references
 from zoo.schema import Positive, Renamed, Roles, Section, invert
-from zoo.spec import Command, EncoderSpec, EpochRule, ExtraDataset, Mistake, RowNeeds
+from zoo.spec import Command, EncoderSpec, EpochRule, ExtraDataset, Mistake, RowNeeds, TextLimit
 from zoo.text.truncatable_spec import TruncatableSpec
 
 SIDES = {"query": "anchor", "document": "positive"}
@@ -104,6 +104,11 @@ class TowerSpec(EncoderSpec):
         except ZooError as error:
             return [(("backbone",), str(error))]
         return self.as_sentence_encoder().find_mistakes(folder)
+
+    @property
+    def text_limit(self) -> TextLimit | None:
+        """The limit of the backbone, or a lower one; None without a backbone, because its subwords are learned later."""
+        return self.as_sentence_encoder().text_limit if self.backbone else None
 
     def as_sentence_encoder(self) -> TruncatableSpec:
         """Return the section of the backbone as a sentence encoder of its own."""

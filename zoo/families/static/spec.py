@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from zoo.core.errors import ZooError
 from zoo.hub import model_references
 from zoo.schema import Positive, Roles, Section
-from zoo.spec import EncoderSpec, EpochRule, Mistake, RowNeeds
+from zoo.spec import EncoderSpec, EpochRule, Mistake, RowNeeds, TextLimit
 from zoo.text import architectures, weights_check
 
 NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
@@ -68,6 +68,13 @@ class Spec(EncoderSpec):
     def epoch_rule(self) -> EpochRule:
         """Many epochs: a step costs little, and few rows make few steps."""
         return EPOCHS
+
+    @property
+    def text_limit(self) -> TextLimit | None:
+        """`max_length`, without special tokens; None if whole texts are read."""
+        if self.max_length is None:
+            return None
+        return TextLimit(self.backbone, self.revision, self.max_length, special_tokens=False)
 
     def roles(self) -> tuple[Roles, Roles]:
         """Anchors, positives and optional hard negatives."""

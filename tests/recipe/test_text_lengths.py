@@ -1,0 +1,100 @@
+"""`zoo check` counts texts that are longer than the encoder reads, in every data section whose file is there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import shapes_of_data
+import tiny
+
+import zoo
+from zoo.cli.main import main
+from zoo.recipe import text_lengths
+
+LONG = " ".join(tiny.WORDS[:38])  # 40 tokens with the special ones
+
+
+def write(folder, *, long_rows=(), rows=30, backbone=None):
+    """Write pairs of which some answers are long, and a recipe for them."""
+    pairs = [
+        {"q": tiny.SENTENCES[i], "a": LONG if i in long_rows else tiny.SENTENCES[i + 40], "n": i} for i in range(rows)
+    ]
+    shapes_of_data.write_csv(folder / "pairs.csv", pairs)
+    reference = backbone or tiny.backbone(folder / "backbone", layers=1, hidden=16)
+    data = "{source: file, path: pairs.csv, columns: {%s: q, %s: a}, holdout: {size: 10, side: %s, by: n}}"
+    text = f"""
+name: lengths
+encoder: {{family: matryoshka-2d, loss: contrastive, backbone: {json.dumps(reference)}, max_length: 24}}
+data: {data % ("anchor", "positive", "train")}
+evaluation: [{{task: retrieval, data: {data % ("query", "document", "test")}}}]
+"""
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return zoo.load_recipe(path)
+
+
+def test_long_texts_of_both_sides_are_counted(tmp_path):
+    notes, warnings = text_lengths.describe(write(tmp_path, long_rows=range(30)))
+    assert notes == []
+    assert warnings == [
+        "data: 20 of 40 texts are longer than 24 tokens, the longest by 16; the rest of them is not read; raise "
+        "encoder.max_length, up to 40, or split the texts",
+        "retrieval.data: 10 of 20 texts are longer than 24 tokens, the longest by 16; the rest of them is not read; raise "
+        "encoder.max_length, up to 40, or split the texts",
+    ]
+
+
+def test_short_texts_are_a_note(tmp_path):
+    assert text_lengths.describe(write(tmp_path)) == (["lengths: all 60 texts are within 24 tokens"], [])
+
+
+def test_a_warning_of_the_command_names_the_recipe(tmp_path, capsys):
+    write(tmp_path, long_rows=range(30))
+    assert main(["check", str(tmp_path / "recipe.yaml")]) == 0
+    printed = capsys.readouterr()
+    assert "warning: " in printed.err
+    assert "recipe.yaml: data: 20 of 40 texts are longer than 24 tokens" in printed.err
+    assert "lengths" not in printed.out
+
+
+def test_only_the_first_of_very_many_rows_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_lengths, "MOST_ROWS", 19)
+    _, warnings = text_lengths.describe(write(tmp_path, long_rows=[3, 29]))
+    assert warnings[0].startswith(
+        "data: 1 of 40 texts is longer than 24 tokens, the longest by 16; only the first 19 rows were read;"
+    )
+
+
+def test_rows_that_cannot_be_read_are_left_to_the_check_of_rows(tmp_path):
+    recipe = write(tmp_path)
+    with (tmp_path / "pairs.csv").open("a") as file:
+        file.write('x,"never closed\n')
+    notes, warnings = text_lengths.describe(recipe)
+    assert warnings == []
+    assert "lengths of data: not counted, because of" in notes[0]
+    assert "a quote is never closed" in notes[0]
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_backbone_on_the_hub_is_not_fetched(tmp_path):
+    notes, warnings = text_lengths.describe(write(tmp_path, backbone="me/encoder"))
+    assert warnings == []
+    assert notes == [
+        "lengths: not counted, because the tokenizer of me/encoder is on the Hub and not on this machine yet"
+    ]
+
+
+def test_lock_and_card_have_the_counts(tmp_path, capsys):
+    write(tmp_path, long_rows=range(0, 30, 3))
+    out = tmp_path / "run"
+    assert main(["train", str(tmp_path / "recipe.yaml"), "training.max_steps=1", "--out", str(out)]) == 0
+    counts = {entry["name"]: entry for entry in json.loads((out / "model" / "lock.json").read_text())["long_texts"]}
+    assert counts["train"]["long"] + counts["retrieval"]["long"] == 10
+    assert {entry["longest"] for entry in counts.values()} == {40}
+    long = counts["train"]["long"]
+    assert (
+        f"{long} of 40 texts of train are longer than 24 tokens, the longest by 16."
+        in (out / "model/README.md").read_text()
+    )
+    assert f"warning: train: {long} of 40 texts are longer than 24 tokens" in capsys.readouterr().err
