@@ -23,7 +23,7 @@ from zoo.recipe import recipe
 Schema = Mapping[str, Any]
 COMMENT = re.compile(r"<!-- generated: ([a-z]+) -->")
 PAGES = ["reference/recipe", "reference/families", "reference/tasks", "reference/commands"]
-RECIPE_SECTIONS = ("HubData", "FileData", "BuiltinData", "Holdout", "Training", "Card", "Publish")
+RECIPE_SECTIONS = ("HubData", "FileData", "BuiltinData", "Holdout", "Mine", "Training", "Card", "Publish")
 DATA_INTRODUCTION = """(section-data)=
 ## `data:`
 
@@ -34,6 +34,7 @@ TITLES = {
     "FileData": "source: file",
     "BuiltinData": "source: builtin",
     "Holdout": "holdout:",
+    "Mine": "mine:",
     "Training": "training:",
     "Card": "card:",
     "Publish": "publish:",

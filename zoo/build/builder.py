@@ -15,7 +15,7 @@ from typing import Any
 
 from zoo import evaluation, families, pretrained
 from zoo.artefact import manifest, model_folder
-from zoo.build import health, lock, overlap, training_data
+from zoo.build import health, lock, mined_corpus, mining, overlap, training_data
 from zoo.build.overlap import Overlap
 from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
 from zoo.card import render
@@ -77,8 +77,10 @@ def check_rows(recipe: Recipe[Any], say: Say) -> None:
         recipe.encoder, recipe.training, tables["train"].rows, training_data.get_rows(tables, "validation")
     )
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
-    locked = {name: training_data.make_lock_entry(table) for name, table in tables.items()}
-    for line in training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks)[2]:
+    corpus, lines = mined_corpus.settle(recipe, mining.read_corpus(recipe), tables["train"], tasks)
+    locked = {name: training_data.make_lock_entry(table) for name, table in tables.items()} | mining.lock_corpus(corpus)
+    lines = training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks)[2] + lines
+    for line in lines:
         say(line)
 
 
@@ -87,11 +89,14 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
 
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
-    tables = training_data.read_tables(recipe)
+    tables, corpus = training_data.read_tables(recipe), mining.read_corpus(recipe)
     if recipe.on_overlap == "drop":
-        tables, _, _ = overlap.settle(recipe, tables, evaluation.prepare(recipe.evaluation, recipe.folder))
+        tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
+        tables, _, _ = overlap.settle(recipe, tables, tasks)
+        corpus, _ = mined_corpus.settle(recipe, corpus, tables["train"], tasks)
     encoder = _build_untrained(recipe, tables)
     distributed.broadcast_from_main()
+    tables, _ = mining.mine_recipe(recipe, tables, corpus, out / "cache")  # the first process has mined: it is read
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = training_data.get_rows(tables, "validation")
     encoder.fit(tables["train"].rows, recipe.training, out, validation=validation, finish=finish)
@@ -110,6 +115,7 @@ class _Build:
     finish: bool = False
     anyway: bool = False
     overlaps: list[Overlap] = field(default_factory=list)
+    corpus: Table | None = None
 
     @property
     def out(self) -> Path:
@@ -134,7 +140,11 @@ class _Build:
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
         if self.recipe.on_overlap != "report":  # the training rows may change, and their fingerprint
             tables = self._settle_overlaps(tables, tasks)
+        self.corpus, lines = mined_corpus.settle(self.recipe, mining.read_corpus(self.recipe), tables["train"], tasks)
+        for line in lines:
+            self.say(line)
         locked = {name: training_data.make_lock_entry(table) for name, table in tables.items()}
+        locked |= mining.lock_corpus(self.corpus)
         for line in training_data.describe_skipped(locked | tasks.lock):
             self.say(line)
         # Written only now, so that a recipe whose data is bad can still be changed.
@@ -200,6 +210,7 @@ class _Build:
         for task in tasks.tasks:
             for view in task.spec.views:
                 encoder.view(**view)  # the views of a backbone from the Hub are known only now
+        tables, mined = mining.mine_recipe(self.recipe, tables, self.corpus, self.out / "cache", self.say)
         rows = tables["train"].rows
         encoder.prepare(rows, self.out / "cache")
         preparation_seconds = time.monotonic() - start_time
@@ -221,7 +232,7 @@ class _Build:
         chosen = training_data.describe_choices(self.recipe, tables) | encoder.chosen
         model_folder.save(encoder, self.out / "trained", recipe=self.recipe.fill_in(chosen).dump_values())
         time_spent = {"training_seconds": preparation_seconds + seconds, "finished_early": self.finish}
-        record = lock.make(self.recipe, encoder, locked, chosen) | time_spent
+        record = lock.make(self.recipe, encoder, locked, chosen) | time_spent | ({"mining": mined} if mined else {})
         atomic_files.write_json(self.out / "lock.json", record)
         self.folder.note("trained", made_from)
         if not self.finish:

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from zoo.card import figures, front_matter, markdown, plots, run_record, settings
+from zoo.card import figures, front_matter, markdown, mining, plots, run_record, settings
 from zoo.card.run_record import Record, Task, as_mapping, as_number
 from zoo.core.errors import RenamedFieldWarning
 from zoo.data.sources import builtin
@@ -133,6 +133,7 @@ def _build_data_context(record: Record) -> dict[str, Any]:
         "training_data": (training_data := next(training_sets, None)),
         "rows_seen": _find_rows_seen(record, training_data),
         **_build_overlap_context(record),
+        **mining.build_mining_context(record),
         "fingerprint_digits": figures.FINGERPRINT_DIGITS,
         "citations": list(dict.fromkeys(data_set["citation"] for data_set in data_sets if data_set["citation"])),
     }
@@ -160,7 +161,8 @@ def _build_overlap_context(record: Record) -> dict[str, Any]:
 
 def _build_training_context(record: Record, spec: EncoderSpec | None) -> dict[str, Any]:
     packages = as_mapping(record.lock.get("packages"))
-    needs_data = bool(record.recipe) and (_has_relative_path(record.recipe) or _is_folder(record))
+    has_folder = _has_relative_path(record.recipe) or _is_folder(record) or mining.needs_model_folder(record)
+    needs_data = bool(record.recipe) and has_folder
     return {
         "needs_data": needs_data,
         "data_option": Markup(" --data DATA" if needs_data else ""),

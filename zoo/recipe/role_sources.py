@@ -10,6 +10,7 @@ from zoo import data
 from zoo.core.errors import DataError
 from zoo.data.spec import BuiltinData, Data, FileData
 from zoo.evaluation.task import OwnDataTask
+from zoo.recipe.mining_checks import CORPUS_ROLES
 from zoo.recipe.recipe import Recipe
 from zoo.schema import Roles
 
@@ -29,6 +30,8 @@ def describe_roles(recipe: Recipe[Any]) -> list[str]:
 def _list_sections(recipe: Recipe[Any]) -> Iterator[tuple[str, Data, Roles, Roles]]:
     required, optional = recipe.encoder.roles()
     yield "data", recipe.data, required, optional
+    if recipe.data.mine is not None and recipe.data.mine.corpus is not None:
+        yield "data.mine.corpus", recipe.data.mine.corpus, CORPUS_ROLES, {}
     if recipe.validation is not None and not isinstance(recipe.validation, float | str):
         yield "validation", recipe.validation, required, optional
     for path, dataset in recipe.encoder.extra_datasets().items():
