@@ -297,7 +297,7 @@ def test_texts_of_the_training_rows_are_no_leak_and_a_corpus_without_test_texts_
         (make_recipe({"range": [0, 5]}), r"data\.mine\.range\.0: must be 1 or more|data\.mine\.range"),
         (make_recipe({"corpus": {"source": "file", "path": "train.jsonl"}}), r"corpus\.columns: needs a column 'text'"),
         (make_recipe({"corpus": {"source": "file", "path": "x.csv"}}), r"data\.mine\.corpus\.path: .*x\.csv"),
-        (make_recipe({"every": "epoch"}), r"data\.mine\.every: unknown key"),
+        (make_recipe({"every": "step"}), r"data\.mine\.every: 'step' is not one of epoch|data\.mine\.every"),
         (
             make_recipe(encoder={"family": "matryoshka-2d", "backbone": "backbone"}),
             r"data\.mine: this loss of matryoshka-2d reads no hard negatives: choose a loss that reads anchor",

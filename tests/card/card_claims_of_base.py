@@ -244,6 +244,13 @@ CLAIMS = [
         with_mining(),
         with_mining(short_rows=0),
     ),
+    Claim(
+        "static",
+        ("They were mined anew with the model in training before 2 later epochs.",),
+        with_mining(epochs=[{"epoch": 2}, {"epoch": 3}]),
+        with_mining(epochs=[{"epoch": 2}]),
+    ),
+    Claim("static", ("training before 1 later epoch.",), with_mining(epochs=[{"epoch": 2}]), with_mining()),
     Claim("static", ("2 rows without any were left out of the training.",), with_mining(), with_mining(empty_rows=0)),
     Claim(
         "static",

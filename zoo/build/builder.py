@@ -15,7 +15,8 @@ from typing import Any
 
 from zoo import evaluation, families, pretrained
 from zoo.artefact import manifest, model_folder
-from zoo.build import health, lock, mined_corpus, mining, overlap, training_data
+from zoo.build import epoch_mining, health, lock, mined_corpus, mining, overlap, training_data
+from zoo.build.epoch_mining import EpochMiner, EpochRows
 from zoo.build.overlap import Overlap
 from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
 from zoo.card import render
@@ -96,10 +97,11 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
         corpus, _ = mined_corpus.settle(recipe, corpus, tables["train"], tasks)
     encoder = _build_untrained(recipe, tables)
     distributed.broadcast_from_main()
-    tables, _ = mining.mine_recipe(recipe, tables, corpus, out / "cache")  # the first process has mined: it is read
+    tables, mined = mining.mine_recipe(recipe, tables, corpus, out / "cache")  # the first process has mined: it is read
+    miner = epoch_mining.make_miner(recipe, encoder, tables, corpus, mined, out / "cache")
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = training_data.get_rows(tables, "validation")
-    encoder.fit(tables["train"].rows, recipe.training, out, validation=validation, finish=finish)
+    encoder.fit(_follow(tables["train"].rows, miner), recipe.training, out, validation=validation, finish=finish)
     return encoder
 
 
@@ -211,13 +213,14 @@ class _Build:
             for view in task.spec.views:
                 encoder.view(**view)  # the views of a backbone from the Hub are known only now
         tables, mined = mining.mine_recipe(self.recipe, tables, self.corpus, self.out / "cache", self.say)
+        miner = epoch_mining.make_miner(self.recipe, encoder, tables, self.corpus, mined, self.out / "cache", self.say)
         rows = tables["train"].rows
         encoder.prepare(rows, self.out / "cache")
         preparation_seconds = time.monotonic() - start_time
         distributed.broadcast_from_main()
         validation = training_data.get_rows(tables, "validation")
         seconds = encoder.fit(
-            rows,
+            _follow(rows, miner),
             self.recipe.training,
             self.out,
             validation=validation,
@@ -232,7 +235,9 @@ class _Build:
         chosen = training_data.describe_choices(self.recipe, tables) | encoder.chosen
         model_folder.save(encoder, self.out / "trained", recipe=self.recipe.fill_in(chosen).dump_values())
         time_spent = {"training_seconds": preparation_seconds + seconds, "finished_early": self.finish}
-        record = lock.make(self.recipe, encoder, locked, chosen) | time_spent | ({"mining": mined} if mined else {})
+        record = lock.make(self.recipe, encoder, locked, chosen) | time_spent
+        if mined:
+            record["mining"] = mined | ({"epochs": miner.list_counts()} if miner else {})
         atomic_files.write_json(self.out / "lock.json", record)
         self.folder.note("trained", made_from)
         if not self.finish:
@@ -313,6 +318,11 @@ class _Build:
 
 
 # -- encoder ---------------------------------------------------------------------------------------------------------
+
+
+def _follow(rows: Any, miner: EpochMiner | None) -> Any:
+    """Return rows that the miner replaces at the start of an epoch; without a miner the rows themselves."""
+    return rows if miner is None else EpochRows(rows, miner.make_rows)
 
 
 def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:

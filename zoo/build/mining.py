@@ -58,6 +58,10 @@ def mine_recipe(
         section.cache is not None and confinement.get_folder() is None
     ):  # a stranger's recipe writes to the run folder alone
         cache = recipe.folder / Path(section.cache).expanduser()
+    if section.every is not None and not families.load_encoder(recipe.encoder.family)._moves:
+        raise ZooError(
+            f"data.mine.every: {recipe.encoder.family} encodes with new weights only after the training; remove `every`"
+        )
     encoder = open_encoder(recipe, section.model)
     say(f"mining hard negatives for {len(tables['train'].rows)} rows with {encoder.backbone_name or encoder.name}")
     known = [tables["validation"]] if "validation" in tables else []
@@ -132,30 +136,48 @@ def mine_table(
     Rows for which nothing could be mined are left out. Raise DataError if these are all rows.
     """
     filled = [role for role in roles if role in table.rows.column_names]
-    anchors, positives = list(table.rows["anchor"]), list(table.rows["positive"])
-    columns = [list(table.rows[role]) for role in filled]
-    own_texts = [*positives, *(text for column in columns for text in column)]
-    texts = own_texts if corpus is None else list(corpus.rows["text"])
-    mined = mine.mine(
-        Rows(anchors, positives, list(zip(*columns, strict=True))),
-        texts,
-        make_miner(encoder)._replace(score_pairs=score_pairs, scorer_fingerprint=scorer_fingerprint),
-        mine.Settings(*section.range, section.margin, section.count, section.sample, seed),
-        cache,
-        known_pairs=[
-            pair for other in known for pair in zip(other.rows["anchor"], other.rows["positive"], strict=True)
-        ],
-        say=say,
-    )
+    texts = list_texts(table, filled) if corpus is None else list(corpus.rows["text"])
+    miner = make_miner(encoder)._replace(score_pairs=score_pairs, scorer_fingerprint=scorer_fingerprint)
+    mined = mine_texts(section, table, texts, miner, filled, cache=cache, known=known, seed=seed, say=say)
     new_roles = [role for role in roles if role not in filled][: section.count]
     result = add_columns(table, new_roles, mined.negatives)
     record = _describe_search(section, encoder, corpus, texts) | {
         "columns": new_roles,
         "fingerprint": result.fingerprint,
         **mined.counts,
-        "examples": choose_examples(anchors, positives, mined, section.examples, seed),
+        "examples": choose_examples(table, mined, section.examples, seed),
     }
     return result, record
+
+
+def list_texts(table: Table, negative_roles: Sequence[str]) -> list[str]:
+    """Return the positives and the negatives of the rows."""
+    return [text for role in ("positive", *negative_roles) for text in table.rows[role]]
+
+
+def mine_texts(
+    section: Mine,
+    table: Table,
+    texts: Sequence[str],
+    miner: Miner,
+    negative_roles: Sequence[str],
+    *,
+    cache: Path,
+    known: Sequence[Table],
+    seed: int,
+    say: Say,
+) -> Mined:
+    """Return negatives from `texts` for every row of `table`, besides those in its columns `negative_roles`."""
+    columns = [list(table.rows[role]) for role in negative_roles]
+    return mine.mine(
+        Rows(list(table.rows["anchor"]), list(table.rows["positive"]), list(zip(*columns, strict=True))),
+        texts,
+        miner,
+        mine.Settings(*section.range, section.margin, section.count, section.sample, seed),
+        cache,
+        known_pairs=[pair for other in known for pair in _list_pairs(other)],
+        say=say,
+    )
 
 
 def _describe_search(section: Mine, encoder: Encoder, corpus: Table | None, texts: Sequence[str]) -> dict[str, Any]:
@@ -196,6 +218,19 @@ def add_columns(table: Table, roles: Sequence[str], negatives: Sequence[Sequence
     )
 
 
+def remove_columns(table: Table, roles: Sequence[str]) -> Table:
+    """Return the table without these columns."""
+    rows: Any = table.rows.remove_columns(list(roles))
+    remaining = tuple(role for role in table.roles if role not in roles)
+    return replace(
+        table,
+        rows=rows,
+        fingerprint=compute_fingerprint(rows, remaining),
+        roles=remaining,
+        inputs=tuple(name for name in table.inputs if name not in roles),
+    )
+
+
 def make_miner(encoder: Encoder) -> Miner:
     """Return the functions of an encoder that mining needs. Codes are compared as float vectors."""
     import torch
@@ -227,10 +262,9 @@ def compute_fingerprint_of_encoder(encoder: Encoder, device: str) -> str:
     return atomic_files.digest([weights.hexdigest(), settings, encoder.view_options, device])
 
 
-def choose_examples(
-    anchors: Sequence[str], positives: Sequence[str], mined: Mined, count: int, seed: int
-) -> list[dict[str, Any]]:
+def choose_examples(table: Table, mined: Mined, count: int, seed: int) -> list[dict[str, Any]]:
     """Return `count` random rows with their first mined negative and the scores. Long texts are cut."""
+    anchors, positives = table.rows["anchor"], table.rows["positive"]
     candidates = [row for row, scores in enumerate(mined.scores) if scores and scores[0] is not None]
     drawn = np.random.default_rng(seed).permutation(len(candidates))[:count]
     return [

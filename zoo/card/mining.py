@@ -33,6 +33,7 @@ def build_mining_context(record: Record) -> dict[str, Any]:
     return {
         "mining": {
             **counts,
+            "epochs": len(epochs) if isinstance(epochs := entry.get("epochs"), list) else 0,
             "margin": None if margin is None else Markup(f"{margin:g}"),
             "model": markdown.as_line(as_mapping(entry.get("model")).get("name") or "an unnamed model"),
             "corpus": markdown.as_line(entry.get("corpus") or ""),

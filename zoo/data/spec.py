@@ -67,6 +67,10 @@ class Mine(Section):
     sample: Literal["top", "random"] = Field(
         default="top", description="Take the best candidates, or random ones by the seed of the training."
     )
+    every: Literal["epoch"] | None = Field(
+        default=None,
+        description="epoch: mine anew with the model in training at the start of each epoch but the first.",
+    )
     cache: Annotated[str, Field(min_length=1)] | None = Field(
         default=None,
         description="Folder that keeps vectors and search results for several runs. Default: `cache` in the run folder.",

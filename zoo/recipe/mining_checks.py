@@ -64,6 +64,9 @@ def _check_section(value: Any, spec: EncoderSpec | None, folder: Path) -> list[M
             model_references.locate(mine.model, folder)
         except ZooError as error:
             mistakes.append((("model",), str(error)))
+    if mine.every is not None and getattr(spec, "teacher", None) is not None:
+        message = "the teacher's answers are computed before the training, but negatives of later epochs are new texts"
+        mistakes.append((("every",), f"{message}; remove `every` or `teacher`"))
     if mine.corpus is not None:
         problems = zoo_data.problems(mine.corpus, CORPUS_ROLES, folder=folder)
         mistakes += [(("corpus", *path), text) for path, text in problems]
