@@ -20,6 +20,7 @@ FLOORS = (
     "hub",
     "data",
     "ops",
+    "mining",
     "spec",
     "card",
     "training",

@@ -24,9 +24,9 @@ Schema = Mapping[str, Any]
 COMMENT = re.compile(r"<!-- generated: ([a-z]+) -->")
 PAGES = ["reference/recipe", "reference/families", "reference/tasks", "reference/commands"]
 RECIPE_SECTIONS = (
-    "HubData", "FileData", "BuiltinData", "Holdout", "Prompts", "Mixture", "Training", "Card", "Publish",
+    "HubData", "FileData", "BuiltinData", "Holdout", "Mine", "Prompts", "Mixture", "Training", "Card", "Publish",
 )  # fmt: skip
-DATA_SECTIONS = ("HubData", "FileData", "BuiltinData", "Holdout", "Prompts")
+DATA_SECTIONS = ("HubData", "FileData", "BuiltinData", "Holdout", "Mine", "Prompts")
 DATA_INTRODUCTION = """(section-data)=
 ## `data:`
 
@@ -44,6 +44,7 @@ TITLES = {
     "Holdout": "holdout:",
     "Prompts": "prompts:",
     "Mixture": "mixture:",
+    "Mine": "mine:",
     "Training": "training:",
     "Card": "card:",
     "Publish": "publish:",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from card_claims import ADVICE, NO_BASELINE, RESULT, Claim, with_facts, with_results
+from card_claims import ADVICE, MINING, NO_BASELINE, RESULT, Claim, with_facts, with_results
 
 VIT = {"spec": {"backbone": {"model": "me/vit"}}}
 HOST = {"cpu": "C", "cores": 4, "device": "gpu", "python": "3"}
@@ -15,6 +15,11 @@ SHARED = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 3, "ro
 DISJOINT = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 0, "rows": 9}]}}
 LONG = {"name": "train", "counted": 10, "texts": 20, "long": 3, "longest": 300, "limit": 256}
 NOTHING_MEASURED = ("Nothing was measured, so nothing is claimed about its quality.", "- Nothing was measured.")
+
+
+def with_mining(**entries):
+    return {"lock": {"mining": MINING | entries}}
+
 
 WORSE = {"low": -0.3, "sentence": "WORSE than BM25."}
 FAULT = {"level": "warning", "message": "the loss did not fall", "advice": "try another rate"}
@@ -251,6 +256,48 @@ CLAIMS = [
     Claim("static", ("biases of its backbone and of its training data.",), {}, {"lock": {"data": {}}}),
     Claim("static", ("biases of its backbone.",), {"lock": {"data": {}}}, {}),
     Claim("equiangular", ("biases of its training data.",), {}, VIT),
+    Claim(
+        "static",
+        (
+            "`me/search` searched 900 texts (leaflets) for hard negatives and found 77 for 40 training rows.",
+            "These candidates were left out:",
+            "- Known positives: 5.",
+            "- Near-duplicates of a positive: 4.",
+        ),
+        with_mining(),
+        {},
+    ),
+    Claim("static", ("searched 900 texts for hard negatives",), with_mining(corpus=""), with_mining()),
+    Claim(
+        "static",
+        ("- Probable positives, with a score above 0.95 × that of the row's positive: 31.",),
+        with_mining(),
+        with_mining(margin=None),
+    ),
+    Claim(
+        "static",
+        ("3 rows have fewer than 2;", "6 random texts or repeats fill them up."),
+        with_mining(),
+        with_mining(short_rows=0),
+    ),
+    Claim(
+        "static",
+        ("They were mined anew with the model in training before 2 later epochs.",),
+        with_mining(epochs=[{"epoch": 2}, {"epoch": 3}]),
+        with_mining(epochs=[{"epoch": 2}]),
+    ),
+    Claim("static", ("training before 1 later epoch.",), with_mining(epochs=[{"epoch": 2}]), with_mining()),
+    Claim("static", ("2 rows without any were left out of the training.",), with_mining(), with_mining(empty_rows=0)),
+    Claim(
+        "static",
+        (
+            "Some random training rows with a mined negative:",
+            "| Anchor | Positive | Score | Negative | Score |",
+            "| cough | a cold | 0.7500 | a fever | 0.5000 |",
+        ),
+        with_mining(),
+        with_mining(examples=[]),
+    ),
 ]
 
 PROOFS: list[tuple[tuple[str, ...], str]] = [

@@ -20,7 +20,14 @@ from zoo import families
 from zoo.card import plots, run_record, style
 
 HEADINGS = ["At a glance", "Results", "Use", "Limits", "Details", "Citation"]
-FOLDED = ["Speed, storage and memory", "How it was trained", "Data", "Settings", "Recipe, and how to train it again"]
+FOLDED = [
+    "Speed, storage and memory",
+    "How it was trained",
+    "Data",
+    "Mined hard negatives",
+    "Settings",
+    "Recipe, and how to train it again",
+]
 """The folded parts that every family has, in order. Those of a family stand before them."""
 SCREEN = 50  # lines
 COLUMNS = 100  # characters of a line

@@ -19,16 +19,16 @@ from zoo.schema import Section
 UPGRADING = (Path(__file__).parents[2] / "docs" / "upgrading.md").read_text(encoding="utf-8")
 
 
-def list_sections(model: type[BaseModel]) -> set[type[Section]]:
-    """A section and every section inside it."""
-    found = {model}
+def list_sections(model: type[BaseModel], found: frozenset[type[Section]] = frozenset()) -> frozenset[type[Section]]:
+    """A section and every section inside it, besides those in `found`: a data section may hold another one."""
+    found |= {model}
     for field in model.model_fields.values():
         queue = [field.annotation]
         while queue:
             annotation = queue.pop()
             queue += getattr(annotation, "__args__", ())
             if isinstance(annotation, type) and issubclass(annotation, Section) and annotation not in found:
-                found |= list_sections(annotation)
+                found |= list_sections(annotation, found)
     return found
 
 

@@ -26,6 +26,14 @@ RESULT = {
     "bytes_per_vector": 8, "sentences_per_second": 10.0, "peak_memory_mb": 1.0, "seconds": 1.0,
 }  # fmt: skip
 
+MINING = {
+    "model": {"name": "me/search", "revision": "a" * 40, "is_folder": False}, "corpus": "leaflets", "texts": 900, "rows": 40,
+    "count": 2, "margin": 0.95, "found": 77, "known": 5, "above_margin": 31, "near_duplicates": 4, "short_rows": 3,
+    "filled": 6, "empty_rows": 2, "examples": [
+        {"anchor": "cough", "positive": "a cold", "negative": "a fever", "positive_score": 0.75, "negative_score": 0.5}
+    ],
+}  # fmt: skip
+
 
 class Claim(NamedTuple):
     """Statements that the card of a family has with the parts `true`, and does not have with the parts `false`."""

@@ -19,6 +19,7 @@ _SHARED: dict[str, Any] = {
         "host": {"cpu": "C", "python": "3"},
         "training_seconds": 734,
         "overlaps": [{"name": "t", "among": "train", "shared": 0, "rows": 9}],
+        "mining": card_claims.MINING,
     },
     "card": {"summary": "Finds what belongs together.", "license": "mit", "language": "en"},
     "validation": 0.1,

@@ -15,7 +15,17 @@ from typing import Any
 
 from zoo import evaluation, families, pretrained
 from zoo.artefact import manifest, model_folder
-from zoo.build import health, lock, overlap, text_lengths, training_data
+from zoo.build import (
+    epoch_mining,
+    health,
+    lock,
+    mined_corpus,
+    mining,
+    overlap,
+    text_lengths,
+    training_data,
+)
+from zoo.build.epoch_mining import EpochMiner, EpochRows
 from zoo.build.overlap import Overlap
 from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
 from zoo.card import render
@@ -76,8 +86,10 @@ def check_rows(recipe: Recipe[Any], say: Say) -> None:
     tables = training_data.read_tables(recipe)
     training_data.check_rows(recipe, tables)
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
-    locked = training_data.make_lock(tables)
-    for line in training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks)[2]:
+    corpus, lines = mined_corpus.settle(recipe, mining.read_corpus(recipe), tables["train"], tasks)
+    locked = training_data.make_lock(tables) | mining.lock_corpus(corpus)
+    lines = training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks)[2] + lines
+    for line in lines:
         say(line)
 
 
@@ -86,14 +98,18 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
 
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
-    tables = training_data.read_tables(recipe)
+    tables, corpus = training_data.read_tables(recipe), mining.read_corpus(recipe)
     if recipe.on_overlap == "drop":
-        tables, _, _ = overlap.settle(recipe, tables, evaluation.prepare(recipe.evaluation, recipe.folder))
+        tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
+        tables, _, _ = overlap.settle(recipe, tables, tasks)
+        corpus, _ = mined_corpus.settle(recipe, corpus, tables["train"], tasks)
     encoder = _build_untrained(recipe, tables)
     distributed.broadcast_from_main()
+    tables, mined = mining.mine_recipe(recipe, tables, corpus, out / "cache")  # the first process has mined: it is read
+    miner = epoch_mining.make_miner(recipe, encoder, tables, corpus, mined, out / "cache")
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = training_data.get_rows(tables, "validation")
-    encoder.fit(tables["train"].rows, recipe.training, out, validation=validation, finish=finish)
+    encoder.fit(_follow(tables["train"].rows, miner), recipe.training, out, validation=validation, finish=finish)
     return encoder
 
 
@@ -109,6 +125,7 @@ class _Build:
     finish: bool = False
     anyway: bool = False
     overlaps: list[Overlap] = field(default_factory=list)
+    corpus: Table | None = None
 
     @property
     def out(self) -> Path:
@@ -128,7 +145,10 @@ class _Build:
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
         if self.recipe.on_overlap != "report":  # the training rows may change, and their fingerprint
             tables = self._settle_overlaps(tables, tasks)
-        locked = training_data.make_lock(tables)
+        self.corpus, lines = mined_corpus.settle(self.recipe, mining.read_corpus(self.recipe), tables["train"], tasks)
+        for line in lines:
+            self.say(line)
+        locked = training_data.make_lock(tables) | mining.lock_corpus(self.corpus)
         for line in training_data.describe_skipped(locked | tasks.lock):
             self.say(line)
         # Written only now, so that a recipe whose data is bad can still be changed.
@@ -203,13 +223,15 @@ class _Build:
         for task in tasks.tasks:
             for view in task.spec.views:
                 encoder.view(**view)  # the views of a backbone from the Hub are known only now
+        tables, mined = mining.mine_recipe(self.recipe, tables, self.corpus, self.out / "cache", self.say)
+        miner = epoch_mining.make_miner(self.recipe, encoder, tables, self.corpus, mined, self.out / "cache", self.say)
         rows = tables["train"].rows
         encoder.prepare(rows, self.out / "cache")
         preparation_seconds = time.monotonic() - start_time
         distributed.broadcast_from_main()
         validation = training_data.get_rows(tables, "validation")
         seconds = encoder.fit(
-            rows,
+            _follow(rows, miner),
             self.recipe.training,
             self.out,
             validation=validation,
@@ -224,10 +246,11 @@ class _Build:
         chosen = training_data.describe_choices(self.recipe, tables) | encoder.chosen
         model_folder.save(encoder, self.out / "trained", recipe=self.recipe.fill_in(chosen).dump_values())
         time_spent = {"training_seconds": preparation_seconds + seconds, "finished_early": self.finish}
-        mixture = training_data.describe_mixture(self.recipe, tables["train"])
-        record = (
-            lock.make(self.recipe, encoder, locked, chosen) | ({"sources": mixture} if mixture else {}) | time_spent
-        )
+        record = lock.make(self.recipe, encoder, locked, chosen) | time_spent
+        if mixture := training_data.describe_mixture(self.recipe, tables["train"]):
+            record["sources"] = mixture
+        if mined:
+            record["mining"] = mined | ({"epochs": miner.list_counts()} if miner else {})
         atomic_files.write_json(self.out / "lock.json", record)
         self.folder.note("trained", made_from)
         if not self.finish:
@@ -309,6 +332,11 @@ class _Build:
 
 
 # -- encoder ---------------------------------------------------------------------------------------------------------
+
+
+def _follow(rows: Any, miner: EpochMiner | None) -> Any:
+    """Return rows that the miner replaces at the start of an epoch; without a miner the rows themselves."""
+    return rows if miner is None else EpochRows(rows, miner.make_rows)
 
 
 def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:

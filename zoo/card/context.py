@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from zoo.card import figures, front_matter, markdown, plots, run_record, settings, sources
+from zoo.card import figures, front_matter, markdown, mining, plots, run_record, settings, sources
 from zoo.card.run_record import Record, Task, as_mapping, as_number
 from zoo.core.errors import RenamedFieldWarning
 from zoo.data.sources import builtin
@@ -136,6 +136,7 @@ def _build_data_context(record: Record) -> dict[str, Any]:
         "rows_seen": _find_rows_seen(record, training_data),
         **_build_overlap_context(record),
         "long_texts": _list_long_texts(record),
+        **mining.build_mining_context(record),
         "fingerprint_digits": figures.FINGERPRINT_DIGITS,
         "citations": list(dict.fromkeys(data_set["citation"] for data_set in data_sets if data_set["citation"])),
     }
@@ -188,7 +189,8 @@ def _list_long_texts(record: Record) -> list[dict[str, Any]]:
 
 def _build_training_context(record: Record, spec: EncoderSpec | None) -> dict[str, Any]:
     packages = as_mapping(record.lock.get("packages"))
-    needs_data = bool(record.recipe) and (_has_relative_path(record.recipe) or _is_folder(record))
+    has_folder = _has_relative_path(record.recipe) or _is_folder(record) or mining.needs_model_folder(record)
+    needs_data = bool(record.recipe) and has_folder
     return {
         "needs_data": needs_data,
         "data_option": Markup(" --data DATA" if needs_data else ""),

@@ -44,6 +44,54 @@ class Holdout(Section):
     )
 
 
+class Mine(Section):
+    """`mine:`, hard negatives for the training rows: texts that an encoder takes for answers, but that are not known as such.
+
+    Columns `negative`, `negative_1` … are added after those that the data has. The loss must read anchor, positive and negatives.
+    """
+
+    model: Annotated[str, Field(min_length=1)] = Field(
+        default="backbone",
+        description="The model that searches: a Hub id, a folder, package:NAME, or `backbone`, the encoder before the training.",
+    )
+    corpus: Data | None = Field(
+        default=None,
+        description="Texts to search (column `text`). Default: the positives and negatives of the training rows.",
+    )
+    range: tuple[Positive, Positive] = Field(
+        default=(1, 100),
+        description="First and last rank of the candidates that are looked at. Known positives have no rank.",
+    )
+    margin: Annotated[float, Field(gt=0)] | None = Field(
+        default=0.95,
+        description="Drop candidates that score above this share of the positive's score, as probable positives. null keeps all.",
+    )
+    count: Annotated[int, Field(ge=1, le=32)] = Field(default=1, description="Mined negatives for each row.")
+    sample: Literal["top", "random"] = Field(
+        default="top", description="Take the best candidates, or random ones by the seed of the training."
+    )
+    every: Literal["epoch"] | None = Field(
+        default=None,
+        description="epoch: mine anew with the model in training at the start of each epoch but the first.",
+    )
+    cache: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Folder that keeps vectors and search results for several runs. Default: `cache` in the run folder.",
+    )
+    examples: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=10, description="Training rows with a mined negative that lock.json and the card show. 0 shows none."
+    )
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        first, last = self.range
+        if last - first + 1 < self.count:
+            raise ValueError(
+                f"range: {first} to {last} has fewer than the {self.count} candidates that `count` asks for"
+            )
+        return self
+
+
 class Rows(Section):
     """Fields of every source. They are applied in this order: columns, where, on_bad_row, holdout, limit.
 
@@ -79,6 +127,9 @@ class Rows(Section):
     limit: Positive | None = Field(
         default=None,
         description="The largest number of rows. If there are more, draw them by seed 0 and keep their order.",
+    )
+    mine: Mine | None = Field(
+        default=None, description="Add hard negatives to the training rows. Only for training data."
     )
 
 
@@ -208,3 +259,7 @@ class Mixture(Section):
         description="proportional: each row once in an epoch. equal: as many rows of each source. weighted: by the `weight` of "
         "the sources. auto: weighted if a source has a weight, else proportional.",
     )
+
+
+for _section in (Mine, HubData, FileData, BuiltinData):  # `Data` was not known when they were defined
+    _section.model_rebuild()

@@ -17,7 +17,7 @@ from zoo import families
 from zoo.core import confinement, located_yaml
 from zoo.core.errors import RecipeError, RenamedFieldWarning, UnreadFieldWarning
 from zoo.data.data_source import DataSource, describe_sources
-from zoo.data.spec import Data, Mixture, Size, TrainingData
+from zoo.data.spec import Data, Mine, Mixture, Size, TrainingData
 from zoo.evaluation.spec import Task
 from zoo.recipe import error_messages, overrides, shipped, untrusted, validation
 from zoo.recipe.error_messages import Loc, Mistake
@@ -86,6 +86,11 @@ class Recipe(Section, Generic[SpecT]):
     def folder(self) -> Path:
         """Where the recipe's relative paths start."""
         return self._folder
+
+    @property
+    def mine(self) -> Mine | None:
+        """How hard negatives are mined; None if they are not. A list of sources has no mining."""
+        return None if isinstance(self.data, tuple) else self.data.mine
 
     def fill_in(self, chosen: Mapping[str, Any]) -> Self:
         """Return the recipe with values for the fields that it leaves open: `validation`, and fields of `training` and `encoder`.

@@ -11,6 +11,7 @@ from zoo.core.errors import DataError
 from zoo.data.data_source import name_source
 from zoo.data.spec import BuiltinData, Data, FileData
 from zoo.evaluation.task import OwnDataTask
+from zoo.recipe.mining_checks import CORPUS_ROLES
 from zoo.recipe.recipe import Recipe
 from zoo.schema import Roles
 
@@ -35,6 +36,8 @@ def list_sections(recipe: Recipe[Any]) -> Iterator[tuple[str, Data, Roles, Roles
             yield f"data {name_source(entry)}", entry, *recipe.encoder.for_source(entry.loss).roles()
     else:
         yield "data", recipe.data, required, optional
+    if recipe.mine is not None and recipe.mine.corpus is not None:
+        yield "data.mine.corpus", recipe.mine.corpus, CORPUS_ROLES, {}
     if recipe.validation is not None and not isinstance(recipe.validation, float | str):
         yield "validation", recipe.validation, required, optional
     for path, dataset in recipe.encoder.extra_datasets().items():

@@ -17,7 +17,7 @@ from zoo.core.errors import ZooError
 from zoo.data.spec import Data
 from zoo.evaluation.spec import Task
 from zoo.evaluation.task import TaskSpec
-from zoo.recipe import error_messages, source_checks
+from zoo.recipe import error_messages, mining_checks, source_checks
 from zoo.recipe.error_messages import Loc, Mistake
 from zoo.schema import Roles, Training, round_epochs
 from zoo.spec import EncoderSpec
@@ -97,6 +97,7 @@ def find_mistakes(
     for field in ("data", "validation"):
         if isinstance(value.get(field), dict):
             mistakes += _check_data((field,), value[field], required, folder)
+    mistakes += mining_checks.find_mistakes(value, None if removed else spec, folder)
     if isinstance(value.get("data"), list):
         mistakes += source_checks.find_mistakes(value, None if removed else spec, folder)
     elif spec is not None and not removed and any(loc[0] == "data" for loc, _ in mistakes):

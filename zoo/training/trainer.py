@@ -39,6 +39,7 @@ from zoo.training.distributed import is_main_process
 from zoo.training.step_plan import plan_steps, split_rows
 
 ORDER_BLOCK = 1 << 16  # row numbers that are Python objects at once
+EPOCH_TOLERANCE = 1e-6  # the Trainer adds epochs up as fractions
 
 
 class TrainableEncoder(Protocol):
@@ -130,6 +131,17 @@ class EpochSampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; the Trainer calls this when one begins."""
         self.epoch = epoch
+
+
+class EpochStart(transformers.TrainerCallback):
+    """Calls `begin_epoch` of the rows with the number of the epoch that begins, also of one that is resumed."""
+
+    def __init__(self, begin_epoch: Callable[[int], None]) -> None:
+        self.begin_epoch = begin_epoch
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Call `begin_epoch`."""
+        self.begin_epoch(int((state.epoch or 0) + EPOCH_TOLERANCE))
 
 
 class EncoderTrainer(transformers.Trainer):
@@ -231,7 +243,7 @@ def fit(
 
     Args:
         rows: the training rows, as the family's `collate` reads them. Fewer rows than a batch become one batch. Rows of
-            several sources are a `SourceMixture`.
+            several sources are a `SourceMixture`. Rows with a method `begin_epoch(epoch)` may change there, but not in number.
         folder: receives checkpoints/ and metrics.jsonl.
         validation: rows whose loss decides early stop and best weights; never test data.
         say: receives lines about rate, epoch and time left if no bar is shown.
@@ -253,6 +265,8 @@ def fit(
         callbacks: list[transformers.TrainerCallback] = [recorder]
         if validation is not None and isinstance(settings.early_stop, int):
             callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
+        if hasattr(rows, "begin_epoch"):
+            callbacks.append(EpochStart(rows.begin_epoch))
         loss_module = LossModule(encoder)
         collate = rows.note_source(encoder.collate) if isinstance(rows, mixture.SourceMixture) else encoder.collate
         trainer = EncoderTrainer(
