@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 
 from zoo.core import atomic_files
-from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.errors import ArtefactError, WeightsWarning, ZooError
 from zoo.text.block_cache import RowsByText
 from zoo.text.cross_encoder import CrossEncoderScorer
 from zoo.text.teacher_scores import EncoderScorer, compute_scores, compute_vectors
@@ -74,6 +74,17 @@ def test_a_folder_that_sentence_transformers_wrote_gives_the_same_logits_whateve
         CrossEncoderScorer(str(folder)).score(PAIRS),
         rtol=1e-5,
     )
+
+
+def test_an_old_checkpoint_with_a_wrapped_name_and_a_stored_position_table_gives_the_same_logits(folder):
+    expected = CrossEncoderScorer(str(folder)).score(PAIRS[:5])
+    change_json(folder / "config.json", sbert_ce_default_activation_function="torch.nn.modules.activation.Tanh")
+    stored = {f"module.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    stored["module.bert.embeddings.position_ids"] = torch.arange(40)[None]
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.warns(WeightsWarning, match="begin with `module.`, which is removed"):
+        scorer = CrossEncoderScorer(str(folder))
+    assert np.array_equal(scorer.score(PAIRS[:5]), expected)
 
 
 def test_long_pairs_are_truncated_at_max_length(folder):
