@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 
 from zoo.core import atomic_files
-from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.errors import ArtefactError, WeightsWarning, ZooError
+from zoo.text.block_cache import RowsByText
 from zoo.text.cross_encoder import CrossEncoderScorer
-from zoo.text.teacher_scores import EncoderScorer, PairScores, compute_scores
+from zoo.text.teacher_scores import EncoderScorer, compute_scores, compute_vectors
 
 PAIRS = [(tiny.SENTENCES[i % 40], tiny.SENTENCES[(7 * i + 3) % 120]) for i in range(100)]
 
@@ -73,6 +74,17 @@ def test_a_folder_that_sentence_transformers_wrote_gives_the_same_logits_whateve
         CrossEncoderScorer(str(folder)).score(PAIRS),
         rtol=1e-5,
     )
+
+
+def test_an_old_checkpoint_with_a_wrapped_name_and_a_stored_position_table_gives_the_same_logits(folder):
+    expected = CrossEncoderScorer(str(folder)).score(PAIRS[:5])
+    change_json(folder / "config.json", sbert_ce_default_activation_function="torch.nn.modules.activation.Tanh")
+    stored = {f"module.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    stored["module.bert.embeddings.position_ids"] = torch.arange(40)[None]
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.warns(WeightsWarning, match="begin with `module.`, which is removed"):
+        scorer = CrossEncoderScorer(str(folder))
+    assert np.array_equal(scorer.score(PAIRS[:5]), expected)
 
 
 def test_long_pairs_are_truncated_at_max_length(folder):
@@ -309,16 +321,50 @@ def test_an_encoder_and_a_cross_encoder_with_one_fingerprint_share_no_scores(fol
     )
 
 
-def test_scores_are_found_by_the_texts_of_a_pair():
-    scores = PairScores(PAIRS, EXPECTED)
+def test_rows_are_found_by_the_texts_of_a_pair():
+    scores = RowsByText(PAIRS, EXPECTED)
     order = [5, 99, 0, 5]
     assert np.array_equal(scores.find([PAIRS[i] for i in order]), EXPECTED[order])
     assert scores.find([]).shape == (0,)
     for unknown in (("never", "seen"), (PAIRS[0][0] + PAIRS[0][1], ""), (PAIRS[0][1], PAIRS[0][0])):
-        with pytest.raises(KeyError, match="never|''|" + PAIRS[0][1]):
+        with pytest.raises(KeyError) as caught:
             scores.find([PAIRS[1], unknown])
+        assert caught.value.args == (unknown,)
     with pytest.raises(KeyError):
-        PairScores([], np.empty(0, np.float32)).find(PAIRS[:1])
+        RowsByText([], np.empty(0, np.float32)).find(PAIRS[:1])
+
+
+def test_vectors_of_texts_are_encoded_once_and_found_by_their_texts(tmp_path):
+    encoder, texts = WordEncoder(), [f"{text} {i}" for i, text in enumerate(tiny.SENTENCES)]
+    for _ in range(2):
+        vectors = compute_vectors(encoder.encode_document, texts, tmp_path, "1", block_size=50)
+    assert encoder.encoded == [texts[:50], texts[50:100], texts[100:]]
+    assert vectors.shape == (len(texts), len(tiny.WORDS))
+    assert vectors.dtype == np.float32
+    rows = RowsByText(texts, vectors).find([texts[70], texts[2]])
+    assert np.array_equal(rows, encoder.encode_document([texts[70], texts[2]]))
+    assert rows.flags.writeable, "torch takes no array that is mapped for reading only"
+    compute_vectors(encoder.encode_document, texts, tmp_path, "2")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+class Slices:
+    """Pairs that are not in memory: only their number and slices can be read."""
+
+    def __len__(self):
+        return len(PAIRS)
+
+    def __getitem__(self, place):
+        assert isinstance(place, slice)
+        assert place.stop - place.start <= 2048
+        return PAIRS[place]
+
+
+def test_only_slices_of_the_pairs_are_read(tmp_path):
+    assert np.array_equal(compute_scores(CountingScorer(), Slices(), tmp_path, block_size=30), EXPECTED)
+    again = CountingScorer()
+    compute_scores(again, PAIRS, tmp_path)
+    assert again.seen == []
 
 
 def test_half_a_file_is_never_seen(tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def compute_margin_mse_loss(
         teacher_scores: (n, 1 + k) float, any finite numbers. No gradient flows to them.
         present: (n, 1 + k) bool, false for a candidate that is missing. Default: all are present.
 
-    Source: Hofstätter et al. 2020, arXiv 2010.02666, equation 6.
+    Source: Hofstätter et al. 2020, arXiv 2010.02666.
     """
     margins = scores[:, :1] - scores[:, 1:]
     teacher_margins = (teacher_scores[:, :1] - teacher_scores[:, 1:]).detach()
@@ -68,7 +68,7 @@ def compute_kl_loss(
         teacher_temperature: the teacher's scores are divided by it. Default: `temperature`.
         present: (n, c) bool, false for a candidate that is missing. Default: all are present.
 
-    Source: Hinton et al. 2015, arXiv 1503.02531, section 2. For ranking: Lin et al. 2020, arXiv 2010.11386, equation 5.
+    Source: Hinton et al. 2015, arXiv 1503.02531, section 2. For ranking: Lin et al. 2020, arXiv 2010.11386.
     """
     if present is None:
         present = torch.ones_like(scores, dtype=torch.bool)

@@ -30,8 +30,8 @@ def mask_guided_negatives(
         margin: relative: share of p, for example 0.95. Absolute: distance below p, for example 0.05.
         known: (n, m) bool, known false negatives and missing candidates, which are masked too; see `false_negatives`.
 
-    Source: Solatorio 2024, GISTEmbed, arXiv 2402.16829, section 3. The relative margin: Moreira et al. 2024, NV-Retriever,
-    arXiv 2407.15831, section 3.
+    Source: Solatorio 2024, GISTEmbed, arXiv 2402.16829. The relative margin: Moreira et al. 2024, NV-Retriever,
+    arXiv 2407.15831.
     """
     own = positive_similarities[:, None]
     limits = own - (1 - margin) * own.abs() if margin_kind == "relative" else own - margin

@@ -38,7 +38,7 @@ def compute_contrastive_loss(
         symmetric: return the mean of this loss and that of choosing anchor i for positive i. The anchors of which positive i
             is a false negative are not among its negatives. Hard negatives count in the first direction only.
 
-    Source: Henderson et al. 2017, arXiv 1705.00652, section 4. Symmetric: Günther et al. 2023, arXiv 2310.19923, equation 3.
+    Source: Henderson et al. 2017, arXiv 1705.00652, section 4. Symmetric: Günther et al. 2023, arXiv 2310.19923.
     """
     count = len(anchors)
     logits = compute_cosines(anchors, candidates) * scale

@@ -135,6 +135,7 @@ def _check_weights(folder: Path, reference: str) -> Mapping[str, str]:
         raise ArtefactError(
             f"{place}: the weights lack the pooler that the head reads; download the model again, or choose another one"
         )
+    weight_names.tell(reference, names)
     return names.key_mapping
 
 
