@@ -36,6 +36,13 @@ def find_mistakes(value: Mapping[str, Any], spec: EncoderSpec | None, folder: Pa
     for loc in _find_sections(value, ()):
         if loc == ("data", "mine"):
             mistakes += [((*loc, *path), text) for path, text in _check_section(value["data"], spec, folder)]
+        elif loc[:1] == ("data",):
+            mistakes.append(
+                (
+                    loc,
+                    "negatives are mined for one data section, not for a list: mine this source by itself",
+                )
+            )
         else:
             mistakes.append((loc, "only training rows get mined negatives; remove it"))
     return mistakes

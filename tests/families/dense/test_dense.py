@@ -206,6 +206,15 @@ def test_missing_columns_of_a_loss_are_named(tmp_path):
         tiny_dense.build(tmp_path, loss="margin-mse").prepare(tiny_dense.rows(n=8), tmp_path)
 
 
+def test_a_score_out_of_range_for_its_loss_is_named_with_its_row(tmp_path):
+    rows = [*tiny_dense.rows("margin-mse", n=4), {**tiny_dense.rows("margin-mse", n=5)[4], "score_positive": 90.0}]
+    encoder = tiny_dense.build(tmp_path, loss="margin-mse")
+    with pytest.raises(
+        DataError, match=r"the training data, row 5: score_positive: margin-mse: the margin 90 - -2 = 92"
+    ):
+        encoder.prepare(Dataset.from_list(rows), tmp_path)
+
+
 def test_quantised_weights_need_a_gpu(tmp_path, monkeypatch):
     spec = Spec(family="dense", backbone=tiny.backbone(tmp_path / "bert"), quantize="4bit", lora={"keep": "adapter"})
     assert "needs bitsandbytes" in str(spec.find_mistakes(tmp_path))

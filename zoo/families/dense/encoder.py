@@ -117,6 +117,10 @@ class Encoder(TextEncoder):
         for loss in self._list_losses():
             if problem := self.spec.for_source(loss).find_table_mistake(rows.column_names):
                 raise DataError(f"the training data: {problem}")
+        if any(LOSS_COLUMNS[loss].scores for loss in self._list_losses()):
+            for number, row in enumerate(rows, 1):
+                if problem := self.spec.for_source(self.find_loss(row)).find_score_mistake(row):
+                    raise DataError(f"the training data, row {number}: {problem}")
         if self.spec.guide is not None and "contrastive" in self._list_losses():
             columns = find_text_columns("contrastive", rows.column_names)
             self._guide = Guide(self._open_frozen(self.spec.guide.model), rows, columns, cache)

@@ -10,9 +10,10 @@ import torch
 
 from zoo.core import atomic_files
 from zoo.families.dense.spec import TeacherSpec
+from zoo.text.block_cache import RowsByText
 from zoo.text.cross_encoder import CrossEncoderScorer
 from zoo.text.frozen_vectors import FrozenVectors
-from zoo.text.teacher_scores import EncoderScorer, PairScorer, PairScores, compute_scores
+from zoo.text.teacher_scores import EncoderScorer, PairScorer, compute_scores
 from zoo.text.text_encoder import TextEncoder
 
 Rows = Iterable[Mapping[str, Any]]
@@ -31,7 +32,7 @@ class Guide:
     def __init__(self, encoder: TextEncoder, rows: Any, columns: Sequence[str], cache: Path) -> None:
         self._get_prompt: Callable[[str], str] = encoder.get_prompt
         texts = [encoder.get_prompt(column) + text for column in columns for text in rows[column] if text is not None]
-        self._vectors = FrozenVectors(encoder, texts, cache, "guide")
+        self._vectors = FrozenVectors(encoder, texts, cache)
 
     def find_rows(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> torch.Tensor:
         """Return the numbers (columns, rows) int64 of the vectors of all cells."""
@@ -48,7 +49,7 @@ class Teacher:
 
     def __init__(self, scorer: PairScorer, cache: Path) -> None:
         self._scorer, self._cache = scorer, cache
-        self._tables: list[PairScores] = []
+        self._tables: list[RowsByText] = []
 
     @classmethod
     def open(cls, spec: TeacherSpec, cache: Path, folder: Path, open_encoder: Callable[[str], TextEncoder]) -> Teacher:
@@ -62,7 +63,7 @@ class Teacher:
     def score_rows(self, rows: Rows, columns: Sequence[str]) -> None:
         """Score the pairs of these rows, or read their scores from the cache. The first column holds the anchors."""
         pairs = [(row[columns[0]], row[column]) for row in rows for column in columns[1:]]
-        self._tables.append(PairScores(pairs, compute_scores(self._scorer, pairs, self._cache)))
+        self._tables.append(RowsByText(pairs, compute_scores(self._scorer, pairs, self._cache)))
 
     def find_scores(self, rows: Rows, columns: Sequence[str]) -> torch.Tensor:
         """Return the scores (rows, candidates) float32 of rows that were scored before."""
@@ -70,7 +71,7 @@ class Teacher:
         pairs = [(row[columns[0]], row[column]) for row in rows for column in columns[1:]]
         for table in self._tables:
             try:
-                return torch.from_numpy(table.find(pairs).copy()).view(-1, width)
+                return torch.from_numpy(table.find(pairs)).view(-1, width)
             except KeyError:  # these rows are those of another table
                 continue
         raise KeyError(pairs[0])

@@ -5,12 +5,20 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from zoo.artefact.transformer_folder import read_width
-from zoo.ops.loss_names import LOSS_COLUMNS, NEGATIVES, LossName, find_column_mistake
+from zoo.ops.loss_names import (
+    LOSS_COLUMNS,
+    NEGATIVES,
+    LossName,
+    find_column_mistake,
+    find_margin_mistake,
+    find_score_mistake,
+    find_wide_scores_mistake,
+)
 from zoo.schema import Positive, Roles, Section
 from zoo.spec import EpochRule, Mistake, RowNeeds
 from zoo.text.lora_spec import TextLora
@@ -65,6 +73,7 @@ class Spec(TextSpec):
     """`encoder:` of a dense sentence encoder."""
 
     View = View
+    source_losses = get_args(LossName)
 
     family: Literal["dense"]
     pooling: Literal["auto", "mean", "cls", "last", "weighted"] = Field(
@@ -204,6 +213,19 @@ class Spec(TextSpec):
         if self.loss == "contrastive" and "label" in columns and "anchor" not in columns:
             return [(("loss",), "for texts with labels set loss: proto-triplet or loss: icnn")]
         return []
+
+    def find_score_mistake(self, row: Mapping[str, Any]) -> str | None:
+        """Say what is wrong with the scores of a training row, or None."""
+        names = [name for name in LOSS_COLUMNS[self.loss].scores if row.get(name) is not None]
+        for name in names:
+            if problem := find_score_mistake(self.loss, name, row[name]):
+                return problem
+        values = [float(row[name]) for name in names]
+        if self.loss == "margin-mse" and values:
+            problems = (find_margin_mistake(values[0], value, 1 / self.temperature) for value in values[1:])
+            return next(filter(None, problems), None)
+        given = self.teacher.temperature if self.teacher else None
+        return find_wide_scores_mistake(values, given or 1.0) if self.loss == "kl" and values else None
 
     def find_table_mistake(self, columns: Container[str]) -> str | None:
         """Say which column of negatives or of a teacher's scores the training data lacks, or None."""

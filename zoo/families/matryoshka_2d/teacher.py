@@ -42,7 +42,7 @@ class Teacher:
                 f"teacher.unlabelled: {len(self.unlabelled)} different texts have no similarities to compare: give "
                 f"{SMALLEST_TEXT_COUNT} or more"
             )
-        self._vectors = FrozenVectors(encoder, [*texts, *self.unlabelled], cache, "teacher")
+        self._vectors = FrozenVectors(encoder, [*texts, *self.unlabelled], cache)
 
     def find_rows(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the rows of the vectors of n texts, (n,) int64. Raises KeyError for a text that `__init__` did not get."""
