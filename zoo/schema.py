@@ -127,12 +127,19 @@ class Training(Section):
     checkpoint_every: Positive | None = Field(
         None, description="Steps between checkpoints. By default a run writes ten."
     )
+    validate_every: Positive | None = Field(
+        None, description="Steps between validations. By default each checkpoint is validated."
+    )
     early_stop: Positive | Literal["auto"] | None = Field(
         "auto",
-        description="Stop after this many validations in a row without a better loss. `auto` is 5 if there are validation rows "
-        "whose best weights are kept; null never stops early.",
+        description="Stop after this many validations in a row without a better one. `auto` is 5 if the best weights of a "
+        "validation are kept; null never stops early.",
     )
-    keep_best: bool = Field(True, description="With a validation split, keep the weights with the lowest loss.")
+    keep_best: bool = Field(
+        True,
+        description="With `validation`, keep the weights with the best score of its tasks, or with the lowest loss if it has no "
+        "task.",
+    )
 
     @property
     def peak_learning_rate(self) -> float:

@@ -25,6 +25,8 @@ from zoo.core.findings import Finding
 from zoo.data import Table
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared, leaderboard
+from zoo.evaluation.spec import list_tasks
+from zoo.evaluation.watching import WatchedTasks, prepare_watch
 from zoo.recipe.recipe import Recipe
 from zoo.training import distributed, objective_checks
 
@@ -77,8 +79,10 @@ def check_rows(recipe: Recipe[Any], say: Say) -> None:
         recipe.encoder, recipe.training, tables["train"].rows, training_data.get_rows(tables, "validation")
     )
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
+    watch = prepare_watch(list_tasks(recipe.validation), recipe.folder)
     locked = {name: training_data.make_lock_entry(table) for name, table in tables.items()}
-    for line in training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks)[2]:
+    locked |= training_data.name_watched(watch.prepared.lock) if watch else {}
+    for line in training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks, watch)[2]:
         say(line)
 
 
@@ -88,13 +92,14 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
     tables = training_data.read_tables(recipe)
+    watch = prepare_watch(list_tasks(recipe.validation), recipe.folder)
     if recipe.on_overlap == "drop":
-        tables, _, _ = overlap.settle(recipe, tables, evaluation.prepare(recipe.evaluation, recipe.folder))
+        tables, _, _ = overlap.settle(recipe, tables, evaluation.prepare(recipe.evaluation, recipe.folder), watch)
     encoder = _build_untrained(recipe, tables)
     distributed.broadcast_from_main()
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = training_data.get_rows(tables, "validation")
-    encoder.fit(tables["train"].rows, recipe.training, out, validation=validation, finish=finish)
+    encoder.fit(tables["train"].rows, recipe.training, out, validation=validation, finish=finish, watch=watch)
     return encoder
 
 
@@ -110,6 +115,7 @@ class _Build:
     finish: bool = False
     anyway: bool = False
     overlaps: list[Overlap] = field(default_factory=list)
+    watch: WatchedTasks | None = None
 
     @property
     def out(self) -> Path:
@@ -119,6 +125,11 @@ class _Build:
     def _filled_in_recipe(self) -> Recipe[Any]:
         """The recipe with the chosen values in place of `auto`, so that training from it chooses nothing again."""
         return self.recipe.fill_in(atomic_files.read_json(self.out / "lock.json").get("chosen", {}))
+
+    @property
+    def _settles_early(self) -> bool:
+        """Whether shared rows may change the training rows and their fingerprint, or may end the run."""
+        return self.recipe.on_overlap != "report" or self.watch is not None
 
     def run(self) -> Encoder:
         self.folder.claim(self.recipe)
@@ -132,9 +143,11 @@ class _Build:
             training_data.get_rows(tables, "validation"),
         )
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
-        if self.recipe.on_overlap != "report":  # the training rows may change, and their fingerprint
+        self.watch = prepare_watch(list_tasks(self.recipe.validation), self.recipe.folder)
+        if self._settles_early:
             tables = self._settle_overlaps(tables, tasks)
         locked = {name: training_data.make_lock_entry(table) for name, table in tables.items()}
+        locked |= training_data.name_watched(self.watch.prepared.lock) if self.watch else {}
         for line in training_data.describe_skipped(locked | tasks.lock):
             self.say(line)
         # Written only now, so that a recipe whose data is bad can still be changed.
@@ -167,7 +180,7 @@ class _Build:
             self._announce_training(False)
             self.say(f"{self.out} is finished: nothing to do (model in {self.out / 'model'})")
             return
-        if recipe.on_overlap == "report":
+        if not self._settles_early:
             self._settle_overlaps(tables, tasks)
         train = not self.folder.is_made_from("trained", trained_from)
         self._announce_training(train)
@@ -178,7 +191,7 @@ class _Build:
         self._document(locked | tasks.lock, card_from)
 
     def _settle_overlaps(self, tables: dict[str, Table], tasks: Prepared) -> dict[str, Table]:
-        tables, self.overlaps, lines = overlap.settle(self.recipe, tables, tasks)
+        tables, self.overlaps, lines = overlap.settle(self.recipe, tables, tasks, self.watch)
         for line in lines:
             self.say(line)
         return tables
@@ -197,6 +210,8 @@ class _Build:
         start_time = time.monotonic()
         encoder = _build_untrained(self.recipe, tables)
         evaluation.check_encoder(encoder, tasks)
+        if self.watch:
+            self.watch.check(encoder)
         for task in tasks.tasks:
             for view in task.spec.views:
                 encoder.view(**view)  # the views of a backbone from the Hub are known only now
@@ -213,6 +228,7 @@ class _Build:
             show_progress=self.show_progress,
             say=self.say,
             finish=self.finish,
+            watch=self.watch,
         )
         start_time = time.monotonic()
         encoder.finish(rows)

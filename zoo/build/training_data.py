@@ -8,6 +8,7 @@ from typing import Any
 from zoo import data
 from zoo.build import validation_rows
 from zoo.data import Table
+from zoo.evaluation.spec import find_rows
 from zoo.recipe.recipe import Recipe
 from zoo.training import automatic
 
@@ -21,14 +22,15 @@ def read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
     required, optional = recipe.encoder.roles()
     train = data.read(recipe.data, required, optional, folder=recipe.folder)
     tables = {"train": train}
-    if recipe.validation == "auto":
+    validation = find_rows(recipe.validation)
+    if validation == "auto":
         size = automatic.choose_validation_size(recipe.encoder, recipe.training, len(train.rows))
         if size is not None:
             tables |= validation_rows.hold_out(recipe, train, size)
-    elif isinstance(recipe.validation, float):
+    elif isinstance(validation, float):
         tables |= validation_rows.hold_out(recipe, train)
-    elif recipe.validation is not None:
-        tables["validation"] = data.read(recipe.validation, required, optional, folder=recipe.folder)
+    elif validation is not None:
+        tables["validation"] = data.read(validation, required, optional, folder=recipe.folder)
     for path, dataset in recipe.encoder.extra_datasets().items():
         tables[path[-1]] = data.read(dataset.data, dataset.roles, dataset.optional, folder=recipe.folder)
     return tables
@@ -44,6 +46,11 @@ def describe_choices(recipe: Recipe[Any], tables: dict[str, Table]) -> dict[str,
 def get_rows(tables: dict[str, Table], name: str) -> Any:
     """Return the rows of a table, or None if there is no such table."""
     return tables[name].rows if name in tables else None
+
+
+def name_watched(lock: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the lock entries of the validation tasks under names that no task of `evaluation` has."""
+    return {f"validation {name}": entry for name, entry in lock.items()}
 
 
 def describe_skipped(lock: Mapping[str, Any]) -> list[str]:

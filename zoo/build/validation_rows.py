@@ -9,6 +9,7 @@ from zoo import data
 from zoo.core.errors import DataError, DataWarning
 from zoo.data import Table, column_mapping
 from zoo.data.spec import Holdout
+from zoo.evaluation.spec import find_rows
 from zoo.recipe.recipe import Recipe
 
 
@@ -20,7 +21,10 @@ def hold_out(recipe: Recipe[Any], train: Table, chosen_size: int | None = None) 
     by = recipe.data.holdout.by if recipe.data.holdout else None
     by = None if by is None else column_mapping.resolve_column(recipe.data, by, train.rows.column_names)
     split = Holdout(
-        size=recipe.validation if chosen_size is None else chosen_size, side="train", by=by, seed=recipe.training.seed
+        size=find_rows(recipe.validation) if chosen_size is None else chosen_size,
+        side="train",
+        by=by,
+        seed=recipe.training.seed,
     )
     by_class = by is None and "label" in train.roles
     try:

@@ -9,6 +9,7 @@ from typing import Any
 from zoo import data
 from zoo.core.errors import DataError
 from zoo.data.spec import BuiltinData, Data, FileData
+from zoo.evaluation.spec import find_rows, list_tasks
 from zoo.evaluation.task import OwnDataTask
 from zoo.recipe.recipe import Recipe
 from zoo.schema import Roles
@@ -29,17 +30,19 @@ def describe_roles(recipe: Recipe[Any]) -> list[str]:
 def _list_sections(recipe: Recipe[Any]) -> Iterator[tuple[str, Data, Roles, Roles]]:
     required, optional = recipe.encoder.roles()
     yield "data", recipe.data, required, optional
-    if recipe.validation is not None and not isinstance(recipe.validation, float | str):
-        yield "validation", recipe.validation, required, optional
+    validation = find_rows(recipe.validation)
+    if validation is not None and not isinstance(validation, float | str):
+        yield "validation", validation, required, optional
     for path, dataset in recipe.encoder.extra_datasets().items():
         yield ".".join(("encoder", *path)), dataset.data, dataset.roles, dataset.optional
-    for task in recipe.evaluation:
+    tasks = [("validation.", task) for task in list_tasks(recipe.validation)]
+    for place, task in [*tasks, *(("", task) for task in recipe.evaluation)]:
         if isinstance(task, OwnDataTask):
             resolved = task.resolve(recipe.folder)
             for field, roles in resolved.roles.items():
                 source = getattr(resolved, field)
                 if source is not None:
-                    yield f"{task.title}.{field}", source, roles, resolved.optional.get(field, {})
+                    yield f"{place}{task.title}.{field}", source, roles, resolved.optional.get(field, {})
 
 
 def _name_source(source: Data) -> str:
