@@ -16,7 +16,8 @@ from zoo import evaluation
 from zoo.build import builder
 from zoo.cli.main import main
 from zoo.core import atomic_files
-from zoo.core.errors import DataError
+from zoo.core.errors import DataError, ZooError
+from zoo.training import trackers
 
 DATA = {"source": "file", "path": "pairs.jsonl", "columns": {"sentence1": "a", "sentence2": "b", "score": "gold"}}
 
@@ -134,3 +135,21 @@ def test_two_processes_choose_the_weights_of_one(place, tmp_path):
     assert scores[1] == pytest.approx(scores[0], abs=0.02)  # of ranks, which a last digit can exchange
     for key, tensor in weights[0].items():
         assert (tensor - weights[1][key]).abs().max() < 2e-3, key
+
+
+def test_trackers_follow_a_run_to_its_end_and_are_looked_for_before_it(place, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    training = {"max_steps": 4, "batch_size": 16, "checkpoint_every": 2, "report": ["tensorboard"]}
+    recipe = write_recipe(place, training=training)
+    with monkeypatch.context() as patch:
+        patch.setitem(trackers.INSTALL, "tensorboard", "pip install it")
+        patch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ZooError, match="tensorboard is not installed: pip install it"):
+            builder.run(recipe, tmp_path / "run")
+    builder.run(recipe, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "trackers" / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "eval/score", "final/sts/cosine_spearman"} <= set(events.Tags()["scalars"])
+    assert "card/loss" in events.Tags()["images"]

@@ -28,7 +28,7 @@ from zoo.evaluation import Prepared, leaderboard
 from zoo.evaluation.spec import list_tasks
 from zoo.evaluation.watching import WatchedTasks, prepare_watch
 from zoo.recipe.recipe import Recipe
-from zoo.training import distributed, objective_checks
+from zoo.training import distributed, objective_checks, trackers
 
 Say = Callable[[str], None]
 
@@ -133,6 +133,7 @@ class _Build:
 
     def run(self) -> Encoder:
         self.folder.claim(self.recipe)
+        trackers.check_installed(self._trackers)
         self._check_publication()
         self.say("reading the data")
         tables = training_data.read_tables(self.recipe)
@@ -189,6 +190,18 @@ class _Build:
         if not self.folder.is_made_from("report.json", report_from):
             self._evaluate(tables, tasks, locked, report_from)
         self._document(locked | tasks.lock, card_from)
+        self._report_results()
+
+    def _report_results(self) -> None:
+        """Give the final scores and the pictures of the card to the trackers."""
+        pictures = sorted((self.out / "model" / "plots").glob("*.png"))
+        report = atomic_files.read_json(self.out / "report.json") if self._trackers else {}
+        trackers.report_results(self._trackers, self.recipe.name, self.out, report, pictures)
+
+    @property
+    def _trackers(self) -> tuple[str, ...]:
+        has_trackers = self.recipe.encoder.reads_training_field("report")
+        return self.recipe.training.report if has_trackers else ()
 
     def _settle_overlaps(self, tables: dict[str, Table], tasks: Prepared) -> dict[str, Table]:
         tables, self.overlaps, lines = overlap.settle(self.recipe, tables, tasks, self.watch)

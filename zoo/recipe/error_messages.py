@@ -30,6 +30,7 @@ OTHER_NAMES = {
     **dict.fromkeys(("save_steps", "save_every"), "checkpoint_every"),
     **dict.fromkeys(("eval_steps", "eval_every"), "validate_every"),
     **dict.fromkeys(("patience", "early_stopping", "early_stopping_patience"), "early_stop"),
+    **dict.fromkeys(("report_to", "tracker", "trackers", "logger"), "report"),
     **dict.fromkeys(("load_best_model_at_end", "save_best"), "keep_best"),
 }
 """Fields of `training:` by the names that other libraries give them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +65,9 @@ def make_arguments(
         dataloader_pin_memory=has_cuda,
         remove_unused_columns=False,
         label_names=[],
-        report_to=[],
+        report_to=list(settings.report),
+        project=os.environ.get("TRACKIO_PROJECT", "zoo"),
+        trackio_static_space_id=False,  # nothing is uploaded to the Hub but what `publish` asks for
         disable_tqdm=True,
     )
     # Set afterwards: the Trainer would refuse other steps for checkpoints than for validations, but `EncoderTrainer` saves the

@@ -26,6 +26,7 @@ from zoo.core.training_log import Say
 from zoo.ops import distributed
 from zoo.ops.random_state import epoch_generator
 from zoo.schema import Training
+from zoo.training import trackers
 from zoo.training.arguments import BestBy, make_arguments, make_optimizer
 from zoo.training.checkpoints import (
     METRICS,
@@ -240,25 +241,16 @@ def fit(
     resume_from, seconds_before = find_newest_checkpoint(checkpoints, remove_incomplete=is_main_process())
     if is_main_process():
         truncate_metrics(folder / METRICS, read_step(resume_from))
-    with _keep_environment(read_record(resume_from)) as environment:
+    run_name = str(getattr(encoder, "name", folder.name))
+    with (
+        _keep_environment(read_record(resume_from)) as environment,
+        trackers.follow(settings.report, run_name, folder, say),
+    ):
         recorder = RunRecorder(folder, show_progress, seconds_before, environment, say)
-        callbacks: list[transformers.TrainerCallback] = [recorder]
-        best_by = _choose_figure(validation, watch)
-        if best_by is not None and isinstance(settings.early_stop, int):
-            callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
-        loss_module = LossModule(encoder)
-        trainer = EncoderTrainer(
-            model=loss_module,
-            args=make_arguments(settings, checkpoints, len(rows), best_by=best_by),
-            train_dataset=rows,
-            eval_dataset=[] if validation is None and watch is not None else validation,
-            data_collator=encoder.collate,
-            optimizers=(make_optimizer(encoder.parameter_groups(settings), settings), None),
-            callbacks=callbacks,
-        )
-        trainer.loss_module, trainer.eval_dataset, trainer.watch = loss_module, validation, watch
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
+        arguments = make_arguments(settings, checkpoints, len(rows), best_by=_choose_figure(validation, watch))
+        arguments.run_name = run_name
+        trainer = _make_trainer(encoder, rows, settings, arguments, recorder)
+        trainer.eval_dataset, trainer.watch = validation, watch
         try:
             _train_on(trainer, resume_from, finish=finish)
         finally:
@@ -266,6 +258,33 @@ def fit(
     encoder.module.eval()
     encoder.rows_seen = count_rows_seen(rows, settings, trainer.count_kept_steps())
     return recorder.seconds_trained
+
+
+def _make_trainer(
+    encoder: TrainableEncoder,
+    rows: Dataset,
+    settings: Training,
+    arguments: transformers.TrainingArguments,
+    recorder: RunRecorder,
+) -> EncoderTrainer:
+    callbacks: list[transformers.TrainerCallback] = [recorder]
+    validates = arguments.eval_strategy != "no"
+    if validates and isinstance(settings.early_stop, int):
+        callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
+    loss_module = LossModule(encoder)
+    trainer = EncoderTrainer(
+        model=loss_module,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=[] if validates else None,  # `fit` sets it
+        data_collator=encoder.collate,
+        optimizers=(make_optimizer(encoder.parameter_groups(settings), settings), None),
+        callbacks=callbacks,
+    )
+    trainer.loss_module = loss_module
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    return trainer
 
 
 def _choose_figure(validation: Any, watch: Watch | None) -> BestBy | None:
