@@ -28,6 +28,7 @@ from zoo.data.spec import Mixture
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
 from zoo.training import automatic, objective_checks
+from zoo.training.watch import Watch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ class TrainingRun:
         settings: the recipe's `training:` section.
         folder: receives checkpoints/ and metrics.jsonl.
         validation: held-out rows, or None; never test data.
+        watch: validation tasks, or None. Their score then decides what the loss of `validation` would decide.
         show_progress: whether a progress bar is shown on stderr.
         say: receives lines about rate, epoch and time left if no bar is shown; None for none.
         finish: take the newest checkpoint for the result instead of training on.
@@ -59,6 +61,7 @@ class TrainingRun:
     finish: bool = False
     spans: Mapping[str, range] = field(default_factory=dict)
     validation_spans: Mapping[str, range] = field(default_factory=dict)
+    watch: Watch | None = None
 
 
 class Encoder:
@@ -163,15 +166,16 @@ class Encoder:
         show_progress: bool = False,
         say: Say | None = None,
         finish: bool = False,
+        watch: Watch | None = None,
     ) -> float:
         """Train in place, and return the seconds it took, including those before an interruption.
 
         The arguments are those of `TrainingRun`. Raises ZooError for validation rows that the family does not use, and for
         rows from which its loss can learn nothing.
         """
-        if validation is not None and not self.spec.uses_validation:
+        if (validation is not None or watch is not None) and not self.spec.uses_validation:
             raise ZooError(f"the family {self.spec.family} does not look at held-out rows: leave `validation` out")
-        run = TrainingRun(rows, settings, folder, validation, show_progress, say, finish)
+        run = TrainingRun(rows, settings, folder, validation, show_progress, say, finish, watch=watch)
         row_count = len(rows)
         if self.sources:
             arguments = (validation, self.sources, self.mixture)
@@ -179,7 +183,7 @@ class Encoder:
             run = replace(run, spans=find_spans(rows), validation_spans=find_spans(validation))
         else:
             objective_checks.check_rows(self.spec, settings, rows, validation)
-        has_validation = validation is not None
+        has_validation = validation is not None or watch is not None
         length = automatic.choose_length(self.spec, settings, row_count, has_validation=has_validation, say=say)
         self.chosen = {f"training.{name}": value for name, value in length.items()}
         return self.train(replace(run, settings=settings.model_copy(update=length)))
@@ -207,6 +211,7 @@ class Encoder:
             show_progress=run.show_progress,
             say=run.say,
             finish=run.finish,
+            watch=run.watch,
         )
 
     def _mix_sources(self, run: TrainingRun) -> TrainingRun:
@@ -220,6 +225,10 @@ class Encoder:
         if run.validation_spans:
             validation = mixture.watch(run.validation, run.validation_spans, rows.plan.block)
         return replace(run, rows=rows, validation=validation)
+
+    def use_trained_weights(self) -> None:
+        """Let `encode` use the weights as they are in the middle of a training. Default: drop copies that were made for it."""
+        self._forget_engines()
 
     def finish(self, rows: Dataset) -> None:
         """See the training rows once after training, for example to place label vectors."""
@@ -374,7 +383,7 @@ class Encoder:
         return self
 
     def _forget_engines(self) -> None:
-        """Drop copies of tensors that were made for encoding. The encoder has moved to another device."""
+        """Drop copies of tensors that were made for encoding, because the encoder has moved or has learned."""
 
     def __repr__(self) -> str:
         view = "".join(f", {name}={value!r}" for name, value in self.view_options.items())

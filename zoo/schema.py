@@ -87,6 +87,9 @@ def invert(value: Any) -> Any:
 Positive = Annotated[int, Field(ge=1)]
 
 
+Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow"]
+
+
 class Training(Section):
     """`training:`, the settings of all families that are trained by gradient descent. Steps are optimiser steps."""
 
@@ -127,12 +130,24 @@ class Training(Section):
     checkpoint_every: Positive | None = Field(
         None, description="Steps between checkpoints. By default a run writes ten."
     )
+    validate_every: Positive | None = Field(
+        None, description="Steps between validations. By default each checkpoint is validated."
+    )
     early_stop: Positive | Literal["auto"] | None = Field(
         "auto",
-        description="Stop after this many validations in a row without a better loss. `auto` is 5 if there are validation rows "
-        "whose best weights are kept; null never stops early.",
+        description="Stop after this many validations in a row without a better one. `auto` is 5 if the best weights of a "
+        "validation are kept; null never stops early.",
     )
-    keep_best: bool = Field(True, description="With a validation split, keep the weights with the lowest loss.")
+    keep_best: bool = Field(
+        True,
+        description="With `validation`, keep the weights with the best score of its tasks, or with the lowest loss if it has no "
+        "task.",
+    )
+    report: tuple[Tracker, ...] = Field(
+        (),
+        description="Trackers that follow the training, and get the final scores and the pictures of the card. Their files are "
+        "in `trackers/` of the run folder; keys come from their own login.",
+    )
 
     @property
     def peak_learning_rate(self) -> float:
@@ -140,6 +155,10 @@ class Training(Section):
         if self.learning_rate == "auto":
             raise ValueError("training.learning_rate is `auto`: Encoder.fit chooses it")
         return float(self.learning_rate)
+
+    def for_baseline(self) -> Self:
+        """Return the settings without trackers, for a training that is not the author's own."""
+        return self.model_copy(update={"report": ()})
 
     @property
     def fixed_epochs(self) -> float | None:

@@ -206,6 +206,8 @@ def describe_type(schema: Schema) -> str:
         if key in schema:
             if schema.get("discriminator", {}).get("propertyName") == "source":
                 return "[data section](#section-data)"
+            if all(option.get("$ref", "").startswith("#/$defs/Validation") for option in schema[key]):
+                return "[task](tasks.md)"
             return " or ".join(dict.fromkeys(describe_type(option) for option in schema[key]))
     if "$ref" in schema:
         return _link(schema["$ref"].rpartition("/")[2])

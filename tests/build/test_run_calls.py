@@ -98,7 +98,7 @@ def test_rows_are_checked_as_before_a_training(build, calls, monkeypatch):
     assert calls == [
         (recipe.encoder, recipe.training, table.rows, None),
         (recipe.evaluation, recipe.folder),
-        (recipe, {"train": table}, tasks),
+        (recipe, {"train": table}, tasks, None),
         "line 1",
         "line 2",
     ]
@@ -168,5 +168,5 @@ def test_another_process_drops_the_rows_that_the_first_one_drops(build, calls, m
     assert list(calls[0][1]) == ["train"]
     assert calls[2:] == [
         ("prepare", 1, run.out / "cache"),
-        ("fit", 1, run.recipe.training, run.out, {"validation": None, "finish": True}),
+        ("fit", 1, run.recipe.training, run.out, {"validation": None, "finish": True, "watch": None}),
     ]

@@ -49,7 +49,7 @@ def test_the_training_passes_on_rows_settings_and_folders_and_is_locked(build, c
         ("view", {"dim": 4}),
         ("prepare", 3, out / "cache"),
         "broadcast",
-        ("fit", 3, recipe.training, out, {"show_progress": True, "finish": False}),
+        ("fit", 3, recipe.training, out, {"show_progress": True, "finish": False, "watch": None}),
         ("finish", 3),
         ("save", "tiny", out / "trained", {"recipe": recipe.fill_in({"training.early_stop": None}).dump_values()}),
     ]
@@ -244,5 +244,5 @@ def test_lines_about_overlaps_are_said_and_the_overlaps_are_kept(build, calls, m
     monkeypatch.setattr(overlap, "settle", lambda *inputs: (calls.append(inputs), ["an overlap"], ["line 1", "line 2"]))
     run = build()
     run._settle_overlaps("tables", "tasks")
-    assert calls == [(run.recipe, "tables", "tasks"), "line 1", "line 2"]
+    assert calls == [(run.recipe, "tables", "tasks", None), "line 1", "line 2"]
     assert run.overlaps == ["an overlap"]

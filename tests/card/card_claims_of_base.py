@@ -10,6 +10,8 @@ DATA = {"fingerprint": "d" * 64, "rows": 15_000, "skipped": 0, "origin": {"name"
 MANY = [RESULT | {"task": f"t{number}"} for number in range(6)]
 CUTS = [RESULT, RESULT | {"view": {"dim": 2}, "value": 0.375, "sentences_per_second": 20.0, "bytes_per_vector": 2}]
 VALIDATION = {"metrics": [{"step": step, "validation_loss": 2.0 / step} for step in (1, 2)]}
+BOTH = {"metrics": [{"step": step, "validation_loss": 2.0 / step, "validation_score": 0.5 / step} for step in (1, 2)]}
+CALIBRATION = {"validation": {"task": "recognition", "metric": "ece", "data": {"source": "builtin", "name": "digits"}}}
 LOSSES = [{"step": step, "loss": 2.0 / step} for step in (1, 2)]
 SHARED = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 3, "rows": 9}]}}
 DISJOINT = {"lock": {"overlaps": [{"name": "t", "among": "train", "shared": 0, "rows": 9}]}}
@@ -227,6 +229,10 @@ CLAIMS = [
     ),
     Claim("static", ("The lowest validation loss, 1.0000, was reached at step 2",), VALIDATION, {}),
     Claim("static", ("step 2, whose weights these are.",), VALIDATION, VALIDATION | {"training": {"keep_best": False}}),
+    Claim("static", ("step 2, whose weights these are.",), VALIDATION, BOTH),
+    Claim("static", ("The highest validation score, 0.5000, was reached at step 1, whose",), BOTH, VALIDATION),
+    Claim("static", ("step 1, whose weights these are.",), BOTH, BOTH | {"training": {"keep_best": False}}),
+    Claim("static", ("The lowest validation score, 0.2500, was reached at step 2,",), BOTH | CALIBRATION, BOTH),
     Claim(
         "static",
         ("This is `recipe.yaml`", "It needs `embedding-zoo` with the extras quickstart."),

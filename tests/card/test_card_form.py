@@ -225,6 +225,11 @@ SHARED_FINDINGS: list[tuple[str, dict[str, Any], str]] = [
         {"metrics": [{"step": step, "validation_loss": 2.0 + abs(step - 2)} for step in (1, 2, 3)]},
         "The validation loss is lowest at step 2, 2.0000.",
     ),
+    (
+        "loss",
+        {"metrics": [{"step": step, "validation_score": 0.5 - abs(step - 2) / 4} for step in (1, 2, 3)]},
+        "The validation score is highest at step 2, 0.5000.",
+    ),
 ]
 FINDINGS = [("static", *finding) for finding in SHARED_FINDINGS] + [
     (family, *finding) for family in families.names() for finding in getattr(card_claims.load(family), "FINDINGS", [])

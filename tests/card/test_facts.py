@@ -116,6 +116,16 @@ def test_a_curve_of_a_single_point_is_not_drawn(training, validation, curves, tm
         assert len(figure.axes[0].get_legend().get_texts()) == curves
 
 
+@pytest.mark.parametrize(("losses", "scores", "panels"), [(0, 1, None), (0, 2, 1), (2, 1, 1), (2, 2, 2)])
+def test_the_score_of_validation_tasks_has_a_panel_of_its_own(losses, scores, panels, tmp_path):
+    lines = [{"step": i + 1, "loss": 1.0} for i in range(losses)]
+    lines += [{"step": i + 1, "validation_score": 1.0} for i in range(scores)]
+    figure = draw_loss(run_record.read(write_folder(tmp_path / "model", "static", metrics=lines)))
+    assert (figure is None) == (panels is None)
+    if figure is not None:
+        assert len(figure.axes) == panels
+
+
 def describe(*values):
     return {"report": {"results": [RESULT | {"details": dict(zip(values[::2], values[1::2], strict=True))}]}}
 

@@ -142,8 +142,8 @@ def test_a_mistake_does_not_hide_another_in_the_same_section(folder):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("validation=many", "validation: must be a section or a number or `auto`, not 'many'"),
-        ("validation=true", "validation: must be a section or a number or `auto`, not True"),
+        ("validation=many", "validation: must be a section or a number or `auto` or a list, not 'many'"),
+        ("validation=true", "validation: must be a section or a number or `auto` or a list, not True"),
         ("validation=3.5", "validation: must be a whole number of rows, or a share below 1, not 3.5"),
         ("validation={source: fil}", "validation: 'fil' is not one of hub, file, builtin; did you mean file?"),
         ("validation={source: builtin}", "validation.name: is missing"),

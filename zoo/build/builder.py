@@ -36,8 +36,10 @@ from zoo.data import Table
 from zoo.data.spec import Mixture
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared, leaderboard
+from zoo.evaluation.spec import list_tasks
+from zoo.evaluation.watching import WatchedTasks, prepare_watch
 from zoo.recipe.recipe import Recipe
-from zoo.training import distributed
+from zoo.training import distributed, trackers
 
 Say = Callable[[str], None]
 
@@ -86,9 +88,13 @@ def check_rows(recipe: Recipe[Any], say: Say) -> None:
     tables = training_data.read_tables(recipe)
     training_data.check_rows(recipe, tables)
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
+    watch = prepare_watch(list_tasks(recipe.validation), recipe.folder)
     corpus, lines = mined_corpus.settle(recipe, mining.read_corpus(recipe), tables["train"], tasks)
     locked = training_data.make_lock(tables) | mining.lock_corpus(corpus)
-    lines = training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks)[2] + lines
+    locked |= training_data.name_watched(watch.prepared.lock) if watch else {}
+    lines = (
+        training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks, watch)[2] + lines
+    )
     for line in lines:
         say(line)
 
@@ -99,9 +105,10 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
     tables, corpus = training_data.read_tables(recipe), mining.read_corpus(recipe)
+    watch = prepare_watch(list_tasks(recipe.validation), recipe.folder)
     if recipe.on_overlap == "drop":
         tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
-        tables, _, _ = overlap.settle(recipe, tables, tasks)
+        tables, _, _ = overlap.settle(recipe, tables, tasks, watch)
         corpus, _ = mined_corpus.settle(recipe, corpus, tables["train"], tasks)
     encoder = _build_untrained(recipe, tables)
     distributed.broadcast_from_main()
@@ -109,7 +116,8 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
     miner = epoch_mining.make_miner(recipe, encoder, tables, corpus, mined, out / "cache")
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = training_data.get_rows(tables, "validation")
-    encoder.fit(_follow(tables["train"].rows, miner), recipe.training, out, validation=validation, finish=finish)
+    rows = _follow(tables["train"].rows, miner)
+    encoder.fit(rows, recipe.training, out, validation=validation, finish=finish, watch=watch)
     return encoder
 
 
@@ -126,6 +134,7 @@ class _Build:
     anyway: bool = False
     overlaps: list[Overlap] = field(default_factory=list)
     corpus: Table | None = None
+    watch: WatchedTasks | None = None
 
     @property
     def out(self) -> Path:
@@ -136,19 +145,27 @@ class _Build:
         """The recipe with the chosen values in place of `auto`, so that training from it chooses nothing again."""
         return self.recipe.fill_in(atomic_files.read_json(self.out / "lock.json").get("chosen", {}))
 
+    @property
+    def _settles_early(self) -> bool:
+        """Whether shared rows may change the training rows and their fingerprint, or may end the run."""
+        return self.recipe.on_overlap != "report" or self.watch is not None
+
     def run(self) -> Encoder:
         self.folder.claim(self.recipe)
+        trackers.check_installed(self._trackers)
         self._check_publication()
         self.say("reading the data")
         tables = training_data.read_tables(self.recipe)
         training_data.check_rows(self.recipe, tables)
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
-        if self.recipe.on_overlap != "report":  # the training rows may change, and their fingerprint
+        self.watch = prepare_watch(list_tasks(self.recipe.validation), self.recipe.folder)
+        if self._settles_early:
             tables = self._settle_overlaps(tables, tasks)
         self.corpus, lines = mined_corpus.settle(self.recipe, mining.read_corpus(self.recipe), tables["train"], tasks)
         for line in lines:
             self.say(line)
         locked = training_data.make_lock(tables) | mining.lock_corpus(self.corpus)
+        locked |= training_data.name_watched(self.watch.prepared.lock) if self.watch else {}
         for line in training_data.describe_skipped(locked | tasks.lock):
             self.say(line)
         # Written only now, so that a recipe whose data is bad can still be changed.
@@ -181,7 +198,7 @@ class _Build:
             self._announce_training(False)
             self.say(f"{self.out} is finished: nothing to do (model in {self.out / 'model'})")
             return
-        if recipe.on_overlap == "report":
+        if not self._settles_early:
             self._settle_overlaps(tables, tasks)
         long_texts = self._count_long_texts(tables, tasks)  # before time is spent
         train = not self.folder.is_made_from("trained", trained_from)
@@ -193,6 +210,7 @@ class _Build:
         # A tokenizer of the Hub is there only after the training.
         long_texts = long_texts or self._count_long_texts(tables, tasks)
         self._document(locked | tasks.lock, long_texts, card_from)
+        self._report_results()
 
     def _count_long_texts(self, tables: dict[str, Table], tasks: Prepared) -> list[dict[str, Any]]:
         """Count the texts that are longer than the encoder reads, and say so."""
@@ -201,8 +219,19 @@ class _Build:
             self.say(f"warning: {line}")
         return counts
 
+    def _report_results(self) -> None:
+        """Give the final scores and the pictures of the card to the trackers."""
+        pictures = sorted((self.out / "model" / "plots").glob("*.png"))
+        report = atomic_files.read_json(self.out / "report.json") if self._trackers else {}
+        trackers.report_results(self._trackers, self.recipe.name, self.out, report, pictures)
+
+    @property
+    def _trackers(self) -> tuple[str, ...]:
+        has_trackers = self.recipe.encoder.reads_training_field("report")
+        return self.recipe.training.report if has_trackers else ()
+
     def _settle_overlaps(self, tables: dict[str, Table], tasks: Prepared) -> dict[str, Table]:
-        tables, self.overlaps, lines = overlap.settle(self.recipe, tables, tasks)
+        tables, self.overlaps, lines = overlap.settle(self.recipe, tables, tasks, self.watch)
         for line in lines:
             self.say(line)
         return tables
@@ -220,6 +249,8 @@ class _Build:
         start_time = time.monotonic()
         encoder = _build_untrained(self.recipe, tables)
         evaluation.check_encoder(encoder, tasks)
+        if self.watch:
+            self.watch.check(encoder)
         for task in tasks.tasks:
             for view in task.spec.views:
                 encoder.view(**view)  # the views of a backbone from the Hub are known only now
@@ -238,6 +269,7 @@ class _Build:
             show_progress=self.show_progress,
             say=self.say,
             finish=self.finish,
+            watch=self.watch,
         )
         start_time = time.monotonic()
         encoder.finish(rows)

@@ -14,6 +14,7 @@ from zoo.data import Table
 from zoo.data.joined import filter_joined
 from zoo.data.overlap import Keys, compute_row_keys, find_holding_rows, find_shared_rows
 from zoo.evaluation import Prepared
+from zoo.evaluation.watching import WatchedTasks
 from zoo.recipe.recipe import Recipe
 
 TRAINING, VALIDATION = "train", "validation"
@@ -46,9 +47,13 @@ class Overlaps:
         trained: keys by name of the data sets that training reads, validation among them.
         tested: keys by name of the data sets that must be new to the encoder.
         probes: for a task with training rows of its own, their keys by the name of the task.
+        watched: keys of the rows on which validation tasks are scored, by the name of the task.
+        watched_probes: for a validation task with training rows of its own, their keys by the name of the task.
     """
 
-    def __init__(self, recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> None:
+    def __init__(
+        self, recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared, watch: WatchedTasks | None = None
+    ) -> None:
         uses = {path[-1]: dataset.use for path, dataset in recipe.encoder.extra_datasets().items()}
         uses |= {TRAINING: "training", VALIDATION: "training"}
         self.trained = {n: compute_row_keys(t) for n, t in tables.items() if uses[n] == "training"}
@@ -63,6 +68,38 @@ class Overlaps:
                     self.tested[name], self._task_of[name] = compute_row_keys(table), task.name
                 elif part == TRAINING:
                     self.probes[task.name] = compute_row_keys(table)
+        self.watched: dict[str, list[Keys]] = {}
+        self.watched_probes: dict[str, list[Keys]] = {}
+        for task in watch.prepared.tasks if watch else ():
+            for part, table in (task.tables or {}).items():
+                if part.partition(" ")[0] in task.spec.test_fields:
+                    self.watched.setdefault(task.name, []).append(compute_row_keys(table))
+                elif part == TRAINING:
+                    self.watched_probes.setdefault(task.name, []).append(compute_row_keys(table))
+
+    def refuse_leaks(self) -> None:
+        """Raise DataError if rows of a validation task are rows of training or of `evaluation`.
+
+        The weights are chosen by these rows, which must be new to the training, and must not be test data.
+        """
+        lines = []
+        for name, parts in self.watched.items():
+            count = sum(map(len, parts))
+            for among, others in self.trained.items():
+                shared = sum(int(find_shared_rows(keys, others).sum()) for keys in parts)
+                if shared and among != VALIDATION:
+                    place = f"validation: the task {name}: {shared} of its {count} rows are also rows of {among}"
+                    lines.append(f"{place}: hold them out of `data`, or set on_overlap: drop")
+            for tested, keys in self.tested.items():
+                known = [*parts, *self.watched_probes.get(name, [])]
+                shared = int(np.any([find_shared_rows(keys, others) for others in known], axis=0).sum())
+                if shared:
+                    place = (
+                        f"validation: the task {name}: it has {shared} of the {len(keys)} rows of evaluation {tested}"
+                    )
+                    lines.append(f"{place}: choose weights by other rows than those of the test")
+        if lines:
+            raise DataError(*lines)
 
     def count(self) -> list[Overlap]:
         """Count the shared rows of every pair of data sets that must not share any, also those with none."""
@@ -96,7 +133,7 @@ class Overlaps:
         remaining = dict(tables)
         for name in sorted(self.trained, key=lambda name: name != VALIDATION):  # validation loses its rows first
             keys = self.trained[name]
-            tested = list(self.tested.values())
+            tested = [*self.tested.values(), *(keys for parts in self.watched.values() for keys in parts)]
             if name != VALIDATION and VALIDATION in self.trained:
                 tested.append(self.trained[VALIDATION])
             holds = (
@@ -132,26 +169,29 @@ def _advise(shared: Sequence[Overlap]) -> str:
 
 
 def settle(
-    recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared
+    recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared, watch: WatchedTasks | None = None
 ) -> tuple[dict[str, Table], list[Overlap], list[str]]:
     """Do what `on_overlap` of the recipe says. Return the tables to train with, the overlaps, and lines to tell the user.
 
-    Raise DataError for shared rows with `on_overlap: error`.
+    Raise DataError for shared rows with `on_overlap: error`, and for a validation task with rows of training or evaluation.
     """
-    overlaps = Overlaps(recipe, tables, tasks)
+    overlaps = Overlaps(recipe, tables, tasks, watch)
+    if recipe.on_overlap != "drop":
+        overlaps.refuse_leaks()
     found = overlaps.count()
     shared = [overlap for overlap in found if overlap.shared]
     if shared and recipe.on_overlap == "error":
         raise DataError(*map(str, shared), "remove these rows, or set on_overlap: drop or report")
     lines = [str(overlap) for overlap in shared]
     remaining = dict(tables)
-    if shared and recipe.on_overlap == "drop":
+    if (shared or overlaps.watched) and recipe.on_overlap == "drop":
         remaining = overlaps.drop(tables)
         dropped = {name: len(tables[name].rows) - len(table.rows) for name, table in remaining.items()}
         lines += [f"dropped {count} rows of {name}" for name, count in dropped.items() if count]
         found = overlaps.count()
     elif shared:
         lines.append(_advise(shared))
+    overlaps.refuse_leaks()
     if found and not shared:
-        lines = ["no row of validation or evaluation is a training row"]
+        lines += ["no row of validation or evaluation is a training row"]
     return remaining, found, lines

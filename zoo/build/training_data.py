@@ -11,6 +11,7 @@ from zoo.data import Table
 from zoo.data.data_source import name_source
 from zoo.data.joined import join_tables
 from zoo.data.spec import Mixture
+from zoo.evaluation.spec import find_rows
 from zoo.recipe.recipe import Recipe
 from zoo.training import automatic, objective_checks
 from zoo.training.source_plan import plan_sources
@@ -25,14 +26,15 @@ def read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
     required, optional = recipe.encoder.roles()
     train = _read_training_rows(recipe)
     tables = {"train": train}
-    if recipe.validation == "auto":
+    validation = find_rows(recipe.validation)
+    if validation == "auto":
         size = automatic.choose_validation_size(recipe.encoder, recipe.training, len(train.rows))
         if size is not None:
             tables |= validation_rows.hold_out(recipe, train, size)
-    elif isinstance(recipe.validation, float):
+    elif isinstance(validation, float):
         tables |= validation_rows.hold_out(recipe, train)
-    elif recipe.validation is not None:
-        tables["validation"] = data.read(recipe.validation, required, optional, folder=recipe.folder)
+    elif validation is not None:
+        tables["validation"] = data.read(validation, required, optional, folder=recipe.folder)
     for path, dataset in recipe.encoder.extra_datasets().items():
         tables[path[-1]] = data.read(dataset.data, dataset.roles, dataset.optional, folder=recipe.folder)
     return tables
@@ -96,6 +98,11 @@ def describe_choices(recipe: Recipe[Any], tables: dict[str, Table]) -> dict[str,
 def get_rows(tables: Mapping[str, Table], name: str) -> Any:
     """Return the rows of a table, or None if there is no such table."""
     return tables[name].rows if name in tables else None
+
+
+def name_watched(lock: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the lock entries of the validation tasks under names that no task of `evaluation` has."""
+    return {f"validation {name}": entry for name, entry in lock.items()}
 
 
 def describe_skipped(lock: Mapping[str, Any]) -> list[str]:

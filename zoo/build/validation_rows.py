@@ -10,6 +10,7 @@ from zoo.core.errors import DataError, DataWarning
 from zoo.data import Table, column_mapping
 from zoo.data.joined import join_tables
 from zoo.data.spec import Holdout
+from zoo.evaluation.spec import find_rows
 from zoo.recipe.recipe import Recipe
 
 
@@ -19,7 +20,7 @@ def hold_out(recipe: Recipe[Any], train: Table, chosen_size: int | None = None) 
     Groups that `data.holdout.by` keeps together stay together. Otherwise, the share is taken of each class if there are classes.
     If there are several sources, each gives as many rows as its share of all rows.
     """
-    size = recipe.validation if chosen_size is None else chosen_size
+    size: Any = find_rows(recipe.validation) if chosen_size is None else chosen_size
     if not isinstance(recipe.data, tuple):
         return _hold_out_of_section(recipe, recipe.data, train, size, is_chosen=chosen_size is not None)
     sides: dict[str, dict[str, Table]] = {"train": {}, "validation": {}}

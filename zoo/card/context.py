@@ -196,6 +196,8 @@ def _build_training_context(record: Record, spec: EncoderSpec | None) -> dict[st
         "data_option": Markup(" --data DATA" if needs_data else ""),
         "training_host": as_mapping(record.lock.get("host")),
         "best_validation": min(record.validation, key=lambda point: point[1]) if record.validation else None,
+        "best_score": run_record.find_best_score(record),
+        "best_score_name": "highest" if run_record.watches_higher_scores(record) else "lowest",
         "settings": [
             (markdown.format_code(key), markdown.format_code(value))
             for key, value in settings.list_settings(record, spec)

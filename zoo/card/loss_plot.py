@@ -1,4 +1,4 @@
-"""The picture of the losses of a training."""
+"""The picture of a training: its losses, and the score of its validation tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zoo.card import style
-from zoo.card.run_record import Record
+from zoo.card.run_record import Record, find_best_score, watches_higher_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,34 +28,55 @@ def _list_curves(record: Record) -> tuple[dict[str, list[Point]], list[Point]]:
 def draw_loss(record: Record) -> Figure | None:
     """Draw training loss by optimiser step, raw and smoothed, and validation loss with its lowest point.
 
-    The phases of a training by blocks of documents are curves of their own. Return None if no curve has two points.
+    The score of validation tasks has a panel of its own, with its best point. The phases of a training by blocks of documents
+    are curves of their own. Return None if no curve has two points.
     """
     curves, validation = _list_curves(record)
-    if not curves and not validation:
+    scores = record.scores if len(record.scores) > 1 else []
+    if not curves and not validation and not scores:
         return None
-    figure = style.new_figure(3.4)
-    axes = figure.subplots()
+    has_losses = bool(curves or validation)
+    figure = style.new_figure(3.4 * (has_losses + 0.7 * bool(scores)))
+    panels = figure.subplots(has_losses + bool(scores), 1, squeeze=False, sharex=True)[:, 0]
+    if scores:
+        _draw_scores(panels[-1], record)
+    if has_losses:
+        _draw_losses(panels[0], record, curves, validation)
+    return figure
+
+
+def _draw_scores(axes: Axes, record: Record) -> None:
+    best = find_best_score(record)
+    assert best is not None
+    word = "highest" if watches_higher_scores(record) else "lowest"
+    _draw_points(axes, record.scores, best, word)
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel("score")
+    style.set_title(axes, "Score of the validation tasks")
+
+
+def _draw_losses(axes: Axes, record: Record, curves: dict[str, list[Point]], validation: list[Point]) -> None:
     for (name, points), colour in zip(curves.items(), (style.ACCENT, style.SECOND, style.INK), strict=False):
         steps, values = zip(*points, strict=True)
         axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
         axes.plot(steps, _smooth(values), color=colour, linewidth=1.8, label=name)
     if validation:
-        _draw_validation(axes, validation)
+        _draw_points(axes, validation, _find_lowest(validation), "lowest")
     axes.set_xlabel("block of documents" if record.phases else "optimiser step")
     axes.set_ylabel("loss")
     style.set_title(axes, "Loss")
     axes.legend(frameon=False, loc="upper right", labelcolor=style.MUTED)
-    return figure
 
 
-def _draw_validation(axes: Axes, validation: list[Point]) -> None:
-    steps, values = zip(*validation, strict=True)
+def _draw_points(axes: Axes, points: list[Point], best: Point, word: str) -> None:
+    """Draw a figure of the validations, with a ring around the best one; `word` says how it is the best."""
+    steps, values = zip(*points, strict=True)
     axes.plot(steps, values, color=style.SECOND, linewidth=1.4, marker="o", markersize=4.5, label="validation")
-    step, lowest = _find_lowest(validation)
-    axes.scatter(step, lowest, s=110, facecolor="none", edgecolor=style.SECOND, linewidth=1.2, zorder=4)
+    step, value = best
+    axes.scatter(step, value, s=110, facecolor="none", edgecolor=style.SECOND, linewidth=1.2, zorder=4)
     axes.annotate(
-        f"lowest, step {step:,}",
-        (step, lowest),
+        f"{word}, step {step:,}",
+        (step, value),
         (0, 12),
         textcoords="offset points",
         ha="right" if step > steps[-1] / 2 else "left",
@@ -69,7 +90,7 @@ def _find_lowest(points: list[Point]) -> Point:
 
 
 def describe_loss(record: Record) -> str:
-    """Say from where to where the loss of each curve went, and where the validation loss was lowest."""
+    """Say from where to where the loss of each curve went, and where validation loss and score were best."""
     curves, validation = _list_curves(record)
     sentences = []
     for name, points in curves.items():
@@ -81,6 +102,10 @@ def describe_loss(record: Record) -> str:
     if validation:
         step, lowest = _find_lowest(validation)
         sentences.append(f"The validation loss is lowest at step {step:,}, {lowest:.4f}.")
+    best = find_best_score(record) if len(record.scores) > 1 else None
+    if best is not None:
+        word = "highest" if watches_higher_scores(record) else "lowest"
+        sentences.append(f"The validation score is {word} at step {best[0]:,}, {best[1]:.4f}.")
     return " ".join(sentences) or "Loss by optimiser step."
 
 

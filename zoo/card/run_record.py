@@ -14,6 +14,7 @@ from typing import Any
 
 from zoo.core import located_yaml
 from zoo.core.errors import ArtefactError
+from zoo.core.metric_direction import is_higher_better
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class Record:
         phases: the same by phase, of a training whose loss means something else from phase to phase; `training` is then empty.
         validation: (step, validation loss), sorted by step.
         source_losses: (step, training loss) of each source of a list of data, sorted by step.
+        scores: (step, score of the validation tasks), sorted by step.
         tasks: the results of the report, by task.
         plots: the path of each picture below the folder by its stem, for example {"grid": "plots/grid.png"}.
         standalone: whether sentence-transformers alone can open the folder.
@@ -133,9 +135,25 @@ class Record:
     phases: dict[str, list[tuple[int, float]]]
     validation: list[tuple[int, float]]
     source_losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    scores: list[tuple[int, float]] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     plots: dict[str, str] = field(default_factory=dict)
     standalone: bool = False
+
+
+def find_best_score(record: Record) -> tuple[int, float] | None:
+    """Return the step and the score of the best weights by the validation tasks; None without such tasks."""
+    if not record.scores:
+        return None
+    sign = 1 if watches_higher_scores(record) else -1
+    return max(record.scores, key=lambda point: (sign * point[1], -point[0]))
+
+
+def watches_higher_scores(record: Record) -> bool:
+    """Whether a higher score of the validation tasks is a better one, as their metrics in the recipe say."""
+    validation = record.recipe.get("validation")
+    entries = map(as_mapping, validation if isinstance(validation, list) else [validation])
+    return all(is_higher_better(str(entry.get("metric"))) for entry in entries)
 
 
 def read(folder: Path) -> Record:
@@ -157,6 +175,7 @@ def read(folder: Path) -> Record:
         phases=_collect_phases(lines),
         validation=_collect_curve(lines, "validation_loss"),
         source_losses=_collect_source_losses(lines),
+        scores=_collect_curve(lines, "validation_score"),
         tasks=_group_results(report, facts),
         plots={path.stem: f"plots/{path.name}" for path in sorted((folder / "plots").glob("*.png"))},
         standalone=(folder / "modules.json").exists(),

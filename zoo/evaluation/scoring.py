@@ -80,6 +80,24 @@ def run_mteb(model: Any, task: ReadyTask) -> MtebRun:
     return MtebRun(mteb_task, result, value, outcomes, seconds, memory.megabytes)
 
 
+def compute_figures(encoder: Encoder, task: ReadyTask) -> dict[str, float]:
+    """Compute all metrics of a view of an encoder on a task, by name. Metrics that are not finite are left out.
+
+    Raises ZooError if the main score is not finite.
+    """
+    if task.measure:
+        assert task.tables is not None
+        scores, _ = task.measure(encoder, {part: table.rows for part, table in task.tables.items()})
+        main = next(iter(scores.values()))
+    else:
+        run = run_mteb(MtebModel(encoder, "fp32"), task)
+        scores, main = run.result.scores["test"][0], run.value
+    if not math.isfinite(main):
+        raise ZooError(f"{task.name} at {encoder.view_options or 'the whole encoder'}: the score is {main}")
+    numbers = {name: float(value) for name, value in scores.items() if isinstance(value, int | float)}
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
 def _score_with_mteb(encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool) -> Scored:
     model: Any = MtebModel(encoder, precision, show_progress=show_progress, keep_vectors=task.spec.shows_answers)
     run = run_mteb(model, task)

@@ -27,8 +27,10 @@ OTHER_NAMES = {
     **dict.fromkeys(("grad_clip", "clip", "clip_grad_norm", "gradient_clipping"), "max_grad_norm"),
     **dict.fromkeys(("fp16", "bf16", "amp", "mixed_precision"), "precision"),
     **dict.fromkeys(("random_seed", "random_state"), "seed"),
-    **dict.fromkeys(("save_steps", "eval_steps", "save_every"), "checkpoint_every"),
+    **dict.fromkeys(("save_steps", "save_every"), "checkpoint_every"),
+    **dict.fromkeys(("eval_steps", "eval_every"), "validate_every"),
     **dict.fromkeys(("patience", "early_stopping", "early_stopping_patience"), "early_stop"),
+    **dict.fromkeys(("report_to", "tracker", "trackers", "logger"), "report"),
     **dict.fromkeys(("load_best_model_at_end", "save_best"), "keep_best"),
 }
 """Fields of `training:` by the names that other libraries give them."""

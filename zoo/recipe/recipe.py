@@ -17,8 +17,8 @@ from zoo import families
 from zoo.core import confinement, located_yaml
 from zoo.core.errors import RecipeError, RenamedFieldWarning, UnreadFieldWarning
 from zoo.data.data_source import DataSource, describe_sources
-from zoo.data.spec import Data, Mine, Mixture, Size, TrainingData
-from zoo.evaluation.spec import Task
+from zoo.data.spec import Mine, Mixture, TrainingData
+from zoo.evaluation.spec import Task, Validation
 from zoo.recipe import error_messages, overrides, shipped, untrusted, validation
 from zoo.recipe.error_messages import Loc, Mistake
 from zoo.schema import Baselines, Card, Publish, Section, Training
@@ -46,16 +46,17 @@ class Recipe(Section, Generic[SpecT]):
         description="The training rows: a data section, or a list of data sections, each with a name, a share and prompts."
     )
     mixture: Mixture | None = Field(None, description="How batches are made if `data` is a list.")
-    validation: Data | Size | Literal["auto"] | None = Field(
+    validation: Validation | None = Field(
         None,
-        description="Rows to watch during training: a data section, or a share (below 1) or count held out of `data`. "
+        description="What is watched during training. Rows: a data section, or a share (below 1) or count held out of `data`. "
         "`auto`, the default, holds out up to 256 rows of at least 2,000 if the recipe does not say how long to train. null "
-        "holds out none.",
+        "holds out none. Or a task as in `evaluation`, which may have a `metric`; or a list of tasks and at most one entry of "
+        "rows. With tasks, the mean of their scores decides early stop and best weights.",
     )
     on_overlap: Literal["report", "drop", "error"] = Field(
         "report",
         description="Rows of validation or evaluation that are training rows as well: count them, drop them from training, or "
-        "stop before training.",
+        "stop before training. Rows of a validation task are never counted only.",
     )
     training: Training = Field(Training(), description="Settings of the training.")
     evaluation: tuple[Task, ...] = Field((), description="Tasks that the model is scored on after the training.")

@@ -10,6 +10,7 @@ from zoo import data
 from zoo.core.errors import DataError
 from zoo.data.data_source import name_source
 from zoo.data.spec import BuiltinData, Data, FileData
+from zoo.evaluation.spec import find_rows, list_tasks
 from zoo.evaluation.task import OwnDataTask
 from zoo.recipe.mining_checks import CORPUS_ROLES
 from zoo.recipe.recipe import Recipe
@@ -38,17 +39,19 @@ def list_sections(recipe: Recipe[Any]) -> Iterator[tuple[str, Data, Roles, Roles
         yield "data", recipe.data, required, optional
     if recipe.mine is not None and recipe.mine.corpus is not None:
         yield "data.mine.corpus", recipe.mine.corpus, CORPUS_ROLES, {}
-    if recipe.validation is not None and not isinstance(recipe.validation, float | str):
-        yield "validation", recipe.validation, required, optional
+    validation = find_rows(recipe.validation)
+    if validation is not None and not isinstance(validation, float | str):
+        yield "validation", validation, required, optional
     for path, dataset in recipe.encoder.extra_datasets().items():
         yield ".".join(("encoder", *path)), dataset.data, dataset.roles, dataset.optional
-    for task in recipe.evaluation:
+    tasks = [("validation.", task) for task in list_tasks(recipe.validation)]
+    for place, task in [*tasks, *(("", task) for task in recipe.evaluation)]:
         if isinstance(task, OwnDataTask):
             resolved = task.resolve(recipe.folder)
             for field, roles in resolved.roles.items():
                 source = getattr(resolved, field)
                 if source is not None:
-                    yield f"{task.title}.{field}", source, roles, resolved.optional.get(field, {})
+                    yield f"{place}{task.title}.{field}", source, roles, resolved.optional.get(field, {})
 
 
 def _name_source(source: Data) -> str:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from zoo import data as zoo_data
 from zoo import families
 from zoo.core.errors import ZooError
+from zoo.core.metric_direction import is_higher_better
 from zoo.data.spec import Data
-from zoo.evaluation.spec import Task
+from zoo.evaluation import task_metrics
+from zoo.evaluation.spec import Task, ValidationTask
 from zoo.evaluation.task import TaskSpec
 from zoo.recipe import error_messages, mining_checks, source_checks
 from zoo.recipe.error_messages import Loc, Mistake
@@ -26,6 +28,15 @@ from zoo.training import objective_checks
 
 class AnyEncoder(EncoderSpec, extra="ignore"):
     """Stands in for an unknown family, so that the other sections are still checked."""
+
+
+class _Checked(NamedTuple):
+    """What is known of the encoder when tasks are checked: its family, its section, the columns that it needs, the folder."""
+
+    spec_class: type[EncoderSpec] | None
+    spec: EncoderSpec | None
+    required: Roles
+    folder: Path
 
 
 def normalise(value: dict[str, Any], spec_class: type[EncoderSpec] | None) -> None:
@@ -94,9 +105,9 @@ def find_mistakes(
         mistakes += _check_encoder(spec, removed, folder)
         required = {} if removed else spec.roles()[0]
         mistakes += _check_objective(value, spec, folder)
-    for field in ("data", "validation"):
-        if isinstance(value.get(field), dict):
-            mistakes += _check_data((field,), value[field], required, folder)
+    if isinstance(value.get("data"), dict):
+        mistakes += _check_data(("data",), value["data"], required, folder)
+    mistakes += _check_validation(value.get("validation"), _Checked(spec_class, spec, required, folder))
     mistakes += mining_checks.find_mistakes(value, None if removed else spec, folder)
     if isinstance(value.get("data"), list):
         mistakes += source_checks.find_mistakes(value, None if removed else spec, folder)
@@ -110,7 +121,9 @@ def find_mistakes(
         mistakes.append((("validation",), f"the family {family} does not look at held-out rows: leave it out"))
     if stops_early and not has_validation:
         mistakes.append((("training", "early_stop"), "there is nothing to stop by: give `validation` as well"))
-    return mistakes + _check_tasks(value.get("evaluation"), spec_class, spec, required, folder)
+    entries = value.get("evaluation")
+    places = [(("evaluation", n), entry) for n, entry in enumerate(entries if isinstance(entries, list) else [])]
+    return mistakes + _check_tasks(places, Task, _Checked(spec_class, spec, required, folder))[1]
 
 
 def _check_encoder(spec: EncoderSpec, removed: list[Loc], folder: Path) -> list[Mistake]:
@@ -143,7 +156,8 @@ def _check_objective(value: Mapping[str, Any], spec: EncoderSpec, folder: Path) 
     if training is None or removed:
         return []
     validation = value.get("validation")
-    is_count = isinstance(validation, int) and not isinstance(validation, bool)
+    watched = validation if isinstance(validation, list) else [validation]
+    count = next((n for n in watched if isinstance(n, int) and not isinstance(n, bool)), None)
     mistakes: list[Mistake] = []
     for loc, source in source_checks.list_sections(value.get("data")):
         own_spec = source_checks.choose_spec(spec, getattr(source, "loss", None))
@@ -158,20 +172,59 @@ def _check_objective(value: Mapping[str, Any], spec: EncoderSpec, folder: Path) 
             training,
             columns=[name for roles in own_spec.roles() for name in roles] if columns is None else columns,
             rows=source.limit,
-            validation_rows=validation if is_count else None,
+            validation_rows=count,
         )
         mistakes += [((*loc, *path[1:]) if path[0] == "data" else path, text) for path, text in found]
     return list(dict.fromkeys(mistakes))
 
 
+def _check_validation(value: Any, checked: _Checked) -> list[Mistake]:
+    """Mistakes in the rows and the tasks that are watched."""
+    if isinstance(value, list):
+        entries: list[tuple[Loc, Any]] = [(("validation", index), entry) for index, entry in enumerate(value)]
+    else:
+        entries = [(("validation",), value)]
+    mistakes: list[Mistake] = []
+    rows = [(loc, entry) for loc, entry in entries if not (isinstance(entry, dict) and "task" in entry)]
+    for loc, entry in rows:
+        if isinstance(entry, dict):
+            mistakes += _check_data(loc, entry, checked.required, checked.folder)
+    if len(rows) > 1:
+        mistakes.append(
+            (rows[1][0], "only one entry can be rows whose loss is computed: remove one, or make it a task")
+        )
+    tasks = [(loc, entry) for loc, entry in entries if isinstance(entry, dict) and "task" in entry]
+    sections, task_mistakes = _check_tasks(tasks, ValidationTask, checked)
+    mistakes += task_mistakes
+    directions: dict[bool, str] = {}
+    for loc, task in sections:
+        metric = getattr(task, "metric", None)
+        if problem := task_metrics.find_problem(task.task, metric):
+            mistakes.append(((*loc, "metric"), problem))
+            continue
+        if task.at_least is not None:
+            mistakes.append(((*loc, "at_least"), "has no effect during training: move it to a task of `evaluation`"))
+        metric = metric or task_metrics.list_metrics(task.task)[0]
+        other = directions.setdefault(is_higher_better(metric), metric)
+        if len(directions) > 1:
+            other = next(name for name in directions.values() if name != other)
+            message = (
+                f"{metric} and {other} have no common mean, because one is better if it is lower; watch one of them"
+            )
+            mistakes.append(((*loc, "metric"), message))
+    return mistakes
+
+
 def _check_tasks(
-    entries: Any, spec_class: type[EncoderSpec] | None, spec: EncoderSpec | None, required: Roles, folder: Path
-) -> list[Mistake]:
+    entries: Iterable[tuple[Loc, Any]], kind: Any, checked: _Checked
+) -> tuple[list[tuple[Loc, TaskSpec]], list[Mistake]]:
+    """Return the tasks by their places, and the mistakes in them. `kind` is the type of an entry."""
+    spec_class, folder = checked.spec_class, checked.folder
+    sections: list[tuple[Loc, TaskSpec]] = []
     mistakes: list[Mistake] = []
     names: set[str] = set()
-    for index, entry in enumerate(entries if isinstance(entries, list) else []):
-        loc = ("evaluation", index)
-        task, removed = error_messages.validate_partly(Task, entry)
+    for loc, entry in entries:
+        task, removed = error_messages.validate_partly(kind, entry)
         if task is None:  # its type is unknown, but its data sections can be checked
             for field, section in entry.items() if isinstance(entry, dict) else ():
                 if isinstance(section, dict) and "source" in section:
@@ -181,13 +234,14 @@ def _check_tasks(
         direct_mistakes = error_messages.drop_consequences(task.find_mistakes(folder, unsure), removed)
         mistakes += _nest(loc, direct_mistakes)
         if spec_class:
-            mistakes += _nest(loc, _check_views(task, spec_class, spec, folder))
+            mistakes += _nest(loc, _check_views(task, spec_class, checked.spec, folder))
         if spec_class and task.needs_own_classes:
-            mistakes += _nest(loc, _check_own_classes(task, spec_class, required, folder))
+            mistakes += _nest(loc, _check_own_classes(task, spec_class, checked.required, folder))
         if task.title in names:
             mistakes.append((loc, f"two tasks are called {task.title!r}; give one a `name`"))
         names.add(task.title)
-    return mistakes
+        sections.append((loc, task))
+    return sections, mistakes
 
 
 def _check_views(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -14,14 +15,24 @@ from zoo.schema import Training
 from zoo.training.step_plan import plan_steps
 
 
+class BestBy(NamedTuple):
+    """The figure of a validation that says which weights are the best, and its direction."""
+
+    metric: str
+    greater_is_better: bool
+
+
 def make_arguments(
-    settings: Training, checkpoints: Path, row_count: int, *, has_validation: bool
+    settings: Training, checkpoints: Path, row_count: int, *, best_by: BestBy | None
 ) -> transformers.TrainingArguments:
-    """Return the Trainer's arguments for a run over `row_count` rows whose checkpoints go into the folder `checkpoints`."""
+    """Return the Trainer's arguments for a run over `row_count` rows whose checkpoints go into the folder `checkpoints`.
+
+    `best_by` says by which figure of a validation the best weights are found; None for a run without validation.
+    """
     plan = plan_steps(settings, row_count)
     checkpoint_every = settings.checkpoint_every or max(1, math.ceil(plan.total_steps / 10))
     has_cuda, dtype_name = torch.cuda.is_available(), resolve_precision_name(settings)
-    return transformers.TrainingArguments(
+    arguments = transformers.TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=plan.total_steps,
         per_device_train_batch_size=plan.micro_batch_size,
@@ -41,11 +52,10 @@ def make_arguments(
         save_steps=checkpoint_every,
         save_total_limit=2,
         restore_callback_states_from_checkpoint=True,  # early stop goes on counting
-        eval_strategy="steps" if has_validation else "no",
-        eval_steps=checkpoint_every,
-        load_best_model_at_end=has_validation and settings.keep_best,
-        metric_for_best_model="eval_loss" if has_validation else None,
-        greater_is_better=False if has_validation else None,
+        eval_strategy="no" if best_by is None else "steps",
+        eval_steps=settings.validate_every or checkpoint_every,
+        metric_for_best_model=best_by.metric if best_by else None,
+        greater_is_better=best_by.greater_is_better if best_by else None,
         logging_steps=max(1, plan.total_steps // 100),
         logging_nan_inf_filter=False,
         dataloader_drop_last=plan.drop_last,
@@ -55,9 +65,15 @@ def make_arguments(
         dataloader_pin_memory=has_cuda,
         remove_unused_columns=False,
         label_names=[],
-        report_to=[],
+        report_to=list(settings.report),
+        project=os.environ.get("TRACKIO_PROJECT", "zoo"),
+        trackio_static_space_id=False,  # nothing is uploaded to the Hub but what `publish` asks for
         disable_tqdm=True,
     )
+    # Set afterwards: the Trainer would refuse other steps for checkpoints than for validations, but `EncoderTrainer` saves the
+    # best weights whenever they are found.
+    arguments.load_best_model_at_end = best_by is not None and settings.keep_best
+    return arguments
 
 
 def make_optimizer(groups: list[dict[str, Any]], settings: Training) -> torch.optim.Optimizer:

@@ -18,6 +18,7 @@ from zoo.core.training_log import Say, TrainingLog
 COMPLETE = "complete.json"
 METRICS = "metrics.jsonl"
 LOSS_OF_SOURCE = "loss_of_source/"  # before the name of a source, in the figures that the Trainer logs
+SCORE_OF = "score_of_"  # begins the name of a task's score in the Trainer's log
 
 
 def find_newest_checkpoint(checkpoints: Path, *, remove_incomplete: bool) -> tuple[Path | None, float]:
@@ -117,7 +118,7 @@ class RunRecorder(transformers.TrainerCallback):
             self._bar.update(self._bar_task, completed=state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Append a line to metrics.jsonl for a training loss or a validation loss. Figures that are not finite are left out."""
+        """Append a line to metrics.jsonl for a training loss or a validation. Figures that are not finite are left out."""
         if not state.is_world_process_zero or not logs:
             return
         line: dict[str, Any] = {"step": state.global_step, "epoch": round(float(state.epoch or 0), 4)}
@@ -134,8 +135,8 @@ class RunRecorder(transformers.TrainerCallback):
             self._last_loss = figures["loss"]
             if self._bar is not None:
                 self._bar.update(self._bar_task, loss=f"{figures['loss']:.4f}")
-        elif "eval_loss" in logs:
-            line["validation_loss"] = float(logs["eval_loss"])
+        elif validated := _read_validation(logs):
+            line |= validated
         else:
             return
         with self.metrics.open("a", encoding="utf-8") as file:
@@ -160,6 +161,16 @@ class RunRecorder(transformers.TrainerCallback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _read_validation(logs: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of a validation as metrics.jsonl has them: `validation_loss`, `validation_score`, and both by part."""
+    figures: dict[str, Any] = {
+        f"validation_{name}": float(logs[f"eval_{name}"]) for name in ("loss", "score") if f"eval_{name}" in logs
+    }
+    start = f"eval_{SCORE_OF}"
+    scores = {name.removeprefix(start): float(value) for name, value in logs.items() if name.startswith(start)}
+    return figures | ({"validation_scores": scores} if scores else {})
 
 
 def _make_progress_bar() -> Any:

@@ -24,19 +24,21 @@ from zoo.core.run_environment import Environment, choose_threads
 from zoo.core.training_log import Say
 from zoo.ops import distributed
 from zoo.schema import Training
-from zoo.training import mixture
-from zoo.training.arguments import make_arguments, make_optimizer
+from zoo.training import mixture, trackers
+from zoo.training.arguments import BestBy, make_arguments, make_optimizer
 from zoo.training.checkpoints import (
     LOSS_OF_SOURCE,
     METRICS,
+    SCORE_OF,
     RunRecorder,
     find_newest_checkpoint,
     read_record,
     read_step,
     truncate_metrics,
 )
-from zoo.training.distributed import is_main_process
+from zoo.training.distributed import broadcast_from_main, is_main_process
 from zoo.training.step_plan import plan_steps, split_rows
+from zoo.training.watch import Watch
 
 ORDER_BLOCK = 1 << 16  # row numbers that are Python objects at once
 EPOCH_TOLERANCE = 1e-6  # the Trainer adds epochs up as fractions
@@ -65,6 +67,10 @@ class TrainableEncoder(Protocol):
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
         """Return the optimiser's parameter groups."""
+        ...
+
+    def use_trained_weights(self) -> None:
+        """Let `encode` use the weights as they are in the middle of the training."""
         ...
 
 
@@ -149,6 +155,7 @@ class EncoderTrainer(transformers.Trainer):
 
     loss_module: LossModule
     source_losses: SourceLosses
+    watch: Watch | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
@@ -206,26 +213,51 @@ class EncoderTrainer(transformers.Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Compute the mean loss over the validation rows.
+        """Compute the mean loss over the validation rows, and the score of the validation tasks.
 
-        Every process computes it over all rows, so that all processes decide the same about early stop and best weights.
+        All processes get the same figures, and so decide the same about early stop and best weights.
         """
+        self.loss_module.eval()
         rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        metrics = {} if rows is None else {f"{metric_key_prefix}_loss": self._compute_validation_loss(rows)}
+        if self.watch is not None:
+            metrics |= _compute_scores(self.watch, self.loss_module.encoder, metric_key_prefix)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _compute_validation_loss(self, rows: Any) -> float:
+        """Return the mean loss. Every process computes it over all rows."""
         batch_size = self.args.per_device_eval_batch_size
         is_mixture = isinstance(rows, mixture.SourceMixture)
         split = rows.split_into_batches(batch_size) if is_mixture else split_rows(len(rows), batch_size)
         batches = [list(numbers) for numbers in split]
         loader = torch.utils.data.DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
-        self.loss_module.eval()
         loss_sums = []
         with torch.no_grad(), self.compute_loss_context_manager():
             for numbers, batch in zip(batches, loader, strict=True):
                 batch.pop(mixture.BATCH_SOURCE, None)
                 loss_sums.append(self.loss_module(**self._prepare_inputs(batch))["loss"].item() * len(numbers))
-        metrics = {f"{metric_key_prefix}_loss": sum(loss_sums) / sum(map(len, batches))}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return float(sum(loss_sums) / sum(map(len, batches)))
+
+    def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:
+        """Also ask for a checkpoint of the best weights, because not every validation falls on a checkpoint."""
+        is_best = bool(super()._determine_best_metric(metrics, trial))
+        if is_best and self.args.load_best_model_at_end:
+            self.control.should_save = True
+        return is_best
+
+
+def _compute_scores(watch: Watch, encoder: TrainableEncoder, prefix: str) -> dict[str, float]:
+    """Return the score of each task and their mean.
+
+    All processes encode, because a module that is divided among them needs all. The figures of the first process count.
+    """
+    encoder.use_trained_weights()
+    scores: dict[str, float] = broadcast_from_main(dict(watch.score(encoder)))
+    encoder.use_trained_weights()  # frees the copies
+    named = {f"{prefix}_{SCORE_OF}{name}": value for name, value in scores.items()}
+    return {f"{prefix}_score": sum(scores.values()) / len(scores)} | named
 
 
 def fit(
@@ -238,6 +270,7 @@ def fit(
     show_progress: bool = False,
     say: Say | None = None,
     finish: bool = False,
+    watch: Watch | None = None,
 ) -> float:
     """Train `encoder` in place, from the newest complete checkpoint in `folder` if there is one.
 
@@ -248,6 +281,7 @@ def fit(
         validation: rows whose loss decides early stop and best weights; never test data.
         say: receives lines about rate, epoch and time left if no bar is shown.
         finish: take the newest checkpoint for the end of the training. Raises ZooError if there is none.
+        watch: tasks whose score decides early stop and best weights, also if there are validation rows.
 
     Returns the seconds of training, including those before an interruption. Raises ZooError if the loss is not finite.
     """
@@ -260,27 +294,16 @@ def fit(
     resume_from, seconds_before = find_newest_checkpoint(checkpoints, remove_incomplete=is_main_process())
     if is_main_process():
         truncate_metrics(folder / METRICS, read_step(resume_from))
-    with _keep_environment(read_record(resume_from)) as environment:
+    run_name = str(getattr(encoder, "name", folder.name))
+    with (
+        _keep_environment(read_record(resume_from)) as environment,
+        trackers.follow(settings.report, run_name, folder, say),
+    ):
         recorder = RunRecorder(folder, show_progress, seconds_before, environment, say)
-        callbacks: list[transformers.TrainerCallback] = [recorder]
-        if validation is not None and isinstance(settings.early_stop, int):
-            callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
-        if hasattr(rows, "begin_epoch"):
-            callbacks.append(EpochStart(rows.begin_epoch))
-        loss_module = LossModule(encoder)
-        collate = rows.note_source(encoder.collate) if isinstance(rows, mixture.SourceMixture) else encoder.collate
-        trainer = EncoderTrainer(
-            model=loss_module,
-            args=make_arguments(settings, checkpoints, len(rows), has_validation=validation is not None),
-            train_dataset=rows,
-            eval_dataset=validation,
-            data_collator=collate,
-            optimizers=(make_optimizer(encoder.parameter_groups(settings), settings), None),
-            callbacks=callbacks,
-        )
-        trainer.loss_module, trainer.source_losses = loss_module, SourceLosses(rows)
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
+        arguments = make_arguments(settings, checkpoints, len(rows), best_by=_choose_figure(validation, watch))
+        arguments.run_name = run_name
+        trainer = _make_trainer(encoder, rows, settings, arguments, recorder)
+        trainer.eval_dataset, trainer.watch = validation, watch
         try:
             _train_on(trainer, resume_from, finish=finish)
         finally:
@@ -288,6 +311,43 @@ def fit(
     encoder.module.eval()
     encoder.rows_seen = count_rows_seen(rows, settings, trainer.count_kept_steps())
     return recorder.seconds_trained
+
+
+def _make_trainer(
+    encoder: TrainableEncoder,
+    rows: Any,
+    settings: Training,
+    arguments: transformers.TrainingArguments,
+    recorder: RunRecorder,
+) -> EncoderTrainer:
+    callbacks: list[transformers.TrainerCallback] = [recorder]
+    validates = arguments.eval_strategy != "no"
+    if validates and isinstance(settings.early_stop, int):
+        callbacks.append(transformers.EarlyStoppingCallback(settings.early_stop))
+    if hasattr(rows, "begin_epoch"):
+        callbacks.append(EpochStart(rows.begin_epoch))
+    loss_module = LossModule(encoder)
+    collate = rows.note_source(encoder.collate) if isinstance(rows, mixture.SourceMixture) else encoder.collate
+    trainer = EncoderTrainer(
+        model=loss_module,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=[] if validates else None,  # `fit` sets it
+        data_collator=collate,
+        optimizers=(make_optimizer(encoder.parameter_groups(settings), settings), None),
+        callbacks=callbacks,
+    )
+    trainer.loss_module, trainer.source_losses = loss_module, SourceLosses(rows)
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    return trainer
+
+
+def _choose_figure(validation: Any, watch: Watch | None) -> BestBy | None:
+    """Return the figure that decides early stop and best weights: the score of the tasks if there are any, else the loss."""
+    if watch is not None:
+        return BestBy("eval_score", watch.greater_is_better)
+    return None if validation is None else BestBy("eval_loss", greater_is_better=False)
 
 
 def _train_on(trainer: EncoderTrainer, resume_from: Path | None, *, finish: bool) -> None:

@@ -180,7 +180,7 @@ def test_a_source_has_its_own_loss_and_prompts(tmp_path):
     pairs = [{**row, "source": "pairs"} for row in tiny_dense.rows(n=6)]
     scores = [{**row, "source": "scores"} for row in tiny_dense.rows("cosent", n=10)]
     mixed = encoder.collate([*pairs, *scores])
-    assert [part["loss"] for part in mixed["parts"]] == ["contrastive", "cosent"]
+    assert [part["loss_name"] for part in mixed["parts"]] == ["contrastive", "cosent"]
     ids = {tuple(i for i in row if i) for chunk in mixed["parts"][0]["chunks"] for row in chunk["input_ids"].tolist()}
     assert tuple(encoder.backbone.tokenize(["red " + pairs[0]["anchor"]])[0]) in ids
     alone = [encoder.loss(encoder.collate(rows)) for rows in (pairs, scores)]

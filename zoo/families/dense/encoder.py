@@ -155,7 +155,7 @@ class Encoder(TextEncoder):
         return super().find_prompt(role) if role in self.prompts else default
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The tensors of `collate_cells`, the name of the loss, and what else the loss reads.
+        """The tensors of `collate_cells`, `loss_name`, and what else the loss reads.
 
         Further keys: `scores` (rows,) of pairs, or (rows, candidates) of a teacher; `labels` (rows,) int64, equal for equal
         labels; `guide_rows` (columns, rows) int64. If the rows have several losses, `parts` holds such a batch for each.
@@ -169,7 +169,7 @@ class Encoder(TextEncoder):
     def _collate_part(self, loss: LossName, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         columns = find_text_columns(loss, rows[0])
         cells = [self.get_prompt(column, row.get("source")) + row[column] for column in columns for row in rows]
-        batch = {"loss": loss, **self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)}
+        batch = {"loss_name": loss, **self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)}
         if loss in SCORED_LOSSES:
             batch["scores"] = torch.tensor([float(row["score"]) for row in rows])
         if self._teacher is not None and loss in DISTILLATION_LOSSES:
@@ -205,7 +205,7 @@ class Encoder(TextEncoder):
         mask = self._find_mask(gather("text_keys", 1), gather("guide_rows", 1))
         facts = BatchFacts(gather("scores", 0), gather("labels", 0), mask)
         widths = [*(m for m in self.spec.dims if m < table.shape[-1]), table.shape[-1]]
-        return torch.stack([compute_loss(self.spec, part["loss"], table[..., :m], facts) for m in widths]).mean()
+        return torch.stack([compute_loss(self.spec, part["loss_name"], table[..., :m], facts) for m in widths]).mean()
 
     def _find_mask(self, text_keys: torch.Tensor | None, guide_rows: torch.Tensor | None) -> torch.Tensor | None:
         """The candidates that are no negatives of a row: equal to a right answer, or found to be one by the guide."""

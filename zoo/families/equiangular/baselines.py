@@ -159,7 +159,7 @@ class SameNetwork(Baseline):
         folder = Path(tempfile.mkdtemp())
         try:
             network.prepare(self.training.rows, folder)
-            network.fit(self.training.rows, settings, folder, validation=None)
+            network.fit(self.training.rows, settings.for_baseline(), folder, validation=None)
         finally:
             shutil.rmtree(folder)
         return network

@@ -107,7 +107,7 @@ def compare_with_softmax(
         baseline = type(encoder).build(spec, seed=encoder.seed, folder=encoder.folder)
         baseline.prepare(rows, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        baseline.fit(rows, settings, folder, validation=validation)
+        baseline.fit(rows, settings.for_baseline(), folder, validation=validation)
         atomic_files.write_json(path, evaluate(baseline, {"data": validation, "train": rows})[0])
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return {

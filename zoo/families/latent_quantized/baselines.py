@@ -44,7 +44,7 @@ def train_baseline(encoder: Autoencoder, latent: str, rows: Dataset, settings: T
     spec = encoder.spec.model_copy(update=change)
     baseline = type(encoder).build(spec, seed=encoder.seed, folder=encoder.folder)
     baseline.prepare(rows, folder)
-    baseline.fit(rows, settings, folder, validation=None)
+    baseline.fit(rows, settings.for_baseline(), folder, validation=None)
     baseline.spec = spec.model_copy(update={"sources": encoder.spec.sources})
     return baseline
 

@@ -118,7 +118,9 @@ def _measure_and_choose(encoder: Candidate, run: TrainingRun) -> Choice:
     before = measure(candidate, search, (*shares, 1.0))
     folder = run.folder / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    settings = run.settings.model_copy(update={"epochs": float(encoder.spec.epoch_rule.choose(len(kept)))})
+    settings = run.settings.for_baseline().model_copy(
+        update={"epochs": float(encoder.spec.epoch_rule.choose(len(kept)))}
+    )
     candidate.train_concepts(TrainingRun(kept, settings, folder))
     after = measure(candidate, search, shares)
     distributed.broadcast_from_main()

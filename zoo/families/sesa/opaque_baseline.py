@@ -36,7 +36,7 @@ def train_opaque_baseline(
     baseline.prepare(rows, folder / "cache")
     baseline_folder = folder / FOLDER
     baseline_folder.mkdir(parents=True, exist_ok=True)
-    baseline.fit(rows, settings, baseline_folder, validation=validation)
+    baseline.fit(rows, settings.for_baseline(), baseline_folder, validation=validation)
     distributed.broadcast_from_main()
     shutil.rmtree(baseline_folder / "checkpoints", ignore_errors=True)
     return baseline

@@ -152,9 +152,13 @@ class Encoder(BaseEncoder):
     def train(self, run: TrainingRun) -> float:
         """Train the token vectors with `zoo.training`, and encode with them from now on."""
         seconds = super().train(run)
-        weight = self.module.get_submodule("embedding").weight
-        self.bag = TokenBag(self.bag.tokenizer, weight.detach().cpu().numpy())  # type: ignore[operator]
+        self.use_trained_weights()
         return seconds
+
+    def use_trained_weights(self) -> None:
+        """Encode with the token vectors of the torch module."""
+        weight: Any = self.module.get_submodule("embedding").weight
+        self.bag = TokenBag(self.bag.tokenizer, weight.detach().cpu().numpy())
 
     # -- use -------------------------------------------------------------------------------------------------------
 
