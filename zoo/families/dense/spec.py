@@ -84,6 +84,15 @@ class Spec(TextSpec):
     normalize: bool | None = Field(
         default=None, description="Give vectors unit norm. Default: as the backbone's own folder says, else true."
     )
+    long: Literal["cut", "error", "windows"] = Field(
+        default="cut",
+        description="What `encode` does with a text beyond `max_length`: read its beginning, refuse it, or read all of it in "
+        "windows, whose mean is the vector of the text. Training reads the beginning.",
+    )
+    windows: Literal["mean", "late"] = Field(
+        default="mean",
+        description="long: windows: encode each window by itself, or the whole text at once and pool the tokens of each window.",
+    )
     projection: Positive | None = Field(
         default=None,
         description="Width of a further linear map after the pooling, which begins at random. Default: none.",
@@ -187,6 +196,7 @@ class Spec(TextSpec):
     def list_unused_fields(self, has_validation: bool) -> set[str]:
         """Fields of other losses."""
         unused = set() if self.loss == "contrastive" else {"symmetric", "guide"}
+        unused |= set() if self.long == "windows" else {"windows"}
         unused |= set() if self.loss in DISTILLATION_LOSSES else {"teacher"}
         unused |= set() if self.loss == "triplet" else {"triplet_negatives"}
         unused |= set() if self.loss in ("triplet", "proto-triplet") else {"margin"}
