@@ -14,6 +14,7 @@ from zoo.cli.main import main
 from zoo.core import located_yaml
 from zoo.core.errors import DataError, ZooError
 from zoo.families import starters
+from zoo.starter import draft
 from zoo.starter.materials import split_keywords
 from zoo.starter.recipe_writer import write_recipe
 from zoo.starter.template import WIDTH, render
@@ -201,6 +202,26 @@ def test_images_may_stand_in_a_folder_of_their_own(workplace):
     recipe, _ = write([workplace / "captions.csv", workplace / "elsewhere"], workplace / "recipe.yaml")
     assert recipe.data.images == "elsewhere"
     assert main(["check", "--rows", str(workplace / "recipe.yaml")]) == 0
+
+
+def test_names_of_columns_may_hold_any_character(workplace):
+    question, answer = "what:\n# is", "an {answer}, 'or' \"two\""
+    rows = [{question: tiny.SENTENCES[i], answer: tiny.SENTENCES[i + 40]} for i in range(30)]
+    shapes_of_data.write_jsonl(workplace / "odd name #1.jsonl", rows)
+    recipe, _ = write([workplace / "odd name #1.jsonl"], workplace / "recipe.yaml")
+    assert recipe.data.columns == {"anchor": question, "positive": answer}
+    assert recipe.data.holdout.by == question
+    assert recipe.name == "odd-name-1"
+
+
+def test_of_very_many_rows_the_first_are_looked_at(workplace, monkeypatch):
+    monkeypatch.setattr(draft, "FULLY_READ", 20)
+    files = shapes_of_data.make_pairs(workplace)
+    assert main(["init", str(files[0])]) == 0
+    text = (workplace / "recipe.yaml").read_text()
+    assert "only the first rows of 30 were looked at" in text
+    assert "of training on this machine" in text.replace("\n# ", " ")
+    assert zoo.load_recipe("recipe.yaml").data.holdout.by == "question"
 
 
 @pytest.mark.parametrize("cell", ["a, b;c", '["a", "b", "c"]', "['a', 'b', 'c']", ["a", "b", "c"], "a|b| c"])

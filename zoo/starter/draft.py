@@ -200,7 +200,7 @@ class Drafting:
             return None
         size = SHARE if count * SHARE <= MOST_HELD_OUT else MOST_HELD_OUT
         role = GROUPED_BY.get(self.finding.shape)
-        by = self.finding.columns[role] if role and not self._holds_bytes(role) else None
+        by = self.finding.columns[role] if role and self._can_group_by(role) else None
         fields: dict[str, Any] = {"size": size, **({"by": by} if by is not None else {})}
         draft.held_out = round(size * count) if size < 1 else int(size)
         if draft.held_out < FEW_TEST_ROWS:
@@ -217,10 +217,16 @@ class Drafting:
         draft.held_out = 0
         return None
 
-    def _holds_bytes(self, role: str) -> bool:
-        """Return whether the values of a role are images themselves, by which rows cannot be grouped."""
-        column = self.materials.main.find_column(self.finding.columns[role])
-        return not all(isinstance(value, str) for value in column.values)
+    def _can_group_by(self, role: str) -> bool:
+        """Return whether rows can be grouped by a role.
+
+        They cannot be if its values are images themselves, or if its column has the name of another role, which `by` would mean.
+        """
+        name = self.finding.columns[role]
+        is_ambiguous = self.finding.columns.get(name, name) != name
+        return not is_ambiguous and all(
+            isinstance(value, str) for value in self.materials.main.find_column(name).values
+        )
 
     def _find_split_problem(self, rows: Any, holdout: Holdout, role: str | None) -> str | None:
         """Say why the held-out rows cannot be scored, or return None."""

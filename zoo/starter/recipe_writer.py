@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.core import atomic_files, output_paths, visible
+from zoo.core import atomic_files, output_paths
 from zoo.core.errors import DataError, ZooError
 from zoo.data.formats import image_files
 from zoo.families import starters
@@ -190,7 +190,7 @@ def _estimate(loaded: Recipe[Any], draft: Draft, count: int) -> str:
 
 def _render(what: str, draft: Draft, estimate: str, out: Path) -> str:
     header = _write_header(what, draft, estimate, out)
-    return render([visible.escape_line(line) for line in header], draft.values, draft.comments)
+    return render(header, draft.values, draft.comments)
 
 
 def _write_header(what: str, draft: Draft, estimate: str, out: Path) -> list[str]:

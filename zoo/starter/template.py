@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.core import located_yaml
+from zoo.core import located_yaml, visible
 
 WIDTH = 118
 Loc = tuple[str | int, ...]
@@ -18,7 +18,7 @@ def render(header: Sequence[str], values: Mapping[str, Any], comments: Comments)
 
     `located_yaml.parse` reads the text back to `values`.
     """
-    lines = [f"# {line}".rstrip() for line in header]
+    lines = [f"# {visible.escape_line(line)}".rstrip() for line in header]
     for key, value in values.items():
         lines += _render_entry(key, value, (key,), comments, indent=0)
     return "\n".join(lines) + "\n"
@@ -65,6 +65,7 @@ def _add_comment(line: str, comment: str | None, indent: int) -> list[str]:
     """Put a comment behind a line, or above it if the line would be too long."""
     if not comment:
         return [line]
+    comment = visible.escape_line(comment)  # a name of a column may hold a line break
     together = f"{line}  # {comment}"
     if len(together) <= WIDTH:
         return [together]
