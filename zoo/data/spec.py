@@ -42,7 +42,7 @@ class Holdout(Section):
 
 
 class Mine(Section):
-    """`mine:`, hard negatives for the training rows: texts that an encoder takes for answers, but that are not known as such.
+    """`mine:`, hard negatives for the training rows: texts that an encoder takes for answers by mistake.
 
     Columns `negative`, `negative_1` … are added after those that the data has. The loss must read anchor, positive and negatives.
     """

@@ -63,7 +63,7 @@ class Settings:
     """How negatives are chosen.
 
     Attributes:
-        first, last: ranks of the candidates that are looked at; 1 is the best that is no known positive.
+        first, last: ranks of the candidates that are looked at; 1 is the best besides the known positives.
         margin: candidates whose score is above this share of the positive's are probable positives. None keeps them.
         count: negatives for each row.
         sample: take the best candidates, or random ones.
