@@ -128,7 +128,7 @@ def make_miner(
 
     `tables` and `record` are what `mining.mine_recipe` returned; `folder` is the cache of the run.
     """
-    section = recipe.data.mine
+    section = mining.get_section(recipe)
     if section is None or section.every is None:
         return None
     table, roles = tables["train"], record["columns"]

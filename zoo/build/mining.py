@@ -31,9 +31,15 @@ OWN_TEXTS = "the positives and negatives of the training rows"
 MAX_SHOWN = 200  # characters of a text of an example
 
 
+def get_section(recipe: Recipe[Any]) -> Mine | None:
+    """Return the section `mine:` of the training rows."""
+    section: Mine | None = recipe.data.mine
+    return section
+
+
 def read_corpus(recipe: Recipe[Any]) -> Table | None:
     """Return the texts of `mine.corpus`; None if the recipe mines its own training rows, or not at all."""
-    section = recipe.data.mine
+    section = get_section(recipe)
     if section is None or section.corpus is None:
         return None
     return data.read(section.corpus, CORPUS_ROLES, folder=recipe.folder)
@@ -45,13 +51,20 @@ def lock_corpus(corpus: Table | None) -> dict[str, Any]:
 
 
 def mine_recipe(
-    recipe: Recipe[Any], tables: Mapping[str, Table], corpus: Table | None, cache: Path, say: Say = lambda _: None
+    recipe: Recipe[Any],
+    tables: Mapping[str, Table],
+    corpus: Table | None,
+    cache: Path,
+    say: Say = lambda _: None,
+    score_pairs: ScorePairs | None = None,
+    scorer_fingerprint: str = "",
 ) -> tuple[dict[str, Table], dict[str, Any]]:
     """Return the tables with mined negatives in the training rows, and what lock.json keeps of the mining.
 
-    A recipe without `mine:` gets its tables back, and {}. `cache` is the run folder's.
+    A recipe without `mine:` gets its tables back, and {}. `cache` is the run folder's; the last two arguments are those of
+    `mine_table`.
     """
-    section = recipe.data.mine
+    section = get_section(recipe)
     if section is None:
         return dict(tables), {}
     if (
@@ -75,6 +88,8 @@ def mine_recipe(
         seed=recipe.training.seed,
         cache=cache,
         say=say,
+        score_pairs=score_pairs,
+        scorer_fingerprint=scorer_fingerprint,
     )
     local = None if section.model == BACKBONE else model_references.locate(section.model, recipe.folder)
     record["model"]["is_folder"] = local is not None and not section.model.startswith("package:")

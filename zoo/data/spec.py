@@ -55,7 +55,7 @@ class Mine(Section):
         default=None,
         description="Texts to search (column `text`). Default: the positives and negatives of the training rows.",
     )
-    range: tuple[Positive, Positive] = Field(
+    range: tuple[Positive, Annotated[int, Field(ge=1, le=10_000)]] = Field(
         default=(1, 100),
         description="First and last rank of the candidates that are looked at. Known positives have no rank.",
     )

@@ -143,7 +143,7 @@ class _Search:
         excluded = self.known.list_pairs(self.anchors[block])
         sources = [self.anchor_vectors.path.name, self.document_vectors.path.name, self.corpus_size, self.settings.last]
         pairs = [part.tobytes().hex() for part in excluded]
-        path = self.cache / f"found-{atomic_files.digest([*sources, block.start, pairs])[:16]}.npz"
+        path = self.cache / f"found-{atomic_files.digest([*sources, block.start, block.stop, pairs])[:16]}.npz"
         if not path.exists():
             queries = self.anchor_vectors[block]
             corpus = FirstRows(self.document_vectors, self.corpus_size)
