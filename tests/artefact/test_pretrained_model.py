@@ -10,14 +10,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from zoo.artefact import pretrained_model, transformer_folder
+from zoo.artefact import pretrained_model, tensors, transformer_folder
 from zoo.core.errors import ArtefactError, WeightsWarning
 
 
 class Model(torch.nn.Module):
     base_model_prefix = "base"
     all_tied_weights_keys: dict[str, str] = {}
-    _weight_conversions: list = []
 
     def __init__(self, width):
         super().__init__()
@@ -209,6 +208,7 @@ def test_the_described_model_is_built_without_memory_network_or_code(tmp_path, m
             calls.append((config, options, torch.empty(1).device.type))
             return Model(3)
 
+    monkeypatch.setattr(pretrained_model, "get_checkpoint_shapes", tensors.get_shapes)
     monkeypatch.setattr(transformers, "AutoConfig", AutoConfig)
     monkeypatch.setattr(transformers, "AutoModel", AutoModel)
     shapes, prefix = transformer_folder._describe_model(tmp_path)

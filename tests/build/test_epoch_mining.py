@@ -7,6 +7,8 @@ import json
 import pytest
 import tiny
 import yaml
+from contract import read_metrics
+from forked_commands import run_in_processes, run_main
 
 import cards
 import zoo
@@ -129,6 +131,22 @@ def test_a_run_that_is_killed_and_resumed_gives_the_same_model(place, whole, mon
     builder.run(load(place), target)
     assert hash_weights(target) == hash_weights(whole[0])
     assert read_epochs(target) == read_epochs(whole[0])
+
+
+def test_two_processes_mine_once_and_train_like_one(place):
+    folders = {1: place / "one", 2: place / "two"}
+    for count, folder in folders.items():
+        arguments = ["train", str(place / "recipe.yaml"), "encoder.dropout=0.0", "--out", str(folder)]
+        run_in_processes(count, run_main, arguments)
+    one, two = (read_metrics(folder, "loss") for folder in folders.values())
+    assert len(one) == 12
+    assert two[:4] == pytest.approx(one[:4], rel=1e-3), "rows of the first epoch"
+    same = [
+        negatives == others
+        for epoch, rows in read_epochs(folders[1]).items()
+        for negatives, others in zip(rows, read_epochs(folders[2])[epoch], strict=True)
+    ]
+    assert sum(same) > 0.75 * len(same), "the sums of two processes round otherwise"
 
 
 def test_a_row_for_which_nothing_is_left_keeps_its_negatives(place, monkeypatch):

@@ -50,7 +50,7 @@ def test_opening_a_model_folder_without_memory_does_not_blame_the_folder(model, 
 def test_opening_a_backbone_without_memory_does_not_blame_it(monkeypatch, tmp_path):
     monkeypatch.setattr(sentence_transformers, "SentenceTransformer", fail_with(MemoryError()))
     with raises("backbone b", ZooError):
-        backbone._open_sentence_transformer(tmp_path, "b", {})
+        backbone._open_sentence_transformer(tmp_path, "b", {}, {})
 
 
 def test_a_file_is_not_blamed_for_a_full_memory():

@@ -45,11 +45,18 @@ def lock_corpus(corpus: Table | None) -> dict[str, Any]:
 
 
 def mine_recipe(
-    recipe: Recipe[Any], tables: Mapping[str, Table], corpus: Table | None, cache: Path, say: Say = lambda _: None
+    recipe: Recipe[Any],
+    tables: Mapping[str, Table],
+    corpus: Table | None,
+    cache: Path,
+    say: Say = lambda _: None,
+    score_pairs: ScorePairs | None = None,
+    scorer_fingerprint: str = "",
 ) -> tuple[dict[str, Table], dict[str, Any]]:
     """Return the tables with mined negatives in the training rows, and what lock.json keeps of the mining.
 
-    A recipe without `mine:` gets its tables back, and {}. `cache` is the run folder's.
+    A recipe without `mine:` gets its tables back, and {}. `cache` is the run folder's; the last two arguments are those of
+    `mine_table`.
     """
     section = recipe.mine
     if section is None:
@@ -75,6 +82,8 @@ def mine_recipe(
         seed=recipe.training.seed,
         cache=cache,
         say=say,
+        score_pairs=score_pairs,
+        scorer_fingerprint=scorer_fingerprint,
     )
     local = None if section.model == BACKBONE else model_references.locate(section.model, recipe.folder)
     record["model"]["is_folder"] = local is not None and not section.model.startswith("package:")

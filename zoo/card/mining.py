@@ -1,4 +1,4 @@
-"""What a card says about mined hard negatives."""
+"""The values that a card prints about mined hard negatives."""
 
 from __future__ import annotations
 

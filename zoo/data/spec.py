@@ -45,7 +45,7 @@ class Holdout(Section):
 
 
 class Mine(Section):
-    """`mine:`, hard negatives for the training rows: texts that an encoder takes for answers, but that are not known as such.
+    """`mine:`, hard negatives for the training rows: texts that an encoder takes for answers by mistake.
 
     Columns `negative`, `negative_1` … are added after those that the data has. The loss must read anchor, positive and negatives.
     """
@@ -58,7 +58,7 @@ class Mine(Section):
         default=None,
         description="Texts to search (column `text`). Default: the positives and negatives of the training rows.",
     )
-    range: tuple[Positive, Positive] = Field(
+    range: tuple[Positive, Annotated[int, Field(ge=1, le=10_000)]] = Field(
         default=(1, 100),
         description="First and last rank of the candidates that are looked at. Known positives have no rank.",
     )

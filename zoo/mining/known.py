@@ -1,4 +1,4 @@
-"""Texts that must not become negatives of an anchor: its known positives, and what is known to be alike."""
+"""Texts that must not become negatives of an anchor: its known positives and their near-duplicates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORDS = re.compile(r"\w+")
 
 
 class KnownPositives:
-    """What is known of anchors and their positives. Texts are compared after normalisation (case, white space, Unicode).
+    """The known pairs of anchors and positives. Texts are compared after normalisation (case, white space, Unicode).
 
     Args:
         pairs: every known pair of an anchor and its positive.
@@ -44,7 +44,7 @@ class KnownPositives:
         return self._numbers.setdefault(normalise_text(text), len(self._numbers))
 
     def find_places(self, anchor: str) -> list[int]:
-        """Return the places in the corpus, ascending, of texts that are no negatives of `anchor`.
+        """Return the places in the corpus, ascending, of texts that must not be negatives of `anchor`.
 
         These are the anchor, its positives, the anchors that share a positive with it, and the positives of these. A pair counts
         in both directions.

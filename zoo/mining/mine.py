@@ -63,7 +63,7 @@ class Settings:
     """How negatives are chosen.
 
     Attributes:
-        first, last: ranks of the candidates that are looked at; 1 is the best that is no known positive.
+        first, last: ranks of the candidates that are looked at; 1 is the best besides the known positives.
         margin: candidates whose score is above this share of the positive's are probable positives. None keeps them.
         count: negatives for each row.
         sample: take the best candidates, or random ones.
@@ -143,7 +143,7 @@ class _Search:
         excluded = self.known.list_pairs(self.anchors[block])
         sources = [self.anchor_vectors.path.name, self.document_vectors.path.name, self.corpus_size, self.settings.last]
         pairs = [part.tobytes().hex() for part in excluded]
-        path = self.cache / f"found-{atomic_files.digest([*sources, block.start, pairs])[:16]}.npz"
+        path = self.cache / f"found-{atomic_files.digest([*sources, block.start, block.stop, pairs])[:16]}.npz"
         if not path.exists():
             queries = self.anchor_vectors[block]
             corpus = FirstRows(self.document_vectors, self.corpus_size)

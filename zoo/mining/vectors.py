@@ -67,21 +67,25 @@ def encode_to_file(path: Path, texts: Sequence[str], encode: Encode, say: Say = 
     done = _read_progress(partial, progress, len(texts))
     if not done:
         progress.unlink(missing_ok=True)
-    rows: Any = np.lib.format.open_memmap(partial, mode="r+") if done else None
     for start in range(done, len(texts), BLOCK):
         vectors = _make_unit_vectors(encode(texts[start : start + BLOCK]))
-        if rows is None:
+        if not start:
             shape = (len(texts), vectors.shape[1])
-            rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-        rows[start : start + len(vectors)] = vectors
-        rows.flush()
+            np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        _write_block(partial, start, vectors)
         atomic_files.write_json(progress, {"done": start + len(vectors)})
         if start and start // BLOCK % 10 == 0:
             say(f"encoded {start + len(vectors)} of {len(texts)} texts")
-    del rows
     partial.replace(path)
     progress.unlink()
     return Vectors(path)
+
+
+def _write_block(path: Path, start: int, vectors: npt.NDArray[np.float32]) -> None:
+    """Write rows from `start` on. The file is mapped for this block alone, so that its pages leave the memory."""
+    rows = np.lib.format.open_memmap(path, mode="r+")
+    rows[start : start + len(vectors)] = vectors
+    rows.flush()
 
 
 def _read_progress(partial: Path, progress: Path, count: int) -> int:

@@ -40,7 +40,7 @@ def search(
         queries: (n, d) float32 vectors, for example an array in memory or a memory-mapped file.
         corpus: (m, d) float32 vectors. One block is in memory at a time.
         k: number of rows that are returned for each query.
-        excluded: pairs of a query and a row that is no answer to it.
+        excluded: pairs of a query and a row that it must not get.
         corpus_block, query_block: numbers of vectors of a block.
         device: where the products are computed.
     """

@@ -17,6 +17,8 @@ from zoo.spec import EncoderSpec
 
 BACKBONE = "backbone"
 CORPUS_ROLES: Roles = {"text": "text"}
+_TRAINING: tuple[Loc, ...] = (("data", "mine"),)
+"""The places where `mine:` may stand."""
 
 
 def list_negative_roles(spec: EncoderSpec) -> list[str]:
@@ -34,7 +36,7 @@ def find_mistakes(value: Mapping[str, Any], spec: EncoderSpec | None, folder: Pa
     """
     mistakes: list[Mistake] = []
     for loc in _find_sections(value, ()):
-        if loc == ("data", "mine"):
+        if loc in _TRAINING:
             mistakes += [((*loc, *path), text) for path, text in _check_section(value["data"], spec, folder)]
         elif loc[:1] == ("data",):
             mistakes.append(

@@ -63,7 +63,7 @@ CLAIMS = [
         "dense",
         (
             "The weights of the backbone stayed as they were.",
-            "A low-rank adapter of rank 4 on its linear layers was trained, after Hu et al. (arXiv 2106.09685), and was then "
+            "A low-rank adapter of rank 4 on its linear layers was trained, after Hu et al. (see Citation), and was then "
             "added to the weights.",
         ),
         LORA,
@@ -71,7 +71,7 @@ CLAIMS = [
     ),
     Claim(
         "dense",
-        ("A low-rank adapter of rank 4 on its linear layers was trained, after Hu et al. (arXiv 2106.09685).",),
+        ("A low-rank adapter of rank 4 on its linear layers was trained, after Hu et al. (see Citation).",),
         {"spec": {"lora": {"rank": 4, "keep": "adapter"}}},
         LORA,
     ),
