@@ -77,7 +77,7 @@ def make(name: str, work: Path, *, made: bool) -> str:
     try:
         loaded = zoo.load_recipe(name)
     except ZooError as error:
-        reason = str(error).splitlines()[0].partition("data: ")[2].partition(";")[0]
+        reason = str(error).splitlines()[0].partition(": data")[2].partition(": ")[2].partition(";")[0]
         return f"data is not here: {reason.rpartition('/')[2][:80]}"
     if loaded.data.source == "hub":
         return f"needs the network: {loaded.data.name}"
