@@ -20,7 +20,7 @@ from zoo.ops import losses
 from zoo.schema import Training
 from zoo.text import truncatable
 
-KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert"]
+KINDS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "distilbert", "llama", "qwen3", "gemma3_text", "phi3"]
 
 
 def contract(folder) -> Contract:
