@@ -41,7 +41,7 @@ class TruncatableSpec(EncoderSpec):
     @property
     def text_limit(self) -> TextLimit | None:
         """The limit of the backbone, or a lower one."""
-        return TextLimit(self.backbone, self.revision, self.max_length)
+        return TextLimit(self.backbone, self.revision, self.max_length, prompts=self.prompts)
 
     def find_mistakes(self, folder: Path) -> list[Mistake]:
         """Report a backbone that does not exist, cannot be cut or lacks weights, and a `max_length` beyond its positions."""
