@@ -72,6 +72,7 @@ class TextLimit(NamedTuple):
         max_length: the limit that the section sets; None for the backbone's own.
         field: the field of the section that sets the limit, or None if there is no such field.
         special_tokens: whether the limit includes special tokens such as [CLS].
+        prompts: texts before each "query" and each "document"; None for the backbone's own.
     """
 
     backbone: str
@@ -79,6 +80,7 @@ class TextLimit(NamedTuple):
     max_length: int | None = None
     field: str | None = "max_length"
     special_tokens: bool = True
+    prompts: Mapping[Any, str] | None = {}
 
 
 class RowNeeds(NamedTuple):

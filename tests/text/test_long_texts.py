@@ -92,8 +92,29 @@ def test_families_with_a_tokenizer_have_a_limit(section, expected):
 
 
 def test_a_title_is_read_with_its_text():
-    assert list_texts({"title": ["a", None], "text": ["b", "c"]}) == ["a b", "c"]
-    assert list_texts({"query": ["q"], "positive": [["a", "b"]], "n": [1]}) == ["q", "a", "b"]
+    assert list_texts({"title": ["a", None], "text": ["b", "c"]}, {}) == ["a b", "c"]
+    assert list_texts({"query": ["q"], "positive": [["a", "b"]], "n": [1]}, {}) == ["q", "a", "b"]
+
+
+def test_a_prompt_is_counted_with_its_text(tmp_path):
+    prompts = {"query": "Q: ", "document": "D: "}
+    columns = {"anchor": ["a"], "positive": ["b"], "negative_2": ["c"], "sentence1": ["d"], "text": ["e"]}
+    assert list_texts(columns, prompts) == ["Q: a", "D: b", "D: c", "d", "e"]
+    assert list_texts({"text": ["e"]}, prompts, "retrieval/corpus") == ["D: e"]
+    assert list_texts({"text": ["e"]}, prompts, "retrieval.queries") == ["Q: e"]
+
+
+def test_the_prompts_are_those_of_the_encoder(tmp_path):
+    import json
+
+    folder = tmp_path / "other"
+    tiny.backbone(folder, layers=1, hidden=16)
+    config = json.loads((folder / "config_sentence_transformers.json").read_text())
+    config["prompts"] = {"query": "fever ", "document": "cough ", "passage": "x"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
+    counter = open_counter(TextLimit(str(folder), prompts=None), tmp_path)
+    assert counter.prompts == backbones.load(str(folder)).prompts == {"query": "fever ", "document": "cough "}
+    assert open_counter(TextLimit(str(folder)), tmp_path).prompts == {}
 
 
 def test_no_torch_is_imported(backbone):

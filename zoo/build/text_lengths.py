@@ -20,7 +20,10 @@ def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> 
     counter = None if limit is None else long_texts.open_counter(limit, recipe.folder)
     if limit is None or counter is None or isinstance(counter, str):
         return [], []
-    counts = [counter.count(name, long_texts.list_texts(columns)) for name, columns in _list_columns(tables, tasks)]
+    counts = [
+        counter.count(name, long_texts.list_texts(columns, counter.prompts, name))
+        for name, columns in _list_columns(tables, tasks)
+    ]
     counts = [entry for entry in counts if entry.texts]
     warnings = [f"{entry}; {counter.advise(limit.field)}" for entry in counts if entry.long]
     return [vars(entry) for entry in counts], warnings

@@ -46,7 +46,7 @@ def describe(recipe: Recipe[Any]) -> Report:
             continue
         columns, rows = found
         first = f"; only the first {MOST_ROWS:,} rows were read" if rows > MOST_ROWS else ""
-        count = counter.count(place, long_texts.list_texts(columns))
+        count = counter.count(place, long_texts.list_texts(columns, counter.prompts, place))
         counts.append(count)
         if count.long:
             report.warnings.append(f"{count}{first}; {counter.advise(limit.field)}")

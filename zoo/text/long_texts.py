@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zoo.artefact import transformer_folder
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 MOST_TEXTS = 10_000  # of one column; of more, as many are drawn by seed 0
 BATCH = 1_000
+PART_ROLES = {"corpus": "document", "queries": "query"}
+COLUMN_ROLES = {
+    "anchor": "query",
+    "query": "query",
+    "positive": "document",
+    "negative": "document",
+    "document": "document",
+}
+"""The prompt of a column. The two sides of a scored pair and the texts of a classifier have none."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +70,19 @@ class TokenCounter:
     Attributes:
         limit: the tokens that are read of a text, special tokens included.
         positions: the largest limit that the backbone allows, or None if it is not known.
+        prompts: texts that the encoder puts before each "query" and each "document".
     """
 
-    def __init__(self, tokenizer: Tokenizer, limit: int, positions: int | None, *, special_tokens: bool) -> None:
-        self._tokenizer, self.limit, self.positions = tokenizer, limit, positions
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        limit: int,
+        positions: int | None,
+        *,
+        special_tokens: bool = True,
+        prompts: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._tokenizer, self.limit, self.positions, self.prompts = tokenizer, limit, positions, prompts
         self._special_tokens = special_tokens
         self._own_tokens = tokenizer.num_special_tokens_to_add(False) if special_tokens else 0
         tokenizer.no_truncation()
@@ -123,7 +141,8 @@ def open_counter(limit: TextLimit, folder: Path) -> TokenCounter | str:
     if limit.special_tokens and positions:
         longest = min(longest, positions)
     allowed = positions if limit.special_tokens else None  # an encoder without a network has no positions
-    return TokenCounter(tokenizer, longest, allowed, special_tokens=limit.special_tokens)
+    prompts = _read_prompts(local) if limit.prompts is None else limit.prompts
+    return TokenCounter(tokenizer, longest, allowed, special_tokens=limit.special_tokens, prompts=prompts)
 
 
 def _find_in_cache(limit: TextLimit) -> Path | None:
@@ -147,6 +166,13 @@ def _read_default_limit(folder: Path, positions: int | None) -> int:
     return positions or DEFAULT_MAX_LENGTH
 
 
+def _read_prompts(folder: Path) -> dict[str, str]:
+    """Return the backbone's own prompts. sentence-transformers has an empty one for each role that the file does not name."""
+    prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts")
+    prompts = prompts if isinstance(prompts, dict) else {}
+    return {role: str(prompts[role]) for role in ("query", "document") if prompts.get(role)}
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
@@ -154,18 +180,26 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def list_texts(columns: Mapping[str, Sequence[Any]]) -> list[str]:
-    """Return the texts of columns whose cells are texts or lists of texts. A title and a text are read as one, as in a corpus."""
+def list_texts(columns: Mapping[str, Sequence[Any]], prompts: Mapping[str, str], name: str = "") -> list[str]:
+    """Return the texts of a data set, each with its prompt.
+
+    A title and a text are read as one, as in a corpus. The cells of other columns are texts or lists of texts.
+
+    Args:
+        name: the name of the data set. That of a corpus or of queries ends so, and then says the role of the column `text`.
+    """
     columns = dict(columns)
+    part = name.replace("/", ".").rpartition(".")[2]
     if {"title", "text"} <= columns.keys():
         pairs = zip(columns.pop("title"), columns.pop("text"), strict=True)
         columns["document"] = [f"{title or ''} {text or ''}".strip() for title, text in pairs]
     texts: list[str] = []
-    for value in itertools.chain.from_iterable(columns.values()):
-        if isinstance(value, str):
-            texts.append(value)
-        elif isinstance(value, list | tuple):
-            texts += [item for item in value if isinstance(item, str)]
+    for column, values in columns.items():
+        role = PART_ROLES.get(part, "") if column == "text" else COLUMN_ROLES.get(column.partition("_")[0], "")
+        prompt = prompts.get(role, "")
+        for value in values:
+            items = value if isinstance(value, list | tuple) else (value,)
+            texts += [prompt + item for item in items if isinstance(item, str)]
     return texts
 
 

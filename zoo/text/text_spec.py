@@ -32,7 +32,7 @@ class TextSpec(EncoderSpec):
     @property
     def text_limit(self) -> TextLimit | None:
         """The limit of the backbone, or a lower one."""
-        return TextLimit(self.backbone, self.revision, self.max_length)
+        return TextLimit(self.backbone, self.revision, self.max_length, prompts=self.prompts)
 
     def check_architecture(self, config: Mapping[str, Any]) -> None:
         """Raise ZooError for a config.json that the family cannot use. Default: any will do."""

@@ -108,7 +108,7 @@ class TowerSpec(EncoderSpec):
     @property
     def text_limit(self) -> TextLimit | None:
         """The limit of the backbone, or a lower one; None without a backbone, because its subwords are learned later."""
-        return self.as_sentence_encoder().text_limit if self.backbone else None
+        return TextLimit(self.backbone, self.revision, self.max_length) if self.backbone else None
 
     def as_sentence_encoder(self) -> TruncatableSpec:
         """Return the section of the backbone as a sentence encoder of its own."""
