@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from zoo.recipe.recipe import Recipe
 from zoo.training import distributed
 
 Say = Callable[[str], None]
+ROWS = "cache/rows"  # in the run folder: tables that are too large for memory
 
 
 def run(
@@ -41,12 +43,13 @@ def run(
     before_training: Callable[[dict[str, Any]], None] = lambda _: None,
     finish: bool = False,
     anyway: bool = False,
+    keep_rows: bool = False,
 ) -> Encoder:
     """Build the model of `recipe` in the run folder `out`, or finish a run that was interrupted; return the encoder.
 
     `before_training` is called with lock.json's entry of every data set once they are read. With `finish`, the newest checkpoint
     is taken for the end of the training; the same call without `finish` later trains on from there. With `anyway`, a dead model
-    is published too. Under torchrun every process
+    is published too. With `keep_rows`, large tables stay on disk when the run is finished. Under torchrun every process
     calls `run`, and the first one writes. Raises ZooError before any training if data, folder or the right to publish are not in
     order. Raises AcceptanceError at the very end if a score is below its `at_least`.
     """
@@ -55,7 +58,7 @@ def run(
         return _join(recipe, out, finish=finish)
     folder = RunFolder(out)
     with folder.explain_disk_errors(), folder.lock():
-        return _Build(recipe, folder, say, show_progress, before_training, finish, anyway).run()
+        return _Build(recipe, folder, say, show_progress, before_training, finish, anyway, keep_rows).run()
 
 
 def _check_process_count(recipe: Recipe[Any]) -> None:
@@ -73,7 +76,11 @@ def _count_processes() -> int:
 
 def check_rows(recipe: Recipe[Any], say: Say) -> None:
     """Read all data of a recipe and check it as `run` does before training. Raises ZooError; counts of shared rows are said."""
-    tables = training_data.read_tables(recipe)
+    with tempfile.TemporaryDirectory(prefix="zoo-rows-") as store:
+        _check_rows(recipe, training_data.read_tables(recipe, Path(store)), say)
+
+
+def _check_rows(recipe: Recipe[Any], tables: dict[str, Table], say: Say) -> None:
     training_data.check_rows(recipe, tables)
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
     locked = training_data.make_lock(tables)
@@ -86,7 +93,7 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
 
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
-    tables = training_data.read_tables(recipe)
+    tables = training_data.read_tables(recipe, out / ROWS)
     if recipe.on_overlap == "drop":
         tables, _, _ = overlap.settle(recipe, tables, evaluation.prepare(recipe.evaluation, recipe.folder))
     encoder = _build_untrained(recipe, tables)
@@ -108,6 +115,7 @@ class _Build:
     before_training: Callable[[dict[str, Any]], None]
     finish: bool = False
     anyway: bool = False
+    keep_rows: bool = False
     overlaps: list[Overlap] = field(default_factory=list)
 
     @property
@@ -123,7 +131,7 @@ class _Build:
         self.folder.claim(self.recipe)
         self._check_publication()
         self.say("reading the data")
-        tables = training_data.read_tables(self.recipe)
+        tables = training_data.read_tables(self.recipe, self.out / ROWS)
         training_data.check_rows(self.recipe, tables)
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
         if self.recipe.on_overlap != "report":  # the training rows may change, and their fingerprint
@@ -136,6 +144,8 @@ class _Build:
         self.folder.check_data(locked)
         self.before_training(locked | tasks.lock)
         self._run_stages(tables, tasks, locked)
+        if not (self.finish or self.keep_rows):
+            shutil.rmtree(self.out / ROWS, ignore_errors=True)
         encoder = pretrained.load(self.out / "model")
         self._publish()
         missed = evaluation.list_missed(atomic_files.read_json(self.out / "report.json"))
