@@ -122,8 +122,12 @@ def _extend(name: str, table: Table, features: datasets.Features) -> datasets.Da
             arrays.append(arrow.column(field.name))
         else:
             arrays.append(pa.nulls(len(arrow), field.type))
-    columns = dict(zip(schema.names, arrays, strict=True))
-    return datasets.Dataset.from_dict(columns, features=features)
+    # `Dataset.from_dict` would pickle all rows, also those of a file, to find a fingerprint.
+    return datasets.Dataset(
+        pa.Table.from_arrays(arrays, schema=schema),
+        info=datasets.DatasetInfo(features=features),
+        fingerprint=hashlib.sha256(f"{name} {table.fingerprint} {len(arrow)}".encode()).hexdigest()[:16],
+    )
 
 
 def _repeat(name: str, count: int) -> pa.ChunkedArray:
