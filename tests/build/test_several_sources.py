@@ -10,7 +10,7 @@ from forked_commands import run_in_processes, run_main
 from safetensors.torch import load_file
 
 import zoo
-from zoo.build import builder, training_data
+from zoo.build import builder, reproduction, training_data
 from zoo.core.errors import DataError, ZooError
 from zoo.data import overlap, stored
 from zoo.evaluation import prepare
@@ -20,7 +20,7 @@ TEXTS = tiny.SENTENCES
 
 
 def write_pairs(path, texts, **columns):
-    rows = [{"anchor": text, "positive": TEXTS[-1 - i], **columns} for i, text in enumerate(texts)]
+    rows = [{"anchor": text, "positive": TEXTS[-1 - i % 120], **columns} for i, text in enumerate(texts)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -175,6 +175,28 @@ def test_two_processes_have_the_losses_of_one(folder):
         assert len(one) == 12
         for expected, actual in zip(one, two, strict=True):
             assert actual == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_model_of_several_sources_is_reproduced(folder):
+    data = {"source": "file", "path": "short.jsonl", "columns": {"query": "anchor", "document": "positive"}}
+    sections = {
+        "evaluation": [{"task": "retrieval", "name": "t", "data": data}],
+        "training": {"max_steps": 4, "batch_size": 8},
+    }
+    zoo.train(load(folder, **sections), folder / "run")
+    again = reproduction.reproduce(str(folder / "run" / "model"), folder / "again", data=folder)
+    assert again.reproduced
+    assert again.same_weights
+    write_pairs(folder / "long.jsonl", TEXTS[21:81])
+    other = reproduction.reproduce(str(folder / "run" / "model"), folder / "other", data=folder)
+    assert [line.split(":")[0] for line in other.differences] == ["data train/long"]
+
+
+def test_a_source_gives_no_single_validation_row_if_the_number_is_chosen(folder):
+    write_pairs(folder / "long.jsonl", [TEXTS[i % 120] for i in range(4000)])
+    write_pairs(folder / "short.jsonl", TEXTS[:20])
+    tables = training_data.read_tables(load(folder, validation="auto", training={"batch_size": 8}))
+    assert {name: len(part.rows) for name, part in tables["validation"].parts.items()} == {"short": 2, "long": 200}
 
 
 # -- rows on disk ---------------------------------------------------------------------------------------------------------
