@@ -53,7 +53,7 @@ def test_a_run_checks_everything_before_it_trains_and_ends_with_the_scores_that_
     for name in ("_check_publication", "_run_stages", "_publish"):
         monkeypatch.setattr(builder._Build, name, lambda run, *inputs, name=name: calls.append((name, *inputs)))
     monkeypatch.setattr(run.folder, "claim", lambda recipe: calls.append(("claim", recipe)))
-    monkeypatch.setattr(training_data, "read_tables", lambda recipe: {"train": table, "validation": table})
+    monkeypatch.setattr(training_data, "read_tables", lambda recipe, store: {"train": table, "validation": table})
     monkeypatch.setattr(
         training_data.objective_checks, "check_rows", lambda *inputs: calls.append(("check_rows", *inputs))
     )
@@ -90,7 +90,7 @@ def test_a_run_checks_everything_before_it_trains_and_ends_with_the_scores_that_
 def test_rows_are_checked_as_before_a_training(build, calls, monkeypatch):
     recipe = build(validation=2).recipe
     table, tasks = make_table("a"), Prepared([])
-    monkeypatch.setattr(training_data, "read_tables", lambda recipe: {"train": table})
+    monkeypatch.setattr(training_data, "read_tables", lambda recipe, store: {"train": table})
     monkeypatch.setattr(training_data.objective_checks, "check_rows", lambda *inputs: calls.append(inputs))
     monkeypatch.setattr(evaluation, "prepare", lambda *inputs: calls.append(inputs) or tasks)
     monkeypatch.setattr(overlap, "settle", lambda *inputs: calls.append(inputs) or ({}, [], ["line 1", "line 2"]))
@@ -155,7 +155,7 @@ def test_a_family_that_trains_in_one_process_is_refused_in_several(monkeypatch, 
 def test_another_process_drops_the_rows_that_the_first_one_drops(build, calls, monkeypatch):
     run = build(on_overlap="drop")
     monkeypatch.setattr(distributed, "broadcast_from_main", lambda: True)
-    monkeypatch.setattr(training_data, "read_tables", lambda recipe: {"train": make_table("a", "b")})
+    monkeypatch.setattr(training_data, "read_tables", lambda recipe, store: {"train": make_table("a", "b")})
     monkeypatch.setattr(evaluation, "prepare", lambda *inputs: inputs)
     dropped = {"train": make_table("a")}
     built, build_untrained = [], builder._build_untrained

@@ -10,8 +10,9 @@ from forked_commands import run_in_processes, run_main
 from safetensors.torch import load_file
 
 import zoo
-from zoo.build import builder, training_data
+from zoo.build import builder, reproduction, training_data
 from zoo.core.errors import DataError, ZooError
+from zoo.data import overlap, stored
 from zoo.evaluation import prepare
 from zoo.recipe import recipe
 
@@ -19,7 +20,7 @@ TEXTS = tiny.SENTENCES
 
 
 def write_pairs(path, texts, **columns):
-    rows = [{"anchor": text, "positive": TEXTS[-1 - i], **columns} for i, text in enumerate(texts)]
+    rows = [{"anchor": text, "positive": TEXTS[-1 - i % 120], **columns} for i, text in enumerate(texts)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -174,3 +175,102 @@ def test_two_processes_have_the_losses_of_one(folder):
         assert len(one) == 12
         for expected, actual in zip(one, two, strict=True):
             assert actual == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_model_of_several_sources_is_reproduced(folder):
+    data = {"source": "file", "path": "short.jsonl", "columns": {"query": "anchor", "document": "positive"}}
+    sections = {
+        "evaluation": [{"task": "retrieval", "name": "t", "data": data}],
+        "training": {"max_steps": 4, "batch_size": 8},
+    }
+    zoo.train(load(folder, **sections), folder / "run")
+    again = reproduction.reproduce(str(folder / "run" / "model"), folder / "again", data=folder)
+    assert again.reproduced
+    assert again.same_weights
+    write_pairs(folder / "long.jsonl", TEXTS[21:81])
+    other = reproduction.reproduce(str(folder / "run" / "model"), folder / "other", data=folder)
+    assert [line.split(":")[0] for line in other.differences] == ["data train/long"]
+
+
+def test_a_source_gives_no_single_validation_row_if_the_number_is_chosen(folder):
+    write_pairs(folder / "long.jsonl", [TEXTS[i % 120] for i in range(4000)])
+    write_pairs(folder / "short.jsonl", TEXTS[:20])
+    tables = training_data.read_tables(load(folder, validation="auto", training={"batch_size": 8}))
+    assert {name: len(part.rows) for name, part in tables["validation"].parts.items()} == {"short": 2, "long": 200}
+
+
+# -- rows on disk ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_disk(monkeypatch):
+    monkeypatch.setattr(stored, "MEMORY_ROWS", 16)
+    monkeypatch.setattr(stored, "BLOCK", 4)
+
+
+@pytest.mark.parametrize("size", [None, 12, 0.3])
+def test_rows_on_disk_give_the_lock_and_the_weights_of_rows_in_memory(folder, on_disk, monkeypatch, size):
+    single = {"data": {"source": "file", "path": "long.jsonl"}, "validation": size}
+    for name, sections in (("one", single), ("several", {"validation": size})):
+        runs = {}
+        for place, limit in (("memory", 1000), ("disk", 16)):
+            monkeypatch.setattr(stored, "MEMORY_ROWS", limit)
+            runs[place] = folder / f"{name}-{place}"
+            seen = []
+            read_tables = training_data.read_tables
+            with monkeypatch.context() as patch:
+                patch.setattr(training_data, "read_tables", lambda *a, f=read_tables, s=seen: s.append(f(*a)) or s[-1])
+                zoo.train(load(folder, **sections), runs[place])
+            tables = seen[0]["train"].parts.values() or [seen[0]["train"]]
+            assert any(table.folder is not None for table in tables) == (place == "disk")
+        locks = [json.loads((run / "lock.json").read_text())["data"] for run in runs.values()]
+        assert locks[0] == locks[1]
+        weights = [load_file(run / "model" / "model.safetensors") for run in runs.values()]
+        assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])
+        assert not (runs["disk"] / builder.ROWS).exists(), "the files are removed when the run is finished"
+
+
+def test_a_killed_run_on_disk_reads_nothing_again_and_ends_with_the_same_weights(folder, on_disk, monkeypatch):
+    from zoo.data import selection
+    from zoo.families.static.encoder import Encoder
+
+    settings = {"checkpoint_every": 2, "max_steps": 12, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32"}
+    sections = {"training": settings, "validation": 0.25}
+    zoo.train(load(folder, **sections), folder / "whole")
+    true_loss = Encoder.loss
+
+    def interrupt(encoder, batch):
+        if encoder.step == 7:
+            raise KeyboardInterrupt
+        return true_loss(encoder, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "loss", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            zoo.train(load(folder, **sections), folder / "stopped")
+    assert list((folder / "stopped" / builder.ROWS).glob("*/rows.json"))
+    with monkeypatch.context() as patch:
+        patch.setattr(selection, "collect_columns", None)
+        zoo.train(load(folder, **sections), folder / "stopped")
+    whole, again = (load_file(folder / name / "model" / "model.safetensors") for name in ("whole", "stopped"))
+    assert all((whole[name] == again[name]).all() for name in whole)
+
+
+def test_shared_rows_on_disk_are_counted_and_dropped_as_in_memory(folder, on_disk, monkeypatch):
+    data = {"source": "file", "path": "test.jsonl", "columns": {"query": "anchor", "document": "positive"}}
+    (folder / "test.jsonl").write_text("".join((folder / "long.jsonl").read_text().splitlines(True)[5:12]))
+    task = {"task": "retrieval", "name": "t", "data": data}
+    dropping = load(folder, evaluation=[task], on_overlap="drop", training={"batch_size": 8}, validation=10)
+    outcomes = []
+    for store in (None, folder / "rows"):
+        monkeypatch.setattr(overlap, "BLOCK_ROWS", 1000 if store is None else 9)
+        tables = training_data.read_tables(dropping, store)
+        tables, overlaps, lines = builder.overlap.settle(dropping, tables, prepare(dropping.evaluation, folder))
+        outcomes.append((tables["train"].fingerprint, overlaps, lines))
+    assert outcomes[0] == outcomes[1]
+    assert any("dropped" in line for line in outcomes[0][2])
+
+
+def test_the_rows_of_a_finished_run_are_kept_if_asked(folder, on_disk):
+    builder.run(load(folder), folder / "run", keep_rows=True)
+    assert list((folder / "run" / builder.ROWS).glob("*/rows.json"))

@@ -83,23 +83,23 @@ def test_a_share_that_cannot_be_taken_is_an_error_of_the_section():
 def test_a_run_reads_training_validation_and_the_familys_own_data_with_their_columns(monkeypatch):
     calls = []
 
-    def read(source, required, optional=None, *, folder):
-        calls.append((source, required, optional, folder))
+    def read(source, required, optional=None, *, folder, store):
+        calls.append((source, required, optional, folder, store))
         return f"table of {source}"
 
     extra = {("encoder", "teacher"): ExtraDataset("teacher", {"text": "text"}, {"label": "label"}, "training")}
     encoder = SimpleNamespace(roles=lambda: ({"anchor": "text"}, {"negative": "text"}), extra_datasets=lambda: extra)
     monkeypatch.setattr(training_data.data, "read", read)
     recipe = SimpleNamespace(encoder=encoder, data="rows", validation="others", folder="here")
-    assert training_data.read_tables(recipe) == {
+    assert training_data.read_tables(recipe, "store") == {
         "train": "table of rows",
         "validation": "table of others",
         "teacher": "table of teacher",
     }
     assert calls == [
-        ("rows", {"anchor": "text"}, {"negative": "text"}, "here"),
-        ("others", {"anchor": "text"}, {"negative": "text"}, "here"),
-        ("teacher", {"text": "text"}, {"label": "label"}, "here"),
+        ("rows", {"anchor": "text"}, {"negative": "text"}, "here", "store"),
+        ("others", {"anchor": "text"}, {"negative": "text"}, "here", "store"),
+        ("teacher", {"text": "text"}, {"label": "label"}, "here", "store"),
     ]
     recipe.validation = None
     assert list(training_data.read_tables(recipe)) == ["train", "teacher"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from zoo.recipe.recipe import Recipe
 from zoo.training import distributed, trackers
 
 Say = Callable[[str], None]
+ROWS = "cache/rows"  # in the run folder: tables that are too large for memory
 
 
 def run(
@@ -53,12 +55,13 @@ def run(
     before_training: Callable[[dict[str, Any]], None] = lambda _: None,
     finish: bool = False,
     anyway: bool = False,
+    keep_rows: bool = False,
 ) -> Encoder:
     """Build the model of `recipe` in the run folder `out`, or finish a run that was interrupted; return the encoder.
 
     `before_training` is called with lock.json's entry of every data set once they are read. With `finish`, the newest checkpoint
     is taken for the end of the training; the same call without `finish` later trains on from there. With `anyway`, a dead model
-    is published too. Under torchrun every process
+    is published too. With `keep_rows`, large tables stay on disk when the run is finished. Under torchrun every process
     calls `run`, and the first one writes. Raises ZooError before any training if data, folder or the right to publish are not in
     order. Raises AcceptanceError at the very end if a score is below its `at_least`.
     """
@@ -67,7 +70,7 @@ def run(
         return _join(recipe, out, finish=finish)
     folder = RunFolder(out)
     with folder.explain_disk_errors(), folder.lock():
-        return _Build(recipe, folder, say, show_progress, before_training, finish, anyway).run()
+        return _Build(recipe, folder, say, show_progress, before_training, finish, anyway, keep_rows).run()
 
 
 def _check_process_count(recipe: Recipe[Any]) -> None:
@@ -85,7 +88,11 @@ def _count_processes() -> int:
 
 def check_rows(recipe: Recipe[Any], say: Say) -> None:
     """Read all data of a recipe and check it as `run` does before training. Raises ZooError; counts of shared rows are said."""
-    tables = training_data.read_tables(recipe)
+    with tempfile.TemporaryDirectory(prefix="zoo-rows-") as store:
+        _check_rows(recipe, training_data.read_tables(recipe, Path(store)), say)
+
+
+def _check_rows(recipe: Recipe[Any], tables: dict[str, Table], say: Say) -> None:
     training_data.check_rows(recipe, tables)
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
     watch = prepare_watch(list_tasks(recipe.validation), recipe.folder)
@@ -104,7 +111,7 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
 
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
-    tables, corpus = training_data.read_tables(recipe), mining.read_corpus(recipe)
+    tables, corpus = training_data.read_tables(recipe, out / ROWS), mining.read_corpus(recipe)
     watch = prepare_watch(list_tasks(recipe.validation), recipe.folder)
     if recipe.on_overlap == "drop":
         tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
@@ -132,6 +139,7 @@ class _Build:
     before_training: Callable[[dict[str, Any]], None]
     finish: bool = False
     anyway: bool = False
+    keep_rows: bool = False
     overlaps: list[Overlap] = field(default_factory=list)
     corpus: Table | None = None
     watch: WatchedTasks | None = None
@@ -155,7 +163,7 @@ class _Build:
         trackers.check_installed(self._trackers)
         self._check_publication()
         self.say("reading the data")
-        tables = training_data.read_tables(self.recipe)
+        tables = training_data.read_tables(self.recipe, self.out / ROWS)
         training_data.check_rows(self.recipe, tables)
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
         self.watch = prepare_watch(list_tasks(self.recipe.validation), self.recipe.folder)
@@ -173,6 +181,8 @@ class _Build:
         self.folder.check_data(locked)
         self.before_training(locked | tasks.lock)
         self._run_stages(tables, tasks, locked)
+        if not (self.finish or self.keep_rows):
+            shutil.rmtree(self.out / ROWS, ignore_errors=True)
         encoder = pretrained.load(self.out / "model")
         self._publish()
         missed = evaluation.list_missed(atomic_files.read_json(self.out / "report.json"))

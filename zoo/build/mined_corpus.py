@@ -9,7 +9,7 @@ import numpy as np
 from zoo.core.errors import DataError
 from zoo.data import Table
 from zoo.data.overlap import Keys, compute_row_keys
-from zoo.data.table import filter_table
+from zoo.data.stored import filter_table
 from zoo.evaluation import Prepared
 from zoo.evaluation.task import ReadyTask
 from zoo.recipe.recipe import Recipe

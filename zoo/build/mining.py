@@ -16,7 +16,8 @@ from zoo.core import atomic_files, confinement
 from zoo.core.errors import DataError, ZooError
 from zoo.data import Table
 from zoo.data.spec import Mine
-from zoo.data.table import compute_fingerprint, filter_table
+from zoo.data.stored import filter_table
+from zoo.data.table import compute_fingerprint
 from zoo.encoder import Encoder
 from zoo.hub import model_references
 from zoo.mining import mine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from zoo.core.errors import DataError
 from zoo.data import Table
 from zoo.data.joined import filter_joined
-from zoo.data.overlap import Keys, compute_row_keys, find_holding_rows, find_shared_rows
+from zoo.data.overlap import Keys, compute_row_keys, find_holding_rows, find_shared_rows, iterate_row_keys
 from zoo.evaluation import Prepared
 from zoo.evaluation.watching import WatchedTasks
 from zoo.recipe.recipe import Recipe
@@ -41,10 +41,10 @@ class Overlap:
 
 
 class Overlaps:
-    """The keys of all data sets of a run.
+    """The data sets of a run whose rows are compared. Keys of many training rows are computed block by block.
 
     Attributes:
-        trained: keys by name of the data sets that training reads, validation among them.
+        tables: the data sets that training reads, validation among them.
         tested: keys by name of the data sets that must be new to the encoder.
         probes: for a task with training rows of its own, their keys by the name of the task.
         watched: keys of the rows on which validation tasks are scored, by the name of the task.
@@ -56,8 +56,8 @@ class Overlaps:
     ) -> None:
         uses = {path[-1]: dataset.use for path, dataset in recipe.encoder.extra_datasets().items()}
         uses |= {TRAINING: "training", VALIDATION: "training"}
-        self.trained = {n: compute_row_keys(t) for n, t in tables.items() if uses[n] == "training"}
-        self._parts = {n: _number_parts(t) for n, t in tables.items() if t.parts}
+        self.tables = {name: table for name, table in tables.items() if uses[name] == "training"}
+        self._keys_of: dict[str, Keys] = {}  # of data sets that are one block
         self.tested = {n: compute_row_keys(t) for n, t in tables.items() if uses[n] == "evaluation"}
         self.probes: dict[str, Keys] = {}
         self._task_of: dict[str, str] = {}
@@ -85,9 +85,10 @@ class Overlaps:
         lines = []
         for name, parts in self.watched.items():
             count = sum(map(len, parts))
-            for among, others in self.trained.items():
-                shared = sum(int(find_shared_rows(keys, others).sum()) for keys in parts)
-                if shared and among != VALIDATION:
+            for among, table in self.trained.items():
+                blocks = list(self._iterate_keys(among, table))
+                shared = sum(self._count_shared(keys, blocks) for keys in parts)
+                if shared:
                     place = f"validation: the task {name}: {shared} of its {count} rows are also rows of {among}"
                     lines.append(f"{place}: hold them out of `data`, or set on_overlap: drop")
             for tested, keys in self.tested.items():
@@ -101,29 +102,60 @@ class Overlaps:
         if lines:
             raise DataError(*lines)
 
+    @staticmethod
+    def _count_shared(keys: Keys, blocks: Sequence[Keys]) -> int:
+        """Count the rows of `keys` that are found in any of the blocks."""
+        return int(np.any([find_shared_rows(keys, block) for block in blocks], axis=0).sum())
+
+    @property
+    def trained(self) -> dict[str, Table]:
+        """The data sets that training reads, without validation, by the names under which they are reported."""
+        return {
+            label: table for name in self.tables if name != VALIDATION for label, table in self._split(name).items()
+        }
+
+    def _split(self, name: str) -> dict[str, Table]:
+        table = self.tables[name]
+        return {f"{name}/{part}": rows for part, rows in table.parts.items()} or {name: table}
+
+    @property
+    def validation_keys(self) -> Keys | None:
+        """The keys of the validation rows, or None."""
+        if VALIDATION not in self.tables:
+            return None
+        if VALIDATION not in self._keys_of:
+            self._keys_of[VALIDATION] = compute_row_keys(self.tables[VALIDATION])
+        return self._keys_of[VALIDATION]
+
+    def _iterate_keys(self, label: str, table: Table) -> Iterator[Keys]:
+        """Yield the keys of a training set in blocks. A set of one block is read once."""
+        if label in self._keys_of:
+            yield self._keys_of[label]
+            return
+        for keys in iterate_row_keys(table):
+            if len(keys) == len(table.rows):
+                self._keys_of[label] = keys
+            yield keys
+
     def count(self) -> list[Overlap]:
         """Count the shared rows of every pair of data sets that must not share any, also those with none."""
+        watched = {} if self.validation_keys is None else {VALIDATION: self.validation_keys}
+        names = watched | self.tested
+        is_shared = {(name, label): np.zeros(len(keys), bool) for name, keys in names.items() for label in self.trained}
+        for label, table in self.trained.items() if names else ():
+            for block in self._iterate_keys(label, table):
+                for name, keys in names.items():
+                    is_shared[name, label] |= find_shared_rows(keys, block)
         overlaps = []
-        training = {
-            label: keys for name in self.trained if name != VALIDATION for label, keys in self._split(name).items()
-        }
-        watched = {VALIDATION: self.trained[VALIDATION]} if VALIDATION in self.trained else {}
-        for name, keys in watched.items():
-            overlaps += [_compare(name, keys, among, others) for among, others in training.items()]
-        for name, keys in self.tested.items():
-            overlaps += [_compare(name, keys, among, others) for among, others in (training | watched).items()]
+        for name, keys in names.items():
+            overlaps += [Overlap(name, label, int(is_shared[name, label].sum()), len(keys)) for label in self.trained]
+            if name == VALIDATION:
+                continue
+            overlaps += [_compare(name, keys, among, others) for among, others in watched.items()]
             task = self._task_of.get(name, "")
             if task in self.probes:
                 overlaps.append(_compare(name, keys, f"{task}/{TRAINING}", self.probes[task]))
         return overlaps
-
-    def _split(self, name: str) -> dict[str, Keys]:
-        """Return the keys of a data set, or of each of its sources, as `train/NAME`."""
-        keys = self.trained[name]
-        if name not in self._parts:
-            return {name: keys}
-        part_names, part_of_row = self._parts[name]
-        return {f"{name}/{part}": keys[part_of_row == number] for number, part in enumerate(part_names)}
 
     def drop(self, tables: Mapping[str, Table]) -> dict[str, Table]:
         """Return the tables without the rows that hold a row of an evaluation set, and training without those of validation.
@@ -131,30 +163,35 @@ class Overlaps:
         Raise DataError if no rows of a table are left.
         """
         remaining = dict(tables)
-        for name in sorted(self.trained, key=lambda name: name != VALIDATION):  # validation loses its rows first
-            keys = self.trained[name]
+        for name in sorted(self.tables, key=lambda name: name != VALIDATION):  # validation loses its rows first
             tested = [*self.tested.values(), *(keys for parts in self.watched.values() for keys in parts)]
-            if name != VALIDATION and VALIDATION in self.trained:
-                tested.append(self.trained[VALIDATION])
-            holds = (
-                np.any([find_holding_rows(keys, others) for others in tested], axis=0) if tested else np.zeros(0, bool)
-            )
+            if name != VALIDATION and self.validation_keys is not None:
+                tested.append(self.validation_keys)
+            if not tested:
+                continue
+            labels = {VALIDATION: self.tables[VALIDATION]} if name == VALIDATION else self._split(name)
+            masks = {
+                label: np.concatenate([_find_held(keys, tested) for keys in self._iterate_keys(label, table)])
+                for label, table in labels.items()
+            }
+            holds = np.concatenate(list(masks.values()))
             if len(holds) and holds.all():
                 raise DataError(
                     f"on_overlap: drop leaves no rows of {name}: all of them are evaluation or validation rows"
                 )
             if holds.any():
-                remaining[name], self.trained[name] = filter_joined(tables[name], ~holds), keys[~holds]
-                if name in self._parts:
-                    part_names, part_of_row = self._parts[name]
-                    self._parts[name] = part_names, part_of_row[~holds]
+                remaining[name] = self.tables[name] = filter_joined(tables[name], ~holds)
+                for label, mask in masks.items():
+                    if label in self._keys_of:
+                        self._keys_of[label] = self._keys_of[label][~mask]
         return remaining
 
 
-def _number_parts(table: Table) -> tuple[list[str], npt.NDArray[np.int32]]:
-    """Return the names of the sources of a table, and the number (n,) of the source of each row."""
-    counts = [len(part.rows) for part in table.parts.values()]
-    return list(table.parts), np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+def _find_held(keys: Keys, tested: Sequence[Keys]) -> npt.NDArray[np.bool_]:
+    """Return a mask (n,) of the rows of `keys` in which a row of one of the other sets is found."""
+    masks = [find_holding_rows(keys, others) for others in tested]
+    held: npt.NDArray[np.bool_] = np.any(masks, axis=0)
+    return held
 
 
 def _compare(name: str, keys: Keys, among: str, others: Keys) -> Overlap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from zoo import data
@@ -17,14 +18,14 @@ from zoo.training import automatic, objective_checks
 from zoo.training.source_plan import plan_sources
 
 
-def read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
+def read_tables(recipe: Recipe[Any], store: Path | None = None) -> dict[str, Table]:
     """Return the training table, the validation table if the recipe asks for one, and the family's extra data sets.
 
     Validation rows are a source of their own, or are held out of the training rows. An extra data set has the name of the last
-    step of its path in the recipe.
+    step of its path in the recipe. Tables that are too large for memory are in the folder `store`, if there is one.
     """
     required, optional = recipe.encoder.roles()
-    train = _read_training_rows(recipe)
+    train = _read_training_rows(recipe, store)
     tables = {"train": train}
     validation = find_rows(recipe.validation)
     if validation == "auto":
@@ -34,19 +35,19 @@ def read_tables(recipe: Recipe[Any]) -> dict[str, Table]:
     elif isinstance(validation, float):
         tables |= validation_rows.hold_out(recipe, train)
     elif validation is not None:
-        tables["validation"] = data.read(validation, required, optional, folder=recipe.folder)
+        tables["validation"] = data.read(validation, required, optional, folder=recipe.folder, store=store)
     for path, dataset in recipe.encoder.extra_datasets().items():
-        tables[path[-1]] = data.read(dataset.data, dataset.roles, dataset.optional, folder=recipe.folder)
+        tables[path[-1]] = data.read(dataset.data, dataset.roles, dataset.optional, folder=recipe.folder, store=store)
     return tables
 
 
-def _read_training_rows(recipe: Recipe[Any]) -> Table:
+def _read_training_rows(recipe: Recipe[Any], store: Path | None) -> Table:
     if not isinstance(recipe.data, tuple):
-        return data.read(recipe.data, *recipe.encoder.roles(), folder=recipe.folder)
+        return data.read(recipe.data, *recipe.encoder.roles(), folder=recipe.folder, store=store)
     parts = {}
     for entry in recipe.data:
         roles = recipe.encoder.for_source(entry.loss).roles()
-        parts[name_source(entry)] = data.read(entry, *roles, folder=recipe.folder)
+        parts[name_source(entry)] = data.read(entry, *roles, folder=recipe.folder, store=store)
     return join_tables(parts)
 
 

@@ -25,6 +25,8 @@ def hold_out(recipe: Recipe[Any], train: Table, chosen_size: int | None = None) 
         return _hold_out_of_section(recipe, recipe.data, train, size, is_chosen=chosen_size is not None)
     sides: dict[str, dict[str, Table]] = {"train": {}, "validation": {}}
     sizes = _divide(size, {name: len(part.rows) for name, part in train.parts.items()})
+    if chosen_size is not None:  # an in-batch loss of a single row says nothing
+        sizes = {name: max(2, count) if count else 0 for name, count in sizes.items()}
     for entry, (name, part) in zip(recipe.data, train.parts.items(), strict=True):
         if not sizes[name]:
             sides["train"][name] = part

@@ -101,6 +101,11 @@ def _add_recipe_verbs(add: Add) -> None:
     train.add_argument(
         "--anyway", action="store_true", help="publish a model too that was found dead after its training"
     )
+    train.add_argument(
+        "--keep-rows",
+        action="store_true",
+        help="keep the files of tables too large for memory when the run is finished",
+    )
     train.add_argument("--progress", action="store_true", help="show the bar even if stderr is not a terminal")
     for verb in (show, train):
         names = "a YAML file, or the name of a shipped recipe"

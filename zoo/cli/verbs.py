@@ -85,7 +85,15 @@ def train(arguments: argparse.Namespace) -> None:
     from zoo.build import builder  # imports torch, so only after the recipe is known to be good
 
     show_progress = has_terminal() or arguments.progress
-    builder.run(loaded, out, say=say, show_progress=show_progress, finish=arguments.finish, anyway=arguments.anyway)
+    builder.run(
+        loaded,
+        out,
+        say=say,
+        show_progress=show_progress,
+        finish=arguments.finish,
+        anyway=arguments.anyway,
+        keep_rows=arguments.keep_rows,
+    )
     if not (out / "report.json").exists():  # another process of a distributed run may not have written it yet
         return
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))

@@ -15,14 +15,15 @@ from typing import Any
 
 from zoo.core.errors import DataError, DataWarning
 from zoo.core.suggest import suggest
-from zoo.data import column_mapping, kinds, selection
+from zoo.data import column_mapping, kinds, selection, stored
 from zoo.data.column_mapping import Mistake
 from zoo.data.raw_rows import Origin, Source
 from zoo.data.selection import Columns
 from zoo.data.sources import builtin, file, hub
 from zoo.data.spec import BuiltinData, Data, FileData, Holdout, HubData
 from zoo.data.split import comparison_key, draw_mask_by_class, draw_side_mask
-from zoo.data.table import Table, build_table, filter_table
+from zoo.data.stored import filter_table
+from zoo.data.table import INPUT_KINDS, Table, build_table
 from zoo.schema import Kind
 
 __all__ = ["Origin", "Table", "find_roles", "hold_out", "peek", "problems", "read", "read_texts"]
@@ -31,7 +32,9 @@ Roles = Mapping[str, Kind]
 TEXT_KINDS = ("text", "texts", "caption", "captions")
 
 
-def read(data: Data, required: Roles, optional: Roles = MappingProxyType({}), *, folder: Path) -> Table:
+def read(
+    data: Data, required: Roles, optional: Roles = MappingProxyType({}), *, folder: Path, store: Path | None = None
+) -> Table:
     """Read the rows of `data` into a table.
 
     The fields of `data` are applied in this order: `columns`, `where`, the check of every row, `holdout`, `limit`.
@@ -40,18 +43,47 @@ def read(data: Data, required: Roles, optional: Roles = MappingProxyType({}), *,
         required: the roles that the data must have, and the kind of each.
         optional: the same for roles that the data may have. If one row has such a role, every row must have it.
         folder: where a relative path starts.
+        store: the folder for tables that are too large for memory, and where they are found again. None keeps all in memory.
 
     Raises:
         DataError: if the data is missing or unreadable, if a row is bad and `on_bad_row` is not `skip`, or if no rows are
             left. The message names file, row and column.
     """
-    data, source = selection.select_before_reading(data, _open(data, folder))
+    source = _open(data, folder)
+    if store is None or isinstance(data, BuiltinData):
+        return _read_rows(data, source, required, optional, folder, None)
+    key = stored.compute_key(_describe_content(data, source, required, optional, folder))
+    table = stored.open_table(store / key)
+    if table is not None:
+        return table
+    with stored.make_folder(store / key) as partial:
+        table = _read_rows(data, source, required, optional, folder, partial)
+        if table.folder is None:
+            return table
+    return stored.open_table(store / key) or table
+
+
+def _describe_content(data: Data, source: Source, required: Roles, optional: Roles, folder: Path) -> list[Any]:
+    """Return all that decides which rows are read: the section, the roles, and the files or the commit."""
+    section = data.model_dump(mode="json", include=set(FileData.model_fields) | set(HubData.model_fields))
+    files = file.find_files(data, folder) if isinstance(data, FileData) else []
+    stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return [section, dict(required), dict(optional), stamps, source.origin.revision]
+
+
+def _read_rows(
+    data: Data, source: Source, required: Roles, optional: Roles, folder: Path, partial: Path | None
+) -> Table:
+    """Read the rows of an open source. If they are many, write them into the folder `partial`."""
+    data, source = selection.select_before_reading(data, source)
     _check_columns(data, source, required)
-    columns, roles, bad = _collect_roles(data, source, required, optional, folder)
+    columns, roles, bad, spill = _collect_roles(data, source, required, optional, folder, partial)
     if bad and data.on_bad_row == "error":
         listed = f" (the first {selection.MAX_LISTED} are listed)" if len(bad) > selection.MAX_LISTED else ""
         count = f"{len(bad)} bad row{'s' * (len(bad) > 1)}{listed}"
         raise DataError(*bad[: selection.MAX_LISTED], f"{count}; fix the data, or set on_bad_row: skip")
+    if spill is not None and spill.is_used:
+        return _finish_spill(data, spill, roles, source.origin, bad)
     if not next(iter(columns.values()), None):
         reasons = [f"where {dict(data.where)}"] * bool(data.where) + [f"skipping {len(bad)} bad rows"] * bool(bad)
         first = f"; the first is {bad[0]}" if bad else ""
@@ -62,7 +94,7 @@ def read(data: Data, required: Roles, optional: Roles = MappingProxyType({}), *,
         if kind == "label":  # before the hold-out, so that both sides have the same type
             columns[role] = kinds.unify_labels(columns[role])
         if kind == "vector":
-            _check_vector_sizes(f"{source.origin.name}: {role}", columns[role])
+            _check_vector_sizes(f"{source.origin.name}: {role}", set(map(len, columns[role])))
     try:
         selected = selection.select_rows(data, columns)
     except DataError as error:
@@ -94,6 +126,27 @@ def read_texts(data: Data, roles: Roles, *, folder: Path, most: int) -> tuple[di
     return {role: columns[role] for role in wanted}, count
 
 
+def _finish_spill(data: Data, spill: stored.Spill, roles: Roles, origin: Origin, bad: list[str]) -> Table:
+    """Apply `holdout` and `limit` to rows on disk, and record the table in its folder."""
+    import numpy as np
+
+    for role, sizes in spill.vector_sizes.items():
+        _check_vector_sizes(f"{origin.name}: {role}", sizes)
+    rows, prefix = spill.close()
+    if data.holdout or data.limit:
+        groups = stored.hash_column(rows, spill.by) if data.holdout and spill.by is not None else None
+        mask = np.zeros(len(rows), dtype=bool)
+        try:
+            mask[selection.select_positions(data, len(rows), groups)] = True
+        except DataError as error:
+            raise DataError(*(f"{origin.name}: {problem}" for problem in error.problems)) from None
+        rows, prefix = stored.rewrite(rows, rows.features, spill.folder, "selected", mask), "selected"
+    inputs = tuple(name for name, kind in roles.items() if kind in INPUT_KINDS)
+    table = Table(rows, "", origin, tuple(bad), tuple(sorted(roles)), inputs, folder=spill.folder)
+    stored.record_table(table, spill.folder, prefix)
+    return table
+
+
 def find_roles(data: Data, required: Roles, optional: Roles, *, folder: Path) -> dict[str, str] | None:
     """Return the name in the data of the column that fills each role, or None for data on the Hub.
 
@@ -120,11 +173,14 @@ def hold_out(table: Table, split: Holdout, *, by_class: bool = False) -> Table:
         labels = table.rows["label"]
         held_out = draw_mask_by_class(labels, split)
         return filter_table(table, held_out if split.side == "test" else ~held_out)
-    groups = None
+    groups: Any = None
     if split.by is not None:
         if split.by not in table.rows.column_names:
             raise DataError(f"holdout: there is no column {split.by!r}{suggest(split.by, table.rows.column_names)}")
-        groups = [comparison_key(value) for value in table.rows.with_format(None)[split.by]]
+        if table.folder is not None:
+            groups = stored.hash_column(table.rows, split.by)
+        else:
+            groups = [comparison_key(value) for value in table.rows.with_format(None)[split.by]]
     return filter_table(table, draw_side_mask(len(table.rows), split, groups))
 
 
@@ -174,9 +230,9 @@ def _check_columns(data: Data, source: Source, required: Roles) -> None:
 
 
 def _collect_roles(
-    data: Data, source: Source, required: Roles, optional: Roles, folder: Path
-) -> tuple[Columns, dict[str, Kind], list[str]]:
-    """Return the columns of the good rows, the roles that the data has, and one line for each bad row."""
+    data: Data, source: Source, required: Roles, optional: Roles, folder: Path, partial: Path | None
+) -> tuple[Columns, dict[str, Kind], list[str], stored.Spill | None]:
+    """Return the columns of the good rows, the roles that the data has, one line for each bad row, and the rows on disk."""
     present = {name for _, columns in source.parts for name in column_mapping.rename_columns(data, columns)}
     unnamed = present.intersection(optional)
     optional = column_mapping.choose_optional_roles(data, required, optional)
@@ -187,15 +243,22 @@ def _collect_roles(
     image_folder = folder / file.expand_path(data.images) if data.images else None
     while True:
         absent = optional.keys() - roles.keys()
-        columns, bad, late_roles = selection.collect_columns(data, source, roles, absent, image_folder)
+        spill = None if partial is None else stored.Spill(partial, roles, _find_group_column(data, roles))
+        columns, bad, late_roles = selection.collect_columns(data, source, roles, absent, image_folder, spill)
         if not late_roles:
-            return columns, roles, bad
+            return columns, roles, bad, spill
+        if spill is not None:
+            spill.discard()
         # json has no header: an optional role may first appear in a later row, and then every row must have it.
         roles |= {role: optional[role] for role in late_roles}
 
 
-def _check_vector_sizes(name: str, vectors: list[list[float]]) -> None:
-    sizes = {len(vector) for vector in vectors}
+def _find_group_column(data: Data, roles: Roles) -> str | None:
+    by = data.holdout.by if data.holdout else None
+    return None if by is None else column_mapping.resolve_column(data, by, roles)
+
+
+def _check_vector_sizes(name: str, sizes: set[int]) -> None:
     if len(sizes) > 1:
         message = f"{name}: has vectors of {min(sizes)} and of {max(sizes)} components; all must have the same number"
         raise DataError(message)

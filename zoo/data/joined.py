@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.core.errors import DataError
 from zoo.data.raw_rows import Origin
-from zoo.data.table import SOURCE, Table, filter_table
+from zoo.data.stored import filter_table
+from zoo.data.table import SOURCE, Table
 
 if TYPE_CHECKING:
     import datasets
     import numpy as np
     import pyarrow as pa
+
+
+REPEATED = 1 << 16  # rows of a chunk
 
 
 def join_tables(parts: Mapping[str, Table]) -> Table:
@@ -113,13 +117,27 @@ def _extend(name: str, table: Table, features: datasets.Features) -> datasets.Da
     arrays = []
     for field in schema:
         if field.name == SOURCE:
-            arrays.append(pa.repeat(pa.scalar(name), len(arrow)))
+            arrays.append(_repeat(name, len(arrow)))
         elif field.name in arrow.column_names:
             arrays.append(arrow.column(field.name))
         else:
             arrays.append(pa.nulls(len(arrow), field.type))
-    columns = dict(zip(schema.names, arrays, strict=True))
-    return datasets.Dataset.from_dict(columns, features=features)
+    # `Dataset.from_dict` would pickle all rows, also those of a file, to find a fingerprint.
+    return datasets.Dataset(
+        pa.Table.from_arrays(arrays, schema=schema),
+        info=datasets.DatasetInfo(features=features),
+        fingerprint=hashlib.sha256(f"{name} {table.fingerprint} {len(arrow)}".encode()).hexdigest()[:16],
+    )
+
+
+def _repeat(name: str, count: int) -> pa.ChunkedArray:
+    """Return a column of the same text, whose chunks share their memory."""
+    import pyarrow as pa
+
+    chunk = pa.repeat(pa.scalar(name), min(count, REPEATED))
+    return pa.chunked_array(
+        [chunk] * (count // REPEATED) + [chunk[: count % REPEATED]] if count > REPEATED else [chunk]
+    )
 
 
 def _unify_labels(parts: Mapping[str, Table]) -> dict[str, Table]:

@@ -48,7 +48,7 @@ def convert_value(kind: Kind, value: Any, image_folder: Path | None, max_cell: i
 
 def unify_labels(values: Sequence[str | int]) -> list[str] | list[int]:
     """Return all labels as integers of 64 bits if each is a whole number or its plain decimal form, else all as strings."""
-    if all(_is_whole_number(value) for value in values):
+    if all(is_whole_number(value) for value in values):
         return [int(value) for value in values]
     return [str(value) for value in values]
 
@@ -63,18 +63,19 @@ def match_labels(labels: Iterable[str | int], classes: Iterable[str | int]) -> l
     if class_types == {str}:
         return [str(label) for label in labels]
     if class_types == {int}:
-        return [int(label) if _is_whole_number(label) else label for label in labels]
+        return [int(label) if is_whole_number(label) else label for label in labels]
     return list(labels)
 
 
 def name_class(label: str | int, classes: Sequence[str]) -> str:
     """Return the name of the class with the number `label`. Raise ValueError for a label that is not such a number."""
-    if not _is_whole_number(label) or not 0 <= int(label) < len(classes):
+    if not is_whole_number(label) or not 0 <= int(label) < len(classes):
         raise ValueError(f"is {_describe(label)}, but `classes` names the numbers from 0 to {len(classes) - 1}")
     return classes[int(label)]
 
 
-def _is_whole_number(value: str | int) -> bool:
+def is_whole_number(value: str | int) -> bool:
+    """Return whether a label is a whole number of 64 bits, or the plain decimal form of one."""
     if isinstance(value, str):
         return bool(_WHOLE_NUMBER.fullmatch(value)) and _fits_64_bits(int(value))
     return _fits_64_bits(value)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Keys = npt.NDArray[np.uint64]
 BATCH = 4096  # rows that are read at once
+BLOCK_ROWS = 1 << 18  # rows whose keys are in memory at once
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # mixes the two keys of a pair
 
 
@@ -34,6 +35,14 @@ def compute_row_keys(table: Table) -> Keys:
     """
     columns = [_compute_column(table.rows, name) for name in table.inputs]
     return np.concatenate(columns, axis=1) if columns else np.zeros((len(table.rows), 0), np.uint64)
+
+
+def iterate_row_keys(table: Table) -> Iterator[Keys]:
+    """Yield the keys of `compute_row_keys` for blocks of rows, which may have other numbers of columns."""
+    for start in range(0, len(table.rows), BLOCK_ROWS):
+        rows = table.rows.select(range(start, min(start + BLOCK_ROWS, len(table.rows))))
+        columns = [_compute_column(rows, name) for name in table.inputs]
+        yield np.concatenate(columns, axis=1) if columns else np.zeros((len(rows), 0), np.uint64)
 
 
 def find_shared_rows(keys: Keys, others: Keys) -> npt.NDArray[np.bool_]:

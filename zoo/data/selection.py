@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.errors import DataError
-from zoo.data import column_mapping, kinds
+from zoo.data import column_mapping, kinds, stored
 from zoo.data.limits import MAX_ABSENT_CELLS, TooLargeError, check_column_count, is_cell_too_large
 from zoo.data.raw_rows import BadRow, Item, Row, RowLocation, Source
 from zoo.data.spec import Data
-from zoo.data.split import comparison_key, draw_positions, draw_side_mask
+from zoo.data.split import Groups, comparison_key, draw_positions, draw_side_mask
+from zoo.data.stored import Spill
 from zoo.schema import Kind
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def select_before_reading(data: Data, source: Source) -> tuple[Data, Source]:
         return data, source
     if not row_count:
         return data, source
-    positions = _select_positions(data, row_count)
+    positions = select_positions(data, row_count)
     selected = replace(source, read_rows=lambda: read_rows_at(positions), row_count=None, read_rows_at=None)
     return data.model_copy(update={"holdout": None, "limit": None}), selected
 
@@ -82,26 +83,26 @@ def collect_columns(
     roles: Mapping[str, Kind],
     absent: Iterable[str],
     image_folder: Path | None = None,
+    spill: Spill | None = None,
 ) -> tuple[Columns, list[str], set[str]]:
     """Read all rows of `source` that pass `where`, convert the values of `roles`, and check them.
 
     Args:
         absent: optional roles that no header has. Reading stops at the first row that has one of them.
         image_folder: where relative paths of images start. The default is the folder of the file that holds the row.
+        spill: takes the rows, block by block, once there are more than stay in memory.
 
     Returns:
-        The columns of the good rows; one line for each bad row; and the roles of `absent` that a row has. If there are such
-        roles, the first two are empty.
+        The columns of the good rows, or empty columns if `spill` has taken them; one line for each bad row; and the roles of
+        `absent` that a row has. If there are such roles, the first two are empty.
 
     Raises:
         DataError: for a fault behind which nothing can be read.
     """
     rename, passes, absent_roles = column_mapping.build_row_renamer(data), _build_filter(data), set(absent)
     needs_folder = image_folder is None and source.has_files and not {"image", "pictures"}.isdisjoint(roles.values())
-    absent_count = 0
-    columns: Columns = {role: [] for role in roles}
+    collector = _Collector(roles, spill)
     bad: list[str] = []
-    count = 0
     for location, raw in source.read_rows():
         if isinstance(raw, BadRow):
             if raw.ends_file:
@@ -118,18 +119,41 @@ def collect_columns(
         if isinstance(values, BadRow):
             bad.append(values.reason)
             continue
-        if not values.keys() <= columns.keys():
-            columns |= {name: [None] * count for name in values if name not in columns}
+        collector.add(location, values)
+    return collector.finish(), bad, set()
+
+
+class _Collector:
+    """The columns of rows, and the rows on disk once they are many."""
+
+    def __init__(self, roles: Mapping[str, Kind], spill: Spill | None) -> None:
+        self.columns: Columns = {role: [] for role in roles}
+        self.spill = spill if roles else None
+        self.count = self._absent_count = 0
+
+    def add(self, location: RowLocation, values: Mapping[str, Any]) -> None:
+        """Append a row. Columns that others lack are filled up with None; on disk, new columns are left out."""
+        columns = self.columns
+        has_spilled = self.spill is not None and self.spill.is_used
+        if not has_spilled and not values.keys() <= columns.keys():
+            columns |= {name: [None] * self.count for name in values if name not in columns}
             check_column_count(str(location), len(columns))
-        absent_count += len(columns) - len(values)
-        if absent_count > MAX_ABSENT_CELLS + 10 * count:
+        self._absent_count += 0 if has_spilled else len(columns) - len(values)
+        if self._absent_count > MAX_ABSENT_CELLS + 10 * self.count:
             raise DataError(
                 f"{location}: the rows have {len(columns)} different columns, most of them empty; remove some"
             )
         for name, column in columns.items():
             column.append(values.get(name))
-        count += 1
-    return columns, bad, set()
+        self.count += 1
+        if self.spill is not None and self.count >= stored.MEMORY_ROWS and self.count % stored.BLOCK == 0:
+            self.spill.write(columns)
+
+    def finish(self) -> Columns:
+        """Return the columns; empty ones if the rows are on disk."""
+        if self.spill is not None and self.spill.is_used and any(self.columns.values()):
+            self.spill.write(self.columns)
+        return self.columns
 
 
 def _convert_row(
@@ -179,11 +203,11 @@ def select_rows(data: Data, columns: Columns) -> Columns:
         name = column_mapping.resolve_column(data, data.holdout.by, columns)
         groups = [comparison_key(value) for value in columns[name]]
     count = len(next(iter(columns.values())))
-    positions = _select_positions(data, count, groups).tolist()
+    positions = select_positions(data, count, groups).tolist()
     return {name: [values[position] for position in positions] for name, values in columns.items()}
 
 
-def _select_positions(data: Data, count: int, groups: Sequence[str] | None = None) -> np.ndarray:
+def select_positions(data: Data, count: int, groups: Groups = None) -> np.ndarray:
     """Return the ascending positions, of `count` rows, that `holdout` and then `limit` leave."""
     import numpy as np
 

@@ -149,6 +149,9 @@ class HubData(Rows):
         default=None, description="Commit, tag or branch. The commit that it means is written to lock.json."
     )
     split: str = Field(default="train", description="Name of a split of the data set.")
+    streaming: bool = Field(
+        default=False, description="Read the rows one after the other instead of downloading the data set first."
+    )
 
 
 class FileData(Rows):

@@ -6,10 +6,11 @@ with every version of numpy.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Hashable, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 from zoo.core.errors import DataError
 from zoo.data.spec import Holdout
@@ -17,6 +18,8 @@ from zoo.data.spec import Holdout
 if TYPE_CHECKING:
     import numpy as np
 
+Groups = Union[Sequence[Hashable], "np.ndarray", None]
+"""The group of each row. An array of hashes takes less memory than texts."""
 MAX_PERMUTATION = 1 << 25  # rows; a permutation of more takes too much memory
 
 
@@ -29,13 +32,13 @@ def comparison_key(value: object) -> str:
     return str(value)
 
 
-def draw_side_mask(count: int, holdout: Holdout, groups: Sequence[Hashable] | None = None) -> np.ndarray:
+def draw_side_mask(count: int, holdout: Holdout, groups: Groups = None) -> np.ndarray:
     """Return the mask (count,) bool of the rows on the side that `holdout` takes. See `draw_holdout_mask`."""
     held_out = draw_holdout_mask(count, holdout, groups)
     return held_out if holdout.side == "test" else ~held_out
 
 
-def draw_holdout_mask(count: int, holdout: Holdout, groups: Sequence[Hashable] | None = None) -> np.ndarray:
+def draw_holdout_mask(count: int, holdout: Holdout, groups: Groups = None) -> np.ndarray:
     """Return the mask (count,) bool of the rows that are held out. At least one row is on each side.
 
     Args:
@@ -55,12 +58,30 @@ def draw_holdout_mask(count: int, holdout: Holdout, groups: Sequence[Hashable] |
         mask = np.zeros(count, dtype=bool)
         mask[generator.permutation(count)[:target]] = True
         return mask
-    index_of_group = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    if len(index_of_group) < 2:
+    group_of_row = number_groups(groups)
+    if group_of_row.max() == 0:
         raise DataError(f"holdout: all {count} rows have the same {holdout.by}; choose another `by`")
-    group_of_row = np.fromiter((index_of_group[group] for group in groups), dtype=np.int64, count=count)
     sizes = np.bincount(group_of_row)
     return np.isin(group_of_row, _choose_groups(sizes, generator.permutation(len(sizes)), target))
+
+
+def number_groups(groups: Sequence[Hashable] | np.ndarray) -> np.ndarray:
+    """Return the number (n,) int64 of the group of each row, in the order in which groups first occur."""
+    import numpy as np
+
+    if isinstance(groups, np.ndarray):
+        _, first_rows, inverse = np.unique(groups, return_index=True, return_inverse=True)
+        ranks = np.empty(len(first_rows), np.int64)
+        ranks[np.argsort(first_rows)] = np.arange(len(first_rows))
+        numbers: np.ndarray = ranks[inverse]
+        return numbers
+    index_of_group = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    return np.fromiter((index_of_group[group] for group in groups), dtype=np.int64, count=len(groups))
+
+
+def hash_group(value: object) -> int:
+    """Return 64 bits of a hash of the comparison key of a value. Equal keys have equal hashes."""
+    return int.from_bytes(hashlib.blake2b(comparison_key(value).encode(errors="replace"), digest_size=8).digest())
 
 
 def draw_mask_by_class(labels: Sequence[Hashable], holdout: Holdout) -> np.ndarray:

@@ -36,6 +36,7 @@ class Table:
         roles: the columns that were asked for, sorted.
         inputs: the roles that hold texts, images or vectors, in the order in which they were asked for.
         parts: the tables that this one was joined of, by name; {} for a table of one data section.
+        folder: the folder of a table on disk, whose rows are memory-mapped; None for a table in memory.
     """
 
     rows: datasets.Dataset
@@ -45,6 +46,7 @@ class Table:
     roles: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     parts: Mapping[str, Table] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 def build_table(
@@ -60,7 +62,10 @@ def build_table(
     arrays = {}
     for name, values in columns.items():
         if _is_arrow_name(name):
-            arrays[name] = pa.array(values, _arrow_type(roles[name], values)) if name in roles else _infer_array(values)
+            if name in roles:
+                arrays[name] = pa.array(values, choose_arrow_type(roles[name], is_whole=isinstance(values[0], int)))
+            else:
+                arrays[name] = _infer_array(values)
     features = datasets.Features.from_arrow_schema(pa.schema([(name, array.type) for name, array in arrays.items()]))
     for name, kind in roles.items():
         if kind == "image":
@@ -71,8 +76,8 @@ def build_table(
     return Table(rows, compute_fingerprint(rows, role_names), origin, tuple(skipped), role_names, inputs)
 
 
-def filter_table(table: Table, mask: np.ndarray) -> Table:
-    """Return a new table with the rows at which `mask` (n,) bool is true."""
+def filter_in_memory(table: Table, mask: np.ndarray) -> Table:
+    """Return a new table with the rows at which `mask` (n,) bool is true, copied into memory."""
     import datasets
     import pyarrow as pa
 
@@ -116,12 +121,13 @@ def _identify_image(image: Mapping[str, Any]) -> Any:
     return [path.name, path.stat().st_size]
 
 
-def _arrow_type(kind: Kind, values: Sequence[Any]) -> pa.DataType:
+def choose_arrow_type(kind: Kind, *, is_whole: bool) -> pa.DataType:
+    """Return the type of a role. Labels are integers if they are whole numbers, and text otherwise."""
     import pyarrow as pa
 
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     types = {
-        "label": pa.int64() if isinstance(values[0], int) else pa.string(),
+        "label": pa.int64() if is_whole else pa.string(),
         "number": pa.float64(),
         "vector": pa.list_(pa.float32()),
         "texts": pa.list_(pa.string()),

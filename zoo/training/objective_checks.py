@@ -15,6 +15,7 @@ from zoo.core.errors import DataError, ZooError
 from zoo.data.data_source import DataSource
 from zoo.data.joined import split_by_source
 from zoo.data.spec import Mixture
+from zoo.data.split import draw_positions
 from zoo.schema import Training
 from zoo.spec import EncoderSpec, Mistake, RowNeeds
 from zoo.training.source_plan import SourcePlan, plan_sources
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BLOCK = 256  # rows that are compared at once
+MAX_COUNTED = 500_000  # rows in which repeats are counted; more are drawn by a fixed seed
 MIN_PART = 4  # smaller parts say nothing about repeats
 FEW_DISTINCT = 0.75  # as a share of the rows of a part
 ADVICE = "raise batch_size or lower gradient_accumulation"
@@ -117,6 +119,8 @@ def describe_repeats(spec: EncoderSpec, training: Training, rows: Dataset) -> st
     part = plan_steps(training, len(rows)).micro_batch_size
     if not columns or part < MIN_PART:
         return None
+    if len(rows) > MAX_COUNTED:
+        rows = rows.select(draw_positions(len(rows), MAX_COUNTED))
     counts = Counter(hash(repr(row)) for row in _iterate_raw(rows, columns))
     expected = _expect_distinct(list(counts.values()), part)
     if expected > FEW_DISTINCT * part:

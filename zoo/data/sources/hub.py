@@ -29,7 +29,10 @@ def open_source(data: HubData) -> Source:
     info = _fetch_info(data)
     revision = getattr(info, "sha", None) or data.revision
     try:
-        dataset = datasets.load_dataset(data.name, data.config, revision=revision, split=data.split)
+        options = {"streaming": True} if data.streaming else {}
+        dataset: Any = datasets.load_dataset(data.name, data.config, revision=revision, split=data.split, **options)
+        if data.streaming:
+            return _open_stream(data, dataset, _describe_origin(data, info, revision, dataset.info))
     except Exception as error:  # from `datasets`, its HTTP client, or the reader of any file format
         faults.refuse_full_memory(error, f"hub data set {data.name}", DataError)
         raise DataError(_explain(data, error)) from error
@@ -47,6 +50,23 @@ def open_source(data: HubData) -> Source:
     parts = ((name, tuple(dataset.column_names)),)
     origin = _describe_origin(data, info, revision, dataset.info)
     return Source(origin, parts, read_rows, len(dataset), read_rows_at)
+
+
+def _open_stream(data: HubData, dataset: Any, origin: Origin) -> Source:
+    """Return a source that asks the Hub for the rows again at each reading. Their number is not known."""
+    name = f"{data.name}[{data.split}]"
+    columns = dataset.column_names or list(next(iter(dataset), {}))
+
+    def read_rows() -> Iterator[Item]:
+        batches = dataset.with_format("arrow").iter(batch_size=BATCH)
+        try:
+            for number, row in enumerate(chain.from_iterable(map(convert_batch, batches)), 1):
+                yield RowLocation(name, number), row if isinstance(row, BadRow) else _embed_images(row)
+        except Exception as error:  # from the HTTP client, or the reader of any file format
+            faults.refuse_full_memory(error, f"hub data set {data.name}", DataError)
+            raise DataError(_explain(data, error)) from error
+
+    return Source(origin, ((name, tuple(columns)),), read_rows)
 
 
 def _embed_images(row: Row) -> Row:

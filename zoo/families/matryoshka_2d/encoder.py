@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch.utils import checkpoint
 
+from zoo.data.split import draw_positions
 from zoo.encoder import TrainingRun
 from zoo.families.matryoshka_2d import closed_form, objectives
 from zoo.families.matryoshka_2d.spec import PAIR_COLUMNS, TRIPLET_COLUMNS, Spec
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 HEAD_FIT_TEXTS = 4096  # largest number of distinct training texts from which the heads are fitted
 HEAD_FIT_CHUNK_SIZE = 64
+MAX_PREPARED = 500_000  # rows from whose texts those of the heads are drawn; a teacher reads all
 
 
 class Encoder(TruncatableEncoder):
@@ -59,6 +61,10 @@ class Encoder(TruncatableEncoder):
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
         """Compute the teacher's vectors, and fit the heads of `objective: elastic` to the training texts."""
+        if self.spec.teacher is None and (self.spec.objective != "elastic" or self.spec.trains_full_size_alone):
+            return
+        if self.spec.teacher is None and len(rows) > MAX_PREPARED:
+            rows = rows.select(draw_positions(len(rows), MAX_PREPARED))
         columns = self._find_text_columns(rows.column_names)
         cells = ((self.get_prompt(column), text) for column in columns for text in rows[column])
         # One source of several may lack a column, whose cells are then None.

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts, read_in_windows
+from zoo.data.split import draw_positions
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.static import token_bag
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 TENSOR = "embedding.weight"
 BLOCK = 8192  # texts of a block of `stream`
+MAX_PREPARED = 500_000  # rows whose texts are in memory at once before the training
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -90,13 +92,16 @@ class Encoder(BaseEncoder):
     def prepare(self, rows: Dataset, cache: Path) -> None:
         """Fit the token vectors to the backbone's vectors of training texts, in closed form.
 
-        The counts of tokens in all training texts decide the weights before, if the recipe wants that. An encoder that was
+        The counts of tokens in the training texts decide the weights before, if the recipe wants that. If there are
+        more than MAX_PREPARED rows, only so many are read, drawn by a fixed seed. An encoder that was
         opened from a model folder stays as it is.
         """
         if self._distilled is None:
             return
         from zoo.families.static import distillation, regression
 
+        if len(rows) > MAX_PREPARED:
+            rows = rows.select(draw_positions(len(rows), MAX_PREPARED))
         columns = [column for column in COLUMNS if column in rows.column_names]
         # One source of several may lack a column, whose cells are then None.
         texts = list(dict.fromkeys(text for column in columns for text in rows[column] if text is not None))
