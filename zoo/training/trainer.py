@@ -27,7 +27,7 @@ from zoo.ops import distributed
 from zoo.ops.random_state import epoch_generator
 from zoo.schema import Training
 from zoo.training import trackers
-from zoo.training.arguments import BestBy, make_arguments, make_optimizer
+from zoo.training.arguments import BestBy, make_arguments
 from zoo.training.checkpoints import (
     METRICS,
     SCORE_OF,
@@ -37,7 +37,9 @@ from zoo.training.checkpoints import (
     read_step,
     truncate_metrics,
 )
+from zoo.training.compiling import call_uncompiled, compile_networks
 from zoo.training.distributed import broadcast_from_main, is_main_process
+from zoo.training.optimizers import list_clipped, make_optimizer
 from zoo.training.step_plan import plan_steps, split_rows
 from zoo.training.watch import Watch
 
@@ -136,8 +138,8 @@ class EncoderTrainer(transformers.Trainer):
         The large gradients of new heads must not shrink those of the backbone.
         """
         max_norm = self.args.max_grad_norm
-        groups = self.optimizer.param_groups if self.optimizer is not None else []
-        norms = [self.accelerator.clip_grad_norm_(group["params"], max_norm) for group in groups]
+        clipped = list_clipped(self.optimizer) if self.optimizer is not None else []
+        norms = [self.accelerator.clip_grad_norm_(parameters, max_norm) for parameters in clipped]
         return torch.linalg.vector_norm(torch.stack([torch.as_tensor(norm).cpu() for norm in norms]))
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
@@ -170,9 +172,10 @@ class EncoderTrainer(transformers.Trainer):
         """
         self.loss_module.eval()
         rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
-        metrics = {} if rows is None else {f"{metric_key_prefix}_loss": self._compute_validation_loss(rows)}
-        if self.watch is not None:
-            metrics |= _compute_scores(self.watch, self.loss_module.encoder, metric_key_prefix)
+        with call_uncompiled(self.loss_module):
+            metrics = {} if rows is None else {f"{metric_key_prefix}_loss": self._compute_validation_loss(rows)}
+            if self.watch is not None:
+                metrics |= _compute_scores(self.watch, self.loss_module.encoder, metric_key_prefix)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -245,6 +248,7 @@ def fit(
     with (
         _keep_environment(read_record(resume_from)) as environment,
         trackers.follow(settings.report, run_name, folder, say),
+        compile_networks(encoder.module, settings),
     ):
         recorder = RunRecorder(folder, show_progress, seconds_before, environment, say)
         arguments = make_arguments(settings, checkpoints, len(rows), best_by=_choose_figure(validation, watch))
@@ -278,7 +282,7 @@ def _make_trainer(
         train_dataset=rows,
         eval_dataset=[] if validates else None,  # `fit` sets it
         data_collator=encoder.collate,
-        optimizers=(make_optimizer(encoder.parameter_groups(settings), settings), None),
+        optimizers=(make_optimizer(encoder, settings), None),
         callbacks=callbacks,
     )
     trainer.loss_module = loss_module
