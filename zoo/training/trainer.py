@@ -7,6 +7,7 @@ the same for any number of processes; metrics.jsonl survives an interruption; a 
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -347,7 +348,11 @@ def _keep_environment(record: Mapping[str, Any]) -> Iterator[Environment]:
 
 
 def _check_processes(settings: Training, row_count: int) -> None:
-    """Raise ZooError if the rows of a forward pass cannot be divided over the processes."""
+    """Raise ZooError if weights are to be divided over processes, or if the rows of a forward pass cannot be."""
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1"):
+        raise ZooError(
+            "accelerate's configuration asks for FSDP, and zoo keeps whole weights in each process: start zoo train with torchrun"
+        )
     processes, part = distributed.get_world_size(), plan_steps(settings, row_count).micro_batch_size
     if part % processes:
         raise ZooError(
