@@ -188,6 +188,24 @@ class Encoder:
         self.chosen = {f"training.{name}": value for name, value in length.items()}
         return self.train(replace(run, settings=settings.model_copy(update=length)))
 
+    def find_depths(self) -> Mapping[Any, int] | None:
+        """Return the depth of each parameter of a text backbone: 0 for embeddings, n for block n. None without such blocks.
+
+        Parameters after the last block, for example of a last norm, have its depth.
+        """
+        backbone = getattr(self, "backbone", None)
+        list_blocks = getattr(backbone, "_blocks", None)
+        if backbone is None or list_blocks is None:
+            return None
+        depth_in_blocks = {
+            parameter: depth for depth, block in enumerate(list_blocks(), 1) for parameter in block.parameters()
+        }
+        depths, last = {}, 0
+        for parameter in backbone.model.parameters():
+            last = max(last, depth_in_blocks.get(parameter, 0))
+            depths[parameter] = depth_in_blocks.get(parameter, last)
+        return depths
+
     def train(self, run: TrainingRun) -> float:
         """Train in place, and return the seconds it took. Default: train `loss` with `zoo.training`.
 

@@ -117,7 +117,18 @@ class Training(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1, description="Share of the steps in which the learning rate rises."
     )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay of AdamW.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay of the optimiser.")
+    optimizer: Literal["adamw", "adamw-8bit", "muon"] = Field(
+        "adamw",
+        description="adamw-8bit keeps its state in 8 bits (bitsandbytes, on a GPU). muon is Muon for the hidden matrices, at the "
+        "rates of AdamW, and AdamW for the rest.",
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Learning rate of each layer of a text backbone, as a multiple of that of the layer above it."
+    )
+    compile: Literal["auto"] | bool = Field(
+        False, description="Compile the backbone for the training with torch.compile. `auto` does so on a GPU only."
+    )
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(
         1.0, description="Gradients with a larger norm are scaled down to it."
     )

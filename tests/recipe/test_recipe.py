@@ -381,8 +381,8 @@ def test_an_access_token_is_refused_at_its_place_and_never_shown(folder):
         ("training.num_train_epochs=3", "did you mean epochs?"),
         ("training.per_device_train_batch_size=3", "did you mean batch_size?"),
         ("training.patience=3", "did you mean early_stop?"),
-        ("training.optimizer=adam", "the optimiser is AdamW: set training.learning_rate, training.weight_decay"),
-        ("training.optim=adam", "the optimiser is AdamW"),
+        ("training.optimizer=adam", "'adam' is not one of adamw, adamw-8bit, muon; did you mean adamw?"),
+        ("training.optim=adam", "did you mean optimizer?"),
     ],
 )
 def test_the_names_that_other_libraries_give_settings_are_understood(folder, override, message):

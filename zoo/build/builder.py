@@ -40,7 +40,7 @@ from zoo.evaluation import Prepared, leaderboard
 from zoo.evaluation.spec import list_tasks
 from zoo.evaluation.watching import WatchedTasks, prepare_watch
 from zoo.recipe.recipe import Recipe
-from zoo.training import distributed, trackers
+from zoo.training import distributed, optimizers, trackers
 
 Say = Callable[[str], None]
 ROWS = "cache/rows"  # in the run folder: tables that are too large for memory
@@ -161,6 +161,7 @@ class _Build:
     def run(self) -> Encoder:
         self.folder.claim(self.recipe)
         trackers.check_installed(self._trackers)
+        optimizers.check_optimizer(self.recipe.training)
         self._check_publication()
         self.say("reading the data")
         tables = training_data.read_tables(self.recipe, self.out / ROWS)

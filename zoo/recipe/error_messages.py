@@ -30,6 +30,9 @@ OTHER_NAMES = {
     **dict.fromkeys(("save_steps", "save_every"), "checkpoint_every"),
     **dict.fromkeys(("eval_steps", "eval_every"), "validate_every"),
     **dict.fromkeys(("patience", "early_stopping", "early_stopping_patience"), "early_stop"),
+    **dict.fromkeys(("optimiser", "optim"), "optimizer"),
+    **dict.fromkeys(("layerwise_lr_decay", "llrd", "layer_wise_decay"), "layer_decay"),
+    **dict.fromkeys(("torch_compile",), "compile"),
     **dict.fromkeys(("report_to", "tracker", "trackers", "logger"), "report"),
     **dict.fromkeys(("load_best_model_at_end", "save_best"), "keep_best"),
 }
@@ -154,8 +157,6 @@ def format_problem(error: Any, model: type[BaseModel]) -> str:
 
 def _suggest_training_field(key: str, keys: set[str]) -> str:
     """The end of the message about a setting of the training that other libraries call `key`; empty for any other key."""
-    if key in ("optimizer", "optimiser", "optim"):
-        return "; the optimiser is AdamW: set training.learning_rate, training.weight_decay and training.max_grad_norm"
     field = OTHER_NAMES.get(key, "")
     if not field:
         return ""

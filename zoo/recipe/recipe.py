@@ -48,10 +48,10 @@ class Recipe(Section, Generic[SpecT]):
     mixture: Mixture | None = Field(None, description="How batches are made if `data` is a list.")
     validation: Validation | None = Field(
         None,
-        description="What is watched during training. Rows: a data section, or a share (below 1) or count held out of `data`. "
-        "`auto`, the default, holds out up to 256 rows of at least 2,000 if the recipe does not say how long to train. null "
-        "holds out none. Or a task as in `evaluation`, which may have a `metric`; or a list of tasks and at most one entry of "
-        "rows. With tasks, the mean of their scores decides early stop and best weights.",
+        description="Rows or tasks to watch during training. Rows: a data section, or a share (below 1) or count held out of "
+        "`data`. `auto`, the default, holds out up to 256 rows of at least 2,000 if the recipe does not say how long to train. "
+        "null holds out none. Or a task as in `evaluation`, which may have a `metric`; or a list of tasks and at most one entry "
+        "of rows. With tasks, the mean of their scores decides early stop and best weights.",
     )
     on_overlap: Literal["report", "drop", "error"] = Field(
         "report",

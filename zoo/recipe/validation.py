@@ -31,7 +31,7 @@ class AnyEncoder(EncoderSpec, extra="ignore"):
 
 
 class _Checked(NamedTuple):
-    """What is known of the encoder when tasks are checked: its family, its section, the columns that it needs, the folder."""
+    """The known facts when tasks are checked: the family, its section, the columns that it needs, and the folder."""
 
     spec_class: type[EncoderSpec] | None
     spec: EncoderSpec | None

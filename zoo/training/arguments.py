@@ -1,11 +1,11 @@
-"""The recipe's `training:` section as arguments of `transformers.Trainer`, and the optimiser."""
+"""The recipe's `training:` section as arguments of `transformers.Trainer`."""
 
 from __future__ import annotations
 
 import math
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import transformers
@@ -74,11 +74,6 @@ def make_arguments(
     # best weights whenever they are found.
     arguments.load_best_model_at_end = best_by is not None and settings.keep_best
     return arguments
-
-
-def make_optimizer(groups: list[dict[str, Any]], settings: Training) -> torch.optim.Optimizer:
-    """Return AdamW over parameter groups, which may have a learning rate and a weight decay of their own."""
-    return torch.optim.AdamW(groups, lr=settings.peak_learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
 def resolve_precision_name(settings: Training) -> str:

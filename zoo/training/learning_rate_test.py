@@ -20,8 +20,9 @@ from accelerate.utils import send_to_device
 from zoo.core import atomic_files
 from zoo.ops import distributed
 from zoo.schema import Training
-from zoo.training.arguments import make_optimizer, resolve_precision_name
+from zoo.training.arguments import resolve_precision_name
 from zoo.training.distributed import broadcast_from_main, is_main_process
+from zoo.training.optimizers import list_clipped, make_optimizer
 from zoo.training.step_plan import plan_steps
 from zoo.training.trainer import EpochSampler
 
@@ -101,7 +102,7 @@ def find_learning_rate(encoder: Any, rows: Any, settings: Training, typical: flo
         batches = [send_to_device(batch, device) for batch in batches]
         with torch.no_grad():
             first_losses = [_average(_compute_loss(encoder, batch, settings)).item() for batch in batches]
-        optimizer = make_optimizer(encoder.parameter_groups(settings), settings)
+        optimizer = make_optimizer(encoder, settings)
         usual_rates = [group["lr"] for group in optimizer.param_groups]
         for step, factor in enumerate(factors):
             for group, rate in zip(optimizer.param_groups, usual_rates, strict=True):
@@ -151,11 +152,11 @@ def _make_step(
     optimizer.zero_grad()
     loss = _compute_loss(encoder, batch, settings)
     loss.backward()  # type: ignore[no-untyped-call]
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
+    for parameters in list_clipped(optimizer):
+        for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad = _average(parameter.grad)
-        torch.nn.utils.clip_grad_norm_(group["params"], settings.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
     optimizer.step()
     return _average(loss.detach()).item()
 

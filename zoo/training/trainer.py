@@ -7,6 +7,7 @@ the same for any number of processes; metrics.jsonl survives an interruption; a 
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from zoo.core.training_log import Say
 from zoo.ops import distributed
 from zoo.schema import Training
 from zoo.training import mixture, trackers
-from zoo.training.arguments import BestBy, make_arguments, make_optimizer
+from zoo.training.arguments import BestBy, make_arguments
 from zoo.training.checkpoints import (
     LOSS_OF_SOURCE,
     METRICS,
@@ -36,7 +37,9 @@ from zoo.training.checkpoints import (
     read_step,
     truncate_metrics,
 )
+from zoo.training.compiling import call_uncompiled, compile_networks
 from zoo.training.distributed import broadcast_from_main, is_main_process
+from zoo.training.optimizers import list_clipped, make_optimizer
 from zoo.training.step_plan import plan_steps, split_rows
 from zoo.training.watch import Watch
 
@@ -185,8 +188,8 @@ class EncoderTrainer(transformers.Trainer):
         The large gradients of new heads must not shrink those of the backbone.
         """
         max_norm = self.args.max_grad_norm
-        groups = self.optimizer.param_groups if self.optimizer is not None else []
-        norms = [self.accelerator.clip_grad_norm_(group["params"], max_norm) for group in groups]
+        clipped = list_clipped(self.optimizer) if self.optimizer is not None else []
+        norms = [self.accelerator.clip_grad_norm_(parameters, max_norm) for parameters in clipped]
         return torch.linalg.vector_norm(torch.stack([torch.as_tensor(norm).cpu() for norm in norms]))
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
@@ -219,9 +222,10 @@ class EncoderTrainer(transformers.Trainer):
         """
         self.loss_module.eval()
         rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
-        metrics = {} if rows is None else {f"{metric_key_prefix}_loss": self._compute_validation_loss(rows)}
-        if self.watch is not None:
-            metrics |= _compute_scores(self.watch, self.loss_module.encoder, metric_key_prefix)
+        with call_uncompiled(self.loss_module):
+            metrics = {} if rows is None else {f"{metric_key_prefix}_loss": self._compute_validation_loss(rows)}
+            if self.watch is not None:
+                metrics |= _compute_scores(self.watch, self.loss_module.encoder, metric_key_prefix)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -298,6 +302,7 @@ def fit(
     with (
         _keep_environment(read_record(resume_from)) as environment,
         trackers.follow(settings.report, run_name, folder, say),
+        compile_networks(encoder.module, settings),
     ):
         recorder = RunRecorder(folder, show_progress, seconds_before, environment, say)
         arguments = make_arguments(settings, checkpoints, len(rows), best_by=_choose_figure(validation, watch))
@@ -334,7 +339,7 @@ def _make_trainer(
         train_dataset=rows,
         eval_dataset=[] if validates else None,  # `fit` sets it
         data_collator=collate,
-        optimizers=(make_optimizer(encoder.parameter_groups(settings), settings), None),
+        optimizers=(make_optimizer(encoder, settings), None),
         callbacks=callbacks,
     )
     trainer.loss_module, trainer.source_losses = loss_module, SourceLosses(rows)
@@ -399,7 +404,11 @@ def _keep_environment(record: Mapping[str, Any]) -> Iterator[Environment]:
 
 
 def _check_processes(settings: Training, row_count: int) -> None:
-    """Raise ZooError if the rows of a forward pass cannot be divided over the processes."""
+    """Raise ZooError if weights are to be divided over processes, or if the rows of a forward pass cannot be."""
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1"):
+        raise ZooError(
+            "accelerate's configuration asks for FSDP, and zoo keeps whole weights in each process: start zoo train with torchrun"
+        )
     processes, part = distributed.get_world_size(), plan_steps(settings, row_count).micro_batch_size
     if part % processes:
         raise ZooError(

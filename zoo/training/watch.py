@@ -1,4 +1,4 @@
-"""What the Trainer needs of the validation tasks. Imports no torch; `zoo.evaluation.watching` has the tasks."""
+"""The interface of validation tasks for the Trainer. Imports no torch; `zoo.evaluation.watching` has the tasks."""
 
 from __future__ import annotations
 
