@@ -138,6 +138,15 @@ class Encoder:
         """The untrained encoder. Raises ZooError if the backbone cannot be loaded or is not supported."""
         raise NotImplementedError
 
+    @classmethod
+    def open_scorer(cls, spec: Any, folder: Path) -> Any:
+        """Return the teacher of the spec, which scores pairs of texts, or None. Default: None.
+
+        It has `score(pairs)`, which returns numbers (n,), and `fingerprint`, a text that changes with the scores. Relative paths
+        in `spec` start at `folder`.
+        """
+        return None
+
     def prepare(self, rows: Dataset, cache: Path) -> None:
         """See the training rows once before training, for example to build a vocabulary or to compute teacher vectors.
 

@@ -57,7 +57,7 @@ def mine_recipe(
     """Return the tables with mined negatives in the training rows, and what lock.json keeps of the mining.
 
     A recipe without `mine:` gets its tables back, and {}. `cache` is the run folder's; the last two arguments are those of
-    `mine_table`.
+    `mine_table`, by default the teacher of the recipe.
     """
     section = recipe.mine
     if section is None:
@@ -70,6 +70,10 @@ def mine_recipe(
         raise ZooError(
             f"data.mine.every: {recipe.encoder.family} encodes with new weights only after the training; remove `every`"
         )
+    if score_pairs is None:
+        scorer = families.load_encoder(recipe.encoder.family).open_scorer(recipe.encoder, recipe.folder)
+        if scorer is not None:
+            score_pairs, scorer_fingerprint = scorer.score, scorer.fingerprint
     encoder = open_encoder(recipe, section.model)
     say(f"mining hard negatives for {len(tables['train'].rows)} rows with {encoder.backbone_name or encoder.name}")
     known = [tables["validation"]] if "validation" in tables else []

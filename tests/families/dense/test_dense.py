@@ -187,6 +187,15 @@ def test_a_source_has_its_own_loss_and_prompts(tmp_path):
     torch.testing.assert_close(encoder.loss(mixed), (6 * alone[0] + 10 * alone[1]) / 16)
 
 
+def test_the_teacher_scores_mined_candidates_too(tmp_path):
+    teacher = tiny.backbone(tmp_path / "teacher", seed=5)
+    spec = Spec(family="dense", backbone="x", loss="kl", teacher={"model": teacher, "kind": "encoder"})
+    scorer = Encoder.open_scorer(spec, tmp_path)
+    vectors = zoo.from_pretrained(teacher).encode(["the dog", "a cat"])
+    np.testing.assert_allclose(scorer.score([("the dog", "a cat")]), [vectors[0] @ vectors[1]], atol=1e-6)
+    assert Encoder.open_scorer(spec.model_copy(update={"teacher": None}), tmp_path) is None
+
+
 def test_a_batch_of_a_class_loss_has_several_rows_of_each_class():
     rows = Dataset.from_list([{"text": text, "label": i % 5} for i, text in enumerate(tiny.SENTENCES)])
     order = ClassBatches(rows).order(seed=1, epoch=0)

@@ -18,7 +18,7 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.dense import adapter_folder, backbone_options
 from zoo.families.dense.class_batches import ClassBatches
-from zoo.families.dense.frozen_models import Guide, Teacher
+from zoo.families.dense.frozen_models import Guide, Teacher, open_scorer
 from zoo.families.dense.objective import BatchFacts, compute_loss
 from zoo.families.dense.spec import CLASS_LOSSES, DISTILLATION_LOSSES, SCORED_LOSSES, Spec, describe_misfit
 from zoo.ops import distributed, gradcache
@@ -30,6 +30,7 @@ from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
 from zoo.text import lora, sentence_transformers_format, windows
 from zoo.text.backbone import Backbone
+from zoo.text.teacher_scores import PairScorer
 from zoo.text.text_encoder import CHUNK_SIZE, TextEncoder
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Encoder(TextEncoder):
             columns = find_text_columns("contrastive", rows.column_names)
             self._guide = Guide(self._open_frozen(self.spec.guide.model), rows, columns, cache)
         if self.spec.teacher is not None and set(DISTILLATION_LOSSES) & set(self._list_losses()):
-            self._teacher = Teacher.open(self.spec.teacher, cache, self.folder, self._open_frozen)
+            self._teacher = Teacher(open_scorer(self.spec.teacher, self.folder, self._open_frozen), cache)
             self._score_rows(rows)
 
     def _list_losses(self) -> list[LossName]:
@@ -148,6 +149,15 @@ class Encoder(TextEncoder):
             scored = [row for row in rows if self.find_loss(row) in DISTILLATION_LOSSES]
             columns = find_text_columns("kl", rows.column_names)
             self._teacher.score_rows(scored, columns)
+
+    @classmethod
+    def open_scorer(cls, spec: Spec, folder: Path) -> PairScorer | None:
+        """Return the teacher, which scores mined candidates too."""
+
+        def open_encoder(reference: str) -> Encoder:
+            return cls.build(Spec(family="dense", backbone=reference), folder=folder)
+
+        return None if spec.teacher is None else open_scorer(spec.teacher, folder, open_encoder)
 
     def _open_frozen(self, reference: str) -> Encoder:
         return type(self).build(Spec(family="dense", backbone=reference), folder=self.folder)

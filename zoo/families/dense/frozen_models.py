@@ -44,21 +44,20 @@ class Guide:
         return self._vectors.get(numbers, device)
 
 
+def open_scorer(spec: TeacherSpec, folder: Path, open_encoder: Callable[[str], TextEncoder]) -> PairScorer:
+    """Open the teacher that a recipe names. A relative path in `spec` starts at `folder`."""
+    if spec.kind == "cross-encoder":
+        return CrossEncoderScorer(spec.model, folder=folder)
+    encoder = open_encoder(spec.model)
+    return EncoderScorer(encoder, spec.model, atomic_files.digest([encoder.backbone_revision, encoder.prompts]))
+
+
 class Teacher:
     """A frozen model whose scores of every anchor with the candidates of its row are computed once."""
 
     def __init__(self, scorer: PairScorer, cache: Path) -> None:
         self._scorer, self._cache = scorer, cache
         self._tables: list[RowsByText] = []
-
-    @classmethod
-    def open(cls, spec: TeacherSpec, cache: Path, folder: Path, open_encoder: Callable[[str], TextEncoder]) -> Teacher:
-        """Open the model that a recipe names. A relative path in `spec` starts at `folder`."""
-        if spec.kind == "cross-encoder":
-            return cls(CrossEncoderScorer(spec.model, folder=folder), cache)
-        encoder = open_encoder(spec.model)
-        fingerprint = atomic_files.digest([encoder.backbone_revision, encoder.prompts])
-        return cls(EncoderScorer(encoder, spec.model, fingerprint), cache)
 
     def score_rows(self, rows: Rows, columns: Sequence[str]) -> None:
         """Score the pairs of these rows, or read their scores from the cache. The first column holds the anchors."""
