@@ -250,7 +250,7 @@ class Encoder:
         rows: Any = mixture.mix(run.rows, run.spans, self.sources, self.mixture, run.settings.batch_size)
         validation: Any = run.validation
         if run.validation_spans:
-            validation = mixture.watch(run.validation, run.validation_spans, rows.plan.block)
+            validation = mixture.watch(run.validation, run.validation_spans, rows.plan)
         return replace(run, rows=rows, validation=validation)
 
     def use_trained_weights(self) -> None:

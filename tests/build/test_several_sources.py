@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
+import stored_runs
 import tiny
-from forked_commands import run_in_processes, run_main
+from forked_commands import Command, run_in_processes, run_main
 from safetensors.torch import load_file
 
 import zoo
@@ -254,6 +256,25 @@ def test_a_killed_run_on_disk_reads_nothing_again_and_ends_with_the_same_weights
         zoo.train(load(folder, **sections), folder / "stopped")
     whole, again = (load_file(folder / name / "model" / "model.safetensors") for name in ("whole", "stopped"))
     assert all((whole[name] == again[name]).all() for name in whole)
+
+
+def test_a_run_on_disk_survives_sigkill_and_runs_in_two_processes(folder):
+    settings = {"checkpoint_every": 2, "max_steps": 12, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32"}
+    path = folder / "recipe.yaml"
+    path.write_text(load(folder, training=settings, validation=0.25).dump())
+    stopped = Command(stored_runs.main, path, folder / "stopped", 7)
+    assert stopped.wait() == -signal.SIGKILL
+    assert list((folder / "stopped" / builder.ROWS).glob("*/rows.json"))
+    runs = {name: Command(stored_runs.main, path, folder / name) for name in ("stopped", "whole")}
+    assert [run.wait() for run in runs.values()] == [0, 0]
+    run_in_processes(2, stored_runs.main, path, folder / "two")
+    whole, again, two = (
+        load_file(folder / name / "model" / "model.safetensors") for name in ("whole", "stopped", "two")
+    )
+    assert all((whole[name] == again[name]).all() for name in whole)
+    for name in whole:
+        assert (whole[name] - two[name]).abs().max() < 2e-3, name
+    assert not any((folder / name / builder.ROWS).exists() for name in ("whole", "stopped", "two"))
 
 
 def test_shared_rows_on_disk_are_counted_and_dropped_as_in_memory(folder, on_disk, monkeypatch):

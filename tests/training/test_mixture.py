@@ -150,7 +150,8 @@ def test_a_row_has_the_columns_of_its_source_and_its_name():
 
 def test_validation_batches_are_of_one_source_and_hold_every_row_once():
     table = join(a=rows(10), b=rows(21))
-    watched = mixture.watch(table.rows, find_spans(table.rows), block=4)
+    plan = source_plan.SourcePlan({}, {}, block=1)  # of a training with one row a batch
+    watched = mixture.watch(table.rows, find_spans(table.rows), plan)
     batches = [list(batch) for batch in watched.split_into_batches(4)]
     assert sorted(index for batch in batches for index in batch) == list(range(31))
     assert all(len({index < 10 for index in batch}) == 1 for batch in batches)

@@ -6,6 +6,7 @@ The order depends on seed and epoch alone, so a resumed run and a distributed ru
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -61,7 +62,7 @@ class SourceMixture:
     @property
     def has_uniform_batches(self) -> bool:
         """Whether all rows of a batch are from one source."""
-        return self.plan.block > 1 or len(self.spans) == 1
+        return not self.plan.is_mixed or len(self.spans) == 1
 
     def order(self, seed: int, epoch: int) -> torch.Tensor:
         """Return the row numbers of an epoch (n,) int64."""
@@ -91,10 +92,10 @@ def mix(
     return SourceMixture(rows, spans, plan_sources(counts, sources, mixture, batch_size))
 
 
-def watch(rows: Rows, spans: Mapping[str, range], block: int) -> SourceMixture:
-    """Return validation rows, each of which counts once. `block` is that of the training."""
+def watch(rows: Rows, spans: Mapping[str, range], plan: SourcePlan) -> SourceMixture:
+    """Return validation rows, each of which counts once. `plan` is that of the training."""
     counts = {name: len(span) for name, span in spans.items()}
-    return SourceMixture(rows, spans, SourcePlan(counts, counts, block))
+    return SourceMixture(rows, spans, replace(plan, counts=counts, quotas=counts))
 
 
 def shuffle(count: int, seed: int, epoch: int) -> torch.Tensor:

@@ -18,11 +18,13 @@ class SourcePlan:
         counts: the rows that a source has.
         quotas: the rows that are drawn from it in an epoch.
         block: rows of one source that follow each other: a whole batch, or 1 if batches are mixed.
+        is_mixed: whether a batch has rows of several sources.
     """
 
     counts: Mapping[str, int]
     quotas: Mapping[str, int]
     block: int
+    is_mixed: bool = False
 
     @property
     def rows_per_epoch(self) -> int:
@@ -66,7 +68,7 @@ def plan_sources(
         weights = {name: sources[name].weight or 1.0 if draw == "weighted" else 1.0 for name in shared}
         blocks = _allot(sum(shared.values()) // block, weights)
     quotas = {name: block * (fixed | blocks)[name] for name in counts}
-    return SourcePlan(dict(counts), quotas, block)
+    return SourcePlan(dict(counts), quotas, block, mixture.batches == "mixed")
 
 
 def resolve_draw(sources: Mapping[str, DataSource], mixture: Mixture) -> str:
