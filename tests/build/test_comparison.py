@@ -14,6 +14,7 @@ from zoo.build.reproduction import Figure, Reproduction
 from zoo.card.run_record import Record
 from zoo.core import confinement
 from zoo.core.errors import AcceptanceError, ArtefactError, ZooError
+from zoo.schema import Training
 
 
 def make_report(*scores):
@@ -154,6 +155,8 @@ def test_the_training_of_a_reproduction_is_not_published_and_a_missed_score_is_c
         raise AcceptanceError("too low")
 
     class FakeRecipe:
+        training = Training(seed=7, report=("wandb",))
+
         def model_copy(self, update):
             return update
 
@@ -164,7 +167,8 @@ def test_the_training_of_a_reproduction_is_not_published_and_a_missed_score_is_c
     data_line = f"data train: sha256 {'b' * 12} there, {'a' * 12} here"
     assert found == (["torch 1 there, 2 here"], [data_line])
     assert lines == ["differs: torch 1 there, 2 here", f"differs: {data_line}"]
-    assert runs == [({"publish": None}, tmp_path, runs[0][2], True)]
+    unreported = {"publish": None, "training": Training(seed=7)}
+    assert runs == [(unreported, tmp_path, runs[0][2], True)]
     lines.clear()
     same = {"environment": [], "data": {"train": {"fingerprint": "a" * 64}}}
     assert reproduction._train(FakeRecipe(), tmp_path, same, lines.append, False) == ([], [])
