@@ -155,7 +155,7 @@ def test_the_training_of_a_reproduction_is_not_published_and_a_missed_score_is_c
         raise AcceptanceError("too low")
 
     class FakeRecipe:
-        training = Training(report=("wandb",))
+        training = Training(seed=7, report=("wandb",))
 
         def model_copy(self, update):
             return update
@@ -167,7 +167,8 @@ def test_the_training_of_a_reproduction_is_not_published_and_a_missed_score_is_c
     data_line = f"data train: sha256 {'b' * 12} there, {'a' * 12} here"
     assert found == (["torch 1 there, 2 here"], [data_line])
     assert lines == ["differs: torch 1 there, 2 here", f"differs: {data_line}"]
-    assert runs == [({"publish": None, "training": Training()}, tmp_path, runs[0][2], True)]
+    unreported = {"publish": None, "training": Training(seed=7)}
+    assert runs == [(unreported, tmp_path, runs[0][2], True)]
     lines.clear()
     same = {"environment": [], "data": {"train": {"fingerprint": "a" * 64}}}
     assert reproduction._train(FakeRecipe(), tmp_path, same, lines.append, False) == ([], [])

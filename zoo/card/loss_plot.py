@@ -77,7 +77,7 @@ def _draw_points(axes: Axes, points: list[Point], best: Point, word: str) -> Non
     axes.annotate(
         f"{word}, step {step:,}",
         (step, value),
-        (0, 12),
+        (0, 12 if word == "lowest" else -20),  # inside the panel
         textcoords="offset points",
         ha="right" if step > steps[-1] / 2 else "left",
         color=style.SECOND,
