@@ -8,9 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+import zoo
+from zoo import evaluation
 from zoo.core.errors import DataError, ZooError
 from zoo.evaluation import mteb_build, shaping, tasks
 from zoo.evaluation.spec import Task
@@ -78,7 +81,7 @@ FORMS = {
         {"data": PICTURES, "train": PICTURES},
         ("ImageClassification", "accuracy", "i2c", ["image"]),
         {"input_column_name": "image", "label_column_name": "label"},
-        {"label": ["a", "b", "a"]},
+        {"label": [0, 1, 0]},
     ),
     "image-clustering": (
         {"data": PICTURES},
@@ -254,6 +257,16 @@ def test_labels_of_a_test_set_must_occur_in_the_training_set(write, tmp_path):
         prepare(tmp_path, task="classification", train=train, data=data)
     with pytest.raises(DataError, match="classification: every label is 'x'; it takes two classes"):
         prepare(tmp_path, task="classification", train=write("train", [{"text": "a", "label": "x"}] * 2), data=data)
+
+
+@pytest.mark.parametrize("labels", [("ham", "spam"), (3, 7)])
+def test_two_classes_of_any_name_are_scored(write, tmp_path, labels):
+    rows = [{"text": f"the {tiny.WORDS[i]}", "label": labels[i % 2]} for i in range(24)]
+    section = write("two", rows) | {"path": str(tmp_path / "two.jsonl")}
+    task = TypeAdapter(Task).validate_python({"task": "classification", "train": section, "data": section})
+    encoder = zoo.from_pretrained(tiny.backbone(tmp_path / "backbone"))
+    report = evaluation.evaluate(encoder, [task], baseline=False)
+    assert 0.5 <= report["results"][0]["value"] <= 1
 
 
 def test_a_pair_has_the_label_0_or_1(write, tmp_path):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.core import atomic_files
 from zoo.core.errors import DataError
 from zoo.data import Table, kinds
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 CUT_OFFS = (1, 3, 5, 10, 20, 100)
 """Ranks at which retrieval is scored. mteb's own thousand per query takes longer than most encoders."""
@@ -38,7 +41,18 @@ def shape_classification(title: str, tables: Mapping[str, Table], columns: list[
         raise DataError(f"{title}: labels without a training example: {', '.join(unknown[:5])}")
     if test.features["label"] != train.features["label"]:
         test = test.cast_column("label", train.features["label"])
+    classes = sorted(set(train["label"]))
+    if len(classes) == 2 and 1 not in classes:
+        train, test = (_number_labels(rows, classes) for rows in (train, test))
     return DatasetDict(train=train, test=test)
+
+
+def _number_labels(rows: Dataset, classes: Sequence[Any]) -> Dataset:
+    """Replace labels by their places among `classes`. mteb takes 1 for the positive one of two classes."""
+    from datasets import Value
+
+    numbers = [classes.index(label) for label in rows["label"]]
+    return rows.remove_columns("label").add_column("label", numbers).cast_column("label", Value("int64"))
 
 
 def shape_corpus(
