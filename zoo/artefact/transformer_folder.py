@@ -89,7 +89,7 @@ def _describe_model(
 
     The names are the model's own, or those of checkpoints of its architecture if more of `stored` are among them.
 
-    Of tensors that the model ties, for example the embeddings of an encoder, the first name counts.
+    The first name counts of tensors that the model ties, for example the embeddings of an encoder.
 
     Also return the prefix that transformers itself removes from the names of a checkpoint.
     """

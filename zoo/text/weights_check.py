@@ -28,7 +28,7 @@ def find_problem(reference: str, folder: Path) -> str | None:
 def check(reference: str, model_folder: Path) -> None:
     """Raise ArtefactError unless the weights have the names, shapes and dtypes of the architecture in config.json.
 
-    Of an architecture whose tensors are not known without torch, only dtypes and depth are checked.
+    Only dtypes and depth are checked if the tensors of an architecture are not known without torch.
     """
     weights_folder = transformer_folder.find_transformer(model_folder)
     config = json.loads((weights_folder / "config.json").read_text(encoding="utf-8"))

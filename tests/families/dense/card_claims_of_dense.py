@@ -162,5 +162,5 @@ PROOFS: list[tuple[tuple[str, ...], str]] = [
         ("The loss is the mean over the widths above.",),
         "families/dense/test_dense.py::test_the_loss_is_the_mean_over_the_widths",
     ),
-    (("- It compares whole texts.", "What a long text says in one sentence may not show in its vector."), ADVICE),
+    (("- It compares whole texts.", "A single sentence of a long text may not show in its vector."), ADVICE),
 ]

@@ -40,7 +40,7 @@ class Guide:
         return self._vectors.find_rows(cells).view(len(columns), -1)
 
     def get_vectors(self, numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """Return the vectors (columns, rows, d) of what `find_rows` returned."""
+        """Return the vectors (columns, rows, d) of the numbers that `find_rows` returned."""
         return self._vectors.get(numbers, device)
 
 

@@ -12,12 +12,12 @@ from zoo.ops import distillation, icnn, losses, proto_triplet, triplet
 
 @dataclass(frozen=True)
 class BatchFacts:
-    """What a loss needs besides vectors.
+    """The values that a loss needs besides vectors.
 
     Attributes:
         scores: (rows,) of pairs, or (rows, candidates) of a teacher; None for losses without scores.
         labels: (rows,) int64, equal for rows of a class; None for losses without classes.
-        mask: (rows, candidates of all rows) bool, true for a candidate that is no negative of a row; None without candidates.
+        mask: (rows, candidates of all rows) bool, true for a candidate that must not count as a negative; None without candidates.
     """
 
     scores: torch.Tensor | None = None
