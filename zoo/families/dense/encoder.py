@@ -222,7 +222,7 @@ class Encoder(TextEncoder):
         return torch.stack([compute_loss(self.spec, part["loss_name"], table[..., :m], facts) for m in widths]).mean()
 
     def _find_mask(self, text_keys: torch.Tensor | None, guide_rows: torch.Tensor | None) -> torch.Tensor | None:
-        """The candidates that do not count as negatives of a row: those equal to a right answer, and those that the guide finds."""
+        """The candidates that do not count as negatives: those equal to a right answer, and those that the guide finds."""
         if text_keys is None or len(text_keys) < 2:
             return None
         mask = false_negative_mask(text_keys[0], text_keys[1:].flatten())

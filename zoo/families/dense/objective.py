@@ -17,7 +17,7 @@ class BatchFacts:
     Attributes:
         scores: (rows,) of pairs, or (rows, candidates) of a teacher; None for losses without scores.
         labels: (rows,) int64, equal for rows of a class; None for losses without classes.
-        mask: (rows, candidates of all rows) bool, true for a candidate that must not count as a negative; None without candidates.
+        mask: (rows, candidates of all rows) bool, true for one that must not count as a negative; None without candidates.
     """
 
     scores: torch.Tensor | None = None

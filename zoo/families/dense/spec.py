@@ -49,7 +49,7 @@ class GuideSpec(Section):
     model: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
     margin: Annotated[float, Field(ge=0)] = Field(
         0.95,
-        description="The guide leaves out a text that it finds more similar than this share of the similarity of the right answer.",
+        description="The guide leaves out a text that is more similar than this share of the right answer's similarity.",
     )
     margin_kind: Literal["relative", "absolute"] = Field(
         "relative", description="absolute: more similar than the right answer minus `margin`."
@@ -86,8 +86,8 @@ class Spec(TextSpec):
     )
     long: Literal["cut", "error", "windows"] = Field(
         default="cut",
-        description="`encode` cuts a text beyond `max_length`, refuses it, or reads all of it in windows, whose mean is the vector of "
-        "the text. Training reads the beginning.",
+        description="`encode` cuts a text beyond `max_length`, refuses it, or reads all of it in windows, whose mean is the "
+        "vector of the text. Training reads the beginning.",
     )
     windows: Literal["mean", "late"] = Field(
         default="mean",
