@@ -89,9 +89,9 @@ def run_size(count: int, folder: Path, steps: int | None) -> dict[str, Any]:
     watch, result = MemoryWatch(), {"rows": count}
     watch.start()
 
-    def measure(name: str, start: float) -> None:
+    def measure(name: str, start: float, rows: int = count) -> None:
         seconds = time.monotonic() - start
-        result[name] = {"seconds": round(seconds, 1), "rows_per_second": round(count / seconds), **watch.take()}
+        result[name] = {"seconds": round(seconds, 1), "rows_per_second": round(rows / seconds), **watch.take()}
 
     start = time.monotonic()
     tables = training_data.read_tables(loaded, folder / "rows")
@@ -109,7 +109,7 @@ def run_size(count: int, folder: Path, steps: int | None) -> dict[str, Any]:
         measure("distil the token vectors", start)
         start = time.monotonic()
         encoder.fit(tables["train"].rows, loaded.training, folder / "run", validation=tables["validation"].rows)
-        measure(f"train {steps} steps", start)
+        measure(f"train {steps} steps", start, steps * BATCH)
     start = time.monotonic()
     training_data.read_tables(loaded, folder / "rows")
     measure("open again", start)
