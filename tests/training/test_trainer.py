@@ -13,7 +13,7 @@ from tiny_matryoshka import build, rows
 from zoo.core import hardware
 from zoo.core.errors import RunWarning, ZooError
 from zoo.schema import Training
-from zoo.training import trainer
+from zoo.training import epoch_order, trainer
 from zoo.training.step_plan import StepPlan, plan_steps
 
 SETTINGS = Training(epochs=3, batch_size=16, learning_rate=1e-3, checkpoint_every=2, precision="fp32")
@@ -222,7 +222,7 @@ def test_rows_may_choose_their_own_order():
         def order(self, seed, epoch):
             return [seed, epoch, 0]
 
-    sampler = trainer.EpochSampler(OrderedRows(), 7)
+    sampler = epoch_order.EpochSampler(OrderedRows(), 7)
     sampler.set_epoch(2)
     assert list(sampler) == [7, 2, 0]
 
@@ -396,7 +396,7 @@ def test_a_run_without_a_checkpoint_cannot_be_finished(tmp_path):
     ],
 )
 def test_the_rows_that_were_seen_are_counted(settings, steps, seen):
-    assert trainer.count_rows_seen(NUMBERS, Training(**settings), steps) == seen
+    assert epoch_order.count_rows_seen(NUMBERS, Training(**settings), steps) == seen
 
 
 def test_weights_that_are_divided_among_processes_are_refused(tmp_path, monkeypatch):

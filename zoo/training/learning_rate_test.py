@@ -22,9 +22,9 @@ from zoo.ops import distributed
 from zoo.schema import Training
 from zoo.training.arguments import resolve_precision_name
 from zoo.training.distributed import broadcast_from_main, is_main_process
+from zoo.training.epoch_order import EpochSampler
 from zoo.training.optimizers import list_clipped, make_optimizer
 from zoo.training.step_plan import plan_steps
-from zoo.training.trainer import EpochSampler
 
 RECORD = "learning_rate.json"  # in the run folder
 STEPS = 32

@@ -6,10 +6,9 @@ the same for any number of processes; metrics.jsonl survives an interruption; a 
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +27,6 @@ from zoo.schema import Training
 from zoo.training import mixture, trackers
 from zoo.training.arguments import BestBy, make_arguments
 from zoo.training.checkpoints import (
-    LOSS_OF_SOURCE,
     METRICS,
     SCORE_OF,
     RunRecorder,
@@ -39,12 +37,11 @@ from zoo.training.checkpoints import (
 )
 from zoo.training.compiling import call_uncompiled, compile_networks
 from zoo.training.distributed import broadcast_from_main, is_main_process
+from zoo.training.epoch_order import EpochSampler, EpochStart, count_rows_seen
 from zoo.training.optimizers import list_clipped, make_optimizer
+from zoo.training.source_losses import SourceLosses
 from zoo.training.step_plan import plan_steps, split_rows
 from zoo.training.watch import Watch
-
-ORDER_BLOCK = 1 << 16  # row numbers that are Python objects at once
-EPOCH_TOLERANCE = 1e-6  # the Trainer adds epochs up as fractions
 
 
 class TrainableEncoder(Protocol):
@@ -88,69 +85,6 @@ class LossModule(torch.nn.Module):
     def forward(self, **batch: Any) -> dict[str, torch.Tensor]:
         """Return {"loss": scalar}."""
         return {"loss": self.encoder.loss(batch)}
-
-
-class SourceLosses:
-    """The training losses by source since they were last logged. All processes have batches of the same source."""
-
-    def __init__(self, rows: Any) -> None:
-        self.names = list(rows.spans) if isinstance(rows, mixture.SourceMixture) else []
-        self._losses: dict[str, list[torch.Tensor]] = {}
-
-    def add(self, source: str, loss: torch.Tensor) -> None:
-        """Note the loss of a batch."""
-        self._losses.setdefault(source, []).append(loss.detach())
-
-    def take(self) -> dict[str, float]:
-        """Return the mean loss of each source that had a batch, with LOSS_OF_SOURCE before its name, and forget the losses."""
-        means = {name: torch.stack(losses).mean() for name, losses in sorted(self._losses.items())}
-        if means and distributed.get_world_size() > 1:
-            sums = torch.stack(list(means.values()))
-            torch.distributed.all_reduce(sums)
-            means = dict(zip(means, sums / distributed.get_world_size(), strict=True))
-        self._losses.clear()
-        return {f"{LOSS_OF_SOURCE}{name}": mean.item() for name, mean in means.items()}
-
-
-class EpochSampler(Sampler[int]):
-    """A random order of the rows that depends on seed and epoch alone.
-
-    So a resumed run and a distributed run see the same batches. Rows with a method `order(seed, epoch)` choose their own order,
-    for example to keep the rows of one data set together.
-    """
-
-    def __init__(self, rows: Any, seed: int) -> None:
-        self.row_count, self.seed, self.epoch = len(rows), seed, 0
-        self.order: Callable[[int, int], Any] | None = getattr(rows, "order", None)
-
-    def __len__(self) -> int:
-        return self.row_count
-
-    def __iter__(self) -> Iterator[int]:
-        order = self.compute_order()
-        for start in range(0, len(order), ORDER_BLOCK):
-            yield from order[start : start + ORDER_BLOCK].tolist()
-
-    def compute_order(self) -> torch.Tensor:
-        """Return the row numbers (n,) int64 of the epoch."""
-        if self.order is not None:
-            return torch.as_tensor(self.order(self.seed, self.epoch))
-        return mixture.shuffle(self.row_count, self.seed, self.epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; the Trainer calls this when one begins."""
-        self.epoch = epoch
-
-
-class EpochStart(transformers.TrainerCallback):
-    """Calls `begin_epoch` of the rows with the number of the epoch that begins, also of one that is resumed."""
-
-    def __init__(self, begin_epoch: Callable[[int], None]) -> None:
-        self.begin_epoch = begin_epoch
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Call `begin_epoch`."""
-        self.begin_epoch(int((state.epoch or 0) + EPOCH_TOLERANCE))
 
 
 class EncoderTrainer(transformers.Trainer):
@@ -364,22 +298,6 @@ def _train_on(trainer: EncoderTrainer, resume_from: Path | None, *, finish: bool
         raise ZooError(f"{place}: there is no checkpoint yet that the run could be finished from")
     else:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-
-
-def count_rows_seen(rows: Any, settings: Training, steps: int) -> int:
-    """Count the different rows that the first `steps` optimiser steps read."""
-    plan, sampler = plan_steps(settings, len(rows)), EpochSampler(rows, settings.seed)
-    parts = len(rows) // plan.micro_batch_size if plan.drop_last else math.ceil(len(rows) / plan.micro_batch_size)
-    steps_per_epoch = math.ceil(parts / settings.gradient_accumulation)
-    is_seen = torch.zeros(getattr(rows, "row_count", len(rows)), dtype=torch.bool)
-    for epoch in range(math.ceil(steps / steps_per_epoch)):
-        sampler.set_epoch(epoch)
-        steps_left = min(steps - epoch * steps_per_epoch, steps_per_epoch)
-        count = min(parts, steps_left * settings.gradient_accumulation) * plan.micro_batch_size
-        is_seen[sampler.compute_order()[:count]] = True
-        if is_seen.all():
-            break
-    return int(is_seen.sum())
 
 
 @contextmanager

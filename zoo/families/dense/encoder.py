@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-import numpy as np
 import torch
 
-from zoo import encoding as encodings
 from zoo.core.errors import DataError, ZooError
-from zoo.core.inputs import check_texts, read_in_windows
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.dense import adapter_folder, backbone_options
@@ -24,14 +21,14 @@ from zoo.families.dense.spec import CLASS_LOSSES, DISTILLATION_LOSSES, SCORED_LO
 from zoo.ops import distributed, gradcache
 from zoo.ops.false_negatives import compute_text_key, false_negative_mask
 from zoo.ops.guided_negatives import compute_guide_mask
-from zoo.ops.inference import evaluation_mode
 from zoo.ops.loss_names import LOSS_COLUMNS, LossName
 from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
-from zoo.text import lora, sentence_transformers_format, windows
+from zoo.text import lora, sentence_transformers_format
 from zoo.text.backbone import Backbone
 from zoo.text.teacher_scores import PairScorer
-from zoo.text.text_encoder import CHUNK_SIZE, TextEncoder
+from zoo.text.text_encoder import CHUNK_SIZE
+from zoo.text.windowed_encoder import WindowedEncoder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,7 +40,7 @@ def find_text_columns(loss: LossName, column_names: Container[str]) -> list[str]
     return [column for column, kind in roles.items() if kind == "text" and column in column_names]
 
 
-class Encoder(TextEncoder):
+class Encoder(WindowedEncoder):
     """A text model whose pooled token states are compared by cosine, or by dot product if its own folder says so.
 
     Attributes:
@@ -255,72 +252,6 @@ class Encoder(TextEncoder):
             lora.merge_adapter(self.backbone.model)
 
     # -- use ---------------------------------------------------------------------------------------------------------
-
-    def _encode(
-        self,
-        inputs: Iterable[Any],
-        *,
-        show_progress: bool = False,
-        precision: str = "fp32",
-        prompt_type: str | None = None,
-    ) -> np.ndarray:
-        """Encode texts to (n, dim) float32 vectors; `long` of the spec says what happens to texts beyond the limit."""
-        if self.spec.long == "cut":
-            return super()._encode(inputs, show_progress=show_progress, precision=precision, prompt_type=prompt_type)
-        texts = list(check_texts(inputs))
-        if self.spec.long == "error":
-            prompt = self.find_prompt(prompt_type)
-            windows.refuse_long_texts(self.backbone, [prompt + text for text in texts])
-            return super()._encode(texts, show_progress=show_progress, precision=precision, prompt_type=prompt_type)
-        found = self.encode_windows(texts, mode=self.spec.windows, precision=precision, prompt_type=prompt_type)
-        return windows.average_windows(found, len(texts), normalizes=self.normalizes)
-
-    def _stream(
-        self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
-    ) -> Iterator[np.ndarray]:
-        """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
-        if self.spec.long == "cut":
-            yield from super()._stream(inputs, precision=precision, prompt_type=prompt_type)
-            return
-        for block in read_in_windows(check_texts(inputs), encoding.WINDOW):
-            yield self._encode(block, precision=precision, prompt_type=prompt_type)
-
-    def encode_windows(
-        self,
-        texts: Sequence[str],
-        *,
-        mode: windows.WindowMode = "mean",
-        precision: str = "fp32",
-        prompt_type: str | None = None,
-    ) -> windows.Windows:
-        """Encode every window of at most `max_length` tokens, and keep the link to its text and its characters.
-
-        Args:
-            texts: texts of any length.
-            mode: `mean` encodes each window by itself; `late` pools it from one pass over the whole text, at fp32.
-            precision, prompt_type: as in `encode`. `late` takes no prompt.
-        """
-        texts = list(check_texts(texts))
-        splits = [windows.split_text(self.backbone, text) for text in texts]
-        numbers = np.repeat(np.arange(len(texts)), [len(split) for split in splits])
-        spans = np.array([window.characters for split in splits for window in split], dtype=np.int64).reshape(-1, 2)
-        if mode == "mean":
-            parts = [texts[number][start:end] for number, (start, end) in zip(numbers, spans, strict=True)]
-            vectors = super()._encode(parts, precision=precision, prompt_type=prompt_type)
-            return windows.Windows(vectors, numbers, spans)
-        with evaluation_mode(self.module), torch.inference_mode():
-            late = [windows.encode_late(self.backbone, text, split) for text, split in zip(texts, splits, strict=True)]
-        vectors = np.concatenate([*late, np.empty((0, self.backbone.width), np.float32)])[:, : self.dim]
-        return windows.Windows(encodings.normalize(vectors) if self.normalizes else vectors, numbers, spans)
-
-    def is_read_by_stock(self, text: str) -> bool:
-        """Whether the text is short enough. sentence-transformers cuts a long one, whatever `long` says."""
-        return self.spec.long == "cut" or len(windows.split_text(self.backbone, text)) == 1
-
-    def make_probes(self) -> list[Any]:
-        """Texts of many kinds, without long ones if they are refused."""
-        probes = super().make_probes()
-        return [text for text in probes if self.is_read_by_stock(text)] if self.spec.long == "error" else probes
 
     def _make_view(self, options: Mapping[str, Any]) -> Self:
         dim = options.get("dim")
