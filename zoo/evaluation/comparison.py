@@ -30,7 +30,9 @@ def describe_rows(encoder: Encoder, rows: Any) -> dict[str, float]:
     column = next((name for name, kind in {**required, **optional}.items() if kind == "text"), None)
     if column in rows.column_names and len(rows):
         sample = rows.select(draw_positions(len(rows), min(len(rows), FACT_ROWS)))[column]
-        facts["words"] = statistics.median(len(text.split()) for text in sample)
+        texts = [text for text in sample if text is not None]  # one source of several may lack the column
+        if texts:
+            facts["words"] = statistics.median(len(text.split()) for text in texts)
     return facts
 
 

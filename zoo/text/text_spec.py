@@ -19,6 +19,8 @@ from zoo.text import architectures, weights_check
 class TextSpec(EncoderSpec):
     """Base of the `encoder:` sections with a Transformer backbone that reads texts."""
 
+    has_source_prompts = True
+
     backbone: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
     revision: str | None = Field(None, description="Commit, tag or branch of the backbone on the Hub.")
     max_length: Positive | None = Field(
