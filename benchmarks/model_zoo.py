@@ -35,17 +35,17 @@ from zoo.recipe import recipe, shipped
 COLUMNS = {
     "recipe": "recipe",
     "family": "family",
+    "task": "task",
+    "score": "score",
+    "untrained": "untrained",
+    "baseline": "best free baseline",
+    "verdict": "verdict",
     "data": "data",
     "parameters": "parameters",
     "bytes": "bytes a vector",
     "speed": "inputs a second",
     "minutes": "training, minutes",
     "memory": "peak memory, MB",
-    "task": "task",
-    "score": "score",
-    "untrained": "untrained",
-    "baseline": "best free baseline",
-    "verdict": "verdict",
 }
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+\.png)\)")
@@ -141,11 +141,11 @@ def format_value(key: str, value: Any) -> str:
 
 
 def format_table(rows: Sequence[dict[str, Any]], missing: dict[str, str]) -> list[str]:
-    """The table in Markdown; recipes link to their card, if there is one."""
-    lines = ["| " + " | ".join(COLUMNS.values()) + " |", "|:---" * 3 + "|---:" * 5 + "|:---" + "|---:" * 3 + "|:---|"]
+    """The table in Markdown, with a link to the card and to the recipe of each model."""
+    lines = ["| " + " | ".join(COLUMNS.values()) + " |", "|:---" * 3 + "|---:" * 3 + "|:---" * 2 + "|---:" * 5 + "|"]
     for row in rows:
         cells = [format_value(key, row.get(key)) for key in COLUMNS]
-        cells[0] = f"[{row['recipe']}]({row['recipe']}.md)"
+        cells[0] = f"[{row['recipe']}]({row['recipe']}.md) ([yaml](../../recipes/{row['recipe']}.yaml))"
         lines.append("| " + " | ".join(cells) + " |")
     return (
         lines + ([""] if missing else []) + [f"- `{name}` is not in the table: {why}." for name, why in missing.items()]
