@@ -73,6 +73,7 @@ class TextLimit(NamedTuple):
         field: the field of the section that sets the limit, or None if there is no such field.
         special_tokens: whether the limit includes special tokens such as [CLS].
         prompts: texts before each "query" and each "document"; None for the backbone's own.
+        has_windows: whether the encoder can also read long texts in windows.
     """
 
     backbone: str
@@ -81,6 +82,7 @@ class TextLimit(NamedTuple):
     field: str | None = "max_length"
     special_tokens: bool = True
     prompts: Mapping[Any, str] | None = {}
+    has_windows: bool = False
 
 
 class RowNeeds(NamedTuple):

@@ -54,6 +54,8 @@ def test_the_cure_is_a_field_only_if_it_helps(tmp_path, backbone):
     counter = open_counter(TextLimit(backbone), tmp_path)
     assert "raise encoder.max_length, up to 40, or split" in counter.advise("max_length")
     assert "split the texts, or choose a backbone" in counter.advise(None)
+    assert "up to 40, or set encoder.long: windows" in counter.advise("max_length", has_windows=True)
+    assert "split the texts, or set encoder.long: windows" in counter.advise(None, has_windows=True)
     assert "choose a backbone" in open_counter(TextLimit(backbone, None, 40), tmp_path).advise("max_length")
 
 

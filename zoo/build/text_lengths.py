@@ -25,7 +25,9 @@ def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> 
         for name, columns in _list_columns(tables, tasks)
     ]
     counts = [entry for entry in counts if entry.texts]
-    warnings = [f"{entry}; {counter.advise(limit.field)}" for entry in counts if entry.long]
+    warnings = [
+        f"{entry}; {counter.advise(limit.field, has_windows=limit.has_windows)}" for entry in counts if entry.long
+    ]
     return [vars(entry) for entry in counts], warnings
 
 

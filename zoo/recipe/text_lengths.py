@@ -49,7 +49,7 @@ def describe(recipe: Recipe[Any]) -> Report:
         count = counter.count(place, long_texts.list_texts(columns, counter.prompts, place))
         counts.append(count)
         if count.long:
-            report.warnings.append(f"{count}{first}; {counter.advise(limit.field)}")
+            report.warnings.append(f"{count}{first}; {counter.advise(limit.field, has_windows=limit.has_windows)}")
     counted, total = (sum(getattr(count, name) for count in counts) for name in ("counted", "texts"))
     if counted and not report.warnings:
         drawn = f", drawn of the first {total:,}," if total > counted else ""

@@ -106,11 +106,19 @@ class TokenCounter:
         """Return whether a text must be tokenised. A token has at least one character, unless normalisation makes several."""
         return not text.isascii() or len(text) + self._own_tokens > self.limit
 
-    def advise(self, field: str | None) -> str:
-        """Say what to do about long texts. `field` is the field of the recipe that sets the limit, or None."""
+    def advise(self, field: str | None, *, has_windows: bool = False) -> str:
+        """Say what to do about long texts.
+
+        Args:
+            field: the field of the recipe that sets the limit, or None.
+            has_windows: whether the encoder has the field `long`.
+        """
         if field is not None and (self.positions is None or self.positions > self.limit):
             most = f", up to {self.positions:,}" if self.positions else ""
-            return f"the rest of them is not read; raise encoder.{field}{most}, or split the texts"
+            other = "set encoder.long: windows" if has_windows else "split the texts"
+            return f"the rest of them is not read; raise encoder.{field}{most}, or {other}"
+        if has_windows:
+            return "the rest of them is not read; split the texts, or set encoder.long: windows"
         return "the rest of them is not read; split the texts, or choose a backbone that reads longer ones"
 
 

@@ -20,7 +20,7 @@ from zoo.ops.loss_names import (
     find_wide_scores_mistake,
 )
 from zoo.schema import Positive, Roles, Section
-from zoo.spec import EpochRule, Mistake, RowNeeds
+from zoo.spec import EpochRule, Mistake, RowNeeds, TextLimit
 from zoo.text.lora_spec import TextLora
 from zoo.text.text_spec import TextSpec
 
@@ -178,6 +178,12 @@ class Spec(TextSpec):
     def epoch_rule(self) -> EpochRule | None:
         """Three epochs over few pairs without scores, and one over many."""
         return CONTRASTIVE_EPOCHS if self.loss == "contrastive" else None
+
+    @property
+    def text_limit(self) -> TextLimit | None:
+        """The limit of the backbone, or a lower one. None if long texts are read whole."""
+        limit = super().text_limit
+        return None if limit is None or self.long == "windows" else limit._replace(has_windows=True)
 
     @property
     def extras(self) -> tuple[str, ...]:
