@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from zoo.families.dense import backbone_options
 from zoo.families.dense.spec import ADAPTER_FOLDER, Spec
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import locate
+from zoo.hub.pinned_base import find_base
 from zoo.text import backbone as backbones
 from zoo.text import lora, sentence_transformers_format
 from zoo.text.backbone import Backbone
@@ -46,18 +46,7 @@ def load(spec: Spec, folder: Path, state: Mapping[str, Any]) -> tuple[Backbone, 
     """
     assert spec.lora is not None  # the caller has checked it
     revision = str(state.get("revision") or "")
-    local = locate(spec.backbone)
-    if local is None and not re.fullmatch("[0-9a-f]{40}", revision):
-        raise ArtefactError(
-            f"{folder / 'config.json'}: names the revision {revision[:40]!r} of its backbone {spec.backbone[:80]}, which is not "
-            "a commit, so its weights could change; do not open this model"
-        )
-    digest = backbones.compute_weights_digest(local or fetch(spec.backbone, revision))
-    if digest != state.get("sha256"):
-        raise ArtefactError(
-            f"{folder}: the adapter was trained on another version of its backbone {spec.backbone}: "
-            f"{str(state.get('sha256'))[:12]}, not {digest[:12]}; restore that version or train the adapter again"
-        )
+    find_base(spec.backbone, folder, revision, str(state.get("sha256")), backbones.compute_weights_digest)
     limits = {name: state.get(name) for name in ("max_length", "dim")}
     for name, value in limits.items():
         if type(value) is not int or not 1 <= value <= 1 << 20:
@@ -67,7 +56,7 @@ def load(spec: Spec, folder: Path, state: Mapping[str, Any]) -> tuple[Backbone, 
     with torch.random.fork_rng(devices=[]):
         backbone = backbones.load(
             spec.backbone,
-            revision=revision if local is None else None,
+            revision=None if locate(spec.backbone) else revision,
             max_length=limits["max_length"],
             can_be_cut=False,
         )

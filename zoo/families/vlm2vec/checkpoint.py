@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from zoo.families.vlm2vec.spec import ADAPTER_FOLDER, Lora, VLMSpec
 from zoo.families.vlm2vec.vlm import DEFAULT_MAX_LENGTH, VLM
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import find_hub_id, locate
+from zoo.hub.pinned_base import find_base
 from zoo.text import lora as lora_adapter
 from zoo.text.backbone import hide_progress_bars
 
@@ -255,7 +255,9 @@ def load_with_adapter(spec: VLMSpec, lora: Lora, folder: Path, state: Mapping[st
     Raise ArtefactError if the backbone is not the revision that the adapter was trained on, or the adapter does not fit.
     """
     revision = str(state.get("revision") or "")
-    model_folder = _find_base(str(spec.model), folder, revision, state.get("sha256"))
+    # A local backbone has the digest of its weights for its revision.
+    expected = revision if locate(str(spec.model)) else state.get("sha256")
+    model_folder = find_base(str(spec.model), folder, revision, expected, compute_weights_digest)
     backbone = _open_pretrained_folder(spec, model_folder, revision)
     with torch.random.fork_rng(devices=[]):
         lora_adapter.insert_adapter(backbone.model, lora, build_target_pattern(backbone, lora))
@@ -263,29 +265,6 @@ def load_with_adapter(spec: VLMSpec, lora: Lora, folder: Path, state: Mapping[st
     vlm = _add_processors(folder / ADAPTER_FOLDER, backbone.model, state)
     vlm.name, vlm.revision, vlm.weights_folder = backbone.name, revision, model_folder
     return vlm
-
-
-def _find_base(reference: str, folder: Path, revision: str, sha256: Any) -> Path:
-    """Return the folder of the backbone that an adapter was trained on.
-
-    Raise ArtefactError, before any request, if the model folder names a branch instead of a commit. Raise it too if the weights
-    are not those of the training: their digest is `sha256`, or the revision of a local backbone.
-    """
-    local_folder = locate(reference)
-    if local_folder is None and not re.fullmatch("[0-9a-f]{40}", revision):
-        raise ArtefactError(
-            f"{folder / 'config.json'}: names the revision {revision[:40]!r} of its backbone {reference[:80]}, which is not a "
-            "commit, so its weights could change; do not open this model"
-        )
-    base_folder = local_folder or fetch(reference, revision)
-    expected = revision if local_folder else sha256
-    digest = compute_weights_digest(base_folder) if expected else None
-    if digest != expected:
-        raise ArtefactError(
-            f"{folder}: the adapter was trained on another version of its backbone {reference}: {str(expected)[:12]}, not "
-            f"{str(digest)[:12]}; restore that version or retrain the adapter"
-        )
-    return base_folder
 
 
 def _add_processors(folder: Path, model: Any, state: Mapping[str, Any]) -> VLM:
