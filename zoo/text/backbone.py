@@ -320,6 +320,7 @@ def _open(
             "save it with default_prompt_name=None and give the prompts of a query and a document in `prompts`"
         )
     tokenizer_checks.prepare_padding(transformer, reference)
+    tokenizer_checks.append_end_token(transformer.tokenizer, transformer_folder.find_transformer(folder))
     limit = tokenizer_checks.check_tokenizer(transformer, reference)
     says_all = (folder / "modules.json").exists()
     return Backbone(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from zoo.artefact import preflight
 from zoo.core.errors import ZooError
 
 DEFAULT_MAX_LENGTH = 512
@@ -33,6 +35,26 @@ def prepare_padding(transformer: Any, reference: str) -> None:
         )
     if _count_positions(transformer.auto_model) is not None:
         tokenizer.padding_side = "right"
+
+
+def append_end_token(tokenizer: Any, folder: Path) -> None:
+    """Let a tokenizer end each text with its end token, if the settings in its `folder` say so and it does not do so.
+
+    Some classes of transformers ignore the setting `add_eos_token`. A decoder that is pooled at its last token was trained with
+    it.
+    """
+    path = folder / "tokenizer_config.json"
+    settings = preflight.read_json(path) if path.is_file() else {}
+    wanted = isinstance(settings, dict) and settings.get("add_eos_token") is True and tokenizer.eos_token is not None
+    if not wanted or tokenizer(PROBE)["input_ids"][-1:] == [tokenizer.eos_token_id]:
+        return
+    from tokenizers import processors
+
+    token = (str(tokenizer.eos_token), tokenizer.eos_token_id)
+    end = processors.TemplateProcessing(single=f"$A {token[0]}", special_tokens=[token])
+    backend = tokenizer.backend_tokenizer
+    own = backend.post_processor
+    backend.post_processor = end if own is None else processors.Sequence([own, end])
 
 
 def check_tokenizer(transformer: Any, reference: str, max_length: int | None = None) -> int:

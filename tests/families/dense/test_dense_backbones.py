@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import transformers
 from sentence_transformers import SentenceTransformer
 
 import zoo
@@ -36,8 +37,6 @@ TEXTS = [*tiny.SENTENCES[:9], "the dog", " ".join(tiny.WORDS[:30])]
 
 def write_bare(folder: Path, kind: str) -> str:
     """Write a model without the files of sentence-transformers, as language models are published."""
-    import transformers
-
     torch.manual_seed(0)
     config = tiny.make_config(kind, 2, 32)
     has_own_class = kind == "t5"
@@ -151,6 +150,26 @@ def test_a_decoder_without_padding_token_pads_with_the_token_that_ends_a_text(tm
     (path / "tokenizer_config.json").write_text(json.dumps(content))
     with pytest.raises(ZooError, match="no padding token and no token that ends a text.*set `pad_token`"):
         Encoder.build(Spec(family="dense", backbone=str(path)))
+
+
+def test_a_text_ends_with_the_end_token_if_the_tokenizer_says_so(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    path = Path(write_bare(tmp_path / "bare", "llama"))
+    plain = Tokenizer(models.WordLevel(tiny.VOCABULARY, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, model_max_length=8, **names).save_pretrained(path)
+    settings = json.loads((path / "tokenizer_config.json").read_text())
+    words = [tiny.VOCABULARY["the"], tiny.VOCABULARY["dog"]]
+    for says_so, end in ((False, []), (True, [tiny.VOCABULARY["[SEP]"]])):
+        (path / "tokenizer_config.json").write_text(json.dumps(settings | {"add_eos_token": says_so}))
+        encoder = Encoder.build(Spec(family="dense", backbone=str(path)))
+        assert encoder.list_token_ids(["the dog"]) == [[*words, *end]]
+        folder = model_folder.save(encoder, tmp_path / str(says_so))
+        assert zoo.from_pretrained(folder).list_token_ids(["the dog"]) == [[*words, *end]]
+    long = encoder.list_token_ids([" ".join(tiny.WORDS)])[0]
+    assert (len(long), long[-1]) == (8, tiny.VOCABULARY["[SEP]"])
 
 
 @pytest.mark.parametrize("kind", ["bert", "qwen3", "t5", "gpt2", "mpnet"])
