@@ -159,11 +159,12 @@ def test_classification_equals_mteb(encoder, backbone, folder):
 
 def test_test_labels_take_the_type_of_the_training_labels(folder):
     """A class `other` that only the training rows have makes their labels strings, but leaves the test labels integers."""
-    (folder / "train.jsonl").write_text('{"text": "a", "label": "other"}\n{"text": "b", "label": 7}\n')
+    rows = [{"text": "a", "label": "other"}, {"text": "b", "label": 7}, {"text": "d", "label": 8}]
+    (folder / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (folder / "test.jsonl").write_text('{"text": "c", "label": 7}\n')
     task = make_task(task="classification", train="train", data="test")
     splits = task.shape(task.read_tables(folder))
-    assert splits["train"]["label"] == ["other", "7"]
+    assert splits["train"]["label"] == ["other", "7", "8"]
     assert splits["test"]["label"] == ["7"]
 
 

@@ -26,6 +26,13 @@ CASES = {
     "contrastive": ({**MATRYOSHKA, "loss": "contrastive"}, PAIRS, ["anchor", "positive"], 2),
     "cosent": ({**MATRYOSHKA, "loss": "cosent"}, SCORED, ["score"], 2),
     "angle": ({**MATRYOSHKA, "loss": "angle"}, SCORED, ["score"], 2),
+    "dense": ({"family": "dense", "backbone": "me/x"}, PAIRS, ["anchor", "positive"], 2),
+    "proto-triplet": (
+        {"family": "dense", "backbone": "me/x", "loss": "proto-triplet"},
+        {**TEXTS, "label": [0, 1, 0, 1]},
+        ["label"],
+        4,
+    ),
     "static": ({"family": "static", "backbone": "me/x"}, PAIRS, ["anchor", "positive"], 2),
     "sesa": ({"family": "sesa", "concepts": CONCEPTS}, PAIRS, ["anchor", "positive"], 2),
     "vlm2vec": ({"family": "vlm2vec", "backbone": "me/x"}, QUERIES, ["query", "positive"], 2),
@@ -81,7 +88,7 @@ def test_parts_of_one_row_are_refused_by_the_recipe_and_by_the_rows_if_the_loss_
     if least == 1:
         objective_checks.check_rows(spec, ONE_EACH, rows)
         return
-    with pytest.raises(ZooError, match="a part of a batch has 1 row, but .* so 2 rows at least: raise batch_size"):
+    with pytest.raises(ZooError, match="a part of a batch has 1 row, but .* so [24] rows at least: raise batch_size"):
         objective_checks.check_rows(spec, ONE_EACH, rows)
     with pytest.raises(DataError, match="the training data: has 1 row, but"):
         objective_checks.check_rows(spec, FOUR, rows.select([0]))

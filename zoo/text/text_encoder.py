@@ -113,12 +113,12 @@ class TextEncoder(BaseEncoder):
 
     # -- batches of the training -----------------------------------------------------------------------------------
 
-    def chunk_texts(self, texts: Sequence[str], size: int) -> tuple[list[dict[str, torch.Tensor]], list[int]]:
+    def _chunk_texts(self, texts: Sequence[str], size: int) -> tuple[list[dict[str, torch.Tensor]], list[int]]:
         """Padded chunks of at most `size` texts of similar length, and the place of each of their rows in `texts`."""
         chunks, places = zip(*self.backbone.iterate_batches(texts, size), strict=True)
         return list(chunks), [place for chunk_places in places for place in chunk_places]
 
-    def collate_cells(self, cells: Sequence[str], columns: int, size: int) -> dict[str, Any]:
+    def _collate_cells(self, cells: Sequence[str], columns: int, size: int) -> dict[str, Any]:
         """Every distinct text of a batch once, in chunks of similar length.
 
         Padding the texts of all columns together would cost twice as much.
@@ -134,7 +134,7 @@ class TextEncoder(BaseEncoder):
             text_keys: (columns, rows) int64, equal for equal texts.
         """
         texts = list(dict.fromkeys(cells))
-        chunks, order = self.chunk_texts(texts, size)
+        chunks, order = self._chunk_texts(texts, size)
         position = {texts[place]: i for i, place in enumerate(order)}
         return {
             "chunks": chunks,

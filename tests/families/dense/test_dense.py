@@ -31,7 +31,7 @@ LORA = {"rank": 4, "alpha": 8.0}
 
 
 def contract(folder) -> Contract:
-    spec = Spec(family="dense", backbone=tiny.backbone(folder / "bert"), dims=(8, 16))
+    spec = Spec(family="dense", backbone=tiny.backbone(folder / "bert"), dims=(8, 16), dropout=0.0)
     return Contract(spec, tiny_dense.rows(n=48), TRAINING, TEXTS, {"dim": 8}, folder)
 
 

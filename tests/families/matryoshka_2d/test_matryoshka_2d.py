@@ -382,7 +382,7 @@ def test_a_teacher_on_unlabelled_texts_draws_shallow_views_to_its_similarities(t
     student.prepare(rows(), tmp_path / "cache")
     trainer.fit(student, rows(), Training(epochs=60, batch_size=32, learning_rate=2e-3), tmp_path / "run")
     assert distance(student) < 0.7 * before
-    assert len(list((tmp_path / "cache").glob("teacher-*.npy"))) == 1
+    assert len(list((tmp_path / "cache").glob("vectors-*.npy"))) == 1
     draws = [student._teacher.draw_texts(3, step) for step in (7, 8, 7)]
     assert draws[0] == draws[2] != draws[1]
     with pytest.raises(KeyError, match="never seen"):

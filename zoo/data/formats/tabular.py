@@ -47,8 +47,8 @@ class RandomReader(Protocol):
 
 
 def is_table(path: Path) -> bool:
-    """Return whether the name of a file is that of a file which this module can read."""
-    return path.name.lower().endswith(ENDINGS) or idx.is_idx(path) or arrays.is_arrays(path) or txt_files.is_txt(path)
+    """Return whether the name of a file is that of a table. A txt file can be read too, but most are notes or licences."""
+    return path.name.lower().endswith(ENDINGS) or idx.is_idx(path) or arrays.is_arrays(path)
 
 
 def read_column_names(path: Path, max_cell: int = CELL) -> tuple[str, ...]:

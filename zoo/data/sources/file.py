@@ -121,7 +121,7 @@ def _split_before_glob(path: Path) -> Iterator[str]:
 
 
 def _is_supported(path: Path) -> bool:
-    return tabular.is_table(path) or image_files.is_image(path)
+    return tabular.is_table(path) or txt_files.is_txt(path) or image_files.is_image(path)
 
 
 def _check_supported(path: Path) -> Path:

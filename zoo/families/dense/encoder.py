@@ -166,7 +166,7 @@ class Encoder(WindowedEncoder):
         return super().find_prompt(role) if role in self.prompts else default
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The tensors of `collate_cells`, `loss_name`, and what else the loss reads.
+        """The tensors of `_collate_cells`, `loss_name`, and what else the loss reads.
 
         Further keys: `scores` (rows,) of pairs, or (rows, candidates) of a teacher; `labels` (rows,) int64, equal for equal
         labels; `guide_rows` (columns, rows) int64. If the rows have several losses, `parts` holds such a batch for each.
@@ -180,7 +180,7 @@ class Encoder(WindowedEncoder):
     def _collate_part(self, loss: LossName, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         columns = find_text_columns(loss, rows[0])
         cells = [self.get_prompt(column, row.get("source")) + row[column] for column in columns for row in rows]
-        batch = {"loss_name": loss, **self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)}
+        batch = {"loss_name": loss, **self._collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)}
         if loss in SCORED_LOSSES:
             batch["scores"] = torch.tensor([float(row["score"]) for row in rows])
         if self._teacher is not None and loss in DISTILLATION_LOSSES:

@@ -127,10 +127,10 @@ class Encoder(TruncatableEncoder):
         return seconds + time.monotonic() - start_time
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The tensors of `collate_cells`, the scores of pairs, and the rows of the teacher's vectors."""
+        """The tensors of `_collate_cells`, the scores of pairs, and the rows of the teacher's vectors."""
         columns = self._find_text_columns(rows[0])
         cells = [self.get_prompt(column, row.get("source")) + row[column] for column in columns for row in rows]
-        batch = self.collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)
+        batch = self._collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)
         if self._teacher is not None:
             batch["teacher_rows"] = self._teacher.find_rows(cells).view(len(columns), len(rows))
         if self.spec.loss != "contrastive":
@@ -210,7 +210,7 @@ class Encoder(TruncatableEncoder):
         texts = self._teacher.draw_texts(self.seed, self.step)
         if not texts:
             return 0.0
-        chunks, order = self.chunk_texts(texts, CHUNK_SIZE)
+        chunks, order = self._chunk_texts(texts, CHUNK_SIZE)
         batch = {
             "chunks": [move_to_device(self.backbone.model.device, chunk) for chunk in chunks],
             "cells": torch.tensor(order).argsort(),
