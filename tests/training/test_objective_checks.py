@@ -88,7 +88,9 @@ def test_parts_of_one_row_are_refused_by_the_recipe_and_by_the_rows_if_the_loss_
     if least == 1:
         objective_checks.check_rows(spec, ONE_EACH, rows)
         return
-    with pytest.raises(ZooError, match=f"a part of a batch has 1 row, but .* so {least} rows at least: raise batch_size"):
+    with pytest.raises(
+        ZooError, match=f"a part of a batch has 1 row, but .* so {least} rows at least: raise batch_size"
+    ):
         objective_checks.check_rows(spec, ONE_EACH, rows)
     with pytest.raises(DataError, match="the training data: has 1 row, but"):
         objective_checks.check_rows(spec, FOUR, rows.select([0]))
