@@ -185,28 +185,28 @@ def test_an_adapter_states_the_digest_of_its_base_and_opens_on_nothing_else(adap
 @pytest.mark.parametrize("revision", ["main", "", "0" * 39])
 def test_a_base_on_the_hub_without_a_commit_is_refused_before_any_request(adapter, revision, monkeypatch):
     import zoo
-    from zoo.families.vlm2vec import checkpoint
+    from zoo.hub import pinned_base
 
     def name_branch(block) -> None:
         block["spec"]["backbone"]["model"] = "evil/base"
         block["vlm"]["revision"] = revision
 
     edit_config(adapter, name_branch)
-    monkeypatch.setattr(checkpoint, "fetch", lambda *_: pytest.fail("a request was made"))
+    monkeypatch.setattr(pinned_base, "fetch", lambda *_: pytest.fail("a request was made"))
     with pytest.raises(ArtefactError, match=r"not a\s+commit"):
         zoo.from_pretrained(adapter)
 
 
 def test_a_base_on_the_hub_with_other_weights_than_the_digest_is_refused(adapter, tmp_path, monkeypatch):
     import zoo
-    from zoo.families.vlm2vec import checkpoint
+    from zoo.hub import pinned_base
 
     def name_commit(block) -> None:
         block["spec"]["backbone"]["model"] = "me/base"
         block["vlm"] |= {"revision": "a" * 40, "sha256": "0" * 64}
 
     edit_config(adapter, name_commit)
-    monkeypatch.setattr(checkpoint, "fetch", lambda *_: tmp_path / "base")
+    monkeypatch.setattr(pinned_base, "fetch", lambda *_: tmp_path / "base")
     with pytest.raises(ArtefactError, match="trained on another version of its backbone me/base: 0000"):
         zoo.from_pretrained(adapter)
 
