@@ -44,6 +44,7 @@ training: {{epochs: 2, batch_size: 8, learning_rate: 1e-3, precision: fp32}}
 """
 
 
+@pytest.mark.filterwarnings("error::UserWarning:pydantic")
 @pytest.mark.parametrize("keep", ["merged", "adapter"])
 def test_a_saved_recipe_lists_the_adapted_layers_and_trains_the_same_model(tmp_path, keep):
     text = write_lora_recipe(tmp_path, keep=keep)

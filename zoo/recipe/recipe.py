@@ -113,8 +113,13 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def _fill_in(section: SectionT, chosen: Mapping[str, Any]) -> SectionT:
-    """Return a section with new values of fields, and of fields of the sections inside it, by their dotted paths."""
-    update = {path: value for path, value in chosen.items() if "." not in path}
+    """Return a section with new values of fields, and of fields of the sections inside it, by their dotted paths.
+
+    Values may be from JSON, where tuples are lists.
+    """
+    update = {
+        path: tuple(value) if isinstance(value, list) else value for path, value in chosen.items() if "." not in path
+    }
     inside: dict[str, dict[str, Any]] = {}
     for path, value in chosen.items():
         name, _, rest = path.partition(".")
