@@ -194,3 +194,15 @@ def test_a_class_repeats_and_an_id_does_not():
 def test_no_name_stands_twice_in_a_role():
     for names in NAMES.values():
         assert len(set(names)) == len(names)
+
+
+def test_a_column_of_texts_that_is_not_read_is_named(tmp_path):
+    table = make(tmp_path, question=first, answer=second, note=third)
+    found = find_shape(table, None)
+    assert found.columns == {"anchor": "question", "positive": "answer"}
+    assert found.doubts == ["texts of note are not read; call a column `negative` if it holds wrong answers"]
+
+
+def test_a_column_of_wrong_answers_has_negatives(tmp_path):
+    found = find_shape(make(tmp_path, question=first, answer=second, wrong=third), None)
+    assert (found.shape, found.columns["negative"]) == ("triplets", "wrong")

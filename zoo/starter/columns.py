@@ -41,6 +41,9 @@ NAMES: dict[str, tuple[str, ...]] = {
         "sentence3",
         "text3",
         "distractor",
+        "wrong",
+        "wrong_answer",
+        "incorrect",
     ),
     "score": (
         *("score", "similarity", "similarity_score", "relevance", "relatedness", "relatedness_score", "sim", "rating"),

@@ -190,6 +190,10 @@ def _score_pairs(table: Table, goal: Goal | None, pair: tuple[Column, Column], d
         columns = {"anchor": pair[0].name, "positive": pair[1].name}
         where = _choose_positives(table, score, others, doubts) if not negatives else {}
         columns |= {role: column.name for role, column in negatives.items()}
+        if goal is None and (unread := [column.name for column in others if column.is_text and not column.is_class]):
+            doubts.append(
+                f"texts of {', '.join(unread)} are not read; call a column `negative` if it holds wrong answers"
+            )
         return Finding("triplets" if negatives else "pairs", columns, where, doubts)
     if score.is_named("label") and 2 < score.distinct <= MOST_GRADES:
         doubts.append(f"the numbers of {score.name} are read as scores, and a larger one means more alike")
