@@ -221,7 +221,7 @@ def measure_decoder(pooling: str, steps: int, work: Path, tests: Any) -> dict[st
 
 
 def format_peers(figures: dict[str, dict[str, Any]]) -> list[str]:
-    """One line for each loss: mean and spread over the seeds of both trainers, and the ratios of time and memory."""
+    """One line for each loss: mean and spread over the seeds of both trainers, and the ratios of zoo to the other."""
     lines = [
         "| loss | seeds | STS average, zoo | sentence-transformers | CPU seconds, ratio | peak memory, ratio |",
         "|:---|---:|---:|---:|---:|---:|",
@@ -230,7 +230,8 @@ def format_peers(figures: dict[str, dict[str, Any]]) -> list[str]:
         cells = []
         for name in ("zoo", "st"):
             values = [run["sts"] for run in entry[name]]
-            cells.append(f"{np.mean(values):.4f} ± {np.std(values):.4f}")
+            spread = f" ± {np.std(values):.4f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.4f}{spread}")
         ratios = [
             np.mean([ours[key] / theirs[key] for ours, theirs in zip(entry["zoo"], entry["st"], strict=True)])
             for key in ("cpu_seconds", "peak_mb")
@@ -297,7 +298,13 @@ def main() -> None:
         ]
     print("\n".join(lines))
     if args.write:
-        save_table(args.write, "Dense encoders", "benchmarks/dense.py", f"{seeds} seeds, one thread.", lines)
+        save_table(
+            args.write,
+            "Dense encoders",
+            "benchmarks/dense.py",
+            f"{seeds} seed{'s' * (seeds > 1)}, one thread. Ratios are zoo to sentence-transformers.",
+            lines,
+        )
     finish({"benchmark": "dense", **figures})
 
 
