@@ -10,8 +10,8 @@ from typing import IO, Any
 
 from zoo.core.errors import DataError
 from zoo.data.formats.json_stream import JsonStream
-from zoo.data.formats.text_lines import NOT_UTF8, BlankLines, decode_lines, is_utf8, open_binary
-from zoo.data.limits import CELL, MAX_NESTING, BoundedLines, TooLargeError, is_nested_too_deeply
+from zoo.data.formats.text_lines import NOT_UTF8, is_utf8, iterate_lines, open_binary
+from zoo.data.limits import CELL, MAX_NESTING, TooLargeError, is_nested_too_deeply
 from zoo.data.raw_rows import BadRow, Item, Row, RowLocation
 
 LOOK_AHEAD = 100  # rows; json has no header, so the columns are those of the first rows
@@ -41,24 +41,9 @@ def read_rows(path: Path, max_cell: int = CELL) -> Iterator[Item]:
 
 
 def _read_lines(name: str, binary: IO[bytes], max_cell: int) -> Iterator[Item]:
-    blank_lines, lines = BlankLines(), BoundedLines(decode_lines(binary).readline, max_cell)
-    for number in itertools.count(1):
-        location = RowLocation(name, number, number)
-        lines.start_row()
-        try:
-            line = next(lines, None)
-        except TooLargeError as error:
-            lines.skip_line()
-            yield location, BadRow(str(error))
-            continue
-        if line is None:
-            return
-        if line.isspace():
-            blank_lines.add(location)
-            continue
-        yield from blank_lines.flush()
-        if not is_utf8(line):
-            yield location, NOT_UTF8
+    for location, line in iterate_lines(name, binary, max_cell):
+        if isinstance(line, BadRow):
+            yield location, line
             continue
         try:
             yield location, _to_row(json.loads(line), line)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
 from zoo.core.errors import DataError
-from zoo.data.formats.text_lines import NOT_UTF8, BlankLines, decode_lines, is_utf8, open_binary
-from zoo.data.limits import CELL, BoundedLines, TooLargeError
-from zoo.data.raw_rows import BadRow, Item, RowLocation
+from zoo.data.formats.text_lines import NOT_UTF8, iterate_lines, open_binary
+from zoo.data.limits import CELL
+from zoo.data.raw_rows import BadRow, Item
 
 COLUMN = "text"
 ENDINGS = (".txt", ".txt.gz")
@@ -33,23 +32,8 @@ def read_column_names(path: Path, max_cell: int = CELL) -> tuple[str, ...]:
 def read_rows(path: Path, max_cell: int = CELL) -> Generator[Item]:
     """Yield every line in order, without its line break. A blank line between others is a bad row."""
     with open_binary(path) as binary:
-        blank_lines, lines = BlankLines(), BoundedLines(decode_lines(binary).readline, max_cell)
-        for number in itertools.count(1):
-            location = RowLocation(str(path), number, number)
-            lines.start_row()
-            try:
-                line = next(lines, None)
-            except TooLargeError as error:
-                lines.skip_line()
-                yield location, BadRow(str(error))
-                continue
-            if line is None:
-                return
-            if line.isspace():
-                blank_lines.add(location)
-                continue
-            yield from blank_lines.flush()
-            if not is_utf8(line) or "\0" in line:
-                yield location, NOT_UTF8
+        for location, line in iterate_lines(str(path), binary, max_cell):
+            if isinstance(line, BadRow):
+                yield location, line
             else:
-                yield location, {COLUMN: line.rstrip("\r\n")}
+                yield location, NOT_UTF8 if "\0" in line else {COLUMN: line.rstrip("\r\n")}
