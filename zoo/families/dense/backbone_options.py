@@ -17,7 +17,6 @@ from zoo.text.backbone import Backbone
 
 POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken", "weighted": "weightedmean"}
 """zoo's names of poolings → those of sentence-transformers."""
-LARGEST_BLOCK_LIST = 1000
 
 
 def choose_pooling(backbone: Backbone, spec: Spec) -> Backbone:
@@ -73,7 +72,7 @@ def find_blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
     """
     count = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
     for path, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count <= LARGEST_BLOCK_LIST:
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
             return path, module
     raise ZooError(f"the architecture {model.config.model_type} has no list of {count} blocks")  # type: ignore[union-attr]
 

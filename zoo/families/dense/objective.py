@@ -70,9 +70,4 @@ def _compute_distillation_loss(spec: Spec, loss: str, table: torch.Tensor, score
 def _compute_class_loss(spec: Spec, loss: str, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if loss == "icnn":
         return icnn.compute_icnn_loss(vectors, labels)
-    # Every second row of a class supports it, and the others have to find it.
-    equals_before = (labels[:, None] == labels[None, :]).tril(-1).sum(1)
-    is_query = equals_before % 2 == 1
-    return proto_triplet.compute_proto_triplet_loss(
-        vectors[is_query], labels[is_query], vectors[~is_query], labels[~is_query], float(spec.margin)
-    )
+    return proto_triplet.compute_batch_proto_triplet_loss(vectors, labels, float(spec.margin))
