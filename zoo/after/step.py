@@ -1,0 +1,88 @@
+"""`Step`, the base of everything that is fitted after training, and its two kinds: `CodeStep` and `ScoreStep`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.after.material import Material, Vectors
+from zoo.after.spec import StepSpec
+
+Codes = npt.NDArray[np.uint8]
+
+
+class Step:
+    """A fitted step. A folder of a step has a class `Step` that is derived from one of the two kinds below.
+
+    Attributes:
+        spec: the entry of `after:`.
+        dim: components of the vectors that the step takes.
+    """
+
+    spec: StepSpec
+    dim: int
+
+    @classmethod
+    def fit(cls, spec: Any, material: Material) -> Self:
+        """Fit the step. The result is the same for the same material and seed.
+
+        Raises ZooError if the material is too small or does not fit the spec.
+        """
+        raise NotImplementedError
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """The fitted arrays by name, as they are stored in safetensors."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able values that `from_saved` needs besides the spec and the tensors. Default: none."""
+        return {}
+
+    @classmethod
+    def from_saved(cls, spec: Any, tensors: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> Self:
+        """Open what `tensors` and `state` gave. Raises ArtefactError for a missing, extra or mis-shaped tensor."""
+        raise NotImplementedError
+
+    def card_facts(self) -> dict[str, Any]:
+        """Values that the card and the lock file hold about the fit: figures on held-out material, sizes, seconds."""
+        return {}
+
+
+class CodeStep(Step):
+    """A step that turns each vector into a code of few bytes."""
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """Bytes of one code, with everything that is stored for each vector."""
+        raise NotImplementedError
+
+    def encode(self, vectors: Vectors) -> Codes:
+        """Return packed codes (n, bytes_per_vector) uint8 of float32 vectors (n, dim). A code depends on its own row only."""
+        raise NotImplementedError
+
+    def decode(self, codes: Codes) -> Vectors:
+        """Return the float32 vectors (n, d) that the codes stand for. They are searched with `transform_queries`."""
+        raise NotImplementedError
+
+    def transform_queries(self, vectors: Vectors) -> Vectors:
+        """Return float32 queries (m, d) whose inner products with decoded vectors are the scores. Default: the vectors."""
+        return vectors
+
+    def score(self, queries: Vectors, codes: Codes) -> Vectors:
+        """Return the scores (m, n) float32 of float32 queries (m, dim) with codes (n, bytes_per_vector)."""
+        scores: Vectors = self.transform_queries(queries) @ self.decode(codes).T
+        return scores
+
+
+class ScoreStep(Step):
+    """A step that turns the scores of a search into probabilities."""
+
+    def map_scores(self, queries: Vectors, scores: Vectors) -> Vectors:
+        """Return the probabilities (m, k) float32 that the found rows answer their queries.
+
+        The order inside a row of `scores` (m, k), which descends, stays as it is. `queries` are (m, dim) float32.
+        """
+        raise NotImplementedError
