@@ -27,6 +27,7 @@ FLOORS = (
     "encoding",
     "encoder",
     "metrics",
+    "after",
     "text",
     "vision",
     "paragraph_vectors",
