@@ -257,8 +257,8 @@ def test_a_damaged_state_is_refused(fitted, change, message):
         ({"answers": None}, "needs queries and their answers"),
         ({"answers": np.array([[0, 5000]])}, "beyond 400 queries and 900 documents"),
         ({"answers": np.array([[0, 1], [1, 1]])}, "at least 50 queries with a known answer, and there are 2"),
-        ({"queries": np.ones((400, 7), np.float32)}, "same encoder"),
-        ({"queries": np.full((400, DIM), np.nan, np.float32)}, "NaN"),
+        ({"queries": np.ones((400, 7), np.float32)}, "one encoder"),
+        ({"queries": np.full((400, DIM), np.nan, np.float32)}, "not finite"),
         ({"foreign": np.ones((3, DIM), np.float32)}, "at least 50 foreign queries, and there are 3"),
         ({"answers": np.argwhere(np.ones((400, 900), bool))}, "fewer than 20 wrong"),
     ],
@@ -273,11 +273,11 @@ def test_material_that_does_not_fit_is_refused(corpus, change, message):
 @pytest.mark.parametrize(
     ("queries", "scores", "message"),
     [
-        (np.ones((2, 3)), np.ones((2, 4)), "take"),
+        (np.ones((2, 3)), np.ones((2, 4)), r"not \(n, 24\)"),
         (np.ones((2, DIM)), np.ones((3, 4)), "need"),
         (np.ones((1, DIM)), np.array([[0.1, 0.2]]), "query 0 do not descend"),
         (np.ones((1, DIM)), np.array([[0.1, np.nan]]), "NaN"),
-        (np.full((1, DIM), np.nan), np.array([[0.2, 0.1]]), "NaN"),
+        (np.full((1, DIM), np.nan), np.array([[0.2, 0.1]]), "row 0 is not finite"),
     ],
 )
 def test_scores_that_do_not_fit_are_refused(fitted, queries, scores, message):

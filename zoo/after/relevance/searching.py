@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zoo.after.checks import check_documents, check_vectors
 from zoo.after.material import Material, Vectors
 from zoo.core.errors import ZooError
 
@@ -69,12 +70,7 @@ def _search(
 ) -> tuple[Vectors, Vectors, npt.NDArray[np.int64]]:
     from zoo.ops import exact_search
 
-    vectors, rows = np.asarray(queries, np.float32), np.asarray(documents, np.float32)
-    if vectors.ndim != 2 or rows.ndim != 2 or vectors.shape[1] != rows.shape[1]:
-        raise ZooError(
-            f"{name} have the shape {vectors.shape}, and documents {rows.shape}; both need vectors of the same encoder"
-        )
-    if not (np.isfinite(vectors).all() and np.isfinite(rows).all()):
-        raise ZooError(f"{name} or documents: a vector is NaN or infinite; encode them again")
+    rows = check_documents(documents)
+    vectors = check_vectors(queries, rows.shape[1], name)
     scores, ids = exact_search.search(vectors, rows, top)
     return vectors, scores, ids

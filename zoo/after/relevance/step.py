@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from zoo.after.checks import check_vectors
 from zoo.after.material import Material, Vectors
 from zoo.after.relevance.mapping import RelevanceMap
 from zoo.after.relevance.score_lists import BASELINES
@@ -84,13 +85,11 @@ class Step(ScoreStep):
 
         Raises ZooError for other shapes, for NaN, and for scores that do not descend.
         """
-        vectors, values = np.asarray(queries, np.float32), np.asarray(scores, np.float32)
-        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise ZooError(f"queries have the shape {vectors.shape}, but the step relevance takes (m, {self.dim})")
+        vectors, values = check_vectors(queries, self.dim, "queries"), np.asarray(scores, np.float32)
         if values.ndim != 2 or len(values) != len(vectors):
             raise ZooError(f"scores have the shape {values.shape}, but {len(vectors)} queries need ({len(vectors)}, k)")
-        if not np.isfinite(vectors).all() or np.isnan(values).any() or (values == np.inf).any():
-            raise ZooError("queries or scores are NaN or infinite; encode the queries again")
+        if np.isnan(values).any() or (values == np.inf).any():
+            raise ZooError("scores are NaN or infinite; encode queries and documents again")
         if (values[:, 1:] > values[:, :-1]).any():
             row = int((values[:, 1:] > values[:, :-1]).any(axis=1).argmax())
             raise ZooError(f"the scores of query {row} do not descend; sort the rows of a search by score first")
