@@ -35,6 +35,7 @@ FLOORS = (
     "families",
     "recipe",
     "pretrained",
+    "index",
     "build",
     "starter",
     "cli",
