@@ -32,7 +32,7 @@ BITS = (1, 2, 4, 0, 8)
 """Types by their bytes: signs at 1, 2 and 4 bits of RaBitQ, signs with int8 rescoring, and int8."""
 LIST_BYTES = 8
 """Bytes of the number that inverted lists keep for each vector."""
-GAIN = 0.002
+GAIN = 0.01
 """A doubling of the searched lists that adds less recall is not worth it."""
 
 

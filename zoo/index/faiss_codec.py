@@ -199,7 +199,9 @@ class FaissVectors:
     """The vectors of one shard."""
 
     def __init__(self, codec: FaissCodec, index: Any, int8: Any) -> None:
+        faiss = import_faiss()
         self.codec, self.index, self.int8 = codec, index, int8
+        self._is_rotated = isinstance(faiss.downcast_index(index), faiss.IndexPreTransform)
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
@@ -236,7 +238,7 @@ class FaissVectors:
         else:
             make = faiss.SearchParametersIVF if self.codec.kind.lists else faiss.SearchParameters
         parameters = make(**options)
-        if isinstance(faiss.downcast_index(self.index), faiss.IndexPreTransform):
+        if self._is_rotated:
             parameters = faiss.SearchParametersPreTransform(index_params=parameters)
         scores, numbers = self.index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)
         return scores, numbers

@@ -167,6 +167,8 @@ def _keep_best_vectors(scores: Vectors, numbers: Numbers, rows: Numbers, k: int)
 
 def _fill(found: Found, k: int) -> Found:
     """Return results with k columns."""
+    if found.scores.shape[1] == k and found.rows.min(initial=0) >= 0:
+        return found
     lacking = ((0, 0), (0, max(0, k - found.scores.shape[1])))
     scores = np.pad(found.scores, lacking, constant_values=-np.inf)
     rows, vectors = (np.pad(part, lacking, constant_values=-1) for part in (found.rows, found.vectors))
