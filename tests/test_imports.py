@@ -25,6 +25,7 @@ FLOORS = (
     "card",
     "training",
     "encoding",
+    "fitted_steps",
     "encoder",
     "metrics",
     "after",
