@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is encoded for a fit.
+    """The inputs that are encoded for a fit.
 
     Attributes:
         documents: distinct documents.

@@ -57,7 +57,7 @@ def find_threshold(step: ScoreStep) -> float:
 
 
 def map_scores(step: ScoreStep, queries: Vectors, found: Found) -> Vectors:
-    """Return the probabilities (m, k) of the rows that were found; 0 where there is none."""
+    """Return the probabilities (m, k) of the rows that were found; 0 for a place without a row."""
     is_row = found.rows >= 0
     lowest = np.where(is_row, found.scores, np.inf).min(1, keepdims=True)
     scores = np.where(is_row, found.scores, np.where(np.isfinite(lowest), lowest, 0)).astype(np.float32)
