@@ -60,7 +60,7 @@ def _format_bytes(entry: Mapping[str, Any]) -> Markup:
 
 
 def _list_facts(step: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
-    """Return the name of the step, the name and the value of each figure of its fit. Values that are no numbers are left out."""
+    """Return the name of the step, the name and the value of each figure of its fit. Texts are left out."""
     name = markdown.as_line(step.get("step"))
     return [
         (name, markdown.as_line(key).replace("_", " "), Markup(f"{number:,.6g}"))
