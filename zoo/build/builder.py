@@ -260,6 +260,7 @@ class _Build:
         families.load_encoder(self.recipe.encoder.family)  # imports libraries, which is no part of the training
         start_time = time.monotonic()
         encoder = _build_untrained(self.recipe, tables)
+        optimizers.check_layers(encoder, self.recipe.training)
         evaluation.check_encoder(encoder, tasks)
         if self.watch:
             self.watch.check(encoder)
