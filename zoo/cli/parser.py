@@ -150,6 +150,7 @@ def _add_model_verbs(add: Add) -> None:
         "--data", type=_read_path, default=".", help="where relative paths of the model's recipe start (default: here)"
     )
     evaluate.add_argument("--json", action="store_true", help="print the report instead of a table")
+    evaluate.add_argument("--codes", action="store_true", help="also score with the codes of the model's step")
     encode = add("encode", verbs.encode, "lines to vectors: zoo encode MODEL < lines > out.npy")
     views.add_arguments(encode)
     encode.add_argument("--input", type=_read_path, help="read lines from this file")
@@ -159,6 +160,9 @@ def _add_model_verbs(add: Add) -> None:
         default="auto",
         choices=["auto", "fp32", "bf16", "fp16"],
         help="auto: bf16 on hardware that is fast at it",
+    )
+    encode.add_argument(
+        "--codes", action="store_true", help="write packed codes of the model's step (uint8), not vectors"
     )
     encode.add_argument(
         "--prompt",
