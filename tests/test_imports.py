@@ -36,6 +36,7 @@ FLOORS = (
     "families",
     "recipe",
     "pretrained",
+    "index",
     "build",
     "starter",
     "cli",
