@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.core.errors import AcceptanceError, ArtefactError, DataError, HubError, RecipeError, ZooError
 
 if TYPE_CHECKING:
+    from zoo.bridge.bridge import Bridge
     from zoo.encoder import Encoder
     from zoo.recipe.recipe import Recipe
 
@@ -25,6 +26,7 @@ __version__ = "0.2.0"
 __all__ = [
     "AcceptanceError",
     "ArtefactError",
+    "Bridge",
     "DataError",
     "HubError",
     "RecipeError",
@@ -94,3 +96,12 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     from zoo import pretrained
 
     return pretrained.from_pretrained(reference, revision)
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Bridge` when it is first used, because it needs numpy."""
+    if name == "Bridge":
+        from zoo.bridge.bridge import Bridge
+
+        return Bridge
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from zoo import __version__
+from zoo.cli import bridging, listing, starting, verbs, views
 from zoo.cli import help as help_verbs
-from zoo.cli import listing, starting, verbs, views
 from zoo.core.output import say_block, write
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -54,6 +54,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
     _add_recipe_verbs(add)
     _add_model_verbs(add)
+    bridging.add_verb(add)
     _add_publishing_verbs(add)
     _add_help_verbs(add, subparsers.choices)
     named = next((word for word in words if not word.startswith("-")), None)
