@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from zoo import __version__
+from zoo.cli import bridging, indexing, listing, searching, starting, verbs, views
 from zoo.cli import help as help_verbs
-from zoo.cli import indexing, listing, searching, starting, verbs, views
 from zoo.core.output import say_block, write
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -56,6 +56,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_model_verbs(add)
     indexing.add_verb(add)
     searching.add_verb(add)
+    bridging.add_verb(add)
     _add_publishing_verbs(add)
     _add_help_verbs(add, subparsers.choices)
     named = next((word for word in words if not word.startswith("-")), None)
