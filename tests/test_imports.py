@@ -36,6 +36,7 @@ FLOORS = (
     "recipe",
     "pretrained",
     "build",
+    "serve",
     "starter",
     "cli",
 )

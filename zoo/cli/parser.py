@@ -11,7 +11,7 @@ from typing import Any
 
 from zoo import __version__
 from zoo.cli import help as help_verbs
-from zoo.cli import listing, starting, verbs, views
+from zoo.cli import listing, serving, starting, verbs, views
 from zoo.core.output import say_block, write
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -166,6 +166,7 @@ def _add_model_verbs(add: Add) -> None:
     export = add("export", verbs.export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT")
     views.add_arguments(export)
     export.add_argument("out", type=_read_path, help="the new model folder")
+    serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
 
 
 def _add_publishing_verbs(add: Add) -> None:
