@@ -39,6 +39,7 @@ FLOORS = (
     "pretrained",
     "index",
     "build",
+    "serve",
     "starter",
     "cli",
 )
