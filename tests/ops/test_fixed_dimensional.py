@@ -7,7 +7,7 @@ import pytest
 from token_samples import draw_sets
 
 from zoo.core.errors import ZooError
-from zoo.ops import fixed_dimensional, late_interaction
+from zoo.ops import fixed_dimensional, maxsim
 from zoo.ops.fixed_dimensional import Cells, draw_cells, encode_documents, encode_queries
 from zoo.ops.token_sets import join_token_sets, split_token_sets
 
@@ -76,7 +76,7 @@ def test_scores_of_planted_clusters_rank_as_maxsim_does():
     queries = join_token_sets(list(noisy / np.linalg.norm(noisy, axis=2, keepdims=True)), 32)
     cells = draw_cells(32, repetitions=20, bits=4, project=16)
     estimate = encode_queries(*queries, cells) @ encode_documents(*documents, cells).T / 20
-    exact = late_interaction.compute_maxsim(queries, documents)
+    exact = maxsim.compute_maxsim(queries, documents)
     assert (estimate.argmax(1) == exact.argmax(1)).all()
     assert np.abs(np.diagonal(estimate) - np.diagonal(exact)).mean() < 0.25 * np.diagonal(exact).mean()
 

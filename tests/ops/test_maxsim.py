@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from token_samples import draw_sets
 
 from zoo.core.errors import ZooError
-from zoo.ops import late_interaction
-from zoo.ops.late_interaction import compute_batch_maxsim, compute_candidate_maxsim, compute_maxsim, rerank
+from zoo.ops import maxsim
+from zoo.ops.maxsim import compute_batch_maxsim, compute_candidate_maxsim, compute_maxsim, rerank
 from zoo.ops.token_sets import compute_mean_vectors, join_token_sets, select_token_sets, split_token_sets
 
 
@@ -74,7 +74,7 @@ def test_a_padded_batch_has_the_mean_over_the_tokens_of_a_query(monkeypatch):
         padded += [vectors, torch.arange(vectors.shape[1]) < lengths[:, None]]
     expected = compute_maxsim(queries, documents) / np.array([[3], [5], [2], [1]])
     np.testing.assert_allclose(compute_batch_maxsim(*padded), expected, atol=1e-6)
-    monkeypatch.setattr(late_interaction, "TRAINING_PRODUCTS", 1)
+    monkeypatch.setattr(maxsim, "TRAINING_PRODUCTS", 1)
     np.testing.assert_allclose(compute_batch_maxsim(*padded), expected, atol=1e-6)
 
 
