@@ -238,7 +238,7 @@ class Encoder(TextEncoder):
         return self.scoring == "maxsim"
 
     def encode_tokens(
-        self, texts: Iterable[str], prompt_name: str | None = None, *, precision: str = "fp32", dtype: Any = np.float32
+        self, texts: Iterable[str], prompt_name: str | None = None, *, precision: str = "fp32", dtype: Any = "float32"
     ) -> TokenSets:
         """Return the unit token vectors (t, token_dim) of all texts, and the offsets (n + 1,) int64 at which each begins.
 
