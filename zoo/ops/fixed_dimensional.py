@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
+from zoo.core import hardware
 from zoo.core.errors import ZooError
 from zoo.ops.token_sets import Floats, Integers, check_token_sets
 
@@ -117,7 +118,8 @@ def _encode(tokens: Floats, offsets: Integers, cells: Cells, mode: str, *, fill:
     if tokens.shape[1] != cells.directions.shape[1]:
         raise ZooError(f"tokens: {tokens.shape[1]} components, but the cells are for {cells.directions.shape[1]}")
     repetitions, dim, bits = cells.directions.shape
-    directions = torch.from_numpy(np.concatenate(list(cells.directions), axis=1))
+    directions = torch.from_numpy(np.ascontiguousarray(cells.directions.transpose(0, 2, 1)).reshape(-1, dim))
+    hardware.keep_large_blocks()
     projections = None if cells.projections is None else torch.from_numpy(cells.projections)
     encodings = np.zeros((len(offsets) - 1, cells.width), np.float32)
     for start, end in _plan_blocks(offsets, max(1, BLOCK_NUMBERS // (repetitions * dim << bits))):
@@ -139,20 +141,25 @@ def _plan_blocks(offsets: Integers, most_sets: int) -> Iterator[tuple[int, int]]
         start = end
 
 
-def _find_cells(tokens: torch.Tensor, directions: torch.Tensor, repetitions: int, bits: int) -> npt.NDArray[np.int32]:
+def _find_cells(
+    tokens: torch.Tensor, directions: torch.Tensor, repetitions: int, bits: int
+) -> npt.NDArray[np.int32]:
     """Return the cells (repetitions, t) int32 of tokens (t, d): bit i is set on the positive side of plane i.
 
-    The sign of a float32 product near 0 depends on the order of the sum, hence on the block. Such products are computed again.
+    The sign of a float32 product near 0 depends on the order of the sum, hence on the block. The products of such a token are
+    computed again. `directions` are (repetitions · bits, d).
     """
-    products = tokens @ directions
-    near = (products.abs() < NEAR_ZERO * tokens.norm(dim=1, keepdim=True)).nonzero()
+    cells = torch.zeros(repetitions, len(tokens), dtype=torch.int32)
+    if not bits or not len(tokens):
+        return cells.numpy()
+    products = directions @ tokens.T
+    near = (products.abs().amin(0) < NEAR_ZERO * tokens.norm(dim=1)).nonzero()[:, 0]
     if len(near):
-        exact = (tokens[near[:, 0]].double() * directions.T[near[:, 1]].double()).sum(1)
-        products[near[:, 0], near[:, 1]] = exact.sign().float()
-    powers = torch.tensor([1 << bit for bit in range(bits)], dtype=torch.int32)
-    is_positive = (products > 0).view(len(tokens), repetitions, bits).to(torch.int32)
-    numbers: npt.NDArray[np.int32] = (is_positive * powers).sum(-1, dtype=torch.int32).T.numpy()
-    return numbers
+        products[:, near] = (directions.double() @ tokens[near].double().T).sign().float()
+    is_positive = (products > 0).view(repetitions, bits, -1)
+    for bit in range(bits):
+        cells += is_positive[:, bit].to(torch.int32) << bit
+    return cells.numpy()
 
 
 def _sort_by_cell(places: npt.NDArray[np.int32], lengths: Integers, bits: int, fill: bool) -> sparse.csr_matrix:
