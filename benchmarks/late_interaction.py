@@ -238,11 +238,11 @@ def format_candidates(entries: list[dict[str, Any]]) -> list[str]:
         "| candidates by | numbers | nDCG@10 | in 10 | in 50 | in 100 | after MaxSim of 100 | of 20 |",
         "|:---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    return lines + [
-        f"| {own['name']} | {own['numbers']:,} | {own['ndcg']:.4f} | {own['in_10']:.3f} | {own['in_50']:.3f} | {own['in_100']:.3f} "
-        f"| {own['after_100']:.4f} | {own['after_20']:.4f} |"
-        for own in entries
-    ]
+    for own in entries:
+        shares = " | ".join(f"{own[f'in_{count}']:.3f}" for count in (10, 50, 100))
+        after = f"{own['after_100']:.4f} | {own['after_20']:.4f}"
+        lines.append(f"| {own['name']} | {own['numbers']:,} | {own['ndcg']:.4f} | {shares} | {after} |")
+    return lines
 
 
 def format_speed(figures: dict[str, Any]) -> list[str]:
