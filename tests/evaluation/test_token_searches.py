@@ -84,3 +84,17 @@ def test_other_tasks_get_the_mean_of_the_token_vectors(encoder):
 def test_a_family_without_token_vectors_says_so(tmp_path):
     with pytest.raises(ZooError, match="gives one vector for each text: use `encode`"):
         from_pretrained(tiny.backbone(tmp_path / "bert")).encode_tokens(["a"])
+
+
+def test_codes_are_scored_beside_the_vectors_that_they_stand_for(encoder, tmp_path):
+    from zoo.after import load_spec, load_step
+    from zoo.after.material import Material
+    from zoo.evaluation.coded import score_codes
+    from zoo.evaluation.prepare import prepare
+
+    step = load_step("int8").fit(load_spec("int8")(step="int8"), Material(encoder.encode_document(DOCUMENTS)))
+    task = make_task(tmp_path, "retrieval", **list_parts(encoder)).model_copy(update={"views": [{"scoring": "mean"}]})
+    report = evaluate(encoder, [task], folder=tmp_path, baseline=False)
+    (entry,) = score_codes(encoder, step, prepare([task], tmp_path).tasks, report["results"])
+    assert entry["float_value"] == pytest.approx(report["results"][0]["value"])
+    assert entry["bytes_per_vector"] == 12

@@ -8,14 +8,13 @@ from collections import Counter
 import pytest
 import torch
 from datasets import Dataset
+from joined_rows import join
 from tiny_matryoshka import build, rows
 
 from zoo.core.errors import DataError
-from zoo.data import Origin
 from zoo.data.data_source import DataSource
-from zoo.data.joined import find_spans, join_tables
+from zoo.data.joined import find_spans
 from zoo.data.spec import Mixture
-from zoo.data.table import Table
 from zoo.ops.random_state import epoch_generator
 from zoo.schema import Training
 from zoo.training import epoch_order, mixture, source_plan
@@ -125,16 +124,6 @@ def test_rows_of_one_source_are_shuffled_as_before():
 
 
 # -- joined rows --------------------------------------------------------------------------------------------------------
-
-
-def join(**parts):
-    tables = {
-        name: Table(
-            dataset, name, Origin(name), roles=tuple(sorted(dataset.column_names)), inputs=tuple(dataset.column_names)
-        )
-        for name, dataset in parts.items()
-    }
-    return join_tables(tables)
 
 
 def test_a_row_has_the_columns_of_its_source_and_its_name():

@@ -171,7 +171,7 @@ def test_a_decay_of_one_makes_the_steps_of_no_decay(tmp_path):
 def test_layers_are_refused_for_a_family_without_a_text_backbone(tmp_path):
     contract = load_contract("static", tmp_path)
     with pytest.raises(ZooError, match="training.layer_decay: the family static has no text backbone"):
-        optimizers.make_optimizer(build_contract(contract), update(layer_decay=0.5))
+        optimizers.check_layers(build_contract(contract), update(layer_decay=0.5))
 
 
 # -- torch.compile -------------------------------------------------------------------------------------------------------

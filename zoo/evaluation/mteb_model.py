@@ -48,6 +48,7 @@ class MtebModel(AbsEncoder):
         input_count: the number of encoded inputs.
         seconds: the time that the encoder's `encode` took.
         vectors: the encoded vectors by prompt type, if `keep_vectors`.
+        uses_tokens: whether a search compares token vectors, which an encoder may say of itself.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class MtebModel(AbsEncoder):
         self.keep_vectors = keep_vectors
         self.vectors: dict[str, list[Array]] = {}
         self.is_binary = encoder.similarity_fn_name == "hamming"
+        self.uses_tokens = encoder.searches_by_tokens
         self.token_set_count, self.token_bytes = 0, 0
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={
@@ -94,7 +96,7 @@ class MtebModel(AbsEncoder):
         prompt_name = getattr(prompt_type, "value", prompt_type)
         items = [item for batch in inputs for item in self._list_inputs(batch, task_metadata.name)]
         is_search = task_metadata.type.endswith(SEARCH_SUFFIXES)
-        if is_search and self.model.searches_by_tokens:
+        if is_search and self.uses_tokens:
             return self._encode_tokens(items, prompt_name)
         if self.accepts_prompt_type:
             self.options["prompt_type"] = prompt_name
@@ -153,7 +155,7 @@ class MtebModel(AbsEncoder):
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
         """Return the cosines (n, m), the negative Hamming distances of codes in bits, or MaxSim of sets of token vectors."""
-        if isinstance(embeddings2, list) and self.model.searches_by_tokens:
+        if isinstance(embeddings2, list) and self.uses_tokens:
             width = embeddings2[0].shape[1] if embeddings2 else 0
             queries, documents = (join_token_sets(list(each), width) for each in (embeddings1, embeddings2))
             return torch.from_numpy(compute_maxsim(queries, documents))

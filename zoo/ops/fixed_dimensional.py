@@ -141,9 +141,7 @@ def _plan_blocks(offsets: Integers, most_sets: int) -> Iterator[tuple[int, int]]
         start = end
 
 
-def _find_cells(
-    tokens: torch.Tensor, directions: torch.Tensor, repetitions: int, bits: int
-) -> npt.NDArray[np.int32]:
+def _find_cells(tokens: torch.Tensor, directions: torch.Tensor, repetitions: int, bits: int) -> npt.NDArray[np.int32]:
     """Return the cells (repetitions, t) int32 of tokens (t, d): bit i is set on the positive side of plane i.
 
     The sign of a float32 product near 0 depends on the order of the sum, hence on the block. The products of such a token are

@@ -20,6 +20,8 @@ from zoo.ops.random_state import epoch_generator, source_generator
 from zoo.training.source_plan import SourcePlan, plan_sources
 from zoo.training.step_plan import split_rows
 
+Arrange = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+"""Returns row numbers (n,) int64 of one source in another order, for example with rows of a class behind one another."""
 BATCH_SOURCE = "source_of_batch"  # a key of a batch; no family uses it
 Rows = Any
 """A sequence of rows by their numbers: a `datasets.Dataset`, or a family's own."""
@@ -28,7 +30,8 @@ Rows = Any
 class SourceMixture:
     """The rows of several sources. `order`, which the trainer calls, mixes the sources in every epoch.
 
-    A row is a mapping: the columns of its source, and `source`, the name of its source.
+    A row is a mapping: the columns of its source, and `source`, the name of its source. `arrange` holds, by source, how the rows
+    of an epoch are put into another order before they are cut into batches.
     """
 
     def __init__(self, rows: Rows, spans: Mapping[str, range], plan: SourcePlan) -> None:
@@ -38,6 +41,7 @@ class SourceMixture:
         plan: how many rows of each source an epoch reads.
         """
         self.rows, self.spans, self.plan = rows, dict(spans), plan
+        self.arrange: dict[str, Arrange] = {}
         self.row_count = len(rows)
         self._absent = list_absent_columns(rows, spans) if hasattr(rows, "select") else {}
 
@@ -66,7 +70,7 @@ class SourceMixture:
 
     def order(self, seed: int, epoch: int) -> torch.Tensor:
         """Return the row numbers of an epoch (n,) int64."""
-        return order_by_quota(self.spans, self.plan, seed, epoch)
+        return order_by_quota(self.spans, self.plan, seed, epoch, self.arrange)
 
     def split_into_batches(self, size: int) -> Iterator[range]:
         """Yield the row numbers of batches of at most about `size` rows, each of one source unless batches are mixed."""
@@ -108,16 +112,21 @@ def find_source(spans: Mapping[str, range], index: int) -> str:
     return next(name for name, span in spans.items() if index in span)
 
 
-def order_by_quota(spans: Mapping[str, range], plan: SourcePlan, seed: int, epoch: int) -> torch.Tensor:
+def order_by_quota(
+    spans: Mapping[str, range], plan: SourcePlan, seed: int, epoch: int, arrange: Mapping[str, Arrange] | None = None
+) -> torch.Tensor:
     """Return row numbers (n,) int64 with exactly the quotas of `plan`, in random order.
 
     Blocks of one source are shuffled as wholes. A source that an epoch does not read whole, or more than once, goes on in the
-    next epoch behind the last row of this one, so that all its rows are used equally often.
+    next epoch behind the last row of this one, so that all its rows are used equally often. `arrange` may put the drawn rows of a
+    source into another order.
     """
-    drawn = [
-        _draw_rows(len(span), plan.quotas[name], plan.reads_whole(name), seed, number, epoch) + span.start
-        for number, (name, span) in enumerate(spans.items())
-    ]
+    drawn = []
+    for number, (name, span) in enumerate(spans.items()):
+        rows = _draw_rows(len(span), plan.quotas[name], plan.reads_whole(name), seed, number, epoch) + span.start
+        if arrange and name in arrange:
+            rows = arrange[name](rows, source_generator(seed, number, epoch))
+        drawn.append(rows)
     blocks = torch.cat(drawn).view(-1, plan.block)
     return blocks[torch.randperm(len(blocks), generator=epoch_generator(seed, epoch))].flatten()
 

@@ -31,6 +31,12 @@ def check_optimizer(settings: Training) -> None:
         )
 
 
+def check_layers(encoder: Any, settings: Training) -> None:
+    """Raise ZooError for `layer_decay` on an encoder whose layers are not known. It takes an untrained encoder too."""
+    if settings.layer_decay is not None:
+        _find_depths(encoder)
+
+
 def make_optimizer(encoder: Any, settings: Training) -> torch.optim.Optimizer:
     """Return the optimiser over the encoder's parameter groups, which may have a rate and a weight decay of their own.
 
@@ -67,11 +73,7 @@ def _decay_by_layer(groups: Groups, encoder: Any, settings: Training) -> Groups:
 
     The embeddings count as the layer below the first one. Parameters outside the backbone keep their rate.
     """
-    depths: Mapping[Any, int] | None = encoder.find_depths()
-    if depths is None:
-        raise ZooError(
-            f"training.layer_decay: the family {encoder.spec.family} has no text backbone whose layers zoo knows: leave it out"
-        )
+    depths = _find_depths(encoder)
     last, decay = max(depths.values()), settings.layer_decay or 1.0
     split: Groups = []
     for group in groups:
@@ -79,6 +81,15 @@ def _decay_by_layer(groups: Groups, encoder: Any, settings: Training) -> Groups:
         for depth, part in _split(group, lambda parameter: depths.get(parameter, last)):
             split.append({**part, "lr": rate * decay ** (last - depth)})
     return split
+
+
+def _find_depths(encoder: Any) -> Mapping[Any, int]:
+    depths: Mapping[Any, int] | None = encoder.find_depths()
+    if depths is None:
+        raise ZooError(
+            f"training.layer_decay: the family {encoder.spec.family} has no text backbone whose layers zoo knows: leave it out"
+        )
+    return depths
 
 
 def _split(group: Mapping[str, Any], key: Callable[[Any], Any]) -> list[tuple[Any, dict[str, Any]]]:

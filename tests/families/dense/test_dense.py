@@ -11,11 +11,14 @@ import tiny_dense
 import torch
 from contract import Contract
 from datasets import Dataset
+from joined_rows import join
 
 import zoo
 from zoo.artefact import model_folder
 from zoo.core.errors import ArtefactError, DataError, ZooError
 from zoo.data.data_source import DataSource
+from zoo.data.joined import find_spans
+from zoo.encoder import TrainingRun
 from zoo.families.dense import backbone_options
 from zoo.families.dense.class_batches import ROWS_OF_A_CLASS, ClassBatches
 from zoo.families.dense.encoder import Encoder
@@ -198,12 +201,29 @@ def test_the_teacher_scores_mined_candidates_too(tmp_path):
 
 def test_a_batch_of_a_class_loss_has_several_rows_of_each_class():
     rows = Dataset.from_list([{"text": text, "label": i % 5} for i, text in enumerate(tiny.SENTENCES)])
-    order = ClassBatches(rows).order(seed=1, epoch=0)
+    order = ClassBatches(rows).order(seed=1, epoch=0).tolist()
     assert sorted(order) == list(range(120))
-    assert order != ClassBatches(rows).order(seed=1, epoch=1)
+    assert order != ClassBatches(rows).order(seed=1, epoch=1).tolist()
     labels = [rows[i]["label"] for i in order]
     runs = [len(set(labels[i : i + ROWS_OF_A_CLASS])) for i in range(0, 12, ROWS_OF_A_CLASS)]
     assert runs == [1, 1, 1]
+
+
+def test_rows_of_a_class_follow_one_another_in_a_source_with_a_class_loss(tmp_path):
+    encoder = tiny_dense.build(tmp_path)
+    encoder.sources = {"pairs": DataSource("pairs"), "classes": DataSource("classes", loss="icnn")}
+    classes = Dataset.from_list([{"text": text, "label": str(i % 5)} for i, text in enumerate(tiny.SENTENCES)])
+    joined = join(pairs=tiny_dense.rows(n=64), classes=classes)
+    settings = TRAINING.model_copy(update={"batch_size": 8})
+    spans = find_spans(joined.rows)
+    mixed = encoder._mix_sources(TrainingRun(joined.rows, settings, tmp_path, spans=spans)).rows
+    order = mixed.order(seed=1, epoch=0).tolist()
+    assert sorted(order) == list(range(184))
+    batches = [order[i : i + 8] for i in range(0, len(order), 8)]
+    labels = [[mixed[i]["label"] for i in batch] for batch in batches if batch[0] in spans["classes"]]
+    assert len(labels) == 15
+    assert all(len(set(batch)) <= 8 // ROWS_OF_A_CLASS for batch in labels)
+    assert mixed.order(seed=1, epoch=0).tolist() == order != mixed.order(seed=1, epoch=1).tolist()
 
 
 def test_missing_columns_of_a_loss_are_named(tmp_path):

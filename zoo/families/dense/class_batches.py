@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,9 +22,7 @@ class ClassBatches:
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
-        self._by_label: dict[Any, list[int]] = defaultdict(list)
-        for number, label in enumerate(rows["label"]):
-            self._by_label[label].append(number)
+        self._labels = rows["label"][:]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -33,12 +31,25 @@ class ClassBatches:
         row: Mapping[str, Any] = self.rows[index]
         return row
 
-    def order(self, seed: int, epoch: int) -> list[int]:
-        """Return the row numbers of an epoch, each once."""
-        generator = epoch_generator(seed, epoch)
-        groups: list[list[int]] = []
-        for numbers in self._by_label.values():
-            shuffled = [numbers[i] for i in torch.randperm(len(numbers), generator=generator).tolist()]
-            groups += [shuffled[i : i + ROWS_OF_A_CLASS] for i in range(0, len(shuffled), ROWS_OF_A_CLASS)]
-        places = torch.randperm(len(groups), generator=generator).tolist()
-        return [number for place in places for number in groups[place]]
+    def order(self, seed: int, epoch: int) -> torch.Tensor:
+        """Return the row numbers of an epoch (n,) int64, each once."""
+        return group_classes(self._labels, torch.arange(len(self.rows)), epoch_generator(seed, epoch))
+
+
+def group_classes(labels: Sequence[Any], numbers: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return row numbers (n,) int64 in groups of up to ROWS_OF_A_CLASS rows of one class, in random order.
+
+    Args:
+        labels: the class of every row that there is.
+        numbers: (n,) int64, the rows of an epoch. A row may occur more than once.
+        generator: the source of the random order.
+    """
+    by_label: dict[Any, list[int]] = defaultdict(list)
+    for number in numbers.tolist():
+        by_label[labels[number]].append(number)
+    groups: list[list[int]] = []
+    for members in by_label.values():
+        shuffled = [members[i] for i in torch.randperm(len(members), generator=generator).tolist()]
+        groups += [shuffled[i : i + ROWS_OF_A_CLASS] for i in range(0, len(shuffled), ROWS_OF_A_CLASS)]
+    places = torch.randperm(len(groups), generator=generator).tolist()
+    return torch.tensor([number for place in places for number in groups[place]], dtype=torch.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -14,7 +15,7 @@ from zoo.core.errors import DataError, ZooError
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.dense import adapter_folder, backbone_options
-from zoo.families.dense.class_batches import ClassBatches
+from zoo.families.dense.class_batches import ClassBatches, group_classes
 from zoo.families.dense.objective import BatchFacts, compute_loss
 from zoo.families.dense.spec import CLASS_LOSSES, DISTILLATION_LOSSES, SCORED_LOSSES, Spec, describe_misfit
 from zoo.ops import distributed, gradcache
@@ -107,6 +108,16 @@ class Encoder(WindowedEncoder):
             model: Any = self.backbone.model  # transformers does not annotate these methods
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return super().train(run)
+
+    def _mix_sources(self, run: TrainingRun) -> TrainingRun:
+        """Mix the sources; rows of a class follow one another in sources with a loss over classes."""
+        mixed = super()._mix_sources(run)
+        names = [name for name in run.spans if self.find_loss({"source": name}) in CLASS_LOSSES]
+        if names:
+            labels = run.rows["label"][:]
+            rows: Any = mixed.rows
+            rows.arrange = {name: partial(group_classes, labels) for name in names}
+        return mixed
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
         """Compute the guide's vectors or the teacher's scores. Raises DataError for a column that a loss lacks."""
