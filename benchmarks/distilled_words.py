@@ -1,7 +1,7 @@
 """Product quantisation whose words follow the rankings of the float vectors: the experiment of `codes.py --only vq`.
 
-Source: Xiao et al. 2022, "Distill-VQ", arXiv 2204.00185. The codes are those of faiss's optimised product quantisation. They stay,
-and the words that they stand for are learned by the loss ListNet with the temperature of the encoder, .05. The authors'
+Source: Xiao et al. 2022, "Distill-VQ", arXiv 2204.00185. The codes are those of faiss's optimised product quantisation. They
+stay, and the words that they stand for are learned by the loss ListNet with the temperature of the encoder, .05. The authors'
 temperature of 1 is for scores that are not cosines. A live index then needs no new codes.
 """
 

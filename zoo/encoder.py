@@ -351,6 +351,17 @@ class Encoder:
         return self._stream(self._check_inputs(inputs), precision=encoding.read_precision(precision), **options)
 
     @property
+    def searches_by_tokens(self) -> bool:
+        """Whether a search compares the sets of `encode_tokens` by MaxSim, and not the vectors of `encode`."""
+        return False
+
+    def encode_tokens(
+        self, texts: Iterable[str], prompt_name: str | None = None, *, precision: str = "fp32", dtype: Any = "float32"
+    ) -> Any:
+        """Token vectors (t, d) of all texts, and the offsets (n + 1,) at which each text begins, if the family has them."""
+        raise ZooError(f"the family {self.spec.family} gives one vector for each text: use `encode`")
+
+    @property
     def has_roles(self) -> bool:
         """Whether queries and documents may be encoded differently, as `prompt_name` says."""
         return "prompt_type" in inspect.signature(self._encode).parameters

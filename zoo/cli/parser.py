@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from zoo import __version__
-from zoo.cli import fitting, indexing, listing, searching, starting, verbs, views
+from zoo.cli import bridging, fitting, indexing, listing, searching, serving, starting, verbs, views
 from zoo.cli import help as help_verbs
 from zoo.core.output import say_block, write
 
@@ -57,6 +57,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     fitting.add_verbs(add)
     indexing.add_verb(add)
     searching.add_verb(add)
+    bridging.add_verb(add)
     _add_publishing_verbs(add)
     _add_help_verbs(add, subparsers.choices)
     named = next((word for word in words if not word.startswith("-")), None)
@@ -179,6 +180,7 @@ def _add_model_verbs(add: Add) -> None:
     export = add("export", verbs.export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT")
     views.add_arguments(export)
     export.add_argument("out", type=_read_path, help="the new model folder")
+    serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
 
 
 def _add_publishing_verbs(add: Add) -> None:
