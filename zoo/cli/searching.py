@@ -13,7 +13,8 @@ from zoo.core.output import get_stdin, write
 from zoo.core.tables import print_table
 
 if TYPE_CHECKING:
-    from zoo.index.index import Hit, Index
+    from zoo.index.index import Index
+    from zoo.index.opened import Hit
 
 MOST_COLUMNS = 4
 LONGEST_CELL = 40
