@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from zoo import after
+from zoo.after import saved
 from zoo.after.material import Material
 from zoo.after.relevance import cut_off, mapping, order
 from zoo.after.relevance.familiarity import Directions, Familiarity
@@ -204,6 +205,12 @@ def test_a_saved_step_gives_the_same_probabilities(fitted, tested):
     assert opened.threshold == fitted.threshold
     assert opened.describe_threshold() == fitted.describe_threshold()
     assert opened.state() == fitted.state()
+
+
+def test_the_folder_of_a_step_opens_as_it_was(fitted, tested, tmp_path):
+    opened = saved.open_step(saved.save_step(fitted, tmp_path / "step"))
+    np.testing.assert_array_equal(opened.map_scores(*tested[:2]), fitted.map_scores(*tested[:2]))
+    assert (tmp_path / "step" / "tensors.safetensors").stat().st_size < 250_000
 
 
 def test_a_fit_is_the_same_for_the_same_seed_and_leaves_random_numbers_alone(corpus, fitted):
