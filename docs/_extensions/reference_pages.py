@@ -98,6 +98,7 @@ def write_recipe() -> str:
             f"({_make_target(section)})=\n### `step: {step}`\n",
             f"{after.read_summary(step)}\n",
             _write_section(section),
+            *(_write_nested(nested, section) for nested in _list_nested(section)),
         ]
     return "\n".join(parts)
 
