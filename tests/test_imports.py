@@ -37,7 +37,9 @@ FLOORS = (
     "families",
     "recipe",
     "pretrained",
+    "index",
     "build",
+    "serve",
     "starter",
     "cli",
 )

@@ -5,6 +5,7 @@
     report  = zoo.evaluate(encoder, recipe.evaluation)
     encoder = zoo.from_pretrained("me/my-model", revision="…")
     encoder.push_to_hub("me/my-model", private=True)
+    index   = zoo.Index.build(encoder, "rows.csv", "index")
 
 Importing it imports nothing heavy; torch comes with the first encoder.
 """
@@ -20,6 +21,7 @@ from zoo.core.errors import AcceptanceError, ArtefactError, DataError, HubError,
 if TYPE_CHECKING:
     from zoo.bridge.bridge import Bridge
     from zoo.encoder import Encoder
+    from zoo.index.index import Index
     from zoo.recipe.recipe import Recipe
 
 __version__ = "0.2.0"
@@ -29,6 +31,7 @@ __all__ = [
     "Bridge",
     "DataError",
     "HubError",
+    "Index",
     "RecipeError",
     "ZooError",
     "evaluate",
@@ -99,7 +102,11 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Bridge` when it is first used, because it needs numpy."""
+    """Import `Index` and `Bridge` when they are first used, because they need numpy."""
+    if name == "Index":
+        from zoo.index.index import Index
+
+        return Index
     if name == "Bridge":
         from zoo.bridge.bridge import Bridge
 

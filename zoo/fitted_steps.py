@@ -32,6 +32,8 @@ class FittedSteps:
                 raise ZooError(
                     f"the step {step.spec.step} takes vectors of {step.dim} components, not {dim}: fit it again"
                 )
+            # A step of scores is fitted on the vectors that the codes before it stand for.
+            dim = getattr(step, "decoded_dim", dim)
         self.all = tuple(steps)
         self._view = dict(view or {})
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from zoo import after
-from zoo.after.step import Step
+from zoo.after.step import CodeStep, Step
 from zoo.artefact import manifest, preflight, saved_steps
 from zoo.core import atomic_files, faults
 from zoo.core.errors import ArtefactError, ZooError
@@ -75,11 +75,12 @@ def open_steps(folder: Path, block: Mapping[str, Any], dim: int) -> tuple[Step, 
         _check_name(place, entry)
     names = [entry["step"] for entry in entries]
     saved_steps.check_files(folder, names)
-    steps = []
+    steps: list[Step] = []
     for number, entry in enumerate(entries):
         step = _open(place, entry, folder / saved_steps.name_file(number, entry["step"]))
         if step.dim != dim:
             raise ArtefactError(f"{place}: the step {entry['step']} takes vectors of {step.dim} components, not {dim}")
+        dim = step.decoded_dim if isinstance(step, CodeStep) else dim
         steps.append(step)
     return tuple(steps)
 

@@ -99,6 +99,11 @@ class CodeStep(Step):
 
         return exact_search.search(self.transform_queries(queries), DecodedRows(self.decode, codes), k)
 
+    @property
+    def decoded_dim(self) -> int:
+        """Components of a decoded vector, and of a transformed query."""
+        return int(self.decode(np.zeros((1, self.bytes_per_vector), np.uint8)).shape[1])
+
 
 class DecodedRows:
     """Codes as the vectors that they stand for, decoded slice by slice, as `zoo.ops.exact_search` reads a corpus."""
@@ -114,7 +119,10 @@ class DecodedRows:
 
 
 class ScoreStep(Step):
-    """A step that turns the scores of a search into probabilities."""
+    """A step that turns the scores of a search into probabilities.
+
+    If a step for codes stands before it, it is fitted on decoded documents, and its queries are those of `transform_queries`.
+    """
 
     def map_scores(self, queries: Vectors, scores: Vectors) -> Vectors:
         """Return the probabilities (m, k) float32 that the found rows answer their queries.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.artefact import headers
+from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError
 
 FOLDER = "after"
@@ -66,6 +67,14 @@ def write(steps: Sequence[SavableStep], folder: Path) -> list[dict[str, Any]]:
     for number, step in enumerate(steps):
         write_tensors(step, folder / name_file(number, step.spec.step))
     return [describe(step) for step in steps]
+
+
+def add(steps: Sequence[SavableStep], folder: Path) -> None:
+    """Add steps to a model folder that was saved without any. The caller writes its manifest again."""
+    if steps:
+        config = atomic_files.read_json(folder / "config.json")
+        config["zoo"][BLOCK] = write(steps, folder)
+        atomic_files.write_json(folder / "config.json", config)
 
 
 def read_tensors(path: Path) -> Arrays:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from zoo.after.checks import check_documents, check_vectors
 from zoo.after.codes import figures
 from zoo.after.codes.coder import Coder, Head, fit_coder
 from zoo.after.codes.spec import Spec
@@ -78,11 +79,10 @@ def fit_best_coder(spec: Spec, material: Material) -> tuple[Coder, dict[str, Any
 
 
 def _check_material(spec: Spec, material: Material) -> None:
-    for name in ("documents", "queries", "old_documents"):
-        vectors = getattr(material, name)
-        if vectors is not None and not np.isfinite(vectors).all():
-            raise ZooError(f"codes: some vectors of the {name} are not finite: encode them again")
-    rows, dim = material.documents.shape
+    rows, dim = check_documents(material.documents).shape
+    for name in ("queries", "old_documents"):
+        if getattr(material, name) is not None:
+            check_vectors(getattr(material, name), dim if name == "queries" else None, name)
     if rows < dim:
         raise ZooError(
             f"codes: {rows} documents are too few to fit a code to vectors of {dim} components: give {dim} or more"
@@ -145,7 +145,7 @@ def _renumber(answers: Numbers, queries: Numbers, count: int) -> Numbers:
 def _make_head(spec: Spec, sample: Sample, seed: int) -> Head | None:
     """Make the head that a fit begins with: the identity, or the rotation that brings new vectors next to old ones."""
     dim = sample.documents.shape[1]
-    if spec.goal == "neighbours" and spec.head == "linear" and sample.old_documents is None:
+    if not spec.has_head:
         return None
     matrix = torch.eye(dim)
     if sample.old_documents is not None:

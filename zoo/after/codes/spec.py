@@ -16,7 +16,7 @@ class Spec(StepSpec):
     kind: ClassVar[Kind] = "codes"
     uses: ClassVar[tuple[str, ...]] = ("queries", "answers", "old_documents")
 
-    step: Literal["codes"] = "codes"
+    step: Literal["codes"]
     dims: Positive = Field(192, description="Components of a code. A code has `dims` × `bits` bits in all.")
     bits: Literal[1, 2, 4] = Field(2, description="Bits of a component, on average.")
     allocation: Literal["variance", "equal"] = Field(
@@ -49,9 +49,19 @@ class Spec(StepSpec):
     )
     batch_size: Positive = Field(64, description="Queries of an optimiser step.")
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
-        1e-4, description="The highest learning rate. It falls to 0."
+        5e-5, description="The highest learning rate. It falls to 0."
     )
     temperature: Annotated[float, Field(gt=0)] = Field(0.05, description="Scores are divided by it in the losses.")
+
+    @property
+    def needs_queries(self) -> bool:
+        """Whether the step cannot be fitted without queries: a task is trained on pairs."""
+        return self.goal == "task"
+
+    @property
+    def has_head(self) -> bool:
+        """Whether a map stands before the code. Without one, queries are compared as they are."""
+        return self.goal == "task" or self.head == "residual" or self.compatible_with is not None
 
     @property
     def total_bits(self) -> int:

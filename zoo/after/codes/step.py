@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from zoo.after.checks import check_codes, check_tensors, check_vectors, find_dim
 from zoo.after.codes.coder import Coder, Head
 from zoo.after.codes.fit import fit_best_coder
 from zoo.after.codes.spec import Spec
 from zoo.after.material import Material, Vectors
 from zoo.after.step import Codes, CodeStep
-from zoo.core.errors import ArtefactError, ZooError
+from zoo.core.errors import ArtefactError
 from zoo.ops import codes, scalar_quantisers
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
+NAME = "codes"
 BLOCK = 8192  # vectors that are encoded or decoded at once
 NORM_BYTES = 2
 PARTS = ("rotation", "offset", "decoder", "bias")
@@ -60,8 +62,8 @@ class Step(CodeStep):
 
     def encode(self, vectors: Vectors) -> Codes:
         """Return packed codes (n, bytes_per_vector) uint8 of float32 vectors (n, dim)."""
-        self._require(vectors, self.dim, "vectors")
-        blocks = [self._encode_block(vectors[start : start + BLOCK]) for start in range(0, len(vectors), BLOCK)]
+        rows = check_vectors(vectors, self.dim)
+        blocks = [self._encode_block(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
         return np.concatenate(blocks) if blocks else np.zeros((0, self.bytes_per_vector), np.uint8)
 
     def _encode_block(self, vectors: Vectors) -> Codes:
@@ -74,8 +76,8 @@ class Step(CodeStep):
 
     def decode(self, codes: Codes) -> Vectors:
         """Return the float32 vectors (n, d) of codes (n, bytes_per_vector)."""
-        self._require(codes, self.bytes_per_vector, "codes")
-        blocks = [self._decode_block(codes[start : start + BLOCK]) for start in range(0, len(codes), BLOCK)]
+        rows = check_codes(codes, self.bytes_per_vector)
+        blocks = [self._decode_block(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
         return np.concatenate(blocks) if blocks else np.zeros((0, len(self.coder.bias)), np.float32)
 
     def _decode_block(self, packed: Codes) -> Vectors:
@@ -89,18 +91,12 @@ class Step(CodeStep):
         """Return the float32 queries (m, d) that are compared with decoded vectors."""
         if self.spec.symmetric:
             return self.decode(self.encode(vectors))
-        self._require(vectors, self.dim, "vectors")
+        rows = check_vectors(vectors, self.dim, "queries")
         if self.coder.head is None:
-            return vectors
+            return rows
         with torch.no_grad():
-            transformed: Vectors = self.coder.transform(torch.from_numpy(np.asarray(vectors, np.float32))).numpy()
+            transformed: Vectors = self.coder.transform(torch.from_numpy(rows)).numpy()
         return transformed
-
-    def _require(self, rows: npt.NDArray[Any], width: int, name: str) -> None:
-        if rows.ndim != 2 or rows.shape[1] != width:
-            raise ZooError(
-                f"the step codes takes {name} of shape (n, {width}), not {rows.shape}: use those of its model"
-            )
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """The rotation, the decoder, the levels without padding, the bits of each component, and the head."""
@@ -118,23 +114,18 @@ class Step(CodeStep):
     @classmethod
     def from_saved(cls, spec: Spec, tensors: Tensors, state: Mapping[str, Any]) -> Self:
         """Open a fitted step. Raises ArtefactError for a missing, extra or mis-shaped tensor."""
-        shapes = _list_shapes(spec, tensors)
-        if shapes.keys() != tensors.keys():
-            names = ", ".join(sorted(shapes.keys() ^ tensors.keys()))
-            raise ArtefactError(f"the tensors of the step codes are not those that it saves; these differ: {names}")
-        for name, shape in shapes.items():
-            tensor = tensors[name]
-            if tensor.shape != shape or (name != "widths" and not np.isfinite(tensor).all()):
-                raise ArtefactError(f"the tensor {name} of the step codes must hold finite numbers (shape {shape})")
-        widths = tensors["widths"].astype(np.int64)
-        parts = {name: torch.from_numpy(np.array(tensors[name], np.float32)) for name in PARTS}
-        parts["levels"] = _pad_levels(tensors["levels"], widths)
+        checked = check_tensors(NAME, tensors, _list_expected(spec, tensors))
+        widths = checked["widths"].astype(np.int64)
+        parts = {name: torch.from_numpy(np.array(checked[name])) for name in PARTS}
+        parts["levels"] = _pad_levels(checked["levels"], widths)
         head = None
-        if "head.matrix" in shapes:
-            head = Head(torch.zeros(shapes["head.matrix"]), spec.hidden if spec.head == "residual" else None)
-            for name, part in head.named_parameters():
-                part.data = torch.from_numpy(np.array(tensors[f"head.{name}"], np.float32))
-        dim = shapes["head.matrix"][1] if head else shapes["bias"][0]
+        if "head.matrix" in checked:
+            hidden = spec.hidden if spec.head == "residual" else None
+            head = Head(torch.zeros(checked["head.matrix"].shape), hidden)
+            head.load_state_dict(
+                {name: torch.from_numpy(np.array(checked[f"head.{name}"])) for name in head.state_dict()}
+            )
+        dim = head.matrix.shape[1] if head else len(checked["bias"])
         return cls(spec, dim, Coder(head, parts, widths), dict(state.get("facts", {})))
 
     def card_facts(self) -> dict[str, Any]:
@@ -144,33 +135,30 @@ class Step(CodeStep):
         return {"bytes_per_vector": self.bytes_per_vector, "components": components, **self.facts}
 
 
-def _list_shapes(spec: Spec, tensors: Tensors) -> dict[str, tuple[int, ...]]:
-    """Return the shape that each tensor must have, as the widths of the components and the matrix of the head imply it."""
-    widths = tensors.get("widths", np.zeros(0, np.uint8))
-    is_sound = widths.ndim == 1 and widths.dtype == np.uint8 and len(widths) > 0
-    if not is_sound or not 1 <= widths.min() <= widths.max() <= scalar_quantisers.LARGEST_WIDTH:
+def _list_expected(spec: Spec, tensors: Tensors) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Return shape and dtype of each tensor, as the bits of the components and the matrix of the head imply them."""
+    count, size = find_dim(NAME, tensors, "widths"), find_dim(NAME, tensors, "bias")
+    widths = tensors["widths"].astype(np.int64)
+    largest = scalar_quantisers.LARGEST_WIDTH
+    if not 1 <= widths.min() <= widths.max() <= largest or widths.sum() != spec.total_bits:
         raise ArtefactError(
-            f"the tensor widths of the step codes must hold 1 to {scalar_quantisers.LARGEST_WIDTH} bits for each component"
+            f"the step {NAME} needs {spec.total_bits} bits in components of 1 to {largest}; fit it again"
         )
-    if int(widths.sum()) != spec.total_bits:
-        raise ArtefactError(f"the components of the step codes have {int(widths.sum())} bits, not {spec.total_bits}")
-    bias, matrix = (tensors.get(name, np.zeros((0,) * rank)) for name, rank in (("bias", 1), ("head.matrix", 2)))
-    count, size, has_head = len(widths), bias.size, "head.matrix" in tensors
     shapes: dict[str, tuple[int, ...]] = {
-        "widths": (count,),
-        "levels": (int((1 << widths.astype(np.int64)).sum()),),
+        "levels": (int((1 << widths).sum()),),
         "rotation": (count, size),
         "offset": (count,),
         "decoder": (size, count),
         "bias": (size,),
     }
-    if has_head or spec.goal == "task" or spec.head == "residual" or spec.compatible_with:
-        dim = matrix.shape[1] if matrix.ndim == 2 else 0
+    if spec.has_head:
+        matrix = tensors.get("head.matrix")
+        dim = matrix.shape[1] if matrix is not None and matrix.ndim == 2 else 0
         shapes["head.matrix"] = (size, dim)
         if spec.head == "residual":
-            hidden = spec.hidden
-            shapes |= {"head.inner": (hidden, dim), "head.inner_bias": (hidden,), "head.outer": (size, hidden)}
-    return shapes
+            hidden = {"inner": (spec.hidden, dim), "inner_bias": (spec.hidden,), "outer": (size, spec.hidden)}
+            shapes |= {f"head.{name}": shape for name, shape in hidden.items()}
+    return {"widths": ((count,), np.uint8), **{name: (shape, np.float32) for name, shape in shapes.items()}}
 
 
 def _pad_levels(levels: npt.NDArray[Any], widths: npt.NDArray[np.int64]) -> torch.Tensor:

@@ -25,6 +25,6 @@ def round_in_order(probabilities: npt.NDArray[np.float64], scores: npt.NDArray[A
     bits: npt.NDArray[np.int32] = rounded.view(np.int32) + falls
     is_first: npt.NDArray[np.bool_] = np.ones(falls.shape, bool)
     is_first[:, 1:] = falls[:, 1:] > falls[:, :-1]
-    places = np.maximum.accumulate(np.where(is_first, np.arange(falls.shape[1]), 0), axis=1)
+    places = np.maximum.accumulate(np.where(is_first, np.arange(scores.shape[-1]), 0), axis=1)
     bits = np.take_along_axis(bits, places, axis=1)  # vectorised functions may differ in the last bit of equal inputs
     return (np.minimum.accumulate(bits, axis=1) - falls).view(np.float32)
