@@ -5,6 +5,7 @@
     report  = zoo.evaluate(encoder, recipe.evaluation)
     encoder = zoo.from_pretrained("me/my-model", revision="…")
     encoder.push_to_hub("me/my-model", private=True)
+    index   = zoo.Index.build(encoder, "rows.csv", "index")
 
 Importing it imports nothing heavy; torch comes with the first encoder.
 """
@@ -19,6 +20,7 @@ from zoo.core.errors import AcceptanceError, ArtefactError, DataError, HubError,
 
 if TYPE_CHECKING:
     from zoo.encoder import Encoder
+    from zoo.index.index import Index
     from zoo.recipe.recipe import Recipe
 
 __version__ = "0.2.0"
@@ -27,6 +29,7 @@ __all__ = [
     "ArtefactError",
     "DataError",
     "HubError",
+    "Index",
     "RecipeError",
     "ZooError",
     "evaluate",
@@ -94,3 +97,12 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     from zoo import pretrained
 
     return pretrained.from_pretrained(reference, revision)
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Index` when it is first used, because it needs numpy."""
+    if name == "Index":
+        from zoo.index.index import Index
+
+        return Index
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")

@@ -25,6 +25,7 @@ from zoo.core.training_log import Say
 from zoo.data.data_source import DataSource
 from zoo.data.joined import find_spans
 from zoo.data.spec import Mixture
+from zoo.fitted_steps import FittedSteps, prepare_vectors
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
 from zoo.training import automatic, objective_checks
@@ -106,6 +107,7 @@ class Encoder:
         self.mixture = Mixture()
         self.rows_seen: int | None = None
         self.chosen: dict[str, Any] = {}
+        self._fitted = FittedSteps()
         forks.note_model()
 
     @property
@@ -457,6 +459,48 @@ class Encoder:
     def bytes_per_vector(self) -> int:
         """Storage of one encoded vector in bytes."""
         return self.dim * 4
+
+    # -- steps after training --------------------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> tuple[Any, ...]:
+        """The steps after training of `zoo.after`, in order. A view that cuts the encoder has none."""
+        return self._fitted.choose(self.view_options)
+
+    def attach_steps(self, steps: Sequence[Any]) -> None:
+        """Use these steps, which were fitted on the vectors of the whole encoder. They are saved with it.
+
+        Raises ZooError for anything but a list of fitted steps, and for a step that takes vectors of another size.
+        """
+        whole = self.view()
+        self._fitted = FittedSteps(steps, whole.view_options, whole.dim)
+
+    def codes(self, inputs: Iterable[Any], **options: Any) -> np.ndarray:
+        """Packed codes (n, bytes) uint8 of documents, in the order of `inputs`. The options are those of `encode`.
+
+        Raises ZooError if the encoder has no step for codes, and for a view that cuts it.
+        """
+        step = self._fitted.find_codes(self.view_options)
+        return step.encode(self.prepare_vectors(self.encode_document(inputs, **options)))  # type: ignore[no-any-return]
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """The vectors (n, d) float32 that packed codes (n, bytes) uint8 stand for. Raises ZooError as `codes` does."""
+        return self._fitted.find_codes(self.view_options).decode(codes)  # type: ignore[no-any-return]
+
+    def scores(self, queries: Iterable[Any], codes: np.ndarray, **options: Any) -> np.ndarray:
+        """Scores (m, n) float32 of queries with packed codes (n, bytes) uint8. The options are those of `encode`.
+
+        Queries are encoded first, as `encode_query` does; an array (m, dim) of float vectors is taken as it is. Raises ZooError
+        as `codes` does.
+        """
+        step = self._fitted.find_codes(self.view_options)
+        is_encoded = getattr(queries, "ndim", 0) == 2 and "vector" not in self.modalities
+        vectors = queries if is_encoded else self.encode_query(queries, **options)
+        return step.score(self.prepare_vectors(vectors), codes)  # type: ignore[no-any-return]
+
+    def prepare_vectors(self, vectors: Any) -> np.ndarray:
+        """Vectors (n, dim) float32 as steps take them: with unit norm if the encoder compares by cosine."""
+        return prepare_vectors(vectors, self.similarity_fn_name)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 

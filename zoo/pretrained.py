@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from zoo import families
+from zoo.after import saved
 from zoo.artefact import manifest, model_folder, preflight
 from zoo.core import atomic_files, faults
 from zoo.core.errors import ArtefactError, RenamedFieldWarning, UncuttableError, ZooError
@@ -93,6 +94,9 @@ def load(folder: Path) -> Encoder:
         faults.refuse_full_memory(error, folder)
         first = (str(error).strip().splitlines() or [""])[0]
         raise ArtefactError(f"{folder}: cannot be opened: {type(error).__name__}: {first[:120]}") from error
+    steps = saved.open_steps(folder, block, encoder.dim)
+    if steps:
+        encoder.attach_steps(steps)
     encoder.name = str(block.get("name", "encoder"))
     encoder.revision = atomic_files.sha256(folder / manifest.NAME)
     return encoder

@@ -193,6 +193,16 @@ class EncoderSpec(Section):
         return ("text",)
 
     @property
+    def main_modality(self) -> Literal["text", "image", "vector"]:
+        """The kind of column that holds one input: text if the encoder reads texts, else its first modality."""
+        return "text" if "text" in self.modalities else self.modalities[0]  # type: ignore[return-value]
+
+    @property
+    def codes_problem(self) -> str:
+        """Why `encode` gives no float vectors, as a clause with the cure; empty if it gives them, which is the default."""
+        return ""
+
+    @property
     def text_limit(self) -> TextLimit | None:
         """How many tokens of a text are read, for families whose texts pass a pretrained tokenizer. Default: not known."""
         return None

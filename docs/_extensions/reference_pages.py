@@ -15,7 +15,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from zoo import families
+from zoo import after, families
 from zoo.cli import parser
 from zoo.evaluation import tasks
 from zoo.recipe import recipe
@@ -36,6 +36,12 @@ LIST_INTRODUCTION = """(section-list)=
 ### A list of data sections
 
 `data:` may be a list of such sections. Each then has these fields besides its own.
+"""
+AFTER_INTRODUCTION = """(section-after)=
+## `after:`
+
+A list of steps after the training. An entry is the name of a step, or a section whose field `step` is that name. At most one step
+turns vectors into codes, and a step that maps scores comes after it.
 """
 TITLES = {
     "HubData": "source: hub",
@@ -85,6 +91,14 @@ def write_recipe() -> str:
         if name == "Prompts":
             parts += [LIST_INTRODUCTION, _write_list_fields()]
         parts += [f"({_make_target(name)})=\n{level} `{TITLES[name]}`\n", _write_section(name)]
+    parts.append(AFTER_INTRODUCTION)
+    for step in after.names():
+        section = f"zoo__after__{step.replace('-', '_')}__spec__Spec"
+        parts += [
+            f"({_make_target(section)})=\n### `step: {step}`\n",
+            f"{after.read_summary(step)}\n",
+            _write_section(section),
+        ]
     return "\n".join(parts)
 
 
@@ -244,6 +258,8 @@ def _link(section: str) -> str:
     if section.startswith("zoo__families__"):
         family = section.split("__")[2].replace("_", "-")
         return f"[{family}](families.md#{family})"
+    if section.startswith("zoo__after__"):
+        return f"[{section.split('__')[2].replace('_', '-')}](#{_make_target(section)})"
     return f"[{section}](#{_make_target(section)})"
 
 

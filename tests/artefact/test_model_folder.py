@@ -17,6 +17,7 @@ class FakeEncoder:
     """The members that `save` needs. `error` is raised after the weights are written."""
 
     name = "fake"
+    steps = ()
     spec = SimpleNamespace(
         family="none", min_reader_version="1.2.3", model_dump=lambda mode: {"family": "none", "mode": mode}
     )

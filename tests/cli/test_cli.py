@@ -48,7 +48,7 @@ def test_list_show_copy_and_check_work_on_a_copied_recipe(capsys, tmp_path):
 
 def test_every_option_of_a_view_is_listed_with_its_family(capsys):
     assert main(["show", "statik"]) == 1
-    assert "there is no such family or recipe; did you mean static?" in capsys.readouterr().err
+    assert "there is no such family, step or recipe; did you mean static?" in capsys.readouterr().err
     assert main(["show", "views"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any("--view layers=…" in line and "matryoshka-2d" in line and "blocks" in line for line in lines)

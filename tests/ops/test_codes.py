@@ -40,3 +40,21 @@ def test_iterative_quantisation_finds_the_corners_of_a_rotated_cube(bits):
     assert torch.equal(columns, codes.fit_iterative_quantisation(rows, bits, seed=0))
     assert not torch.equal(columns, codes.fit_iterative_quantisation(rows, bits, seed=0, rounds=0))
     assert not torch.equal(columns, codes.fit_iterative_quantisation(rows, bits, seed=1))
+
+
+def test_numbers_of_one_bit_are_packed_as_signs_are():
+    vectors = np.random.default_rng(0).standard_normal((7, 19))
+    packed = codes.pack_numbers(vectors > 0, np.ones(19, np.int64))
+    assert np.array_equal(packed, codes.pack(vectors))
+
+
+def test_numbers_of_many_widths_follow_each_other_without_gaps():
+    widths = np.array([3, 1, 8, 2, 5])
+    assert codes.pack_numbers([[0b101, 0b0, 0b11110000, 0b01, 0b10011]], widths).tolist() == [
+        [0b10101111, 0b00000110, 0b01100000]
+    ]
+    numbers = np.random.default_rng(1).integers(0, 1 << widths, (50, 5))
+    packed = codes.pack_numbers(numbers, widths)
+    assert packed.shape == (50, 3)
+    assert np.array_equal(codes.unpack_numbers(packed, widths), numbers)
+    assert codes.unpack_numbers(packed[:0], widths).shape == (0, 5)

@@ -92,7 +92,7 @@ after: [quantise]
         ("r.yaml:17:", "evaluation.1.data", "bb"),
         ("r.yaml:18:", "evaluation.1.views.1.depth", "unknown key"),
         ("r.yaml:20:", "evaluation.2.data", "fiel", "did you mean file"),
-        ("r.yaml:21:1:", "after", "reserved"),
+        ("r.yaml:21:", "after.0", "'quantise' is not one of binary,"),
     ):
         assert any(line.startswith(place) and all(w in line for w in words) for line in lines), (place, words, text)
 

@@ -1,7 +1,8 @@
 """The registry of steps after training: the folders of this folder, found by name and imported only when named.
 
-A step is one folder with `spec.py` (a class `Spec`, its fields in a recipe) and `step.py` (a class `Step`, what is fitted). A
-folder that is added here is a step; no list has to be edited.
+A step is one folder with `spec.py` (a class `Spec`, its fields in a recipe) and `step.py` (a class `Step`, what is fitted). The
+first line of the folder's own docstring is its summary. `Spec.step` is a Literal with the name of the folder. A folder that is
+added here is a step; no list has to be edited.
 """
 
 from __future__ import annotations
@@ -33,6 +34,20 @@ def load_spec(name: str) -> type[StepSpec]:
 def load_step(name: str) -> type[Step]:
     """The class of a step; it may import torch. Raises ZooError for an unknown step."""
     return _load(name, "step", "Step")
+
+
+def read_summary(name: str) -> str:
+    """The first line of the docstring of a step's folder, without importing the step."""
+    text = (_HERE / name.replace("-", "_") / "__init__.py").read_text(encoding="utf-8")
+    return text.strip().strip('"').splitlines()[0].strip('"')
+
+
+def open_step(folder: str | Path) -> Step:
+    """Open the folder of a fitted step, as `zoo fit` writes it.
+
+    Raises ArtefactError for altered files and for tensors that do not fit the step.
+    """
+    return importlib.import_module("zoo.after.saved").open_step(folder)  # type: ignore[no-any-return]
 
 
 def _load(name: str, module: str, attribute: str) -> type:

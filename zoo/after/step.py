@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +12,8 @@ from zoo.after.material import Material, Vectors
 from zoo.after.spec import StepSpec
 
 Codes = npt.NDArray[np.uint8]
+BLOCK = 1 << 14
+"""Codes that are decoded at once."""
 
 
 class Step:
@@ -52,12 +54,20 @@ class Step:
 
 
 class CodeStep(Step):
-    """A step that turns each vector into a code of few bytes."""
+    """A step that turns each vector into a code of few bytes.
+
+    Vectors of an encoder that compares by cosine have unit norm, so that inner products are cosines.
+    """
 
     @property
     def bytes_per_vector(self) -> int:
         """Bytes of one code, with everything that is stored for each vector."""
         raise NotImplementedError
+
+    @property
+    def first_bytes(self) -> int:
+        """Bytes of one code that every query reads. The rest is read for candidates only. Default: the whole code."""
+        return self.bytes_per_vector
 
     def encode(self, vectors: Vectors) -> Codes:
         """Return packed codes (n, bytes_per_vector) uint8 of float32 vectors (n, dim). A code depends on its own row only."""
@@ -73,12 +83,46 @@ class CodeStep(Step):
 
     def score(self, queries: Vectors, codes: Codes) -> Vectors:
         """Return the scores (m, n) float32 of float32 queries (m, dim) with codes (n, bytes_per_vector)."""
-        scores: Vectors = self.transform_queries(queries) @ self.decode(codes).T
+        left = self.transform_queries(queries)
+        scores = np.empty((len(left), len(codes)), np.float32)
+        for start in range(0, len(codes), BLOCK):  # decoded vectors take many times the memory of their codes
+            part = slice(start, start + BLOCK)
+            np.matmul(left, self.decode(codes[part]).T, out=scores[:, part])
         return scores
+
+    def search(self, queries: Vectors, codes: Codes, k: int) -> tuple[Vectors, npt.NDArray[np.int64]]:
+        """Return scores (m, min(k, n)) float32 and row numbers int64 of the best codes of each query, the best first.
+
+        Equal scores are ordered by the number of the row. A step that searches in two stages overrides this.
+        """
+        from zoo.ops import exact_search
+
+        return exact_search.search(self.transform_queries(queries), DecodedRows(self.decode, codes), k)
+
+    @property
+    def decoded_dim(self) -> int:
+        """Components of a decoded vector, and of a transformed query."""
+        return int(self.decode(np.zeros((1, self.bytes_per_vector), np.uint8)).shape[1])
+
+
+class DecodedRows:
+    """Codes as the vectors that they stand for, decoded slice by slice, as `zoo.ops.exact_search` reads a corpus."""
+
+    def __init__(self, decode: Callable[[Codes], Vectors], codes: Codes) -> None:
+        self._decode, self._codes = decode, codes
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def __getitem__(self, rows: slice) -> Vectors:
+        return self._decode(self._codes[rows])
 
 
 class ScoreStep(Step):
-    """A step that turns the scores of a search into probabilities."""
+    """A step that turns the scores of a search into probabilities.
+
+    If a step for codes stands before it, it is fitted on decoded documents, and its queries are those of `transform_queries`.
+    """
 
     def map_scores(self, queries: Vectors, scores: Vectors) -> Vectors:
         """Return the probabilities (m, k) float32 that the found rows answer their queries.

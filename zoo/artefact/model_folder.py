@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from zoo.artefact import manifest, preflight, tensors
+from zoo.artefact import manifest, preflight, saved_steps, tensors
 from zoo.core import atomic_files, output_paths
 from zoo.core.errors import ArtefactError, ZooError
 
@@ -42,6 +42,9 @@ class SavableEncoder(Protocol):
     def card_facts(self) -> dict[str, Any]: ...
 
     def extra_config(self) -> dict[str, Any]: ...
+
+    @property
+    def steps(self) -> Sequence[saved_steps.SavableStep]: ...
 
     def check_saved(self, folder: Path, config: Mapping[str, Any]) -> None: ...
 
@@ -115,6 +118,8 @@ def _write_config(
         "facts": encoder.card_facts(),
         **encoder.extra_config(),
     }
+    if encoder.steps:
+        config["zoo"][saved_steps.BLOCK] = saved_steps.write(encoder.steps, path.parent)
     if recipe is not None:
         config["zoo"]["recipe"] = dict(recipe)
     if parent is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import evaluation, families, pretrained
-from zoo.artefact import manifest, model_folder
+from zoo.artefact import manifest, model_folder, saved_steps
 from zoo.build import (
     epoch_mining,
     health,
@@ -23,12 +23,15 @@ from zoo.build import (
     mined_corpus,
     mining,
     overlap,
+    stage_digests,
+    steps,
     text_lengths,
     training_data,
 )
 from zoo.build.epoch_mining import EpochMiner, EpochRows
 from zoo.build.overlap import Overlap
-from zoo.build.run_folder import CHANGEABLE, RunFolder, link_weights
+from zoo.build.run_folder import RunFolder, link_weights
+from zoo.build.steps import PreparedSteps
 from zoo.card import render
 from zoo.core import atomic_files
 from zoo.core.errors import AcceptanceError, ZooError
@@ -95,12 +98,15 @@ def check_rows(recipe: Recipe[Any], say: Say) -> None:
 def _check_rows(recipe: Recipe[Any], tables: dict[str, Table], say: Say) -> None:
     training_data.check_rows(recipe, tables)
     tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
+    prepared = steps.prepare(recipe)
     watch = prepare_watch(list_tasks(recipe.validation), recipe.folder)
     corpus, lines = mined_corpus.settle(recipe, mining.read_corpus(recipe), tables["train"], tasks)
     locked = training_data.make_lock(tables) | mining.lock_corpus(corpus)
     locked |= training_data.name_watched(watch.prepared.lock) if watch else {}
     lines = (
-        training_data.describe_skipped(locked | tasks.lock) + overlap.settle(recipe, tables, tasks, watch)[2] + lines
+        training_data.describe_skipped(locked | tasks.lock | prepared.lock)
+        + overlap.settle(recipe, tables, tasks, watch)[2]
+        + lines
     )
     for line in lines:
         say(line)
@@ -143,6 +149,7 @@ class _Build:
     overlaps: list[Overlap] = field(default_factory=list)
     corpus: Table | None = None
     watch: WatchedTasks | None = None
+    steps: PreparedSteps = field(default_factory=PreparedSteps)
 
     @property
     def out(self) -> Path:
@@ -167,6 +174,7 @@ class _Build:
         tables = training_data.read_tables(self.recipe, self.out / ROWS)
         training_data.check_rows(self.recipe, tables)
         tasks = evaluation.prepare(self.recipe.evaluation, self.recipe.folder)
+        self.steps = steps.prepare(self.recipe)
         self.watch = prepare_watch(list_tasks(self.recipe.validation), self.recipe.folder)
         if self._settles_early:
             tables = self._settle_overlaps(tables, tasks)
@@ -175,12 +183,12 @@ class _Build:
             self.say(line)
         locked = training_data.make_lock(tables) | mining.lock_corpus(self.corpus)
         locked |= training_data.name_watched(self.watch.prepared.lock) if self.watch else {}
-        for line in training_data.describe_skipped(locked | tasks.lock):
+        for line in training_data.describe_skipped(locked | tasks.lock | self.steps.lock):
             self.say(line)
         # Written only now, so that a recipe whose data is bad can still be changed.
         atomic_files.write_text(self.out / "recipe.yaml", self.recipe.dump())
         self.folder.check_data(locked)
-        self.before_training(locked | tasks.lock)
+        self.before_training(locked | tasks.lock | self.steps.lock)
         self._run_stages(tables, tasks, locked)
         if not (self.finish or self.keep_rows):
             shutil.rmtree(self.out / ROWS, ignore_errors=True)
@@ -195,32 +203,25 @@ class _Build:
 
     def _run_stages(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any]) -> None:
         """Run the stages whose inputs changed since their output was made."""
-        recipe = self.recipe
-        sections = recipe.dump_values()
-        fixed_sections = {name: section for name, section in sections.items() if name not in CHANGEABLE}
-        trained_from = atomic_files.digest([fixed_sections, locked])
-        if self.finish and not self.folder.is_made_from("trained", trained_from):
-            checkpoints = sorted(path.name for path in (self.out / "checkpoints").glob("checkpoint-*"))
-            trained_from = atomic_files.digest([trained_from, "finished early", checkpoints])
-        measured = {name: sections[name] for name in ("evaluation", "baselines")}
-        report_from = atomic_files.digest([trained_from, measured, tasks.lock])
-        card_from = atomic_files.digest([report_from, sections])
-        if self.folder.is_made_from("model", card_from):
+        made_from = stage_digests.compute(self.recipe, self.folder, locked, tasks, self.steps, finish=self.finish)
+        if self.folder.is_made_from("model", made_from.model):
             self._announce_training(False)
             self.say(f"{self.out} is finished: nothing to do (model in {self.out / 'model'})")
             return
         if not self._settles_early:
             self._settle_overlaps(tables, tasks)
         long_texts = self._count_long_texts(tables, tasks)  # before time is spent
-        train = not self.folder.is_made_from("trained", trained_from)
+        train = not self.folder.is_made_from("trained", made_from.trained)
         self._announce_training(train)
         if train:
-            self._train(tables, tasks, locked, trained_from)
-        if not self.folder.is_made_from("report.json", report_from):
-            self._evaluate(tables, tasks, locked, report_from)
+            self._train(tables, tasks, locked, made_from.trained)
+        encoder = steps.fit(self.recipe, self.steps, made_from.steps, self.folder, tables, self.say)
+        if not self.folder.is_made_from("report.json", made_from.report):
+            self._evaluate(tables, tasks, locked, made_from.report)
+        steps.evaluate(encoder, tasks, self.folder, made_from.codes, self.say, show_progress=self.show_progress)
         # A tokenizer of the Hub is there only after the training.
         long_texts = long_texts or self._count_long_texts(tables, tasks)
-        self._document(locked | tasks.lock, long_texts, card_from)
+        self._document(locked | tasks.lock | self.steps.lock, long_texts, encoder, made_from.model)
         self._report_results()
 
     def _count_long_texts(self, tables: dict[str, Table], tasks: Prepared) -> list[dict[str, Any]]:
@@ -334,14 +335,19 @@ class _Build:
             self.say(str(finding))
         return findings
 
-    def _document(self, locked: dict[str, Any], long_texts: list[dict[str, Any]], made_from: str) -> None:
+    def _document(
+        self, locked: dict[str, Any], long_texts: list[dict[str, Any]], encoder: Encoder | None, made_from: str
+    ) -> None:
         """Write model/: the trained files, the measured results, the pictures and the card."""
         overlaps = [vars(entry) for entry in self.overlaps]
         counts = {"data": locked, "overlaps": overlaps, "long_texts": long_texts}
+        fitted = encoder.steps if encoder else ()
         record = atomic_files.read_json(self.out / "lock.json") | counts
+        record = steps.replace_entry(record, "after", steps.describe_for_lock(fitted))
         atomic_files.write_json(self.out / "lock.json", record)
         with atomic_files.replace_folder(self.out / "model") as partial:
             shutil.copytree(self.out / "trained", partial, dirs_exist_ok=True, copy_function=link_weights)
+            saved_steps.add(fitted, partial)
             atomic_files.write_text(partial / "recipe.yaml", self._filled_in_recipe.dump())
             for name in ("lock.json", "metrics.jsonl", "report.json"):
                 if (self.out / name).exists():

@@ -1,6 +1,6 @@
 """The run folder: one process at a time, whole files, and a note of the inputs of each stage.
 
-    recipe.yaml  lock.json  metrics.jsonl  checkpoints/  trained/  results/  report.json  model/
+    recipe.yaml  lock.json  metrics.jsonl  checkpoints/  trained/  after/  results/  report.json  model/
 
 Each stage writes its output whole or not at all, and notes the digest of its inputs in stages.json. A stage is
 skipped if its output exists and was made from the same inputs.
@@ -23,7 +23,7 @@ from zoo.core.errors import RecipeError, RenamedFieldWarning, UnreadFieldWarning
 from zoo.recipe import recipe as recipes
 from zoo.recipe.recipe import Recipe
 
-CHANGEABLE = ("evaluation", "baselines", "card", "publish", "on_overlap")
+CHANGEABLE = ("evaluation", "baselines", "card", "publish", "on_overlap", "after")
 """Sections that may change between two runs in one folder. A change of anything else is another run."""
 
 

@@ -19,16 +19,17 @@ VIEWS = "views"  # `zoo show views`
 
 
 def list_all(arguments: argparse.Namespace) -> None:
-    """`zoo list`: families and shipped recipes, each with one line about it."""
-    from zoo import families
+    """`zoo list`: families, steps after training and shipped recipes, each with one line about it."""
+    from zoo import after, families
 
     found = [{"name": name, "summary": families.read_summary(name)} for name in families.names()]
+    steps = [{"name": name, "summary": after.read_summary(name)} for name in after.names()]
     recipes = [_describe_recipe(path) for path in shipped.shipped().values()]
     if arguments.json:
-        write(json.dumps({"families": found, "recipes": recipes}, indent=2, ensure_ascii=False))
+        write(json.dumps({"families": found, "steps": steps, "recipes": recipes}, indent=2, ensure_ascii=False))
         return
-    for title, entries in (("families", found), ("recipes", recipes)):
-        print_table((), [(entry["name"], entry["summary"]) for entry in entries], title=title, gap=title == "recipes")
+    for title, entries in (("families", found), ("steps after training", steps), ("recipes", recipes)):
+        print_table((), [(entry["name"], entry["summary"]) for entry in entries], title=title, gap=title != "families")
 
 
 def _describe_recipe(path: Path) -> dict[str, str]:
@@ -42,28 +43,35 @@ def _describe_recipe(path: Path) -> dict[str, str]:
 
 
 def show(arguments: argparse.Namespace) -> None:
-    """`zoo show RECIPE`: the recipe with every default. `zoo show FAMILY`: its fields. `zoo show views`: all view options."""
-    from zoo import families
+    """`zoo show RECIPE`: the recipe with every default. `zoo show NAME`: the fields of a family or of a step after training.
+
+    `zoo show views`: all view options.
+    """
+    from zoo import after, families
     from zoo.recipe import recipe
 
     name = arguments.recipe
     if name == VIEWS:
         _show_views()
-    elif name in families.names() and not paths.is_file(name):
+    elif name in (*families.names(), *after.names()) and not paths.is_file(name):
+        kind = "family" if name in families.names() else "step"
         if arguments.overrides:
-            raise ZooError(f"{name} is a family, which has no values to override; give a recipe or leave them out")
-        _show_family(name)
-    elif not paths.is_file(name) and name not in shipped.shipped() and (family := _find_near_family(name)):
-        raise ZooError(f"{name}: there is no such family or recipe; did you mean {family}?")
+            raise ZooError(f"{name} is a {kind}, which has no values to override; give a recipe or leave them out")
+        if kind == "family":
+            _show_family(name)
+        else:
+            _show_step(name)
+    elif not paths.is_file(name) and name not in shipped.shipped() and (near := _find_near_name(name)):
+        raise ZooError(f"{name}: there is no such family, step or recipe; did you mean {near}?")
     else:
         write(recipe.load(name, *arguments.overrides).dump())
 
 
-def _find_near_family(name: str) -> str | None:
-    """Return the family whose name is spelt nearly like `name`, or None."""
-    from zoo import families
+def _find_near_name(name: str) -> str | None:
+    """Return the family or step whose name is spelt nearly like `name`, or None."""
+    from zoo import after, families
 
-    return next(iter(difflib.get_close_matches(name, families.names(), n=1, cutoff=0.7)), None)
+    return next(iter(difflib.get_close_matches(name, [*families.names(), *after.names()], n=1, cutoff=0.7)), None)
 
 
 def _show_views() -> None:
@@ -92,3 +100,14 @@ def _show_family(name: str) -> None:
         rows = [(field.path, str(defaults[field.path]), field.description) for field in list_fields(Training)
                 if field.path in defaults]  # fmt: skip
         print_table(("field", "default", "description"), rows, title="training: (defaults of this family)", gap=True)
+
+
+def _show_step(name: str) -> None:
+    """Print the fields of a step after training."""
+    from zoo import after
+    from zoo.recipe.field_table import list_fields
+
+    print_text(f"{name}: {after.read_summary(name)}")
+    print_table(
+        ("field", "type", "default", "description"), list_fields(after.load_spec(name)), title="after:", gap=True
+    )

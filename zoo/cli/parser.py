@@ -11,7 +11,7 @@ from typing import Any
 
 from zoo import __version__
 from zoo.cli import help as help_verbs
-from zoo.cli import listing, serving, starting, verbs, views
+from zoo.cli import indexing, listing, searching, serving, starting, verbs, views
 from zoo.core.output import say_block, write
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -54,6 +54,8 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
     _add_recipe_verbs(add)
     _add_model_verbs(add)
+    indexing.add_verb(add)
+    searching.add_verb(add)
     _add_publishing_verbs(add)
     _add_help_verbs(add, subparsers.choices)
     named = next((word for word in words if not word.startswith("-")), None)
@@ -70,13 +72,13 @@ def _read_path(text: str) -> str:
 
 
 def _add_recipe_verbs(add: Add) -> None:
-    add("list", listing.list_all, "families and shipped recipes").add_argument(
+    add("list", listing.list_all, "families, steps after training and shipped recipes").add_argument(
         "--json", action="store_true", help="print JSON instead of tables"
     )
     show = add(
         "show",
         listing.show,
-        "a recipe with every default filled in, or the fields of a family; `zoo show views` lists the view options",
+        "a recipe with every default filled in, or the fields of a family or a step; `zoo show views` lists the view options",
     )
     copy = add("copy", verbs.copy, "a shipped recipe as a starting point")
     copy.add_argument("name", help="the name of a shipped recipe, as `zoo list` prints it")
@@ -109,7 +111,7 @@ def _add_recipe_verbs(add: Add) -> None:
     train.add_argument("--progress", action="store_true", help="show the bar even if stderr is not a terminal")
     for verb in (show, train):
         names = "a YAML file, or the name of a shipped recipe"
-        verb.add_argument("recipe", help=f"{names}, or of a family" if verb is show else names)
+        verb.add_argument("recipe", help=f"{names}, or of a family or a step" if verb is show else names)
         verb.add_argument(
             "overrides", nargs="*", metavar="key=value", help="other values of fields, for example training.epochs=2"
         )

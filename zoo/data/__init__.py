@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from zoo.core.errors import DataError, DataWarning
 from zoo.core.suggest import suggest
 from zoo.data import column_mapping, kinds, selection, stored
 from zoo.data.column_mapping import Mistake
-from zoo.data.raw_rows import Origin, Source
+from zoo.data.raw_rows import BadRow, Origin, Row, RowLocation, Source
 from zoo.data.selection import Columns
 from zoo.data.sources import builtin, file, hub
 from zoo.data.spec import BuiltinData, Data, FileData, Holdout, HubData
@@ -26,7 +26,7 @@ from zoo.data.stored import filter_table
 from zoo.data.table import INPUT_KINDS, Table, build_table
 from zoo.schema import Kind
 
-__all__ = ["Origin", "Table", "find_roles", "hold_out", "peek", "problems", "read", "read_texts"]
+__all__ = ["Origin", "Table", "find_roles", "hold_out", "peek", "problems", "read", "read_texts", "stream"]
 
 Roles = Mapping[str, Kind]
 TEXT_KINDS = ("text", "texts", "caption", "captions")
@@ -124,6 +124,47 @@ def read_texts(data: Data, roles: Roles, *, folder: Path, most: int) -> tuple[di
     if count <= most:
         columns = selection.select_rows(data, columns)
     return {role: columns[role] for role in wanted}, count
+
+
+def stream(data: Data, *, folder: Path) -> Iterator[tuple[RowLocation, Row]]:
+    """Yield the rows of `data` with every column, as the source gives them, in memory that does not grow with their number.
+
+    All fields of `data` are applied. The rows are read twice if the hold-out or the limit depends on their content.
+
+    Raise DataError if the data is missing or unreadable, and for a bad row unless `on_bad_row` is `skip`.
+    """
+    data, source = selection.select_before_reading(data, _open(data, folder))
+    _check_columns(data, source, {})
+    if not (data.holdout or data.limit):
+        yield from _stream_good_rows(data, source)
+        return
+    by, groups, count = data.holdout.by if data.holdout else None, [], 0
+    for location, row in _stream_good_rows(data, source):
+        count += 1
+        if by is not None:
+            name = column_mapping.resolve_column(data, by, row)
+            if name not in row:
+                raise DataError(f"{location}: holdout.by: there is no column {by!r}{suggest(by, row)}")
+            groups.append(comparison_key(row[name]))
+    chosen = iter(selection.select_positions(data, count, groups if by is not None else None).tolist())
+    wanted = next(chosen, None)
+    for position, item in enumerate(_stream_good_rows(data, source)):
+        if position == wanted:
+            yield item
+            wanted = next(chosen, None)
+
+
+def _stream_good_rows(data: Data, source: Source) -> Iterator[tuple[RowLocation, Row]]:
+    """Yield the rows that pass `where`, renamed."""
+    rename, passes = column_mapping.build_row_renamer(data), selection.build_filter(data)
+    for location, raw in source.read_rows():
+        if isinstance(raw, BadRow):
+            if raw.ends_file or data.on_bad_row == "error":
+                raise DataError(f"{location}: {raw.reason}")
+            continue
+        row = rename(raw)
+        if passes(row):
+            yield location, row
 
 
 def _finish_spill(data: Data, spill: stored.Spill, roles: Roles, origin: Origin, bad: list[str]) -> Table:

@@ -99,7 +99,7 @@ def collect_columns(
     Raises:
         DataError: for a fault behind which nothing can be read.
     """
-    rename, passes, absent_roles = column_mapping.build_row_renamer(data), _build_filter(data), set(absent)
+    rename, passes, absent_roles = column_mapping.build_row_renamer(data), build_filter(data), set(absent)
     needs_folder = image_folder is None and source.has_files and not {"image", "pictures"}.isdisjoint(roles.values())
     collector = _Collector(roles, spill)
     bad: list[str] = []
@@ -173,7 +173,7 @@ def _convert_row(
     return values
 
 
-def _build_filter(data: Data) -> Callable[[Row], bool]:
+def build_filter(data: Data) -> Callable[[Row], bool]:
     """Return the function that says whether a row passes `where`."""
     if not data.where:
         return lambda _: True

@@ -1,4 +1,4 @@
-"""Binary codes: rounding with a straight-through gradient, packing, and Hamming distances of packed bits."""
+"""Codes: rounding with a straight-through gradient, packing of bits and of small numbers, and Hamming distances."""
 
 from __future__ import annotations
 
@@ -40,6 +40,31 @@ def fit_iterative_quantisation(rows: torch.Tensor, bits: int, seed: int, rounds:
 def pack(vectors: Array) -> Array:
     """Pack (n, bits) to (n, ceil(bits / 8)) uint8. A component above 0 is a 1; the last byte is filled with zeros."""
     return np.packbits(np.asarray(vectors) > 0, axis=1)
+
+
+def pack_numbers(numbers: Array, widths: Array) -> Array:
+    """Pack numbers (n, k), column j of `widths[j]` bits, to (n, ceil(sum(widths) / 8)) uint8 without gaps.
+
+    The highest bit of a number comes first, and the last byte is filled with zeros. A width is 1 … 8.
+    """
+    columns, shifts = _list_bits(widths)
+    bits = (np.asarray(numbers, np.uint8)[:, columns] >> shifts) & 1
+    return np.packbits(bits, axis=1)
+
+
+def unpack_numbers(packed: Array, widths: Array) -> Array:
+    """Return the numbers (n, k) uint8 that `pack_numbers` packed."""
+    columns, shifts = _list_bits(widths)
+    bits = np.unpackbits(packed, axis=1, count=len(columns)) << shifts
+    return np.add.reduceat(bits, np.flatnonzero(np.diff(columns, prepend=-1)), axis=1, dtype=np.uint8)
+
+
+def _list_bits(widths: Array) -> tuple[Array, Array]:
+    """Return the column and the place, counted from the lowest, of every bit of a packed row."""
+    widths = np.asarray(widths, np.int64)
+    columns = np.repeat(np.arange(len(widths)), widths)
+    places = widths[columns] - 1 - (np.arange(len(columns)) - np.repeat(np.cumsum(widths) - widths, widths))
+    return columns, places.astype(np.uint8)
 
 
 def compute_hamming_distances(a: Array, b: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from zoo import after
 from zoo.core import located_yaml
 from zoo.core.suggest import suggest
 from zoo.evaluation import tasks
@@ -14,7 +15,7 @@ from zoo.evaluation import tasks
 Loc = tuple[str | int, ...]
 Mistake = tuple[Loc, str]
 
-_TAGS = {"hub", "file", "builtin", "official", *tasks.names()}
+_TAGS = {"hub", "file", "builtin", "official", *tasks.names(), *after.names()}
 OTHER_NAMES = {
     **dict.fromkeys(("lr", "rate"), "learning_rate"),
     **dict.fromkeys(("num_epochs", "num_train_epochs", "n_epochs", "epoch"), "epochs"),
@@ -141,6 +142,8 @@ def format_problem(error: Any, model: type[BaseModel]) -> str:
         value = context.get("tag", actual)
         return f"{value!r} is not one of {', '.join(expected)}{suggest(str(value), expected, listing='')}"
     if kind == "union_tag_not_found":
+        if "step" in str(error["ctx"]["discriminator"]):
+            return f"`step` is missing; it is one of {', '.join(after.names())}"
         return "`source` is missing; it is one of hub, file, builtin"
     if kind == "too_long":
         return f"has more than {error['ctx']['max_length']} values"
@@ -193,7 +196,7 @@ def _description(model: type[BaseModel], loc: Loc) -> str:
 
 
 def _tags(model: type[BaseModel]) -> set[str]:
-    fields = [f.annotation for name, f in model.model_fields.items() if name in ("source", "task", "family")]
+    fields = [f.annotation for name, f in model.model_fields.items() if name in ("source", "task", "family", "step")]
     return {a for f in fields if get_origin(f) is Literal for a in get_args(f)} | {
         model.__name__.lower(),
         model.__name__,

@@ -27,7 +27,7 @@ def apply(tree: located_yaml.Tree, text: str) -> Loc:
     *parents, last = path
     holder = tree.value
     for step in parents:
-        holder = _descend(holder, step, text)
+        holder = _descend(holder, step, text, "step" if path[0] == "after" else "task")
     if isinstance(holder, dict) or (isinstance(holder, list) and isinstance(last, int) and last < len(holder)):
         holder[last] = new  # type: ignore[index]
     else:
@@ -35,14 +35,14 @@ def apply(tree: located_yaml.Tree, text: str) -> Loc:
     return path
 
 
-def _descend(holder: Any, step: str | int, text: str) -> Any:
-    """The value at one step. A missing section is made, and a task that is written as its bare name becomes a section."""
+def _descend(holder: Any, step: str | int, text: str, name_field: str) -> Any:
+    """The value at one step. A missing section is made, and an entry that is written as its bare name becomes a section."""
     if isinstance(holder, dict):
         if holder.get(step) is None:
             holder[step] = {}
         return holder[step]
     if isinstance(holder, list) and isinstance(step, int) and step < len(holder):
         if isinstance(holder[step], str):
-            holder[step] = {"task": holder[step]}
+            holder[step] = {name_field: holder[step]}
         return holder[step]
     raise RecipeError(f"override {text}: there is nothing at {step}")

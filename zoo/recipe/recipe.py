@@ -11,9 +11,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar, Union
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError
 
-from zoo import families
+from zoo import after, families
+from zoo.after.sections import AfterStep
 from zoo.core import confinement, located_yaml
 from zoo.core.errors import RecipeError, RenamedFieldWarning, UnreadFieldWarning
 from zoo.data.data_source import DataSource, describe_sources
@@ -67,16 +68,11 @@ class Recipe(Section, Generic[SpecT]):
     )
     card: Card = Field(Card(), description="Facts about the model that only its author knows.")
     publish: Publish | None = Field(None, description="Push the finished model to this repository.")
-    after: tuple[()] = Field((), description="Reserved for post-processors.")
+    after: tuple[AfterStep, ...] = Field(
+        (), description="Steps after the training, in order. Each is fitted, measured and saved with the model."
+    )
 
     _folder: Path = PrivateAttr(default=Path())
-
-    @field_validator("after", mode="before")
-    @classmethod
-    def _refuse_post_processors(cls, value: Any) -> Any:
-        if value:
-            raise ValueError("post-processors are reserved and none exists yet; remove `after`")
-        return ()
 
     @property
     def sources(self) -> dict[str, DataSource]:
@@ -244,4 +240,6 @@ def schema() -> dict[str, Any]:
     built = Recipe[spec].model_json_schema()  # type: ignore[valid-type]
     task = built["properties"]["evaluation"]["items"]
     built["properties"]["evaluation"]["items"] = {"anyOf": [{"type": "string"}, task]}
+    step = built["properties"]["after"]["items"]
+    built["properties"]["after"]["items"] = {"anyOf": [{"type": "string", "enum": after.names()}, step]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **built, "title": "zoo recipe"}

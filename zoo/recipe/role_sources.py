@@ -44,6 +44,9 @@ def list_sections(recipe: Recipe[Any]) -> Iterator[tuple[str, Data, Roles, Roles
         yield "validation", validation, required, optional
     for path, dataset in recipe.encoder.extra_datasets().items():
         yield ".".join(("encoder", *path)), dataset.data, dataset.roles, dataset.optional
+    for index, step in enumerate(recipe.after):
+        for field, section in step.list_data(recipe.encoder.main_modality).items():
+            yield f"after.{index}.{field}", section.data, section.roles, section.optional
     tasks = [("validation.", task) for task in list_tasks(recipe.validation)]
     for place, task in [*tasks, *(("", task) for task in recipe.evaluation)]:
         if isinstance(task, OwnDataTask):

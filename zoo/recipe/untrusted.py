@@ -9,7 +9,7 @@ from typing import Any
 from zoo.artefact import allowed_files
 from zoo.core.errors import RecipeError
 
-READING_SECTIONS = ("encoder", "data", "validation", "evaluation")
+READING_SECTIONS = ("encoder", "data", "validation", "evaluation", "after")
 """Sections that name files to read."""
 LIMITS = {"epochs": 1_000, "steps": 10_000_000, "max_cell_mb": 1_024}
 """The largest value of fields whose name ends so, in a recipe that a stranger wrote."""

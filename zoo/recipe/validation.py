@@ -19,7 +19,7 @@ from zoo.data.spec import Data
 from zoo.evaluation import task_metrics
 from zoo.evaluation.spec import Task, ValidationTask
 from zoo.evaluation.task import TaskSpec
-from zoo.recipe import error_messages, mining_checks, source_checks
+from zoo.recipe import error_messages, mining_checks, source_checks, step_checks
 from zoo.recipe.error_messages import Loc, Mistake
 from zoo.schema import Roles, Training, round_epochs
 from zoo.spec import EncoderSpec
@@ -40,9 +40,11 @@ class _Checked(NamedTuple):
 
 
 def normalise(value: dict[str, Any], spec_class: type[EncoderSpec] | None) -> None:
-    """Write out what a recipe may abbreviate: tasks by their bare name, and the defaults that depend on the family."""
+    """Write out what a recipe may abbreviate: tasks and steps by their bare name, and the defaults that depend on the family."""
     if isinstance(value.get("evaluation"), list):
         value["evaluation"] = [{"task": task} if isinstance(task, str) else task for task in value["evaluation"]]
+    if isinstance(value.get("after"), list):
+        value["after"] = [{"step": step} if isinstance(step, str) else step for step in value["after"]]
     training = value.get("training", {})
     if spec_class and isinstance(training, dict):
         encoder = value.get("encoder")
@@ -123,6 +125,7 @@ def find_mistakes(
         mistakes.append((("training", "early_stop"), "there is nothing to stop by: give `validation` as well"))
     entries = value.get("evaluation")
     places = [(("evaluation", n), entry) for n, entry in enumerate(entries if isinstance(entries, list) else [])]
+    mistakes += step_checks.find_mistakes(value, None if removed else spec, folder)
     return mistakes + _check_tasks(places, Task, _Checked(spec_class, spec, required, folder))[1]
 
 

@@ -74,6 +74,11 @@ class Spec(EncoderSpec):
         """Raw text, nothing else."""
         return {"text": "text"}, {}
 
+    @property
+    def codes_problem(self) -> str:
+        """Its vectors are codes already."""
+        return "its vectors are codes of one bit a component already; remove `after`"
+
     def reads_training_field(self, name: str) -> bool:
         """The compiled loops read a few fields."""
         return name in ("epochs", "learning_rate", "seed", "checkpoint_every")

@@ -191,6 +191,15 @@ class Spec(EncoderSpec):
         """An image or a vector, and the columns in `sources`."""
         return {self.modality: self.modality, **dict.fromkeys(self.sources, "label")}, {}
 
+    @property
+    def codes_problem(self) -> str:
+        """Latents with indices are codes already."""
+        return (
+            f"latent: {self.latent} gives codes already; remove `after`, or choose a latent of values"
+            if self.discrete
+            else ""
+        )
+
     def list_unused_fields(self, has_validation: bool) -> set[str]:
         """Fields of other kinds of latents, and of the other modality."""
         unused = set() if self.latent == "quantized" else {"levels"}

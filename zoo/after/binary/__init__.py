@@ -1,0 +1,1 @@
+"""A bit for each component, the signs, with an optional byte for each component that rescores the best candidates."""

@@ -1,0 +1,141 @@
+"""From queries to hits: encode, search, join with BM25, map scores to probabilities, and read the rows that were found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.core.errors import ZooError
+from zoo.index import lexical
+from zoo.index.arrays import Mask, Numbers, Vectors
+from zoo.index.opened import Hit, OpenIndex
+from zoo.index.rows import ID
+from zoo.index.shard import Found
+
+if TYPE_CHECKING:
+    from zoo.after.step import ScoreStep
+    from zoo.encoder import Encoder
+
+QUERY_BLOCK = 1024
+
+
+def answer(
+    index: OpenIndex, queries: Sequence[Any], top: int, masks: Sequence[Mask | None], *, hybrid: bool, relevant: bool
+) -> list[list[Hit]]:
+    """Return the hits of each query. See `Index.search`."""
+    step = find_score_step(index.encoder)
+    if relevant and step is None:
+        raise ZooError("relevant: the model has no step `relevance`; leave it out, or train with `after:`")
+    hits: list[list[Hit]] = []
+    for start in range(0, len(queries), QUERY_BLOCK):
+        block = list(queries[start : start + QUERY_BLOCK])
+        vectors = index.row_encoder.encode_queries(block)
+        found, shards = index.search_vectors(vectors, max(top, lexical.DEPTH) if hybrid else top, masks)
+        probabilities = map_scores(step, vectors, found) if step is not None else None
+        if hybrid:
+            hits += _join_with_words(index, block, top, masks, found, shards, step if relevant else None, probabilities)
+        else:
+            hits += _read_hits(index, found, shards, probabilities)
+    if relevant and step is not None:
+        limit = find_threshold(step)
+        hits = [[hit for hit in own if hit.probability is not None and hit.probability >= limit] for own in hits]
+    return hits
+
+
+def find_score_step(encoder: Encoder) -> ScoreStep | None:
+    """Return the step of an encoder that turns scores into probabilities, or None."""
+    from zoo.after.step import ScoreStep
+
+    return next((step for step in getattr(encoder, "steps", ()) if isinstance(step, ScoreStep)), None)
+
+
+def find_threshold(step: ScoreStep) -> float:
+    """Return the probability from which on a row counts as an answer."""
+    return float(getattr(step, "threshold", 0.5))
+
+
+def map_scores(step: ScoreStep, queries: Vectors, found: Found) -> Vectors:
+    """Return the probabilities (m, k) of the rows that were found; 0 for a place without a row."""
+    is_row = found.rows >= 0
+    lowest = np.where(is_row, found.scores, np.inf).min(1, keepdims=True)
+    scores = np.where(is_row, found.scores, np.where(np.isfinite(lowest), lowest, 0)).astype(np.float32)
+    return np.where(is_row, step.map_scores(queries, scores), 0).astype(np.float32)
+
+
+def _join_with_words(
+    index: OpenIndex,
+    queries: Sequence[str],
+    top: int,
+    masks: Sequence[Mask | None],
+    found: Found,
+    shards: Numbers,
+    step: ScoreStep | None,
+    probabilities: Vectors | None,
+) -> list[list[Hit]]:
+    """Return hits in the joined order. A row that only BM25 found has no probability and no place."""
+    allowed = None
+    if any(mask is not None for mask in masks):
+        counts = [shard.count for shard in index.shards]
+        allowed = np.concatenate(
+            [np.ones(count, bool) if mask is None else mask for count, mask in zip(counts, masks, strict=True)]
+        )
+    numbers = np.where(found.rows < 0, -1, found.rows + index.starts[shards])
+    _, by_words = index.lexical.search(queries, max(top, lexical.DEPTH), allowed)
+    scores, fused = lexical.fuse([numbers, by_words], top)
+    vectors = np.full(fused.shape, -1, np.int64)
+    mapped = None if probabilities is None else np.full(fused.shape, np.nan, np.float32)
+    for query, own in enumerate(numbers):
+        places = {int(number): place for place, number in enumerate(own) if number >= 0}
+        for rank, number in enumerate(fused[query].tolist()):
+            if number in places:
+                vectors[query, rank] = found.vectors[query, places[number]]
+                if mapped is not None and probabilities is not None:
+                    mapped[query, rank] = probabilities[query, places[number]]
+    own_shards = np.searchsorted(index.starts, fused.clip(0), side="right") - 1
+    rows = np.where(fused < 0, -1, fused - index.starts[own_shards])
+    return _read_hits(index, Found(scores, rows, vectors), own_shards, mapped, converts=False)
+
+
+def _read_hits(
+    index: OpenIndex, found: Found, shards: Numbers, probabilities: Vectors | None, *, converts: bool = True
+) -> list[list[Hit]]:
+    """Read the rows of results, each row once."""
+    rows: dict[int, Mapping[int, Mapping[str, Any]]] = {}
+    for number, opened in enumerate(index.shards):
+        wanted = np.unique(found.rows[(shards == number) & (found.rows >= 0)])
+        rows[number] = opened.read_rows(wanted.tolist()) if len(wanted) else {}
+    scores = index.row_encoder.convert_scores(found.scores) if converts else found.scores
+    hits: list[list[Hit]] = []
+    for query in range(len(found.rows)):
+        own = []
+        for place in np.flatnonzero(found.rows[query] >= 0):
+            shard, row = int(shards[query, place]), int(found.rows[query, place])
+            probability = None if probabilities is None else float(probabilities[query, place])
+            own.append(
+                _make_hit(
+                    index,
+                    rows[shard][row],
+                    float(scores[query, place]),
+                    find_place(index, shard, int(found.vectors[query, place])),
+                    None if probability is None or np.isnan(probability) else probability,
+                )
+            )
+        hits.append(own)
+    return hits
+
+
+def find_place(index: OpenIndex, shard: int, vector: int) -> tuple[int, int] | None:
+    """Return the characters that a vector stands for, or None if texts are not cut into windows."""
+    places = index.shards[shard].places
+    return None if places is None or vector < 0 else (int(places[vector, 1]), int(places[vector, 2]))
+
+
+def _make_hit(
+    index: OpenIndex, row: Mapping[str, Any], score: float, place: tuple[int, int] | None, probability: float | None
+) -> Hit:
+    layout = index.model.layout
+    text = str(row.get(layout.image) or "") if layout.image is not None else layout.join_texts(row)
+    columns = {name: value for name, value in row.items() if name != ID}
+    return Hit(str(row[ID]), score, text, columns, place, probability)

@@ -1,0 +1,239 @@
+"""Choose how vectors are stored: by the number of rows, a budget of bytes, and the recall that is measured.
+
+Recall@10 is the share of the ten exact nearest rows that are found. It is measured with queries of the user, or else with sampled
+rows in their place, which are left out of their own results.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zoo.core.errors import ZooError
+from zoo.index import faiss_codec
+from zoo.index.arrays import Numbers, Vectors
+from zoo.index.faiss_codec import FaissCodec, FaissType
+
+EXACT_ROWS = 10_000
+"""Up to so many rows, float vectors are searched exactly, without faiss."""
+FLAT_ROWS = 50_000
+"""From so many rows on, inverted lists are used."""
+SAMPLE_ROWS = 20_000
+QUERIES = 200
+TOP = 10
+POINTS_PER_LIST = 50  # at least 39, or faiss warns
+MIN_TRAINING = 20_000
+BITS = (1, 2, 4, 0, 8)
+"""Types by their bytes: signs at 1, 2 and 4 bits of RaBitQ, signs with int8 rescoring, and int8."""
+LIST_BYTES = 8
+"""Bytes of the number that inverted lists keep for each vector."""
+GAIN = 0.01
+"""A doubling of the searched lists that adds less recall is not worth it."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The wishes of the user.
+
+    Attributes:
+        budget: largest number of bytes of a vector, or None.
+        recall: least recall@10, or None.
+        exact: keep float vectors, whatever the number of rows.
+    """
+
+    budget: int | None = None
+    recall: float | None = None
+    exact: bool = False
+
+
+class Figure(NamedTuple):
+    """A type that was measured."""
+
+    name: str
+    bytes: int
+    recall: float
+
+
+class Questions(NamedTuple):
+    """Queries with which recall is measured.
+
+    Attributes:
+        vectors: (q, d) float32.
+        own: (q,) numbers of the vectors that are the queries themselves; -1 for queries of the user.
+        source: what they are, for messages.
+    """
+
+    vectors: Vectors
+    own: Numbers
+    source: str
+
+
+def read_budget(text: str) -> int:
+    """Return a number of bytes, written as `64`, `64B` or `1.5KB`. Raise ZooError for anything else."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(B|KB|KiB)?\s*", text, re.IGNORECASE)
+    size = float(match[1]) * (1 if not match[2] or match[2].lower() == "b" else 1024) if match else 0
+    if size < 1:
+        raise ZooError(f"budget: {text!r} is not a number of bytes; write it as 64B, for one vector")
+    return int(size)
+
+
+def draw_questions(vectors: Any, queries: Vectors | None, seed: int = 0) -> Questions:
+    """Return the user's queries, or sampled rows in their place."""
+    if queries is not None:
+        chosen = np.ascontiguousarray(queries[:1000])
+        return Questions(chosen, np.full(len(chosen), -1), f"{len(chosen)} queries")
+    numbers = np.sort(np.random.default_rng(seed).permutation(len(vectors))[: min(QUERIES, len(vectors))])
+    return Questions(np.asarray(vectors[numbers], np.float32), numbers, f"{len(numbers)} sampled rows as queries")
+
+
+class Truth(NamedTuple):
+    """The answers of an exact search.
+
+    Attributes:
+        vectors: all vectors (n, d), in memory or on the disk.
+        questions: the queries.
+        lowest: (q,) float32, the score of the last of the TOP nearest rows.
+        size: the number of rows that a query can find, TOP at most.
+    """
+
+    vectors: Any
+    questions: Questions
+    lowest: Vectors
+    size: int
+
+    def compute_recall(self, found: Numbers) -> float:
+        """Return the share of the TOP nearest rows that are among the results (q, TOP + 1) of a search.
+
+        A row with the same score as one of the nearest counts as well, because rows may be alike.
+        """
+        own = drop_own(found, self.questions.own)
+        is_row = own >= 0
+        numbers, places = np.unique(np.where(is_row, own, 0), return_inverse=True)
+        vectors = np.asarray(self.vectors[numbers], np.float32)[places.reshape(own.shape)]
+        scores = np.einsum("qd,qtd->qt", self.questions.vectors, vectors)
+        near = is_row & (scores >= self.lowest[:, None] - 1e-5 * np.abs(self.lowest[:, None]))
+        return float(near.sum() / max(1, self.size * len(own)))
+
+
+def find_exact(vectors: Any, questions: Questions) -> Truth:
+    """Search the exact nearest vectors of each question, in blocks."""
+    from zoo.ops import exact_search
+
+    scores, numbers = exact_search.search(questions.vectors, vectors, TOP + 1)
+    scores = np.where(numbers == questions.own[:, None], -np.inf, scores)
+    scores = -np.sort(-scores, axis=1)[:, :TOP]
+    has_own = bool((questions.own >= 0).any())
+    count = min(TOP, len(vectors) - has_own)
+    return Truth(vectors, questions, scores[:, count - 1] if count else scores[:, 0], count)
+
+
+def drop_own(numbers: Numbers, own: Numbers) -> Numbers:
+    """Return the first TOP results of each question, without the question itself. -1 stands for none."""
+    result = np.full((len(numbers), TOP), -1, np.int64)
+    for row, (found, number) in enumerate(zip(numbers, own, strict=True)):
+        others = found[found != number][:TOP]
+        result[row, : len(others)] = others
+    return result
+
+
+def choose_type(
+    vectors: Any, questions: Questions, wish: Wish, say: Callable[[str], Any]
+) -> tuple[FaissType | None, list[Figure]]:
+    """Return the type of faiss, or None for exact float vectors, and the figures that decided.
+
+    Without a wish the number of rows decides. With one, every type is measured on a sample: the cheapest with the recall, or
+    the best within the budget. Raise ZooError if no type fulfils the wish.
+    """
+    count = len(vectors)
+    lists = round(math.sqrt(count)) if count >= FLAT_ROWS else 0
+    if wish.budget is None and wish.recall is None:
+        return (None if wish.exact or count < EXACT_ROWS else FaissType(4, lists)), []
+    if count < 2 * TOP:
+        raise ZooError(f"budget and recall are measured, and {count} rows are too few; leave both out")
+    figures = [
+        figure._replace(bytes=figure.bytes + LIST_BYTES * bool(lists)) for figure in measure_types(vectors, questions)
+    ]
+    for figure in figures:
+        say(f"  {figure.name}: {figure.bytes} bytes a vector, recall@{TOP} {figure.recall:.3f} on a sample")
+    chosen = _choose_figure(figures, wish)
+    bits = next((bits for bits in BITS if FaissType(bits).name == chosen.name), None)
+    return (None if bits is None else FaissType(bits, lists)), figures
+
+
+def _choose_figure(figures: Sequence[Figure], wish: Wish) -> Figure:
+    fitting = [figure for figure in figures if wish.budget is None or figure.bytes <= wish.budget]
+    if not fitting:
+        least = min(figure.bytes for figure in figures)
+        raise ZooError(
+            f"budget: {wish.budget} bytes are too few, because the smallest type takes {least}; raise --budget"
+        )
+    good = [figure for figure in fitting if wish.recall is None or figure.recall >= wish.recall]
+    best = max(fitting, key=lambda figure: figure.recall)
+    if not good:
+        raise ZooError(
+            f"recall: within {wish.budget} bytes the best type is {best.name} with {best.recall:.3f}; raise --budget or lower "
+            "--recall"
+        )
+    return best if wish.recall is None else min(good, key=lambda figure: figure.bytes)
+
+
+def measure_types(vectors: Any, questions: Questions) -> list[Figure]:
+    """Measure recall and bytes of every type without lists on a sample of the vectors."""
+    numbers = np.sort(np.random.default_rng(1).permutation(len(vectors))[:SAMPLE_ROWS])
+    sample = np.asarray(vectors[numbers], np.float32)
+    places = np.searchsorted(numbers, questions.own)
+    is_in = (questions.own >= 0) & (numbers[places.clip(max=len(numbers) - 1)] == questions.own)
+    local = Questions(questions.vectors, np.where(is_in, places, -1), questions.source)
+    truth, figures = find_exact(sample, local), []
+    for bits in BITS:
+        codec = train_codec(FaissType(bits), sample)
+        index = faiss_codec.copy_index(codec.trained)
+        index.add(sample)
+        opened = faiss_codec.FaissVectors(codec, index, codec.to_int8(sample) if codec.kind.rescores else None)
+        _, found = opened.search(local.vectors, TOP + 1, None)
+        figures.append(Figure(codec.name, codec.bytes_per_vector, truth.compute_recall(found)))
+    return [*figures, Figure("float32", 4 * sample.shape[1], 1.0)]
+
+
+def draw_training_sample(vectors: Any, kind: FaissType, seed: int = 0) -> Vectors:
+    """Return the vectors on which an index is trained, in their order."""
+    size = max(MIN_TRAINING, POINTS_PER_LIST * kind.lists)
+    numbers = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:size])
+    return np.asarray(vectors[numbers], np.float32)
+
+
+def train_codec(kind: FaissType, sample: Vectors) -> FaissCodec:
+    """Return the codec of a type, trained on a sample."""
+    if kind.lists and len(sample) < 39 * kind.lists:
+        raise ZooError(f"{kind.name}: {len(sample)} vectors are too few to train {kind.lists} lists")
+    ranges = np.stack([sample.min(0), sample.max(0)]).astype(np.float32)
+    return FaissCodec(kind, faiss_codec.train(kind, sample), ranges, probes=max(1, kind.lists // 32))
+
+
+def choose_probes(
+    search: Callable[[int], Numbers], lists: int, truth: Truth, recall: float | None
+) -> tuple[int, float]:
+    """Return how many inverted lists a search reads, and the recall with so many.
+
+    The number is doubled until the wished recall is reached, or until a doubling adds next to nothing.
+
+    Args:
+        search: takes the number of lists, and returns the results (q, TOP + 1).
+    """
+    probes, before = max(1, lists // 128), -1.0
+    while True:
+        found = truth.compute_recall(search(probes))
+        reached = found >= recall if recall is not None else found - before < GAIN
+        if reached or probes * 2 > lists:
+            return probes, found
+        probes, before = probes * 2, found
+
+
+def describe_figures(figures: Sequence[Figure]) -> list[dict[str, Any]]:
+    """Return figures as JSON-able values."""
+    return [figure._asdict() for figure in figures]
