@@ -29,6 +29,7 @@ FLOORS = (
     "encoder",
     "metrics",
     "after",
+    "bridge",
     "text",
     "vision",
     "paragraph_vectors",
