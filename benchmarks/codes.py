@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from codes_data import Search, read_vectors
-from codes_peers import PEERS, PEERS_OF_24, measure_peer, needs_words, score
+from codes_peers import PEER_ROWS, PEERS, PEERS_OF_24, measure_peer, needs_words, score
 from common import Results, finish, save_table
 
 from zoo.after.codes import figures
@@ -51,6 +51,8 @@ def fit(search: Search, seed: int, **fields: Any) -> tuple[Step, float]:
 def average(runs: list[Figures]) -> Figures:
     """Mean and spread of each number of several runs."""
     names = [name for name, value in runs[0].items() if isinstance(value, int | float)]
+    if len(runs) == 1:
+        return runs[0]
     means = {name: float(np.mean([run[name] for run in runs])) for name in names}
     return {**means, "spread": {name: float(np.std([run[name] for run in runs])) for name in names}}
 
@@ -76,8 +78,9 @@ class Benchmark:
     def get(self, name: str, measure: Callable[[], Figures]) -> Figures:
         return self.results.get(name.replace(" ", "-").replace(",", ""), measure)
 
-    def measure_seeds(self, name: str, measure: Callable[[int], Figures]) -> Figures:
-        seeds = range(self.args.seeds)
+    def measure_seeds(self, name: str, measure: Callable[[int], Figures], count: int | None = None) -> Figures:
+        """Means of the figures of some seeds: one where nothing is trained."""
+        seeds = range(count or self.args.seeds)
         return average([self.get(f"{name}-seed{seed}", lambda seed=seed: measure(seed)) for seed in seeds])
 
     def measure_neighbours(self, name: str) -> Figures:
@@ -100,7 +103,8 @@ class Benchmark:
 
         table = {"float32": {"bytes": 1536, **score(exact, exact, search)}}
         for arm, fields in arms.items():
-            table[arm] = self.measure_seeds(f"{name}-{arm.strip('*')}", lambda seed, f=fields: measure(seed, f))
+            count = 1 if fields else self.args.seeds
+            table[arm] = self.measure_seeds(f"{name}-{arm.strip('*')}", lambda seed, f=fields: measure(seed, f), count)
         for peer, (size, find) in PEERS.items():
             if name == "icd10cm" or not needs_words(peer):  # the others have fewer vectors than words need
                 table[peer] = self.get(
@@ -181,7 +185,8 @@ class Benchmark:
 
         def measure_all() -> Figures:
             start = time.process_time()
-            words = Words(search.documents, search.documents[np.sort(own)], 24)
+            sample = search.documents[np.sort(rng.permutation(len(search.documents))[:PEER_ROWS])]
+            words = Words(search.documents, sample, 24)
             seconds = time.process_time() - start
             queries = words.rotate(search.queries)
 
@@ -212,7 +217,7 @@ class Benchmark:
                 step, seconds = fit(search, seed, dims=96, steps=steps)
                 return {**measure_step(step, search, exact), "seconds": seconds}
 
-            table[name] = self.measure_seeds(f"vq-{name}", measure)
+            table[name] = self.measure_seeds(f"vq-{name}", measure, None if steps else 1)
         return table
 
 
@@ -221,7 +226,6 @@ OTHERS = ("onet_jobs", "banking77", "cranfield")
 TASK_ARMS = {
     "96 B, linear": {"dims": 192, "bits": 4},
     "96 B, residual": {"dims": 192, "bits": 4, "head": "residual"},
-    "48 B, linear": {},
 }
 
 

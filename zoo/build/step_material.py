@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs that are encoded for a fit.
+    """The inputs of a fit before they are encoded.
 
     Attributes:
         documents: distinct documents.
