@@ -39,7 +39,7 @@ def search_itq(search: Search, bits: int, sample: Array) -> Array:
 
 
 def search_ubinary(search: Search, rescore: bool) -> Array:
-    from sentence_transformers.util import quantize_embeddings, semantic_search_faiss
+    from sentence_transformers.util.quantization import quantize_embeddings, semantic_search_faiss
 
     packed = quantize_embeddings(search.documents, "ubinary")
     queries = search.queries if rescore else quantize_embeddings(search.queries, "ubinary")
