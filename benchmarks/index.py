@@ -125,6 +125,12 @@ def describe_codes(entries: list[dict[str, Any]], count: int) -> list[str]:
         entry = by_name[name]
         is_reached = entry["recall"] >= least and entry["bytes"] <= size
         lines.append(f"| R@10 ≥ {least} at ≤ {size} bytes ({name}) | {'yes' if is_reached else 'NO'} |")
+    int8, signs = by_name["int8"], by_name["sign+int8"]
+    if int8["recall"] >= signs["recall"] and int8["bytes"] <= signs["bytes"]:
+        lines += [
+            "",
+            "int8 alone is smaller than signs with int8 rescoring, and finds more, so zoo never chooses the latter here.",
+        ]
     return [*lines, ""]
 
 

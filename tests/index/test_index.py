@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -324,3 +325,12 @@ def test_an_index_without_rows_finds_nothing_and_can_grow_again(index, rows):
     assert index.search(["fever"], hybrid=True) == [[]]
     index.add(rows[:3])
     assert len(index.search(["fever"])[0]) == 3
+
+
+def test_a_missing_faiss_is_said_before_anything_is_encoded(encoder, rows, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(encoder), "encode_document", lambda *_: pytest.fail("a row was encoded"))
+        with pytest.raises(ZooError, match=r"pip install .*faiss.*--code float32"):
+            zoo.Index.build(encoder, rows, tmp_path / "index", recall=0.9)
+    assert len(zoo.Index.build(encoder, rows, tmp_path / "index", code="float32")) == 300

@@ -12,7 +12,7 @@ import numpy as np
 from zoo.core import output_paths
 from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
-from zoo.index import arrays, choice, folder, identity, model_file
+from zoo.index import arrays, choice, faiss_codec, folder, identity, model_file
 from zoo.index.choice import Questions, Wish
 from zoo.index.faiss_codec import FaissCodec, FaissVectors
 from zoo.index.folder import Change, Manifest
@@ -76,6 +76,8 @@ def build(encoder: Encoder | str | Path, rows: Any, path: Path, request: BuildRe
         layout, count = find_layout(source, request.text, request.id, image)
         opened, reference, commit = _open_encoder(encoder, request)
         _require_modality(opened, layout)
+        if request.code == "auto" and opened.similarity_fn_name != "hamming" and choice.needs_faiss(count, wish):
+            faiss_codec.import_faiss()  # before anything is encoded
         row_encoder = RowEncoder(opened, request.long)
         given = GivenVectors(Path(request.vectors), opened) if request.vectors is not None else None
         if given is not None:

@@ -141,6 +141,11 @@ def drop_own(numbers: Numbers, own: Numbers) -> Numbers:
     return result
 
 
+def needs_faiss(count: int, wish: Wish) -> bool:
+    """Return whether an index of so many rows is one of faiss, or is compared with some."""
+    return wish.budget is not None or wish.recall is not None or count >= EXACT_ROWS
+
+
 def choose_type(
     vectors: Any, questions: Questions, wish: Wish, say: Callable[[str], Any]
 ) -> tuple[FaissType | None, list[Figure]]:
