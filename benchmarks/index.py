@@ -173,7 +173,8 @@ def read_cranfield() -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[s
         query, document, score = line.split("\t")
         if float(score) > 0:
             qrels.setdefault(query, set()).add(document)
-    return rows("cranfield/corpus"), rows("cranfield/queries"), qrels
+    documents = [row for row in rows("cranfield/corpus") if row["text"].strip() or (row.get("title") or "").strip()]
+    return documents, rows("cranfield/queries"), qrels
 
 
 def _measure_hybrid(

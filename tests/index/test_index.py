@@ -243,7 +243,8 @@ def test_two_changes_at_once_are_refused(index, rows):
         ([{"n": 1}], "no column holds texts"),
     ],
 )
-def test_bad_rows_are_named(encoder, tmp_path, rows, message):
+def test_bad_rows_are_named_before_one_is_encoded(encoder, tmp_path, monkeypatch, rows, message):
+    monkeypatch.setattr(type(encoder), "encode_document", lambda *_: pytest.fail("a row was encoded"))
     with pytest.raises(DataError, match=message):
         zoo.Index.build(encoder, rows, tmp_path / "index")
     assert not (tmp_path / "index" / folder.MANIFEST).exists()
