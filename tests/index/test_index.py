@@ -276,16 +276,21 @@ def test_a_search_takes_a_list_and_a_number(index):
         index.search(["fever"], 0)
 
 
-def test_the_wish_is_checked_before_anything_is_read(encoder, tmp_path):
+def test_the_wish_is_checked_before_anything_is_encoded(encoder, tmp_path, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(type(encoder), "encode_document", lambda *_: pytest.fail("a row was encoded"))
     for options, message in (
         ({"budget": "many"}, "budget: 'many'"),
         ({"recall": 95}, "recall: 95"),
         ({"code": "float32", "budget": 64}, "leaves nothing to choose"),
         ({"long": "all"}, "long: 'all'"),
         ({"code": "model"}, "no step that makes codes"),
+        ({"recall": 0.9}, "5 rows are too few"),
+        ({"budget": 4, "count": 50}, "budget: 4 bytes are too few, because the smallest type takes"),
     ):
+        rows = make_rows(options.pop("count", 5))
         with pytest.raises(ZooError, match=message):
-            zoo.Index.build(encoder, make_rows(5), tmp_path / "index", **options)
+            zoo.Index.build(encoder, rows, tmp_path / "index", **options)
 
 
 def test_binary_codes_are_kept_as_bits_and_scored_by_their_distance(encoder, rows, tmp_path, monkeypatch):
