@@ -25,7 +25,7 @@ def answer(
     index: OpenIndex, queries: Sequence[Any], top: int, masks: Sequence[Mask | None], *, hybrid: bool, relevant: bool
 ) -> list[list[Hit]]:
     """Return the hits of each query. See `Index.search`."""
-    step = find_score_step(index.encoder)
+    step = find_score_step(index.encoder) if index.row_encoder.bridge is None else None
     if relevant and step is None:
         raise ZooError("relevant: the model has no step `relevance`; leave it out, or train with `after:`")
     hits: list[list[Hit]] = []
