@@ -29,6 +29,7 @@ FLOORS = (
     "encoder",
     "metrics",
     "after",
+    "bridge",
     "text",
     "vision",
     "paragraph_vectors",
@@ -38,6 +39,7 @@ FLOORS = (
     "pretrained",
     "index",
     "build",
+    "serve",
     "starter",
     "cli",
 )

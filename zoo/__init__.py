@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.core.errors import AcceptanceError, ArtefactError, DataError, HubError, RecipeError, ZooError
 
 if TYPE_CHECKING:
+    from zoo.bridge.bridge import Bridge
     from zoo.encoder import Encoder
     from zoo.index.index import Index
     from zoo.recipe.recipe import Recipe
@@ -27,6 +28,7 @@ __version__ = "0.2.0"
 __all__ = [
     "AcceptanceError",
     "ArtefactError",
+    "Bridge",
     "DataError",
     "HubError",
     "Index",
@@ -100,9 +102,13 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Index` when it is first used, because it needs numpy."""
+    """Import `Index` and `Bridge` when they are first used, because they need numpy."""
     if name == "Index":
         from zoo.index.index import Index
 
         return Index
+    if name == "Bridge":
+        from zoo.bridge.bridge import Bridge
+
+        return Bridge
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")

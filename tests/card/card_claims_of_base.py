@@ -31,7 +31,45 @@ SOURCE_LOSSES = [
     {"step": 2, "loss": 1.0, "loss_by_source": {"a": 1.5, "b": 0.5}},
 ]
 MIXED = {"lock": {"sources": SOURCES}, "metrics": SOURCE_LOSSES}
+STEP = {
+    "step": "binary",
+    "kind": "codes",
+    "bytes_per_vector": 432,
+    "first_bytes": 48,
+    "facts": {"recall_at_10": 0.75, "note": "x"},
+}
+CODES = {
+    "task": "t",
+    "step": "binary",
+    "value": 0.375,
+    "float_value": 0.5,
+    "bytes_per_vector": 432,
+    "first_bytes": 48,
+    "float_bytes": 1536,
+}
+FITTED = {"zoo": {"after": [{"step": "binary"}]}, "lock": {"after": [STEP]}, "report": {"codes": [CODES]}}
+WHOLE = STEP | {"first_bytes": 432}
 CLAIMS = [
+    Claim(
+        "static",
+        (
+            "### Quality against bytes Documents are codes of the step `binary`, fitted after the training.",
+            "| Task | Documents | Bytes per vector | Score | Share of float |",
+            "| t | float vectors | 1,536 | 0.5000 | – | | t | codes of binary | 432 (48 read first) | 0.3750 | 75.0 % |",
+            "| Bytes per code | 432 |",
+            "Codes take the place of the vectors of documents. They were fitted on vectors of the whole encoder:",
+            "| Step | Figure of its fit | Value |",
+            "| binary | recall at 10 | 0.75 |",
+        ),
+        FITTED,
+        FITTED | {"zoo": {}, "report": {}},
+    ),
+    Claim(
+        "static",
+        ("A search reads 48 bytes of every code. The others are read for the best candidates only.",),
+        FITTED,
+        FITTED | {"lock": {"after": [WHOLE]}},
+    ),
     Claim(
         "static",
         (

@@ -47,6 +47,7 @@ def score(monkeypatch):
 
             def __init__(self, *inputs, **options):
                 self.vectors = vectors or {}
+                self.bytes_per_vector = inputs[0].bytes_per_vector
                 events.append((inputs, options))
 
         class FakeMemory:

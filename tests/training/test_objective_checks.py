@@ -33,6 +33,7 @@ CASES = {
         ["label"],
         4,
     ),
+    "late-interaction": ({"family": "late-interaction", "backbone": "me/x"}, PAIRS, ["anchor", "positive"], 2),
     "static": ({"family": "static", "backbone": "me/x"}, PAIRS, ["anchor", "positive"], 2),
     "sesa": ({"family": "sesa", "concepts": CONCEPTS}, PAIRS, ["anchor", "positive"], 2),
     "vlm2vec": ({"family": "vlm2vec", "backbone": "me/x"}, QUERIES, ["query", "positive"], 2),

@@ -40,7 +40,7 @@ EPOCHS = 10_000
 """Most epochs that inference may repeat of a training."""
 MODULES = {
     f"sentence_transformers.models.{kind}"
-    for kind in ("Transformer", "StaticEmbedding", "Pooling", "Dense", "Normalize")
+    for kind in ("Transformer", "StaticEmbedding", "Pooling", "Dense", "Normalize", "MultiVectorMask")
 }
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -110,7 +110,7 @@ def check(folder: Path, adapter_folder: str | None = None) -> None:
         if not is_known or not module_type.startswith("sentence_transformers."):
             raise ArtefactError(
                 f"{folder / 'modules.json'}: the module {module_type[:80]!r} is not supported; "
-                "use Transformer, Pooling, Dense and Normalize only"
+                "use Transformer, Pooling, Dense, Normalize and MultiVectorMask only"
             )
         references.check_relative(folder / "modules.json", str(module.get("path", "")))
 

@@ -30,6 +30,9 @@ def export(parent: Path, whole: Encoder, options: Mapping[str, Any], target: Pat
 
     The folder has the parent's licence, backbone, data and measured row, and a card of its own. Raises ZooError for a view that
     a model folder cannot hold, for example another instruction.
+
+    Steps after training are kept if the view is the one that they were fitted on: the whole encoder. `find_lost_steps` names
+    those that are left out.
     """
     view = whole.view(**options) if options else whole
     record = run_record.read(parent) if (parent / manifest.NAME).is_file() else None
@@ -46,6 +49,12 @@ def export(parent: Path, whole: Encoder, options: Mapping[str, Any], target: Pat
     return target
 
 
+def find_lost_steps(whole: Encoder, options: Mapping[str, Any]) -> list[str]:
+    """Return the names of the steps after training that a view of `whole` does not have."""
+    view = whole.view(**options) if options else whole
+    return [] if view.steps else [step.spec.step for step in whole.steps]
+
+
 def _describe_parent(whole: Encoder, record: run_record.Record | None, options: Mapping[str, Any]) -> dict[str, Any]:
     recipe = {} if record is None else {name: record.recipe[name] for name in KEPT_SECTIONS if name in record.recipe}
     return {"name": whole.name, "revision": whole.revision, "view": dict(options), "recipe": recipe}
@@ -53,8 +62,10 @@ def _describe_parent(whole: Encoder, record: run_record.Record | None, options: 
 
 def _write_measurements(folder: Path, whole: Encoder, options: Mapping[str, Any], record: run_record.Record) -> None:
     """Write the parent's lock and the results of this view. Other results are not those of the new model."""
+    has_steps = bool(whole.view(**options).steps)
     if record.lock:
-        atomic_files.write_json(folder / "lock.json", record.lock)
+        lock = {name: entry for name, entry in record.lock.items() if has_steps or name != "after"}
+        atomic_files.write_json(folder / "lock.json", lock)
     wanted = whole.view(**options).view_options
     results = []
     for entry in run_record.list_results(record.report):
@@ -62,4 +73,5 @@ def _write_measurements(folder: Path, whole: Encoder, options: Mapping[str, Any]
             if whole.view(**run_record.as_mapping(entry.get("view"))).view_options == wanted:
                 results.append({**entry, "view": {}})
     if results:
-        atomic_files.write_json(folder / "report.json", {**record.report, "results": results})
+        report = {name: entry for name, entry in record.report.items() if has_steps or name != "codes"}
+        atomic_files.write_json(folder / "report.json", {**report, "results": results})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.core.tables import print_table, print_text
@@ -28,6 +28,21 @@ def print_report(report: Mapping[str, Any]) -> None:
     print_table(("task", "view", "metric", "score", "untrained", "best other", f"{unit}/s", "bytes"), rows)
     for line in list_verdicts(report):
         print_text(line)
+    if report.get("codes"):
+        print_codes(report["codes"])
+
+
+def print_codes(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each task that was scored with codes: both scores, their ratio, and the bytes of both."""
+    rows = []
+    for entry in entries:
+        size, first = entry["bytes_per_vector"], entry["first_bytes"]
+        share = f"{entry['value'] / entry['float_value']:.3f}" if entry["float_value"] > 0 else ""
+        scores = (f"{entry['float_value']:.4f}", f"{entry['value']:.4f}", share)
+        sizes = (str(entry["float_bytes"]), str(size), str(first))
+        rows.append((entry["task"], entry["metric"], entry["step"], *scores, *sizes))
+    header = ("task", "metric", "step", "float", "codes", "share", "float bytes", "bytes", "read first")
+    print_table(header, rows, title="with codes of documents", gap=True)
 
 
 def list_verdicts(report: Mapping[str, Any]) -> list[str]:

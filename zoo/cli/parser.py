@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from zoo import __version__
+from zoo.cli import bridging, fitting, indexing, listing, searching, serving, starting, verbs, views
 from zoo.cli import help as help_verbs
-from zoo.cli import indexing, listing, searching, starting, verbs, views
 from zoo.core.output import say_block, write
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -54,8 +54,10 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
     _add_recipe_verbs(add)
     _add_model_verbs(add)
+    fitting.add_verbs(add)
     indexing.add_verb(add)
     searching.add_verb(add)
+    bridging.add_verb(add)
     _add_publishing_verbs(add)
     _add_help_verbs(add, subparsers.choices)
     named = next((word for word in words if not word.startswith("-")), None)
@@ -150,6 +152,10 @@ def _add_model_verbs(add: Add) -> None:
         "--data", type=_read_path, default=".", help="where relative paths of the model's recipe start (default: here)"
     )
     evaluate.add_argument("--json", action="store_true", help="print the report instead of a table")
+    evaluate.add_argument("--codes", action="store_true", help="also score with the codes of the model's step")
+    evaluate.add_argument(
+        "--step", type=_read_path, metavar="DIR", help="score with the codes of this step of `zoo fit`"
+    )
     encode = add("encode", verbs.encode, "lines to vectors: zoo encode MODEL < lines > out.npy")
     views.add_arguments(encode)
     encode.add_argument("--input", type=_read_path, help="read lines from this file")
@@ -161,6 +167,12 @@ def _add_model_verbs(add: Add) -> None:
         help="auto: bf16 on hardware that is fast at it",
     )
     encode.add_argument(
+        "--codes", action="store_true", help="write packed codes of the model's step (uint8), not vectors"
+    )
+    encode.add_argument(
+        "--step", type=_read_path, metavar="DIR", help="write codes of this step, which `zoo fit` wrote"
+    )
+    encode.add_argument(
         "--prompt",
         choices=["query", "document"],
         help="whether the lines are queries or documents, for a model with prompts",
@@ -168,6 +180,7 @@ def _add_model_verbs(add: Add) -> None:
     export = add("export", verbs.export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT")
     views.add_arguments(export)
     export.add_argument("out", type=_read_path, help="the new model folder")
+    serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
 
 
 def _add_publishing_verbs(add: Add) -> None:

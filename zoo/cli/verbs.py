@@ -140,12 +140,18 @@ def evaluate(arguments: argparse.Namespace) -> int:
     else:
         is_cut = views.asks_for_view(arguments)
         groups = [(own_tasks.read(model, arguments.revision, data, is_cut=is_cut), data)]
-    encoder = views.open_encoder(arguments)  # before the data, which may have to be downloaded
+    encoder = views.open_with_step(arguments)  # before the data, which may have to be downloaded
     prepared: Prepared = evaluation.prepare([], Path())
+    step = encoder.code_step if arguments.codes else None
     with nullcontext() if arguments.tasks else own_tasks.confine(model, data):
         for tasks, folder in groups:
             prepared = prepared.join(evaluation.prepare(tasks, folder))
         report = evaluation.evaluate(encoder, prepared, show_progress=has_terminal())
+        if step is not None:
+            from zoo.evaluation import coded
+
+            show = has_terminal()
+            report["codes"] = coded.score_codes(encoder, step, prepared.tasks, report["results"], show_progress=show)
     if arguments.json:
         write(json.dumps(report, indent=2))
     else:
@@ -181,7 +187,7 @@ def _read_tasks(words: Sequence[str]) -> list[tuple[Sequence[Any], Path]]:
 
 
 def encode(arguments: argparse.Namespace) -> None:
-    """`zoo encode MODEL`: lines to an .npy of vectors, in constant memory."""
+    """`zoo encode MODEL`: lines to an .npy of vectors or of codes, in constant memory."""
     if arguments.out:
         output_paths.check_file(Path(arguments.out))
     with _open_lines(arguments.input) as source:  # before the model, which may have to be downloaded
@@ -190,12 +196,18 @@ def encode(arguments: argparse.Namespace) -> None:
 
 def _encode_lines(arguments: argparse.Namespace, source: BinaryIO) -> None:
     target = arguments.out or get_stdout().buffer
-    encoder = views.open_encoder(arguments)
+    encoder = views.open_with_step(arguments)
     prompt = {"prompt_name": arguments.prompt} if arguments.prompt else {}
     if prompt and not encoder.has_roles:
         raise ZooError(f"--prompt: the family {encoder.spec.family} has no prompts")
     name = arguments.input or "input"
-    write_npy(encoder.stream(_decode_lines(source, name), precision=arguments.precision, **prompt), target)
+    if arguments.codes:
+        prompt = prompt or ({"prompt_name": "document"} if encoder.has_roles else {})
+        step = encoder.code_step
+    blocks = encoder.stream(_decode_lines(source, name), precision=arguments.precision, **prompt)
+    if arguments.codes:
+        blocks = (step.encode(encoder.prepare_vectors(block)) for block in blocks)
+    write_npy(blocks, target)
 
 
 def _open_lines(name: str | None) -> AbstractContextManager[BinaryIO]:
@@ -231,6 +243,9 @@ def export(arguments: argparse.Namespace) -> None:
 
     parent = model_references.locate(arguments.model) or fetch(arguments.model, arguments.revision)
     exporting.export(parent, encoder, options, target)
+    lost = exporting.find_lost_steps(encoder, options)
+    if lost:
+        say(f"left out {', '.join(lost)}: a step after training fits the whole encoder, not a view that cuts it")
     stock = " or sentence_transformers.SentenceTransformer" if (target / "modules.json").is_file() else ""
     write(f"{target}: open it with zoo.from_pretrained{stock}")
 

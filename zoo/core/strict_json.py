@@ -23,8 +23,13 @@ def read(path: Path, *, memory: int = MEMORY, may_repeat_keys: bool = False) -> 
     """
     text = path.read_bytes()
     check_memory(text, memory)
+    return parse(text.decode("utf-8"), may_repeat_keys=may_repeat_keys)
+
+
+def parse(text: str, *, may_repeat_keys: bool = False) -> Any:
+    """Parse a JSON text. Raise ValueError or RecursionError if it breaks a rule; the arguments are those of `read`."""
     make_object = dict if may_repeat_keys else _make_object
-    return json.loads(text.decode("utf-8"), object_pairs_hook=make_object, parse_constant=_refuse_constant)
+    return json.loads(text, object_pairs_hook=make_object, parse_constant=_refuse_constant)
 
 
 def check_memory(text: bytes, memory: int = MEMORY) -> None:

@@ -30,7 +30,7 @@ class CodedModel(MtebModel):
 
     def __init__(self, encoder: Encoder, step: CodeStep, precision: str, *, show_progress: bool = False) -> None:
         super().__init__(encoder, precision, show_progress=show_progress)
-        self.step = step
+        self.step, self.uses_tokens = step, False
 
     def encode(
         self,
@@ -101,7 +101,11 @@ def score_codes(
             if not math.isfinite(run.value):
                 raise ZooError(f"{task.name} with the codes of {step.spec.step}: the score is {run.value}")
             float_value = find_whole_score(encoder, task.name, results)
-            if float_value is None:
+            if encoder.searches_by_tokens:  # codes stand for the vectors of `encode`
+                single = MtebModel(encoder, precision, show_progress=show_progress)
+                single.uses_tokens = False
+                float_value = scoring.run_mteb(single, task).value
+            elif float_value is None:
                 float_value = scoring.score(encoder, task, precision, show_progress).entry["value"]
             entries.append(
                 {

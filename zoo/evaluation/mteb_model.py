@@ -16,6 +16,8 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 from zoo.core.errors import ZooError
 from zoo.encoder import Encoder
 from zoo.ops import codes
+from zoo.ops.maxsim import compute_maxsim
+from zoo.ops.token_sets import join_token_sets, split_token_sets
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -46,6 +48,7 @@ class MtebModel(AbsEncoder):
         input_count: the number of encoded inputs.
         seconds: the time that the encoder's `encode` took.
         vectors: the encoded vectors by prompt type, if `keep_vectors`.
+        uses_tokens: whether a search compares token vectors, which an encoder may say of itself.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class MtebModel(AbsEncoder):
         self.keep_vectors = keep_vectors
         self.vectors: dict[str, list[Array]] = {}
         self.is_binary = encoder.similarity_fn_name == "hamming"
+        self.uses_tokens = encoder.searches_by_tokens
+        self.token_set_count, self.token_bytes = 0, 0
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={
                 "name": f"zoo/{encoder.name}",
@@ -79,16 +84,20 @@ class MtebModel(AbsEncoder):
         hf_subset: str,
         prompt_type: Any = None,
         **kwargs: Any,
-    ) -> Array:
+    ) -> Any:
         """Encode the inputs of the loader in order. Return (n, dim) float32.
 
-        A search uses `similarity` alone, so packed codes stay packed for it: (n, ceil(dim / 8)) uint8. Other tasks compute
+        A search uses `similarity` alone, so packed codes stay packed for it: (n, ceil(dim / 8)) uint8. If the encoder compares
+        token vectors in a search, it gets a list of n sets (t, d) float32. Other tasks compute
         with the components. For these, bits become -1 and 1, whose cosine falls with the Hamming distance. Raise ZooError for
         inputs that the encoder does not read. Raise ZooError also for vectors that are not finite, because mteb would score
         them.
         """
         prompt_name = getattr(prompt_type, "value", prompt_type)
         items = [item for batch in inputs for item in self._list_inputs(batch, task_metadata.name)]
+        is_search = task_metadata.type.endswith(SEARCH_SUFFIXES)
+        if is_search and self.uses_tokens:
+            return self._encode_tokens(items, prompt_name)
         if self.accepts_prompt_type:
             self.options["prompt_type"] = prompt_name
         start = time.perf_counter()
@@ -98,7 +107,6 @@ class MtebModel(AbsEncoder):
         if self.keep_vectors:
             self.vectors.setdefault(str(prompt_name), []).append(vectors)
         if self.is_binary:
-            is_search = task_metadata.type.endswith(SEARCH_SUFFIXES)
             return (
                 vectors
                 if is_search
@@ -107,6 +115,23 @@ class MtebModel(AbsEncoder):
         vectors = self.model.as_float_vectors(vectors)
         self._check_finite(vectors, task_metadata.name)
         return vectors
+
+    def _encode_tokens(self, texts: list[str], prompt_name: str | None) -> Any:
+        """Return the token vectors of each text, and count what those of documents take."""
+        start = time.perf_counter()
+        tokens, offsets = self.model.encode_tokens(texts, prompt_name, precision=self.options["precision"])
+        self.seconds += time.perf_counter() - start
+        self.input_count += len(texts)
+        if prompt_name != "query":
+            self.token_set_count += len(texts)
+            self.token_bytes += tokens.nbytes
+        return [torch.from_numpy(own) for own in split_token_sets(tokens, offsets)]
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """Bytes of one encoded document: of its vector, or on average of its token vectors."""
+        has_sets = self.token_set_count > 0
+        return round(self.token_bytes / self.token_set_count) if has_sets else self.model.bytes_per_vector
 
     def _list_inputs(self, batch: Any, task: str) -> Any:
         columns = [column for column in CONTENT_COLUMNS if column in batch]
@@ -129,7 +154,11 @@ class MtebModel(AbsEncoder):
             )
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
-        """Return the cosines (n, m), or for codes the negative Hamming distances in bits."""
+        """Return the cosines (n, m), the negative Hamming distances of codes in bits, or MaxSim of sets of token vectors."""
+        if isinstance(embeddings2, list) and self.uses_tokens:
+            width = embeddings2[0].shape[1] if embeddings2 else 0
+            queries, documents = (join_token_sets(list(each), width) for each in (embeddings1, embeddings2))
+            return torch.from_numpy(compute_maxsim(queries, documents))
         if not self.is_binary:
             return torch.as_tensor(super().similarity(embeddings1, embeddings2))
         a, b = np.asarray(embeddings1), np.asarray(embeddings2)

@@ -105,7 +105,6 @@ def _score_with_mteb(encoder: Encoder, task: ReadyTask, precision: str, show_pro
         raise ZooError(f"{task.name} at {encoder.view_options or 'the whole encoder'}: the score is {run.value}")
     metadata = run.task.metadata
     entry = _make_entry(
-        encoder,
         task,
         kind=metadata.type if task.is_official else task.spec.task,
         revision=metadata.dataset["revision"],
@@ -113,6 +112,7 @@ def _score_with_mteb(encoder: Encoder, task: ReadyTask, precision: str, show_pro
         seconds=run.seconds,
         megabytes=run.megabytes,
         speed=model.input_count / max(model.seconds, 1e-9),
+        bytes_per_vector=model.bytes_per_vector,
     )
     if task.spec.shows_answers:
         details = {"retrieved": _list_answers(model, task.make())}
@@ -142,7 +142,6 @@ def _score_here(encoder: Encoder, task: ReadyTask) -> Scored:
     if lost:
         raise ZooError(f"{task.name}: {', '.join(lost)} is not finite")
     entry = _make_entry(
-        encoder,
         task,
         kind=task.spec.task,
         revision=compute_revision(task.tables),
@@ -150,6 +149,7 @@ def _score_here(encoder: Encoder, task: ReadyTask) -> Scored:
         seconds=seconds,
         megabytes=memory.megabytes,
         speed=sum(len(table.rows) for table in task.tables.values()) / max(seconds, 1e-9),
+        bytes_per_vector=encoder.bytes_per_vector,
     )
     hits = details.pop(HITS, None)
     outcomes = None if hits is None else Outcomes("rows", "mean", np.asarray(hits, dtype=float))
@@ -163,7 +163,6 @@ def _name_unit(task: ReadyTask) -> str:
 
 
 def _make_entry(
-    encoder: Encoder,
     task: ReadyTask,
     *,
     kind: str,
@@ -172,6 +171,7 @@ def _make_entry(
     seconds: float,
     megabytes: float,
     speed: float,
+    bytes_per_vector: int,
 ) -> dict[str, Any]:
     """The fields that every entry of the report has. `speed` is in inputs per second."""
     return {
@@ -183,7 +183,7 @@ def _make_entry(
         "value": main_score[1],
         "seconds": round(seconds, 3),
         "peak_memory_mb": round(megabytes, 1),
-        "bytes_per_vector": encoder.bytes_per_vector,
+        "bytes_per_vector": bytes_per_vector,
         "sentences_per_second": round(speed, 1),
         "unit": _name_unit(task),
     }

@@ -32,12 +32,14 @@ def answer(
     for start in range(0, len(queries), QUERY_BLOCK):
         block = list(queries[start : start + QUERY_BLOCK])
         vectors = index.row_encoder.encode_queries(block)
-        found, shards = index.search_vectors(vectors, max(top, lexical.DEPTH) if hybrid else top, masks)
-        probabilities = map_scores(step, vectors, found) if step is not None else None
+        depth = max(top, lexical.DEPTH if hybrid else 0, getattr(step, "top", 0))
+        found, shards = index.search_vectors(vectors, depth, masks)
+        probabilities = step.map_scores(vectors, found.scores) if step is not None else None
         if hybrid:
-            hits += _join_with_words(index, block, top, masks, found, shards, step if relevant else None, probabilities)
+            hits += _join_with_words(index, block, top, masks, found, shards, probabilities)
         else:
-            hits += _read_hits(index, found, shards, probabilities)
+            best = Found(found.scores[:, :top], found.rows[:, :top], found.vectors[:, :top])
+            hits += _read_hits(index, best, shards[:, :top], probabilities)
     if relevant and step is not None:
         limit = find_threshold(step)
         hits = [[hit for hit in own if hit.probability is not None and hit.probability >= limit] for own in hits]
@@ -56,14 +58,6 @@ def find_threshold(step: ScoreStep) -> float:
     return float(getattr(step, "threshold", 0.5))
 
 
-def map_scores(step: ScoreStep, queries: Vectors, found: Found) -> Vectors:
-    """Return the probabilities (m, k) of the rows that were found; 0 for a place without a row."""
-    is_row = found.rows >= 0
-    lowest = np.where(is_row, found.scores, np.inf).min(1, keepdims=True)
-    scores = np.where(is_row, found.scores, np.where(np.isfinite(lowest), lowest, 0)).astype(np.float32)
-    return np.where(is_row, step.map_scores(queries, scores), 0).astype(np.float32)
-
-
 def _join_with_words(
     index: OpenIndex,
     queries: Sequence[str],
@@ -71,7 +65,6 @@ def _join_with_words(
     masks: Sequence[Mask | None],
     found: Found,
     shards: Numbers,
-    step: ScoreStep | None,
     probabilities: Vectors | None,
 ) -> list[list[Hit]]:
     """Return hits in the joined order. A row that only BM25 found has no probability and no place."""

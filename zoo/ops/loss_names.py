@@ -135,6 +135,12 @@ def find_score_mistake(loss: LossName, column: str, score: float) -> str | None:
     return None
 
 
+def find_text_columns(loss: LossName, column_names: Container[str]) -> list[str]:
+    """Return the columns of texts that a loss reads and that are there. Other columns of the data are ignored."""
+    roles = {**LOSS_COLUMNS[loss].required, **LOSS_COLUMNS[loss].optional}
+    return [column for column, kind in roles.items() if kind == "text" and column in column_names]
+
+
 def find_margin_mistake(positive: float, negative: float, scale: float) -> str | None:
     """Return in one line why cosines times `scale` cannot reach the margin of two teacher scores, or None if they can."""
     margin = positive - negative

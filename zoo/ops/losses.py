@@ -40,8 +40,17 @@ def compute_contrastive_loss(
 
     Source: Henderson et al. 2017, arXiv 1705.00652, section 4. Symmetric: Günther et al. 2023, arXiv 2310.19923.
     """
-    count = len(anchors)
-    logits = compute_cosines(anchors, candidates) * scale
+    return compute_choice_loss(compute_cosines(anchors, candidates) * scale, mask, symmetric)
+
+
+def compute_choice_loss(
+    logits: torch.Tensor, mask: torch.Tensor | None = None, symmetric: bool = False
+) -> torch.Tensor:
+    """Cross-entropy of choosing candidate i for anchor i, from logits (n, m) of any similarity.
+
+    The other arguments are those of `compute_contrastive_loss`.
+    """
+    count = len(logits)
     if mask is not None:
         logits = logits.masked_fill(mask.clone().fill_diagonal_(False), -torch.inf)
     targets = torch.arange(count, device=logits.device)

@@ -15,6 +15,8 @@ from typing import Any
 import sentence_transformers
 import torch
 import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Normalize, Pooling
 
 from zoo.artefact import preflight, pretrained_model, tensors, transformer_folder, weight_names
 from zoo.core import faults
@@ -263,12 +265,15 @@ def load(
     return replace(backbone, max_length=limit, name=find_hub_id(reference) or reference, revision=found_revision)
 
 
-def load_from_model_folder(folder: Path, name: str, *, can_be_cut: bool = True) -> Backbone:
+def load_from_model_folder(
+    folder: Path, name: str, *, can_be_cut: bool = True, has_token_vectors: bool = False
+) -> Backbone:
     """Open the backbone in a model folder. Its tensors must be exactly those of its config, and finite.
 
-    Without `can_be_cut` the architecture is any that `transformers.AutoModel` opens.
+    Without `can_be_cut` the architecture is any that `transformers.AutoModel` opens. With `has_token_vectors` the folder is that
+    of a MultiVectorEncoder, whose Dense is left out of the result and whose pooling is the mean.
     """
-    backbone = _open(folder, name, is_model_folder=True, can_be_cut=can_be_cut)
+    backbone = _open(folder, name, is_model_folder=True, can_be_cut=can_be_cut, has_token_vectors=has_token_vectors)
     pretrained_model.fill(backbone.model, tensors.read(folder), folder)
     return replace(backbone, name=find_hub_id(name) or name, revision="")
 
@@ -297,6 +302,7 @@ def _open(
     *,
     is_model_folder: bool = False,
     can_be_cut: bool = True,
+    has_token_vectors: bool = False,
     model_options: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Open the modules of sentence-transformers. In a model folder that can be cut, the family reads its own Dense."""
@@ -307,8 +313,11 @@ def _open(
     tensor_names = transformer_folder.check(folder, blocks, count, class_name)
     if not is_model_folder:
         weight_names.tell(reference, tensor_names)
-    model = _open_sentence_transformer(folder, reference, tensor_names.key_mapping, model_options or {})
+    library: Any = sentence_transformers.MultiVectorEncoder if has_token_vectors else SentenceTransformer
+    model = _open_sentence_transformer(library, folder, reference, tensor_names.key_mapping, model_options or {})
     modules: list[Any] = list(model)
+    if has_token_vectors:
+        modules = _replace_token_modules(reference, modules)
     _check_modules(reference, [type(module).__name__ for module in modules], is_model_folder, can_be_cut)
     transformer, pooling = modules[:2]
     pretrained_model.save_under_own_names(transformer.auto_model)
@@ -351,12 +360,22 @@ def _check_modules(reference: str, names: Sequence[str], is_model_folder: bool, 
     )
 
 
+def _replace_token_modules(reference: str, modules: Sequence[Any]) -> list[Any]:
+    """Return the Transformer of a MultiVectorEncoder with a mean pooling, in place of its modules for token vectors."""
+    names = [type(module).__name__ for module in modules]
+    if names not in (["Transformer", *head, "MultiVectorMask", "Normalize"] for head in ((), ("Dense",))):
+        raise ZooError(
+            f"{reference}: has the modules {', '.join(names)}; only Transformer, Dense, MultiVectorMask, Normalize can be read"
+        )
+    return [modules[0], Pooling(modules[0].get_embedding_dimension(), pooling_mode="mean"), Normalize()]
+
+
 def _open_sentence_transformer(
-    folder: Path, reference: str, key_mapping: Mapping[str, str], options: Mapping[str, Any]
-) -> sentence_transformers.SentenceTransformer:
+    library: Any, folder: Path, reference: str, key_mapping: Mapping[str, str], options: Mapping[str, Any]
+) -> Any:
     try:
         with hide_progress_bars(), tokenizer_checks.as_zoo_error(f"backbone {reference}: cannot be opened"):
-            return sentence_transformers.SentenceTransformer(
+            return library(
                 str(folder),
                 device="cpu",
                 trust_remote_code=False,

@@ -121,16 +121,23 @@ class Engine:
         return ids
 
     def _encode_ids(self, ids: Sequence[list[int]], dtype: torch.dtype, advance: Advance) -> Array:
+        vectors = np.empty((len(ids), self.dim), dtype=np.float32)
+        for places, outputs in self._run_batches(ids, dtype, advance):
+            vectors[places] = outputs
+        check_finite(vectors)
+        return vectors
+
+    def _run_batches(
+        self, ids: Sequence[list[int]], dtype: torch.dtype, advance: Advance
+    ) -> Iterator[tuple[list[int], Array]]:
+        """Yield the positions of the texts of a batch, and the module's float32 outputs for them."""
         module, device = self._convert_module(dtype), next(self.module.parameters()).device
         budget = BUDGET_CPU if device.type == "cpu" else BUDGET_ACCELERATOR
-        vectors = np.empty((len(ids), self.dim), dtype=np.float32)
         with evaluation_mode(module), torch.inference_mode():
             for places in plan_batches([len(row) for row in ids], budget):
                 batch = {name: values.to(device) for name, values in self.pad([ids[i] for i in places]).items()}
-                vectors[places] = module(batch).float().cpu().numpy()
+                yield places, module(batch).float().cpu().numpy()
                 advance(len(places))
-        check_finite(vectors)
-        return vectors
 
     def _convert_module(self, dtype: torch.dtype) -> torch.nn.Module:
         """Return the module in `dtype`, converted once and again after the weights were trained.

@@ -15,9 +15,9 @@ from sentence_transformers import SentenceTransformer
 import zoo
 from zoo.artefact import model_folder
 from zoo.core.errors import ZooError
-from zoo.families.dense import backbone_options
 from zoo.families.dense.encoder import Encoder
 from zoo.families.dense.spec import Spec
+from zoo.text import trained_parts
 
 ENCODERS = [
     "bert",
@@ -175,13 +175,13 @@ def test_a_text_ends_with_the_end_token_if_the_tokenizer_says_so(tmp_path):
 @pytest.mark.parametrize("kind", ["bert", "qwen3", "t5", "gpt2", "mpnet"])
 def test_freezing_keeps_the_embeddings_and_the_first_blocks(kind, tmp_path):
     encoder = build(tmp_path, kind)
-    backbone_options.freeze(encoder.backbone, 1)
-    path, _ = backbone_options.find_blocks(encoder.backbone.model)
+    trained_parts.freeze(encoder.backbone, 1)
+    path, _ = trained_parts.find_blocks(encoder.backbone.model)
     trained = {name for name, parameter in encoder.backbone.model.named_parameters() if parameter.requires_grad}
     assert not [name for name in trained if name.startswith((f"{path}.0.", "shared")) or "embed" in name]
     assert [name for name in trained if name.startswith(f"{path}.1.")]
     with pytest.raises(ZooError, match=r"freeze: 3 is outside 0…2"):
-        backbone_options.freeze(encoder.backbone, 3)
+        trained_parts.freeze(encoder.backbone, 3)
 
 
 @pytest.mark.parametrize(("kind", "family"), [("qwen3", "matryoshka-2d"), ("gpt2", "dense"), ("t5", "dense")])

@@ -15,7 +15,7 @@ from zoo.hub.fetch import fetch
 from zoo.hub.model_references import locate
 from zoo.hub.pinned_base import find_base
 from zoo.text import backbone as backbones
-from zoo.text import lora, sentence_transformers_format
+from zoo.text import lora, sentence_transformers_format, trained_parts
 from zoo.text.backbone import Backbone
 
 
@@ -61,6 +61,6 @@ def load(spec: Spec, folder: Path, state: Mapping[str, Any]) -> tuple[Backbone, 
             can_be_cut=False,
         )
         backbone = backbone_options.choose_pooling(backbone, spec)
-        backbone_options.insert_adapter(backbone, spec)
+        trained_parts.insert_adapter(backbone, spec.lora)
     lora.load_adapter_weights(folder / ADAPTER_FOLDER, backbone.model)
     return backbone, min(int(limits["dim"] or 1), backbone.width)

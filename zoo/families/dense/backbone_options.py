@@ -1,4 +1,4 @@
-"""Set up a backbone as a recipe says: pooling, further map, adapter, 4 bits, frozen blocks."""
+"""Set up a backbone as a recipe says: pooling, further map, 4 bits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import transformers.models.auto.modeling_auto as auto_models
 
 from zoo.core.errors import ZooError
 from zoo.families.dense.spec import Spec
-from zoo.text import lora
 from zoo.text.backbone import Backbone
 
 POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken", "weighted": "weightedmean"}
@@ -63,50 +62,3 @@ def make_model_options(spec: Spec) -> dict[str, Any]:
     config_class: Any = transformers.BitsAndBytesConfig  # it has no annotations
     config = config_class(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
     return {"quantization_config": config}
-
-
-def find_blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
-    """Return the path and the list of the Transformer blocks: the first list with as many entries as the config counts.
-
-    Raises ZooError for a model without such a list.
-    """
-    count = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
-    for path, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-            return path, module
-    raise ZooError(f"the architecture {model.config.model_type} has no list of {count} blocks")  # type: ignore[union-attr]
-
-
-def insert_adapter(backbone: Backbone, spec: Spec) -> tuple[str, ...]:
-    """Insert an untrained adapter if the spec has `lora`. Return the last names of the layers that got one.
-
-    Raises ZooError for a target that matches no layer, and without peft.
-    """
-    if spec.lora is None:
-        return ()
-    lora.import_peft()
-    prefix = f"{find_blocks(backbone.model)[0]}\\."
-    names = lora.list_linear_names(backbone.model, prefix)
-    if spec.lora.targets != "auto":
-        names = list(spec.lora.targets)
-    pattern = lora.build_target_pattern(backbone.model, names, "lora.targets", prefix)
-    lora.insert_adapter(backbone.model, spec.lora, pattern, backbone.name)
-    return tuple(names)
-
-
-def freeze(backbone: Backbone, count: int) -> None:
-    """Keep the token embeddings and the first `count` blocks as they are. Nothing is frozen if `count` is 0.
-
-    Raises ZooError for more blocks than there are.
-    """
-    if not count:
-        return
-    path, blocks = find_blocks(backbone.model)
-    if count > len(blocks):
-        raise ZooError(f"freeze: {count} is outside 0…{len(blocks)}, the number of blocks of {backbone.name}")
-    for name, parameter in backbone.model.named_parameters():
-        if name.startswith(f"{path}."):
-            number = int(name.removeprefix(f"{path}.").split(".")[0])
-            if number >= count:
-                return  # what follows the blocks is trained
-        parameter.requires_grad_(False)

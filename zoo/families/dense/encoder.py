@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,29 +16,23 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.dense import adapter_folder, backbone_options
 from zoo.families.dense.class_batches import ClassBatches, group_classes
-from zoo.families.dense.frozen_models import Guide, Teacher, open_scorer
 from zoo.families.dense.objective import BatchFacts, compute_loss
 from zoo.families.dense.spec import CLASS_LOSSES, DISTILLATION_LOSSES, SCORED_LOSSES, Spec, describe_misfit
 from zoo.ops import distributed, gradcache
 from zoo.ops.false_negatives import compute_text_key, false_negative_mask
 from zoo.ops.guided_negatives import compute_guide_mask
-from zoo.ops.loss_names import LOSS_COLUMNS, LossName
+from zoo.ops.loss_names import LOSS_COLUMNS, LossName, find_text_columns
 from zoo.text import backbone as backbones
 from zoo.text import engine as encoding
-from zoo.text import lora, sentence_transformers_format
+from zoo.text import lora, sentence_transformers_format, trained_parts
 from zoo.text.backbone import Backbone
+from zoo.text.frozen_models import Guide, Teacher, open_scorer
 from zoo.text.teacher_scores import PairScorer
 from zoo.text.text_encoder import CHUNK_SIZE
 from zoo.text.windowed_encoder import WindowedEncoder
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-def find_text_columns(loss: LossName, column_names: Container[str]) -> list[str]:
-    """The columns of texts that a loss reads and that are there. Other columns of the data are ignored."""
-    roles = {**LOSS_COLUMNS[loss].required, **LOSS_COLUMNS[loss].optional}
-    return [column for column, kind in roles.items() if kind == "text" and column in column_names]
 
 
 class Encoder(WindowedEncoder):
@@ -86,7 +80,7 @@ class Encoder(WindowedEncoder):
             torch.manual_seed(seed)
             backbone = backbone_options.choose_pooling(backbone, spec)
             encoder = cls(spec, backbone)
-            encoder.chosen_names = backbone_options.insert_adapter(backbone, spec)
+            encoder.chosen_names = trained_parts.insert_adapter(backbone, spec.lora)
         encoder.seed, encoder.folder = seed, folder
         if spec.dropout is not None:
             backbone.set_dropout(spec.dropout)
@@ -109,7 +103,7 @@ class Encoder(WindowedEncoder):
             raise ZooError("mixture.batches: sources with losses of their own need `source` under several processes")
         if self.spec.loss in CLASS_LOSSES and not self.sources:
             run = replace(run, rows=cast("Dataset", ClassBatches(run.rows)))
-        backbone_options.freeze(self.backbone, self.spec.freeze)
+        trained_parts.freeze(self.backbone, self.spec.freeze)
         if self.spec.gradient_checkpointing:
             model: Any = self.backbone.model  # transformers does not annotate these methods
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

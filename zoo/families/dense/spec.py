@@ -22,6 +22,7 @@ from zoo.ops.loss_names import (
 from zoo.schema import Positive, Roles, Section
 from zoo.spec import EpochRule, Mistake, RowNeeds, TextLimit
 from zoo.text.lora_spec import TextLora
+from zoo.text.teacher_spec import TeacherSpec
 from zoo.text.text_spec import TextSpec
 
 ADAPTER_FOLDER = "adapter"
@@ -53,19 +54,6 @@ class GuideSpec(Section):
     )
     margin_kind: Literal["relative", "absolute"] = Field(
         "relative", description="absolute: more similar than the right answer minus `margin`."
-    )
-
-
-class TeacherSpec(Section):
-    """`teacher:`, a frozen model that scores each anchor with the candidates of its row, once, before training."""
-
-    model: Annotated[str, Field(min_length=1, description="Hub id, folder, or package:NAME.")]
-    kind: Literal["cross-encoder", "encoder"] = Field(
-        "cross-encoder", description="cross-encoder: reads both texts together. encoder: cosines of its vectors."
-    )
-    temperature: Annotated[float, Field(gt=0)] | None = Field(
-        None,
-        description="kl: its scores are divided by it. Default: 1 for a cross-encoder, `temperature` for an encoder.",
     )
 
 

@@ -1,20 +1,24 @@
-"""The frozen models beside a dense encoder in training: a guide that finds false negatives, and a teacher that scores pairs."""
+"""The frozen models beside a text encoder in training: a guide that finds false negatives, and a teacher that scores pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from zoo.core import atomic_files
-from zoo.families.dense.spec import TeacherSpec
+from zoo.text import backbone as backbones
+from zoo.text.backbone import Backbone, PooledBackbone
 from zoo.text.block_cache import RowsByText
 from zoo.text.cross_encoder import CrossEncoderScorer
+from zoo.text.engine import Engine
 from zoo.text.frozen_vectors import FrozenVectors
 from zoo.text.teacher_scores import EncoderScorer, PairScorer, compute_scores
+from zoo.text.teacher_spec import TeacherSpec
 from zoo.text.text_encoder import TextEncoder
+from zoo.text.text_spec import TextSpec
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -74,3 +78,22 @@ class Teacher:
             except KeyError:  # these rows are those of another table
                 continue
         raise KeyError(pairs[0])
+
+
+class PooledEncoder(TextEncoder):
+    """A frozen encoder with the pooling of its own folder, whose vectors have unit norm."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.spec = TextSpec(family="", backbone=backbone.name)
+        super().__init__(self.spec, backbone)
+        self.dim = backbone.width
+        self.module = backbone.model
+
+    @classmethod
+    def open(cls, reference: str, folder: Path) -> Self:
+        """Open a model by Hub id, folder or `package:NAME`. A relative path starts at `folder`."""
+        return cls(backbones.load(reference, folder=folder, can_be_cut=False))
+
+    def _make_engine(self) -> Engine:
+        module = PooledBackbone(self.backbone, None, self.dim)
+        return Engine(module, self.backbone.tokenize, self.backbone.pad, self.dim, self.backbone.max_length)
