@@ -69,7 +69,6 @@ def needs_words(peer: str) -> bool:
 PEERS_OF_24 = {
     "ITQ, 192 bits, float query": lambda search, sample: search_itq(search, 192, sample),
     "faiss PCAR128,RaBitQ": lambda search, sample: search_faiss(search, "PCAR128,RaBitQ", sample),
-    "faiss RQ24x8": lambda search, sample: search_faiss(search, "RQ24x8", sample),
 }
 
 
