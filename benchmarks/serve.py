@@ -13,8 +13,8 @@ is all-MiniLM-L6-v2 at float32.
   while they are sent or while they are answered, or stop in the middle of their body.
 - Workers: private and shared memory as /proc/PID/smaps_rollup counts it.
 
-The full run has 5,000 texts and 10,000 requests from 64 clients and takes about half an hour; --quick has 256 texts and 400
-requests from 16 clients.
+The full run has 5,000 texts and 10,000 requests from 64 clients and takes about half an hour. --quick has 128 texts and 400
+requests from 16 clients, and takes about a minute of CPU time. --only PART measures one part, for the work folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -298,38 +298,57 @@ def make_sentences(figures: dict[str, Any]) -> list[str]:
     return [f"Missed: {', '.join(missed)}." if missed else "All bars are met."]
 
 
-def main() -> None:
-    """Measure, print, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="256 texts, 400 requests from 16 clients")
-    parser.add_argument("--work", help="folder that keeps each measurement, and from which measurements are reused")
-    parser.add_argument("--write", type=Path, help="write the table to this file")
-    arguments = parser.parse_args()
+def list_parts(quick: bool) -> dict[str, Callable[[], Any]]:
+    """Return the measurements by name."""
     import torch
 
     import zoo
 
     torch.set_num_threads(1)
-    quick, results = arguments.quick, Results(arguments.work)
-    encoder = zoo.from_pretrained(MODEL)
-    with start_server() as server:
-        text_count, turns = (256, 3) if quick else (5000, 5)
-        sizes = (400, 16) if quick else (10_000, 64)
-        figures: dict[str, Any] = {
-            "throughput": results.get("throughput", lambda: measure_throughput(server, encoder, text_count, turns)),
-            "latency": results.get("latency", lambda: measure_latency(server, 200 if quick else 2000)),
-            "broken": results.get("broken", lambda: measure_broken(server, encoder, *sizes)),
-        }
-    figures["workers"] = [
-        results.get(f"workers{count}", lambda count=count: measure_workers(count)) for count in (1, 2)
-    ]
+    texts, turns = (128, 2) if quick else (5000, 5)
+    requests, clients = (400, 16) if quick else (10_000, 64)
+
+    def serve(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        with start_server() as server:
+            return measure(server, *arguments) | {"load_average": os.getloadavg()[1]}
+
+    def open_model() -> Any:
+        return zoo.from_pretrained(MODEL)
+
+    return {
+        "throughput": lambda: serve(measure_throughput, open_model(), texts, turns),
+        "latency": lambda: serve(measure_latency, 200 if quick else 2000),
+        "broken": lambda: serve(measure_broken, open_model(), requests, clients),
+        "workers": lambda: [measure_workers(count) for count in (1, 2)],
+    }
+
+
+def main() -> None:
+    """Measure, print, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="256 texts, 400 requests from 16 clients")
+    parser.add_argument(
+        "--only", choices=("throughput", "latency", "broken", "workers"), help="measure this part alone"
+    )
+    parser.add_argument("--work", help="folder that keeps each measurement, and from which measurements are reused")
+    parser.add_argument("--write", type=Path, help="write the table to this file")
+    arguments = parser.parse_args()
+    results = Results(arguments.work)
+    parts = {name: measure for name, measure in list_parts(arguments.quick).items() if arguments.only in (None, name)}
+    figures = {name: results.get(name, measure) for name, measure in parts.items()}
+    if arguments.only:
+        finish(figures)
+        return
+    quick = arguments.quick
     mode = "--quick" if quick else "full run"
     lines = make_lines(figures, mode)
     print("\n".join(lines))
     if arguments.write:
+        loads = [figures[name]["load_average"] for name in ("throughput", "latency", "broken")]
         about = (
             f"one model, all-MiniLM-L6-v2, one thread; {mode}: {figures['throughput']['texts']} texts, "
-            f"{figures['broken']['requests']} requests from {figures['broken']['clients']} clients. The machine had other work."
+            f"{figures['broken']['requests']} requests from {figures['broken']['clients']} clients. Other programs used the "
+            f"machine ({os.cpu_count()} cores): its load average was {min(loads):.0f} to {max(loads):.0f}."
         )
         save_table(arguments.write, "Serving under load", f"benchmarks/serve.py{' --quick' * quick}", about, lines)
     finish({"mode": mode, **figures})

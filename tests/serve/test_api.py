@@ -6,10 +6,12 @@ import base64
 import json
 from dataclasses import replace
 
+import after_steps
 import golden
 import numpy as np
 import pytest
 import serving
+import tiny
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -17,9 +19,11 @@ pytest.importorskip("uvicorn")
 from starlette.testclient import TestClient
 
 import zoo
+from zoo.after.material import Material
 from zoo.core.errors import ZooError
 from zoo.serve import app as apps
 from zoo.serve.metrics import Metrics
+from zoo.serve.searching import attach_indexes
 from zoo.serve.service import Service
 from zoo.serve.settings import Limits, Settings
 
@@ -276,6 +280,61 @@ def test_the_document_describes_every_path(client):
         assert response.status_code in (200, 400), path
     fields = document["components"]["schemas"]["EmbeddingsBody"]["properties"]
     assert {"input", "model", "dimensions", "layers", "input_type", "encoding_format", "output_dtype"} <= set(fields)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, models, encoder):
+    """A client with an index of rows, and the index."""
+    rows = [{"id": f"r{i}", "text": text, "number": i} for i, text in enumerate(tiny.SENTENCES)]
+    folder = tmp_path_factory.mktemp("indexes") / "rows"
+    index = zoo.Index.build(encoder, rows, folder)
+    model = next(model for model in models if model.name == MODEL)
+    attach_indexes([str(folder)], [other for other in models if other is not model] + [model])
+    try:
+        with TestClient(apps.build_app(models, SETTINGS)) as client:
+            yield client, index
+    finally:
+        model.indexes.clear()
+
+
+@pytest.mark.parametrize("options", [{}, {"where": "number < 30", "top": 4}, {"hybrid": True, "top": 3}])
+def test_searching_finds_the_hits_of_the_index(searched, options):
+    client, index = searched
+    queries = ["the cat", "acute fever"]
+    answer = client.post("/search", json={"query": queries, "index": "rows", **options}).json()
+    expected = index.search(queries, **{"top": 10, **options})
+    assert [[hit["id"] for hit in entry["hits"]] for entry in answer["data"]] == [
+        [h.id for h in own] for own in expected
+    ]
+    for entry, own in zip(answer["data"], expected, strict=True):
+        np.testing.assert_allclose([hit["score"] for hit in entry["hits"]], [hit.score for hit in own], atol=TOLERANCE)
+        assert [hit["columns"]["number"] for hit in entry["hits"]] == [hit.row["number"] for hit in own]
+    alone = client.post("/search", json={"query": queries[0], **options}).json()  # the only index needs no name
+    assert [hit["id"] for hit in alone["data"][0]["hits"]] == [hit["id"] for hit in answer["data"][0]["hits"]]
+
+
+def test_a_wrong_search_is_told(searched, client):
+    own, _ = searched
+    assert "numbr" in read_error(own.post("/search", json={"query": "cat", "where": "numbr < 3"}), 400)["message"]
+    assert "relevance" in read_error(own.post("/search", json={"query": "cat", "relevant": True}), 400)["message"]
+    assert read_error(own.post("/search", json={"query": "cat", "index": "row"}), 404)["param"] == "index"
+
+
+def test_an_index_of_another_model_is_refused(tmp_path, models):
+    index = tmp_path / "rows"
+    zoo.Index.build(zoo.from_pretrained(serving.find_model("static")), [{"text": "cat"}, {"text": "dog"}], index)
+    with pytest.raises(ZooError, match="not served"):
+        attach_indexes([str(index)], [model for model in models if model.name == MODEL])
+
+
+def test_codes_of_a_step_after_training_are_those_of_the_encoder():
+    model = apps.open_models(replace(SETTINGS, models=(serving.find_model("matryoshka-2d"),)))[0]
+    model.encoder.attach_steps([after_steps.fit("int8", Material(model.encoder.encode(tiny.SENTENCES)))])
+    with TestClient(apps.build_app([model], SETTINGS)) as client:
+        codes = read_vectors(embed(client, TEXTS, output_dtype="codes"))
+        np.testing.assert_array_equal(codes, model.encoder.codes(TEXTS))
+        read_error(embed(client, TEXTS, output_dtype="codes", dimensions=8), 400)  # the step was fitted on the whole
+        assert client.get("/v1/models").json()["data"][0]["gives_codes"]
 
 
 # -- errors --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,13 @@ MAX_PORT = 65535
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb to its parser."""
     parser.add_argument("models", nargs="+", metavar="MODEL", help="a model folder, a Hub id, or package:NAME")
+    parser.add_argument(
+        "--index",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="also search this index, which one of the models built; may be given several times",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="the port; 0 lets the system choose (default: 8000)")
     parser.add_argument("--device", help="where the models encode, for example cuda (default: where they open)")
@@ -57,6 +64,7 @@ def serve(arguments: argparse.Namespace) -> int:
             precision=arguments.precision,
             max_tokens=arguments.max_tokens,
             workers=arguments.workers,
+            indexes=tuple(arguments.index),
             api_key_variable=arguments.api_key_env,
         )
     )

@@ -21,6 +21,7 @@ from zoo.serve.gate import CLIENT_GONE, Gate, make_error_response
 from zoo.serve.metrics import Metrics
 from zoo.serve.model import ServedModel
 from zoo.serve.responses import encode_json
+from zoo.serve.searching import attach_indexes
 from zoo.serve.service import JSON, Service
 from zoo.serve.settings import Settings
 
@@ -33,13 +34,14 @@ def create_app(settings: Settings) -> ASGIApp:
 
 
 def open_models(settings: Settings) -> list[ServedModel]:
-    """Open all models. Raise ZooError if two have the same name."""
+    """Open all models, and their indexes. Raise ZooError if two have the same name."""
     models: dict[str, ServedModel] = {}
     for reference in settings.models:
         model = ServedModel.open(reference, settings)
         if model.name in models:
             raise ZooError(f"{reference}: its name, {model.name!r}, is that of another model; serve one of them")
         models[model.name] = model
+    attach_indexes(settings.indexes, list(models.values()))
     return list(models.values())
 
 
@@ -91,6 +93,7 @@ def make_routes(service: Service) -> list[Route]:
         post("/v1/rerank", service.rerank),
         post("/explain", service.explain),
         post("/predict", service.predict),
+        post("/search", service.search),
         get("/v1/models", service.list_models),
         get("/v1/models/{name:path}", service.show_model),
         get("/health", _answer_ok),

@@ -234,7 +234,8 @@ def _finish(job: _Job, outcome: Outcome | Exception) -> None:
         if isinstance(outcome, Outcome):
             job.future.set_result(outcome)
         elif isinstance(outcome, ZooError):
-            job.future.set_exception(RequestError(400, str(outcome), param="input"))
+            param = "input" if job.operation.name in ("embed", "codes", "predict") else None
+            job.future.set_exception(RequestError(400, str(outcome), param=param))
         else:
             job.future.set_exception(outcome)
     except InvalidStateError:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from zoo import pretrained
+from zoo.after.step import CodeStep
 from zoo.core.errors import ZooError
 from zoo.encoder import Encoder
+from zoo.index.index import Index
 from zoo.serve import token_ids
 from zoo.serve.errors import RequestError
 from zoo.serve.settings import Settings
@@ -40,16 +42,18 @@ class Operation:
     """How an input is processed. Inputs of equal operations run together.
 
     Attributes:
-        name: "embed", "explain" or "predict".
+        name: "embed", "codes", "explain", "predict" or "search".
         view: the options of the view, as sorted pairs.
         role: "query", "document" or None.
-        top: the number of contributions of an explanation.
+        index: the name of the index that is searched; "" for none.
+        options: further options, as sorted pairs.
     """
 
     name: str
     view: View = ()
     role: str | None = None
-    top: int = 5
+    index: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 class ServedModel:
@@ -62,7 +66,8 @@ class ServedModel:
         encoder: the whole encoder.
         max_tokens: the tokens that are encoded together.
         created: seconds since 1970 at which the model was opened.
-        gives_codes: whether `encode` gives integers, for example packed bits.
+        indexes: the indexes that are searched with the model, by name.
+        encodes_to_codes: whether `encode` gives integers, for example packed bits.
     """
 
     def __init__(self, encoder: Encoder, settings: Settings) -> None:
@@ -75,14 +80,15 @@ class ServedModel:
         self._view_count = settings.limits.views
         self._views: OrderedDict[View, Encoder] = OrderedDict()
         self._valid_views: set[View] = set()
-        self.gives_codes = False
+        self.indexes: dict[str, Index] = {}
+        self.encodes_to_codes = False
 
     @classmethod
     def open(cls, reference: str, settings: Settings) -> ServedModel:
         """Open a model and encode one input, so that the first request finds it ready. Raise ZooError."""
         model = cls(pretrained.from_pretrained(reference), settings)
         probe = model.encoder.make_probes()[:1]
-        model.gives_codes = model.run(Operation("embed"), probe).dtype.kind != "f"
+        model.encodes_to_codes = model.run(Operation("embed"), probe).dtype.kind != "f"
         return model
 
     # -- what requests may ask for -------------------------------------------------------------------------------------
@@ -115,6 +121,11 @@ class ServedModel:
         return hasattr(self.encoder, "explain")
 
     @property
+    def has_code_step(self) -> bool:
+        """Whether a step after training turns the vectors into codes."""
+        return any(isinstance(step, CodeStep) for step in self.encoder.steps)
+
+    @property
     def can_predict(self) -> bool:
         """Whether the model has classes or topics."""
         return any(hasattr(self.encoder, name) for name in PREDICTORS)
@@ -144,9 +155,10 @@ class ServedModel:
             "similarity": encoder.similarity_fn_name,
             "view_options": sorted(set(encoder.spec.View.model_fields) & {"layers", "dim"}),
             "has_roles": encoder.has_roles,
-            "gives_codes": self.gives_codes,
+            "gives_codes": self.encodes_to_codes or self.has_code_step,
             "explains": self.can_explain,
             "predicts": self.can_predict,
+            "indexes": {name: len(index) for name, index in self.indexes.items()},
             "revision": encoder.revision,
         }
 
@@ -163,16 +175,19 @@ class ServedModel:
         return inputs, tokens
 
     def run(self, operation: Operation, inputs: Sequence[Any]) -> Any:
-        """Return the result of each input: a vector, an explanation or a prediction. Raise ZooError."""
+        """Return the result of each input: a vector, a code, an explanation, a prediction or hits. Raise ZooError."""
+        options = dict(operation.options)
         if operation.name == "explain":
-            return [asdict(self.encoder.explain(*pair, operation.top)) for pair in inputs]  # type: ignore[attr-defined]
+            return [asdict(self.encoder.explain(*pair, **options)) for pair in inputs]  # type: ignore[attr-defined]
         if operation.name == "predict":
             name = next(name for name in PREDICTORS if hasattr(self.encoder, name))
             return [asdict(prediction) for prediction in getattr(self.encoder, name)(list(inputs))]
+        if operation.name == "search":
+            return self.indexes[operation.index].search(list(inputs), **options)
         encoder = self._get_view(operation.view)
         role = operation.role if encoder.has_roles else None
-        vectors: np.ndarray[Any, Any] = encoder.encode(list(inputs), precision=self.precision, prompt_type=role)
-        return vectors
+        encode = encoder.codes if operation.name == "codes" else encoder.encode
+        return encode(list(inputs), precision=self.precision, prompt_type=role)
 
     def _get_view(self, options: View) -> Encoder:
         """Return a view that is kept ready. The one that was not used for longest goes first."""

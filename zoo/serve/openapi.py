@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from zoo import __version__
-from zoo.serve.requests import Body, EmbeddingsBody, ExplainBody, PredictBody, RerankBody
+from zoo.serve.requests import AnyBody, EmbeddingsBody, ExplainBody, PredictBody, RerankBody, SearchBody
 
-BODIES: dict[str, tuple[str, type[Body]]] = {
+BODIES: dict[str, tuple[str, type[AnyBody]]] = {
     "/v1/embeddings": ("Turn texts or images into vectors or codes.", EmbeddingsBody),
     "/v1/rerank": ("Order documents by their similarity to a query.", RerankBody),
     "/explain": ("Say which concepts make the score of two texts.", ExplainBody),
     "/predict": ("Predict the class or topic of each input.", PredictBody),
+    "/search": ("Find the rows of an index that are nearest to each query.", SearchBody),
 }
 PAGES = {
     "/v1/models": "List the models.",
@@ -23,7 +24,7 @@ PAGES = {
 ERRORS = {
     "400": "The request is wrong.",
     "401": "The API key is wrong.",
-    "404": "There is no such model.",
+    "404": "There is no such model or index.",
     "408": "The body came too slowly.",
     "413": "The request is too large.",
     "429": "The server has too much to do. The header Retry-After says when to try again.",

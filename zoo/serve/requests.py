@@ -30,10 +30,14 @@ OneInput = Annotated[Any, WithJsonSchema(_ONE)]
 Positive = Annotated[int, Field(ge=1)]
 
 
-class Body(BaseModel):
+class AnyBody(BaseModel):
     """Base of all bodies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class Body(AnyBody):
+    """Base of the bodies that name a model."""
 
     model: str = Field(description="The name of a model, as /v1/models lists it.")
 
@@ -77,10 +81,21 @@ class PredictBody(Body):
     input: Inputs
 
 
-AnyBody = TypeVar("AnyBody", bound=Body)
+class SearchBody(AnyBody):
+    """The body of /search."""
+
+    query: Inputs
+    index: str | None = Field(None, description="The name of an index; not needed if there is only one.")
+    top: Annotated[int, Field(ge=1, le=1000)] = Field(10, description="Rows for each query.")
+    where: str | None = Field(None, description='A condition on columns, for example year >= 2020 and lang = "en".')
+    hybrid: bool = Field(False, description="Whether the ranking is joined with that of BM25.")
+    relevant: bool = Field(False, description="Whether rows below the threshold of the step `relevance` are left out.")
 
 
-def read_body(body_class: type[AnyBody], content: Any) -> AnyBody:
+BodyType = TypeVar("BodyType", bound=AnyBody)
+
+
+def read_body(body_class: type[BodyType], content: Any) -> BodyType:
     """Check a parsed body. Raise RequestError that names the field."""
     if not isinstance(content, dict):
         raise RequestError(400, 'the body must be a JSON object, for example {"model": …, "input": …}')

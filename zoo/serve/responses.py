@@ -35,12 +35,18 @@ def render_embeddings(model: ServedModel, body: EmbeddingsBody, rows: Rows, toke
     return encode_json({"object": "list", "data": data, "model": model.name, "usage": count_usage(tokens)})
 
 
-def check_codes(model: ServedModel, body: EmbeddingsBody) -> None:
-    """Raise RequestError if codes are asked of a model that gives vectors."""
-    if body.output_dtype == "codes" and not model.gives_codes:
+def choose_operation(model: ServedModel, body: EmbeddingsBody) -> str:
+    """Return the operation that gives the numbers that are asked for.
+
+    Raise RequestError if codes are asked of a model that gives vectors only.
+    """
+    if body.output_dtype == "float" or model.encodes_to_codes:
+        return "embed"
+    if not model.has_code_step:
         raise RequestError(
             400, f"the model {model.name!r} gives vectors, not codes: leave it out", param="output_dtype"
         )
+    return "codes"
 
 
 def render_ranking(model: ServedModel, body: RerankBody, query: Rows, documents: Rows, tokens: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -18,10 +18,20 @@ from zoo.serve.gate import NOTES
 from zoo.serve.inputs import read_input, read_inputs
 from zoo.serve.metrics import CONTENT_TYPE, Metrics
 from zoo.serve.model import Operation, ServedModel
-from zoo.serve.requests import AnyBody, Body, EmbeddingsBody, ExplainBody, PredictBody, RerankBody, read_body
+from zoo.serve.requests import (
+    Body,
+    EmbeddingsBody,
+    ExplainBody,
+    PredictBody,
+    RerankBody,
+    SearchBody,
+    read_body,
+)
+from zoo.serve.searching import describe_hits
 from zoo.serve.settings import Settings
 
 Work = tuple[Operation, Sequence[Any]]
+NamedBody = TypeVar("NamedBody", bound=Body)
 JSON = "application/json"
 
 
@@ -55,10 +65,10 @@ class Service:
     async def embed(self, request: Request, content: Any) -> bytes:
         """Answer /v1/embeddings."""
         body, model = self._read(request, EmbeddingsBody, content)
-        responses.check_codes(model, body)
+        name = responses.choose_operation(model, body)
         view = model.check_view(body.layers, body.dimensions)
         inputs = await asyncio.to_thread(read_inputs, body.input, model.encoder, self.limits)
-        (outcome,) = await self._run(request, model, [(Operation("embed", view, body.input_type), inputs)])
+        (outcome,) = await self._run(request, model, [(Operation(name, view, body.input_type), inputs)])
         return await asyncio.to_thread(responses.render_embeddings, model, body, outcome.results, outcome.tokens)
 
     async def rerank(self, request: Request, content: Any) -> bytes:
@@ -84,7 +94,7 @@ class Service:
         if not (body.query and body.document):
             raise RequestError(400, "query and document: must not be empty", param="query")
         (outcome,) = await self._run(
-            request, model, [(Operation("explain", top=body.top), [(body.query, body.document)])]
+            request, model, [(Operation("explain", options=(("top", body.top),)), [(body.query, body.document)])]
         )
         return responses.encode_json(
             {
@@ -105,6 +115,20 @@ class Service:
         data = [{"index": index, **prediction} for index, prediction in enumerate(outcome.results)]
         usage = responses.count_usage(outcome.tokens)
         return responses.encode_json({"object": "list", "data": data, "model": model.name, "usage": usage})
+
+    async def search(self, request: Request, content: Any) -> bytes:
+        """Answer /search."""
+        body = read_body(SearchBody, content)
+        name, model = self._find_index(body.index)
+        request.scope[NOTES]["model"] = model.name
+        queries = await asyncio.to_thread(read_inputs, body.query, model.encoder, self.limits, "query")
+        options = tuple(sorted(body.model_dump(include={"top", "where", "hybrid", "relevant"}).items()))
+        work = (Operation("search", index=name, options=options), queries)
+        (outcome,) = await self._run(request, model, [work])
+        data = [{"index": number, "hits": describe_hits(hits)} for number, hits in enumerate(outcome.results)]
+        usage = responses.count_usage(outcome.tokens)
+        answer = {"object": "list", "index": name, "model": model.name, "data": data, "usage": usage}
+        return await asyncio.to_thread(responses.encode_json, answer)
 
     async def list_models(self, request: Request) -> Response:
         """Answer /v1/models."""
@@ -128,11 +152,22 @@ class Service:
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def _read(self, request: Request, body_class: type[AnyBody], content: Any) -> tuple[AnyBody, ServedModel]:
-        body: Body = read_body(body_class, content)
+    def _read(self, request: Request, body_class: type[NamedBody], content: Any) -> tuple[NamedBody, ServedModel]:
+        body = read_body(body_class, content)
         model = self._find_model(body.model)
         request.scope[NOTES]["model"] = model.name
-        return body, model  # type: ignore[return-value]
+        return body, model
+
+    def _find_index(self, name: str | None) -> tuple[str, ServedModel]:
+        """Return the name of an index, and the model that searches it."""
+        by_name = {index: model for model in self.models.values() for index in model.indexes}
+        if name is None and len(by_name) == 1:
+            name = next(iter(by_name))
+        if name is None or name not in by_name:
+            problem = "name one of the indexes" if name is None else f"there is no index {name[:100]!r}"
+            hint = suggest((name or "")[:100], by_name, listing="the indexes are") if by_name else "; none is served"
+            raise RequestError(404, f"{problem}{hint}", param="index", code="index_not_found")
+        return name, by_name[name]
 
     def _find_model(self, name: str) -> ServedModel:
         if name not in self.models:

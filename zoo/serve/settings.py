@@ -49,6 +49,7 @@ class Settings:
         precision: the precision of the arithmetic, as `Encoder.encode` has it.
         max_tokens: the tokens that are encoded together. A batch of a long request ends there too. None depends on the device.
         workers: the number of processes. Each opens the models.
+        indexes: folders of indexes that the models built.
         api_key_variable: the environment variable that holds the API key; None for no key.
         limits: the limits of requests.
     """
@@ -60,5 +61,6 @@ class Settings:
     precision: str = "fp32"
     max_tokens: int | None = None
     workers: int = 1
+    indexes: tuple[str, ...] = ()
     api_key_variable: str | None = None
     limits: Limits = field(default_factory=Limits)
