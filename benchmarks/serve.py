@@ -13,7 +13,7 @@ is all-MiniLM-L6-v2 at float32.
   while they are sent or while they are answered, or stop in the middle of their body.
 - Workers: private and shared memory as /proc/PID/smaps_rollup counts it.
 
-The full run has 5,000 texts and 10,000 requests from 64 clients and takes about half an hour. --quick has 128 texts and 400
+The full run has 5,000 texts and 10,000 requests from 64 clients and takes about half an hour. --quick has 512 texts and 400
 requests from 16 clients, and takes about a minute of CPU time. --only PART measures one part, for the work folder.
 """
 
@@ -305,7 +305,7 @@ def list_parts(quick: bool) -> dict[str, Callable[[], Any]]:
     import zoo
 
     torch.set_num_threads(1)
-    texts, turns = (128, 2) if quick else (5000, 5)
+    texts, turns = (512, 2) if quick else (5000, 5)
     requests, clients = (400, 16) if quick else (10_000, 64)
 
     def serve(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
@@ -326,7 +326,7 @@ def list_parts(quick: bool) -> dict[str, Callable[[], Any]]:
 def main() -> None:
     """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="256 texts, 400 requests from 16 clients")
+    parser.add_argument("--quick", action="store_true", help="512 texts, 400 requests from 16 clients")
     parser.add_argument(
         "--only", choices=("throughput", "latency", "broken", "workers"), help="measure this part alone"
     )
