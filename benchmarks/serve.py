@@ -298,8 +298,8 @@ def make_sentences(figures: dict[str, Any], is_quick: bool) -> list[str]:
     lines = [f"Missed: {', '.join(missed)}." if missed else "All bars are met."]
     if is_quick:
         lines.append(
-            "A quick run judges vectors and answers only. Its few batches are partly filled, the first half of its memory holds the "
-            "warm-up, and programs beside it delay single requests."
+            "A quick run judges vectors and answers only. Its few batches are partly filled, the first half of its memory "
+            "holds the warm-up, and programs beside it delay single requests."
         )
     return lines
 
