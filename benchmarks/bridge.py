@@ -47,7 +47,7 @@ def encode_layer(name: str, texts: list[str], layers: int, folder: Path) -> Arra
 
 def measure_probe(folder: Path) -> dict[str, Any]:
     """Test accuracy of a probe of layer 6 on vectors of layer 5: as they are, mapped, and with a probe of its own."""
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import RidgeClassifier
 
     from zoo.bridge.maps import FITS
     from zoo.bridge.recall import normalise
@@ -59,8 +59,8 @@ def measure_probe(folder: Path) -> dict[str, Any]:
         texts = [row["text"] for row in found]
         last[part] = Vectors(folder).get(f"banking77_{part}", texts)
         fifth[part] = encode_layer(f"banking77_{part}", texts, 5, folder)
-    probe = LogisticRegression(C=10, max_iter=200).fit(last["train"], labels["train"])
-    own = LogisticRegression(C=10, max_iter=200).fit(fifth["train"], labels["train"])
+    probe = RidgeClassifier().fit(last["train"], labels["train"])
+    own = RidgeClassifier().fit(fifth["train"], labels["train"])
     figures: dict[str, Any] = {
         "last layer, its own probe": [float(probe.score(last["test"], labels["test"]))],
         "layer 5, its own probe": [float(own.score(fifth["test"], labels["test"]))],
@@ -114,7 +114,7 @@ def measure_search(models: list[str], quick: bool) -> dict[str, Any]:
 
     old, new = (zoo.from_pretrained(model) for model in models)
     queries, corpus, answers, shared = read_search()
-    shared = shared[:: 10 if quick else 2]
+    shared = shared[:: 10 if quick else 3]
     start = time.process_time()
     documents = {"old": old.encode(corpus), "new": new.encode(corpus)}
     seconds = (time.process_time() - start) / 2
@@ -131,7 +131,8 @@ def measure_search(models: list[str], quick: bool) -> dict[str, Any]:
     }
     bridges = {}
     for kind in ("auto", "orthogonal", "ridge", "mlp", "relative"):
-        fits = [Bridge.fit_vectors(texts["old"], texts["new"], kind=kind, seed=seed) for seed in SEEDS]
+        seeds = SEEDS[:1] if kind == "auto" else SEEDS
+        fits = [Bridge.fit_vectors(texts["old"], texts["new"], kind=kind, seed=seed) for seed in seeds]
         figures[f"new queries, old index, {kind}"] = [
             measure_recall(fit.map_queries(asked["new"]), documents["old"], answers) for fit in fits
         ]

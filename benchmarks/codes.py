@@ -1,7 +1,7 @@
 """Codes of vectors: quality at equal bytes, on a corpus they were not fitted on, for a task, and under a newer model.
 
-    ZOO_DATA=… python benchmarks/codes.py [--only neighbours foreign task compatible vq] [--seeds 3] [--quick] [--work FOLDER]
-        [--write FILE]
+    ZOO_DATA=… python benchmarks/codes.py [--only neighbours foreign task compatible vq] [--sets icd10cm …] [--seeds 3]
+        [--quick] [--work FOLDER] [--write FILE]
 
 The vectors are those of all-MiniLM-L6-v2. icd10cm: every description of ICD-10-CM is a document and inclusion terms are queries;
 500 are the test. Terms with a description of the test are left out of the training. onet_jobs: tasks are documents, titles of
@@ -183,32 +183,42 @@ class Benchmark:
             "training terms as queries": (search.train_queries[:RANKED], None),
         }
 
-        def measure_all() -> Figures:
+        def open_words() -> Words:
+            sample = search.documents[np.sort(np.random.default_rng(0).permutation(len(search.documents))[:PEER_ROWS])]
+            return Words(search.documents, sample, 24, self.args.work)
+
+        def measure_arms(words: Words, learned: torch.Tensor) -> Figures:
+            """Figures of the decoded vectors as they are and scaled to length 1."""
+            arms = {}
+            for is_unit in (False, True):
+                found = figures.search_top(words.rotate(search.queries), words.decode_with(learned, is_unit))
+                arms |= {f"{key}{is_unit:d}": value for key, value in score(found, exact, search).items()}
+            return arms
+
+        def measure_start() -> Figures:
             start = time.process_time()
-            sample = search.documents[np.sort(rng.permutation(len(search.documents))[:PEER_ROWS])]
-            words = Words(search.documents, sample, 24)
-            seconds = time.process_time() - start
-            queries = words.rotate(search.queries)
+            words = open_words()
+            return {"seconds": time.process_time() - start, **measure_arms(words, words.words)}
 
-            def measure(decoded: Array, seconds: float) -> Figures:
-                found = figures.search_top(queries, decoded)
-                return {"bytes": 24, "seconds": seconds, **score(found, exact, search)}
+        def measure_distilled(seed: int, asked: Array, numbers: Array | None) -> Figures:
+            words = open_words()
+            start = time.process_time()
+            learned = words.distil(asked, search.documents, self.args.steps, seed, numbers)
+            return {"seconds": time.process_time() - start, **measure_arms(words, learned)}
 
-            table = {"faiss OPQ24,PQ24": measure(words.decode(), seconds)}
-            table["faiss OPQ24,PQ24, length 1"] = measure(words.decode_with(words.words, True), seconds)
-            for name, (asked, numbers) in sources.items():
-                runs: dict[bool, list[Figures]] = {False: [], True: []}
-                for seed in range(self.args.seeds):
-                    start = time.process_time()
-                    learned = words.distil(asked, search.documents, self.args.steps, seed, numbers)
-                    seconds = time.process_time() - start
-                    for is_unit, part in runs.items():
-                        part.append(measure(words.decode_with(learned, is_unit), seconds))
-                for is_unit, part in runs.items():
-                    table[f"words distilled, {name}{', length 1' if is_unit else ''}"] = average(part)
-            return table
-
-        table = self.get("vq-words", measure_all)
+        runs = {"faiss OPQ24,PQ24": self.get("vq-words", measure_start)}
+        for name, (asked, numbers) in sources.items():
+            runs[f"words distilled, {name}"] = self.measure_seeds(
+                f"vq-{name}", lambda seed, asked=asked, numbers=numbers: measure_distilled(seed, asked, numbers)
+            )
+        table: dict[str, Figures] = {}
+        for name, run in runs.items():
+            for is_unit in (0, 1):
+                arm = {"bytes": 24, "seconds": run["seconds"]}
+                arm |= {key: run[f"{key}{is_unit}"] for key in ("recall", "ndcg")}
+                if "spread" in run:
+                    arm["spread"] = {key: run["spread"][f"{key}{is_unit}"] for key in ("recall", "ndcg")}
+                table[f"{name}{', length 1' if is_unit else ''}"] = arm
         for name, find in PEERS_OF_24.items():
             table[name] = self.get(f"vq-{name}", lambda find=find: measure_peer(find, 24, search, exact))
         for name, steps in (("codes of 96 × 2 bits, untrained", 0), ("codes of 96 × 2 bits", 600)):
@@ -287,7 +297,7 @@ def report(benchmark: Benchmark, parts: list[str]) -> tuple[list[str], Figures]:
     every: Figures = {}
     if "neighbours" in parts:
         lines += ["## Neighbours at 48 bytes", ""]
-        for name in ("icd10cm", *OTHERS):
+        for name in benchmark.args.sets:
             every[name] = benchmark.measure_neighbours(name)
             lines += write_neighbours(name, every[name])
     if "foreign" in parts:
@@ -324,6 +334,9 @@ def report(benchmark: Benchmark, parts: list[str]) -> tuple[list[str], Figures]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument(
+        "--sets", nargs="+", choices=("icd10cm", *OTHERS), default=("icd10cm", *OTHERS), help="of neighbours"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600, help="of the distilled words")
     parser.add_argument("--quick", action="store_true", help="3,000 documents of a set, one seed")

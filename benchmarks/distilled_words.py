@@ -7,6 +7,9 @@ temperature of 1 is for scores that are not cosines. A live index then needs no 
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -24,20 +27,22 @@ BATCH, HARD, LEARNING_RATE, TEMPERATURE = 64, 10, 1e-3, 0.05
 class Words:
     """A rotation, words, and the codes of documents; the codes are fixed."""
 
-    def __init__(self, documents: Array, sample: Array, parts: int) -> None:
-        index = faiss.index_factory(documents.shape[1], f"OPQ{parts},PQ{parts}")
-        index.train(sample)
+    def __init__(self, documents: Array, sample: Array, parts: int, work: str | None = None) -> None:
+        """Train faiss's index on `sample`. The folder `work` keeps it."""
+        path = Path(work or tempfile.mkdtemp()) / f"opq{parts}.faiss"
+        if path.exists():
+            index = faiss.read_index(str(path))
+        else:
+            index = faiss.index_factory(documents.shape[1], f"OPQ{parts},PQ{parts}")
+            index.train(sample)
+            faiss.write_index(index, str(path))
         matrix = faiss.downcast_VectorTransform(index.chain.at(0))
         quantiser = faiss.downcast_index(index.index).pq
         rotated = matrix.apply(documents)
-        self.rotate = matrix.apply
+        self.rotate: Callable[[Array], Array] = lambda vectors: np.asarray(matrix.apply(vectors))
+        self._index = index  # whose memory the rotation reads
         self.codes = torch.from_numpy(quantiser.compute_codes(rotated).astype(np.int64))
         self.words = torch.from_numpy(faiss.vector_to_array(quantiser.centroids).reshape(parts, 256, -1).copy())
-        self.error = float(np.square(self.decode() - rotated).sum(1).mean())
-
-    def decode(self) -> Array:
-        """The rotated documents as the words give them, (n, d)."""
-        return self._get(self.words, self.codes).numpy()
 
     @staticmethod
     def _get(words: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

@@ -94,11 +94,8 @@ def write_recipe() -> str:
     parts.append(AFTER_INTRODUCTION)
     for step in after.names():
         section = f"zoo__after__{step.replace('-', '_')}__spec__Spec"
-        parts += [
-            f"({_make_target(section)})=\n### `step: {step}`\n",
-            f"{after.read_summary(step)}\n",
-            _write_section(section),
-        ]
+        parts += [f"({_make_target(section)})=\n### `step: {step}`\n", f"{after.read_summary(step)}\n"]
+        parts += [_write_section(section), *(_write_nested(nested, section) for nested in _list_nested(section))]
     return "\n".join(parts)
 
 

@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from zoo import after
+from zoo.after import saved
 from zoo.after.material import Material
 from zoo.after.relevance import cut_off, mapping, order
 from zoo.after.relevance.familiarity import Directions, Familiarity
@@ -206,6 +207,12 @@ def test_a_saved_step_gives_the_same_probabilities(fitted, tested):
     assert opened.state() == fitted.state()
 
 
+def test_the_folder_of_a_step_opens_as_it_was(fitted, tested, tmp_path):
+    opened = saved.open_step(saved.save_step(fitted, tmp_path / "step"))
+    np.testing.assert_array_equal(opened.map_scores(*tested[:2]), fitted.map_scores(*tested[:2]))
+    assert (tmp_path / "step" / "tensors.safetensors").stat().st_size < 250_000
+
+
 def test_a_fit_is_the_same_for_the_same_seed_and_leaves_random_numbers_alone(corpus, fitted):
     import torch
 
@@ -217,6 +224,7 @@ def test_a_fit_is_the_same_for_the_same_seed_and_leaves_random_numbers_alone(cor
     assert torch.equal(torch.rand(3), expected)
     for name, array in fitted.tensors().items():
         np.testing.assert_array_equal(array, again.tensors()[name])
+    assert again.state() == fitted.state()
     other = Step.fit(fitted.spec, dataclasses.replace(material, seed=2))
     assert not np.array_equal(other.tensors()["lines.outer"], fitted.tensors()["lines.outer"])
 
@@ -256,10 +264,14 @@ def test_a_damaged_state_is_refused(fitted, change, message):
         ({"queries": None}, "needs queries and their answers"),
         ({"answers": None}, "needs queries and their answers"),
         ({"answers": np.array([[0, 5000]])}, "beyond 400 queries and 900 documents"),
-        ({"answers": np.array([[0, 1], [1, 1]])}, "at least 50 queries with a known answer, and there are 2"),
-        ({"queries": np.ones((400, 7), np.float32)}, "one encoder"),
+        ({"answers": np.array([[0, 1], [1, 1]])}, "at least 50 different queries with a known answer, and there are 2"),
+        (
+            {"queries": np.ones((400, DIM), np.float32)},
+            "at least 50 different queries with a known answer, and there are 1",
+        ),
+        ({"queries": np.random.default_rng(0).random((400, 7), np.float32)}, "one encoder"),
         ({"queries": np.full((400, DIM), np.nan, np.float32)}, "not finite"),
-        ({"foreign": np.ones((3, DIM), np.float32)}, "at least 50 foreign queries, and there are 3"),
+        ({"foreign": np.ones((3, DIM), np.float32)}, "at least 50 different foreign queries, and there are 1"),
         ({"answers": np.argwhere(np.ones((400, 900), bool))}, "fewer than 20 wrong"),
     ],
 )

@@ -271,6 +271,17 @@ def test_a_bridge_refuses_other_encoders_by_the_hash_of_their_weights(encoders, 
             Bridge.open(path, **wrong)
 
 
+def test_the_hash_of_an_encoder_is_that_of_an_index(encoders):
+    """An index and a bridge of the same encoder can be compared by their records."""
+    from zoo.bridge import identity
+    from zoo.index import identity as identity_of_index
+
+    (old, new), _, _ = encoders
+    hashes = [identity.hash_weights(encoder) for encoder in (old, new)]
+    assert hashes == [identity_of_index.hash_weights(encoder) for encoder in (old, new)]
+    assert hashes[0] != hashes[1]
+
+
 def test_the_command_fits_saves_and_says_what_is_kept(encoders, tmp_path, capsys):
     _, folders, texts = encoders
     (tmp_path / "texts.txt").write_text("\n".join(texts))

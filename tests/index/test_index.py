@@ -284,3 +284,43 @@ def test_the_wish_is_checked_before_anything_is_read(encoder, tmp_path):
     ):
         with pytest.raises(ZooError, match=message):
             zoo.Index.build(encoder, make_rows(5), tmp_path / "index", **options)
+
+
+def test_binary_codes_are_kept_as_bits_and_scored_by_their_distance(encoder, rows, tmp_path, monkeypatch):
+    """An encoder of packed codes is a text encoder here whose signs are packed."""
+    from zoo.ops import codes
+
+    encode_document, encode_query = encoder.encode_document, encoder.encode_query
+    monkeypatch.setattr(encoder, "similarity_fn_name", "hamming")
+    monkeypatch.setattr(encoder, "encode_document", lambda inputs: codes.pack(encode_document(inputs)))
+    monkeypatch.setattr(encoder, "encode_query", lambda inputs: codes.pack(encode_query(inputs)))
+    index = zoo.Index.build(encoder, rows, tmp_path / "index")
+    assert (index.codec.name, index.codec.bytes_per_vector) == ("bits", encoder.dim // 8)
+    packed = encoder.encode_document([row["text"] for row in rows])
+    distances = codes.compute_hamming_distances(encoder.encode_query(["fever"]), packed)[0]
+    (hits,) = index.search(["fever"])
+    assert [-hit.score for hit in hits] == sorted(distances)[:10]
+    assert [hit.id for hit in hits] == [rows[place]["id"] for place in np.argsort(distances, kind="stable")[:10]]
+    with pytest.raises(ZooError, match="binary codes, which are kept as they are"):
+        zoo.Index.build(encoder, rows, tmp_path / "other", budget=64)
+
+
+def test_a_first_build_that_was_killed_can_be_run_again(encoder, rows, tmp_path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / folder.LOCK).touch()
+    (tmp_path / "index" / "shard-00001-001.rows.parquet").write_bytes(b"half")
+    with pytest.raises(ArtefactError, match="its build was interrupted: run it again"):
+        zoo.Index.open(tmp_path / "index")
+    index = zoo.Index.build(encoder, rows, tmp_path / "index")
+    assert len(index) == 300
+    assert set(index.manifest.files) | {folder.MANIFEST, folder.LOCK} == {path.name for path in index.path.iterdir()}
+
+
+def test_an_index_without_rows_finds_nothing_and_can_grow_again(index, rows):
+    index.remove([row["id"] for row in rows])
+    assert index.search(["fever"]) == [[]]
+    index.compact()
+    assert len(index) == 0
+    assert index.search(["fever"], hybrid=True) == [[]]
+    index.add(rows[:3])
+    assert len(index.search(["fever"])[0]) == 3

@@ -136,3 +136,30 @@ def test_an_encoder_of_texts_refuses_images(encoder, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "one.png")
     with pytest.raises(zoo.ZooError, match="encodes text, and the rows are images"):
         zoo.Index.build(encoder, tmp_path / "images", tmp_path / "index")
+
+
+def test_images_are_found_by_words_and_by_images(tmp_path):
+    tinyvlm = pytest.importorskip("tinyvlm")
+    from PIL import Image
+
+    from zoo import families
+
+    folder = tinyvlm.write_backbone(tmp_path / "backbone", "idefics3")
+    spec = families.load_spec("vlm2vec").model_validate({"family": "vlm2vec", "backbone": folder})
+    encoder = families.load_encoder("vlm2vec").build(spec)
+    colours = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
+    for name, colour in colours.items():
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (28, 28), colour).save(tmp_path / "images" / name / "one.png")
+    index = zoo.Index.build(encoder, tmp_path / "images", tmp_path / "index")
+    queries = ["a red square", (tmp_path / "images" / "green" / "one.png").read_bytes()]
+    by_words, by_image = index.search(queries, where='label != "blue"')
+    assert {hit.row["label"] for hit in by_words} == {"red", "green"}
+    images = [(tmp_path / "images" / name / "one.png").read_bytes() for name in ("red", "green")]
+    expected = encoder.encode_document(images) @ encoder.encode_query(queries).T
+    scores = [{hit.row["label"]: hit.score for hit in hits} for hits in (by_words, by_image)]
+    for column, own in enumerate(scores):
+        assert [own["red"], own["green"]] == pytest.approx(expected[:, column].tolist(), abs=1e-5)
+    assert by_image[0].text.endswith(".png")
+    with pytest.raises(zoo.ZooError, match="the rows are images, which BM25 cannot read"):
+        index.search(["red"], hybrid=True)

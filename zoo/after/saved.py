@@ -23,15 +23,16 @@ MAX_STEPS = 16
 DESCRIPTION, TENSORS = "step.json", "tensors.safetensors"
 
 
-def save_step(step: Step, folder: Path) -> Path:
+def save_step(step: Step, folder: Path, source: Mapping[str, Any] | None = None) -> Path:
     """Write a step as a folder of its own, which `open_step` opens, and return the folder.
 
-    The folder appears only when it is complete, and a folder that exists there is replaced. Raise ArtefactError if the step
-    does not open again as it is.
+    The folder appears only when it is complete, and a folder that exists there is replaced. `source` says which vectors the step
+    was fitted on; `read_source` returns it. Raise ArtefactError if the step does not open again as it is.
     """
     with atomic_files.replace_folder(folder) as partial:
         saved_steps.write_tensors(step, partial / TENSORS)
-        atomic_files.write_json(partial / DESCRIPTION, {"format": FORMAT, **saved_steps.describe(step)})
+        description = {"format": FORMAT, **saved_steps.describe(step), "source": dict(source or {})}
+        atomic_files.write_json(partial / DESCRIPTION, description)
         manifest.write(partial)
         _check_reopened(step, open_step(partial))
     return folder
@@ -40,8 +41,21 @@ def save_step(step: Step, folder: Path) -> Path:
 def open_step(folder: str | Path) -> Step:
     """Open the folder of a step. Raise ArtefactError for altered files, and for tensors that do not fit the step."""
     path = Path(folder)
+    return _open(path / DESCRIPTION, _read_description(path), path / TENSORS)
+
+
+def read_source(folder: str | Path) -> dict[str, Any]:
+    """Return which vectors the step of a folder was fitted on, as `save_step` got it.
+
+    Its entry `unit` says whether they got unit norm first. Raise ArtefactError for altered files.
+    """
+    source = _read_description(Path(folder)).get("source")
+    return source if isinstance(source, dict) else {}
+
+
+def _read_description(path: Path) -> dict[str, Any]:
     if not path.is_dir():
-        raise ZooError(f"{folder}: there is no such folder; give one that `zoo fit` wrote")
+        raise ZooError(f"{path}: there is no such folder; give one that `zoo fit` wrote")
     preflight.check_sizes(path)
     preflight.check_links(path)
     manifest.verify(path)
@@ -50,7 +64,7 @@ def open_step(folder: str | Path) -> Step:
         raise ArtefactError(
             f"{path}: holds no {DESCRIPTION} of format {FORMAT}; fit the step again, or update embedding-zoo"
         )
-    return _open(path / DESCRIPTION, description, path / TENSORS)
+    return description
 
 
 def open_steps(folder: Path, block: Mapping[str, Any], dim: int) -> tuple[Step, ...]:

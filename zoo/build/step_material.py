@@ -62,7 +62,7 @@ def list_inputs(spec: StepSpec, train: Table, own: Mapping[str, Table], seed: in
         inputs = _choose_columns(train, PAIR, spec, seed)
     if "none" in own:
         rows = own["none"].rows
-        foreign = rows.select(_draw(len(rows), spec.limit, seed))["query"]
+        foreign = rows.select(draw_rows(len(rows), spec.limit, seed))["query"]
         inputs = replace(inputs, foreign=list(dict.fromkeys(foreign)))
     return inputs
 
@@ -83,11 +83,11 @@ def _choose_columns(table: Table, pair: tuple[str, str], spec: StepSpec, seed: i
 
 
 def _read(table: Table, columns: Sequence[str], limit: int, seed: int) -> list[list[Any]]:
-    rows = table.rows.select(_draw(len(table.rows), max(1, limit), seed))
+    rows = table.rows.select(draw_rows(len(table.rows), max(1, limit), seed))
     return [list(rows[column]) for column in columns]
 
 
-def _draw(count: int, limit: int, seed: int) -> Any:
+def draw_rows(count: int, limit: int, seed: int) -> Any:
     """Return the numbers of `limit` of `count` rows, drawn by the seed, ascending."""
     if count <= limit:
         return range(count)

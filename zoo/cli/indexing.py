@@ -153,7 +153,7 @@ def _build(arguments: argparse.Namespace) -> None:
             say=say,
             advance=advance,
         )
-    size = f"{index.byte_count / 1e6:,.1f} MB"
+    size = f"{index.byte_count / 1e6:,.1f} MB" if index.byte_count >= 1e6 else f"{index.byte_count / 1e3:.0f} kB"
     write(
         f"{arguments.out}: {len(index):,} rows, {index.codec.name}, {size}; search it with: zoo search {arguments.out} TEXT"
     )

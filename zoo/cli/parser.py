@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from zoo import __version__
-from zoo.cli import bridging, indexing, listing, searching, serving, starting, verbs, views
+from zoo.cli import bridging, fitting, indexing, listing, searching, serving, starting, verbs, views
 from zoo.cli import help as help_verbs
 from zoo.core.output import say_block, write
 
@@ -54,6 +54,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
     _add_recipe_verbs(add)
     _add_model_verbs(add)
+    fitting.add_verbs(add)
     indexing.add_verb(add)
     searching.add_verb(add)
     bridging.add_verb(add)
@@ -152,6 +153,9 @@ def _add_model_verbs(add: Add) -> None:
     )
     evaluate.add_argument("--json", action="store_true", help="print the report instead of a table")
     evaluate.add_argument("--codes", action="store_true", help="also score with the codes of the model's step")
+    evaluate.add_argument(
+        "--step", type=_read_path, metavar="DIR", help="score with the codes of this step of `zoo fit`"
+    )
     encode = add("encode", verbs.encode, "lines to vectors: zoo encode MODEL < lines > out.npy")
     views.add_arguments(encode)
     encode.add_argument("--input", type=_read_path, help="read lines from this file")
@@ -164,6 +168,9 @@ def _add_model_verbs(add: Add) -> None:
     )
     encode.add_argument(
         "--codes", action="store_true", help="write packed codes of the model's step (uint8), not vectors"
+    )
+    encode.add_argument(
+        "--step", type=_read_path, metavar="DIR", help="write codes of this step, which `zoo fit` wrote"
     )
     encode.add_argument(
         "--prompt",

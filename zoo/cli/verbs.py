@@ -140,7 +140,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     else:
         is_cut = views.asks_for_view(arguments)
         groups = [(own_tasks.read(model, arguments.revision, data, is_cut=is_cut), data)]
-    encoder = views.open_encoder(arguments)  # before the data, which may have to be downloaded
+    encoder = views.open_with_step(arguments)  # before the data, which may have to be downloaded
     prepared: Prepared = evaluation.prepare([], Path())
     step = encoder.code_step if arguments.codes else None
     with nullcontext() if arguments.tasks else own_tasks.confine(model, data):
@@ -196,7 +196,7 @@ def encode(arguments: argparse.Namespace) -> None:
 
 def _encode_lines(arguments: argparse.Namespace, source: BinaryIO) -> None:
     target = arguments.out or get_stdout().buffer
-    encoder = views.open_encoder(arguments)
+    encoder = views.open_with_step(arguments)
     prompt = {"prompt_name": arguments.prompt} if arguments.prompt else {}
     if prompt and not encoder.has_roles:
         raise ZooError(f"--prompt: the family {encoder.spec.family} has no prompts")

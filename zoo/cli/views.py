@@ -44,6 +44,17 @@ def open_encoder(arguments: argparse.Namespace) -> Encoder:
     return encoder.view(**options) if options else encoder
 
 
+def open_with_step(arguments: argparse.Namespace) -> Encoder:
+    """Open the model at its view, and attach the step of the folder `--step`, which asks for codes. Raises ZooError."""
+    encoder = open_encoder(arguments)
+    if arguments.step is not None:
+        from zoo.after import saved
+
+        encoder.attach_steps([saved.open_step(arguments.step)])
+        arguments.codes = True
+    return encoder
+
+
 def open_whole_encoder(arguments: argparse.Namespace) -> tuple[Encoder, dict[str, Any]]:
     """Open the model that the arguments name, and read the options of the view that they ask for. Raises ZooError."""
     pairs = _read_options(arguments)  # before the model, which may have to be downloaded

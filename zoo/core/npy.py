@@ -1,4 +1,4 @@
-"""Write arrays that arrive in blocks as one .npy file, in constant memory."""
+"""Write arrays that arrive in blocks as one .npy file, in constant memory, and map the rows of such a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from zoo.core import atomic_files
+from zoo.core import atomic_files, faults, paths
+from zoo.core.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,3 +62,19 @@ def _write_header(file: IO[bytes], block: np.ndarray[Any, Any], rows: int) -> No
     file.seek(0)
     file.write(b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode("latin1") + b"\n")
     file.seek(max(position, HEADER_BYTES))
+
+
+def open_rows(path: str | Path) -> np.ndarray[Any, Any]:
+    """Map the array (n, d) of a .npy file. Raise DataError for a missing or damaged file, pickles, and another shape."""
+    import numpy as np
+
+    if not paths.is_file(path):
+        raise DataError(f"{path}: there is no such file; give an .npy of vectors, as `zoo encode` writes it")
+    try:
+        rows: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        faults.refuse_full_memory(error, Path(path), DataError)
+        raise DataError(f"{path}: cannot be read as an .npy file: {first_line(error, limit=100)}") from None
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2:
+        raise DataError(f"{path}: holds no rows of vectors (n, d); write it with numpy.save, or with `zoo encode`")
+    return rows

@@ -38,7 +38,7 @@ def answer(
         if hybrid:
             hits += _join_with_words(index, block, top, masks, found, shards, probabilities)
         else:
-            best = Found(*(part[:, :top] for part in found))
+            best = Found(found.scores[:, :top], found.rows[:, :top], found.vectors[:, :top])
             hits += _read_hits(index, best, shards[:, :top], probabilities)
     if relevant and step is not None:
         limit = find_threshold(step)

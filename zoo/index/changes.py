@@ -1,4 +1,4 @@
-"""Changes of an index: build, add, remove, compact. Each writes new files first and then the manifest."""
+"""The changes of an index: build, add, remove, compact. Each writes new files first and then the manifest."""
 
 from __future__ import annotations
 

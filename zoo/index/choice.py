@@ -38,7 +38,7 @@ GAIN = 0.01
 
 @dataclass(frozen=True)
 class Wish:
-    """The wishes of the user.
+    """The wishes of the user about size and recall.
 
     Attributes:
         budget: largest number of bytes of a vector, or None.
@@ -92,7 +92,7 @@ def draw_questions(vectors: Any, queries: Vectors | None, seed: int = 0) -> Ques
 
 
 class Truth(NamedTuple):
-    """The answers of an exact search.
+    """The result of an exact search, with which others are compared.
 
     Attributes:
         vectors: all vectors (n, d), in memory or on the disk.

@@ -1,4 +1,4 @@
-"""The kind of the cells of a column: whole numbers, numbers, true or false, dates, times or texts.
+"""The kinds of columns: whole numbers, numbers, true or false, dates, times or texts.
 
 The kind is found from all values. Cells of csv are texts, so there each text is read as what it looks like; cells of other
 formats have types of their own, which stay.

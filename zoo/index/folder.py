@@ -55,7 +55,7 @@ class Manifest:
     Attributes:
         generation: counts the changes of the index; new files carry it in their names.
         shards: in the order of their rows.
-        next_number: the id that the next row without an own id gets.
+        next_number: the id of the next row that comes without an id.
         files: name → {sha256, size} of every file of the index.
         parts: the role of a file that is not of a shard → its name: model, removed, trained.
         facts: figures about the index: recall, drift.

@@ -73,7 +73,7 @@ class Lexical:
 def fuse(rankings: Sequence[Numbers], k: int) -> tuple[Vectors, Numbers]:
     """Join rankings (m, r) of row numbers by the sum of 1 / (60 + rank).
 
-    Return scores and numbers (m, k); -1 stands for a missing row.
+    Return scores and numbers (m, k), the best first. -1 stands for nothing.
     """
     count = len(rankings[0])
     scores = np.full((count, k), -np.inf, np.float32)

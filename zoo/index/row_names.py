@@ -1,4 +1,4 @@
-"""The word ROWS of a command line: a file, a builtin data set, one of the Hub, or a yaml file with a data section."""
+"""The meaning of ROWS on the command line: a file, a builtin data set, one of the Hub, or a yaml file with a data section."""
 
 from __future__ import annotations
 

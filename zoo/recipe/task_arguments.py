@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from zoo.core import located_yaml, paths
+from zoo.core import paths
 from zoo.core.errors import RecipeError, ZooError
+from zoo.core.settings import read_settings
 from zoo.evaluation import official
 from zoo.evaluation.spec import Task
 from zoo.evaluation.task import TaskSpec
@@ -41,20 +42,7 @@ def make_task(name: str, settings: Sequence[str]) -> TaskSpec:
 
     Raises RecipeError that lists every mistake.
     """
-    tree: dict[str, Any] = {"task": name}
-    for setting in settings:
-        dotted, _, value = setting.partition("=")
-        *parents, last = dotted.split(".")
-        holder: Any = tree
-        for step in parents:
-            holder = holder.setdefault(step, {})
-            if not isinstance(holder, dict):
-                raise RecipeError(f"{name}: {setting}: there is nothing to set below {step}")
-        try:
-            holder[last] = located_yaml.parse_value(value)
-        except located_yaml.YamlError as error:
-            raise RecipeError(f"{name}: {setting}: {error.message}") from None
-    return validate_task(tree)
+    return validate_task(read_settings(name, settings, {"task": name}))
 
 
 def validate_task(section: Mapping[str, Any]) -> TaskSpec:

@@ -19,11 +19,11 @@ def round_in_order(probabilities: npt.NDArray[np.float64], scores: npt.NDArray[A
     probability would lose their order.
     """
     rounded = np.clip(probabilities, LEAST, MOST).astype(np.float32)
-    falls = np.zeros(scores.shape, np.int32)
+    falls: npt.NDArray[np.int32] = np.zeros(scores.shape, np.int32)
     np.cumsum(scores[:, 1:] < scores[:, :-1], axis=1, out=falls[:, 1:])
     # Positive float32 numbers are ordered as their bits are. Equal scores have one value of `falls`, and become equal.
     bits: npt.NDArray[np.int32] = rounded.view(np.int32) + falls
-    is_first = np.ones(falls.shape, bool)
+    is_first: npt.NDArray[np.bool_] = np.ones(falls.shape, bool)
     is_first[:, 1:] = falls[:, 1:] > falls[:, :-1]
     places = np.maximum.accumulate(np.where(is_first, np.arange(scores.shape[-1]), 0), axis=1)
     bits = np.take_along_axis(bits, places, axis=1)  # vectorised functions may differ in the last bit of equal inputs

@@ -37,7 +37,7 @@ def search_own(material: Material, top: int) -> tuple[Searched, int]:
     if len(answers) and (answers.min() < 0 or (answers.max(0) >= limits).any()):
         raise ZooError(f"answers: a pair names a row beyond {limits[0]:,} queries and {limits[1]:,} documents")
     numbers = np.unique(answers[:, 0])
-    _require_queries(len(numbers), "queries with a known answer")
+    _require_queries(material.queries[numbers], "queries with a known answer")
     queries, scores, ids = _search(material.queries[numbers], material.documents, top, "queries")
     keys = np.unique(answers[:, 0] * limits[1] + answers[:, 1])
     labels = np.isin(numbers[:, None] * limits[1] + ids, keys)
@@ -55,14 +55,19 @@ def search_foreign(material: Material, top: int) -> Searched | None:
     """Return the lists of the foreign queries, which have no right rows, or None. Raise ZooError if there are too few."""
     if material.foreign is None or not len(material.foreign):
         return None
-    _require_queries(len(material.foreign), "foreign queries")
+    _require_queries(material.foreign, "foreign queries")
     queries, scores, _ = _search(material.foreign, material.documents, top, "foreign queries")
     return Searched(queries, scores, np.zeros(scores.shape, bool))
 
 
-def _require_queries(count: int, name: str) -> None:
+def _require_queries(queries: Vectors, name: str) -> None:
+    """Raise ZooError for fewer than MIN_QUERIES different vectors, because equal ones are all in one fold."""
+    rows = check_vectors(queries, name=name)
+    count = len(np.unique(rows, axis=0)) if len(rows) else 0
     if count < MIN_QUERIES:
-        raise ZooError(f"the step relevance needs at least {MIN_QUERIES} {name}, and there are {count}; give more")
+        raise ZooError(
+            f"the step relevance needs at least {MIN_QUERIES} different {name}, and there are {count}; give more"
+        )
 
 
 def _search(

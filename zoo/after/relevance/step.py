@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -61,7 +60,6 @@ class Step(ScoreStep):
         """
         from zoo.after.relevance import fitting, searching
 
-        started = time.process_time()
         own, left_out = searching.search_own(material, spec.top)
         foreign = searching.search_foreign(material, spec.top)
         if foreign is None:
@@ -70,7 +68,7 @@ class Step(ScoreStep):
             )
         documents = np.asarray(material.documents, np.float32)
         fitted = fitting.fit_map(own, foreign, documents, spec.target.precision, material.seed)
-        facts = fitted.facts | {"queries_left_out": left_out, "seconds": round(time.process_time() - started, 2)}
+        facts = fitted.facts | {"queries_left_out": left_out}
         step = cls(spec, fitted.map, fitted.cut_off.threshold, facts)
         material.say(f"relevance: {step.describe_threshold()}")
         return step
