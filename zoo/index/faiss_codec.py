@@ -66,7 +66,10 @@ def import_faiss() -> Any:
     try:
         import faiss
     except ImportError:
-        raise ZooError('this index needs faiss, which is not installed: pip install "embedding-zoo[faiss]"') from None
+        raise ZooError(
+            'this index needs faiss, which is not installed: pip install "embedding-zoo[faiss]"; or keep float vectors with '
+            "--code float32"
+        ) from None
     if not hasattr(faiss, "IVFRaBitQSearchParameters"):
         raise ZooError('this index needs faiss ≥ 1.15: pip install -U "embedding-zoo[faiss]"')
     return faiss
