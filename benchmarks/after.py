@@ -109,7 +109,20 @@ def write_table(table: Figures, count: int) -> list[str]:
     for arm, run in sorted(table.items(), key=lambda item: (-item[1]["bytes"], item[0].startswith("sentence"))):
         cells = [arm, f"{run['bytes']:,}", f"{run['first']:,}", f"{run['recall']:.4f}", f"{run['ndcg']:.4f}"]
         lines.append(f"| {' | '.join([*cells, format(run['ndcg'] / base, '.3f')])} |")
-    return lines
+    return [*lines, "", *describe(table)]
+
+
+def describe(table: Figures) -> list[str]:
+    """Say where centring pays and where it does not, and that exact neighbours and nDCG may disagree."""
+    centred, plain, peer = (table[name] for name in ("binary", "binary, not centred", list(PEERS)[-1]))
+    text = f"Centred signs keep {centred['recall']:.3f} of the exact top 10 and plain ones {plain['recall']:.3f}. "
+    text += f"Their nDCG@10 is {centred['ndcg']:.3f} and {plain['ndcg']:.3f}, "
+    text += f"and that of `{list(PEERS)[-1]}` {peer['ndcg']:.3f}: "
+    if centred["ndcg"] < plain["ndcg"]:
+        return [
+            text + "on these queries, `centred: false` ranks the answers better, although it keeps fewer neighbours."
+        ]
+    return [text + "centring pays for both."]
 
 
 def main() -> None:
