@@ -54,7 +54,7 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """`zoo bridge OLD NEW --data FILE --out FILE`: fit a bridge, save it, and say what it keeps."""
     output_paths.check_file(Path(arguments.out))
-    texts = _read_texts(arguments.data, arguments.column, arguments.limit)
+    texts = read_texts(arguments.data, arguments.column, arguments.limit)
     from zoo.bridge import fitting
     from zoo.bridge.bridge import Bridge
 
@@ -76,7 +76,8 @@ def run(arguments: argparse.Namespace) -> None:
     write(f"{path}: open it with zoo.Bridge.open")
 
 
-def _read_texts(path: str, column: str, limit: int) -> list[str]:
+def read_texts(path: str, column: str, limit: int) -> list[str]:
+    """Read the different texts of a column of a table, or the lines of a file; at most `limit` of them, drawn by chance."""
     from zoo import data
     from zoo.index import row_names
 
