@@ -55,15 +55,7 @@ PEERS: dict[str, tuple[int, Callable[[Search, Array], Array]]] = {
     "ITQ, 384 bits, float query": (48, lambda search, sample: search_itq(search, 384, sample)),
     "faiss PCAR320,RaBitQ": (48, lambda search, sample: search_faiss(search, "PCAR320,RaBitQ", sample)),
     "faiss RR,RaBitQ": (56, lambda search, sample: search_faiss(search, "RR,RaBitQ", sample)),
-    "faiss PQ48": (48, lambda search, sample: search_faiss(search, "PQ48", sample)),
-    "faiss OPQ48,PQ48": (48, lambda search, sample: search_faiss(search, "OPQ48,PQ48", sample)),
-    "faiss RQ48x8": (48, lambda search, sample: search_faiss(search, "RQ48x8", sample)),
 }
-
-
-def needs_words(peer: str) -> bool:
-    """Whether a peer has codebooks of 256 words."""
-    return any(name in peer for name in (" PQ", "OPQ", " RQ"))
 
 
 PEERS_OF_24 = {
