@@ -39,7 +39,7 @@ def search_itq(search: Search, bits: int, sample: Array) -> Array:
 
 
 def search_ubinary(search: Search, rescore: bool) -> Array:
-    from sentence_transformers.util import quantize_embeddings, semantic_search_faiss
+    from sentence_transformers.util.quantization import quantize_embeddings, semantic_search_faiss
 
     packed = quantize_embeddings(search.documents, "ubinary")
     queries = search.queries if rescore else quantize_embeddings(search.queries, "ubinary")
@@ -69,7 +69,6 @@ def needs_words(peer: str) -> bool:
 PEERS_OF_24 = {
     "ITQ, 192 bits, float query": lambda search, sample: search_itq(search, 192, sample),
     "faiss PCAR128,RaBitQ": lambda search, sample: search_faiss(search, "PCAR128,RaBitQ", sample),
-    "faiss RQ24x8": lambda search, sample: search_faiss(search, "RQ24x8", sample),
 }
 
 
