@@ -9,7 +9,7 @@ import pytest
 
 import zoo
 from zoo.core.errors import ZooError
-from zoo.index import changes, choice, faiss_codec, rows
+from zoo.index import arrays, changes, choice, faiss_codec, rows
 from zoo.index.choice import Wish
 from zoo.index.faiss_codec import FaissCodec, FaissType
 
@@ -191,3 +191,21 @@ def test_the_memory_holds_one_block_of_vectors(encoder, tmp_path, monkeypatch):
     changes.build(encoder, data, tmp_path / "index", changes.BuildRequest(code="float32", shard_rows=500))
     assert len(blocks) > 30
     assert max(alive) <= 3 * 64
+
+
+def test_rows_taken_from_a_file_are_those_of_their_numbers(vectors, monkeypatch):
+    monkeypatch.setattr(arrays, "BLOCK", 100)
+    longest: list[int] = []
+
+    class Stored:
+        """Counts the rows that are read at once."""
+
+        def __getitem__(self, rows):
+            part = vectors[rows]
+            longest.append(len(part))
+            return part
+
+    numbers = np.array([0, 1, 99, 100, 750, 751, COUNT - 1])
+    assert (arrays.take_rows(Stored(), numbers) == vectors[numbers]).all()
+    assert max(longest) <= 100
+    assert arrays.take_rows(vectors, numbers[:0]).shape == (0, DIM)

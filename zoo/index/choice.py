@@ -16,7 +16,7 @@ import numpy as np
 
 from zoo.core.errors import ZooError
 from zoo.index import faiss_codec
-from zoo.index.arrays import Numbers, Vectors
+from zoo.index.arrays import Numbers, Vectors, take_rows
 from zoo.index.faiss_codec import FaissCodec, FaissType
 
 EXACT_ROWS = 10_000
@@ -88,7 +88,7 @@ def draw_questions(vectors: Any, queries: Vectors | None, seed: int = 0) -> Ques
         chosen = np.ascontiguousarray(queries[:1000])
         return Questions(chosen, np.full(len(chosen), -1), f"{len(chosen)} queries")
     numbers = np.sort(np.random.default_rng(seed).permutation(len(vectors))[: min(QUERIES, len(vectors))])
-    return Questions(np.asarray(vectors[numbers], np.float32), numbers, f"{len(numbers)} sampled rows as queries")
+    return Questions(take_rows(vectors, numbers), numbers, f"{len(numbers)} sampled rows as queries")
 
 
 class Truth(NamedTuple):
@@ -114,7 +114,7 @@ class Truth(NamedTuple):
         own = drop_own(found, self.questions.own)
         is_row = own >= 0
         numbers, places = np.unique(np.where(is_row, own, 0), return_inverse=True)
-        vectors = np.asarray(self.vectors[numbers], np.float32)[places.reshape(own.shape)]
+        vectors = take_rows(self.vectors, numbers)[places.reshape(own.shape)]
         scores = np.einsum("qd,qtd->qt", self.questions.vectors, vectors)
         near = is_row & (scores >= self.lowest[:, None] - 1e-5 * np.abs(self.lowest[:, None]))
         return float(near.sum() / max(1, self.size * len(own)))
@@ -198,7 +198,7 @@ def _choose_figure(figures: Sequence[Figure], wish: Wish, say: Callable[[str], A
 def measure_types(vectors: Any, questions: Questions) -> list[Figure]:
     """Measure recall and bytes of every type without lists on a sample of the vectors."""
     numbers = np.sort(np.random.default_rng(1).permutation(len(vectors))[:SAMPLE_ROWS])
-    sample = np.asarray(vectors[numbers], np.float32)
+    sample = take_rows(vectors, numbers)
     places = np.searchsorted(numbers, questions.own)
     is_in = (questions.own >= 0) & (numbers[places.clip(max=len(numbers) - 1)] == questions.own)
     local = Questions(questions.vectors, np.where(is_in, places, -1), questions.source)
@@ -217,7 +217,7 @@ def draw_training_sample(vectors: Any, kind: FaissType, seed: int = 0) -> Vector
     """Return the vectors on which an index is trained, in their order."""
     size = max(MIN_TRAINING, POINTS_PER_LIST * kind.lists)
     numbers = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:size])
-    return np.asarray(vectors[numbers], np.float32)
+    return take_rows(vectors, numbers)
 
 
 def train_codec(kind: FaissType, sample: Vectors) -> FaissCodec:
