@@ -260,7 +260,7 @@ def list_rows(bench: Callable[[], Bench], results: Results, steps: int, only: st
         f"low rank {RANK}, float16 (not offered)": lambda: bench().measure_low_rank(),
         f"hash to 1/{HASHED} of the rows, means (not offered)": lambda: bench().measure_hash(),
     }
-    chosen = {name: measure for name, measure in measures.items() if only is None or name.startswith(only)}
+    chosen = {name: measure for name, measure in measures.items() if only in (None, name)}
     return {name: results.get(make_key(name), measure) for name, measure in chosen.items()}
 
 
@@ -304,7 +304,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the texts and 5 steps")
     parser.add_argument("--steps", type=int, default=120)
-    parser.add_argument("--only", help="measure the rows alone whose name begins so, and keep them in the work folder")
+    parser.add_argument("--only", help="measure the row of this name alone, and keep it in the work folder")
     parser.add_argument("--work", help="keeps measurements, so that an interrupted run goes on")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
