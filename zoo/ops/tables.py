@@ -3,13 +3,13 @@
 A table (rows, dim) float32 becomes a dict of small tensors, its parts. `decode` reads rows from the parts, and never needs the
 whole table as floats.
 
-| part | dtype | shape |
-|---|---|---|
-| `codes` | uint8 | int8: (rows, dim); int4: (rows, ceil(dim / 32) * 16); pq: (rows, ceil(dim / 4)) |
-| `scales` | float16 | int8: (rows, 1); int4: (rows, ceil(dim / 32)) |
-| `words` | float16 | pq: (ceil(dim / 4), words, 4) |
-| `kept_ids`, `kept_rows` | int64, float32 | (k,), (k, dim): rows that stay as they are |
-| `finer_ids`, `finer_codes`, `finer_scales` | int64, uint8, float16 | (f,), (f, dim), (f, 1): rows in int8 |
+These are the parts, with their dtypes and shapes:
+
+- `codes`, uint8: int8 (rows, dim); int4 (rows, ceil(dim / 32) * 16), two numbers in a byte; pq (rows, ceil(dim / 4)).
+- `scales`, float16: int8 (rows, 1); int4 (rows, ceil(dim / 32)).
+- `words`, float16: pq (ceil(dim / 4), words, 4).
+- `kept_ids` (k,) int64 and `kept_rows` (k, dim) float32: rows that stay as they are.
+- `finer_ids` (f,) int64, `finer_codes` (f, dim) uint8 and `finer_scales` (f, 1) float16: rows in int8.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ SPECIAL_TOKENS = ("pad", "cls", "sep", "unk", "mask", "bos", "eos")
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What config.json and the card say about a coded table.
+    """Facts about a coded table for config.json and the card.
 
     Attributes:
         codec: int8, int4 or pq.
