@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -136,19 +135,7 @@ def _format_cell(value: Any) -> str:
 
 
 def _to_json(query: str, hits: Sequence[Hit], reasons: Sequence[str] | None) -> dict[str, Any]:
-    found = []
-    for number, hit in enumerate(hits):
-        entry: dict[str, Any] = {"id": hit.id, "score": round(hit.score, 6), "text": hit.text}
-        if hit.probability is not None:
-            entry["probability"] = round(hit.probability, 6)
-        if hit.place is not None:
-            entry["place"] = list(hit.place)
-        if reasons is not None:
-            entry["why"] = reasons[number]
-        entry["columns"] = {name: _to_plain(value) for name, value in hit.row.items()}
-        found.append(entry)
+    found = [hit.describe() for hit in hits]
+    for entry, reason in zip(found, reasons or (), strict=False):
+        entry["why"] = reason
     return {"query": query, "hits": found}
-
-
-def _to_plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime.date | datetime.datetime) else value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +46,29 @@ class Hit:
     row: Mapping[str, Any] = field(repr=False)
     place: tuple[int, int] | None = None
     probability: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the hit as values that JSON can hold. Bytes, NaN and infinity in a column become null."""
+        return {
+            "id": self.id,
+            "score": self.score,
+            "text": self.text,
+            "probability": self.probability,
+            "place": None if self.place is None else list(self.place),
+            "columns": _make_plain(self.row),
+        }
+
+
+def _make_plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _make_plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_make_plain(part) for part in value]
+    if isinstance(value, datetime.date | datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, bytes) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
 
 
 class OpenIndex:
