@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import yaml
 
 import zoo
 from zoo.artefact import manifest, model_folder
+from zoo.build import export
 from zoo.cli.main import main
 from zoo.families.matryoshka_2d.encoder import Encoder
 from zoo.families.matryoshka_2d.spec import Spec
@@ -95,3 +97,44 @@ def test_a_view_that_no_folder_can_hold_is_refused_and_nothing_is_left(tmp_path,
     output = capsys.readouterr().out
     assert ("SentenceTransformer" in output) == (tmp_path / "out" / "modules.json").is_file()
     shutil.rmtree(tmp_path / "out")
+
+
+def test_a_coded_table_has_a_card_of_its_own_and_comes_back_as_a_plain_model(parent, tmp_path, capsys):
+    assert main(["export", str(parent), str(tmp_path / "coded"), "--table", "int4"]) == 0
+    output = capsys.readouterr().out
+    assert "token table: int4, 0.00 MB instead of 0.01 MB" in output
+    assert "SentenceTransformer" not in output
+    assert not (tmp_path / "coded" / "report.json").exists(), "the parent's scores are of another table"
+    card = (tmp_path / "coded" / "README.md").read_text()
+    assert "Only zoo opens this folder." in card
+    assert "0.9000" not in card
+    assert (tmp_path / "coded" / "LICENSE").exists()
+    assert main(["export", str(tmp_path / "coded"), str(tmp_path / "plain"), "--table", "float"]) == 0
+    assert "SentenceTransformer" in capsys.readouterr().out
+    assert "Only zoo opens this folder." not in (tmp_path / "plain" / "README.md").read_text()
+    coded, plain = (zoo.from_pretrained(tmp_path / name) for name in ("coded", "plain"))
+    np.testing.assert_allclose(plain.encode(tiny.SENTENCES[:9]), coded.encode(tiny.SENTENCES[:9]), atol=1e-6)
+
+
+def test_a_view_can_have_a_coded_table_and_steps_after_training_are_named_as_lost(parent, tmp_path, capsys):
+    assert main(["export", str(parent), "--layers", "1", "--dim", "8", str(tmp_path / "small"), "--table", "int8"]) == 0
+    small = zoo.from_pretrained(tmp_path / "small")
+    whole = zoo.from_pretrained(parent).truncate(1, 8)
+    np.testing.assert_allclose(small.encode(tiny.SENTENCES[:9]), whole.encode(tiny.SENTENCES[:9]), atol=0.02)
+    step = types.SimpleNamespace(spec=types.SimpleNamespace(step="binary", kind="codes"), dim=32)
+    encoder = zoo.from_pretrained(parent)
+    encoder.attach_steps([step])
+    assert export.find_lost_steps(encoder, {}, export.Table("int8")) == ["binary"]
+    assert not export.Table("int8").apply(encoder).steps
+    capsys.readouterr()
+
+
+def test_texts_without_a_table_and_texts_that_are_missing_are_refused_and_nothing_is_left(parent, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["export", str(parent), str(out), "--table-steps", "5"]) == 1
+    assert "add --table pq" in capsys.readouterr().err
+    assert main(["export", str(parent), str(out), "--table", "pq", "--table-steps", "5"]) == 1
+    assert "need texts" in capsys.readouterr().err
+    assert main(["export", str(parent), str(out), "--table", "pq", "--table-texts", str(tmp_path / "none.txt")]) == 1
+    assert "none.txt" in capsys.readouterr().err
+    assert not out.exists()

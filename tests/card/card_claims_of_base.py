@@ -49,7 +49,37 @@ CODES = {
 }
 FITTED = {"zoo": {"after": [{"step": "binary"}]}, "lock": {"after": [STEP]}, "report": {"codes": [CODES]}}
 WHOLE = STEP | {"first_bytes": 432}
+TABLE = {
+    "codec": "pq",
+    "bytes": 3134440,
+    "float_bytes": 46881792,
+    "mean_error": 0.0975,
+    "worst_error": 0.1939,
+    "worst_token": "##ing",
+    "worst_cosine": 0.9875,
+    "texts": 262,
+    "distilled_steps": 300,
+    "undistilled_worst_cosine": 0.9375,
+}
 CLAIMS = [
+    Claim(
+        "dense",
+        (
+            "| Token table | pq, 3,134,440 bytes instead of 46,881,792 |",
+            "- Its token table is stored in fewer bits. The squared error of a row is 0.0975 of its squared length on average, "
+            "and 0.1939 in the worst row, `##ing`. "
+            "The lowest cosine to the vector of the float model is 0.9875, among 262 texts.",
+            "- Only zoo opens this folder. `zoo export MODEL OUT --table float` writes a plain model with the same vectors.",
+        ),
+        {"zoo": {"table": TABLE}},
+        {},
+    ),
+    Claim(
+        "dense",
+        ("It was 0.9375 before a distillation of 300 steps.",),
+        {"zoo": {"table": TABLE}},
+        {"zoo": {"table": TABLE | {"distilled_steps": 0, "undistilled_worst_cosine": None}}},
+    ),
     Claim(
         "static",
         (

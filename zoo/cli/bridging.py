@@ -32,7 +32,13 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
             metavar="KEY=VALUE",
             help=f"an option of the view of the {name} model, e.g. layers=5; may be given several times",
         )
-    verb.add_argument("--data", required=True, metavar="FILE", help="texts that both models read: a table or lines")
+    verb.add_argument(
+        "--data",
+        required=True,
+        metavar="TEXTS",
+        help="texts that both models read: a file that `data:` reads, builtin:NAME/TABLE, hub:OWNER/NAME, or a yaml file with a "
+        "data section",
+    )
     verb.add_argument("--column", default="text", help="the column of the texts (default: text)")
     verb.add_argument("--out", required=True, metavar="FILE", help="the new file, for example bridge.safetensors")
     verb.add_argument(
@@ -48,7 +54,7 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """`zoo bridge OLD NEW --data FILE --out FILE`: fit a bridge, save it, and say what it keeps."""
     output_paths.check_file(Path(arguments.out))
-    texts = _read_texts(arguments.data, arguments.column, arguments.limit)
+    texts = read_texts(arguments.data, arguments.column, arguments.limit)
     from zoo.bridge import fitting
     from zoo.bridge.bridge import Bridge
 
@@ -70,12 +76,16 @@ def run(arguments: argparse.Namespace) -> None:
     write(f"{path}: open it with zoo.Bridge.open")
 
 
-def _read_texts(path: str, column: str, limit: int) -> list[str]:
+def read_texts(path: str, column: str, limit: int) -> list[str]:
+    """Read the different texts of a column of a table, or the lines of a file; at most `limit` of them, drawn by chance."""
     from zoo import data
-    from zoo.data.spec import FileData
+    from zoo.index import row_names
 
-    section = FileData(source="file", path=path, columns={"text": column})
-    table = data.read(section, {"text": "text"}, folder=Path())
+    section, folder = row_names.read_section(path, Path())
+    renamed = (
+        section.model_copy(update={"columns": {**section.columns, "text": column}}) if column != "text" else section
+    )
+    table = data.read(renamed, {"text": "text"}, folder=folder)
     texts = list(dict.fromkeys(table.rows["text"]))
     if len(texts) <= limit:
         return texts

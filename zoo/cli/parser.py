@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from zoo import __version__
-from zoo.cli import bridging, fitting, indexing, listing, searching, serving, starting, verbs, views
+from zoo.cli import bridging, diagnosing, fitting, indexing, listing, searching, serving, starting, verbs, views
 from zoo.cli import help as help_verbs
 from zoo.core.output import say_block, write
 
@@ -58,6 +58,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     indexing.add_verb(add)
     searching.add_verb(add)
     bridging.add_verb(add)
+    diagnosing.add_verb(add)
     _add_publishing_verbs(add)
     _add_help_verbs(add, subparsers.choices)
     named = next((word for word in words if not word.startswith("-")), None)
@@ -180,6 +181,18 @@ def _add_model_verbs(add: Add) -> None:
     export = add("export", verbs.export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT")
     views.add_arguments(export)
     export.add_argument("out", type=_read_path, help="the new model folder")
+    export.add_argument(
+        "--table",
+        choices=["int8", "int4", "pq", "float"],
+        help="store the token table in fewer bits, or as plain numbers again",
+    )
+    export.add_argument(
+        "--table-texts", metavar="FILE", help="unlabelled texts for the table: lines, or a column `text`"
+    )
+    export.add_argument("--table-steps", type=int, default=0, metavar="N", help="steps of distillation of the codec pq")
+    export.add_argument(
+        "--table-finer", type=float, default=0.0, metavar="SHARE", help="share of the tokens that pq stores in int8"
+    )
     serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
 
 

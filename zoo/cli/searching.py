@@ -37,6 +37,9 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     verb.add_argument("--explain", action="store_true", help="show why a row was found: concepts, or words in common")
     verb.add_argument("--columns", nargs="+", metavar="COLUMN", help="columns to show (default: the first few)")
     verb.add_argument("--model", help="open the index with this model, which must be the one that built it")
+    verb.add_argument(
+        "--bridge", metavar="FILE", help="a file of `zoo bridge`: its new model asks the index of the old one"
+    )
     verb.add_argument("--json", action="store_true", help="print one JSON object for each text")
 
 
@@ -44,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     """`zoo search`: print the best rows for each text."""
     from zoo.index.index import Index
 
-    index = Index.open(arguments.index, arguments.model)
+    index = Index.open(arguments.index, arguments.model, arguments.bridge)
     columns = _choose_columns(index, arguments.columns)
     index.find_rows(arguments.where)  # a mistake is found before the model is opened
     options = {"where": arguments.where, "hybrid": arguments.hybrid, "relevant": arguments.relevant}

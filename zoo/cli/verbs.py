@@ -25,6 +25,9 @@ from zoo.recipe import shipped
 if TYPE_CHECKING:
     from zoo.evaluation import Prepared
 
+TABLE_TEXTS = 100_000
+"""Most texts that are read for a token table."""
+
 
 def copy(arguments: argparse.Namespace) -> None:
     """`zoo copy NAME PATH`: a shipped recipe as a starting point. Never overwrites a file."""
@@ -236,16 +239,27 @@ def export(arguments: argparse.Namespace) -> None:
     target = Path(arguments.out)
     _require_new(target)
     output_paths.check_folder(target)
+    if arguments.table is None and (arguments.table_texts or arguments.table_steps or arguments.table_finer):
+        raise ZooError("--table-texts, --table-steps and --table-finer are for a coded token table: add --table pq")
+    from zoo.cli.bridging import read_texts
+
+    texts = read_texts(arguments.table_texts, "text", TABLE_TEXTS) if arguments.table_texts else []
     encoder, options = views.open_whole_encoder(arguments)
     from zoo.build import export as exporting
     from zoo.hub import model_references
     from zoo.hub.fetch import fetch
 
     parent = model_references.locate(arguments.model) or fetch(arguments.model, arguments.revision)
-    exporting.export(parent, encoder, options, target)
-    lost = exporting.find_lost_steps(encoder, options)
+    table = None
+    if arguments.table:
+        table = exporting.Table(arguments.table, texts, arguments.table_finer, arguments.table_steps)
+    exporting.export(parent, encoder, options, target, table=table)
+    lost = exporting.find_lost_steps(encoder, options, table)
     if lost:
-        say(f"left out {', '.join(lost)}: a step after training fits the whole encoder, not a view that cuts it")
+        fitted = "the encoder with its own token table" if table else "the whole encoder, not a view that cuts it"
+        say(f"left out {', '.join(lost)}: a step after training fits {fitted}")
+    if table:
+        write(exporting.describe_table(target))
     stock = " or sentence_transformers.SentenceTransformer" if (target / "modules.json").is_file() else ""
     write(f"{target}: open it with zoo.from_pretrained{stock}")
 

@@ -6,9 +6,10 @@ A backbone that is cut shares every tensor with the whole one. `architectures` s
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from zoo.core import faults
 from zoo.core.errors import UncuttableError, ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, find_hub_id, locate
-from zoo.text import tokenizer_checks
+from zoo.text import coded_folder, tokenizer_checks
 from zoo.text.architectures import (
     DEPTH_ADAPTERS,
     DepthAdapter,
@@ -31,6 +32,7 @@ from zoo.text.architectures import (
     get_class_name,
     get_depth_adapter,
 )
+from zoo.text.containers import copy_container
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Backbone:
 
     def build_transformer_module(self) -> torch.nn.Module:
         """Build the sentence-transformers Transformer around this backbone at this depth."""
-        module = _copy_container(self.transformer)
+        module: torch.nn.Module = copy_container(self.transformer)
         module._modules["model"] = self.model
         return module
 
@@ -99,10 +101,10 @@ class Backbone:
     def cut(self, layers: int) -> Backbone:
         """Return the first `layers` blocks as a backbone of its own, config included, that shares every tensor."""
         adapter = self.adapter
-        model: Any = _copy_container(self.model)
+        model: Any = copy_container(self.model)
         parent, path = model, adapter.blocks.split(".")
         for name in path[:-1]:
-            child = _copy_container(parent.get_submodule(name))
+            child = copy_container(parent.get_submodule(name))
             parent._modules[name] = child
             parent = child
         parent._modules[path[-1]] = torch.nn.ModuleList(list(self._blocks())[:layers])
@@ -184,14 +186,6 @@ class Backbone:
         )
 
 
-def _copy_container(module: torch.nn.Module) -> torch.nn.Module:
-    """Copy a module but not its tensors and children. Adding or removing children leaves the original unchanged."""
-    container = copy.copy(module)
-    for registry in ("_modules", "_parameters", "_buffers"):
-        container.__dict__[registry] = dict(module.__dict__[registry])
-    return container
-
-
 def apply_linear_maps(linear_maps: Iterable[Any], vectors: torch.Tensor) -> torch.Tensor:
     """Apply the linear maps of sentence-transformers, one after another, to vectors (batch, width)."""
     for module in linear_maps:
@@ -242,6 +236,7 @@ def load(
     """
     local_folder = locate(reference, folder)
     model_folder = local_folder or fetch(reference, revision)
+    coded_folder.refuse(model_folder, reference)
     found_revision = model_folder.name  # the cache names a snapshot after its commit
     if local_folder:
         found_revision = compute_weights_digest(model_folder)
@@ -266,13 +261,20 @@ def load(
 
 
 def load_from_model_folder(
-    folder: Path, name: str, *, can_be_cut: bool = True, has_token_vectors: bool = False
+    folder: Path, name: str, *, can_be_cut: bool = True, has_token_vectors: bool = False, table: Any = None
 ) -> Backbone:
     """Open the backbone in a model folder. Its tensors must be exactly those of its config, and finite.
+
+    `table` is the entry of the `zoo` block about a coded token table, or None. The table then stays coded in memory.
 
     Without `can_be_cut` the architecture is any that `transformers.AutoModel` opens. With `has_token_vectors` the folder is that
     of a MultiVectorEncoder, whose Dense is left out of the result and whose pooling is the mean.
     """
+    if table is not None:
+        with coded_folder.open_stand_in(folder, table) as stand_in:
+            complete = partial(coded_folder.fill, folder=folder, entry=table)
+            backbone = _open(stand_in, name, is_model_folder=True, can_be_cut=can_be_cut, complete=complete)
+        return replace(backbone, name=find_hub_id(name) or name, revision="")
     backbone = _open(folder, name, is_model_folder=True, can_be_cut=can_be_cut, has_token_vectors=has_token_vectors)
     pretrained_model.fill(backbone.model, tensors.read(folder), folder)
     return replace(backbone, name=find_hub_id(name) or name, revision="")
@@ -304,8 +306,12 @@ def _open(
     can_be_cut: bool = True,
     has_token_vectors: bool = False,
     model_options: Mapping[str, Any] | None = None,
+    complete: Callable[[Any], None] | None = None,
 ) -> Backbone:
-    """Open the modules of sentence-transformers. In a model folder that can be cut, the family reads its own Dense."""
+    """Open the modules of sentence-transformers. In a model folder that can be cut, the family reads its own Dense.
+
+    `complete` changes the transformers model before it is checked.
+    """
     model_type = transformer_folder.read_model_type(folder)
     class_name = get_class_name(model_type)
     adapter = get_depth_adapter(model_type) if can_be_cut else DEPTH_ADAPTERS.get(model_type)
@@ -320,6 +326,8 @@ def _open(
         modules = _replace_token_modules(reference, modules)
     _check_modules(reference, [type(module).__name__ for module in modules], is_model_folder, can_be_cut)
     transformer, pooling = modules[:2]
+    if complete is not None:
+        complete(transformer.auto_model)
     pretrained_model.save_under_own_names(transformer.auto_model)
     if can_be_cut:
         get_depth_adapter(transformer.auto_model.config.model_type)

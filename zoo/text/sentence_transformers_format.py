@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from zoo.artefact import tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError
+from zoo.text import coded_folder
 from zoo.text.backbone import Backbone, hide_progress_bars
 from zoo.text.heads import make_head, narrow_head
 
@@ -36,6 +37,8 @@ def write(
     similarity: str | None = None,
 ) -> None:
     """Write `backbone` with its first `dim` components into an empty `folder`.
+
+    A backbone with a coded token table is written in a form that zoo alone opens; see `coded_folder`.
 
     Args:
         heads: linear heads by layer; heads of layers that `backbone` does not have are left out.
@@ -58,6 +61,7 @@ def write(
     if shallow_heads:
         flat = {f"{n}.{name}": tensor for n, state in shallow_heads.items() for name, tensor in state.items()}
         save_file(flat, folder / SHALLOW_HEADS, metadata={"format": "pt"})
+    coded_folder.pack(folder, backbone.model)
 
 
 def write_modules(folder: Path, transformer_path: str, backbone: Backbone, dim: int, *, normalizes: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ import torch
 from zoo.core.errors import ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
+from zoo.encoder import TrainingRun
 from zoo.ops.false_negatives import compute_text_key
+from zoo.text import coded_table
 from zoo.text import engine as encoding
 from zoo.text.backbone import Backbone
 from zoo.text.text_spec import TextSpec
@@ -27,7 +29,10 @@ class TextEncoder(BaseEncoder):
     Attributes:
         backbone: the whole backbone, which all views share.
         prompts: the text that `encode` puts before a "query" and before a "document".
+        has_codable_table: whether the folder of the family can hold a coded token table.
     """
+
+    has_codable_table: ClassVar[bool] = False
 
     def __init__(self, spec: TextSpec, backbone: Backbone) -> None:
         super().__init__()
@@ -110,6 +115,25 @@ class TextEncoder(BaseEncoder):
     def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text, truncated."""
         return self.backbone.tokenize(texts)
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of the token table, coded or not, in memory."""
+        table = coded_table.find(self.backbone.model)
+        if table is not None:
+            return table.facts.bytes
+        weight: torch.Tensor = self.backbone.model.get_input_embeddings().weight  # type: ignore[assignment]
+        return weight.numel() * weight.element_size()
+
+    def train(self, run: TrainingRun) -> float:
+        """Train with `zoo.training`, and return the seconds it took. Raises ZooError for a coded token table."""
+        table = coded_table.find(self.backbone.model)
+        if table is not None:
+            raise ZooError(
+                f"{self.name}: its token table is coded ({table.facts.codec}) and cannot be trained: write a plain model with "
+                "`zoo export MODEL OUT --table float` first"
+            )
+        return super().train(run)
 
     # -- batches of the training -----------------------------------------------------------------------------------
 

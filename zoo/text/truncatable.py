@@ -17,8 +17,8 @@ from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.text import backbone as backbones
+from zoo.text import coded_table, sentence_transformers_format
 from zoo.text import engine as encoding
-from zoo.text import sentence_transformers_format
 from zoo.text.backbone import Backbone
 from zoo.text.text_encoder import TextEncoder
 from zoo.text.truncatable_spec import TruncatableSpec, describe_misfit
@@ -31,6 +31,8 @@ class TruncatableEncoder(TextEncoder):
         heads: linear heads by layer; a layer without a head uses its pooled vectors unchanged.
         layers, dim: what `encode` uses; `truncate` gives a view with other values over the same tensors.
     """
+
+    has_codable_table = True
 
     def __init__(
         self,
@@ -171,7 +173,7 @@ class TruncatableEncoder(TextEncoder):
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `write_weights` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
-        backbone = backbones.load_from_model_folder(folder, spec.backbone)
+        backbone = backbones.load_from_model_folder(folder, spec.backbone, table=config.get("table"))
         dim = config.get("dim", backbone.width)
         if not isinstance(dim, int) or not 1 <= dim <= backbone.width:
             raise ArtefactError(f"{folder}: config.json: dim {dim!r} is outside 1…{backbone.width}")
@@ -180,14 +182,14 @@ class TruncatableEncoder(TextEncoder):
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
-        """The number of components that the model folder holds."""
-        return {"dim": self.dim}
+        """The number of components that the model folder holds, and facts of a coded token table."""
+        return {"dim": self.dim, **coded_table.describe(self.backbone.model)}
 
     def card_facts(self) -> dict[str, Any]:
         """Architecture, layers, components, parameters by number of layers, token limit and prompts."""
         parameters = {}
         for n in range(1, self.layers + 1):
-            parameters[str(n)] = sum(p.numel() for p in self.backbone.cut(n).model.parameters())
+            parameters[str(n)] = coded_table.count_parameters(self.backbone.cut(n).model)
         return {
             "architecture": self.backbone.model.config.model_type,
             "layers": self.layers,

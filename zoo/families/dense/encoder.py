@@ -23,8 +23,8 @@ from zoo.ops.false_negatives import compute_text_key, false_negative_mask
 from zoo.ops.guided_negatives import compute_guide_mask
 from zoo.ops.loss_names import LOSS_COLUMNS, LossName, find_text_columns
 from zoo.text import backbone as backbones
+from zoo.text import coded_table, lora, sentence_transformers_format, trained_parts
 from zoo.text import engine as encoding
-from zoo.text import lora, sentence_transformers_format, trained_parts
 from zoo.text.backbone import Backbone
 from zoo.text.frozen_models import Guide, Teacher, open_scorer
 from zoo.text.teacher_scores import PairScorer
@@ -44,6 +44,7 @@ class Encoder(WindowedEncoder):
     """
 
     spec: Spec
+    has_codable_table = True
 
     def __init__(self, spec: Spec, backbone: Backbone, dim: int | None = None) -> None:
         super().__init__(spec, backbone)
@@ -302,7 +303,10 @@ class Encoder(WindowedEncoder):
             state = config.get("base")
             encoder = cls(spec, *adapter_folder.load(spec, folder, state if isinstance(state, Mapping) else {}))
         else:
-            encoder = cls(spec, backbones.load_from_model_folder(folder, spec.backbone, can_be_cut=False))
+            encoder = cls(
+                spec,
+                backbones.load_from_model_folder(folder, spec.backbone, can_be_cut=False, table=config.get("table")),
+            )
         encoder.module.eval()
         return encoder
 
@@ -311,22 +315,22 @@ class Encoder(WindowedEncoder):
         return None if self.spec.adapter_folder else super().find_stock_folder(folder)
 
     def extra_config(self) -> dict[str, Any]:
-        """For an adapter: name, revision and digest of its backbone, the token limit and the number of components."""
+        """Facts of a coded token table. For an adapter: its backbone's name, revision and digest, token limit and components."""
         if not self.spec.adapter_folder:
-            return {}
+            return coded_table.describe(self.backbone.model)
         state = adapter_folder.describe_base(self.backbone, self.spec, self.folder)
         return {"base": state | {"max_length": self.backbone.max_length, "dim": self.dim}}
 
     def card_facts(self) -> dict[str, Any]:
         """Architecture, parameters in all and trained, pooling, widths, token limit and prompts."""
-        parameters = list(self.module.parameters())
+        maps = sum(parameter.numel() for parameter in self.module.get_submodule("dense").parameters())
         dims = sorted({*(d for d in self.spec.dims if d < self.dim), self.dim})
         return {
             "architecture": self.backbone.model.config.model_type,
             "dim": self.dim,
             "dims": dims if self.spec.dims else [],
             "pooling": backbone_options.describe_pooling(self.backbone),
-            "parameters": sum(parameter.numel() for parameter in parameters),
+            "parameters": coded_table.count_parameters(self.backbone.model) + maps,
             "max_length": self.backbone.max_length,
             "prompts": self.prompts,
             "adapter": list(self.chosen_names),
