@@ -234,7 +234,6 @@ RANKED = 4096  # queries whose nearest documents teach the words
 OTHERS = ("onet_jobs", "banking77", "cranfield")
 TASK_ARMS = {
     "96 B, linear": {"dims": 192, "bits": 4},
-    "96 B, residual": {"dims": 192, "bits": 4, "head": "residual"},
 }
 
 
