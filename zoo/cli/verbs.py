@@ -260,7 +260,7 @@ def export(arguments: argparse.Namespace) -> None:
         say(f"left out {', '.join(lost)}: a step after training fits {fitted}")
     if table:
         write(exporting.describe_table(target))
-    stock = " or sentence_transformers.SentenceTransformer" if (target / "modules.json").is_file() else ""
+    stock = " or sentence_transformers.SentenceTransformer" if encoder.find_stock_folder(target) else ""
     write(f"{target}: open it with zoo.from_pretrained{stock}")
 
 
