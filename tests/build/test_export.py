@@ -129,6 +129,14 @@ def test_a_view_can_have_a_coded_table_and_steps_after_training_are_named_as_los
     capsys.readouterr()
 
 
+def test_a_distillation_that_was_left_out_is_told(parent, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("\n".join(tiny.SENTENCES))
+    options = ["--table", "pq", "--table-texts", str(tmp_path / "texts.txt"), "--table-steps", "3"]
+    assert main(["export", str(parent), str(tmp_path / "coded"), *options]) == 0
+    assert "the distillation was left out" in "".join(capsys.readouterr())
+    assert "before a distillation" not in (tmp_path / "coded" / "README.md").read_text()
+
+
 def test_texts_without_a_table_and_texts_that_are_missing_are_refused_and_nothing_is_left(parent, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["export", str(parent), str(out), "--table-steps", "5"]) == 1

@@ -132,6 +132,16 @@ def test_distillation_brings_vectors_nearer_and_leaves_codes_and_network(tmp_pat
     )
 
 
+def test_a_distillation_that_does_not_help_texts_that_were_set_aside_is_left_out(encoder):
+    # A table of fewer rows than words is exact, so training can only make it worse.
+    texts = tiny.SENTENCES
+    coded, plain = (table_export.code_table(encoder, "pq", texts=texts, steps=steps, rate=0.1) for steps in (8, 0))
+    tables_of_both = [coded_table.find(each.backbone.model) for each in (coded, plain)]
+    assert torch.equal(tables_of_both[0].words, tables_of_both[1].words)
+    assert tables_of_both[0].facts == tables_of_both[1].facts
+    assert np.array_equal(coded.encode(TEXTS), plain.encode(TEXTS))
+
+
 def test_frequent_tokens_get_finer_rows(encoder):
     texts = ["fever cough", "fever", "the fever", "cough"] * 20
     coded = table_export.code_table(encoder, "pq", texts=texts, finer=6 / encoder.backbone.model.config.vocab_size)

@@ -87,6 +87,11 @@ def export(
     return target
 
 
+def is_distilled(folder: Path) -> bool:
+    """Return whether the words of an exported model folder's token table were distilled."""
+    return bool(atomic_files.read_json(folder / "config.json")["zoo"].get("table", {}).get("distilled_steps"))
+
+
 def describe_table(folder: Path) -> str:
     """Describe the coded token table of an exported model folder in one line."""
     facts = atomic_files.read_json(folder / "config.json")["zoo"].get("table")

@@ -260,6 +260,10 @@ def export(arguments: argparse.Namespace) -> None:
         say(f"left out {', '.join(lost)}: a step after training fits {fitted}")
     if table:
         write(exporting.describe_table(target))
+        if table.steps and not exporting.is_distilled(target):
+            say(
+                "the distillation was left out: the texts that were set aside lost by it; take more texts, or fewer steps"
+            )
     stock = " or sentence_transformers.SentenceTransformer" if encoder.find_stock_folder(target) else ""
     write(f"{target}: open it with zoo.from_pretrained{stock}")
 
