@@ -1,6 +1,7 @@
 """Bridges between two spaces: how much of a probe and of a search is left, beside encoding everything again.
 
-    ZOO_DATA=… python benchmarks/bridge.py --models MODEL_OF_SEED_1 MODEL_OF_SEED_2 [--quick] [--vectors FOLDER] [--write FILE]
+    ZOO_DATA=… python benchmarks/bridge.py --models MODEL_OF_SEED_1 MODEL_OF_SEED_2 [--quick] [--vectors FOLDER] [--work FOLDER]
+        [--write FILE]
 
 --models names two model folders of the shipped recipe quickstart, trained with different seeds, for example by
 
@@ -17,12 +18,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import finish, rows, save_table
+from common import Results, finish, rows, save_table
 from relevance import Vectors
 
 Array = np.ndarray[Any, Any]
@@ -107,48 +108,80 @@ def measure_recall(queries: Array, documents: Array, answers: Array) -> float:
     return float(np.take_along_axis(answers, found, axis=1).any(1).mean())
 
 
-def measure_search(models: list[str], quick: bool) -> dict[str, Any]:
-    """Recall of every way in which the queries of the new model can be answered."""
-    import zoo
-    from zoo.bridge.bridge import Bridge
+class Encoded:
+    """Vectors of texts by a model, kept in a folder."""
 
-    old, new = (zoo.from_pretrained(model) for model in models)
+    def __init__(self, model: str, folder: Path) -> None:
+        import zoo
+        from zoo.bridge.identity import hash_weights
+
+        self._encoder = zoo.from_pretrained(model)
+        self._prefix = folder / f"quickstart-{hash_weights(self._encoder)[:12]}"
+
+    def get(self, name: str, texts: list[str]) -> Array:
+        """The vectors (n, d) of the texts."""
+        path = Path(f"{self._prefix}-{name}-{len(texts)}.npy")
+        if not path.exists():
+            np.save(path, self._encoder.encode(texts))
+        return np.load(path)
+
+
+KINDS = ("auto", "orthogonal", "ridge", "mlp", "relative")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Vectors of queries, documents and shared texts by both models, and whether each document answers each query."""
+
+    queries: dict[str, Array]
+    documents: dict[str, Array]
+    shared: dict[str, Array]
+    answers: Array
+
+
+def encode_search(models: list[str], quick: bool, folder: Path) -> Search:
+    """Everything that the measurements read."""
     queries, corpus, answers, shared = read_search()
     shared = shared[:: 10 if quick else 3]
-    start = time.process_time()
-    documents = {"old": old.encode(corpus), "new": new.encode(corpus)}
-    seconds = (time.process_time() - start) / 2
-    asked = {"old": old.encode(queries), "new": new.encode(queries)}
-    texts = {"old": old.encode(shared), "new": new.encode(shared)}
-    figures: dict[str, Any] = {
-        "queries": len(queries),
-        "documents": len(corpus),
-        "texts": len(shared),
-        "seconds to encode the documents": seconds,
-        "re-encoded": [measure_recall(asked["new"], documents["new"], answers)],
-        "old queries, old index": [measure_recall(asked["old"], documents["old"], answers)],
-        "new queries, old index, no bridge": [measure_recall(asked["new"], documents["old"], answers)],
+    found = Search({}, {}, {}, answers)
+    for side, model in zip(("old", "new"), models, strict=True):
+        encoded = Encoded(model, folder)
+        found.queries[side] = encoded.get("queries", queries)
+        found.documents[side] = encoded.get("documents", corpus)
+        found.shared[side] = encoded.get("shared", shared)
+    return found
+
+
+def measure_plain(data: Search) -> dict[str, list[float]]:
+    """Recall without a bridge."""
+    asked, documents = data.queries, data.documents
+    return {
+        "re-encoded": [measure_recall(asked["new"], documents["new"], data.answers)],
+        "old queries, old index": [measure_recall(asked["old"], documents["old"], data.answers)],
+        "new queries, old index, no bridge": [measure_recall(asked["new"], documents["old"], data.answers)],
     }
-    bridges = {}
-    for kind in ("auto", "orthogonal", "ridge", "mlp", "relative"):
-        seeds = SEEDS[:1] if kind == "auto" else SEEDS
-        fits = [Bridge.fit_vectors(texts["old"], texts["new"], kind=kind, seed=seed) for seed in seeds]
-        figures[f"new queries, old index, {kind}"] = [
-            measure_recall(fit.map_queries(asked["new"]), documents["old"], answers) for fit in fits
-        ]
-        bridges[kind] = fits[0]
-    figures["old queries, new index, auto"] = [
-        measure_recall(bridges["auto"].map(asked["old"], to="new"), documents["new"], answers)
-    ]
-    figures["facts"] = bridges["auto"].facts
-    figures["sentence"] = bridges["auto"].describe().splitlines()[0]
-    return figures
+
+
+def measure_kind(data: Search, kind: Any) -> dict[str, Any]:
+    """Recall with a bridge of a kind in both directions, by seed, and what the first bridge says of itself."""
+    from zoo.bridge.bridge import Bridge
+
+    seeds = SEEDS[:1] if kind == "auto" else SEEDS
+    fits = [Bridge.fit_vectors(data.shared["old"], data.shared["new"], kind=kind, seed=seed) for seed in seeds]
+    to_old = [fit.map_queries(data.queries["new"]) for fit in fits]
+    to_new = [fit.map(data.queries["old"], to="new") for fit in fits]
+    return {
+        "to old": [measure_recall(mapped, data.documents["old"], data.answers) for mapped in to_old],
+        "to new": [measure_recall(mapped, data.documents["new"], data.answers) for mapped in to_new],
+        "facts": fits[0].facts,
+        "sentence": fits[0].describe().splitlines()[0],
+    }
 
 
 # -- the page ------------------------------------------------------------------------------------------------------------
 
 
-def describe(probe: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def describe(probe: dict[str, Any], plain: dict[str, Any], kinds: dict[str, Any], sizes: list[int]) -> list[str]:
     """The two tables as lines of Markdown."""
 
     def show(values: list[float]) -> str:
@@ -159,22 +192,22 @@ def describe(probe: dict[str, Any], found: dict[str, Any]) -> list[str]:
     lines += [f"| {name} | {show(values)} |" for name, values in probe.items()]
     lines += [
         "",
-        f"A map is fitted on {PAIRS} training texts, drawn with three seeds.",
+        f"A map is fitted on {PAIRS} training texts, drawn with three seeds. The probe is a ridge classifier.",
         "",
         "## A search",
         "",
-        f"{found['queries']:,} terms search {found['documents']:,} descriptions; the bridge is fitted on {found['texts']:,} "
-        "other terms.",
+        f"{sizes[0]:,} terms search {sizes[1]:,} descriptions; the bridge is fitted on {sizes[2]:,} other terms.",
         "",
         "| queries and index | recall@10 | share of re-encoding |",
         "|:---|---:|---:|",
     ]
-    whole = found["re-encoded"][0]
-    for name, values in found.items():
-        if isinstance(values, list):
-            lines.append(f"| {name} | {show(values)} | {np.mean(values) / whole:.3f} |")
-    encoding = f"Encoding the descriptions took {found['seconds to encode the documents']:.0f} CPU seconds."
-    return [*lines, "", f"The bridge says of itself: {found['sentence']}.", "", encoding]
+    entries = dict(plain)
+    entries |= {f"new queries, old index, {kind}": found["to old"] for kind, found in kinds.items()}
+    entries |= {f"old queries, new index, {kind}": found["to new"] for kind, found in kinds.items() if kind == "auto"}
+    whole = plain["re-encoded"][0]
+    lines += [f"| {name} | {show(values)} | {np.mean(values) / whole:.3f} |" for name, values in entries.items()]
+    sentence = next(iter(kinds.values()))["sentence"]
+    return [*lines, "", f"The bridge of the kind {next(iter(kinds))} says of itself: {sentence}."]
 
 
 def main() -> None:
@@ -182,22 +215,30 @@ def main() -> None:
     parser.add_argument("--models", nargs=2, required=True, metavar="MODEL")
     parser.add_argument("--quick", action="store_true", help="fit on a fifth of the texts")
     parser.add_argument("--vectors", type=Path, help="folder that keeps the vectors")
+    parser.add_argument("--work")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
+    results, size = Results(arguments.work), "quick" if arguments.quick else "full"
     with tempfile.TemporaryDirectory() as temporary:
-        probe = measure_probe(arguments.vectors or Path(temporary))
-    found = measure_search(arguments.models, arguments.quick)
-    lines = describe(probe, found)
+        folder = arguments.vectors or Path(temporary)
+        probe = results.get("bridge-probe", lambda: measure_probe(folder))
+        data = encode_search(arguments.models, arguments.quick, folder)
+        plain = results.get("bridge-plain", lambda: measure_plain(data))
+        kinds = {
+            kind: results.get(f"bridge-{kind}-{size}", lambda kind=kind: measure_kind(data, kind)) for kind in KINDS
+        }
+    sizes = [len(part["old"]) for part in (data.queries, data.documents, data.shared)]
+    lines = describe(probe, plain, kinds, sizes)
     print("\n".join(lines))
     if arguments.write:
         about = (
             "the probe with all-MiniLM-L6-v2; the search with two trainings of quickstart, seeds 1 and 2; one thread."
         )
         save_table(arguments.write, "Bridges between models", "benchmarks/bridge.py", about, lines)
-    finish({"probe": probe, "search": found})
+    finish({"probe": probe, "plain": plain, "kinds": kinds})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from codes_data import Search, read_vectors
-from codes_peers import PEER_ROWS, PEERS, PEERS_OF_24, measure_peer, needs_words, score
+from codes_peers import PEER_ROWS, PEERS, PEERS_OF_24, measure_peer, score
 from common import Results, finish, save_table
 
 from zoo.after.codes import figures
@@ -106,10 +106,9 @@ class Benchmark:
             count = 1 if fields else self.args.seeds
             table[arm] = self.measure_seeds(f"{name}-{arm.strip('*')}", lambda seed, f=fields: measure(seed, f), count)
         for peer, (size, find) in PEERS.items():
-            if name == "icd10cm" or not needs_words(peer):  # the others have fewer vectors than words need
-                table[peer] = self.get(
-                    f"{name}-{peer}", lambda find=find, size=size: measure_peer(find, size, search, exact)
-                )
+            table[peer] = self.get(
+                f"{name}-{peer}", lambda find=find, size=size: measure_peer(find, size, search, exact)
+            )
         return table
 
     def measure_foreign(self) -> Figures:
@@ -221,13 +220,13 @@ class Benchmark:
                 table[f"{name}{', length 1' if is_unit else ''}"] = arm
         for name, find in PEERS_OF_24.items():
             table[name] = self.get(f"vq-{name}", lambda find=find: measure_peer(find, 24, search, exact))
-        for name, steps in (("codes of 96 × 2 bits, untrained", 0), ("codes of 96 × 2 bits", 600)):
 
-            def measure(seed: int, steps: int = steps) -> Figures:
-                step, seconds = fit(search, seed, dims=96, steps=steps)
-                return {**measure_step(step, search, exact), "seconds": seconds}
+        def measure(seed: int) -> Figures:
+            step, seconds = fit(search, seed, dims=96, steps=0)
+            return {**measure_step(step, search, exact), "seconds": seconds}
 
-            table[name] = self.measure_seeds(f"vq-{name}", measure, None if steps else 1)
+        name = "codes of 96 × 2 bits, untrained"
+        table[name] = self.measure_seeds(f"vq-{name}", measure, 1)
         return table
 
 
@@ -235,7 +234,6 @@ RANKED = 4096  # queries whose nearest documents teach the words
 OTHERS = ("onet_jobs", "banking77", "cranfield")
 TASK_ARMS = {
     "96 B, linear": {"dims": 192, "bits": 4},
-    "96 B, residual": {"dims": 192, "bits": 4, "head": "residual"},
 }
 
 

@@ -39,7 +39,7 @@ def search_itq(search: Search, bits: int, sample: Array) -> Array:
 
 
 def search_ubinary(search: Search, rescore: bool) -> Array:
-    from sentence_transformers.util import quantize_embeddings, semantic_search_faiss
+    from sentence_transformers.util.quantization import quantize_embeddings, semantic_search_faiss
 
     packed = quantize_embeddings(search.documents, "ubinary")
     queries = search.queries if rescore else quantize_embeddings(search.queries, "ubinary")
@@ -55,21 +55,12 @@ PEERS: dict[str, tuple[int, Callable[[Search, Array], Array]]] = {
     "ITQ, 384 bits, float query": (48, lambda search, sample: search_itq(search, 384, sample)),
     "faiss PCAR320,RaBitQ": (48, lambda search, sample: search_faiss(search, "PCAR320,RaBitQ", sample)),
     "faiss RR,RaBitQ": (56, lambda search, sample: search_faiss(search, "RR,RaBitQ", sample)),
-    "faiss PQ48": (48, lambda search, sample: search_faiss(search, "PQ48", sample)),
-    "faiss OPQ48,PQ48": (48, lambda search, sample: search_faiss(search, "OPQ48,PQ48", sample)),
-    "faiss RQ48x8": (48, lambda search, sample: search_faiss(search, "RQ48x8", sample)),
 }
-
-
-def needs_words(peer: str) -> bool:
-    """Whether a peer has codebooks of 256 words."""
-    return any(name in peer for name in (" PQ", "OPQ", " RQ"))
 
 
 PEERS_OF_24 = {
     "ITQ, 192 bits, float query": lambda search, sample: search_itq(search, 192, sample),
     "faiss PCAR128,RaBitQ": lambda search, sample: search_faiss(search, "PCAR128,RaBitQ", sample),
-    "faiss RQ24x8": lambda search, sample: search_faiss(search, "RQ24x8", sample),
 }
 
 

@@ -37,6 +37,7 @@ FLOORS = (
     "families",
     "recipe",
     "pretrained",
+    "diagnosis",
     "index",
     "build",
     "serve",

@@ -103,6 +103,27 @@ def test_rescoring_orders_the_candidates_by_int8_and_reverses_nothing(query):
         assert (np.diff(whole[number, rest][order]) <= 1e-4).all()
 
 
+def test_centred_signs_stand_for_vectors_of_one_length():
+    step = after_steps.fit("binary", Material(3 * DOCUMENTS))
+    decoded = step.decode(step.encode(3 * DOCUMENTS))
+    assert np.allclose(np.linalg.norm(decoded, axis=1), 3, atol=1e-4)
+    plain = after_steps.fit("binary", Material(3 * DOCUMENTS), centred=False)
+    scores = plain.score(QUERIES, plain.encode(3 * DOCUMENTS))
+    expected = QUERIES @ np.where(DOCUMENTS > 0, 1, -1).T * 3 / np.sqrt(DIM)
+    assert np.allclose(scores, expected, atol=1e-4)
+
+
+def test_centring_pays_where_components_have_means():
+    moved = DOCUMENTS + np.float32(0.05)
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    exact = after_steps.find_nearest(QUERIES @ moved.T)
+    shares = []
+    for centred in (True, False):
+        step = after_steps.fit("binary", Material(moved), centred=centred)
+        shares.append(after_steps.compute_share(step.search(QUERIES, step.encode(moved), 10)[1], exact))
+    assert shares[0] > shares[1] + 0.02
+
+
 def test_more_candidates_find_more_of_the_exact_neighbours():
     shares = []
     for candidates in (1, 4, 16):

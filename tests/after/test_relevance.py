@@ -311,6 +311,29 @@ def test_missing_rows_have_probability_zero(fitted, tested):
     assert (fitted.map_scores(queries, np.full((len(queries), 3), -np.inf, np.float32)) == 0).all()
 
 
+def test_a_model_with_the_step_is_saved_and_its_index_cuts_the_list(tmp_path):
+    import tiny
+
+    import zoo
+
+    texts = [f"{first} {second}" for first in tiny.WORDS[:12] for second in tiny.WORDS[:12] if first != second]
+    encoder = zoo.from_pretrained(tiny.backbone(tmp_path / "backbone"))
+    vectors = encoder.prepare_vectors(encoder.encode_document(texts))
+    answers = np.argwhere(np.array([[a.split()[0] == b.split()[0] for b in texts] for a in texts]))
+    step = Step.fit(Spec(step="relevance", top=20, target={"precision": 0.5}), Material(vectors, vectors, answers))
+    encoder.attach_steps([step])
+    opened = zoo.from_pretrained(encoder.save(tmp_path / "model"))
+    assert opened.steps[0].describe_threshold() == step.describe_threshold()
+
+    index = zoo.Index.build(opened, [{"text": text} for text in texts], tmp_path / "index")
+    (whole,) = index.search([texts[0]], 20)
+    probabilities = [hit.probability for hit in whole]
+    assert probabilities == sorted(probabilities, reverse=True)
+    (cut,) = index.search([texts[0]], 20, relevant=True)
+    assert [hit.id for hit in cut] == [hit.id for hit in whole if hit.probability >= step.threshold]
+    assert len(cut) < len(whole)
+
+
 # -- the parts -----------------------------------------------------------------------------------------------------------
 
 

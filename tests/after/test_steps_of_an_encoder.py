@@ -120,10 +120,8 @@ def test_a_config_that_does_not_fit_is_refused(copied, change, words):
 
 
 def test_a_step_of_another_encoder_is_refused(copied):
-    save_file(
-        {name: np.ones(64, np.float32) for name in ("mean", "scale", "low", "width")},
-        copied / "after" / "0-binary.safetensors",
-    )
+    tensors = {name: np.ones(64, np.float32) for name in ("mean", "low", "width")} | {"size": np.ones(2, np.float32)}
+    save_file(tensors, copied / "after" / "0-binary.safetensors")
     edit(copied, lambda block: block["after"][0].update(dim=64))
     with pytest.raises(ArtefactError, match="takes vectors of 64 components, not 32"):
         zoo.from_pretrained(copied)

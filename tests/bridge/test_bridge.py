@@ -297,6 +297,16 @@ def test_the_command_fits_saves_and_says_what_is_kept(encoders, tmp_path, capsys
     json.dumps(opened.facts, allow_nan=False)
 
 
+@pytest.mark.parametrize("column", ["text", "title"])
+def test_texts_come_from_a_column_of_everything_that_data_reads(tmp_path, column):
+    from zoo.cli import bridging
+
+    (tmp_path / "rows.csv").write_text(f"{column},other\none,x\ntwo,y\none,z\n")
+    assert bridging._read_texts(str(tmp_path / "rows.csv"), column, 10) == ["one", "two"]
+    terms = bridging._read_texts("builtin:icd10cm/terms", "term", 50)
+    assert len(set(terms)) == 50
+
+
 def test_the_command_refuses_few_texts_and_a_missing_folder_before_it_opens_a_model(tmp_path, capsys):
     (tmp_path / "texts.txt").write_text("one\ntwo\n")
     words = ["bridge", "no-old", "no-new", "--data", str(tmp_path / "texts.txt"), "--out"]

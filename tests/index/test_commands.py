@@ -85,3 +85,18 @@ def test_a_mistake_is_one_line(built, backbone, table, capsys, words, message):
     assert status == 1
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_budget_is_met_and_its_figures_are_printed_and_kept(table, backbone, tmp_path, capsys):
+    pytest.importorskip("faiss")
+    (tmp_path / "queries.txt").write_text("a broken bone\nfever and cough\nthe red cat\n" * 5)
+    words = ["index", backbone, str(table), "--out", str(tmp_path / "small"), "--budget", "24B"]
+    status, out, err = run(capsys, *words, "--queries", str(tmp_path / "queries.txt"))
+    assert status == 0, err
+    assert "recall@10" in err
+    assert "15 queries" in err
+    facts = json.loads(run(capsys, "index", str(tmp_path / "small"), "--json")[1])
+    assert facts["bytes_per_vector"] <= 24
+    assert facts["recall_measured_with"] == "15 queries"
+    assert facts["code"] in out
+    assert 0.3 < facts["recall@10"] <= 1

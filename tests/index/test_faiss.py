@@ -9,7 +9,7 @@ import pytest
 
 import zoo
 from zoo.core.errors import ZooError
-from zoo.index import changes, choice, faiss_codec, rows
+from zoo.index import arrays, changes, choice, faiss_codec, rows
 from zoo.index.choice import Wish
 from zoo.index.faiss_codec import FaissCodec, FaissType
 
@@ -94,10 +94,10 @@ def test_the_choice_is_the_cheapest_with_the_recall_or_the_best_within_the_budge
     name, figures = choose(recall=0.8)
     assert name == min((f for f in figures.values() if f.recall >= 0.8), key=lambda f: f.bytes).name
     assert any("recall@10" in line for line in lines)
-    with pytest.raises(ZooError, match="bytes are too few"):
-        choose(budget=4)
-    with pytest.raises(ZooError, match=r"the best type is .* raise --budget or lower"):
-        choose(budget=16, recall=0.99)
+    assert not any("warning" in line for line in lines)
+    name, figures = choose(budget=16, recall=0.99)
+    assert name == "RaBitQ1"
+    assert "warning: no type within 16 bytes has the recall 0.99; the best is RaBitQ1" in lines[-1]
 
 
 def test_a_question_never_finds_itself(vectors):
@@ -191,3 +191,21 @@ def test_the_memory_holds_one_block_of_vectors(encoder, tmp_path, monkeypatch):
     changes.build(encoder, data, tmp_path / "index", changes.BuildRequest(code="float32", shard_rows=500))
     assert len(blocks) > 30
     assert max(alive) <= 3 * 64
+
+
+def test_rows_taken_from_a_file_are_those_of_their_numbers(vectors, monkeypatch):
+    monkeypatch.setattr(arrays, "BLOCK", 100)
+    longest: list[int] = []
+
+    class Stored:
+        """Counts the rows that are read at once."""
+
+        def __getitem__(self, rows):
+            part = vectors[rows]
+            longest.append(len(part))
+            return part
+
+    numbers = np.array([0, 1, 99, 100, 750, 751, COUNT - 1])
+    assert (arrays.take_rows(Stored(), numbers) == vectors[numbers]).all()
+    assert max(longest) <= 100
+    assert arrays.take_rows(vectors, numbers[:0]).shape == (0, DIM)

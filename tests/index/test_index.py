@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -242,7 +243,8 @@ def test_two_changes_at_once_are_refused(index, rows):
         ([{"n": 1}], "no column holds texts"),
     ],
 )
-def test_bad_rows_are_named(encoder, tmp_path, rows, message):
+def test_bad_rows_are_named_before_one_is_encoded(encoder, tmp_path, monkeypatch, rows, message):
+    monkeypatch.setattr(type(encoder), "encode_document", lambda *_: pytest.fail("a row was encoded"))
     with pytest.raises(DataError, match=message):
         zoo.Index.build(encoder, rows, tmp_path / "index")
     assert not (tmp_path / "index" / folder.MANIFEST).exists()
@@ -274,16 +276,21 @@ def test_a_search_takes_a_list_and_a_number(index):
         index.search(["fever"], 0)
 
 
-def test_the_wish_is_checked_before_anything_is_read(encoder, tmp_path):
+def test_the_wish_is_checked_before_anything_is_encoded(encoder, tmp_path, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(type(encoder), "encode_document", lambda *_: pytest.fail("a row was encoded"))
     for options, message in (
         ({"budget": "many"}, "budget: 'many'"),
         ({"recall": 95}, "recall: 95"),
         ({"code": "float32", "budget": 64}, "leaves nothing to choose"),
         ({"long": "all"}, "long: 'all'"),
         ({"code": "model"}, "no step that makes codes"),
+        ({"recall": 0.9}, "5 rows are too few"),
+        ({"budget": 4, "count": 50}, "budget: 4 bytes are too few, because the smallest type takes"),
     ):
+        rows = make_rows(options.pop("count", 5))
         with pytest.raises(ZooError, match=message):
-            zoo.Index.build(encoder, make_rows(5), tmp_path / "index", **options)
+            zoo.Index.build(encoder, rows, tmp_path / "index", **options)
 
 
 def test_binary_codes_are_kept_as_bits_and_scored_by_their_distance(encoder, rows, tmp_path, monkeypatch):
@@ -324,3 +331,12 @@ def test_an_index_without_rows_finds_nothing_and_can_grow_again(index, rows):
     assert index.search(["fever"], hybrid=True) == [[]]
     index.add(rows[:3])
     assert len(index.search(["fever"])[0]) == 3
+
+
+def test_a_missing_faiss_is_said_before_anything_is_encoded(encoder, rows, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(encoder), "encode_document", lambda *_: pytest.fail("a row was encoded"))
+        with pytest.raises(ZooError, match=r"pip install .*faiss.*--code float32"):
+            zoo.Index.build(encoder, rows, tmp_path / "index", recall=0.9)
+    assert len(zoo.Index.build(encoder, rows, tmp_path / "index", code="float32")) == 300

@@ -160,7 +160,7 @@ def test_ids_that_are_no_text_of_the_tokenizer_are_refused(client, ids):
 
 
 def test_usage_counts_the_tokens_that_are_read(client, encoder):
-    texts = [*TEXTS, " ".join(["cat"] * 100)]
+    texts = [*TEXTS, " ".join(["cat"] * 100), "unknown" * 20 + " " + "word" * 200]
     expected = sum(map(len, encoder.list_token_ids(texts)))
     assert embed(client, texts).json()["usage"] == {"prompt_tokens": expected, "total_tokens": expected}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.artefact import references
 from zoo.core import atomic_files, strict_json
@@ -78,6 +79,19 @@ def compute_digest(folder: Path) -> str:
     """Return the sha256 of the weights that transformers reads in `folder`: of the file, or of the hashes of its shards."""
     hashes = [atomic_files.sha256(path) for path in list_pretrained_files(folder)]
     return hashes[0] if len(hashes) == 1 else atomic_files.digest(hashes)
+
+
+def hash_tensors(tensors: Mapping[str, Any]) -> str:
+    """Return the hex sha256 of arrays or tensors with their names. It does not depend on the device or on file formats."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        values = torch.as_tensor(tensors[name]).detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        if values.numel():
+            digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def split(folder: Path, max_shard_size: int, stem: str = "model") -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from zoo.artefact import tensors
 from zoo.core.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -36,15 +36,7 @@ def describe_encoder(encoder: Encoder, reference: str | None) -> dict[str, Any]:
 
 def hash_weights(encoder: Encoder) -> str:
     """Return the sha256 of all tensors of an encoder with their names. It does not depend on the device or on file formats."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(encoder.module.state_dict().items()):
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        if values.numel():
-            digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensors.hash_tensors(encoder.module.state_dict())
 
 
 def require_encoder(place: Any, side: str, record: Mapping[str, Any], encoder: Encoder) -> None:

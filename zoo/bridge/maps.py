@@ -18,8 +18,8 @@ Vectors = npt.NDArray[np.float32]
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Ridge penalties to choose from, by generalised cross-validation."""
 MAX_ANCHORS = 1024
-CUT_OFF = 1e-3
-"""Singular values of the anchors below this share of the largest are left out."""
+SHRINKAGES = (1e-6, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Penalties of the decoding from cosines with anchors, as multiples of their mean eigenvalue. The best on the rows is taken."""
 HIDDEN = 256
 EPOCHS = 30
 BATCH_SIZE = 128
@@ -94,12 +94,22 @@ def fit_relative(source: Vectors, target: Vectors, seed: int = 0) -> SpaceMap:
     """Fit a map through cosines with shared anchors, which are drawn from the rows.
 
     A source vector becomes its inner products with the centred anchors of unit norm. The target vector is the one whose products
-    with the same anchors in the target are nearest to these.
+    with the same anchors in the target are nearest to these, by least squares with the best of the penalties SHRINKAGES.
     """
     rows = np.random.default_rng(seed).permutation(len(source))[:MAX_ANCHORS]
     means = source[rows].mean(0, dtype=np.float64), target[rows].mean(0, dtype=np.float64)
-    anchors = [_normalise(part[rows] - mean) for part, mean in zip((source, target), means, strict=True)]
-    return _make(means[0], anchors[0].T @ np.linalg.pinv(anchors[1].T, rcond=CUT_OFF), means[1])
+    left, right = (part - mean for part, mean in zip((source, target), means, strict=True))
+    anchors = _normalise(left[rows]), _normalise(right[rows])
+    products, square = anchors[0].T @ anchors[1], anchors[1].T @ anchors[1]
+    best, weight = -np.inf, products
+    for shrinkage in SHRINKAGES:
+        penalty = shrinkage * np.trace(square) / len(square)
+        trial = np.linalg.solve(square + penalty * np.eye(len(square)), products.T).T
+        value = float((_normalise(left @ trial) * _normalise(right)).sum(1).mean())
+        if value > best:
+            best, weight = value, trial
+    mapped = left @ weight
+    return _make(means[0], weight * float((mapped * right).sum() / (mapped**2).sum()), means[1])
 
 
 def fit_mlp(source: Vectors, target: Vectors, seed: int = 0) -> SpaceMap:

@@ -32,7 +32,13 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
             metavar="KEY=VALUE",
             help=f"an option of the view of the {name} model, e.g. layers=5; may be given several times",
         )
-    verb.add_argument("--data", required=True, metavar="FILE", help="texts that both models read: a table or lines")
+    verb.add_argument(
+        "--data",
+        required=True,
+        metavar="TEXTS",
+        help="texts that both models read: a file that `data:` reads, builtin:NAME/TABLE, hub:OWNER/NAME, or a yaml file with a "
+        "data section",
+    )
     verb.add_argument("--column", default="text", help="the column of the texts (default: text)")
     verb.add_argument("--out", required=True, metavar="FILE", help="the new file, for example bridge.safetensors")
     verb.add_argument(
@@ -73,10 +79,13 @@ def run(arguments: argparse.Namespace) -> None:
 def read_texts(path: str, column: str, limit: int) -> list[str]:
     """Read the different texts of a column of a table, or the lines of a file; at most `limit` of them, drawn by chance."""
     from zoo import data
-    from zoo.data.spec import FileData
+    from zoo.index import row_names
 
-    section = FileData(source="file", path=path, columns={"text": column})
-    table = data.read(section, {"text": "text"}, folder=Path())
+    section, folder = row_names.read_section(path, Path())
+    renamed = (
+        section.model_copy(update={"columns": {**section.columns, "text": column}}) if column != "text" else section
+    )
+    table = data.read(renamed, {"text": "text"}, folder=folder)
     texts = list(dict.fromkeys(table.rows["text"]))
     if len(texts) <= limit:
         return texts

@@ -28,7 +28,7 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     verb = add(
         "index", run, "search your own rows: zoo index MODEL ROWS --out DIR builds an index; zoo index DIR changes it"
     )
-    views.add_arguments(verb)
+    views.add_arguments(verb, "a model folder, a Hub id, or package:NAME; to change an index, its folder DIR")
     verb.add_argument(
         "rows",
         nargs="?",

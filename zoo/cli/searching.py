@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,9 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     verb.add_argument("--explain", action="store_true", help="show why a row was found: concepts, or words in common")
     verb.add_argument("--columns", nargs="+", metavar="COLUMN", help="columns to show (default: the first few)")
     verb.add_argument("--model", help="open the index with this model, which must be the one that built it")
+    verb.add_argument(
+        "--bridge", metavar="FILE", help="a file of `zoo bridge`: its new model asks the index of the old one"
+    )
     verb.add_argument("--json", action="store_true", help="print one JSON object for each text")
 
 
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     """`zoo search`: print the best rows for each text."""
     from zoo.index.index import Index
 
-    index = Index.open(arguments.index, arguments.model)
+    index = Index.open(arguments.index, arguments.model, arguments.bridge)
     columns = _choose_columns(index, arguments.columns)
     index.find_rows(arguments.where)  # a mistake is found before the model is opened
     options = {"where": arguments.where, "hybrid": arguments.hybrid, "relevant": arguments.relevant}
@@ -133,19 +135,7 @@ def _format_cell(value: Any) -> str:
 
 
 def _to_json(query: str, hits: Sequence[Hit], reasons: Sequence[str] | None) -> dict[str, Any]:
-    found = []
-    for number, hit in enumerate(hits):
-        entry: dict[str, Any] = {"id": hit.id, "score": round(hit.score, 6), "text": hit.text}
-        if hit.probability is not None:
-            entry["probability"] = round(hit.probability, 6)
-        if hit.place is not None:
-            entry["place"] = list(hit.place)
-        if reasons is not None:
-            entry["why"] = reasons[number]
-        entry["columns"] = {name: _to_plain(value) for name, value in hit.row.items()}
-        found.append(entry)
+    found = [hit.describe() for hit in hits]
+    for entry, reason in zip(found, reasons or (), strict=False):
+        entry["why"] = reason
     return {"query": query, "hits": found}
-
-
-def _to_plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime.date | datetime.datetime) else value

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fp32 gives a text the same vector in every batch; auto: bf16 on hardware that is fast at it",
     )
     parser.add_argument(
-        "--max-tokens", type=int, help="tokens that are encoded together (default: 4096 on a CPU, 32768 on a GPU)"
+        "--max-tokens", type=int, help="tokens that are encoded together (default: 8192 on a CPU, 32768 on a GPU)"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes, each with the models (default: 1)")
     parser.add_argument(

@@ -264,7 +264,7 @@ def export(arguments: argparse.Namespace) -> None:
             say(
                 "the distillation was left out: the texts that were set aside lost by it; take more texts, or fewer steps"
             )
-    stock = " or sentence_transformers.SentenceTransformer" if (target / "modules.json").is_file() else ""
+    stock = " or sentence_transformers.SentenceTransformer" if encoder.find_stock_folder(target) else ""
     write(f"{target}: open it with zoo.from_pretrained{stock}")
 
 

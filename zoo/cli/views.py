@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 SHORT_FORMS = ("layers", "dim")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that every verb has which opens a model."""
-    parser.add_argument("model", help="a model folder, a Hub id, or package:NAME")
+def add_arguments(parser: argparse.ArgumentParser, model: str = "a model folder, a Hub id, or package:NAME") -> None:
+    """Add the arguments that every verb has which opens a model. `model` is the help of the first one."""
+    parser.add_argument("model", help=model)
     parser.add_argument("--revision", help="commit, tag or branch on the Hub")
     parser.add_argument(
         "--view",

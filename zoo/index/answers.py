@@ -25,7 +25,7 @@ def answer(
     index: OpenIndex, queries: Sequence[Any], top: int, masks: Sequence[Mask | None], *, hybrid: bool, relevant: bool
 ) -> list[list[Hit]]:
     """Return the hits of each query. See `Index.search`."""
-    step = find_score_step(index.encoder)
+    step = find_score_step(index.encoder) if index.row_encoder.bridge is None else None
     if relevant and step is None:
         raise ZooError("relevant: the model has no step `relevance`; leave it out, or train with `after:`")
     hits: list[list[Hit]] = []
@@ -34,7 +34,9 @@ def answer(
         vectors = index.row_encoder.encode_queries(block)
         depth = max(top, lexical.DEPTH if hybrid else 0, getattr(step, "top", 0))
         found, shards = index.search_vectors(vectors, depth, masks)
-        probabilities = step.map_scores(vectors, found.scores) if step is not None else None
+        probabilities = None
+        if step is not None:
+            probabilities = step.map_scores(transform_queries(index.encoder, vectors), found.scores)
         if hybrid:
             hits += _join_with_words(index, block, top, masks, found, shards, probabilities)
         else:
@@ -51,6 +53,14 @@ def find_score_step(encoder: Encoder) -> ScoreStep | None:
     from zoo.after.step import ScoreStep
 
     return next((step for step in getattr(encoder, "steps", ()) if isinstance(step, ScoreStep)), None)
+
+
+def transform_queries(encoder: Encoder, vectors: Vectors) -> Vectors:
+    """Return queries as a step of scores takes them: transformed by the step for codes that stands before it, if there is one."""
+    from zoo.after.step import CodeStep
+
+    codes = next((step for step in getattr(encoder, "steps", ()) if isinstance(step, CodeStep)), None)
+    return vectors if codes is None else codes.transform_queries(vectors)
 
 
 def find_threshold(step: ScoreStep) -> float:

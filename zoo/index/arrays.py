@@ -6,6 +6,7 @@ They are searched exactly, in blocks that are decoded when they are needed, so m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,23 @@ Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Decode = Callable[[Any], Vectors]
 BLOCK = 1 << 14  # vectors
+
+
+def take_rows(vectors: Any, numbers: Numbers) -> Vectors:
+    """Return the vectors of these ascending numbers, read in blocks.
+
+    A mapped file that is read at random places keeps all its pages in memory. So each block is mapped anew and dropped.
+    """
+    if not len(numbers):
+        return np.asarray(vectors[numbers], np.float32)
+    cuts = np.searchsorted(numbers, np.arange(0, int(numbers[-1]) + BLOCK + 1, BLOCK))
+    parts = []
+    for block, (first, last) in enumerate(pairwise(cuts.tolist())):
+        if last > first:
+            start = block * BLOCK
+            rows = np.asarray(vectors[start : start + BLOCK])
+            parts.append(np.asarray(rows[numbers[first:last] - start], np.float32))
+    return np.concatenate(parts)
 
 
 class ArrayCodec:

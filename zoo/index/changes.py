@@ -76,6 +76,7 @@ def build(encoder: Encoder | str | Path, rows: Any, path: Path, request: BuildRe
         layout, count = find_layout(source, request.text, request.id, image)
         opened, reference, commit = _open_encoder(encoder, request)
         _require_modality(opened, layout)
+        _check_code(opened, count, wish, request)
         row_encoder = RowEncoder(opened, request.long)
         given = GivenVectors(Path(request.vectors), opened) if request.vectors is not None else None
         if given is not None:
@@ -124,6 +125,18 @@ def _require_modality(encoder: Encoder, layout: Layout) -> None:
         )
 
 
+def _check_code(encoder: Encoder, count: int, wish: Wish, request: BuildRequest) -> None:
+    """Raise ZooError, before anything is encoded, if the vectors cannot be stored as the user asks."""
+    if request.code == "model":
+        model_file.require_code_step(encoder)
+    elif encoder.similarity_fn_name != "hamming":
+        choice.check_wish(count, encoder.dim, wish)
+    elif wish != Wish():
+        raise ZooError(
+            "the model gives binary codes, which are kept as they are; leave out --budget, --recall and --code"
+        )
+
+
 def _make_codec(
     change: Change, encoder: Encoder, written: Written, questions: Questions, wish: Wish, request: BuildRequest
 ) -> tuple[Codec, dict[str, str], dict[str, Any]]:
@@ -131,10 +144,6 @@ def _make_codec(
     if request.code == "model":
         return arrays.make_step_codec(model_file.require_code_step(encoder)), {}, {}
     if encoder.similarity_fn_name == "hamming":
-        if wish != Wish():
-            raise ZooError(
-                "the model gives binary codes, which are kept as they are; leave out --budget, --recall and --code"
-            )
         return arrays.make_bit_codec(encoder.dim), {}, {}
     kind, figures = choice.choose_type(written.vectors, questions, wish, request.say)
     facts = {"figures": choice.describe_figures(figures)} if figures else {}

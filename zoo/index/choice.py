@@ -16,7 +16,7 @@ import numpy as np
 
 from zoo.core.errors import ZooError
 from zoo.index import faiss_codec
-from zoo.index.arrays import Numbers, Vectors
+from zoo.index.arrays import Numbers, Vectors, take_rows
 from zoo.index.faiss_codec import FaissCodec, FaissType
 
 EXACT_ROWS = 10_000
@@ -88,7 +88,7 @@ def draw_questions(vectors: Any, queries: Vectors | None, seed: int = 0) -> Ques
         chosen = np.ascontiguousarray(queries[:1000])
         return Questions(chosen, np.full(len(chosen), -1), f"{len(chosen)} queries")
     numbers = np.sort(np.random.default_rng(seed).permutation(len(vectors))[: min(QUERIES, len(vectors))])
-    return Questions(np.asarray(vectors[numbers], np.float32), numbers, f"{len(numbers)} sampled rows as queries")
+    return Questions(take_rows(vectors, numbers), numbers, f"{len(numbers)} sampled rows as queries")
 
 
 class Truth(NamedTuple):
@@ -114,7 +114,7 @@ class Truth(NamedTuple):
         own = drop_own(found, self.questions.own)
         is_row = own >= 0
         numbers, places = np.unique(np.where(is_row, own, 0), return_inverse=True)
-        vectors = np.asarray(self.vectors[numbers], np.float32)[places.reshape(own.shape)]
+        vectors = take_rows(self.vectors, numbers)[places.reshape(own.shape)]
         scores = np.einsum("qd,qtd->qt", self.questions.vectors, vectors)
         near = is_row & (scores >= self.lowest[:, None] - 1e-5 * np.abs(self.lowest[:, None]))
         return float(near.sum() / max(1, self.size * len(own)))
@@ -141,51 +141,64 @@ def drop_own(numbers: Numbers, own: Numbers) -> Numbers:
     return result
 
 
+def needs_faiss(count: int, wish: Wish) -> bool:
+    """Return whether an index of so many rows is one of faiss, or is compared with some."""
+    return wish.budget is not None or wish.recall is not None or count >= EXACT_ROWS
+
+
+def check_wish(count: int, dim: int, wish: Wish) -> None:
+    """Raise ZooError, before anything is encoded, for a wish that no index of so many rows can fulfil."""
+    if not needs_faiss(count, wish) or wish.exact:
+        return
+    faiss = faiss_codec.import_faiss()
+    if wish.budget is None and wish.recall is None:
+        return
+    if count < 2 * TOP:
+        raise ZooError(f"budget and recall are measured, and {count} rows are too few; leave both out")
+    smallest = faiss.index_factory(dim, FaissType(1).make_factory_string(dim), faiss.METRIC_INNER_PRODUCT)
+    least = faiss_codec.get_inner(smallest).code_size + LIST_BYTES * (count >= FLAT_ROWS)
+    if wish.budget is not None and wish.budget < least:
+        raise ZooError(
+            f"budget: {wish.budget} bytes are too few, because the smallest type takes {least}; raise --budget"
+        )
+
+
 def choose_type(
     vectors: Any, questions: Questions, wish: Wish, say: Callable[[str], Any]
 ) -> tuple[FaissType | None, list[Figure]]:
     """Return the type of faiss, or None for exact float vectors, and the figures that decided.
 
     Without a wish the number of rows decides. With one, every type is measured on a sample: the cheapest with the recall, or
-    the best within the budget. Raise ZooError if no type fulfils the wish.
+    the best within the budget. If no type within the budget has the recall, a warning says so, and the best one is taken.
     """
     count = len(vectors)
     lists = round(math.sqrt(count)) if count >= FLAT_ROWS else 0
     if wish.budget is None and wish.recall is None:
         return (None if wish.exact or count < EXACT_ROWS else FaissType(4, lists)), []
-    if count < 2 * TOP:
-        raise ZooError(f"budget and recall are measured, and {count} rows are too few; leave both out")
     figures = [
         figure._replace(bytes=figure.bytes + LIST_BYTES * bool(lists)) for figure in measure_types(vectors, questions)
     ]
     for figure in figures:
         say(f"  {figure.name}: {figure.bytes} bytes a vector, recall@{TOP} {figure.recall:.3f} on a sample")
-    chosen = _choose_figure(figures, wish)
+    chosen = _choose_figure(figures, wish, say)
     bits = next((bits for bits in BITS if FaissType(bits).name == chosen.name), None)
     return (None if bits is None else FaissType(bits, lists)), figures
 
 
-def _choose_figure(figures: Sequence[Figure], wish: Wish) -> Figure:
+def _choose_figure(figures: Sequence[Figure], wish: Wish, say: Callable[[str], Any]) -> Figure:
     fitting = [figure for figure in figures if wish.budget is None or figure.bytes <= wish.budget]
-    if not fitting:
-        least = min(figure.bytes for figure in figures)
-        raise ZooError(
-            f"budget: {wish.budget} bytes are too few, because the smallest type takes {least}; raise --budget"
-        )
     good = [figure for figure in fitting if wish.recall is None or figure.recall >= wish.recall]
     best = max(fitting, key=lambda figure: figure.recall)
     if not good:
-        raise ZooError(
-            f"recall: within {wish.budget} bytes the best type is {best.name} with {best.recall:.3f}; raise --budget or lower "
-            "--recall"
-        )
-    return best if wish.recall is None else min(good, key=lambda figure: figure.bytes)
+        reached = f"the best is {best.name} with {best.recall:.3f}"
+        say(f"warning: no type within {wish.budget} bytes has the recall {wish.recall}; {reached}; raise --budget")
+    return min(good, key=lambda figure: figure.bytes) if good and wish.recall is not None else best
 
 
 def measure_types(vectors: Any, questions: Questions) -> list[Figure]:
     """Measure recall and bytes of every type without lists on a sample of the vectors."""
     numbers = np.sort(np.random.default_rng(1).permutation(len(vectors))[:SAMPLE_ROWS])
-    sample = np.asarray(vectors[numbers], np.float32)
+    sample = take_rows(vectors, numbers)
     places = np.searchsorted(numbers, questions.own)
     is_in = (questions.own >= 0) & (numbers[places.clip(max=len(numbers) - 1)] == questions.own)
     local = Questions(questions.vectors, np.where(is_in, places, -1), questions.source)
@@ -204,7 +217,7 @@ def draw_training_sample(vectors: Any, kind: FaissType, seed: int = 0) -> Vector
     """Return the vectors on which an index is trained, in their order."""
     size = max(MIN_TRAINING, POINTS_PER_LIST * kind.lists)
     numbers = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:size])
-    return np.asarray(vectors[numbers], np.float32)
+    return take_rows(vectors, numbers)
 
 
 def train_codec(kind: FaissType, sample: Vectors) -> FaissCodec:

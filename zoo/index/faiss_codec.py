@@ -66,7 +66,10 @@ def import_faiss() -> Any:
     try:
         import faiss
     except ImportError:
-        raise ZooError('this index needs faiss, which is not installed: pip install "embedding-zoo[faiss]"') from None
+        raise ZooError(
+            'this index needs faiss, which is not installed: pip install "embedding-zoo[faiss]"; or keep float vectors with '
+            "--code float32"
+        ) from None
     if not hasattr(faiss, "IVFRaBitQSearchParameters"):
         raise ZooError('this index needs faiss ≥ 1.15: pip install -U "embedding-zoo[faiss]"')
     return faiss
@@ -202,6 +205,7 @@ class FaissVectors:
         faiss = import_faiss()
         self.codec, self.index, self.int8 = codec, index, int8
         self._is_rotated = isinstance(faiss.downcast_index(index), faiss.IndexPreTransform)
+        self._parameters: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
@@ -220,12 +224,23 @@ class FaissVectors:
         if allowed is not None and available < SMALL_SHARE * len(self):
             probes = lists
         scores, numbers = self._search(queries, depth, allowed, probes)
-        short = (numbers < 0).any(1)
-        if short.any() and probes < lists:
+        if probes < lists and numbers[:, -1].min(initial=0) < 0:  # -1 stands at the end
+            short = numbers[:, -1] < 0
             scores[short], numbers[short] = self._search(queries[short], depth, allowed, lists)
         return (scores, numbers) if self.int8 is None else self._rescore(queries, numbers, count)
 
     def _search(self, queries: Vectors, k: int, allowed: Mask | None, probes: int) -> tuple[Vectors, Numbers]:
+        if allowed is not None:
+            parameters = self._make_parameters(probes, allowed)
+        elif probes in self._parameters:
+            parameters = self._parameters[probes]
+        else:  # they are kept, because making them takes a good part of a search
+            parameters = self._parameters[probes] = self._make_parameters(probes, None)
+        scores, numbers = self.index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)
+        return scores, numbers
+
+    def _make_parameters(self, probes: int, allowed: Mask | None) -> Any:
+        """Return the parameters of a search in so many lists, among vectors (n,) that are allowed."""
         faiss = import_faiss()
         options: dict[str, Any] = {}
         if allowed is not None:
@@ -238,10 +253,7 @@ class FaissVectors:
         else:
             make = faiss.SearchParametersIVF if self.codec.kind.lists else faiss.SearchParameters
         parameters = make(**options)
-        if self._is_rotated:
-            parameters = faiss.SearchParametersPreTransform(index_params=parameters)
-        scores, numbers = self.index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)
-        return scores, numbers
+        return faiss.SearchParametersPreTransform(index_params=parameters) if self._is_rotated else parameters
 
     def _rescore(self, queries: Vectors, numbers: Numbers, k: int) -> tuple[Vectors, Numbers]:
         """Order the candidates (m, c) by their int8 vectors, and return the k best."""

@@ -6,18 +6,20 @@ built it: the same weights and tokens by hash, the same view, prompts and code, 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.artefact import tensors
+from zoo.bridge.identity import hash_weights
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
 
 if TYPE_CHECKING:
     from zoo.after.step import Step
+    from zoo.bridge.bridge import Bridge
     from zoo.encoder import Encoder
 
 PROBE_COMPONENTS = 16
@@ -73,28 +75,10 @@ def find_prompts(encoder: Encoder) -> dict[str, str]:
     return {role: str(find_prompt(role)) if find_prompt else "" for role in ("query", "document")}
 
 
-def hash_weights(encoder: Encoder) -> str:
-    """Return the sha256 of all tensors of an encoder with their names. It does not depend on the device or on file formats."""
-    return hash_tensors({name: tensor.detach().cpu() for name, tensor in encoder.module.state_dict().items()})
-
-
 def hash_step(step: Step) -> str:
     """Return the sha256 of a step after training."""
     spec = step.spec.model_dump(mode="json") if hasattr(step.spec, "model_dump") else str(step.spec)
-    return atomic_files.digest([spec, step.state(), hash_tensors(step.tensors())])
-
-
-def hash_tensors(tensors: Mapping[str, Any]) -> str:
-    """Return the sha256 of arrays or tensors by name."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = torch.as_tensor(tensors[name]).contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        if tensor.numel():
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return atomic_files.digest([spec, step.state(), tensors.hash_tensors(step.tensors())])
 
 
 def _hash_tokens(encoder: Encoder) -> str:
@@ -126,6 +110,36 @@ def require_same_encoder(folder: Any, record: Mapping[str, Any], encoder: Encode
             f"{folder}: the encoder has the same weights as {record.get('reference') or 'before'} but encodes otherwise, for "
             "example with another pooling; open the index with that encoder, or build it again"
         )
+
+
+def open_bridged_encoder(path: Any, record: Mapping[str, Any], bridge: Bridge, model: Any = None) -> Encoder:
+    """Open the new encoder of a bridge, whose queries search the index of the record.
+
+    Args:
+        path: the folder of the index, for messages.
+        model: the new encoder, or a reference; None for the reference in the bridge.
+
+    Raise ArtefactError if the bridge leads to another encoder than that of the index, or from another one than `model`.
+    """
+    from zoo import pretrained
+    from zoo.encoder import Encoder as AnyEncoder
+
+    for part in ("weights", "dim", "view"):
+        if bridge.old.get(part) != record.get(part):
+            raise ArtefactError(
+                f"{path}: was built with {record.get('reference') or 'another model'}, and the bridge leads to "
+                f"{bridge.old.get('name')}; fit a bridge to the model of the index"
+            )
+    encoder = model
+    if not isinstance(encoder, AnyEncoder):
+        reference = model if model is not None else bridge.new.get("reference")
+        if reference is None:
+            raise ZooError(f"{path}: the bridge does not say where its new model is; name it with --model")
+        encoder = pretrained.from_pretrained(reference)
+        if bridge.new.get("view"):
+            encoder = encoder.view(**bridge.new["view"])
+    bridge.require_encoders(new=encoder)
+    return encoder
 
 
 def open_recorded_encoder(folder: Any, record: Mapping[str, Any], model: Any = None) -> Encoder:

@@ -11,6 +11,7 @@ from zoo.index import answers, changes
 from zoo.index.opened import Hit, OpenIndex
 
 if TYPE_CHECKING:
+    from zoo.bridge.bridge import Bridge
     from zoo.encoder import Encoder
 
 
@@ -80,16 +81,21 @@ class Index(OpenIndex):
         return cls(Path(path), changes.build(encoder, rows, Path(path), request))
 
     @classmethod
-    def open(cls, path: str | Path, model: Any = None) -> Self:
+    def open(cls, path: str | Path, model: Any = None, bridge: str | Path | Bridge | None = None) -> Self:
         """Open the index in a folder. All files are checked by their sha256 before they are read.
 
         Args:
             path: a folder that `build` wrote on this machine or on another one that you trust.
             model: the encoder, or a reference to it. By default the reference in model.json is opened at the first search.
+            bridge: a file of `zoo bridge`, or a bridge that is open. Then `model` is the new encoder, whose queries are mapped.
 
         Raise ArtefactError for a folder of the Hub, a damaged file, and an encoder that did not build the index.
         """
-        return cls(Path(path), model)
+        if isinstance(bridge, str | Path):
+            from zoo.bridge.bridge import Bridge as AnyBridge
+
+            bridge = AnyBridge.open(bridge)
+        return cls(Path(path), model, bridge)
 
     def add(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from zoo.index.shard import Found, Shard, merge_found
 from zoo.index.vectors import RowEncoder
 
 if TYPE_CHECKING:
+    from zoo.bridge.bridge import Bridge
     from zoo.encoder import Encoder
 
 
@@ -44,6 +47,29 @@ class Hit:
     place: tuple[int, int] | None = None
     probability: float | None = None
 
+    def describe(self) -> dict[str, Any]:
+        """Return the hit as values that JSON can hold. Bytes, NaN and infinity in a column become null."""
+        return {
+            "id": self.id,
+            "score": self.score,
+            "text": self.text,
+            "probability": self.probability,
+            "place": None if self.place is None else list(self.place),
+            "columns": _make_plain(self.row),
+        }
+
+
+def _make_plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _make_plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_make_plain(part) for part in value]
+    if isinstance(value, datetime.date | datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, bytes) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
+
 
 class OpenIndex:
     """The open files of an index. It shows the rows as they were when it was opened, or after its own last change.
@@ -58,19 +84,23 @@ class OpenIndex:
         removed: sorted numbers of the rows that were removed.
     """
 
-    def __init__(self, path: Path, model: Any = None) -> None:
-        self.path, self._model_argument = path, model
+    def __init__(self, path: Path, model: Any = None, bridge: Bridge | None = None) -> None:
+        self.path, self._model_argument, self._bridge = path, model, bridge
         self._encoder: Encoder | None = None
         self._lexical: Lexical | None = None
         self._read()
         if model is not None:
-            self._encoder = identity.open_recorded_encoder(path, self.model.encoder, model)
+            self._encoder = self._open_encoder()
 
     def _read(self) -> None:
         """Read the folder as it is now, and check every file by its sha256."""
         self.manifest = folder.read_manifest(self.path)
         self.model = ModelFile.read(folder.check_file(self.path, self.manifest, self.manifest.parts["model"]))
         needs_encoder = self.model.code["kind"] == "step"
+        if needs_encoder and self._bridge is not None:
+            raise ZooError(
+                f"{self.path}: holds codes of its own model, which a bridge cannot read; search it with that model"
+            )
         codec = open_codec(self.path, self.manifest, self.model, self.encoder if needs_encoder else None)
         self.codec = codec
         self.shards = [Shard(self.path, self.manifest, entry, codec) for entry in self.manifest.shards]
@@ -106,14 +136,22 @@ class OpenIndex:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder that built the index. It is opened once, and compared with the record of model.json."""
+        """The encoder that built the index, or the new one of a bridge. It is opened once, and compared with the record."""
         if self._encoder is None:
-            self._encoder = identity.open_recorded_encoder(self.path, self.model.encoder, self._model_argument)
+            self._encoder = self._open_encoder()
         return self._encoder
+
+    def _open_encoder(self) -> Encoder:
+        arguments = self.path, self.model.encoder
+        if self._bridge is not None:
+            return identity.open_bridged_encoder(*arguments, self._bridge, self._model_argument)
+        return identity.open_recorded_encoder(*arguments, self._model_argument)
 
     @property
     def row_encoder(self) -> RowEncoder:
         """The encoder, as it encodes rows and queries."""
+        if self._bridge is not None:
+            return RowEncoder(self.encoder, bridge=self._bridge)
         return RowEncoder(self.encoder, self.model.long)
 
     @property

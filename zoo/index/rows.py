@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoo.core.errors import DataError
 from zoo.core.suggest import suggest
@@ -151,7 +151,10 @@ def find_layout(
     found: dict[str, set[str]] = {}
     own_id, count = id_column, 0
     ids: set[str] = set()
+    likely_texts, first_empty = tuple(dict.fromkeys(texts)) or ("text",), None
     for location, row in source.read():
+        if first_empty is None and not any(str(row.get(name) or "").strip() for name in likely_texts):
+            first_empty = location
         if count == 0 and own_id is None:
             own_id = next((name for name in ID_NAMES if name in row), None)
         for name, value in row.items():
@@ -176,6 +179,8 @@ def find_layout(
         _require_column(source, image, columns)
         return Layout((), image, own_id, columns), count
     chosen = _choose_texts(source, tuple(texts), columns, own_id)
+    if chosen == likely_texts and first_empty is not None:
+        _refuse_empty_text(first_empty, chosen)
     return Layout(chosen, None, own_id, {**columns, **dict.fromkeys(chosen, "text")}), count
 
 
@@ -254,7 +259,7 @@ def _read_input(
     if layout.image is None:
         text = layout.join_texts(converted)
         if not text.strip():
-            raise DataError(f"{location}: {', '.join(layout.texts)}: there is no text; fill it, or leave the row out")
+            _refuse_empty_text(location, layout.texts)
         return text
     value = row.get(layout.image)
     folder = source.image_folder or (Path(location.name).parent if hasattr(location, "name") else Path())
@@ -279,7 +284,10 @@ def check_added_rows(source: RowSource, layout: Layout, taken: Callable[[str], b
         missing = [name for name in (*layout.texts, layout.image, layout.id) if name is not None and name not in row]
         if missing:
             raise DataError(f"{location}: there is no column {missing[0]!r}{suggest(missing[0], row)}")
-        key = _convert_row(location, row, layout, next_number + count, reads_texts=source.reads_texts)[ID]
+        converted = _convert_row(location, row, layout, next_number + count, reads_texts=source.reads_texts)
+        key = converted[ID]
+        if layout.image is None and not layout.join_texts(converted).strip():
+            _refuse_empty_text(location, layout.texts)
         if key in ids or taken(key):
             where = "occurs twice" if key in ids else "is in the index already; remove it first"
             raise DataError(f"{location}: the id {key!r} {where}")
@@ -288,6 +296,10 @@ def check_added_rows(source: RowSource, layout: Layout, taken: Callable[[str], b
     if not count:
         raise DataError(f"{source.name}: there are no rows")
     return count
+
+
+def _refuse_empty_text(location: Any, texts: Iterable[str]) -> NoReturn:
+    raise DataError(f"{location}: {', '.join(texts)}: there is no text; fill it, or leave the row out")
 
 
 def is_image_source(source: RowSource) -> bool:

@@ -167,7 +167,7 @@ def _keep_best_vectors(scores: Vectors, numbers: Numbers, rows: Numbers, k: int)
 
 def _fill(found: Found, k: int) -> Found:
     """Return results with k columns."""
-    if found.scores.shape[1] == k and found.rows.min(initial=0) >= 0:
+    if found.rows.shape[1] == k and found.rows[:, -1].min(initial=0) >= 0:  # -1 stands at the end
         return found
     lacking = ((0, 0), (0, max(0, k - found.scores.shape[1])))
     scores = np.pad(found.scores, lacking, constant_values=-np.inf)

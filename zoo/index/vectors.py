@@ -14,6 +14,7 @@ from zoo.core.suggest import suggest
 from zoo.index.arrays import Numbers, Vectors, unpack_signs
 
 if TYPE_CHECKING:
+    from zoo.bridge.bridge import Bridge
     from zoo.encoder import Encoder
 
 LONG = ("cut", "windows")
@@ -38,17 +39,20 @@ class RowEncoder:
     Attributes:
         encoder: the encoder.
         long: `windows` gives each window of a long text a vector; `cut` leaves texts to the encoder.
+        bridge: maps the queries of a new encoder to the vectors of the index, or None.
     """
 
-    def __init__(self, encoder: Encoder, long: str = "cut") -> None:
+    def __init__(self, encoder: Encoder, long: str = "cut", bridge: Bridge | None = None) -> None:
         if long not in LONG:
             raise ZooError(f"long: {long!r} is not one of {', '.join(LONG)}{suggest(str(long), LONG, listing='')}")
         if long == "windows" and not hasattr(encoder, "encode_windows"):
             raise ZooError(f"long: the family {encoder.spec.family} has no windows; leave --long out")
-        self.encoder, self.long = encoder, long
+        self.encoder, self.long, self.bridge = encoder, long, bridge
 
     def encode_rows(self, inputs: list[Any]) -> Encoded:
-        """Return the vectors of the texts or images of some rows, in order."""
+        """Return the vectors of the texts or images of some rows, in order. Raise ZooError for an encoder behind a bridge."""
+        if self.bridge is not None:
+            raise ZooError("rows are added with the model that built the index; open the index without the bridge")
         if self.long == "windows":
             options = {"prompt_type": "document"} if self.encoder.has_roles else {}
             found = self.encoder.encode_windows(inputs, **options)  # type: ignore[attr-defined]
@@ -57,7 +61,8 @@ class RowEncoder:
 
     def encode_queries(self, queries: list[Any]) -> Vectors:
         """Return the vectors (m, d) of queries."""
-        return self._prepare(self.encoder.encode_query(queries))
+        vectors = self.encoder.encode_query(queries)
+        return self._prepare(vectors) if self.bridge is None else self.bridge.map_queries(vectors)
 
     def convert_scores(self, scores: Vectors) -> Vectors:
         """Return inner products as the similarity of the encoder: a cosine, a dot product, or a negative Hamming distance."""

@@ -27,7 +27,7 @@ PREDICTORS = ("predict", "classify")
 """Methods that take inputs and return a prediction for each."""
 View = tuple[tuple[str, Any], ...]
 """The options of a view as sorted pairs."""
-BATCH_TOKENS_CPU, BATCH_TOKENS_ACCELERATOR = 4096, 32768
+BATCH_TOKENS_CPU, BATCH_TOKENS_ACCELERATOR = 8192, 32768
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.index import folder
 from zoo.index.index import Index
 from zoo.index.model_file import ModelFile
-from zoo.index.opened import Hit
 from zoo.serve.model import ServedModel
 
 
@@ -48,31 +44,3 @@ def _attach(path: Path, name: str, models: Sequence[ServedModel]) -> None:
         else:
             return
     raise problems[0]
-
-
-def describe_hits(hits: Sequence[Hit]) -> list[dict[str, Any]]:
-    """Return hits as values that JSON can hold."""
-    return [
-        {
-            "id": hit.id,
-            "score": hit.score,
-            "text": hit.text,
-            "probability": hit.probability,
-            "place": None if hit.place is None else list(hit.place),
-            "columns": _make_plain(hit.row),
-        }
-        for hit in hits
-    ]
-
-
-def _make_plain(value: Any) -> Any:
-    """Return a value of a column as JSON holds it. Bytes, NaN and infinity become null."""
-    if isinstance(value, Mapping):
-        return {str(name): _make_plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_make_plain(part) for part in value]
-    if isinstance(value, datetime.date | datetime.datetime):
-        return value.isoformat()
-    if isinstance(value, bytes) or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value

@@ -27,7 +27,6 @@ from zoo.serve.requests import (
     SearchBody,
     read_body,
 )
-from zoo.serve.searching import describe_hits
 from zoo.serve.settings import Settings
 
 Work = tuple[Operation, Sequence[Any]]
@@ -125,7 +124,9 @@ class Service:
         options = tuple(sorted(body.model_dump(include={"top", "where", "hybrid", "relevant"}).items()))
         work = (Operation("search", index=name, options=options), queries)
         (outcome,) = await self._run(request, model, [work])
-        data = [{"index": number, "hits": describe_hits(hits)} for number, hits in enumerate(outcome.results)]
+        data = [
+            {"index": number, "hits": [hit.describe() for hit in hits]} for number, hits in enumerate(outcome.results)
+        ]
         usage = responses.count_usage(outcome.tokens)
         answer = {"object": "list", "index": name, "model": model.name, "data": data, "usage": usage}
         return await asyncio.to_thread(responses.encode_json, answer)

@@ -8,6 +8,7 @@ from typing import Any
 
 from zoo.encoder import Encoder
 from zoo.serve.errors import RequestError
+from zoo.text.engine import CHARACTERS_PER_TOKEN, take_beginning
 
 TOKENIZER_PATHS = (
     "backbone.tokenizer",
@@ -25,8 +26,18 @@ def count_tokens(encoder: Encoder, texts: Sequence[str]) -> list[int]:
     A family without a tokenizer reads words, so their words are counted.
     """
     texts = [text if text.isascii() else text.encode("utf-8", "replace").decode() for text in texts]
-    rows = encoder.list_token_ids(texts)
-    return [len(text.split()) for text in texts] if rows is None else [len(row) for row in rows]
+    limit = getattr(getattr(encoder, "backbone", None), "max_length", None)
+    beginnings = [take_beginning(text, limit * CHARACTERS_PER_TOKEN) for text in texts] if limit else texts
+    rows = encoder.list_token_ids(beginnings)
+    if rows is None:
+        return [len(text.split()) for text in texts]
+    counts = [len(row) for row in rows]
+    # A beginning that does not fill the limit says too little, so these texts are tokenised whole.
+    short = [i for i, count in enumerate(counts) if limit and count < limit and len(beginnings[i]) < len(texts[i])]
+    if short:
+        for i, row in zip(short, encoder.list_token_ids([texts[i] for i in short]) or (), strict=True):
+            counts[i] = len(row)
+    return counts
 
 
 def decode_token_ids(encoder: Encoder, ids: Sequence[int]) -> str:

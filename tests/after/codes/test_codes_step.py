@@ -221,6 +221,16 @@ def test_new_queries_search_the_old_codes_of_a_rotated_space():
         (MATERIAL, {"dims": 30, "allocation": "equal"}, "set `dims` to 24 or less"),
         (Material(MATERIAL.documents), {"goal": "task"}, "`goal: task` is trained on pairs"),
         (make_material(queries=20), {"goal": "task"}, "needs 100 queries or more, not 20"),
+        (
+            dataclasses.replace(MATERIAL, answers=MATERIAL.answers[:0]),
+            {"goal": "task"},
+            "too few queries with an answer",
+        ),
+        (
+            dataclasses.replace(MATERIAL, old_documents=MATERIAL.documents[:, :1]),
+            {"compatible_with": "old"},
+            "set `dims` to 1 or less",
+        ),
         (MATERIAL, {"compatible_with": "old"}, "needs the old model's vectors"),
         (Material(np.full((30, DIM), np.nan, np.float32)), {}, "not finite"),
     ],

@@ -23,39 +23,42 @@ Ids = npt.NDArray[np.int64]
 class Step(CodeStep):
     """Signs of components.
 
-    A component stands for its mean plus or minus its mean distance from it, which is the sign code of least squared error. A
-    search by signs and one by int8 are two stages: the second one orders the candidates of the first, and no other row can
-    come before them.
+    A component stands for its mean plus or minus the mean distance of all components. Decoded vectors get the mean norm of the
+    documents, because the sum of a mean and of signs varies in length where the vectors did not. A search by signs and one by
+    int8 are two stages: the second one orders the candidates of the first, and no other row can come before them.
     """
 
-    def __init__(self, spec: Spec, mean: Vectors, scale: Vectors, ranges: Ranges | None = None) -> None:
+    def __init__(self, spec: Spec, mean: Vectors, size: Vectors, ranges: Ranges | None = None) -> None:
         self.spec: Spec = spec
-        self.mean, self.scale, self.ranges, self.dim = mean, scale, ranges, len(mean)
+        self.mean, self.size, self.ranges, self.dim = mean, size, ranges, len(mean)
 
     @classmethod
     def fit(cls, spec: Spec, material: Material) -> Self:
-        """Take the mean, the mean distance from it, and the ranges for rescoring from the documents."""
+        """Take the mean, the mean distance from it, the mean norm, and the ranges for rescoring from the documents."""
         documents = check_documents(material.documents)
         dim = documents.shape[1]
         mean = (
             documents.mean(axis=0, dtype=np.float64).astype(np.float32) if spec.centred else np.zeros(dim, np.float32)
         )
-        scale = np.abs(documents - mean).mean(axis=0, dtype=np.float64).astype(np.float32)
+        distance = np.abs(documents - mean).mean(dtype=np.float64)
+        size = np.array([distance, np.linalg.norm(documents, axis=1).mean(dtype=np.float64)], np.float32)
         ranges = Ranges.fit(documents, 0.0) if spec.rescore == "int8" else None
-        return cls(spec, mean, scale, ranges)
+        return cls(spec, mean, size, ranges)
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """`mean` and `scale` (d,) float32; with rescoring also `low` and `width`."""
-        return {"mean": self.mean, "scale": self.scale, **({} if self.ranges is None else self.ranges._asdict())}
+        """`mean` (d,) and `size` (2,), the mean distance and the mean norm, float32; with rescoring also `low` and `width`."""
+        return {"mean": self.mean, "size": self.size, **({} if self.ranges is None else self.ranges._asdict())}
 
     @classmethod
     def from_saved(cls, spec: Spec, tensors: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> Self:
         """Open what `tensors` gave. Raise ArtefactError for other tensors."""
         dim = find_dim(NAME, tensors, "mean")
-        names = ["mean", "scale", *(Ranges._fields if spec.rescore == "int8" else ())]
-        checked = check_tensors(NAME, tensors, dict.fromkeys(names, ((dim,), np.float32)))
+        names = ["mean", *(Ranges._fields if spec.rescore == "int8" else ())]
+        checked = check_tensors(
+            NAME, tensors, {**dict.fromkeys(names, ((dim,), np.float32)), "size": ((2,), np.float32)}
+        )
         ranges = Ranges.from_saved(NAME, checked) if spec.rescore == "int8" else None
-        return cls(spec, checked["mean"], checked["scale"], ranges)
+        return cls(spec, checked["mean"], checked["size"], ranges)
 
     @property
     def first_bytes(self) -> int:
@@ -84,7 +87,13 @@ class Step(CodeStep):
     def _decode_signs(self, codes: Codes) -> Vectors:
         bits = np.unpackbits(codes[:, : self.first_bytes], axis=1, count=self.dim)
         signs: Vectors = bits.astype(np.float32) * 2 - 1
-        return signs if self.spec.query == "signs" else signs * self.scale + self.mean
+        if self.spec.query == "signs":
+            return signs
+        distance, norm = self.size
+        vectors = signs * distance + self.mean
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        decoded: Vectors = np.divide(vectors * norm, norms, out=np.zeros_like(vectors), where=norms > 0)
+        return decoded
 
     def transform_queries(self, vectors: Vectors) -> Vectors:
         """Return the queries (m, d) as they are compared with `decode`: as float vectors, or as signs of -1 and 1."""

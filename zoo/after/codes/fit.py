@@ -61,7 +61,8 @@ def fit_best_coder(spec: Spec, material: Material) -> tuple[Coder, dict[str, Any
     facts: dict[str, Any] = {"documents": len(sample.documents), "held_out_queries": len(sample.judges)}
     head = _make_head(spec, sample, material.seed)
     if spec.goal == "task":
-        assert head is not None
+        if head is None or not len(sample.pairs) or not len(sample.judged_pairs):
+            raise ZooError("codes: `goal: task` has too few queries with an answer: give more pairs")
         material.say("codes: training the head")
         head = _train_best_head(head, sample, spec, material.seed, facts)
     material.say("codes: fitting rotation and levels")
@@ -83,6 +84,10 @@ def _check_material(spec: Spec, material: Material) -> None:
     for name in ("queries", "old_documents"):
         if getattr(material, name) is not None:
             check_vectors(getattr(material, name), dim if name == "queries" else None, name)
+    if spec.compatible_with and material.old_documents is None:
+        raise ZooError("codes: `compatible_with` needs the old model's vectors of the documents")
+    if spec.compatible_with and material.old_documents is not None:
+        dim = material.old_documents.shape[1]  # the code is that of vectors in the old space
     if rows < dim:
         raise ZooError(
             f"codes: {rows} documents are too few to fit a code to vectors of {dim} components: give {dim} or more"
@@ -96,8 +101,6 @@ def _check_material(spec: Spec, material: Material) -> None:
         raise ZooError(
             "codes: `goal: task` is trained on pairs of a query and its answer: give both, or set `goal: neighbours`"
         )
-    if spec.compatible_with and material.old_documents is None:
-        raise ZooError("codes: `compatible_with` needs the old model's vectors of the documents")
     if spec.goal == "task" and material.queries is not None and len(material.queries) < FEWEST_QUERIES:
         raise ZooError(f"codes: `goal: task` needs {FEWEST_QUERIES} queries or more, not {len(material.queries)}")
 

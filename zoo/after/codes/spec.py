@@ -45,11 +45,12 @@ class Spec(StepSpec):
         description="A model folder with `codes`. The new queries can then search the codes of that model's documents.",
     )
     steps: Annotated[int, Field(ge=0)] = Field(
-        600, description="Optimiser steps. 0 keeps the rotation, which needs no training."
+        600,
+        description="Optimiser steps of the code, and as many of a head. 0 keeps the rotation, which needs no training.",
     )
-    batch_size: Positive = Field(64, description="Queries of an optimiser step.")
+    batch_size: Positive = Field(64, description="Queries of an optimiser step of the code's training.")
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
-        5e-5, description="The highest learning rate. It falls to 0."
+        5e-5, description="The highest learning rate of the code's training. It falls to 0."
     )
     temperature: Annotated[float, Field(gt=0)] = Field(0.05, description="Scores are divided by it in the losses.")
 

@@ -69,8 +69,8 @@ def distil(coder: Coder, ranking: Ranking, spec: Spec, seed: int) -> None:
         numbers = torch.from_numpy(_draw_candidates(ranking.nearest[chosen.numpy()], generator))
         teacher = ranking.targets[0][chosen] @ ranking.targets[1][numbers].T
         queries = ranking.queries[chosen]
-        students = [coder.transform(queries) if not spec.symmetric else coder(queries)]
-        scores = students[0] @ coder(ranking.documents[numbers]).T
+        left = coder(queries) if spec.symmetric else coder.transform(queries)
+        scores = left @ coder(ranking.documents[numbers]).T
         loss = distillation.compute_kl_loss(scores, teacher, spec.temperature)
         if ranking.old_documents is not None:
             scores = coder.transform(queries) @ ranking.old_documents[numbers].T

@@ -1,0 +1,110 @@
+"""The verdict names planted faults and accuses no healthy vectors; the verb prints it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+import tiny_dense
+
+from zoo.artefact import model_folder
+from zoo.cli.main import main
+from zoo.core.errors import ZooError
+from zoo.diagnosis.diagnosis import diagnose
+
+pytest.importorskip("skdim")
+
+
+def draw_vectors(seed, rows=1500, dim=64):
+    """Vectors (rows, dim) like those of a sentence encoder: eight dimensions, topics, and a weak common direction."""
+    rng = np.random.default_rng(seed)
+    topics = rng.standard_normal((40, 8))
+    inner = topics[rng.integers(0, 40, rows)] + 0.6 * rng.standard_normal((rows, 8))
+    layer = rng.standard_normal((8, 64)) / np.sqrt(8), rng.standard_normal((64, dim)) / 8
+    return np.tanh(inner @ layer[0]) @ layer[1] + 0.2 * rng.standard_normal(dim)
+
+
+def spoil_by_collapse(vectors, rng):
+    return 1e-3 * vectors + rng.standard_normal(vectors.shape[1])
+
+
+def spoil_by_cone(vectors, rng):
+    return vectors + 2 * rng.standard_normal(vectors.shape[1])
+
+
+def spoil_by_noise(vectors, rng):
+    return vectors + 1.5 * vectors.std() * rng.standard_normal(vectors.shape)
+
+
+def spoil_by_repetition(vectors, rng):
+    return np.vstack([vectors, vectors[rng.permutation(len(vectors))[: int(0.3 * len(vectors))]]])
+
+
+def spoil_by_dead_units(vectors, rng):
+    spoiled = vectors.copy()
+    spoiled[:, rng.permutation(vectors.shape[1])[:8]] = 0.1
+    return spoiled
+
+
+FAULTS = {
+    "all inputs have nearly one vector": spoil_by_collapse,
+    "share one direction": spoil_by_cone,
+    "look noisy": spoil_by_noise,
+    "have the vector of an earlier one": spoil_by_repetition,
+    "8 of 64 components have one value": spoil_by_dead_units,
+}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_planted_faults_are_named_and_healthy_vectors_are_not_accused(seed):
+    vectors, rng = draw_vectors(seed), np.random.default_rng(1000 + seed)
+    assert diagnose(vectors).findings == ()
+    for message, spoil in FAULTS.items():
+        findings = diagnose(spoil(vectors, rng)).findings
+        assert any(message in finding.message for finding in findings), (message, findings)
+
+
+def test_only_a_collapsed_encoder_is_dead():
+    vectors, rng = draw_vectors(0), np.random.default_rng(0)
+    dead = {message for message, spoil in FAULTS.items() if diagnose(spoil(vectors, rng)).is_dead}
+    assert dead == {"all inputs have nearly one vector"}
+
+
+def test_repeated_inputs_are_not_blamed_on_the_encoder():
+    class Lengths:
+        def encode(self, texts):
+            return np.array([[len(text), 1.0] for text in texts])
+
+    found = diagnose(Lengths(), ["a", "bb", "a", "ccc"])
+    assert (found.rows, found.repeated_inputs, found.equal_vectors) == (3, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "inputs", "message"),
+    [
+        (np.ones((3, 4), np.uint8), None, "decode codes first"),
+        (np.ones((1, 4)), None, "1 vectors cannot be compared"),
+        (np.ones((3, 4)), ["a"], "belong to an encoder"),
+    ],
+)
+def test_sources_that_cannot_be_diagnosed_are_named(source, inputs, message):
+    with pytest.raises(ZooError, match=message):
+        diagnose(source, inputs)
+
+
+def test_the_verb_diagnoses_a_file_and_the_views_of_a_model(tmp_path, capsys):
+    np.save(tmp_path / "vectors.npy", draw_vectors(1, 300).astype(np.float32))
+    assert main(["diagnose", str(tmp_path / "vectors.npy")]) == 0
+    assert "no fault was found" in capsys.readouterr().out
+    np.save(tmp_path / "dead.npy", np.ones((300, 4), np.float32))
+    assert main(["diagnose", str(tmp_path / "dead.npy")]) == 1
+    model = model_folder.save(tiny_dense.build(tmp_path, dims=(8, 16)), tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("\n".join(tiny.SENTENCES))
+    capsys.readouterr()
+    main(["diagnose", str(model), "--data", str(tmp_path / "texts.txt"), "--across", "dim=8,16", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert [(entry["name"], entry["dim"]) for entry in found] == [("dim=8", 8), ("dim=16", 16)]
+    assert main(["diagnose", str(model)]) == 1
+    assert "--data: give a file of inputs" in capsys.readouterr().err

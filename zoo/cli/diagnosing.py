@@ -1,0 +1,146 @@
+"""The verb `zoo diagnose`: figures and a verdict on the vectors of a model, without labels."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.core.errors import ZooError
+from zoo.core.output import say, write
+from zoo.core.tables import print_table
+
+if TYPE_CHECKING:
+    from zoo.diagnosis.diagnosis import Diagnosis
+
+ROWS = 10_000
+RANGES: Mapping[str, str] = {
+    "vendi": "1 to min(n, d): different inputs as the encoder sees them",
+    "rankme": "1 to min(n, d): directions in use",
+    "rankme_centred": "the same without the mean vector",
+    "components_in_use": "principal directions with 99 % of the coding rate",
+    "mean_cosine": "-1 to 1: 1 if all inputs have one direction",
+    "norm_spread": "spread of the norms, relative to their mean",
+    "dead_components": "components with one value",
+}
+"""The figures of the table, with their ranges."""
+NEIGHBOUR_RANGES: Mapping[str, str] = {
+    "twonn": "intrinsic dimension; too low above 10, and noise raises it",
+    "hubness": "0 without inputs that are neighbours of very many",
+}
+
+
+def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the verb and its options to the parser of all verbs."""
+    from zoo.cli import views
+
+    verb = add("diagnose", run, "say how healthy the vectors of a model are: zoo diagnose MODEL --data FILE")
+    views.add_arguments(verb)
+    verb.add_argument("--data", metavar="FILE", help="inputs: a table or lines; not needed for an .npy of vectors")
+    verb.add_argument("--column", default="text", help="the column of the inputs (default: text)")
+    verb.add_argument(
+        "--across",
+        action="append",
+        default=[],
+        metavar="KEY=V1,V2,…",
+        help="diagnose views beside each other, for example layers=2,4,6; may be given several times",
+    )
+    verb.add_argument("--rows", type=int, default=ROWS, help=f"inputs that are drawn at most (default: {ROWS:,})")
+    verb.add_argument("--seed", type=int, default=42, help="the seed of the draw (default: 42)")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`zoo diagnose MODEL`: print figures and a verdict. The exit status is 1 if a model is dead."""
+    found = _diagnose_file(arguments) if arguments.model.endswith(".npy") else _diagnose_views(arguments)
+    if arguments.json:
+        write(json.dumps([diagnosis.describe() for diagnosis in found], indent=2))
+    else:
+        _print(found)
+    return 1 if any(diagnosis.is_dead for diagnosis in found) else 0
+
+
+def _diagnose_file(arguments: argparse.Namespace) -> list[Diagnosis]:
+    from zoo.core.npy import open_rows
+    from zoo.diagnosis.diagnosis import diagnose
+
+    if arguments.data or arguments.across:
+        raise ZooError(f"{arguments.model}: is a file of vectors; leave --data and --across out, or name a model")
+    vectors = open_rows(arguments.model)
+    return [diagnose(vectors, neighbours=arguments.rows, seed=arguments.seed, name=Path(arguments.model).name)]
+
+
+def _diagnose_views(arguments: argparse.Namespace) -> list[Diagnosis]:
+    """Diagnose the model at each combination of the options of `--across`, or at the one view that is asked for."""
+    if not arguments.data:
+        raise ZooError(
+            "--data: give a file of inputs, for example --data texts.csv; a thousand rows or more say something"
+        )
+    inputs = _read_inputs(arguments)
+    from zoo.cli import views
+    from zoo.diagnosis.diagnosis import diagnose
+
+    encoder = views.open_encoder(arguments)
+    found = []
+    for options in _combine(arguments.across):
+        view = encoder.view(**encoder.spec.check_view({**encoder.view_options, **options})) if options else encoder
+        shown = ", ".join(f"{key}={value}" for key, value in view.view_options.items())
+        name = shown or "the whole encoder"
+        found.append(diagnose(view, inputs, neighbours=arguments.rows, seed=arguments.seed, name=name))
+    return found
+
+
+def _read_inputs(arguments: argparse.Namespace) -> list[Any]:
+    """Read the inputs, and draw the wanted number of them by the seed."""
+    from zoo import data
+    from zoo.data.spec import FileData
+    from zoo.metrics.neighbours import draw_rows
+
+    section = FileData(source="file", path=arguments.data, columns={"text": arguments.column})
+    values = list(data.read(section, {"text": "text"}, folder=Path()).rows["text"])
+    if len(values) > arguments.rows:
+        say(f"{arguments.data}: {arguments.rows:,} of {len(values):,} rows are drawn")
+    return [values[number] for number in draw_rows(len(values), arguments.rows, arguments.seed)]
+
+
+def _combine(words: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the options of every view that `--across` asks for: all combinations of the values of each key."""
+    combined: list[dict[str, Any]] = [{}]
+    for word in words:
+        key, mark, values = word.partition("=")
+        if not (key and mark and values):
+            raise ZooError(f"--across {word}: write KEY=V1,V2,… for example layers=2,4,6")
+        combined = [{**options, key: _read_value(value)} for options in combined for value in values.split(",")]
+    return combined
+
+
+def _read_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _print(found: Sequence[Diagnosis]) -> None:
+    """Print a column of figures for each diagnosis, and then its findings."""
+    rows = [("vectors", *(f"{one.rows:,}" for one in found), "")]
+    rows.append(("components", *(str(one.dim) for one in found), ""))
+    for name, meaning in RANGES.items():
+        rows.append((name, *(_format(getattr(one.spectrum, name)) for one in found), meaning))
+    for name, meaning in NEIGHBOUR_RANGES.items():
+        cells = [_format(getattr(one.neighbourhood, name)) if one.neighbourhood else "–" for one in found]
+        rows.append((name, *cells, meaning))
+    print_table(("figure", *(one.name for one in found), "range"), rows)
+    for one in found:
+        prefix = f"{one.name}: " if len(found) > 1 else ""
+        if not one.findings:
+            write(f"{prefix}no fault was found")
+        for finding in one.findings:
+            write(f"{prefix}{finding}")
+    write("These figures order cuts and checkpoints of one recipe. They do not say which of two models is better.")
+
+
+def _format(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
