@@ -302,8 +302,8 @@ def test_texts_come_from_a_column_of_everything_that_data_reads(tmp_path, column
     from zoo.cli import bridging
 
     (tmp_path / "rows.csv").write_text(f"{column},other\none,x\ntwo,y\none,z\n")
-    assert bridging._read_texts(str(tmp_path / "rows.csv"), column, 10) == ["one", "two"]
-    terms = bridging._read_texts("builtin:icd10cm/terms", "term", 50)
+    assert bridging.read_texts(str(tmp_path / "rows.csv"), column, 10) == ["one", "two"]
+    terms = bridging.read_texts("builtin:icd10cm/terms", "term", 50)
     assert len(set(terms)) == 50
 
 

@@ -17,14 +17,13 @@ import sentence_transformers
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Normalize, Pooling
 
 from zoo.artefact import preflight, pretrained_model, tensors, transformer_folder, weight_names
 from zoo.core import faults
 from zoo.core.errors import UncuttableError, ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, find_hub_id, locate
-from zoo.text import coded_folder, tokenizer_checks
+from zoo.text import coded_folder, stock_modules, tokenizer_checks
 from zoo.text.architectures import (
     DEPTH_ADAPTERS,
     DepthAdapter,
@@ -323,8 +322,8 @@ def _open(
     model = _open_sentence_transformer(library, folder, reference, tensor_names.key_mapping, model_options or {})
     modules: list[Any] = list(model)
     if has_token_vectors:
-        modules = _replace_token_modules(reference, modules)
-    _check_modules(reference, [type(module).__name__ for module in modules], is_model_folder, can_be_cut)
+        modules = stock_modules.replace_token_modules(reference, modules)
+    stock_modules.check_modules(reference, [type(module).__name__ for module in modules], is_model_folder, can_be_cut)
     transformer, pooling = modules[:2]
     if complete is not None:
         complete(transformer.auto_model)
@@ -347,35 +346,13 @@ def _open(
         limit,
         reference,
         "",
-        _find_prompts(model.prompts),
+        stock_modules.find_prompts(model.prompts),
         linear_maps=tuple(module for module in modules if type(module).__name__ == "Dense") if not can_be_cut else (),
         normalizes=type(modules[-1]).__name__ == "Normalize" if says_all else None,
         named_prompts={name: prompt for name, prompt in model.prompts.items() if prompt},
         default_prompt=model.default_prompt_name,
         similarity=model._similarity_fn_name if says_all else None,
     )
-
-
-def _check_modules(reference: str, names: Sequence[str], is_model_folder: bool, can_be_cut: bool) -> None:
-    """Raise ZooError unless a model has a Transformer, a Pooling, and only what may follow them."""
-    allowed = {"Normalize", "Dense"} if is_model_folder or not can_be_cut else {"Normalize"}
-    after = list(names[2:])
-    if list(names[:2]) == ["Transformer", "Pooling"] and set(after) <= allowed and "Normalize" not in after[:-1]:
-        return
-    listed = "can be cut" if can_be_cut else "with Dense between them, can be read"
-    raise (UncuttableError if can_be_cut else ZooError)(
-        f"backbone {reference}: has the modules {', '.join(names)}; only Transformer, Pooling, Normalize {listed}"
-    )
-
-
-def _replace_token_modules(reference: str, modules: Sequence[Any]) -> list[Any]:
-    """Return the Transformer of a MultiVectorEncoder with a mean pooling, in place of its modules for token vectors."""
-    names = [type(module).__name__ for module in modules]
-    if names not in (["Transformer", *head, "MultiVectorMask", "Normalize"] for head in ((), ("Dense",))):
-        raise ZooError(
-            f"{reference}: has the modules {', '.join(names)}; only Transformer, Dense, MultiVectorMask, Normalize can be read"
-        )
-    return [modules[0], Pooling(modules[0].get_embedding_dimension(), pooling_mode="mean"), Normalize()]
 
 
 def _open_sentence_transformer(
@@ -397,12 +374,3 @@ def _open_sentence_transformer(
         faults.refuse_full_memory(error, f"backbone {reference}")
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ZooError(f"backbone {reference}: cannot be opened: {first_line}") from error
-
-
-def _find_prompts(prompts: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the prompts by role, as sentence-transformers chooses them: a document's is the first that exists of three."""
-    names_by_role = {"query": ("query",), "document": ("document", "passage", "corpus")}
-    by_role = {
-        role: next((prompts[name] for name in names if name in prompts), None) for role, names in names_by_role.items()
-    }
-    return {role: prompt for role, prompt in by_role.items() if prompt}
