@@ -359,7 +359,7 @@ class Encoder:
         self, texts: Iterable[str], prompt_name: str | None = None, *, precision: str = "fp32", dtype: Any = "float32"
     ) -> Any:
         """Token vectors (t, d) of all texts, and the offsets (n + 1,) at which each text begins, if the family has them."""
-        raise ZooError(f"the family {self.spec.family} gives one vector for each text: use `encode`")
+        raise ZooError(f"the family {self.spec.family} has no vectors of tokens, but one vector for each text: use `encode`")
 
     @property
     def has_roles(self) -> bool:
@@ -491,17 +491,16 @@ class Encoder:
 
         Raises ZooError if the encoder has no step for codes, and for a view that cuts it.
         """
-        step = self.code_step
+        step = self.find_code_step()
         return step.encode(self.prepare_vectors(self.encode_document(inputs, **options)))  # type: ignore[no-any-return]
 
-    @property
-    def code_step(self) -> Any:
-        """The step that turns vectors into codes. Raises ZooError if there is none, and for a view that cuts the encoder."""
+    def find_code_step(self) -> Any:
+        """Return the step that turns vectors into codes. Raises ZooError if there is none, and for a view that cuts the encoder."""
         return self._fitted.find_codes(self.view_options)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The vectors (n, d) float32 that packed codes (n, bytes) uint8 stand for. Raises ZooError as `codes` does."""
-        return self.code_step.decode(codes)  # type: ignore[no-any-return]
+        return self.find_code_step().decode(codes)  # type: ignore[no-any-return]
 
     def scores(self, queries: Iterable[Any], codes: np.ndarray, **options: Any) -> np.ndarray:
         """Scores (m, n) float32 of queries with packed codes (n, bytes) uint8. The options are those of `encode`.
@@ -509,7 +508,7 @@ class Encoder:
         Queries are encoded first, as `encode_query` does; an array (m, dim) of float vectors is taken as it is. Raises ZooError
         as `codes` does.
         """
-        step = self.code_step
+        step = self.find_code_step()
         is_encoded = getattr(queries, "ndim", 0) == 2 and "vector" not in self.modalities
         vectors = queries if is_encoded else self.encode_query(queries, **options)
         return step.score(self.prepare_vectors(vectors), codes)  # type: ignore[no-any-return]

@@ -145,7 +145,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         groups = [(own_tasks.read(model, arguments.revision, data, is_cut=is_cut), data)]
     encoder = views.open_with_step(arguments)  # before the data, which may have to be downloaded
     prepared: Prepared = evaluation.prepare([], Path())
-    step = encoder.code_step if arguments.codes else None
+    step = encoder.find_code_step() if arguments.codes else None
     with nullcontext() if arguments.tasks else own_tasks.confine(model, data):
         for tasks, folder in groups:
             prepared = prepared.join(evaluation.prepare(tasks, folder))
@@ -206,7 +206,7 @@ def _encode_lines(arguments: argparse.Namespace, source: BinaryIO) -> None:
     name = arguments.input or "input"
     if arguments.codes:
         prompt = prompt or ({"prompt_name": "document"} if encoder.has_roles else {})
-        step = encoder.code_step
+        step = encoder.find_code_step()
     blocks = encoder.stream(_decode_lines(source, name), precision=arguments.precision, **prompt)
     if arguments.codes:
         blocks = (step.encode(encoder.prepare_vectors(block)) for block in blocks)
