@@ -359,7 +359,9 @@ class Encoder:
         self, texts: Iterable[str], prompt_name: str | None = None, *, precision: str = "fp32", dtype: Any = "float32"
     ) -> Any:
         """Token vectors (t, d) of all texts, and the offsets (n + 1,) at which each text begins, if the family has them."""
-        raise ZooError(f"the family {self.spec.family} has no vectors of tokens, but one vector for each text: use `encode`")
+        raise ZooError(
+            f"the family {self.spec.family} has no vectors of tokens, but one vector for each text: use `encode`"
+        )
 
     @property
     def has_roles(self) -> bool:
@@ -495,7 +497,10 @@ class Encoder:
         return step.encode(self.prepare_vectors(self.encode_document(inputs, **options)))  # type: ignore[no-any-return]
 
     def find_code_step(self) -> Any:
-        """Return the step that turns vectors into codes. Raises ZooError if there is none, and for a view that cuts the encoder."""
+        """Return the step that turns vectors into codes.
+
+        Raises ZooError if there is none, and for a view that cuts the encoder.
+        """
         return self._fitted.find_codes(self.view_options)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:

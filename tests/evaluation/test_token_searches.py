@@ -82,7 +82,7 @@ def test_other_tasks_get_the_mean_of_the_token_vectors(encoder):
 
 
 def test_a_family_without_token_vectors_says_so(tmp_path):
-    with pytest.raises(ZooError, match="gives one vector for each text: use `encode`"):
+    with pytest.raises(ZooError, match="has no vectors of tokens"):
         from_pretrained(tiny.backbone(tmp_path / "bert")).encode_tokens(["a"])
 
 
