@@ -209,6 +209,7 @@ def test_a_report_has_the_baselines_and_a_verdict(folder):
     class Random:
         modalities, name, revision, bytes_per_vector, dim = ("text",), "random", "r", 8, 2
         view_options, has_roles, similarity_fn_name, accepts_mixed_inputs = {}, False, "cosine", False
+        searches_by_tokens = False
         spec = Texts()
 
         def view(self, **options):
