@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from codes_data import Search, read_vectors
-from codes_peers import PEER_ROWS, PEERS, PEERS_OF_24, measure_peer, score
+from codes_peers import PEER_ROWS, PEERS, PEERS_OF_24, PEERS_WITH_WORDS, measure_peer, score
 from common import Results, finish, save_table
 
 from zoo.after.codes import figures
@@ -106,6 +106,8 @@ class Benchmark:
             count = 1 if fields else self.args.seeds
             table[arm] = self.measure_seeds(f"{name}-{arm.strip('*')}", lambda seed, f=fields: measure(seed, f), count)
         for peer, (size, find) in PEERS.items():
+            if peer in PEERS_WITH_WORDS and len(search.documents) < PEER_ROWS:
+                continue
             table[peer] = self.get(
                 f"{name}-{peer}", lambda find=find, size=size: measure_peer(find, size, search, exact)
             )

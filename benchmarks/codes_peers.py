@@ -63,6 +63,8 @@ PEERS: dict[str, tuple[int, Callable[[Search, Array], Array]]] = {
 }
 
 
+PEERS_WITH_WORDS = ("faiss PQ48", "faiss OPQ48,PQ48", "faiss RQ48x8, beam of 1")
+"""Their words take more bytes than the vectors of fewer than PEER_ROWS documents, so smaller sets leave them out."""
 PEERS_OF_24 = {
     "ITQ, 192 bits, float query": lambda search, sample: search_itq(search, 192, sample),
     "faiss PCAR128,RaBitQ": lambda search, sample: search_faiss(search, "PCAR128,RaBitQ", sample),
