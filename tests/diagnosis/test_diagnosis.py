@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -70,6 +71,13 @@ def test_only_a_collapsed_encoder_is_dead():
     vectors, rng = draw_vectors(0), np.random.default_rng(0)
     dead = {message for message, spoil in FAULTS.items() if diagnose(spoil(vectors, rng)).is_dead}
     assert dead == {"all inputs have nearly one vector"}
+
+
+def test_a_missing_library_is_named_and_not_taken_for_too_few_vectors(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skdim", None)
+    with pytest.raises(ZooError, match=r'pip install "embedding-zoo\[diagnose\]"'):
+        diagnose(draw_vectors(0))
+    assert diagnose(draw_vectors(0)[:50]).neighbourhood is None
 
 
 def test_repeated_inputs_are_not_blamed_on_the_encoder():

@@ -12,7 +12,7 @@ from zoo.core.errors import ZooError
 from zoo.core.findings import Finding
 from zoo.diagnosis.verdict import find_faults
 from zoo.metrics.moments import Moments
-from zoo.metrics.neighbours import DRAWN, LEAST_DISTINCT, Neighbourhood, find_distinct, measure_neighbours
+from zoo.metrics.neighbours import DRAWN, FewDistinctError, Neighbourhood, measure_neighbours
 from zoo.metrics.spectrum import DEFAULT_NOISE, Spectrum, measure_spectrum
 
 
@@ -80,7 +80,7 @@ def diagnose(
         seed: the seed of the draw.
         name: the name in tables.
 
-    Raises ZooError for a single vector, for binary codes, and for vectors that are not finite.
+    Raises ZooError for a single vector, for binary codes, for vectors that are not finite, and without scikit-dimension.
     """
     vectors, repeated = _encode(source, inputs)
     if len(vectors) < 2:
@@ -122,12 +122,8 @@ def _refuse_codes(vectors: Any) -> None:
 
 def _look_at_neighbours(vectors: Any, most: int, seed: int) -> tuple[Neighbourhood | None, int]:
     """Return the figures of neighbours, or None with too few distinct vectors, and the number of equal vectors."""
-    if len(vectors) >= LEAST_DISTINCT:
-        try:
-            found = measure_neighbours(vectors, most=most, seed=seed)
-        except ZooError:
-            pass
-        else:
-            return found, found.drawn - found.distinct
-    drawn = np.asarray(vectors[:most], np.float32)
-    return None, len(drawn) - len(find_distinct(drawn))
+    try:
+        found = measure_neighbours(vectors, most=most, seed=seed)
+    except FewDistinctError as error:
+        return None, error.drawn - error.distinct
+    return found, found.drawn - found.distinct

@@ -28,6 +28,22 @@ SAME = 1e-6
 NEAR_COSINE = 0.999
 
 
+class FewDistinctError(ZooError):
+    """Too few vectors are distinct for an intrinsic dimension.
+
+    Attributes:
+        drawn: vectors that were looked at.
+        distinct: how many of them differ.
+    """
+
+    def __init__(self, drawn: int, distinct: int) -> None:
+        super().__init__(
+            f"{distinct} of {drawn:,} vectors are distinct, and an intrinsic dimension needs {LEAST_DISTINCT}: give more "
+            "different inputs; if they differ, the encoder has collapsed"
+        )
+        self.drawn, self.distinct = drawn, distinct
+
+
 class Neighbourhood(NamedTuple):
     """Figures of vectors (n, d) by cosine.
 
@@ -72,17 +88,14 @@ def find_distinct(vectors: Any) -> npt.NDArray[np.int64]:
 def measure_neighbours(vectors: Any, *, most: int = DRAWN, seed: int = 42) -> Neighbourhood:
     """Measure at most `most` of the vectors (n, d), drawn by the seed.
 
-    Equal vectors are removed first: a single pair of them would make a ratio of distances infinite. Raises ZooError with fewer
-    than 100 distinct vectors.
+    Equal vectors are removed first: a single pair of them would make a ratio of distances infinite. Raises FewDistinctError
+    with fewer than 100 distinct vectors, and ZooError without scikit-dimension.
     """
     rows = draw_rows(len(vectors), most, seed)
     drawn = np.asarray(vectors[rows], np.float32)
     distinct = find_distinct(drawn)
     if len(distinct) < LEAST_DISTINCT:
-        raise ZooError(
-            f"{len(distinct)} of {len(drawn):,} vectors are distinct, and an intrinsic dimension needs {LEAST_DISTINCT}: give "
-            "more different inputs; if they differ, the encoder has collapsed"
-        )
+        raise FewDistinctError(len(drawn), len(distinct))
     unit, _ = _normalise(drawn[distinct])
     skdim = _import_skdim()
     own = np.arange(len(unit))

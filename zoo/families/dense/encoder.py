@@ -27,6 +27,7 @@ from zoo.text import coded_table, lora, sentence_transformers_format, trained_pa
 from zoo.text import engine as encoding
 from zoo.text.backbone import Backbone
 from zoo.text.frozen_models import Guide, Teacher, open_scorer
+from zoo.text.losses_by_source import LossesBySource, compute_mean_loss
 from zoo.text.teacher_scores import PairScorer
 from zoo.text.text_encoder import CHUNK_SIZE
 from zoo.text.windowed_encoder import WindowedEncoder
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class Encoder(WindowedEncoder):
+class Encoder(LossesBySource, WindowedEncoder):
     """A text model whose pooled token states are compared by cosine, or by dot product if its own folder says so.
 
     Attributes:
@@ -136,16 +137,6 @@ class Encoder(WindowedEncoder):
             self._teacher = Teacher(open_scorer(self.spec.teacher, self.folder, self._open_frozen), cache)
             self._score_rows(rows)
 
-    def _list_losses(self) -> list[LossName]:
-        """The losses of all sources of the training rows, each once."""
-        losses = [self.find_loss({"source": name}) for name in self.sources] or [self.spec.loss]
-        return list(dict.fromkeys(losses))
-
-    def find_loss(self, row: Mapping[str, Any]) -> LossName:
-        """The loss of a row: that of its source, or of the encoder."""
-        source = self.sources.get(row.get("source", ""))
-        return cast("LossName", (source and source.loss) or self.spec.loss)
-
     def _score_rows(self, rows: Dataset) -> None:
         """Let the teacher score the rows whose loss reads its scores."""
         if self._teacher is not None:
@@ -171,19 +162,12 @@ class Encoder(WindowedEncoder):
         default = self.backbone.named_prompts.get(name, "") if name else ""
         return super().find_prompt(role) if role in self.prompts else default
 
-    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _collate_part(self, loss: LossName, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The tensors of `_collate_cells`, `loss_name`, and what else the loss reads.
 
         Further keys: `scores` (rows,) of pairs, or (rows, candidates) of a teacher; `labels` (rows,) int64, equal for equal
-        labels; `guide_rows` (columns, rows) int64. If the rows have several losses, `parts` holds such a batch for each.
+        labels; `guide_rows` (columns, rows) int64.
         """
-        groups: dict[LossName, list[Mapping[str, Any]]] = {}
-        for row in rows:
-            groups.setdefault(self.find_loss(row), []).append(row)
-        parts = [self._collate_part(loss, group) for loss, group in groups.items()]
-        return parts[0] if len(parts) == 1 else {"parts": parts}
-
-    def _collate_part(self, loss: LossName, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         columns = find_text_columns(loss, rows[0])
         cells = [self.get_prompt(column, row.get("source")) + row[column] for column in columns for row in rows]
         batch = {"loss_name": loss, **self._collate_cells(cells, len(columns), self.spec.chunk or CHUNK_SIZE)}
@@ -202,10 +186,7 @@ class Encoder(WindowedEncoder):
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
         """Scalar loss of one batch: the mean over its rows, and over the widths of `dims` and the whole width."""
-        parts = batch.get("parts", [batch])
-        counts = [part["cells"].shape[1] for part in parts]
-        losses = [self._compute_loss(part) * count for part, count in zip(parts, counts, strict=True)]
-        total = torch.stack(losses).sum() / sum(counts)
+        total = compute_mean_loss(batch, lambda part: part["cells"].shape[1], self._compute_loss)
         is_training = self.module.training and torch.is_grad_enabled()
         return distributed.global_batch_gradient(total) if is_training else total
 

@@ -27,6 +27,7 @@ from zoo.text import lora, multi_vector_format, token_vectors, trained_parts
 from zoo.text.backbone import Backbone
 from zoo.text.engine import Engine
 from zoo.text.frozen_models import PooledEncoder, Teacher, open_scorer
+from zoo.text.losses_by_source import LossesBySource, compute_mean_loss
 from zoo.text.teacher_scores import PairScorer
 from zoo.text.text_encoder import CHUNK_SIZE, ROLES, TextEncoder
 from zoo.text.token_vectors import MeanOfTokens, TokenBackbone, TokenEngine
@@ -40,7 +41,7 @@ AXES_TEXTS = 2048
 """Training texts whose token states give the first weights of the head."""
 
 
-class Encoder(TextEncoder):
+class Encoder(LossesBySource, TextEncoder):
     """A text model with a unit vector for each token. A search compares a query and a document by MaxSim.
 
     `encode` gives the unit vector along the mean of a text's token vectors, so that everything that takes single vectors works.
@@ -143,15 +144,6 @@ class Encoder(TextEncoder):
         trained_parts.freeze(self.backbone, self.spec.freeze)
         return super().train(run)
 
-    def _list_losses(self) -> list[LossName]:
-        """The losses of all sources of the training rows, each once."""
-        return list(dict.fromkeys([self.find_loss({"source": name}) for name in self.sources] or [self.spec.loss]))
-
-    def find_loss(self, row: Mapping[str, Any]) -> LossName:
-        """The loss of a row: that of its source, or of the encoder."""
-        source = self.sources.get(row.get("source", ""))
-        return cast("LossName", (source and source.loss) or self.spec.loss)
-
     def _score_rows(self, rows: Dataset) -> None:
         """Let the teacher score the rows whose loss reads its scores."""
         if self._teacher is not None:
@@ -168,18 +160,11 @@ class Encoder(TextEncoder):
     def _open_frozen(self, reference: str) -> PooledEncoder:
         return PooledEncoder.open(reference, self.folder)
 
-    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _collate_part(self, loss: LossName, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Queries and documents by `collate_side`, `loss_name`, `text_keys` (columns, rows) int64, and `scores` of a teacher.
 
-        The documents are all positives, then all negatives. If the rows have several losses, `parts` holds a batch for each.
+        The documents are all positives, then all negatives.
         """
-        groups: dict[LossName, list[Mapping[str, Any]]] = {}
-        for row in rows:
-            groups.setdefault(self.find_loss(row), []).append(row)
-        parts = [self._collate_part(loss, group) for loss, group in groups.items()]
-        return parts[0] if len(parts) == 1 else {"parts": parts}
-
-    def _collate_part(self, loss: LossName, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         columns = find_text_columns(loss, rows[0])
         cells = [[self.get_prompt(column, row.get("source")) + row[column] for row in rows] for column in columns]
         documents = [text for column in cells[1:] for text in column]
@@ -199,11 +184,7 @@ class Encoder(TextEncoder):
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
         """Scalar loss of one batch: the mean over its rows."""
-        parts = batch.get("parts", [batch])
-        counts = [part["text_keys"].shape[1] for part in parts]
-        values = [self._compute_loss(part) * count for part, count in zip(parts, counts, strict=True)]
-        total: torch.Tensor = torch.stack(values).sum() / sum(counts)
-        return total
+        return compute_mean_loss(batch, lambda part: part["text_keys"].shape[1], self._compute_loss)
 
     def _compute_loss(self, part: dict[str, Any]) -> torch.Tensor:
         is_training = self.module.training and torch.is_grad_enabled()
