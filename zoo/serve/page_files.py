@@ -1,11 +1,12 @@
 """The files of the page at `/`, with the headers under which a browser runs them.
 
 Each file has a route of its own, so that no address can name another file. The page runs its own scripts only, and loads
-nothing from elsewhere. Browsers keep the files, and ask with an ETag whether they have changed.
+nothing from elsewhere. Browsers keep the files, and ask with an ETag whether they have changed. The files travel compressed.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ SPACE_VARIABLE = "SPACE_ID"
 
 @dataclass(frozen=True)
 class PageFile:
-    """A file of the page: its content, its media type and its ETag."""
+    """A file of the page: its content, the same compressed by gzip, its media type and its ETag."""
 
     content: bytes
+    compressed: bytes
     media_type: str
     etag: str
 
@@ -39,7 +41,9 @@ class PageFile:
     def read(cls, path: Path) -> PageFile:
         """Read a file."""
         content = path.read_bytes()
-        return cls(content, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+        # A weak ETag, because one name stands for the plain and the compressed file.
+        etag = f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
+        return cls(content, gzip.compress(content, mtime=0), MEDIA_TYPES[path.suffix], etag)
 
 
 def list_files() -> dict[str, PageFile]:
@@ -70,6 +74,7 @@ def make_headers() -> dict[str, str]:
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
         "cache-control": "no-cache",
+        "vary": "accept-encoding",
     }
 
 
@@ -78,6 +83,9 @@ def _make_route(path: str, file: PageFile, headers: dict[str, str]) -> Route:
         own = {**headers, "etag": file.etag}
         if file.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=own)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            own["content-encoding"] = "gzip"
+            return Response(file.compressed, headers=own, media_type=file.media_type)
         return Response(file.content, headers=own, media_type=file.media_type)
 
     return Route(path, answer, methods=["GET"])

@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from zoo.core.suggest import suggest
-from zoo.serve import body as bodies
 from zoo.serve import abilities, card_html, responses
+from zoo.serve import body as bodies
 from zoo.serve.batching import Batcher, BatchRecord, Outcome
 from zoo.serve.errors import RequestError
 from zoo.serve.gate import NOTES

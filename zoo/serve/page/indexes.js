@@ -80,7 +80,8 @@ export class Indexes {
   }
 
   #describe({ id, columns, text, probability }) {
-    const cells = Object.entries(columns).filter(([, value]) => value !== null && value !== text && String(value).length <= 80);
+    const isShown = (value) => value !== null && value !== text && String(value) !== id && String(value).length <= 80;
+    const cells = Object.entries(columns).filter(([, value]) => isShown(value));
     const chance = probability === null ? [] : [`relevant with probability ${probability.toFixed(2)}`];
     return [`id ${id}`, ...chance, ...cells.slice(0, 6).map(([name, value]) => `${name}: ${value}`)].join(" · ");
   }

@@ -93,8 +93,8 @@ export class Sizes {
     show(find("reset-size"), !isFull);
   }
 
-  /** Write the table. `kept` holds the share of the top 10 for the query and for all texts, or null. */
-  report(times, kept) {
+  /** Write the table, and the share of the first results that stays. */
+  report({ times, kept }) {
     const { model, choice } = this;
     const rows = [
       ["Bytes of a vector", formatCount(model.bytes_per_vector), formatCount(countBytes(model, choice))],
@@ -105,7 +105,7 @@ export class Sizes {
       make("th", { scope: "row", text: name }), make("td", { text: full }), make("td", { text: choice.isFull ? "" : cut }))));
     const share = (value) => `${Math.round(100 * value)} %`;
     const figure = find("kept");
-    if (choice.isFull || kept === null) {
+    if (choice.isFull || !kept) {
       say(figure, choice.isFull ? "This is the full model. Move a slider to see which results a smaller one keeps." : "");
       figure.classList.remove("has-figure");
       return;

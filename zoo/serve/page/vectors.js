@@ -37,22 +37,10 @@ export function cut(matrix, width, isUnit) {
   return result;
 }
 
-/** Round a number to the nearest float16, ties to even. Numbers beyond its range are not expected here. */
-export function roundToHalf(value) {
-  if (value === 0 || !Number.isFinite(value)) return value;
-  const exponent = Math.max(-14, Math.floor(Math.log2(Math.abs(value))));
-  const step = 2 ** (exponent - 10);
-  const scaled = value / step;
-  const floor = Math.floor(scaled);
-  const rest = scaled - floor;
-  const isUp = rest > 0.5 || (rest === 0.5 && floor % 2 !== 0);
-  return (floor + (isUp ? 1 : 0)) * step;
-}
-
 /** The ways to store a component: name, bits of a component, and what it is called. */
 export const STORES = [
   { name: "float32", bits: 32, label: "float32" },
-  { name: "float16", bits: 16, label: "float16" },
+  ...(Math.f16round ? [{ name: "float16", bits: 16, label: "float16" }] : []),
   { name: "int8", bits: 8, label: "int8, ranges of these texts" },
   { name: "binary", bits: 1, label: "1 bit, the sign" },
 ];
@@ -61,7 +49,7 @@ export const STORES = [
 export function store(matrix, name) {
   const result = copyMatrix(matrix);
   const { count, width, data } = result;
-  if (name === "float16") for (let i = 0; i < data.length; i += 1) data[i] = roundToHalf(data[i]);
+  if (name === "float16") for (let i = 0; i < data.length; i += 1) data[i] = Math.f16round(data[i]);
   else if (name === "binary") for (let i = 0; i < data.length; i += 1) data[i] = (data[i] > 0 ? 1 : -1) / Math.sqrt(width);
   else if (name === "int8") {
     for (let column = 0; column < width; column += 1) {
@@ -93,6 +81,12 @@ export function applyWeights(matrix, weights, named) {
     if (after > 0) for (let i = 0; i < named; i += 1) part[i] *= before / after;
   }
   return result;
+}
+
+/** Return vectors with weights of concepts, cut to their first components. Codes of the model are not cut. */
+export function shapeVectors(matrix, { size, store: way }, { weights, count: named }, isUnit) {
+  const weighted = weights.size ? applyWeights(matrix, weights, named) : matrix;
+  return way === "codes" ? weighted : cut(weighted, Math.min(size, weighted.width), isUnit);
 }
 
 function norm(vector) {
@@ -164,7 +158,7 @@ export function measureKept(full, other, rows, queries, otherQueries, top = 10) 
   return shares.reduce((sum, share) => sum + share, 0) / shares.length;
 }
 
-// -- the map ----------------------------------------------------------------------------------------------------------
+// -- the map --
 
 const PASSES = 60;
 const EXTRA = 4;
