@@ -59,7 +59,8 @@ def list_classes(model: ServedModel) -> list[str] | None:
     if not model.can_predict:
         return None
     encoder: Any = model.encoder
-    return [str(name) for name in getattr(encoder, "classes", None) or getattr(encoder, "label_names", ())]
+    names: Sequence[Any] = encoder.classes if hasattr(encoder, "classes") else getattr(encoder, "label_names", ())
+    return list(map(str, names))
 
 
 def has_named_components(model: ServedModel) -> bool:
