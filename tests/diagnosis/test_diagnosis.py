@@ -116,3 +116,21 @@ def test_the_verb_diagnoses_a_file_and_the_views_of_a_model(tmp_path, capsys):
     assert [(entry["name"], entry["dim"]) for entry in found] == [("dim=8", 8), ("dim=16", 16)]
     assert main(["diagnose", str(model)]) == 1
     assert "--data: give a file of inputs" in capsys.readouterr().err
+
+
+def test_a_few_labels_say_which_view_tells_classes_apart(tmp_path, capsys):
+    model = model_folder.save(tiny_dense.build(tmp_path, dims=(2, 16)), tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("\n".join(tiny.SENTENCES))
+    rows = [f"{text},{text.split()[0]}" for text in tiny.SENTENCES]
+    (tmp_path / "few.csv").write_text("\n".join(["text,label", *rows, ""]))
+    words = ["diagnose", str(model), "--data", str(tmp_path / "texts.txt"), "--labels", str(tmp_path / "few.csv")]
+    main([*words, "--across", "dim=2,16", "--json"])
+    small, large = json.loads(capsys.readouterr().out)
+    assert small["few_shot"]["results"][0]["high"] < large["few_shot"]["results"][0]["low"]
+    main([*words, "--across", "dim=2,16"])
+    assert "of each of 5 classes, dim=16 is best: " in capsys.readouterr().out
+    main(words)
+    assert "the nearest class mean is right for " in capsys.readouterr().out
+    (tmp_path / "few.csv").write_text("text,label\nthe dog,a\n")
+    assert main(words) == 1
+    assert "two classes need at least two labelled rows" in capsys.readouterr().err

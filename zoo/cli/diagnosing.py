@@ -14,6 +14,8 @@ from zoo.core.tables import print_table
 
 if TYPE_CHECKING:
     from zoo.diagnosis.diagnosis import Diagnosis
+    from zoo.diagnosis.labelled import LabelledScores
+    from zoo.encoder import Encoder
 
 ROWS = 10_000
 RANGES: Mapping[str, str] = {
@@ -47,6 +49,12 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="KEY=V1,V2,…",
         help="diagnose views beside each other, for example layers=2,4,6; may be given several times",
     )
+    verb.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="labelled inputs, five of each class or more: say which view tells classes apart",
+    )
+    verb.add_argument("--label-column", default="label", help="the column of the labels (default: label)")
     verb.add_argument("--rows", type=int, default=ROWS, help=f"inputs that are drawn at most (default: {ROWS:,})")
     verb.add_argument("--seed", type=int, default=42, help="the seed of the draw (default: 42)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -54,42 +62,70 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`zoo diagnose MODEL`: print figures and a verdict. The exit status is 1 if a model is dead."""
-    found = _diagnose_file(arguments) if arguments.model.endswith(".npy") else _diagnose_views(arguments)
+    found, labelled = _diagnose_file(arguments) if arguments.model.endswith(".npy") else _diagnose_views(arguments)
     if arguments.json:
-        write(json.dumps([diagnosis.describe() for diagnosis in found], indent=2))
+        entries = [one.describe() | ({"few_shot": labelled.describe(one.name)} if labelled else {}) for one in found]
+        write(json.dumps(entries, indent=2))
     else:
-        _print(found)
+        _print(found, labelled)
     return 1 if any(diagnosis.is_dead for diagnosis in found) else 0
 
 
-def _diagnose_file(arguments: argparse.Namespace) -> list[Diagnosis]:
+def _diagnose_file(arguments: argparse.Namespace) -> tuple[list[Diagnosis], None]:
     from zoo.core.npy import open_rows
     from zoo.diagnosis.diagnosis import diagnose
 
-    if arguments.data or arguments.across:
-        raise ZooError(f"{arguments.model}: is a file of vectors; leave --data and --across out, or name a model")
+    if arguments.data or arguments.across or arguments.labels:
+        raise ZooError(
+            f"{arguments.model}: is a file of vectors; leave --data, --labels and --across out, or name a model"
+        )
     vectors = open_rows(arguments.model)
-    return [diagnose(vectors, neighbours=arguments.rows, seed=arguments.seed, name=Path(arguments.model).name)]
+    return [diagnose(vectors, neighbours=arguments.rows, seed=arguments.seed, name=Path(arguments.model).name)], None
 
 
-def _diagnose_views(arguments: argparse.Namespace) -> list[Diagnosis]:
+def _diagnose_views(arguments: argparse.Namespace) -> tuple[list[Diagnosis], LabelledScores | None]:
     """Diagnose the model at each combination of the options of `--across`, or at the one view that is asked for."""
     if not arguments.data:
         raise ZooError(
             "--data: give a file of inputs, for example --data texts.csv; a thousand rows or more say something"
         )
     inputs = _read_inputs(arguments)
-    from zoo.cli import views
+    labelled = _read_labelled(arguments) if arguments.labels else None
     from zoo.diagnosis.diagnosis import diagnose
+    from zoo.diagnosis.labelled import score_views
+
+    views = _open_views(arguments)
+    found = [
+        diagnose(view, inputs, neighbours=arguments.rows, seed=arguments.seed, name=name)
+        for name, view in views.items()
+    ]
+    return found, score_views(views, *labelled, seed=arguments.seed) if labelled else None
+
+
+def _open_views(arguments: argparse.Namespace) -> dict[str, Encoder]:
+    """Open the model at each combination of the options of `--across`, by the name of the view."""
+    from zoo.cli import views
 
     encoder = views.open_encoder(arguments)
-    found = []
+    opened = {}
     for options in _combine(arguments.across):
         view = encoder.view(**encoder.spec.check_view({**encoder.view_options, **options})) if options else encoder
         shown = ", ".join(f"{key}={value}" for key, value in view.view_options.items())
-        name = shown or "the whole encoder"
-        found.append(diagnose(view, inputs, neighbours=arguments.rows, seed=arguments.seed, name=name))
-    return found
+        opened[shown or "the whole encoder"] = view
+    return opened
+
+
+def _read_labelled(arguments: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+    """Read labelled inputs. Raises DataError if there are too few, before a model is opened."""
+    from zoo import data
+    from zoo.data.spec import FileData
+    from zoo.metrics.few_shot import choose_sizes
+
+    columns = {"text": arguments.column, "label": arguments.label_column}
+    section = FileData(source="file", path=arguments.labels, columns=columns)
+    rows = data.read(section, {"text": "text", "label": "label"}, folder=Path()).rows
+    choose_sizes(rows["label"])
+    return list(rows["text"]), list(rows["label"])
 
 
 def _read_inputs(arguments: argparse.Namespace) -> list[Any]:
@@ -123,7 +159,7 @@ def _read_value(text: str) -> Any:
         return text
 
 
-def _print(found: Sequence[Diagnosis]) -> None:
+def _print(found: Sequence[Diagnosis], labelled: LabelledScores | None) -> None:
     """Print a column of figures for each diagnosis, and then its findings."""
     rows = [("vectors", *(f"{one.rows:,}" for one in found), "")]
     rows.append(("components", *(str(one.dim) for one in found), ""))
@@ -132,6 +168,7 @@ def _print(found: Sequence[Diagnosis]) -> None:
     for name, meaning in NEIGHBOUR_RANGES.items():
         cells = [_format(getattr(one.neighbourhood, name)) if one.neighbourhood else "–" for one in found]
         rows.append((name, *cells, meaning))
+    rows += _list_accuracies(found, labelled) if labelled else []
     print_table(("figure", *(one.name for one in found), "range"), rows)
     for one in found:
         prefix = f"{one.name}: " if len(found) > 1 else ""
@@ -139,7 +176,20 @@ def _print(found: Sequence[Diagnosis]) -> None:
             write(f"{prefix}no fault was found")
         for finding in one.findings:
             write(f"{prefix}{finding}")
+    if labelled:
+        write(labelled.summarise())
     write("These figures order cuts and checkpoints of one recipe. They do not say which of two models is better.")
+
+
+def _list_accuracies(found: Sequence[Diagnosis], labelled: LabelledScores) -> list[tuple[str, ...]]:
+    """Return a row of the table for each number of labelled rows."""
+    meaning = f"{labelled.sizes.ways} classes; ± is the 95 % interval over episodes"
+    rows = []
+    for place, shots in enumerate(labelled.sizes.shots):
+        results = [labelled.by_view[one.name][place] for one in found]
+        cells = [f"{result.accuracy:.3f} ± {result.high - result.accuracy:.3f}" for result in results]
+        rows.append((f"accuracy, {shots} shot", *cells, meaning))
+    return rows
 
 
 def _format(value: float) -> str:

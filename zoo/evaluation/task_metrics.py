@@ -39,6 +39,7 @@ _METRICS = {
         "dci_completeness",
         "dci_informativeness",
     ),
+    "few-shot": ("accuracy",),
     "recognition": ("top1", "top5", "knn", "ece", "ood_auroc", "refused_unknown"),
 }
 """The main score of each task comes first. Measures that have no better direction are left out."""

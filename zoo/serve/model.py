@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from zoo import pretrained
 from zoo.after.step import CodeStep
 from zoo.core.errors import ZooError
@@ -198,14 +196,6 @@ class ServedModel:
         while len(self._views) > self._view_count:
             self._views.popitem(last=False)
         return view
-
-
-def as_float_vectors(encoder: Encoder, vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return vectors as float32. Bits of codes become -1 and 1, so that cosines order them as Hamming distances do."""
-    floats = encoder.as_float_vectors(vectors)
-    if floats.dtype.kind != "f":
-        floats = 2.0 * np.unpackbits(floats, axis=1, count=encoder.dim) - 1.0
-    return np.ascontiguousarray(floats, dtype="<f4")
 
 
 def _list_texts(item: Any) -> list[str]:
