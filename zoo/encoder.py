@@ -460,6 +460,10 @@ class Encoder:
         """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures."""
         raise NotImplementedError
 
+    def find_class_vectors(self) -> tuple[Sequence[str | int], np.ndarray] | None:
+        """The classes of a family with classes of its own, and their vectors (classes, dim). Default: None."""
+        return None
+
     def find_faults(self, rows: Dataset) -> list[Finding]:
         """Find faults of the training that only the family can see, from rows like those of the training. Default: nothing."""
         return []

@@ -13,7 +13,8 @@ import numpy as np
 from zoo.core.findings import Finding
 from zoo.data.split import draw_positions
 from zoo.encoder import Encoder
-from zoo.metrics.collapse import measure_collapse
+from zoo.metrics.moments import Moments
+from zoo.metrics.spectrum import measure_spectrum
 
 MAX_INPUTS = 300  # inputs that are encoded
 MIN_INPUTS = 10  # fewer inputs say nothing
@@ -57,11 +58,11 @@ def examine_vectors(encoder: Encoder, rows: Any) -> list[Finding]:
         if count == 1:
             return [Finding("dead", f"{len(inputs)} different inputs have one and the same code", advice)]
         return []
-    collapse = measure_collapse(encoder.as_float_vectors(encoded))
-    figures = f"mean cosine {collapse.mean_cosine:.4f}, effective rank {collapse.effective_rank:.1f}"
-    if collapse.mean_cosine > EQUAL_COSINE or collapse.effective_rank == 0:
+    spectrum = measure_spectrum(Moments.collect(encoder.as_float_vectors(encoded)))
+    figures = f"mean cosine {spectrum.mean_cosine:.4f}, effective rank {spectrum.rankme_centred:.1f}"
+    if spectrum.mean_cosine > EQUAL_COSINE or spectrum.zero_vectors == len(inputs):
         return [Finding("dead", f"the vectors of {len(inputs)} different inputs are equal ({figures})", advice)]
-    if collapse.mean_cosine > NEAR_COSINE or collapse.effective_rank < FEW_DIRECTIONS:
+    if spectrum.mean_cosine > NEAR_COSINE or spectrum.rankme_centred < FEW_DIRECTIONS:
         return [
             Finding("warning", f"the vectors of {len(inputs)} different inputs are nearly equal ({figures})", advice)
         ]

@@ -1,6 +1,6 @@
 """Few-shot classification: a few labelled rows of each class stand for it, and other rows look for the nearest class mean.
 
-Source: Snell et al., "Prototypical Networks for Few-shot Learning", arXiv 1703.05175, section 2.3, with a frozen encoder. The
+Source: Snell et al., "Prototypical Networks for Few-shot Learning", arXiv 1703.05175, section 2, with a frozen encoder. The
 episodes depend on the labels and the seed alone, so that two encoders are compared on the same episodes.
 """
 

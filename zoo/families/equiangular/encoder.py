@@ -254,6 +254,10 @@ class Encoder(ClassifierEncoder):
         """Return scores by name and details for the card's pictures; see `metrics.evaluate`."""
         return metrics.evaluate(self, tables)
 
+    def find_class_vectors(self) -> tuple[Sequence[str | int], Any]:
+        """The classes and their fixed vectors (classes, dim), or the weights of the softmax head."""
+        return self.classes, metrics.get_class_vectors(self)
+
     # -- model folder ----------------------------------------------------------------------------------------------
 
     def write_weights(self, folder: Path) -> None:

@@ -239,6 +239,10 @@ class Encoder(BaseEncoder):
         """The sentence encoder alone, which encodes a label as the text of its name; None without a backbone."""
         return self.text_encoder if isinstance(self.text_encoder, TruncatableEncoder) else None
 
+    def find_class_vectors(self) -> tuple[Sequence[str | int], np.ndarray]:
+        """The labels and their vectors (labels, d)."""
+        return self.label_names, self.label_vectors
+
     def compute_similarities(self, texts: Iterable[str]) -> np.ndarray:
         """Cosines (n, labels) of documents and labels."""
         texts = list(check_texts(texts))
