@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
+    from zoo.training.space import Space
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -81,6 +83,7 @@ class Encoder:
         sources, mixture: the sources of the training rows by name, and how batches are made of them. They are set before
             `prepare`; {} if the rows are from one data section. A row of several sources has the key `source`, its source's name.
         rows_seen: how many of its rows the training read; None if it read all of them.
+        space_watch: figures of the space that are followed along the training; None for none. It is set before `fit`.
         chosen: what `fit` chose where the settings are `auto`, by dotted path of the recipe.
     """
 
@@ -107,6 +110,7 @@ class Encoder:
         self.mixture = Mixture()
         self.rows_seen: int | None = None
         self.chosen: dict[str, Any] = {}
+        self.space_watch: Space | None = None
         self._fitted = FittedSteps()
         forks.note_model()
 

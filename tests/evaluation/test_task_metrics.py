@@ -38,6 +38,7 @@ SECTIONS = {
     "clustering": {"data": {}},
     "infomec": {"data": {}, "sources": ["label", "n"]},
     "geometry": {"data": {}, "train": {}},
+    "diagnose": {"data": {}},
     "few-shot": {"data": {}, "ways": 3, "shots": [1, 3], "queries": 2, "episodes": 20},
 }
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from zoo.core.findings import Finding
-from zoo.data.split import draw_positions
 from zoo.encoder import Encoder
+from zoo.metrics.encoded_rows import choose_inputs
 from zoo.metrics.moments import Moments
 from zoo.metrics.spectrum import measure_spectrum
 
@@ -23,7 +23,6 @@ EQUAL_COSINE, NEAR_COSINE = 0.9999, 0.95  # of vectors that are the same, and ne
 FEW_DIRECTIONS = 2.0  # effective rank
 SMALL_GRADIENT = 1e-6
 FEW_EPOCHS = 0.2
-READ_KINDS = ("text", "image", "vector", "caption")
 
 
 def examine(
@@ -48,7 +47,7 @@ def examine(
 
 def examine_vectors(encoder: Encoder, rows: Any) -> list[Finding]:
     """Find vectors or codes that are the same, or nearly the same, for different inputs."""
-    inputs = _choose_inputs(encoder, rows)
+    inputs = choose_inputs(encoder, rows, MAX_INPUTS)
     if len(inputs) < MIN_INPUTS:
         return []
     encoded = encoder.encode(inputs)
@@ -67,18 +66,6 @@ def examine_vectors(encoder: Encoder, rows: Any) -> list[Finding]:
             Finding("warning", f"the vectors of {len(inputs)} different inputs are nearly equal ({figures})", advice)
         ]
     return []
-
-
-def _choose_inputs(encoder: Encoder, rows: Any) -> list[Any]:
-    """Return different inputs of one column that the encoder reads alone, at most MAX_INPUTS."""
-    required, optional = encoder.spec.roles()
-    roles = {**required, **optional}
-    column = next((name for name in rows.column_names if roles.get(name) in READ_KINDS), None)
-    if column is None:
-        return []
-    sample = rows.select(draw_positions(len(rows), min(len(rows), MAX_INPUTS)))[column]
-    values = [value for value in sample if value is not None and not (isinstance(value, str) and not value.strip())]
-    return list(dict.fromkeys(values)) if values and isinstance(values[0], str) else values
 
 
 def examine_losses(lines: Sequence[Mapping[str, Any]]) -> list[Finding]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.core import output_paths
 from zoo.core.errors import ZooError
 from zoo.core.output import say, write
 from zoo.core.tables import print_table
@@ -33,13 +34,17 @@ NEIGHBOUR_RANGES: Mapping[str, str] = {
     "hubness": "0 without inputs that are neighbours of very many",
 }
 
+ONE_MODEL = "These figures order cuts and checkpoints of one recipe. They do not say which of two models is better."
+DIFFERENT_MODELS = "These are different models. No figure without labels says which is better; --labels FILE does."
+
 
 def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the verb and its options to the parser of all verbs."""
     from zoo.cli import views
 
     verb = add("diagnose", run, "say how healthy the vectors of a model are: zoo diagnose MODEL --data FILE")
-    views.add_arguments(verb)
+    views.add_arguments(verb, "a model folder, a run folder, a Hub id, package:NAME, or an .npy of vectors")
+    verb.add_argument("more", nargs="*", metavar="MODEL", help="more models or runs, to put beside it")
     verb.add_argument("--data", metavar="FILE", help="inputs: a table or lines; not needed for an .npy of vectors")
     verb.add_argument("--column", default="text", help="the column of the inputs (default: text)")
     verb.add_argument(
@@ -57,34 +62,56 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     verb.add_argument("--label-column", default="label", help="the column of the labels (default: label)")
     verb.add_argument("--rows", type=int, default=ROWS, help=f"inputs that are drawn at most (default: {ROWS:,})")
     verb.add_argument("--seed", type=int, default=42, help="the seed of the draw (default: 42)")
+    verb.add_argument(
+        "--sort", metavar="FIGURE", help="put views and runs of one model in the order of a figure, for example vendi"
+    )
+    verb.add_argument("--picture", metavar="FILE", help="draw spectrum and intrinsic dimension into this PNG file")
     verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """`zoo diagnose MODEL`: print figures and a verdict. The exit status is 1 if a model is dead."""
-    found, labelled = _diagnose_file(arguments) if arguments.model.endswith(".npy") else _diagnose_views(arguments)
+    """`zoo diagnose MODEL…`: print figures and a verdict. The exit status is 1 if a model is dead."""
+    if arguments.picture:
+        output_paths.check_file(Path(arguments.picture))
+    found, origins, labelled = _diagnose(arguments)
+    if arguments.sort:
+        from zoo.diagnosis.ordering import order
+
+        found = order(found, origins, arguments.sort)
+    if arguments.picture:
+        _draw(found, Path(arguments.picture))
     if arguments.json:
         entries = [one.describe() | ({"few_shot": labelled.describe(one.name)} if labelled else {}) for one in found]
         write(json.dumps(entries, indent=2))
     else:
-        _print(found, labelled)
+        _print(found, labelled, are_one=len(set(origins)) == 1)
     return 1 if any(diagnosis.is_dead for diagnosis in found) else 0
 
 
-def _diagnose_file(arguments: argparse.Namespace) -> tuple[list[Diagnosis], None]:
+def _diagnose(arguments: argparse.Namespace) -> tuple[list[Diagnosis], list[str], LabelledScores | None]:
+    """Return the diagnosis of every view and file, the model that each is of, and the results of the labels."""
+    references = [arguments.model, *arguments.more]
+    files = [name for name in references if name.endswith(".npy")]
+    if files and (arguments.data or arguments.across or arguments.labels or len(files) < len(references)):
+        raise ZooError(
+            f"{files[0]}: is a file of vectors; leave --data, --labels, --across and models out, or name models only"
+        )
+    if files:
+        return [_diagnose_file(name, arguments) for name in files], files, None
+    return _diagnose_views(references, arguments)
+
+
+def _diagnose_file(name: str, arguments: argparse.Namespace) -> Diagnosis:
     from zoo.core.npy import open_rows
     from zoo.diagnosis.diagnosis import diagnose
 
-    if arguments.data or arguments.across or arguments.labels:
-        raise ZooError(
-            f"{arguments.model}: is a file of vectors; leave --data, --labels and --across out, or name a model"
-        )
-    vectors = open_rows(arguments.model)
-    return [diagnose(vectors, neighbours=arguments.rows, seed=arguments.seed, name=Path(arguments.model).name)], None
+    return diagnose(open_rows(name), neighbours=arguments.rows, seed=arguments.seed, name=Path(name).name)
 
 
-def _diagnose_views(arguments: argparse.Namespace) -> tuple[list[Diagnosis], LabelledScores | None]:
-    """Diagnose the model at each combination of the options of `--across`, or at the one view that is asked for."""
+def _diagnose_views(
+    references: Sequence[str], arguments: argparse.Namespace
+) -> tuple[list[Diagnosis], list[str], LabelledScores | None]:
+    """Diagnose each model at each combination of the options of `--across`, or at the one view that is asked for."""
     if not arguments.data:
         raise ZooError(
             "--data: give a file of inputs, for example --data texts.csv; a thousand rows or more say something"
@@ -93,26 +120,49 @@ def _diagnose_views(arguments: argparse.Namespace) -> tuple[list[Diagnosis], Lab
     labelled = _read_labelled(arguments) if arguments.labels else None
     from zoo.diagnosis.diagnosis import diagnose
     from zoo.diagnosis.labelled import score_views
+    from zoo.diagnosis.of_encoder import FloatVectors
+    from zoo.diagnosis.ordering import identify
 
-    views = _open_views(arguments)
+    views: dict[str, Encoder] = {}
+    for reference in references:
+        views |= _open_views(reference, arguments, is_alone=len(references) == 1)
     found = [
-        diagnose(view, inputs, neighbours=arguments.rows, seed=arguments.seed, name=name)
+        diagnose(FloatVectors(view), inputs, neighbours=arguments.rows, seed=arguments.seed, name=name)
         for name, view in views.items()
     ]
-    return found, score_views(views, *labelled, seed=arguments.seed) if labelled else None
+    scores = score_views(views, *labelled, seed=arguments.seed) if labelled else None
+    return found, [identify(view) for view in views.values()], scores
 
 
-def _open_views(arguments: argparse.Namespace) -> dict[str, Encoder]:
-    """Open the model at each combination of the options of `--across`, by the name of the view."""
+def _open_views(reference: str, arguments: argparse.Namespace, *, is_alone: bool) -> dict[str, Encoder]:
+    """Open a model, or the model of a run folder, at each combination of the options of `--across`, by name."""
     from zoo.cli import views
 
-    encoder = views.open_encoder(arguments)
+    inner = Path(reference) / "model"
+    model = str(inner) if inner.is_dir() and not (Path(reference) / "config.json").exists() else reference
+    encoder = views.open_encoder(argparse.Namespace(**{**vars(arguments), "model": model}))
     opened = {}
     for options in _combine(arguments.across):
         view = encoder.view(**encoder.spec.check_view({**encoder.view_options, **options})) if options else encoder
         shown = ", ".join(f"{key}={value}" for key, value in view.view_options.items())
-        opened[shown or "the whole encoder"] = view
+        name = shown or "the whole encoder"
+        opened[name if is_alone else f"{reference}: {shown}" if shown else reference] = view
     return opened
+
+
+def _draw(found: Sequence[Diagnosis], path: Path) -> None:
+    """Draw the spectra and the intrinsic dimensions of all views into a PNG file."""
+    from zoo.card.health import Space
+    from zoo.card.health_plot import draw_spaces
+    from zoo.card.plots import save_picture
+
+    spaces = [
+        Space(
+            one.name, list(one.variances), [point[:2] for point in one.neighbourhood.gride] if one.neighbourhood else []
+        )
+        for one in found
+    ]
+    save_picture(lambda: draw_spaces(spaces), path)
 
 
 def _read_labelled(arguments: argparse.Namespace) -> tuple[list[Any], list[Any]]:
@@ -159,7 +209,7 @@ def _read_value(text: str) -> Any:
         return text
 
 
-def _print(found: Sequence[Diagnosis], labelled: LabelledScores | None) -> None:
+def _print(found: Sequence[Diagnosis], labelled: LabelledScores | None, *, are_one: bool) -> None:
     """Print a column of figures for each diagnosis, and then its findings."""
     rows = [("vectors", *(f"{one.rows:,}" for one in found), "")]
     rows.append(("components", *(str(one.dim) for one in found), ""))
@@ -178,7 +228,7 @@ def _print(found: Sequence[Diagnosis], labelled: LabelledScores | None) -> None:
             write(f"{prefix}{finding}")
     if labelled:
         write(labelled.summarise())
-    write("These figures order cuts and checkpoints of one recipe. They do not say which of two models is better.")
+    write(ONE_MODEL if are_one else DIFFERENT_MODELS)
 
 
 def _list_accuracies(found: Sequence[Diagnosis], labelled: LabelledScores) -> list[tuple[str, ...]]:

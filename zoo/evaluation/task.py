@@ -60,6 +60,7 @@ class TaskSpec(Section):
         needs_own_classes: whether only families with classes of their own can be scored.
         shows_answers: whether the card shows some retrieved answers, so that the vectors are kept.
         counts_right_classes: whether the main score is the share of rows whose class is found.
+        compares_models: whether a higher main score means a better model, so that baselines are a measure for it.
         outcome_unit: what the entry HITS of the details has one value for, in the plural.
     """
 
@@ -69,6 +70,7 @@ class TaskSpec(Section):
     needs_own_classes: ClassVar[bool] = False
     shows_answers: ClassVar[bool] = False
     counts_right_classes: ClassVar[bool] = False
+    compares_models: ClassVar[bool] = True
     outcome_unit: ClassVar[str] = "rows"
 
     task: str = Field(description="The name of the task.")

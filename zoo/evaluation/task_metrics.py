@@ -39,6 +39,7 @@ _METRICS = {
         "dci_completeness",
         "dci_informativeness",
     ),
+    "diagnose": ("vendi", "rankme", "rankme_centred", "participation", "coding_rate"),
     "few-shot": ("accuracy",),
     "geometry": (
         "nearest_mean",

@@ -8,12 +8,28 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.core.errors import ZooError
+from zoo.data.split import draw_positions
 from zoo.fitted_steps import prepare_vectors
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from zoo.encoder import Encoder
+
+READ_KINDS = ("text", "image", "vector", "caption")
+"""Kinds of columns that an encoder reads alone."""
+
+
+def choose_inputs(encoder: Encoder, rows: Any, most: int) -> list[Any]:
+    """Return different inputs of one column of training rows that the encoder reads alone, at most `most`. [] without one."""
+    required, optional = encoder.spec.roles()
+    roles = {**required, **optional}
+    column = next((name for name in rows.column_names if roles.get(name) in READ_KINDS), None)
+    if column is None:
+        return []
+    sample = rows.select(draw_positions(len(rows), min(len(rows), most)))[column]
+    values = [value for value in sample if value is not None and not (isinstance(value, str) and not value.strip())]
+    return list(dict.fromkeys(values)) if values and isinstance(values[0], str) else values
 
 
 def find_column(encoder: Encoder, rows: Dataset) -> str:

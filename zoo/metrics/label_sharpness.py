@@ -94,7 +94,8 @@ def find_suspects(
     others = np.where(is_real & ~same, cosines, -np.inf)
     nearest = others.argmax(axis=1)
     best = others[own, nearest]
-    pairs, used = [], set()
+    pairs: list[Suspect] = []
+    used: set[int] = set()
     for place in np.argsort(-best, kind="stable"):
         if np.isneginf(best[place]) or len(pairs) == most:
             break
