@@ -32,6 +32,14 @@ def choose_inputs(encoder: Encoder, rows: Any, most: int) -> list[Any]:
     return list(dict.fromkeys(values)) if values and isinstance(values[0], str) else values
 
 
+def list_depths(encoder: Encoder) -> list[dict[str, Any]]:
+    """Return the options of the view of each depth, from one layer up to those of the encoder. [] if it cannot be cut there."""
+    depth = getattr(encoder, "layers", None)
+    if "layers" not in encoder.spec.View.model_fields or not isinstance(depth, int) or depth < 2:
+        return []
+    return [{**encoder.view_options, "layers": number} for number in range(1, depth + 1)]
+
+
 def find_column(encoder: Encoder, rows: Dataset) -> str:
     """Return the first column of the rows that the encoder reads. Raises ZooError if there is none."""
     column = next((modality for modality in encoder.modalities if modality in rows.column_names), None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from zoo.metrics.encoded_rows import encode_rows, find_column
+from zoo.metrics.encoded_rows import encode_rows, find_column, list_depths
 from zoo.metrics.label_sharpness import Sharpness, measure_sharpness
 from zoo.metrics.linear_information import Information, measure_information
 from zoo.metrics.neural_collapse import (
@@ -81,12 +81,8 @@ def measure(
 
 def measure_layers(encoder: Encoder, tables: Mapping[str, Dataset], whole: Information, seed: int) -> list[Layer]:
     """Measure every depth up to that of the encoder, from one pass over each input. [] if it cannot be cut in layers."""
-    depth = getattr(encoder, "layers", None)
-    if "layers" not in encoder.spec.View.model_fields or not isinstance(depth, int) or depth < 2:
-        return []
-    options = [{**encoder.view_options, "layers": number} for number in range(1, depth + 1)]
     found = []
-    for number, view in enumerate(encoder.views_sharing_a_pass(options), 1):
+    for number, view in enumerate(encoder.views_sharing_a_pass(list_depths(encoder)), 1):
         train, test = (_encode(view, tables[part]) for part in ("train", "data"))
         information = measure_information(*train, *test, strength=whole.strength, seed=seed)
         found.append(Layer(number, float(_classify(train, test).mean()), information.v_information))
