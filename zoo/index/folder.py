@@ -5,6 +5,7 @@
     shard-00001.rows.parquet  ids, texts and columns of up to a million rows
     shard-00001.vectors.npy   their vectors, or `.codes.npy`, or `.faiss`
     shard-00001.places.npy    which characters of which row each vector stands for, if long texts are cut into windows
+    shard-00001.words.parquet its words, with .postings.npy and .lengths.npy, see `zoo.index.words`
     removed-00002.npy         numbers of the rows that were removed
 
 A file is never changed. A change of the index writes new files under new names, flushes them to disk, and renames a new manifest

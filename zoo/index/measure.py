@@ -11,6 +11,7 @@ import numpy as np
 from zoo.core.errors import DataError
 from zoo.data import kinds
 from zoo.index.rows import open_rows
+from zoo.index.shard import ROWS
 
 if TYPE_CHECKING:
     from zoo.index.index import Index
@@ -58,7 +59,7 @@ def describe(index: Index) -> dict[str, Any]:
         "code": index.codec.name,
         "bytes_per_vector": index.codec.bytes_per_vector,
         "bytes": index.byte_count,
-        "bytes_of_rows": sum(int(e["size"]) for name, e in index.manifest.files.items() if name.endswith(".parquet")),
+        "bytes_of_rows": sum(int(e["size"]) for name, e in index.manifest.files.items() if name.endswith(ROWS)),
         "model": index.model.encoder.get("reference"),
         "columns": ", ".join(index.model.layout.columns),
     }

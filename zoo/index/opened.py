@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,13 @@ import numpy as np
 
 from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
-from zoo.index import conditions, folder, identity
+from zoo.index import conditions, folder, identity, words
 from zoo.index.arrays import Mask, Numbers, Vectors
 from zoo.index.column_kinds import KINDS
 from zoo.index.lexical import Lexical
 from zoo.index.model_file import ModelFile, open_codec
 from zoo.index.rows import ID
-from zoo.index.shard import Found, Shard, merge_found
+from zoo.index.shard import ROWS_OF_GROUP, Found, Shard, merge_found
 from zoo.index.vectors import RowEncoder
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class OpenIndex:
         self.path, self._model_argument, self._bridge = path, model, bridge
         self._encoder: Encoder | None = None
         self._lexical: Lexical | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None  # words of an index that keeps none
         self._read()
         if model is not None:
             self._encoder = self._open_encoder()
@@ -156,12 +158,22 @@ class OpenIndex:
 
     @property
     def lexical(self) -> Lexical:
-        """BM25 over all rows. It is built from the texts at the first hybrid search."""
+        """BM25 over all rows. Its files are opened at the first hybrid search."""
         if self._lexical is None:
             if self.model.layout.image is not None:
                 raise ZooError(f"{self.path}: hybrid: the rows are images, which BM25 cannot read; leave --hybrid out")
-            self._lexical = Lexical(self.model.layout, self.shards)
+            self._lexical = Lexical([self._open_words(shard) for shard in self.shards])
         return self._lexical
+
+    def _open_words(self, shard: Shard) -> words.ShardWords:
+        """Open the counted words of a shard. Those of an index without such files are counted anew in each process."""
+        names = [f"{shard.name}{ending}" for ending in words.ENDINGS]
+        if names[0] in self.manifest.files:
+            return words.ShardWords([folder.check_file(self.path, self.manifest, name) for name in names])
+        self._temporary = self._temporary or tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        place = Path(self._temporary.name)
+        texts = words.read_texts(shard.rows_file, self.model.layout, ROWS_OF_GROUP)
+        return words.ShardWords([place / name for name in words.write_words(texts, place, shard.name, place / "work")])
 
     # -- sizes and ids -------------------------------------------------------------------------------------------------
 
