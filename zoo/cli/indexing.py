@@ -19,7 +19,7 @@ from zoo.core.tables import print_table
 if TYPE_CHECKING:
     from zoo.index.index import Index
 
-CHANGES = ("add", "remove", "compact", "measure")
+CHANGES = ("add", "remove", "compact", "fit_hybrid", "measure")
 BUILD_OPTIONS = ("text", "id", "image", "long", "budget", "recall", "code", "queries")
 
 
@@ -62,6 +62,11 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     verb.add_argument("--remove", nargs="+", metavar="ID", help="remove rows from the index DIR")
     verb.add_argument("--compact", action="store_true", help="rewrite the index DIR without its removed rows")
     verb.add_argument(
+        "--fit-hybrid",
+        metavar="QUERIES",
+        help="fit the map of `zoo search --hybrid relevance` to rows of `text` and `relevant` ids",
+    )
+    verb.add_argument(
         "--measure",
         metavar="QUERIES",
         help="measure the index DIR with rows of `text`, and `relevant` ids if they are known",
@@ -72,7 +77,7 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """`zoo index`: build an index, or change, measure or describe the one in the folder that is named first."""
-    changes = [name for name in CHANGES if getattr(arguments, name)]
+    changes = [name.replace("_", "-") for name in CHANGES if getattr(arguments, name)]
     if len(changes) > 1:
         raise ZooError(f"--{changes[0]} and --{changes[1]} are two changes; run one command for each")
     if arguments.out is not None or arguments.rows is not None:
@@ -92,6 +97,8 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.compact:
         freed = index.compact()
         write(f"{arguments.model}: {freed:,} bytes became free; {len(index.shards)} shards")
+    elif arguments.fit_hybrid:
+        index.fit_hybrid(arguments.fit_hybrid, say=write)
     elif arguments.measure:
         _measure(index, arguments)
     else:

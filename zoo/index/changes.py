@@ -222,7 +222,8 @@ def _search_shards(shards: Sequence[tuple[int, FaissVectors]], queries: arrays.V
     return np.take_along_axis(np.concatenate(numbers, axis=1), order, 1)
 
 
-def _require_current(change: Change, index: OpenIndex) -> None:
+def require_current(change: Change, index: OpenIndex) -> None:
+    """Raise ZooError if the index was changed since it was opened."""
     if change.before.generation != index.manifest.generation:
         raise ZooError(f"{index.path}: was changed since it was opened; open it again")
 
@@ -237,7 +238,7 @@ def add(
 ) -> int:
     """Append rows as new shards, and return their number. See `Index.add`."""
     with folder.change(index.path) as change:
-        _require_current(change, index)
+        require_current(change, index)
         source, before = open_rows(rows), index.manifest
         count = _check_added(index, source)
         given = GivenVectors(Path(vectors), index.encoder) if vectors is not None else None
@@ -286,7 +287,7 @@ def remove(index: OpenIndex, ids: Sequence[str]) -> int:
     """Mark rows as removed, and return their number. See `Index.remove`."""
     numbers = index.find_ids(ids)
     with folder.change(index.path) as change:
-        _require_current(change, index)
+        require_current(change, index)
         name = change.name_file("removed", ".npy")
         np.save(change.folder / name, np.union1d(index.removed, numbers), allow_pickle=False)
         before = index.manifest
@@ -297,7 +298,7 @@ def remove(index: OpenIndex, ids: Sequence[str]) -> int:
 def compact(index: OpenIndex, shard_rows: int = SHARD_ROWS) -> None:
     """Rewrite all shards without their removed rows. See `Index.compact`."""
     with folder.change(index.path) as change:
-        _require_current(change, index)
+        require_current(change, index)
         groups: list[list[tuple[Shard, arrays.Mask]]] = [[]]
         size = 0
         for shard, mask in zip(index.shards, index.find_rows(), strict=True):

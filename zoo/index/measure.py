@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.core.errors import DataError
 from zoo.data import kinds
@@ -98,9 +99,21 @@ def measure(index: Index, questions: Sequence[Question]) -> dict[str, Any]:
 
 def compute_ndcg(index: Index, questions: Sequence[Question], **options: Any) -> float:
     """Return the mean nDCG@10 of questions with known answers. `options` are those of `Index.search`."""
-    discounts = 1 / np.log2(np.arange(2, TOP + 2))
-    scores = []
-    for question, hits in zip(questions, index.search([q.text for q in questions], TOP, **options), strict=True):
-        gains = np.array([hit.id in question.relevant for hit in hits] + [False] * (TOP - len(hits)))
-        scores.append(float(discounts[gains].sum() / discounts[: len(question.relevant)].sum()))
+    found = index.search([question.text for question in questions], TOP, **options)
+    scores = [
+        compute_gain([hit.id in question.relevant for hit in hits], len(question.relevant))
+        for question, hits in zip(questions, found, strict=True)
+    ]
     return float(np.mean(scores))
+
+
+def compute_gain(is_right: npt.ArrayLike, count: int) -> float:
+    """Return the nDCG@10 of one ranking.
+
+    Args:
+        is_right: whether each row of the ranking, the best first, answers the query.
+        count: the number of rows that answer it, 1 or more.
+    """
+    discounts = 1 / np.log2(np.arange(2, TOP + 2))
+    gains = np.flatnonzero(np.asarray(is_right, bool)[:TOP])
+    return float(discounts[gains].sum() / discounts[:count].sum())
