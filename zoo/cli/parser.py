@@ -233,6 +233,11 @@ def _add_publishing_verbs(add: Add) -> None:
         ("--anyway", "also a model that was found dead after its training"),
     ):
         push.add_argument(flag, action="store_true", help=text)
+    push.add_argument(
+        "--space",
+        action="store_true",
+        help="also publish a Space of the same name, which shows the page of `zoo serve`",
+    )
     push.add_argument("--branch", help="push to this branch")
     push.add_argument("--tag", help="tag the commit")
 

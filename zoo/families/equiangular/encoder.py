@@ -201,6 +201,10 @@ class Encoder(ClassifierEncoder):
         """Predict the class of each input. The label is None if the best score is below `threshold`."""
         return predictions.predict(self, inputs)
 
+    def rank_classes(self, inputs: Iterable[Any], top: int = 5) -> list[list[predictions.ClassScore]]:
+        """Return the `top` classes of each input with cosines and probabilities, the best first, whatever the threshold."""
+        return predictions.rank_classes(self, inputs, top)
+
     def add_classes(
         self,
         names: Sequence[str | int],

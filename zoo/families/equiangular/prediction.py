@@ -29,6 +29,26 @@ class Prediction:
     probability: float
 
 
+@dataclass(frozen=True)
+class ClassScore:
+    """A class as a candidate for one input. The attributes are those of `Prediction`."""
+
+    label: str | int
+    cosine: float
+    probability: float
+
+
+def rank_classes(encoder: ClassifierEncoder, inputs: Iterable[Any], top: int) -> list[list[ClassScore]]:
+    """Return the `top` classes of each input, the best first; see `Encoder.rank_classes`."""
+    scores = encoder.compute_scores(inputs)
+    probabilities = classification.compute_softmax(scores, encoder.scale)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [
+        [ClassScore(encoder.classes[i], float(scores[row, i]), float(probabilities[row, i])) for i in classes.tolist()]
+        for row, classes in enumerate(order)
+    ]
+
+
 def predict(encoder: ClassifierEncoder, inputs: Iterable[Any]) -> list[Prediction]:
     """Predict the class of each input; see `Encoder.predict`."""
     scores = encoder.compute_scores(inputs)
