@@ -38,6 +38,7 @@ FLOORS = (
     "recipe",
     "pretrained",
     "diagnosis",
+    "verify",
     "index",
     "build",
     "serve",
