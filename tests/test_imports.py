@@ -38,6 +38,7 @@ FLOORS = (
     "families",
     "recipe",
     "pretrained",
+    "verify",
     "index",
     "build",
     "serve",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from zoo import encoding
-from zoo.artefact import reopening
+from zoo.artefact import canaries, reopening
 from zoo.core import forks, visible
 from zoo.core import inputs as input_checks
 from zoo.core.errors import ZooError
@@ -570,6 +570,13 @@ class Encoder:
         images = reopening.make_images() if "image" in self.modalities else []
         pairs = [{"image": images[0], "text": texts[0]}] if self.accepts_mixed_inputs and images and texts else []
         return [*texts, *images, *pairs]
+
+    def make_canaries(self) -> list[canaries.Canary]:
+        """Fixed inputs whose vectors a saved folder holds, for `zoo verify`. None if `encode` does not work yet."""
+        if not self.is_usable():
+            return []
+        texts = canaries.list_texts(has_roles=self.has_roles) if "text" in self.modalities else []
+        return [*texts, *(canaries.list_images() if "image" in self.modalities else [])]
 
     def list_token_ids(self, texts: Sequence[str]) -> Sequence[Sequence[int]] | None:
         """The tokens of each text, or None for a family without a tokenizer."""

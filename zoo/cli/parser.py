@@ -21,6 +21,7 @@ from zoo.cli import (
     serving,
     starting,
     verbs,
+    verifying,
     views,
 )
 from zoo.cli import help as help_verbs
@@ -72,6 +73,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     bridging.add_verb(add)
     diagnosing.add_verb(add)
     comparing.add_verb(add)
+    verifying.add_verb(add)
     _add_publishing_verbs(add)
     _add_help_verbs(add, subparsers.choices)
     named = next((word for word in words if not word.startswith("-")), None)

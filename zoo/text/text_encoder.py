@@ -16,7 +16,7 @@ from zoo.encoder import TrainingRun
 from zoo.ops.false_negatives import compute_text_key
 from zoo.text import coded_table
 from zoo.text import engine as encoding
-from zoo.text.backbone import Backbone
+from zoo.text.backbone import Backbone, apply_linear_maps
 from zoo.text.text_spec import TextSpec
 
 ROLES = ("query", "document")
@@ -107,6 +107,10 @@ class TextEncoder(BaseEncoder):
         if self._cached_engine is None:
             self._cached_engine = self._make_engine()
         return self._cached_engine
+
+    def map_pooled(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Map pooled states (n, width) of the last layer of this view to its vectors (n, dim), which are not normalised."""
+        return apply_linear_maps(self.backbone.linear_maps, pooled)[:, : self.dim]
 
     def _make_engine(self) -> encoding.Engine:
         """The engine of this view: backbone, pooling, linear maps and normalisation as one module."""

@@ -76,6 +76,10 @@ class TruncatableEncoder(TextEncoder):
         outputs: torch.Tensor = head(vectors)
         return outputs
 
+    def map_pooled(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Map pooled states (n, width) of the last layer of this view to its vectors (n, dim), which are not normalised."""
+        return self.apply_head(self.layers, pooled)[:, : self.dim]
+
     def truncate(self, layers: int | None = None, dim: int | None = None) -> Self:
         """A view with the first `layers` blocks and the first `dim` components.
 
