@@ -40,7 +40,7 @@ class BlockNames:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What differs between the architectures.
+    """Its class, the names of its parts, and the entries of its config.
 
     Attributes:
         module, class_name: where transformers defines it.

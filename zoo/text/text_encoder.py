@@ -127,8 +127,8 @@ class TextEncoder(BaseEncoder):
     def converted_bytes(self) -> int:
         """Bytes of the copies of weights that encoding keeps for the precisions and views that were used.
 
-        All encoders together keep at most ZOO_CONVERSIONS_MB (an environment variable, 2048 by default). Copies that were not used for
-        longest are dropped first.
+        All encoders together keep at most ZOO_CONVERSIONS_MB (an environment variable, 2048 by default). The least recently
+        used copies are dropped first.
         """
         engines = list(self._view_engines.values())
         return CACHE.count_bytes(*engines) if engines else 0
