@@ -61,7 +61,7 @@ class TruncatableEncoder(TextEncoder):
 
     def set_heads(self, heads: Mapping[int, torch.nn.Linear]) -> None:
         """Set the heads of these layers, which count from 1. The heads of other layers stay."""
-        self._cached_engine = None  # it holds the old heads
+        self._forget_engines()  # they hold the old heads
         for n, head in heads.items():
             self.heads[str(n)] = head
 
@@ -95,8 +95,11 @@ class TruncatableEncoder(TextEncoder):
         view = copy.copy(self)
         view.layers, view.dim = layers or self.layers, dim or self.dim
         view.view_options = {"layers": view.layers, "dim": view.dim}
-        view._cached_engine = view._shared_pass = None
+        view._shared_pass = None
         return view
+
+    def _get_view_key(self) -> Any:
+        return self.layers, self.dim
 
     def views_sharing_a_pass(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
         """One view for each set of options. Together they run each text through the backbone once, at fp32."""
