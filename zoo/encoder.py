@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
+    from zoo.label_geometry import LabelMetric
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -456,8 +458,13 @@ class Encoder:
         """The encoder before training, for the baseline column of the report; None if its scores say nothing."""
         return None
 
-    def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures."""
+    def evaluate_recognition(
+        self, tables: Mapping[str, Dataset], metric: LabelMetric | None = None, answers: str = "classes"
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures.
+
+        With distances between labels, scores of the answers that respect them are added; see `zoo.label_geometry`.
+        """
         raise NotImplementedError
 
     def find_faults(self, rows: Dataset) -> list[Finding]:

@@ -57,6 +57,7 @@ class TaskSpec(Section):
         needs_own_classes: whether only families with classes of their own can be scored.
         shows_answers: whether the card shows some retrieved answers, so that the vectors are kept.
         counts_right_classes: whether the main score is the share of rows whose class is found.
+        parts_without_inputs: data fields whose rows are not encoded.
     """
 
     roles: ClassVar[dict[str, Roles]] = {}
@@ -65,6 +66,7 @@ class TaskSpec(Section):
     needs_own_classes: ClassVar[bool] = False
     shows_answers: ClassVar[bool] = False
     counts_right_classes: ClassVar[bool] = False
+    parts_without_inputs: ClassVar[tuple[str, ...]] = ()
 
     task: str = Field(description="The name of the task.")
     name: str | None = Field(None, description="The name in the report. Default: the task's type or official name.")
@@ -249,8 +251,9 @@ class MeasuredTask(OwnDataTask):
     ) -> ReadyTask:
         """Check that all tables hold one kind of input. Raises DataError otherwise."""
         lock_tables(lock, self.title, tables)
-        modalities = frozenset(role for table in tables.values() for role in table.roles if role in MODALITIES)
-        if len(modalities) != 1 or not all(modalities <= set(table.roles) for table in tables.values()):
+        encoded = [set(table.roles) for name, table in tables.items() if name not in self.parts_without_inputs]
+        modalities = frozenset(role for roles in encoded for role in roles if role in MODALITIES)
+        if len(modalities) != 1 or not all(modalities <= roles for roles in encoded):
             raise DataError(
                 f"{self.title}: every part needs a column `text`, or every part a column `image`, or `vector`"
             )

@@ -19,13 +19,15 @@ from zoo.artefact import headers, preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
-from zoo.families.sesa import concept_space, inverted_index
+from zoo.families.sesa import concept_space, inverted_index, tag_prediction
 from zoo.families.sesa.concept_space import ConceptSpace, ConceptTower
 from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.explanation import Contribution, Explanation
 from zoo.families.sesa.inverted_index import InvertedIndex
 from zoo.families.sesa.spec import ConceptEncoderSpec
+from zoo.families.sesa.tag_prediction import TagPrediction
 from zoo.families.sesa.towers import SHARED_SIDE, BaselineEncoder, Towers
+from zoo.label_geometry import LabelMetric
 from zoo.text import engine as encoding
 
 CONCEPTS_FILE = "concepts.json"
@@ -100,9 +102,33 @@ class ConceptEncoder(BaseEncoder):
 
         Without parents in the list, each row is a distribution over all concepts. Raise ZooError for an opaque space.
         """
-        self._require_named_components()
+        self.require_named_components()
         engine = self._get_engine(prompt_type, probabilities=True)
         return engine.encode(self._add_prompts(texts, prompt_type))
+
+    def predict_tags(
+        self,
+        texts: Iterable[str],
+        *,
+        rule: str = "argmax",
+        metric: LabelMetric | None = None,
+        answers: str = "all",
+        prompt_type: str | None = None,
+    ) -> list[TagPrediction]:
+        """Predict one concept for each text, among the concepts without children.
+
+        Args:
+            rule: `argmax` for the most probable concept; `frechet` for the concept with the smallest expected squared distance
+                to the truth (see `zoo.label_geometry.frechet`), which may stand higher in the hierarchy.
+            metric: distances between ids of concepts; None for the paths in the hierarchy of the encoder's own concepts.
+            answers: labels that the rule `frechet` may give: `classes`, `leaves` or `all` labels of the metric.
+            prompt_type: the side that texts are read as, "query" or "document"; None means "query".
+
+        Raises ZooError for an unknown rule, for an opaque space, and for concepts without a hierarchy if no metric is given.
+        """
+        return tag_prediction.predict_tags(
+            self, texts, rule=rule, metric=metric, answers=answers, prompt_type=prompt_type
+        )
 
     def _add_prompts(self, inputs: Iterable[Any], side: str | None) -> Iterable[Any]:
         prompt = self.towers.prompts.get(side or "") if self.towers else None
@@ -158,7 +184,7 @@ class ConceptEncoder(BaseEncoder):
             raise ZooError("the encoder has not been trained: call `prepare` and `fit` first")
         return self.towers, self.concept_list
 
-    def _require_named_components(self) -> Concepts:
+    def require_named_components(self) -> Concepts:
         """Return the concepts. Raise ZooError if components do not stand for them."""
         if self.spec.space == "opaque" or self.concept_list is None:
             raise ZooError(
@@ -173,7 +199,7 @@ class ConceptEncoder(BaseEncoder):
 
         A contribution is a concept's term of the dot product. Raise ZooError if components have no names.
         """
-        self._require_named_components()
+        self.require_named_components()
         left = self.encode([a], prompt_type="query")[0].astype(np.float64)
         right = self.encode([b], prompt_type="document")[0].astype(np.float64)
         parts, rest = self._select_largest(left * right, top)
@@ -181,12 +207,12 @@ class ConceptEncoder(BaseEncoder):
 
     def concepts(self, text: str, top: int = 5, *, prompt_type: str | None = None) -> list[Contribution]:
         """List the `top` most active concepts of a text, the most active first."""
-        self._require_named_components()
+        self.require_named_components()
         return list(self._select_largest(self.encode([text], prompt_type=prompt_type)[0], top)[0])
 
     def _select_largest(self, values: np.ndarray, top: int) -> tuple[tuple[Contribution, ...], float]:
         """Return at most `top` positive values of concepts with their names, and the sum of all other values (dim,)."""
-        concepts = self._require_named_components()
+        concepts = self.require_named_components()
         order = np.argsort(-values[: len(concepts)], kind="stable")
         rows = [int(row) for row in order[: max(top, 0)] if values[row] > 0]
         rest = float(np.delete(values, rows).sum())
@@ -209,7 +235,7 @@ class ConceptEncoder(BaseEncoder):
             raise ZooError(mistake)
         if self.concept_list is not None:
             for concept in options.get("edit") or {}:
-                self._require_named_components().find_row(concept)
+                self.require_named_components().find_row(concept)
         view = copy.copy(self)
         view.view_options, view._engines = dict(options), {}
         view._count_components()
