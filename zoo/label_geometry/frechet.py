@@ -49,7 +49,7 @@ def predict_frechet(
 
     Memory does not grow with the number of rows, but for the answers. Among equally near labels the most probable class wins,
     then the first label of the metric. Raises ZooError for a class that the metric does not have, for unknown `answers`, and
-    for rows that are no probabilities.
+    for rows that do not sum to 1.
     """
     if answers not in ANSWERS:
         raise ZooError(f"answers: {answers!r} is unknown{suggest(str(answers), ANSWERS)}")

@@ -47,9 +47,9 @@ class TreeMetric(LabelMetric):
     def compute_expected_squares(self, probabilities: Array, observed: Array) -> Array:
         """Return E[d(truth, j)²] (n, labels) float64 for every node j, in time linear in the nodes.
 
-        With m the probability below a node, s the expected distance of the truth below it, t the expected distance of the
-        truth and q its expected square, a step down an edge of length w changes t by w (1 - 2m) and q by
-        2w (t - 2s) + w² (1 - 4m), where t belongs to the parent and s, m to the child.
+        A node hands its expected distance t and expected square q to each child, over an edge of length w. The child has the
+        probability m at or below it, and the expected distance s of that part. Then t changes by w (1 - 2m), and q changes by
+        2w (t - 2s) + w² (1 - 4m).
         """
         shape = (len(self.labels), len(probabilities))
         weights, depths = self._weights[:, None], self._depths[:, None]
