@@ -89,6 +89,8 @@ def calibrate_by_inputs(encoder: ClassifierEncoder, inputs: Iterable[Any], label
         raise ZooError(f"{len(scores)} inputs have {len(class_ids)} labels: give one label for each input")
     is_known = class_ids >= 0
     if not is_known.any():
-        raise ZooError("none of the labels is a class of the encoder, so nothing can be calibrated")
+        raise ZooError(
+            "every label is unknown to the encoder, so nothing can be calibrated: give labels of its classes"
+        )
     encoder.scale = classification.fit_scale(scores[is_known], class_ids[is_known])
     encoder.threshold = float(np.quantile(scores.max(1), 1 - encoder.spec.answer_rate))
