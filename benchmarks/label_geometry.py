@@ -29,7 +29,7 @@ from common import Results, finish, peak_mb, rows, save_table
 
 import zoo
 from zoo.build.builder import run
-from zoo.label_geometry import LabelMetric, predict_frechet
+from zoo.label_geometry import LabelMetric, TreeMetric, make_names_metric, predict_frechet
 from zoo.label_geometry.rules import compare_rules
 from zoo.metrics.classification import compute_softmax, fit_scale
 
@@ -48,7 +48,7 @@ def make_tree(labels: Sequence[str], separator: str) -> LabelMetric:
             group = separator.join(parts) + separator
             parents[child], child = group, group
             parts.pop()
-    return LabelMetric.tree(parents)
+    return TreeMetric(parents)
 
 
 def read_trec() -> tuple[Rows, Rows]:
@@ -77,7 +77,7 @@ def read_banking77() -> tuple[Rows, Rows]:
 SETS: dict[str, tuple[Callable[[], tuple[Rows, Rows]], Callable[[Any, list[str]], LabelMetric]]] = {
     "TREC, tree": (read_trec, lambda encoder, labels: make_tree(labels, ":")),
     "20 newsgroups, tree": (read_news20, lambda encoder, labels: make_tree(labels, ".")),
-    "BANKING77, names": (read_banking77, lambda encoder, labels: LabelMetric.names(encoder, labels)),
+    "BANKING77, names": (read_banking77, lambda encoder, labels: make_names_metric(encoder, labels)),
 }
 
 
@@ -153,7 +153,7 @@ def measure_icd10cm() -> dict[str, float]:
     nodes = {id(node): node for node in package._code_to_node.values()}.values()
     parents = {f"{n.type} {n.name}": f"{n.parent.type} {n.parent.name}" if n.parent else None for n in nodes}
     start = time.process_time()
-    metric = LabelMetric.tree({**parents})
+    metric = TreeMetric({**parents})
     tree_seconds = time.process_time() - start
     leaves = [label for label, is_leaf in zip(metric.labels, metric.is_leaf, strict=True) if is_leaf]
     rng = np.random.default_rng(0)

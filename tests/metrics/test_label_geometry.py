@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from zoo.core.errors import ZooError
-from zoo.label_geometry import LabelMetric, predict_frechet
+from zoo.label_geometry import (
+    MatrixMetric,
+    TreeMetric,
+    make_graph_metric,
+    make_names_metric,
+    make_ordered_metric,
+    predict_frechet,
+)
 from zoo.label_geometry.frechet import score_answers
 
 
@@ -36,7 +43,7 @@ def shortest_paths(parents, lengths, labels):
 @pytest.mark.parametrize("roots", [1, 3])
 def test_the_passes_over_a_tree_equal_the_matrix_of_all_distances(roots):
     parents, lengths = draw_tree(roots=roots)
-    metric = LabelMetric.tree(parents, lengths)
+    metric = TreeMetric(parents, lengths)
     distances = shortest_paths(parents, lengths, metric.labels)
     probabilities = draw_probabilities(20, 60)
     observed = np.random.default_rng(3).permutation(200)[:60]
@@ -48,8 +55,8 @@ def test_the_passes_over_a_tree_equal_the_matrix_of_all_distances(roots):
 
 def test_a_tree_answers_as_its_matrix_does():
     parents, lengths = draw_tree()
-    tree = LabelMetric.tree(parents, lengths)
-    matrix = LabelMetric.matrix(tree.labels, shortest_paths(parents, lengths, tree.labels))
+    tree = TreeMetric(parents, lengths)
+    matrix = MatrixMetric(tree.labels, shortest_paths(parents, lengths, tree.labels))
     probabilities, classes = draw_probabilities(50, 40), tree.labels[::5]
     for answers in ("classes", "all"):
         found = predict_frechet(probabilities, classes, tree, answers=answers)
@@ -59,7 +66,7 @@ def test_a_tree_answers_as_its_matrix_does():
 
 def test_equal_distances_give_the_most_probable_class():
     classes = list(range(12))
-    metric = LabelMetric.matrix(classes, 1 - np.eye(12))
+    metric = MatrixMetric(classes, 1 - np.eye(12))
     probabilities = draw_probabilities(300, 12)
     answers = predict_frechet(probabilities, classes, metric)
     assert [answer.label for answer in answers] == probabilities.argmax(1).tolist()
@@ -67,7 +74,7 @@ def test_equal_distances_give_the_most_probable_class():
 
 
 def test_two_near_classes_win_together():
-    metric = LabelMetric.matrix(["a", "b", "c"], [[0, 4, 4], [4, 0, 1], [4, 1, 0]])
+    metric = MatrixMetric(["a", "b", "c"], [[0, 4, 4], [4, 0, 1], [4, 1, 0]])
     (answer,) = predict_frechet([[0.4, 0.3, 0.3]], ["a", "b", "c"], metric)
     assert answer.label == "b"
     assert answer.expected_squared_distance == pytest.approx(0.4 * 16 + 0.3)
@@ -75,13 +82,13 @@ def test_two_near_classes_win_together():
 
 @pytest.mark.parametrize(("share", "label"), [(0.25, 6), (0.5, 4), (0.75, 2), (1.0, 0)])
 def test_a_label_between_the_observed_ends_of_a_scale_is_reached(share, label):
-    metric = LabelMetric.ordered(range(9))
+    metric = make_ordered_metric(range(9))
     (answer,) = predict_frechet([[share, 1 - share]], [0, 8], metric, answers="all")
     assert answer.label == label
 
 
 def test_children_that_disagree_give_their_parent():
-    metric = LabelMetric.tree({"S52.1": "S52", "S52.2": "S52", "S52.3": "S52", "S62.1": "S62", "S52": "S", "S62": "S"})
+    metric = TreeMetric({"S52.1": "S52", "S52.2": "S52", "S52.3": "S52", "S62.1": "S62", "S52": "S", "S62": "S"})
     classes = ["S52.1", "S52.2", "S52.3", "S62.1"]
     probabilities = [[0.3, 0.3, 0.3, 0.1], [0.9, 0.04, 0.03, 0.03]]
     unsure, sure = predict_frechet(probabilities, classes, metric, answers="all")
@@ -94,8 +101,8 @@ def test_children_that_disagree_give_their_parent():
 
 def test_a_certain_class_is_the_answer_and_scaled_distances_change_nothing():
     parents, lengths = draw_tree()
-    metric = LabelMetric.tree(parents, lengths)
-    scaled = LabelMetric.tree(parents, {label: 7 * length for label, length in lengths.items()})
+    metric = TreeMetric(parents, lengths)
+    scaled = TreeMetric(parents, {label: 7 * length for label, length in lengths.items()})
     classes = metric.labels[:30]
     certain = predict_frechet(np.eye(30), classes, metric, answers="all")
     assert [answer.label for answer in certain] == classes
@@ -110,7 +117,7 @@ def test_a_certain_class_is_the_answer_and_scaled_distances_change_nothing():
 
 def test_blocks_do_not_change_the_answers(monkeypatch):
     parents, lengths = draw_tree()
-    metric = LabelMetric.tree(parents, lengths)
+    metric = TreeMetric(parents, lengths)
     probabilities = draw_probabilities(25, 200)
     whole = predict_frechet(probabilities, metric.labels, metric, answers="all")
     monkeypatch.setattr(metric, "count_block_rows", lambda: 4)
@@ -119,7 +126,7 @@ def test_blocks_do_not_change_the_answers(monkeypatch):
 
 
 def test_a_graph_has_the_lengths_of_its_shortest_paths():
-    metric = LabelMetric.graph([("a", "b"), ("b", "c", 2.0), ("a", "c", 9.0), ("b", "c", 5.0)])
+    metric = make_graph_metric([("a", "b"), ("b", "c", 2.0), ("a", "c", 9.0), ("b", "c", 5.0)])
     a, b, c = metric.find_positions("abc")
     assert metric.compute_distances(np.array([a, a, b]), np.array([b, c, c])).tolist() == [1, 3, 2]
 
@@ -132,13 +139,13 @@ def test_names_are_as_far_apart_as_their_vectors():
         def as_float_vectors(self, vectors):
             return vectors
 
-    metric = LabelMetric.names(Named(), ["x", "y", "z"])
+    metric = make_names_metric(Named(), ["x", "y", "z"])
     distances = metric.compute_distances(np.array([0, 0, 1]), np.array([1, 2, 2]))
     np.testing.assert_allclose(distances, np.sqrt([2, 2 - np.sqrt(2), 2 - np.sqrt(2)]), atol=1e-7)
 
 
 def test_scores_count_levels_from_the_root():
-    metric = LabelMetric.tree({"a1": "a", "a2": "a", "b1": "b", "b": "root", "a": "root"})
+    metric = TreeMetric({"a1": "a", "a2": "a", "b1": "b", "b": "root", "a": "root"})
     scores = score_answers(["a1", "a1", "b1", "a"], ["a2", "a", "a1", "a"], metric)
     assert scores == {
         "mean_squared_distance": (4 + 1 + 16 + 0) / 4,
@@ -152,26 +159,26 @@ def test_scores_count_levels_from_the_root():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LabelMetric.tree({"x": "a", "a": "b", "b": "a"}), "'a' is above itself"),
-        (lambda: LabelMetric.tree({"a": "b"}, weight=0), "needs a positive length, not 0"),
-        (lambda: LabelMetric.tree({"a": None}), "at least two labels"),
-        (lambda: LabelMetric.matrix(["a", "b"], [[0, 1], [2, 0]]), "must be symmetric"),
-        (lambda: LabelMetric.matrix(["a", "b"], [[0, 1]]), "a matrix of 2 × 2 distances"),
-        (lambda: LabelMetric.matrix(["a", "a"], np.zeros((2, 2))), "'a' occurs twice"),
-        (lambda: LabelMetric.matrix(["a", "b"], [[0, np.nan], [np.nan, 0]]), "must be finite"),
-        (lambda: LabelMetric.graph([("a", "b"), ("c", "d")]), "no path leads from 'a' to 'c'"),
-        (lambda: LabelMetric.graph([("a", "b", -1)]), "between 'a' and 'b' needs a positive length"),
-        (lambda: LabelMetric.ordered(range(10_001)), "10001 labels are too many"),
-        (lambda: LabelMetric.ordered("abc").find_positions(["a", "d"]), "'d' has no place"),
+        (lambda: TreeMetric({"x": "a", "a": "b", "b": "a"}), "'a' is above itself"),
+        (lambda: TreeMetric({"a": "b"}, weight=0), "needs a positive length, not 0"),
+        (lambda: TreeMetric({"a": None}), "at least two labels"),
+        (lambda: MatrixMetric(["a", "b"], [[0, 1], [2, 0]]), "must be symmetric"),
+        (lambda: MatrixMetric(["a", "b"], [[0, 1]]), "a matrix of 2 × 2 distances"),
+        (lambda: MatrixMetric(["a", "a"], np.zeros((2, 2))), "'a' occurs twice"),
+        (lambda: MatrixMetric(["a", "b"], [[0, np.nan], [np.nan, 0]]), "must be finite"),
+        (lambda: make_graph_metric([("a", "b"), ("c", "d")]), "no path leads from 'a' to 'c'"),
+        (lambda: make_graph_metric([("a", "b", -1)]), "between 'a' and 'b' needs a positive length"),
+        (lambda: make_ordered_metric(range(10_001)), "10001 labels are too many"),
+        (lambda: make_ordered_metric("abc").find_positions(["a", "d"]), "'d' has no place"),
         (
-            lambda: predict_frechet([[1.0, 0, 0]], "abc", LabelMetric.ordered("abc"), answers="nodes"),
+            lambda: predict_frechet([[1.0, 0, 0]], "abc", make_ordered_metric("abc"), answers="nodes"),
             "'nodes' is unknown",
         ),
         (
-            lambda: predict_frechet([[2.0, 1, 0]], "abc", LabelMetric.ordered("abc")),
+            lambda: predict_frechet([[2.0, 1, 0]], "abc", make_ordered_metric("abc")),
             "numbers from 0 to 1 that sum to 1",
         ),
-        (lambda: predict_frechet([[1.0, 0]], "abc", LabelMetric.ordered("abc")), r"shape \(n, 3\), not \(1, 2\)"),
+        (lambda: predict_frechet([[1.0, 0]], "abc", make_ordered_metric("abc")), r"shape \(n, 3\), not \(1, 2\)"),
     ],
 )
 def test_mistakes_are_named(make, message):

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from zoo.core.errors import ZooError
 from zoo.label_geometry.label_metric import Array, Label, LabelMetric, check_labels
 
-if TYPE_CHECKING:
-    from zoo.encoder import Encoder
-
 MAX_LABELS = 10_000  # a matrix of distances between more labels takes more than 800 MB
 TOLERANCE = 1e-6  # by which a matrix may differ from a symmetric one, relative to its largest distance
 
 
+class NameEncoder(Protocol):
+    """The part of an encoder that turns names into vectors."""
+
+    def encode(self, inputs: Any, /) -> Any:
+        """Return a vector for each text."""
+
+    def as_float_vectors(self, vectors: Any, /) -> Any:
+        """Return the vectors as (n, d) floats."""
+
+
 class MatrixMetric(LabelMetric):
-    """Distances (labels, labels) float64. See `LabelMetric.matrix`."""
+    """Distances (labels, labels) that are given, symmetric with zeros on the diagonal.
+
+    Raises ZooError for a matrix of another shape or with other values, and for more than MAX_LABELS labels.
+    """
 
     def __init__(self, labels: Sequence[Label], distances: Any) -> None:
         check_labels(labels)
@@ -45,8 +55,21 @@ class MatrixMetric(LabelMetric):
         return distances
 
 
+def make_ordered_metric(labels: Sequence[Label]) -> MatrixMetric:
+    """Make the metric of a scale: labels are 1 apart from their neighbours, in the order of `labels`."""
+    places = np.arange(len(labels), dtype=np.float64)
+    _check_count(len(labels))
+    return MatrixMetric(labels, np.abs(places[:, None] - places))
+
+
 def make_graph_metric(edges: Iterable[tuple[Label, Label] | tuple[Label, Label, float]]) -> MatrixMetric:
-    """Make the metric of shortest paths. See `LabelMetric.graph`."""
+    """Make the metric of an undirected graph: the length of the shortest path between two labels.
+
+    Args:
+        edges: two labels, and the length of the edge between them, by default 1.
+
+    Raises ZooError for an edge without a positive length, and for a graph that is not connected.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import shortest_path
 
@@ -70,8 +93,8 @@ def make_graph_metric(edges: Iterable[tuple[Label, Label] | tuple[Label, Label, 
     return MatrixMetric(labels, distances)
 
 
-def make_names_metric(encoder: Encoder, labels: Sequence[str]) -> MatrixMetric:
-    """Make the metric of the labels' names. See `LabelMetric.names`."""
+def make_names_metric(encoder: NameEncoder, labels: Sequence[str]) -> MatrixMetric:
+    """Make the metric of the labels' names: the distance between the unit vectors that `encoder` gives them."""
     check_labels(labels)
     _check_count(len(labels))
     vectors = np.asarray(encoder.as_float_vectors(encoder.encode(list(labels))), dtype=np.float64)

@@ -18,9 +18,7 @@ def check_rule(rule: str, metric: LabelMetric | None) -> None:
     if rule not in RULES:
         raise ZooError(f"rule: {rule!r} is unknown{suggest(str(rule), RULES)}")
     if rule == "frechet" and metric is None:
-        raise ZooError(
-            "rule='frechet' needs `metric`: distances between the labels, for example LabelMetric.tree(parents)"
-        )
+        raise ZooError("rule='frechet' needs `metric`: distances between the labels, for example TreeMetric(parents)")
     if rule == "argmax" and metric is not None:
         raise ZooError("rule='argmax' does not use `metric`: leave it out, or give rule='frechet'")
 

@@ -18,7 +18,14 @@ CACHED_NUMBERS = 1 << 17  # numbers of an array that stays in the cache
 
 
 class TreeMetric(LabelMetric):
-    """The length of the path between two labels of a tree. See `LabelMetric.tree`.
+    """The length of the path between two labels of a tree.
+
+    Args:
+        parents: the parent of each label; None for a root. A parent without an entry is a root.
+        weight: the length of every edge, or of the edge above each label.
+
+    Several roots hang from one more node, which is never an answer. Raises ZooError for a cycle and for a length that is not a
+    positive number.
 
     Nodes are kept level by level, from the roots down. Each also has an interval of places in a depth-first order, which holds
     the node and everything below it. The sum over a subtree is then the difference of two running sums.

@@ -19,7 +19,7 @@ from zoo.families.lbl2vec import keyword_coverage, topics, word_space
 from zoo.families.lbl2vec.encoder import Encoder
 from zoo.families.lbl2vec.spec import Spec
 from zoo.families.lbl2vec.word_space import WordSpace
-from zoo.label_geometry import LabelMetric
+from zoo.label_geometry import TreeMetric
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 from zoo.recipe import recipe
 from zoo.schema import Training
@@ -238,7 +238,7 @@ def learned(tmp_path_factory):
 
 def test_distances_between_labels_choose_the_label_after_the_scale_was_fitted(learned):
     texts, themes = build_corpus(60, seed=9)
-    metric = LabelMetric.tree(dict.fromkeys(learned.label_names, "all"))
+    metric = TreeMetric(dict.fromkeys(learned.label_names, "all"))
     with pytest.raises(ZooError, match=r"scale=encoder\.fit_scale"):
         learned.predict(texts, rule="frechet", metric=metric)
     scale = learned.fit_scale(texts, themes)

@@ -71,14 +71,14 @@ class Recognition(MeasuredTask):
         if self.tree is None and self.scale is None:
             return encoder.evaluate_recognition(rows)
         from zoo.data import kinds
-        from zoo.label_geometry import LabelMetric
+        from zoo.label_geometry import LabelMetric, TreeMetric, make_ordered_metric
 
         if self.scale is not None:
-            metric = LabelMetric.ordered(kinds.match_labels(self.scale, rows["data"]["label"]))
+            metric: LabelMetric = make_ordered_metric(kinds.match_labels(self.scale, rows["data"]["label"]))
         else:
             children, parents = (
                 kinds.match_labels(rows["tree"][name], rows["data"]["label"]) for name in ("label", "parent")
             )
-            metric = LabelMetric.tree(dict(zip(children, parents, strict=True)))
+            metric = TreeMetric(dict(zip(children, parents, strict=True)))
         inputs = {name: table for name, table in rows.items() if name not in self.parts_without_inputs}
         return encoder.evaluate_recognition(inputs, metric, self.answers)

@@ -271,14 +271,22 @@ class Encoder(BaseEncoder):
         Raises ZooError for an unknown rule, for the rule `frechet` without metric or scale, and for a label that the metric does
         not have.
         """
-        return predictions.predict(self, texts, rule=rule, metric=metric, answers=answers, scale=scale)
+        predictions.check_options(rule, metric, scale)
+        return predictions.predict(
+            self.compute_similarities(texts),
+            self.label_names,
+            reject_below=self.spec.reject_below,
+            metric=metric,
+            answers=answers,
+            scale=scale,
+        )
 
     def fit_scale(self, texts: Iterable[str], labels: Sequence[str]) -> float:
         """Return the factor of the cosines that gives labelled texts the largest likelihood; a few dozen texts are enough.
 
         Raises ZooError for a label that the encoder does not have.
         """
-        return predictions.fit_scale(self, texts, labels)
+        return predictions.fit_scale(self.compute_similarities(texts), labels, self.label_names)
 
     def find_faults(self, rows: Dataset) -> list[Finding]:
         """Labels that no document of the rows is predicted to have."""

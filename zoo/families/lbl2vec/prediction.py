@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from zoo.label_geometry import LabelMetric, predict_frechet
 from zoo.label_geometry.rules import check_rule
 from zoo.metrics import classification
 
-if TYPE_CHECKING:
-    from zoo.families.lbl2vec.encoder import Encoder
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -35,27 +34,29 @@ class Prediction:
     expected_squared_distance: float | None = None
 
 
-def predict(
-    encoder: Encoder,
-    texts: Iterable[str],
-    *,
-    rule: str,
-    metric: LabelMetric | None,
-    answers: str,
-    scale: float | None,
-) -> list[Prediction]:
-    """Predict the label of each text; see `Encoder.predict`."""
+def check_options(rule: str, metric: LabelMetric | None, scale: float | None) -> None:
+    """Raise ZooError for options of `predict` that do not fit together, before a text is encoded."""
     check_rule(rule, metric)
     if metric is not None and scale is None:
         raise ZooError(
             "rule='frechet' needs calibrated confidences: give scale=encoder.fit_scale(texts, labels), "
             "from a few dozen labelled texts"
         )
-    cosines = encoder.compute_similarities(texts)
+
+
+def predict(
+    cosines: Array,
+    names: Sequence[str],
+    *,
+    reject_below: float,
+    metric: LabelMetric | None,
+    answers: str,
+    scale: float | None,
+) -> list[Prediction]:
+    """Predict the label of each text from its cosines (n, labels); see `Encoder.predict`."""
     confidences = (
         topics.compute_confidences(cosines) if scale is None else classification.compute_softmax(cosines, scale)
     )
-    names = encoder.label_names
     labels: Sequence[str | int] = [names[best] for best in confidences.argmax(1)]
     distances: Sequence[float | None] = [None] * len(labels)
     if metric is not None:
@@ -63,7 +64,7 @@ def predict(
         labels, distances = [one.label for one in found], [one.expected_squared_distance for one in found]
     return [
         Prediction(
-            label if values.max() >= encoder.spec.reject_below else None,
+            label if values.max() >= reject_below else None,
             dict(zip(names, map(float, values), strict=True)),
             distance,
         )
@@ -71,13 +72,15 @@ def predict(
     ]
 
 
-def fit_scale(encoder: Encoder, texts: Iterable[str], labels: Sequence[str]) -> float:
-    """Return the factor of the cosines that gives labelled texts the largest likelihood; see `Encoder.fit_scale`."""
-    place = {name: position for position, name in enumerate(encoder.label_names)}
+def fit_scale(cosines: Array, labels: Sequence[str], names: Sequence[str]) -> float:
+    """Return the factor of the cosines (n, labels) that gives the texts' labels the largest likelihood.
+
+    Raises ZooError for a label that is not among `names`, and for more or fewer labels than texts.
+    """
+    place = {name: position for position, name in enumerate(names)}
     unknown = next((label for label in labels if label not in place), None)
     if unknown is not None:
         raise ZooError(f"there is no label {unknown!r}{suggest(str(unknown), place)}")
-    cosines = encoder.compute_similarities(texts)
     if len(cosines) != len(labels) or not labels:
         raise ZooError(f"{len(cosines)} texts have {len(labels)} labels: give one label for each text")
     return classification.fit_scale(cosines, np.array([place[label] for label in labels]))

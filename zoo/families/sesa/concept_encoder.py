@@ -28,6 +28,7 @@ from zoo.families.sesa.spec import ConceptEncoderSpec
 from zoo.families.sesa.tag_prediction import TagPrediction
 from zoo.families.sesa.towers import SHARED_SIDE, BaselineEncoder, Towers
 from zoo.label_geometry import LabelMetric
+from zoo.label_geometry.rules import check_rule
 from zoo.text import engine as encoding
 
 CONCEPTS_FILE = "concepts.json"
@@ -102,7 +103,7 @@ class ConceptEncoder(BaseEncoder):
 
         Without parents in the list, each row is a distribution over all concepts. Raise ZooError for an opaque space.
         """
-        self.require_named_components()
+        self._require_named_components()
         engine = self._get_engine(prompt_type, probabilities=True)
         return engine.encode(self._add_prompts(texts, prompt_type))
 
@@ -126,9 +127,12 @@ class ConceptEncoder(BaseEncoder):
 
         Raises ZooError for an unknown rule, for an opaque space, and for concepts without a hierarchy if no metric is given.
         """
-        return tag_prediction.predict_tags(
-            self, texts, rule=rule, metric=metric, answers=answers, prompt_type=prompt_type
-        )
+        concepts = self._require_named_components()
+        if rule == "frechet" and metric is None:
+            metric = tag_prediction.make_metric(concepts)
+        check_rule(rule, metric)
+        probabilities = self.probabilities(texts, prompt_type=prompt_type)
+        return tag_prediction.predict_tags(probabilities, concepts, metric=metric, answers=answers)
 
     def _add_prompts(self, inputs: Iterable[Any], side: str | None) -> Iterable[Any]:
         prompt = self.towers.prompts.get(side or "") if self.towers else None
@@ -184,7 +188,7 @@ class ConceptEncoder(BaseEncoder):
             raise ZooError("the encoder has not been trained: call `prepare` and `fit` first")
         return self.towers, self.concept_list
 
-    def require_named_components(self) -> Concepts:
+    def _require_named_components(self) -> Concepts:
         """Return the concepts. Raise ZooError if components do not stand for them."""
         if self.spec.space == "opaque" or self.concept_list is None:
             raise ZooError(
@@ -199,7 +203,7 @@ class ConceptEncoder(BaseEncoder):
 
         A contribution is a concept's term of the dot product. Raise ZooError if components have no names.
         """
-        self.require_named_components()
+        self._require_named_components()
         left = self.encode([a], prompt_type="query")[0].astype(np.float64)
         right = self.encode([b], prompt_type="document")[0].astype(np.float64)
         parts, rest = self._select_largest(left * right, top)
@@ -207,12 +211,12 @@ class ConceptEncoder(BaseEncoder):
 
     def concepts(self, text: str, top: int = 5, *, prompt_type: str | None = None) -> list[Contribution]:
         """List the `top` most active concepts of a text, the most active first."""
-        self.require_named_components()
+        self._require_named_components()
         return list(self._select_largest(self.encode([text], prompt_type=prompt_type)[0], top)[0])
 
     def _select_largest(self, values: np.ndarray, top: int) -> tuple[tuple[Contribution, ...], float]:
         """Return at most `top` positive values of concepts with their names, and the sum of all other values (dim,)."""
-        concepts = self.require_named_components()
+        concepts = self._require_named_components()
         order = np.argsort(-values[: len(concepts)], kind="stable")
         rows = [int(row) for row in order[: max(top, 0)] if values[row] > 0]
         rest = float(np.delete(values, rows).sum())
@@ -235,7 +239,7 @@ class ConceptEncoder(BaseEncoder):
             raise ZooError(mistake)
         if self.concept_list is not None:
             for concept in options.get("edit") or {}:
-                self.require_named_components().find_row(concept)
+                self._require_named_components().find_row(concept)
         view = copy.copy(self)
         view.view_options, view._engines = dict(options), {}
         view._count_components()

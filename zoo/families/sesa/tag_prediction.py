@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from zoo.core.errors import ZooError
 from zoo.families.sesa.concepts import Concepts
-from zoo.label_geometry import LabelMetric, predict_frechet
-from zoo.label_geometry.rules import check_rule
-
-if TYPE_CHECKING:
-    from zoo.families.sesa.concept_encoder import ConceptEncoder
+from zoo.label_geometry import LabelMetric, TreeMetric, make_graph_metric, predict_frechet
 
 
 @dataclass(frozen=True)
@@ -35,36 +30,23 @@ class TagPrediction:
 
 
 def predict_tags(
-    encoder: ConceptEncoder,
-    texts: Iterable[str],
-    *,
-    rule: str,
-    metric: LabelMetric | None,
-    answers: str,
-    prompt_type: str | None,
+    probabilities: np.ndarray[Any, Any], concepts: Concepts, *, metric: LabelMetric | None, answers: str
 ) -> list[TagPrediction]:
-    """Predict one concept for each text; see `ConceptEncoder.predict_tags`."""
-    concepts = encoder.require_named_components()
-    if rule == "frechet" and metric is None:
-        metric = make_metric(concepts)
-    check_rule(rule, metric)
+    """Predict one concept for each row of `probabilities` (n, C); see `ConceptEncoder.predict_tags`."""
     has_children = {parent for parents in concepts.parents for parent in parents}
     leaves = [row for row in range(len(concepts)) if row not in has_children]
     ids = [concepts.ids[row] for row in leaves]
-    shares = encoder.probabilities(texts, prompt_type=prompt_type)[:, leaves].astype(np.float64)
+    shares = probabilities[:, leaves].astype(np.float64)
     shares /= np.maximum(shares.sum(1, keepdims=True), np.finfo(np.float64).tiny)
     if metric is None:
-        best = shares.argmax(1)
         return [
-            TagPrediction(ids[place], concepts.names[leaves[place]], float(row[place]))
-            for place, row in zip(best, shares, strict=True)
+            TagPrediction(ids[best], concepts.names[leaves[best]], float(row[best]))
+            for best, row in zip(shares.argmax(1), shares, strict=True)
         ]
+    name_by_id = dict(zip(concepts.ids, concepts.names, strict=True))
     return [
         TagPrediction(
-            answer.label,
-            concepts.names[concepts.row_by_id[str(answer.label)]] if str(answer.label) in concepts.row_by_id else None,
-            answer.probability,
-            answer.expected_squared_distance,
+            answer.label, name_by_id.get(str(answer.label)), answer.probability, answer.expected_squared_distance
         )
         for answer in predict_frechet(shares, ids, metric, answers=answers)
     ]
@@ -78,7 +60,7 @@ def make_metric(concepts: Concepts) -> LabelMetric:
     if not any(concepts.parents):
         raise ZooError("rule='frechet' needs `metric`, because no concept of this encoder has a parent")
     if all(len(parents) <= 1 for parents in concepts.parents):
-        return LabelMetric.tree(
+        return TreeMetric(
             {
                 concept: concepts.ids[parents[0]] if parents else None
                 for concept, parents in zip(concepts.ids, concepts.parents, strict=True)
@@ -89,4 +71,4 @@ def make_metric(concepts: Concepts) -> LabelMetric:
         for concept, parents in zip(concepts.ids, concepts.parents, strict=True)
         for parent in parents
     ]
-    return LabelMetric.graph(edges)
+    return make_graph_metric(edges)
