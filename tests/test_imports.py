@@ -20,6 +20,7 @@ FLOORS = (
     "hub",
     "data",
     "ops",
+    "label_geometry",
     "mining",
     "spec",
     "card",

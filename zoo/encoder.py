@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
+    from zoo.label_geometry import LabelMetric
     from zoo.training.space import Space
 
 
@@ -460,8 +461,13 @@ class Encoder:
         """The encoder before training, for the baseline column of the report; None if its scores say nothing."""
         return None
 
-    def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures."""
+    def evaluate_recognition(
+        self, tables: Mapping[str, Dataset], metric: LabelMetric | None = None, answers: str = "classes"
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures.
+
+        With distances between labels, scores of the answers that respect them are added; see `zoo.label_geometry`.
+        """
         raise NotImplementedError
 
     def find_class_vectors(self) -> tuple[Sequence[str | int], np.ndarray] | None:
