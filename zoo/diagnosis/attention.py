@@ -94,7 +94,7 @@ def _find_faults(entropy: Sequence[Sequence[float]]) -> list[Finding]:
                 Finding(
                     "warning",
                     f"attention of layer {layer} is collapsed: its mean entropy is {mean:.3f} of the largest one",
-                    "lower `training.learning_rate`, raise `training.warmup`, or set `training.sigma_reparam` for a network from scratch",
+                    "lower `training.learning_rate`, raise `training.warmup`, or train from scratch with `sigma_reparam`",
                 )
             )
         elif mean > SPREAD:
