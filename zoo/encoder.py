@@ -202,7 +202,15 @@ class Encoder:
         has_validation = validation is not None or watch is not None
         length = automatic.choose_length(self.spec, settings, row_count, has_validation=has_validation, say=say)
         self.chosen = {f"training.{name}": value for name, value in length.items()}
-        return self.train(replace(run, settings=settings.model_copy(update=length)))
+        run = replace(run, settings=settings.model_copy(update=length))
+        if not settings.sigma_reparam:
+            return self.train(run)
+        from zoo.training import sigma_reparam
+
+        with sigma_reparam.reparametrise(self.module):
+            seconds = self.train(run)
+        self._forget_engines()
+        return seconds
 
     def find_depths(self) -> Mapping[Any, int] | None:
         """Return the depth of each parameter of a text backbone: 0 for embeddings, n for block n. None without such blocks.

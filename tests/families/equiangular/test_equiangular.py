@@ -112,8 +112,9 @@ def test_rows_of_one_class_are_refused(tmp_path):
         Encoder.build(tiny_equiangular.make_spec()).prepare(make_rows(8, classes=1), tmp_path)
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
-    """The moving average is resumed too."""
+@pytest.mark.parametrize("sigma_reparam", [False, True])
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, sigma_reparam):
+    """The moving average is resumed too, and so are gains and singular vectors of the layers."""
 
     def train(folder, interrupt_after=None):
         encoder = Encoder.build(tiny_equiangular.make_spec(crop=1, cutmix=1.0, ema=0.9))
@@ -127,7 +128,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
                 return compute_loss(batch)
 
             encoder.loss = interrupt
-        settings = Training(max_steps=12, batch_size=16, learning_rate=0.01, checkpoint_every=4)
+        settings = Training(
+            max_steps=12, batch_size=16, learning_rate=0.01, checkpoint_every=4, sigma_reparam=sigma_reparam
+        )
         encoder.fit(make_rows(), settings, folder)
         return encoder.encode(make_images(5)[0])
 
