@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo import __version__
 from zoo.encoding import PRECISIONS
-from zoo.index.answers import find_score_step
+from zoo.index.model_file import find_score_step
 from zoo.index.index import Index
 from zoo.serve import card_html
 from zoo.serve.model import ServedModel
@@ -59,7 +59,8 @@ def list_classes(model: ServedModel) -> list[str] | None:
     if not model.can_predict:
         return None
     encoder: Any = model.encoder
-    return [str(name) for name in getattr(encoder, "classes", None) or getattr(encoder, "label_names", ())]
+    names: Sequence[Any] = getattr(encoder, "classes", None) or getattr(encoder, "label_names", ())
+    return [str(name) for name in names]
 
 
 def has_named_components(model: ServedModel) -> bool:

@@ -172,7 +172,8 @@ class EncoderTrainer(transformers.Trainer):
         is_mixture = isinstance(rows, mixture.SourceMixture)
         split = rows.split_into_batches(batch_size) if is_mixture else split_rows(len(rows), batch_size)
         batches = [list(numbers) for numbers in split]
-        loader = torch.utils.data.DataLoader(FetchedRows(rows), batch_sampler=batches, collate_fn=self.data_collator)
+        fetched: Any = FetchedRows(rows)
+        loader = torch.utils.data.DataLoader(fetched, batch_sampler=batches, collate_fn=self.data_collator)
         loss_sums = []
         with torch.no_grad(), self.compute_loss_context_manager():
             for numbers, batch in zip(batches, loader, strict=True):
