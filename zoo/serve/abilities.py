@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo import __version__
 from zoo.encoding import PRECISIONS
-from zoo.index.answers import find_score_step
+from zoo.index.model_file import find_score_step
 from zoo.index.index import Index
 from zoo.serve import card_html
 from zoo.serve.model import ServedModel

@@ -242,14 +242,6 @@ def _encode_as_compared(encoder: Encoder, inputs: list[Any], precision: str, *, 
     return transformed
 
 
-def as_float_vectors(encoder: Encoder, vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return vectors as float32. Bits of codes become -1 and 1, so that cosines order them as Hamming distances do."""
-    floats = encoder.as_float_vectors(vectors)
-    if floats.dtype.kind != "f":
-        floats = 2.0 * np.unpackbits(floats, axis=1, count=encoder.dim) - 1.0
-    return np.ascontiguousarray(floats, dtype="<f4")
-
-
 def _list_texts(item: Any) -> list[str]:
     """Return the texts of an input: itself, the two of a pair, or the text beside an image."""
     if isinstance(item, str):

@@ -101,7 +101,9 @@ class SearchBody(AnyBody):
     index: str | None = Field(None, description="The name of an index; not needed if there is only one.")
     top: Annotated[int, Field(ge=1, le=1000)] = Field(10, description="Rows for each query.")
     where: str | None = Field(None, description='A condition on columns, for example year >= 2020 and lang = "en".')
-    hybrid: bool = Field(False, description="Whether the ranking is joined with that of BM25.")
+    hybrid: bool | Literal["rank", "relevance"] = Field(
+        False, description="Join the ranking with that of BM25: by ranks, or by the map of `zoo index --fit-hybrid`."
+    )
     relevant: bool = Field(False, description="Whether rows below the threshold of the step `relevance` are left out.")
 
 

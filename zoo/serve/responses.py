@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from zoo.metrics.encoded_rows import as_float_vectors
 from zoo.serve.errors import RequestError
-from zoo.serve.model import ServedModel, as_float_vectors
+from zoo.serve.model import ServedModel
 from zoo.serve.requests import EmbeddingsBody, RerankBody
 
 Rows = Sequence[np.ndarray[Any, Any]]
