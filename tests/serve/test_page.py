@@ -12,6 +12,7 @@ import json
 import re
 from dataclasses import replace
 
+import after_steps
 import browsers
 import golden
 import numpy as np
@@ -27,6 +28,7 @@ pytest.importorskip("uvicorn")
 from playwright.sync_api import expect
 
 import zoo
+from zoo.after.material import Material
 from zoo.index import conditions
 from zoo.index.column_kinds import KINDS
 from zoo.serve import app as apps
@@ -49,8 +51,9 @@ TOP = 10
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """The open models by family. The first one has an index."""
+    """The open models by family. The first one has an index, and the last one a step for codes."""
     opened = apps.open_models(SETTINGS)
+    opened[-1].encoder.attach_steps([after_steps.fit("binary", Material(opened[-1].encoder.encode(tiny.SENTENCES)))])
     rows = [{"id": f"r{i}", "text": text, "number": i, "kind": ["even", "odd"][i % 2]} for i, text in enumerate(TEXTS)]
     folder = tmp_path_factory.mktemp("indexes") / "rows"
     zoo.Index.build(opened[0].encoder, rows, folder)
@@ -559,6 +562,11 @@ def test_a_text_finds_dropped_images(open_page, models):
     search(page, QUERY, 5)
     order = rank(encoder.encode([QUERY], prompt_type="query"), encoder.encode(pixels, prompt_type="document"))
     expect_hits(page, [f"{i}.png" for i in order])
+    page.select_option("#store", "codes")
+    scores = encoder.scores([QUERY], encoder.codes(pixels))[0]
+    expect(page.locator(".hit-score .value").first).to_have_text(f"{scores.max():.3f}")
+    expect_hits(page, [f"{i}.png" for i in np.argsort(-scores, kind="stable")])
+    assert read_figures(page)["Bytes of a vector"][1] == str(encoder.find_code_step().bytes_per_vector)
     drop(page, "#query-drop", make_pictures(pixels[3:4]))
     expect(page.locator("#query-image img")).to_be_visible()
 
