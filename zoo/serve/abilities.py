@@ -59,7 +59,7 @@ def list_classes(model: ServedModel) -> list[str] | None:
     if not model.can_predict:
         return None
     encoder: Any = model.encoder
-    names: Sequence[Any] = getattr(encoder, "classes", None) or getattr(encoder, "label_names", ())
+    names: Any = getattr(encoder, "classes", None) or getattr(encoder, "label_names", ())
     return [str(name) for name in names]
 
 
