@@ -59,8 +59,13 @@ def list_classes(model: ServedModel) -> list[str] | None:
     if not model.can_predict:
         return None
     encoder: Any = model.encoder
+<<<<<<< HEAD
     names: Sequence[Any] = encoder.classes if hasattr(encoder, "classes") else getattr(encoder, "label_names", ())
     return list(map(str, names))
+=======
+    names: Any = getattr(encoder, "classes", None) or getattr(encoder, "label_names", ())
+    return [str(name) for name in names]
+>>>>>>> main
 
 
 def has_named_components(model: ServedModel) -> bool:

@@ -45,13 +45,14 @@ async function start() {
 async function openModel(model) {
 	working?.abort();
 	searching?.abort();
-	Object.assign(state, { model, hits: [], chosen: null, predictions: null, image: null });
+	parts.latents?.running?.abort();
+	Object.assign(state, { model, traversed: null, hits: [], chosen: null, predictions: null, image: null });
 	find("model").value = model.id;
 	find("model-name").textContent = model.id;
 	document.title = `${model.id} · zoo`;
 	const facts = [model.family, count(model.dimensions, model.similarity === "hamming" ? "bit" : "dimension"), model.layers && count(model.layers, "layer"), model.similarity, model.modalities.join(" and ")];
 	find("model-facts").textContent = facts.filter(Boolean).join(" · ");
-	parts.vectors = new Vectors(model);
+	parts.vectors = new Vectors(model, state.about.limits.items);
 	parts.sizes = new Sizes(model, debounce(refreshCut, 60));
 	parts.concepts = new Concepts(model, refreshWeights);
 	parts.classes = new Classes(model);

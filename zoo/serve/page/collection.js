@@ -23,9 +23,8 @@ export function describe(item) {
 
 /** Vectors of one model. A space is the fields of a request that decide what a vector means. */
 export class Vectors {
-	constructor(model) {
-		this.model = model;
-		this.spaces = new Map();
+	constructor(model, most) {
+		Object.assign(this, { model, most: Math.min(BATCH, most), spaces: new Map() });
 	}
 
 	#open(fields) {
@@ -43,7 +42,7 @@ export class Vectors {
 		let done = 0;
 		let server = 0;
 		const role = this.model.has_roles || fields.output_dtype === "decoded" ? { input_type: "document" } : {};
-		for (const batch of makeBatches(inputs, BATCH, BATCH_CHARACTERS)) {
+		for (const batch of makeBatches(inputs, this.most, BATCH_CHARACTERS)) {
 			report(done, inputs.length);
 			const answer = await embed(this.model.id, batch, { ...role, ...fields }, signal);
 			answer.vectors.forEach((vector, i) => space.items.set(keys[done + i], vector));

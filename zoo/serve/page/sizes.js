@@ -106,7 +106,7 @@ export class Sizes {
 		const share = (value) => `${Math.round(100 * value)} %`;
 		const figure = find("kept");
 		if (choice.isFull || !kept) {
-			say(figure, choice.isFull ? "This is the full model. Move a slider to see which results a smaller one keeps." : "");
+			say(figure, choice.isFull ? "This is the full model. Choose a smaller one to see which results it keeps." : "");
 			figure.classList.remove("has-figure");
 			return;
 		}
