@@ -63,7 +63,8 @@ def make_files(folder: Path, repo: str, commit: str, extras: Sequence[str] = ())
         commit: the commit of the model that is served, 40 hex digits.
         extras: extras of embedding-zoo that the model's family needs, besides `serve`.
 
-    Raises HubError if `repo` is not the name of a repository or `commit` not the id of a commit, and for a card whose front matter cannot be read.
+    Raises HubError if `repo` is not the name of a repository or `commit` not the id of a commit. Raises HubError also for a card
+    whose front matter cannot be read.
     """
     import yaml
 
