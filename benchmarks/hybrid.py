@@ -62,7 +62,7 @@ class Search:
         np.save(folder / "vectors.npy", vectors.documents)
         rows = [{"text": text} for text in self.documents]
         self.index = zoo.Index.build(encoder, rows, folder / "index", vectors=folder / "vectors.npy", code="float32")
-        encoder.encode_query = lambda inputs: np.stack([known[text] for text in inputs])
+        encoder.encode_query = lambda inputs: np.stack([known[text] for text in inputs])  # they are encoded already
         self.encode, self.vectors = encoder.encode_query, vectors.documents
 
     def ask(self, numbers: list[int]) -> list[Figures]:

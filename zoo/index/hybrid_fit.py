@@ -18,7 +18,7 @@ from zoo.after.relevance.mapping import compute_sigmoid
 from zoo.after.relevance.searching import MIN_PAIRS, MIN_QUERIES, Searched
 from zoo.core.errors import ZooError
 from zoo.index import answers, candidates, changes, folder, hybrid_map, identity, lexical, measure
-from zoo.index.arrays import Vectors
+from zoo.index.arrays import EXACT_CODES, ArrayVectors, Vectors
 from zoo.index.candidates import Candidates
 from zoo.index.hybrid_map import Floats, HybridMap
 from zoo.index.model_file import find_score_step
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 FOLDS = 3
 LIST = 50
 """First scores of a ranking that a map looks at."""
-DOCUMENTS = 1000
-"""Rows that are encoded anew: the map reads in which directions they lie."""
+DOCUMENTS, ENCODED = 2000, 500
+"""Vectors of rows from which the maps read in which directions rows lie, and how many are encoded if an index keeps none."""
 PRECISION = 0.9
 """The aim of the cut-off."""
 Labels = npt.NDArray[np.bool_]
@@ -110,7 +110,7 @@ def _number_ids(index: OpenIndex, ids: Sequence[str]) -> dict[str, int]:
 def _fit(
     index: OpenIndex, judged: Sequence[Question], vectors: Vectors, found: Candidates, labels: Labels, seed: int
 ) -> HybridMap:
-    documents = _encode_sample(index, seed)
+    documents = _sample_documents(index, seed)
     step = find_score_step(index.encoder)
     asked = answers.transform_queries(index.encoder, vectors)
     _, groups = np.unique([question.text for question in judged], return_inverse=True)  # a text is in one fold
@@ -158,14 +158,23 @@ def _fit(
     )
 
 
-def _encode_sample(index: OpenIndex, seed: int) -> Vectors:
-    """Return the vectors of sampled rows, encoded anew: an index of codes has none."""
+def _sample_documents(index: OpenIndex, seed: int) -> Vectors:
+    """Return vectors of sampled rows: those of the index, or encoded anew if it keeps codes."""
+    draw = np.random.default_rng(seed)
+    if all(isinstance(shard.vectors, ArrayVectors) for shard in index.shards) and index.codec.name in EXACT_CODES:
+        counts = [len(shard.vectors) for shard in index.shards]
+        chosen = np.sort(draw.permutation(sum(counts))[:DOCUMENTS])
+        parts, start = [], 0
+        for shard, count in zip(index.shards, counts, strict=True):
+            assert isinstance(shard.vectors, ArrayVectors)  # as was asked above
+            parts.append(shard.vectors.read(chosen[(chosen >= start) & (chosen < start + count)] - start))
+            start += count
+        return np.concatenate(parts)
     layout = index.model.layout
     kept = [np.ones(s.count, bool) if m is None else m for s, m in zip(index.shards, index.find_rows(), strict=True)]
-    numbers = np.flatnonzero(np.concatenate(kept))
-    numbers = np.sort(np.random.default_rng(seed).permutation(numbers)[:DOCUMENTS])
+    numbers = np.sort(draw.permutation(np.flatnonzero(np.concatenate(kept)))[:ENCODED])
     texts = []
-    for start, shard in zip(index.starts, index.shards, strict=False):
+    for start, shard in zip(index.starts.tolist(), index.shards, strict=False):
         own = numbers[(numbers >= start) & (numbers < start + shard.count)] - start
         rows = shard.read_rows(own.tolist())
         texts += [layout.join_texts(rows[number]) for number in own.tolist()]
