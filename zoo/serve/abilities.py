@@ -7,8 +7,8 @@ from typing import Any
 
 from zoo import __version__
 from zoo.encoding import PRECISIONS
-from zoo.index.model_file import find_score_step
 from zoo.index.index import Index
+from zoo.index.model_file import find_score_step
 from zoo.serve import card_html
 from zoo.serve.model import ServedModel
 from zoo.serve.settings import Limits
