@@ -10,7 +10,19 @@ from functools import partial
 from typing import Any
 
 from zoo import __version__
-from zoo.cli import bridging, diagnosing, fitting, indexing, listing, searching, serving, starting, verbs, views
+from zoo.cli import (
+    bridging,
+    deploying,
+    diagnosing,
+    fitting,
+    indexing,
+    listing,
+    searching,
+    serving,
+    starting,
+    verbs,
+    views,
+)
 from zoo.cli import help as help_verbs
 from zoo.core.output import say_block, write
 
@@ -193,6 +205,8 @@ def _add_model_verbs(add: Add) -> None:
     export.add_argument(
         "--table-finer", type=float, default=0.0, metavar="SHARE", help="share of the tokens that pq stores in int8"
     )
+    deploying.add_arguments(export)
+    deploying.add_verb(add)
     serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
 
 

@@ -22,6 +22,7 @@ from zoo.encoder import TrainingRun
 from zoo.families.equiangular import (
     augmentation,
     basis_file,
+    class_graph,
     dataset,
     ema,
     first_projection,
@@ -32,6 +33,7 @@ from zoo.families.equiangular import (
 from zoo.families.equiangular import prediction as predictions
 from zoo.families.equiangular.classifier import ClassifierEncoder
 from zoo.families.equiangular.spec import Spec
+from zoo.graph import Graph
 from zoo.ops.random_state import step_seed
 from zoo.schema import Training
 from zoo.vision import backbone
@@ -253,6 +255,10 @@ class Encoder(ClassifierEncoder):
     def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
         """Return scores by name and details for the card's pictures; see `metrics.evaluate`."""
         return metrics.evaluate(self, tables)
+
+    def make_graph(self) -> Graph:
+        """The graph of the tower, with the scores of the classes as a second output."""
+        return class_graph.make_graph(self)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
