@@ -33,7 +33,7 @@ class GraphFile:
 
 @dataclass(frozen=True)
 class Description:
-    """What a folder says about its model. JSON holds the same names.
+    """The facts of a folder about its model. JSON holds the same names.
 
     Attributes:
         name, family: of the model.

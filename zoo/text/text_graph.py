@@ -30,7 +30,7 @@ class TokensToVector(torch.nn.Module):
 
 
 def make_reader(backbone: Backbone, prompts: Mapping[str, str]) -> TextReader:
-    """Return the tokenizer of a backbone with its truncation. Raises ZooError for one that is no file of `tokenizers`."""
+    """Return the tokenizer of a backbone with its truncation. Raises ZooError for one of another library than `tokenizers`."""
     tokenizer: Any = backbone.tokenizer
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
