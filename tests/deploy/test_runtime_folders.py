@@ -161,6 +161,10 @@ def test_a_link_and_a_folder_are_refused(copied, tmp_path):
     (copied / "a.json").mkdir()
     with pytest.raises(PackError, match="is not a plain file"):
         open_model(copied)
+    (copied / "a.json").rmdir()
+    (copied / "canaries" / "more.json").write_text("{}")
+    with pytest.raises(PackError, match="files of this kind do not belong"):
+        open_model(copied)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "runtime.json", "manifest.json"])
@@ -187,8 +191,8 @@ def test_another_space_is_found_by_the_canaries(copied, capsys):
 
     assert run([str(copied)]) == 0
     assert capsys.readouterr().out.startswith("the same space: mean cosine 1.00000")
-    tensors = load_file(copied / "canaries.safetensors")
-    save_file({"vectors": np.roll(tensors["vectors"], 1, axis=1)}, copied / "canaries.safetensors")
+    path = copied / "canaries" / "vectors.safetensors"
+    save_file({"vectors": np.roll(load_file(path)["vectors"], 1, axis=1)}, path)
     manifest.write(copied)
     assert run([str(copied)]) == 1
     assert capsys.readouterr().out.startswith("NOT the same space")

@@ -23,6 +23,7 @@ from zoo.build import (
     mined_corpus,
     mining,
     overlap,
+    space,
     stage_digests,
     steps,
     text_lengths,
@@ -129,6 +130,7 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
     miner = epoch_mining.make_miner(recipe, encoder, tables, corpus, mined, out / "cache")
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = training_data.get_rows(tables, "validation")
+    space.follow(encoder, recipe, tables)
     rows = _follow(tables["train"].rows, miner)
     encoder.fit(rows, recipe.training, out, validation=validation, finish=finish, watch=watch)
     return encoder
@@ -168,6 +170,7 @@ class _Build:
     def run(self) -> Encoder:
         self.folder.claim(self.recipe)
         trackers.check_installed(self._trackers)
+        space.check(self.recipe)
         optimizers.check_optimizer(self.recipe.training)
         self._check_publication()
         self.say("reading the data")
@@ -274,6 +277,7 @@ class _Build:
         preparation_seconds = time.monotonic() - start_time
         distributed.broadcast_from_main()
         validation = training_data.get_rows(tables, "validation")
+        space.follow(encoder, self.recipe, tables)
         seconds = encoder.fit(
             _follow(rows, miner),
             self.recipe.training,

@@ -13,7 +13,8 @@ from zoo.core.errors import ZooError
 from zoo.graph import Graph
 from zoo.recipe import recipe
 
-COUNT, CANARIES = 100, 32
+COUNT, CANARIES = 100, 8
+"""Inputs that are compared; those of them that become canaries if they are images or vectors."""
 LONGEST = 40
 """Sentences of the longest text, which is beyond the token limit of most models."""
 SENTENCES = (
@@ -39,12 +40,11 @@ SENTENCES = (
 
 
 def make_texts() -> list[str]:
-    """Return COUNT different texts. The first CANARIES are short. The same at every call."""
+    """Return COUNT different texts, the short ones first. The same at every call."""
     generator = np.random.default_rng(0)
     texts = dict.fromkeys([*SENTENCES, *(text for text in reopening.TEXTS if len(text) < 100)])
     while len(texts) < COUNT:
-        longest = 2 if len(texts) < CANARIES else LONGEST
-        count = int(generator.integers(2, longest + 1))
+        count = int(generator.integers(2, LONGEST + 1))
         texts.setdefault(" ".join(SENTENCES[int(place)] for place in generator.integers(len(SENTENCES), size=count)))
     return list(texts)
 

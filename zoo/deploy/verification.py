@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,15 @@ class Deviation:
     def loss(self) -> float:
         """1 minus the mean cosine."""
         return 1 - self.mean_cosine
+
+    def include(self, found: Verification) -> Deviation:
+        """Return the deviation with that of the canaries, which must not look worse than the folder says."""
+        return replace(
+            self,
+            mean_cosine=min(self.mean_cosine, found.mean_cosine),
+            lowest_cosine=min(self.lowest_cosine, found.lowest_cosine),
+            largest_difference=max(self.largest_difference, found.largest_difference),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the attributes by name."""

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from zoo import __version__
-from zoo.artefact import manifest, saved_steps
+from zoo.artefact import canaries, manifest, saved_steps
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.deploy import card, int8, openvino_graph, probe_inputs, task_scores, tracing, verification
@@ -27,7 +27,7 @@ from zoo.graph import Graph
 from zoo.runtime import codes as packed_steps
 from zoo.runtime import description
 from zoo.runtime.errors import PackError
-from zoo.runtime.model import CANARIES, Model, open_model
+from zoo.runtime.model import Model, open_model
 
 Engine = Literal["onnx", "openvino"]
 MAX_LOSS = 0.01
@@ -118,8 +118,9 @@ def write(parent: Path, view: Encoder, target: Path, options: Options) -> Writte
                 verification.check(views[depth], model.view(layers=depth), graphs[depth], inputs, options.max_loss)
         except PackError as error:
             raise ArtefactError(f"the graph does not run: {error}; nothing was written") from error
+        _write_canaries(partial, view, graph, inputs)
+        deviation = deviation.include(model.verify())
         _write_description(partial, {**content, "deviation": deviation.as_json()})
-        _write_canaries(partial, view, inputs[: probe_inputs.CANARIES])
         scores = [] if options.tasks is None else task_scores.measure(view, model, options.tasks)
         size = sum((partial / name).stat().st_size for name in _list_graph_files(partial))
         for name in LICENCE_FILES:
@@ -210,17 +211,16 @@ def _write_description(folder: Path, content: Mapping[str, Any]) -> None:
     (folder / description.NAME).write_text(text, encoding="utf-8")
 
 
-def _write_canaries(folder: Path, view: Encoder, inputs: Sequence[Any]) -> None:
-    """Write inputs and their exact vectors."""
-    arrays = {"vectors": np.ascontiguousarray(view.encode(list(inputs)))}
-    if isinstance(inputs[0], str):
-        content = {"format": 1, "texts": list(inputs)}
-        (folder / f"{CANARIES}.json").write_text(
-            json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-    else:
-        arrays["inputs"] = np.ascontiguousarray(np.stack(inputs))
-    save_file(arrays, folder / f"{CANARIES}.safetensors")
+def _write_canaries(folder: Path, view: Encoder, graph: Graph, inputs: Sequence[Any]) -> None:
+    """Write inputs and their exact vectors: those of every model folder, or arrays, which the runtime cannot make of images."""
+    if graph.modality == "text":
+        canaries.write(view, folder)
+        return
+    (folder / canaries.FOLDER).mkdir()
+    chosen = list(inputs[: probe_inputs.CANARIES])
+    arrays = {"vectors": view.encode(chosen), "inputs": np.stack(chosen)}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    save_file(contiguous, folder / canaries.VECTORS)
 
 
 def _open_as_a_user(folder: Path) -> None:

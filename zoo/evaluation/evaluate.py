@@ -67,14 +67,17 @@ def evaluate(
         if baseline:
             # They come last, so that their memory is not counted in the peak memory of the encoder's views.
             untrained_scores = _score_untrained(encoder, prepared, precision, show_progress)
+            compared = [task for task in prepared.tasks if task.spec.compares_models]
             free_scores = baselines.measure(
-                encoder, prepared.tasks, training_rows, free_baselines, training, shared_baselines
+                encoder, compared, training_rows, free_baselines, training, shared_baselines
             )
             facts = comparison.describe_rows(encoder, training_rows)
             specs = {task.name: task.spec for task in prepared.tasks}
             for number, entry in enumerate(results):
-                others = [*untrained_scores[number : number + 1], *free_scores[entry["task"]]]
                 entry["baseline"] = untrained_scores[number].value if untrained_scores else None
+                if entry["task"] not in free_scores:  # no score that could be better or worse
+                    continue
+                others = [*untrained_scores[number : number + 1], *free_scores[entry["task"]]]
                 caveat = specs[entry["task"]].find_caveat(entry.get("details", {}))
                 entry |= comparison.judge_entry(entry, outcomes[number], others, encoder.spec, facts, caveat)
     return _assemble(encoder, prepared, results, free_scores)

@@ -152,7 +152,7 @@ def _score_here(encoder: Encoder, task: ReadyTask) -> Scored:
         bytes_per_vector=encoder.bytes_per_vector,
     )
     hits = details.pop(HITS, None)
-    outcomes = None if hits is None else Outcomes("rows", "mean", np.asarray(hits, dtype=float))
+    outcomes = None if hits is None else Outcomes(task.spec.outcome_unit, "mean", np.asarray(hits, dtype=float))
     entry |= {"figures": scores, "details": details}
     return Scored(entry, json.dumps(entry, indent=2, allow_nan=False), outcomes)
 

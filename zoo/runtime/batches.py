@@ -33,7 +33,9 @@ class Reader:
             try:
                 self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             except Exception as error:  # the library raises plain Exceptions
-                raise PackError(f"{folder / 'tokenizer.json'}: cannot be read as a tokenizer: {str(error)[:120]}") from None
+                raise PackError(
+                    f"{folder / 'tokenizer.json'}: cannot be read as a tokenizer: {str(error)[:120]}"
+                ) from None
             self.tokenizer.no_padding()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:

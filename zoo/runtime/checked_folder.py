@@ -12,6 +12,9 @@ from .errors import PackError
 
 MANIFEST = "manifest.json"
 ALLOWED = ("*.onnx", "*.xml", "*.bin", "*.json", "*.safetensors", "README.md", "LICENSE", "NOTICE")
+CANARIES = "canaries"
+CANARY_FILES = (f"{CANARIES}/inputs.json", f"{CANARIES}/vectors.safetensors")
+"""The one folder inside, and the files in it."""
 EDITABLE = ("README.md", "LICENSE", "NOTICE")
 """Texts for people. Nothing is read from them, so they may differ from the manifest."""
 LARGEST_JSON = 64 << 20
@@ -25,11 +28,12 @@ def verify(folder: Path) -> None:
     if not (folder / MANIFEST).is_file():
         raise PackError(f"{folder}: has no {MANIFEST}, so its files cannot be checked; write it again with zoo pack")
     entries = _read_entries(folder)
-    present = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
+    present = _list_paths(folder)
     for name, path in sorted(present.items()):
         if path.is_symlink() or not path.is_file():
             raise PackError(f"{path}: is not a plain file, so it is not opened; remove it")
-        if not any(fnmatchcase(name, pattern) for pattern in ALLOWED):
+        is_allowed = "/" not in name and any(fnmatchcase(name, pattern) for pattern in ALLOWED)
+        if not is_allowed and name not in CANARY_FILES:
             raise PackError(f"{path}: files of this kind do not belong to a packed model; remove it")
         if name not in entries and name not in (MANIFEST, *EDITABLE):
             raise PackError(f"{path}: the manifest does not list it; remove it, or write the folder again")
@@ -41,6 +45,16 @@ def verify(folder: Path) -> None:
         path = present[name]
         if path.stat().st_size != entry.get("size") or _hash_file(path) != entry.get("sha256"):
             raise PackError(f"{path}: was altered or damaged: its sha256 is not the manifest's; copy the folder again")
+
+
+def _list_paths(folder: Path) -> dict[str, Path]:
+    """Return the paths below a folder by relative name. The folder of canaries is entered, and no other."""
+    paths = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
+    inside = paths.get(CANARIES)
+    if inside is not None and inside.is_dir() and not inside.is_symlink():
+        del paths[CANARIES]
+        paths |= {f"{CANARIES}/{path.name}": path for path in inside.iterdir()}
+    return paths
 
 
 def read_json(path: Path) -> Any:

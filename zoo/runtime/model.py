@@ -18,7 +18,7 @@ from .errors import PackError
 from .network import Network
 
 Array = npt.NDArray[Any]
-CANARIES = "canaries"
+INPUTS, VECTORS = checked_folder.CANARY_FILES
 EXACT, TOLERANCE = 1e-4, 0.005
 """Largest difference of a component at fp32; how far cosines of int8 may be below those measured when it was written."""
 
@@ -245,11 +245,16 @@ class Model:
     def verify(self) -> Verification:
         """Compute the vectors of the canaries again, and compare them with the exact ones that the folder holds."""
         whole = self.view(layers=self.description.graphs[0].layers, dim=self.description.dim)
-        exact = tensors.read(self.folder / f"{CANARIES}.safetensors")
-        inputs: Any = exact.get("inputs")
-        if inputs is None:
-            inputs = checked_folder.read_json(self.folder / f"{CANARIES}.json").get("texts", [])
-        return compare(whole.encode(list(inputs)), exact["vectors"], self.description)
+        arrays = tensors.read(self.folder / VECTORS)
+        exact, images = arrays["vectors"], arrays.get("inputs")
+        if images is not None:
+            return compare(whole.encode(list(images)), exact, self.description)
+        entries = checked_folder.read_json(self.folder / INPUTS)["inputs"]
+        vectors = np.empty_like(exact)
+        for role in {entry.get("role") for entry in entries}:
+            places = [place for place, entry in enumerate(entries) if entry.get("role") == role]
+            vectors[places] = whole.encode([entries[place]["text"] for place in places], prompt_name=role)
+        return compare(vectors, exact, self.description)
 
 
 def compare(vectors: Array, exact: Array, content: description.Description) -> Verification:
