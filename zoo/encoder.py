@@ -26,6 +26,7 @@ from zoo.data.data_source import DataSource
 from zoo.data.joined import find_spans
 from zoo.data.spec import Mixture
 from zoo.fitted_steps import FittedSteps, prepare_vectors
+from zoo.graph import Graph
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
 from zoo.training import automatic, objective_checks
@@ -611,6 +612,12 @@ class Encoder:
         """
         if self.is_usable():
             reopening.check(self, folder, config)
+
+    def make_graph(self) -> Graph:
+        """Return the network of this view for `zoo export --to onnx`. Raises ZooError for a view that has none."""
+        raise ZooError(
+            f"the family {self.spec.family} cannot be exported as a graph: its vectors are not one pass of a network"
+        )
 
     def is_usable(self) -> bool:
         """Whether `encode` works; an encoder that learns its vocabulary or its input format in training needs that first."""

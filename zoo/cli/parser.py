@@ -13,6 +13,7 @@ from zoo import __version__
 from zoo.cli import (
     bridging,
     comparing,
+    deploying,
     diagnosing,
     fitting,
     indexing,
@@ -208,6 +209,8 @@ def _add_model_verbs(add: Add) -> None:
     export.add_argument(
         "--table-finer", type=float, default=0.0, metavar="SHARE", help="share of the tokens that pq stores in int8"
     )
+    deploying.add_arguments(export)
+    deploying.add_verb(add)
     serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
 
 

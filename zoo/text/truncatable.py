@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ import torch
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
+from zoo.graph import Graph
 from zoo.text import backbone as backbones
 from zoo.text import coded_table, sentence_transformers_format
 from zoo.text import engine as encoding
@@ -169,6 +171,10 @@ class TruncatableEncoder(TextEncoder):
         cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
         module = backbones.PooledBackbone(cut, self._get_head(self.layers), self.dim)
         return encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
+
+    def make_graph(self) -> Graph:
+        """The graph of this view, whose vectors can be cut further."""
+        return replace(super().make_graph(), can_be_cut=True, layers=self.layers)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
