@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from zoo import encoding
-from zoo.artefact import reopening
+from zoo.artefact import canaries, reopening
 from zoo.core import forks, visible
 from zoo.core import inputs as input_checks
 from zoo.core.errors import ZooError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
+    from zoo.label_geometry import LabelMetric
     from zoo.training.space import Space
 
 
@@ -201,7 +202,15 @@ class Encoder:
         has_validation = validation is not None or watch is not None
         length = automatic.choose_length(self.spec, settings, row_count, has_validation=has_validation, say=say)
         self.chosen = {f"training.{name}": value for name, value in length.items()}
-        return self.train(replace(run, settings=settings.model_copy(update=length)))
+        run = replace(run, settings=settings.model_copy(update=length))
+        if not settings.sigma_reparam:
+            return self.train(run)
+        from zoo.training import sigma_reparam
+
+        with sigma_reparam.reparametrise(self.module):
+            seconds = self.train(run)
+        self._forget_engines()
+        return seconds
 
     def find_depths(self) -> Mapping[Any, int] | None:
         """Return the depth of each parameter of a text backbone: 0 for embeddings, n for block n. None without such blocks.
@@ -460,8 +469,13 @@ class Encoder:
         """The encoder before training, for the baseline column of the report; None if its scores say nothing."""
         return None
 
-    def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures."""
+    def evaluate_recognition(
+        self, tables: Mapping[str, Dataset], metric: LabelMetric | None = None, answers: str = "classes"
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures.
+
+        With distances between labels, scores of the answers that respect them are added; see `zoo.label_geometry`.
+        """
         raise NotImplementedError
 
     def find_class_vectors(self) -> tuple[Sequence[str | int], np.ndarray] | None:
@@ -570,6 +584,13 @@ class Encoder:
         images = reopening.make_images() if "image" in self.modalities else []
         pairs = [{"image": images[0], "text": texts[0]}] if self.accepts_mixed_inputs and images and texts else []
         return [*texts, *images, *pairs]
+
+    def make_canaries(self) -> list[canaries.Canary]:
+        """Fixed inputs whose vectors a saved folder holds, for `zoo verify`. None if `encode` does not work yet."""
+        if not self.is_usable():
+            return []
+        texts = canaries.list_texts(has_roles=self.has_roles) if "text" in self.modalities else []
+        return [*texts, *(canaries.list_images() if "image" in self.modalities else [])]
 
     def list_token_ids(self, texts: Sequence[str]) -> Sequence[Sequence[int]] | None:
         """The tokens of each text, or None for a family without a tokenizer."""

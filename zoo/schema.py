@@ -141,6 +141,11 @@ class Training(Section):
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="Learning rate of each layer of a text backbone, as a multiple of that of the layer above it."
     )
+    sigma_reparam: bool = Field(
+        False,
+        description="Train linear layers as a learned gain times weights of spectral norm 1, for high rates and networks from "
+        "scratch. The model that is saved is a plain one.",
+    )
     compile: Literal["auto"] | bool = Field(
         False, description="Compile the backbone for the training with torch.compile. `auto` does so on a GPU only."
     )

@@ -69,7 +69,8 @@ class Task:
     """The results of one task: the whole encoder if it was measured, then from the largest view to the smallest.
 
     `figures` are the other measures of the largest view, by name; only tasks that zoo or the family measures itself have them.
-    `free_baselines` are the names and scores of the baselines beside the encoder, the best first.
+    `free_baselines` are the names and scores of the baselines beside the encoder, the best first. `notes` are sentences that the
+    task says about its results.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Task:
     results: tuple[Result, ...]
     figures: Mapping[str, float] = field(default_factory=dict)
     free_baselines: tuple[tuple[str, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def whole(self) -> Result:
@@ -265,7 +267,14 @@ def _make_task(name: str, metric: str, entries: list[dict[str, Any]], facts: Map
         results=tuple(sorted(results, key=lambda result: (not result.view, result.rank), reverse=True)),
         figures={key: value for key, value in figures.items() if value is not None},
         free_baselines=_list_free_baselines(free),
+        notes=tuple(note for entry in entries for note in _list_notes(entry)),
     )
+
+
+def _list_notes(entry: Mapping[str, Any]) -> list[str]:
+    """Return the sentences in the details of an entry of the report."""
+    notes = as_mapping(entry.get("details")).get("notes")
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def _list_free_baselines(entries: Any) -> tuple[tuple[str, float], ...]:

@@ -21,6 +21,7 @@ from zoo.cli import (
     serving,
     starting,
     verbs,
+    verifying,
     views,
 )
 from zoo.cli import help as help_verbs
@@ -72,6 +73,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     bridging.add_verb(add)
     diagnosing.add_verb(add)
     comparing.add_verb(add)
+    verifying.add_verb(add)
     _add_publishing_verbs(add)
     _add_help_verbs(add, subparsers.choices)
     named = next((word for word in words if not word.startswith("-")), None)
@@ -233,6 +235,11 @@ def _add_publishing_verbs(add: Add) -> None:
         ("--anyway", "also a model that was found dead after its training"),
     ):
         push.add_argument(flag, action="store_true", help=text)
+    push.add_argument(
+        "--space",
+        action="store_true",
+        help="also publish a Space of the same name, which shows the page of `zoo serve`",
+    )
     push.add_argument("--branch", help="push to this branch")
     push.add_argument("--tag", help="tag the commit")
 

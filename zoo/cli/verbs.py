@@ -294,6 +294,10 @@ def push(arguments: argparse.Namespace) -> None:
     from zoo.hub import push as hub
 
     folder = _find_model_folder(arguments.model)
+    if arguments.space and arguments.create_pr:
+        raise ZooError(
+            "--space: shows a commit of the model; push it after the pull request was merged, without --create-pr"
+        )
     pushed = hub.push(
         folder,
         arguments.repo,
@@ -310,4 +314,20 @@ def push(arguments: argparse.Namespace) -> None:
         readme = folder / "README.md"
         text = readme.read_text(encoding="utf-8") if readme.exists() else "There is no README.md: zoo card --write"
         write(f"\n{text}")
+    write(pushed.url if pushed.created or arguments.dry_run else f"{pushed.url} (nothing had changed)")
+    if arguments.space:
+        _push_space(folder, pushed.commit, arguments)
+
+
+def _push_space(folder: Path, commit: str, arguments: argparse.Namespace) -> None:
+    """Publish a Space that shows a commit of the model, or print its files for a dry run."""
+    from zoo import pretrained
+    from zoo.hub import space
+
+    extras = pretrained.read_spec(folder).extras
+    files = space.make_files(folder, arguments.repo, commit or space.UNKNOWN_COMMIT, extras)
+    pushed = space.push_space(arguments.repo, files, private=arguments.private, dry_run=arguments.dry_run, say=say)
+    if arguments.dry_run:
+        for name, content in files.items():
+            write(f"\n{name}\n\n{content.decode()}")
     write(pushed.url if pushed.created or arguments.dry_run else f"{pushed.url} (nothing had changed)")

@@ -62,6 +62,7 @@ class TaskSpec(Section):
         counts_right_classes: whether the main score is the share of rows whose class is found.
         compares_models: whether a higher main score means a better model, so that baselines are a measure for it.
         outcome_unit: what the entry HITS of the details has one value for, in the plural.
+        parts_without_inputs: data fields whose rows are not encoded.
     """
 
     roles: ClassVar[dict[str, Roles]] = {}
@@ -72,6 +73,7 @@ class TaskSpec(Section):
     counts_right_classes: ClassVar[bool] = False
     compares_models: ClassVar[bool] = True
     outcome_unit: ClassVar[str] = "rows"
+    parts_without_inputs: ClassVar[tuple[str, ...]] = ()
 
     task: str = Field(description="The name of the task.")
     name: str | None = Field(None, description="The name in the report. Default: the task's type or official name.")
@@ -259,8 +261,9 @@ class MeasuredTask(OwnDataTask):
     ) -> ReadyTask:
         """Check that all tables hold one kind of input, and that they form a valid task. Raises DataError otherwise."""
         lock_tables(lock, self.title, tables)
-        modalities = frozenset(role for table in tables.values() for role in table.roles if role in MODALITIES)
-        if len(modalities) != 1 or not all(modalities <= set(table.roles) for table in tables.values()):
+        encoded = [set(table.roles) for name, table in tables.items() if name not in self.parts_without_inputs]
+        modalities = frozenset(role for roles in encoded for role in roles if role in MODALITIES)
+        if len(modalities) != 1 or not all(modalities <= roles for roles in encoded):
             raise DataError(
                 f"{self.title}: every part needs a column `text`, or every part a column `image`, or `vector`"
             )

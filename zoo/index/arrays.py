@@ -42,6 +42,13 @@ def take_rows(vectors: Any, numbers: Numbers) -> Vectors:
     return np.concatenate(parts)
 
 
+def lacks_results(numbers: Numbers) -> bool:
+    """Return whether a query of results (m, k), k ≥ 1, found fewer than k. -1 stands at the end for nothing."""
+    if len(numbers) == 1:  # a single query, for which an operation on arrays takes a visible part of the search
+        return bool(numbers.item(-1) < 0)
+    return bool((numbers[:, -1] < 0).any())
+
+
 class ArrayCodec:
     """Stores vectors as rows of a .npy file.
 

@@ -23,7 +23,7 @@ from zoo.core import faults
 from zoo.core.errors import UncuttableError, ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, find_hub_id, locate
-from zoo.text import coded_folder, stock_modules, tokenizer_checks
+from zoo.text import coded_folder, pooling, stock_modules, tokenizer_checks
 from zoo.text.architectures import (
     DEPTH_ADAPTERS,
     DepthAdapter,
@@ -180,9 +180,16 @@ class Backbone:
 
     def pad(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Pad rows of token ids on the right to int64 tensors input_ids and attention_mask (rows, longest row)."""
-        return dict(
-            self.tokenizer.pad({"input_ids": [list(row) for row in ids]}, return_tensors="pt", padding_side="right")
-        )
+        return pad(ids, int(self.tokenizer.pad_token_id or 0))
+
+
+def pad(ids: Sequence[Sequence[int]], padding: int) -> dict[str, torch.Tensor]:
+    """Pad rows of token ids with the id `padding` on the right to int64 tensors input_ids and attention_mask."""
+    lengths = [len(row) for row in ids]
+    longest = max(lengths, default=0)
+    token_ids = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in ids], dtype=torch.int64)
+    mask = torch.arange(longest) < torch.tensor(lengths, dtype=torch.int64).unsqueeze(1)
+    return {"input_ids": token_ids.view(len(ids), longest), "attention_mask": mask.long()}
 
 
 def apply_linear_maps(linear_maps: Iterable[Any], vectors: torch.Tensor) -> torch.Tensor:
@@ -202,14 +209,24 @@ class PooledBackbone(torch.nn.Module):
         super().__init__()
         self.model, self.pooling, self.head, self.dim = backbone.model, backbone.pooling, head, dim
         self.linear_maps, self.normalizes = torch.nn.ModuleList(backbone.linear_maps), normalizes
+        self._modes = pooling.read_modes(backbone.pooling)
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Encode the tensors that `Backbone.pad` makes."""
         states = self.model(**batch).last_hidden_state
-        features = {"token_embeddings": states, "attention_mask": batch["attention_mask"]}
-        vectors = apply_linear_maps(self.linear_maps, self.pooling(features)["sentence_embedding"])
+        vectors = apply_linear_maps(self.linear_maps, self._pool(states, batch["attention_mask"]))
         vectors = (vectors if self.head is None else self.head(vectors))[:, : self.dim].float()
         return torch.nn.functional.normalize(vectors, dim=-1) if self.normalizes else vectors
+
+    def _pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Pool states (batch, tokens, width), in their precision if a linear layer follows."""
+        if self._modes is None:
+            pooled: torch.Tensor = self.pooling({"token_embeddings": states, "attention_mask": mask})[
+                "sentence_embedding"
+            ]
+            return pooled
+        vectors = pooling.pool(states, None if bool(mask.all()) else mask, self._modes)
+        return vectors if self.head is None and not self.linear_maps else vectors.to(states.dtype)
 
 
 def load(

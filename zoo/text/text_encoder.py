@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -16,11 +18,15 @@ from zoo.encoder import TrainingRun
 from zoo.ops.false_negatives import compute_text_key
 from zoo.text import coded_table
 from zoo.text import engine as encoding
-from zoo.text.backbone import Backbone
+from zoo.text.backbone import Backbone, apply_linear_maps
+from zoo.text.conversions import CACHE
 from zoo.text.text_spec import TextSpec
 
 ROLES = ("query", "document")
+MOST_VIEWS = 64  # whose engines are kept; the first engine of a view takes a few milliseconds
 CHUNK_SIZE = 32  # texts of similar length that run together; on a CPU, more of them only add padding
+
+_engines_lock = threading.RLock()
 
 
 class TextEncoder(BaseEncoder):
@@ -45,7 +51,7 @@ class TextEncoder(BaseEncoder):
         named_prompts = backbone.named_prompts if spec.prompts is None else {}
         self.backbone = replace(backbone, prompts=self.prompts, named_prompts=named_prompts)
         self.backbone_name, self.backbone_revision = backbone.name, backbone.revision
-        self._cached_engine: encoding.Engine | None = None
+        self._view_engines: OrderedDict[Any, encoding.Engine] = OrderedDict()  # views share it
         for name, parameter in backbone.model.named_parameters():
             # `pooler` is never used here. It is kept for other libraries that open the file.
             parameter.requires_grad_(not name.startswith("pooler."))
@@ -100,13 +106,36 @@ class TextEncoder(BaseEncoder):
         return list(texts) if isinstance(inputs, list | tuple) else texts
 
     def _forget_engines(self) -> None:
-        self._cached_engine = None
+        self._view_engines = OrderedDict()  # other views may go on with theirs, which notice changed weights
 
     def _get_engine(self) -> encoding.Engine:
-        """The engine of this view, built once."""
-        if self._cached_engine is None:
-            self._cached_engine = self._make_engine()
-        return self._cached_engine
+        """The engine of this view, built once. Views of one encoder share their engines."""
+        engines, key = self._view_engines, self._get_view_key()
+        with _engines_lock:
+            if key not in engines:
+                engines[key] = self._make_engine()
+                if len(engines) > MOST_VIEWS:
+                    engines.popitem(last=False)
+            engines.move_to_end(key)
+            return engines[key]
+
+    def _get_view_key(self) -> Any:
+        """A value that two views share only if they encode alike."""
+        return tuple(sorted(self.view_options.items()))
+
+    @property
+    def converted_bytes(self) -> int:
+        """Bytes of the copies of weights that encoding keeps for the precisions and views that were used.
+
+        All encoders together keep at most ZOO_CONVERSIONS_MB (an environment variable, 2048 by default). The least recently
+        used copies are dropped first.
+        """
+        engines = list(self._view_engines.values())
+        return CACHE.count_bytes(*engines) if engines else 0
+
+    def map_pooled(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Map pooled states (n, width) of the last layer of this view to its vectors (n, dim), which are not normalised."""
+        return apply_linear_maps(self.backbone.linear_maps, pooled)[:, : self.dim]
 
     def _make_engine(self) -> encoding.Engine:
         """The engine of this view: backbone, pooling, linear maps and normalisation as one module."""

@@ -61,7 +61,7 @@ class TruncatableEncoder(TextEncoder):
 
     def set_heads(self, heads: Mapping[int, torch.nn.Linear]) -> None:
         """Set the heads of these layers, which count from 1. The heads of other layers stay."""
-        self._cached_engine = None  # it holds the old heads
+        self._forget_engines()  # they hold the old heads
         for n, head in heads.items():
             self.heads[str(n)] = head
 
@@ -75,6 +75,10 @@ class TruncatableEncoder(TextEncoder):
             return vectors
         outputs: torch.Tensor = head(vectors)
         return outputs
+
+    def map_pooled(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Map pooled states (n, width) of the last layer of this view to its vectors (n, dim), which are not normalised."""
+        return self.apply_head(self.layers, pooled)[:, : self.dim]
 
     def truncate(self, layers: int | None = None, dim: int | None = None) -> Self:
         """A view with the first `layers` blocks and the first `dim` components.
@@ -91,8 +95,11 @@ class TruncatableEncoder(TextEncoder):
         view = copy.copy(self)
         view.layers, view.dim = layers or self.layers, dim or self.dim
         view.view_options = {"layers": view.layers, "dim": view.dim}
-        view._cached_engine = view._shared_pass = None
+        view._shared_pass = None
         return view
+
+    def _get_view_key(self) -> Any:
+        return self.layers, self.dim
 
     def views_sharing_a_pass(self, views: Sequence[Mapping[str, Any]]) -> list[Self]:
         """One view for each set of options. Together they run each text through the backbone once, at fp32."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from zoo import encoding as encodings
+from zoo.artefact.canaries import Canary
 from zoo.core.inputs import check_texts, read_in_windows
 from zoo.ops.inference import evaluation_mode
 from zoo.text import windows
@@ -91,3 +92,12 @@ class WindowedEncoder(TextEncoder):
         """Texts of many kinds, without long ones if they are refused."""
         probes = super().make_probes()
         return [text for text in probes if self.is_read_by_stock(text)] if self.spec.long == "error" else probes
+
+    def make_canaries(self) -> list[Canary]:
+        """Texts of many kinds, without long ones if they are refused."""
+        whole = super().make_canaries()
+        if self.spec.long != "error":
+            return whole
+        return [
+            canary for canary in whole if self.is_read_by_stock(self.find_prompt(canary.role) + str(canary.content))
+        ]

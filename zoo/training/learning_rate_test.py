@@ -18,6 +18,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from zoo.core import atomic_files
+from zoo.data.mapped import fetch_rows
 from zoo.ops import distributed
 from zoo.schema import Training
 from zoo.training.arguments import resolve_precision_name
@@ -97,7 +98,7 @@ def find_learning_rate(encoder: Any, rows: Any, settings: Training, typical: flo
     factors = [FIRST_FACTOR * growth**step for step in range(STEPS)]
     losses: list[float] = []
     with _restore_afterwards(encoder):
-        batches = [encoder.collate([rows[i] for i in numbers]) for numbers in _list_batches(rows, settings)]
+        batches = [encoder.collate(fetch_rows(rows, numbers)) for numbers in _list_batches(rows, settings)]
         device = next(encoder.module.parameters()).device
         batches = [send_to_device(batch, device) for batch in batches]
         with torch.no_grad():

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from zoo.artefact import canaries
 from zoo.core import hardware
 from zoo.core.errors import ZooError
 from zoo.core.progress import show_progress_bar
@@ -103,6 +104,12 @@ class Autoencoder(BaseEncoder):
         if not isinstance(self.input_format, input_formats.VectorInputs):
             return super().make_probes()
         return list(np.random.default_rng(0).standard_normal((4, self.input_format.dim), dtype=np.float32))
+
+    def make_canaries(self) -> list[canaries.Canary]:
+        """Images, or vectors of as many components as the encoder takes."""
+        if not isinstance(self.input_format, input_formats.VectorInputs):
+            return super().make_canaries()
+        return canaries.list_vectors(self.input_format.dim)
 
     def is_usable(self) -> bool:
         """Whether the number of components of a vector is known."""

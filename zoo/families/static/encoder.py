@@ -18,6 +18,7 @@ import numpy.typing as npt
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts, read_in_windows
+from zoo.data.mapped import read_column
 from zoo.data.split import draw_positions
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
@@ -104,7 +105,9 @@ class Encoder(BaseEncoder):
             rows = rows.select(draw_positions(len(rows), MAX_PREPARED))
         columns = [column for column in COLUMNS if column in rows.column_names]
         # One source of several may lack a column, whose cells are then None.
-        texts = list(dict.fromkeys(text for column in columns for text in rows[column] if text is not None))
+        texts = list(
+            dict.fromkeys(text for column in columns for text in read_column(rows, column) if text is not None)
+        )
         bag = self._distilled.bag
         if self.spec.frequencies == "counted":
             bag = distillation.weigh_by_counts(bag, texts, self.spec.sif_coefficient)
