@@ -41,6 +41,7 @@ from zoo.training.distributed import broadcast_from_main, is_main_process
 from zoo.training.epoch_order import EpochSampler, EpochStart, count_rows_seen
 from zoo.training.optimizers import list_clipped, make_optimizer
 from zoo.training.source_losses import SourceLosses
+from zoo.training.space import SpaceFollower
 from zoo.training.step_plan import plan_steps, split_rows
 from zoo.training.watch import Watch
 
@@ -172,7 +173,7 @@ class EncoderTrainer(transformers.Trainer):
         split = rows.split_into_batches(batch_size) if is_mixture else split_rows(len(rows), batch_size)
         batches = [list(numbers) for numbers in split]
         fetched: Any = FetchedRows(rows)
-        loader: Any = torch.utils.data.DataLoader(fetched, batch_sampler=batches, collate_fn=self.data_collator)
+        loader = torch.utils.data.DataLoader(fetched, batch_sampler=batches, collate_fn=self.data_collator)
         loss_sums = []
         with torch.no_grad(), self.compute_loss_context_manager():
             for numbers, batch in zip(batches, loader, strict=True):
@@ -245,6 +246,8 @@ def fit(
         arguments.run_name = run_name
         trainer = _make_trainer(encoder, rows, settings, arguments, recorder)
         trainer.eval_dataset, trainer.watch = validation, watch
+        if (space := getattr(encoder, "space_watch", None)) is not None:
+            trainer.add_callback(SpaceFollower(trainer, space))
         try:
             _train_on(trainer, resume_from, finish=finish)
         finally:
