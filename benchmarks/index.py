@@ -270,8 +270,8 @@ def describe_wish(kinds: dict[str, Any], count: int) -> list[str]:
     lines = [
         "## Rows that lie close together",
         "",
-        f"{count:,} rows in clusters of {ROWS_OF_CLUSTER}, as above. Rows of a cluster differ by noise alone, so the tenth and the "
-        "eleventh nearest are closer to each other than four bits tell. Reading all lists finds hardly more; more bits do.",
+        f"{count:,} rows in clusters of {ROWS_OF_CLUSTER}, as above. Rows of a cluster differ by noise alone, so the tenth and "
+        "the eleventh nearest are closer to each other than four bits tell. Reading all lists finds hardly more; more bits do.",
         "",
         "| build | stored as | bytes a vector | lists a search | R@10 | R@10 with all lists |",
         "|:---|:---|---:|---:|---:|---:|",
