@@ -116,7 +116,6 @@ def _check_rows(recipe: Recipe[Any], tables: dict[str, Table], say: Say) -> None
 
 def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
     """The part of the other processes of a distributed run: they train and write nothing."""
-
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
     tables, corpus = training_data.read_tables(recipe, out / ROWS), mining.read_corpus(recipe)
@@ -131,7 +130,6 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
     miner = epoch_mining.make_miner(recipe, encoder, tables, corpus, mined, out / "cache")
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = training_data.get_rows(tables, "validation")
-    space.follow(encoder, recipe, tables)
     rows = _follow(tables["train"].rows, miner)
     encoder.fit(rows, recipe.training, out, validation=validation, finish=finish, watch=watch)
     return encoder
@@ -280,7 +278,6 @@ class _Build:
         preparation_seconds = time.monotonic() - start_time
         distributed.broadcast_from_main()
         validation = training_data.get_rows(tables, "validation")
-        space.follow(encoder, self.recipe, tables)
         seconds = encoder.fit(
             _follow(rows, miner),
             self.recipe.training,
@@ -408,7 +405,7 @@ def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
     encoder = families.load_encoder(recipe.encoder.family).build(
         recipe.encoder, seed=recipe.training.seed, folder=recipe.folder
     )
-    encoder.name = recipe.name
-    encoder.sources, encoder.mixture = recipe.sources, recipe.mixture or Mixture()
+    encoder.name, encoder.sources, encoder.mixture = recipe.name, recipe.sources, recipe.mixture or Mixture()
     encoder.tables = {path[-1]: tables[path[-1]].rows for path in recipe.encoder.extra_datasets()}
+    space.follow(encoder, recipe, tables)
     return encoder
