@@ -147,6 +147,11 @@ class Encoder:
         raise NotImplementedError
 
     @classmethod
+    def open_untrained(cls, spec: Any) -> Self:
+        """The encoder of `build` for use without a training. Default: `build`."""
+        return cls.build(spec)
+
+    @classmethod
     def open_scorer(cls, spec: Any, folder: Path) -> Any:
         """Return the teacher of the spec, which scores pairs of texts, or None. Default: None.
 

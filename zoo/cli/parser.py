@@ -143,8 +143,8 @@ def _add_init(add: Add) -> None:
         nargs="+",
         type=_read_path,
         metavar="FILE",
-        help="a table, a txt file of lines, a folder of images or of retrieval data, or vectors; a second file may hold test "
-        "rows, or topics with keywords",
+        help="a table, a txt file of lines, a folder of images or of retrieval data, or vectors; several "
+        "tables become several sources; one with test in its name holds test rows, and one may hold topics with keywords",
     )
     init.add_argument(
         "--goal", choices=starting.GOALS, help="what the model is for (default: what the columns suggest)"

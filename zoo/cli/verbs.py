@@ -150,12 +150,19 @@ def evaluate(arguments: argparse.Namespace) -> int:
     with nullcontext() if arguments.tasks else own_tasks.confine(model, data):
         for tasks, folder in groups:
             prepared = prepared.join(evaluation.prepare(tasks, folder))
-        report = evaluation.evaluate(encoder, prepared, show_progress=has_terminal())
-        if step is not None:
+        show = has_terminal()
+        if step is None:
+            report = evaluation.evaluate(encoder, prepared, show_progress=show)
+        else:
             from zoo.evaluation import coded
+            from zoo.evaluation.kept_vectors import KeptVectors
 
-            show = has_terminal()
-            report["codes"] = coded.score_codes(encoder, step, prepared.tasks, report["results"], show_progress=show)
+            with KeptVectors() as kept:
+                report = evaluation.evaluate(encoder, prepared, show_progress=show, kept=kept)
+                results = report["results"]
+                report["codes"] = coded.score_codes(
+                    encoder, step, prepared.tasks, results, show_progress=show, kept=kept
+                )
     if arguments.json:
         write(json.dumps(report, indent=2))
     else:
