@@ -3,9 +3,9 @@
     ZOO_DATA=… python benchmarks/latency.py [--quick] [--write FILE]
 
 all-MiniLM-L6-v2 encodes queries of banking77, one at a time, with one thread. The sides take turns at every query, in one
-process: zoo in each precision and as a view, sentence-transformers in float32 and bfloat16, and ONNX Runtime in float32 and int8 if it is
-installed. Times are those of the processor, in milliseconds, because wall times on a shared machine say little. The loss of each
-precision is that of the cosine on mixed texts and of the rank correlation on the test pairs of STS-B.
+process: zoo in each precision and as a view, sentence-transformers in float32 and bfloat16, and ONNX Runtime in float32 and int8
+if it is installed. Times are those of the processor, in milliseconds, because wall times on a shared machine say little. The
+loss of each precision is that of the cosine on mixed texts and of the rank correlation on the test pairs of STS-B.
 """
 
 from __future__ import annotations
@@ -73,8 +73,12 @@ def export_onnx(stock: Any, encoder: Any, folder: Path) -> dict[str, Encode]:
     network = stock[0].auto_model
 
     class States(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            return network(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return self.network(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     network.set_attn_implementation("eager")
     names = ["input_ids", "attention_mask"]

@@ -35,10 +35,10 @@ _lock = threading.RLock()
 
 @dataclass(eq=False)
 class DeferredBackbone:
-    """What is known of a backbone before sentence-transformers has opened it.
+    """The facts about a backbone that are known before sentence-transformers has opened it.
 
     Attributes:
-        light: what encoding needs.
+        light: the parts that encoding needs.
         name, revision: where it came from.
         prompts, named_prompts: as in `Backbone`.
         open_parts: returns the attributes that an encoder has once the folder is open, by name. It gets the folder, or a copy.
@@ -188,7 +188,7 @@ class LightNetwork(torch.nn.Module):
         self.packed_head: PackedLinear | None = None
 
     def convert(self, dtype: torch.dtype) -> tuple[torch.nn.Module, dict[int, int]]:
-        """Return a copy that computes in `dtype`, and the bytes of what is packed for it."""
+        """Return a copy that computes in `dtype`, and the bytes of its packed blocks."""
         twin = LightNetwork(self._source[0], self.layers, None, self.dim, normalizes=self.normalizes)
         twin.network = self._source[0].flatten(self.layers, dtype)
         if self.head is not None:
