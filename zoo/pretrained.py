@@ -113,6 +113,12 @@ def read_spec_class(folder: Path) -> type[EncoderSpec]:
     return families.load_spec(name)
 
 
+def read_spec(folder: Path) -> EncoderSpec:
+    """The encoder section of a model folder. Raises ArtefactError as `load` does for a folder that is not one."""
+    read_spec_class(folder)
+    return _read_spec(folder, model_folder.read_config(folder)["zoo"])
+
+
 def _read_spec(folder: Path, block: Mapping[str, Any]) -> EncoderSpec:
     """The encoder section of a model folder. Folders of older versions use old names of fields; they stay valid."""
     try:

@@ -37,6 +37,9 @@ class FakeEncoder:
     def extra_config(self):
         return self.config
 
+    def make_canaries(self):
+        return []
+
     def check_saved(self, folder, config):
         assert (folder / "config.json").exists()
         assert config["family"] == "none"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from zoo.artefact import manifest, preflight, saved_steps, tensors
+from zoo.artefact import canaries, manifest, preflight, saved_steps, tensors
 from zoo.core import atomic_files, output_paths
 from zoo.core.errors import ArtefactError, ZooError
 
@@ -28,7 +28,7 @@ class SavableSpec(Protocol):
     def model_dump(self, *, mode: str) -> dict[str, Any]: ...
 
 
-class SavableEncoder(Protocol):
+class SavableEncoder(canaries.CanaryEncoder, Protocol):
     """The members of an encoder that `save` uses. `zoo.encoder.Encoder` describes each of them."""
 
     @property
@@ -61,7 +61,7 @@ def save(
     """Write `encoder` as a model folder and return `folder`. The folder appears only when it is complete.
 
     It is opened again before that, and must give the encoder's tokens and vectors for some probes. Raises ArtefactError if it
-    does not.
+    does not. The folder also gets the canaries of the encoder with their vectors.
 
     Args:
         encoder: the encoder to save.
@@ -76,6 +76,7 @@ def save(
         tensors.split(partial, max_shard_size)
         _write_config(encoder, partial / "config.json", recipe, parent)
         encoder.check_saved(partial, atomic_files.read_json(partial / "config.json")["zoo"])
+        canaries.write(encoder, partial)
         for name, text in (extras or {}).items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_text(text, encoding="utf-8")

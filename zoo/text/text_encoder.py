@@ -15,10 +15,11 @@ from zoo.core.errors import ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
+from zoo.graph import Graph
 from zoo.ops.false_negatives import compute_text_key
-from zoo.text import coded_table
+from zoo.text import coded_table, text_graph
 from zoo.text import engine as encoding
-from zoo.text.backbone import Backbone
+from zoo.text.backbone import Backbone, apply_linear_maps
 from zoo.text.conversions import CACHE
 from zoo.text.deferred import DeferredBackbone
 from zoo.text.text_spec import TextSpec
@@ -171,9 +172,20 @@ class TextEncoder(BaseEncoder):
         engines = list(self._view_engines.values())
         return CACHE.count_bytes(*engines) if engines else 0
 
+    def map_pooled(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Map pooled states (n, width) of the last layer of this view to its vectors (n, dim), which are not normalised."""
+        return apply_linear_maps(self.backbone.linear_maps, pooled)[:, : self.dim]
+
     def _make_engine(self) -> encoding.Engine:
         """The engine of this view: backbone, pooling, linear maps and normalisation as one module."""
         raise NotImplementedError
+
+    def make_graph(self) -> Graph:
+        """The graph of this view: its engine's module behind its tokenizer."""
+        prompts = {role or "": self.find_prompt(role) for role in (None, *ROLES)}
+        module = text_graph.TokensToVector(self._get_engine().module)
+        reader = text_graph.make_reader(self.backbone, prompts)
+        return Graph({"": module}, reader=reader, similarity=self.similarity_fn_name)
 
     def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text, truncated."""

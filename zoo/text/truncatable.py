@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ import torch
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
+from zoo.graph import Graph
 from zoo.hub.model_references import locate
 from zoo.text import backbone as backbones
 from zoo.text import coded_table, sentence_transformers_format
@@ -87,6 +89,10 @@ class TruncatableEncoder(TextEncoder):
             return vectors
         outputs: torch.Tensor = head(vectors)
         return outputs
+
+    def map_pooled(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Map pooled states (n, width) of the last layer of this view to its vectors (n, dim), which are not normalised."""
+        return self.apply_head(self.layers, pooled)[:, : self.dim]
 
     def truncate(self, layers: int | None = None, dim: int | None = None) -> Self:
         """A view with the first `layers` blocks and the first `dim` components.
@@ -179,6 +185,10 @@ class TruncatableEncoder(TextEncoder):
         cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
         module = backbones.PooledBackbone(cut, self._get_head(self.layers), self.dim)
         return encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
+
+    def make_graph(self) -> Graph:
+        """The graph of this view, whose vectors can be cut further."""
+        return replace(super().make_graph(), can_be_cut=True, layers=self.layers)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from zoo.artefact import canaries
 from zoo.core import hardware
 from zoo.core.errors import ZooError
 from zoo.core.progress import show_progress_bar
@@ -17,7 +18,9 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.latent_quantized import codes as code_operations
 from zoo.families.latent_quantized import inputs as input_formats
 from zoo.families.latent_quantized import networks
+from zoo.families.latent_quantized.code_graph import CodeGraph
 from zoo.families.latent_quantized.spec import Spec
+from zoo.graph import Graph
 from zoo.ops.inference import evaluation_mode
 
 TRAVERSAL_STEPS = 8  # values of a latent without indices in a traversal
@@ -104,6 +107,12 @@ class Autoencoder(BaseEncoder):
             return super().make_probes()
         return list(np.random.default_rng(0).standard_normal((4, self.input_format.dim), dtype=np.float32))
 
+    def make_canaries(self) -> list[canaries.Canary]:
+        """Images, or vectors of as many components as the encoder takes."""
+        if not isinstance(self.input_format, input_formats.VectorInputs):
+            return super().make_canaries()
+        return canaries.list_vectors(self.input_format.dim)
+
     def is_usable(self) -> bool:
         """Whether the number of components of a vector is known."""
         return self.input_format is not None
@@ -137,6 +146,26 @@ class Autoencoder(BaseEncoder):
         if self.view_options.get("values"):
             return self._look_up_values(latents).numpy()
         return latents.numpy().astype(self._code_dtype)
+
+    def make_graph(self) -> Graph:
+        """The graph from raw inputs to codes, or to values in the view `values=True`."""
+        input_format, is_image = self._require_input_format(), self.spec.modality == "image"
+        looks_up = bool(self.view_options.get("values"))
+        moments = [None if is_image else self._get_buffer(name) for name in ("mean", "scale")]
+        module = CodeGraph(
+            self.module["encoder"], self.bottleneck, *moments, is_discrete=self.spec.discrete, looks_up=looks_up
+        )
+        has_codes = self.spec.discrete and not looks_up
+        return Graph(
+            {"": module},
+            modality=self.spec.modality,
+            dtype=str(np.dtype(self._code_dtype)) if has_codes else "float32",
+            similarity="codes" if has_codes else "cosine",
+            normalizes=False,
+            size=getattr(input_format, "size", 0),
+            channels=getattr(input_format, "channels", 0),
+            components=getattr(input_format, "dim", 0),
+        )
 
     @property
     def _code_dtype(self) -> Any:
