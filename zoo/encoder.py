@@ -26,6 +26,7 @@ from zoo.data.data_source import DataSource
 from zoo.data.joined import find_spans
 from zoo.data.spec import Mixture
 from zoo.fitted_steps import FittedSteps, prepare_vectors
+from zoo.graph import Graph
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
 from zoo.training import automatic, objective_checks
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from datasets import Dataset
+
+    from zoo.label_geometry import LabelMetric
+    from zoo.training.space import Space
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Encoder:
         sources, mixture: the sources of the training rows by name, and how batches are made of them. They are set before
             `prepare`; {} if the rows are from one data section. A row of several sources has the key `source`, its source's name.
         rows_seen: how many of its rows the training read; None if it read all of them.
+        space_watch: figures of the space that are followed along the training; None for none. It is set before `fit`.
         chosen: what `fit` chose where the settings are `auto`, by dotted path of the recipe.
     """
 
@@ -107,6 +112,7 @@ class Encoder:
         self.mixture = Mixture()
         self.rows_seen: int | None = None
         self.chosen: dict[str, Any] = {}
+        self.space_watch: Space | None = None
         self._fitted = FittedSteps()
         forks.note_model()
 
@@ -139,6 +145,11 @@ class Encoder:
     def build(cls, spec: Any, *, seed: int = 42, folder: Path = Path()) -> Self:
         """The untrained encoder. Raises ZooError if the backbone cannot be loaded or is not supported."""
         raise NotImplementedError
+
+    @classmethod
+    def open_untrained(cls, spec: Any) -> Self:
+        """The encoder of `build` for use without a training. Default: `build`."""
+        return cls.build(spec)
 
     @classmethod
     def open_scorer(cls, spec: Any, folder: Path) -> Any:
@@ -197,7 +208,15 @@ class Encoder:
         has_validation = validation is not None or watch is not None
         length = automatic.choose_length(self.spec, settings, row_count, has_validation=has_validation, say=say)
         self.chosen = {f"training.{name}": value for name, value in length.items()}
-        return self.train(replace(run, settings=settings.model_copy(update=length)))
+        run = replace(run, settings=settings.model_copy(update=length))
+        if not settings.sigma_reparam:
+            return self.train(run)
+        from zoo.training import sigma_reparam
+
+        with sigma_reparam.reparametrise(self.module):
+            seconds = self.train(run)
+        self._forget_engines()
+        return seconds
 
     def find_depths(self) -> Mapping[Any, int] | None:
         """Return the depth of each parameter of a text backbone: 0 for embeddings, n for block n. None without such blocks.
@@ -456,9 +475,18 @@ class Encoder:
         """The encoder before training, for the baseline column of the report; None if its scores say nothing."""
         return None
 
-    def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures."""
+    def evaluate_recognition(
+        self, tables: Mapping[str, Dataset], metric: LabelMetric | None = None, answers: str = "classes"
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Scores of the task `recognition` by name, the main score first, and JSON-able details for the card's pictures.
+
+        With distances between labels, scores of the answers that respect them are added; see `zoo.label_geometry`.
+        """
         raise NotImplementedError
+
+    def find_class_vectors(self) -> tuple[Sequence[str | int], np.ndarray] | None:
+        """The classes of a family with classes of its own, and their vectors (classes, dim). Default: None."""
+        return None
 
     def find_faults(self, rows: Dataset) -> list[Finding]:
         """Find faults of the training that only the family can see, from rows like those of the training. Default: nothing."""
@@ -589,6 +617,12 @@ class Encoder:
         """
         if self.is_usable():
             reopening.check(self, folder, config)
+
+    def make_graph(self) -> Graph:
+        """Return the network of this view for `zoo export --to onnx`. Raises ZooError for a view that has none."""
+        raise ZooError(
+            f"the family {self.spec.family} cannot be exported as a graph: its vectors are not one pass of a network"
+        )
 
     def is_usable(self) -> bool:
         """Whether `encode` works; an encoder that learns its vocabulary or its input format in training needs that first."""

@@ -59,7 +59,7 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
 
 def _build_untrained(family: str, backbone: str) -> Encoder:
     spec = families.load_spec(family).model_validate({"family": family, "backbone": backbone})
-    return families.load_encoder(family).build(spec)
+    return families.load_encoder(family).open_untrained(spec)
 
 
 def load(folder: Path) -> Encoder:
@@ -111,6 +111,12 @@ def read_spec_class(folder: Path) -> type[EncoderSpec]:
             f"{folder}: config.json names no family that is known here ({name[:40]!r}); update embedding-zoo"
         )
     return families.load_spec(name)
+
+
+def read_spec(folder: Path) -> EncoderSpec:
+    """The encoder section of a model folder. Raises ArtefactError as `load` does for a folder that is not one."""
+    read_spec_class(folder)
+    return _read_spec(folder, model_folder.read_config(folder)["zoo"])
 
 
 def _read_spec(folder: Path, block: Mapping[str, Any]) -> EncoderSpec:

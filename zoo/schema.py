@@ -89,6 +89,21 @@ Positive = Annotated[int, Field(ge=1)]
 
 Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 
+SpaceFigure = Literal[
+    "vendi",
+    "rankme",
+    "rankme_centred",
+    "participation",
+    "coding_rate",
+    "components_in_use",
+    "mean_cosine",
+    "norm_spread",
+    "dead_components",
+    "intrinsic_dimension",
+    "hubness",
+]
+"""A figure of a space that needs no labels, as the task `diagnose` has it."""
+
 
 class Training(Section):
     """`training:`, the settings of all families that are trained by gradient descent. Steps are optimiser steps."""
@@ -126,6 +141,11 @@ class Training(Section):
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="Learning rate of each layer of a text backbone, as a multiple of that of the layer above it."
     )
+    sigma_reparam: bool = Field(
+        False,
+        description="Train linear layers as a learned gain times weights of spectral norm 1, for high rates and networks from "
+        "scratch. The model that is saved is a plain one.",
+    )
     compile: Literal["auto"] | bool = Field(
         False, description="Compile the backbone for the training with torch.compile. `auto` does so on a GPU only."
     )
@@ -160,6 +180,12 @@ class Training(Section):
         "in `trackers/` of the run folder; keys come from their own login.",
     )
 
+    watch: tuple[SpaceFigure, ...] = Field(
+        (),
+        description="Figures of the space that are followed along the training, without labels, for example rankme. They are of "
+        "1,000 validation rows, or of training rows without a validation.",
+    )
+
     @property
     def peak_learning_rate(self) -> float:
         """The learning rate as a number. Raises ValueError if it is still to be chosen."""
@@ -168,8 +194,8 @@ class Training(Section):
         return float(self.learning_rate)
 
     def for_baseline(self) -> Self:
-        """Return the settings without trackers, for a training that is not the author's own."""
-        return self.model_copy(update={"report": ()})
+        """Return the settings without trackers and watched figures, for a training that is not the author's own."""
+        return self.model_copy(update={"report": (), "watch": ()})
 
     @property
     def fixed_epochs(self) -> float | None:

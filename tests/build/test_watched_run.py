@@ -86,6 +86,28 @@ def test_the_card_draws_the_score_and_says_where_it_was_best(run):
     assert f"The validation score is highest at step {step}, {max(scores):.4f}." in text
 
 
+def test_a_watched_space_is_on_record_and_on_the_card_and_changes_no_weight(run, place, tmp_path):
+    recipe = write_recipe(place)
+    training = recipe.training.model_copy(update={"watch": ("rankme", "mean_cosine")})
+    space = {"task": "diagnose", "name": "space", "data": read("test.jsonl") | {"columns": {"text": "a"}}}
+    again = write_recipe(place, training=training.model_dump(mode="json"), evaluation=[space], baselines="cheap")
+    builder.run(again, tmp_path / "run")
+    weights = [folder / "model" / "model.safetensors" for folder in (run, tmp_path / "run")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    watched = [line for line in lines if "space" in line]
+    assert [line["step"] for line in watched] == [0, 2, 4, 6, 8, 10, 12]
+    assert all(line["space"].keys() == {"rankme", "mean_cosine"} for line in watched)
+    assert len({line["space"]["rankme"] for line in watched}) > 3, "the training is seen"
+    text = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "Rankme: " in text
+    assert "<summary>Health</summary>" in text
+    (result,) = atomic_files.read_json(tmp_path / "run" / "report.json")["results"]
+    assert result["metric"] == "vendi"
+    assert result["baseline"] > 1, "the same model before training"
+    assert "verdict" not in result, "no other model is compared by it"
+
+
 def test_a_saved_recipe_trains_the_same_model(run, place):
     builder.run(zoo.load_recipe(run / "model" / "recipe.yaml", folder=place), place / "again")
     files = [folder / "model" / "model.safetensors" for folder in (run, place / "again")]

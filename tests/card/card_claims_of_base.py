@@ -61,7 +61,36 @@ TABLE = {
     "distilled_steps": 300,
     "undistilled_worst_cosine": 0.9375,
 }
+SPACE = RESULT | {
+    "type": "diagnose",
+    "task": "space",
+    "metric": "vendi",
+    "value": 51.25,
+    "baseline": 40.5,
+    "figures": {"vendi": 51.25, "rankme": 101.5, "mean_cosine": 0.125, "dead_components": 3.0},
+    "details": {"rows": 1234, "variances": [[1, 0.5], [2, 0.25]], "remarks": ["8 units are dead"]},
+}
+CUT_SPACE = SPACE | {"view": {"dim": 2}, "figures": {"vendi": 2.0}, "baseline": None}
+GEOMETRY = RESULT | {"type": "geometry", "task": "classes", "figures": {"cdnv": 0.625, "nearest_mean": 0.5}}
 CLAIMS = [
+    Claim(
+        "static",
+        (
+            "<summary>Health</summary> Figures of the vectors of 1,234 inputs, without labels.",
+            "They order the cuts and checkpoints of this model. They do not say whether another model is better.",
+            "| Figure | 8 dims | 2 dims | |:---|---:|---:| | vendi | 51.2 | 2.000 | | vendi before training | 40.5 | – |",
+            "| rankme | 101.5 | – | | mean cosine | 0.125 | – | | dead components | 3 | – | | cdnv | 0.625 | – |",
+            "- 8 units are dead",
+        ),
+        {"results": [RESULT, SPACE, CUT_SPACE, GEOMETRY]} | with_facts(dim=8),
+        {"results": [RESULT, GEOMETRY]} | with_facts(dim=8),
+    ),
+    Claim(
+        "static",
+        ("Nothing was measured, so nothing is claimed about its quality.",),
+        {"results": [SPACE]},
+        {"results": [SPACE, RESULT]},
+    ),
     Claim(
         "dense",
         (

@@ -231,6 +231,24 @@ SHARED_FINDINGS: list[tuple[str, dict[str, Any], str]] = [
         "The validation score is highest at step 2, 0.5000.",
     ),
 ]
+SHARED_FINDINGS += [
+    (
+        "health",
+        {
+            "results": [
+                RESULT
+                | {
+                    "type": "diagnose",
+                    "view": {"dim": 8},
+                    "details": {"variances": [[1, 0.25], [2, 0.125]], "dimensions": [[1, 6.5, 0.1], [2, 9.25, 0.1]]},
+                }
+            ],
+            "metrics": [{"step": step, "space": {"rankme": 8.0 + step}} for step in (0, 10)],
+        },
+        "8 dims: the first direction has 25.0 % of the variance; intrinsic dimension 6.5 among nearest neighbours, 9.2 at large "
+        "scale. Rankme: 8 at step 0, 18 at step 10.",
+    )
+]
 FINDINGS = [("static", *finding) for finding in SHARED_FINDINGS] + [
     (family, *finding) for family in families.names() for finding in getattr(card_claims.load(family), "FINDINGS", [])
 ]
@@ -249,7 +267,21 @@ def test_every_picture_is_among_the_findings():
 @pytest.mark.parametrize("junk", [None, 7, "x", [], [1, 2, 3], [[]], {"documents": 3}, [{"label": 1}]])
 def test_a_record_of_a_stranger_does_not_stop_the_card(junk, tmp_path):
     names = ("gram", "values", "usage", "sizes", "traversal", "pairs", "deletion", "error", "coherence")
-    details = dict.fromkeys(("confusion", "classes", "calibration", "nmi", "sources", "active", "retrieved"), junk)
+    details = dict.fromkeys(
+        (
+            "variances",
+            "dimensions",
+            "remarks",
+            "confusion",
+            "classes",
+            "calibration",
+            "nmi",
+            "sources",
+            "active",
+            "retrieved",
+        ),
+        junk,
+    )
     for family in families.names():
         pictures = [*families.load_spec(family).pictures, *plots.SHARED]
         facts = {"facts": {"map": junk, **dict.fromkeys(names, junk)}} if family != "latent-quantized" else {}

@@ -144,6 +144,10 @@ PICTURES: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any] | None]] = 
         {"metrics": [{"step": 1, "loss": 1.0}]},
         {"metrics": [{"step": i, "loss": 1.0} for i in (1, 2)]},
     ),
+    ("static", "health"): (
+        {"metrics": [{"step": 1, "space": {"rankme": 1.0}}]},
+        {"metrics": [{"step": i, "space": {"rankme": 1.0}} for i in (1, 2)]},
+    ),
     ("equiangular", "gram"): (
         {"facts": {"gram": [[1, 0], [0, 1]]}},
         {"facts": {"gram": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}},

@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 import tiny
 import tiny_dense
+from pydantic import TypeAdapter
 
+from zoo import evaluation
 from zoo.artefact import model_folder
 from zoo.cli.main import main
 from zoo.core.errors import ZooError
 from zoo.diagnosis.diagnosis import diagnose
+from zoo.diagnosis.of_encoder import FloatVectors
+from zoo.diagnosis.space_watch import check_figures
+from zoo.evaluation.spec import Task
 
 pytest.importorskip("skdim")
 
@@ -116,3 +121,79 @@ def test_the_verb_diagnoses_a_file_and_the_views_of_a_model(tmp_path, capsys):
     assert [(entry["name"], entry["dim"]) for entry in found] == [("dim=8", 8), ("dim=16", 16)]
     assert main(["diagnose", str(model)]) == 1
     assert "--data: give a file of inputs" in capsys.readouterr().err
+
+
+def test_a_few_labels_say_which_view_tells_classes_apart(tmp_path, capsys):
+    model = model_folder.save(tiny_dense.build(tmp_path, dims=(2, 16)), tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("\n".join(tiny.SENTENCES))
+    rows = [f"{text},{text.split()[0]}" for text in tiny.SENTENCES]
+    (tmp_path / "few.csv").write_text("\n".join(["text,label", *rows, ""]))
+    words = ["diagnose", str(model), "--data", str(tmp_path / "texts.txt"), "--labels", str(tmp_path / "few.csv")]
+    main([*words, "--across", "dim=2,16", "--json"])
+    small, large = json.loads(capsys.readouterr().out)
+    assert small["few_shot"]["results"][0]["high"] < large["few_shot"]["results"][0]["low"]
+    main([*words, "--across", "dim=2,16"])
+    assert "of each of 5 classes, dim=16 is best: " in capsys.readouterr().out
+    main(words)
+    assert "the nearest class mean is right for " in capsys.readouterr().out
+    (tmp_path / "few.csv").write_text("text,label\nthe dog,a\n")
+    assert main(words) == 1
+    assert "two classes need at least two labelled rows" in capsys.readouterr().err
+
+
+def test_runs_of_one_model_are_ordered_and_different_models_are_not(tmp_path, capsys):
+    small = model_folder.save(tiny_dense.build(tmp_path, dims=(8, 16)), tmp_path / "run" / "model").parent
+    other = model_folder.save(tiny_dense.build(tmp_path, dims=(4,)), tmp_path / "other")
+    (tmp_path / "texts.txt").write_text("\n".join(tiny.SENTENCES))
+    data = ["--data", str(tmp_path / "texts.txt")]
+    picture = tmp_path / "space.png"
+    main(["diagnose", str(small), *data, "--across", "dim=8,16", "--sort", "vendi", "--picture", str(picture)])
+    assert capsys.readouterr().out.split("\n")[0].split()[1:3] == ["dim=16", "dim=8"]
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    main(["diagnose", str(small), str(small / "model"), *data])
+    assert "They do not say which of two models is better." in capsys.readouterr().out
+    main(["diagnose", str(small), str(other), *data])
+    assert "These are different models" in capsys.readouterr().out
+    assert main(["diagnose", str(small), str(other), *data, "--sort", "vendi"]) == 1
+    assert "these are 2 different models, and no figure without labels says which is better" in capsys.readouterr().err
+    assert main(["diagnose", str(small), *data, "--sort", "vendu"]) == 1
+    assert "did you mean vendi" in capsys.readouterr().err
+
+
+def test_bits_are_diagnosed_as_signs():
+    class Codes:
+        similarity_fn_name, dim = "hamming", 8
+
+        def encode(self, texts):
+            return np.array([[number] for number in range(len(texts))], np.uint8)
+
+        def as_float_vectors(self, vectors):
+            return vectors
+
+    found = diagnose(FloatVectors(Codes()), [str(number) for number in range(256)])
+    assert found.dim == 8
+    assert found.spectrum.vendi == pytest.approx(8)
+    assert found.variances == tuple((number, pytest.approx(1 / 8)) for number in range(1, 9))
+
+
+def test_the_figures_of_a_task_are_those_of_the_library_and_a_baseline_is_no_bar(tmp_path, monkeypatch):
+    encoder = tiny_dense.build(tmp_path, dims=(8, 16))
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in tiny.SENTENCES)
+    (tmp_path / "rows.jsonl").write_text(rows)
+    entry = {"task": "diagnose", "data": {"source": "file", "path": "rows.jsonl"}, "views": [{}, {"dim": 8}]}
+    report = evaluation.evaluate(encoder, [TypeAdapter(Task).validate_python(entry)], folder=tmp_path)
+    whole, cut = report["results"]
+    found = diagnose(encoder, tiny.SENTENCES)
+    assert whole["value"] == pytest.approx(found.spectrum.vendi)
+    assert whole["figures"]["rankme"] == pytest.approx(found.spectrum.rankme)
+    assert cut["value"] < whole["value"]
+    assert "verdict" not in whole
+    assert not report["free_baselines"]
+    assert whole["details"]["remarks"] == [str(finding) for finding in found.findings]
+    task = TypeAdapter(Task).validate_python({**entry, "at_least": "baseline"})
+    assert [path for path, _ in task.find_mistakes(tmp_path)] == [("at_least",)]
+    monkeypatch.setattr("zoo.core.scikit_dimension.find_problem", lambda: "it is missing")
+    assert (("task",), "it is missing") in task.find_mistakes(tmp_path)
+    with pytest.raises(ZooError, match=r"training.watch: it is missing, or leave these figures out"):
+        check_figures(("rankme", "hubness"))
+    check_figures(("rankme",))

@@ -137,7 +137,7 @@ def test_a_task_has_the_form_and_the_main_score_of_its_kind_in_mteb(write, tmp_p
 
 
 def test_every_task_over_ones_own_data_is_tested():
-    assert set(tasks.names()) == set(FORMS) | {"infomec", "mmeb", "recognition"}
+    assert set(tasks.names()) == set(FORMS) | {"diagnose", "few-shot", "geometry", "infomec", "mmeb", "recognition"}
     assert [tasks.name_of(tasks.load(name)) for name in tasks.names()] == tasks.names()
 
 

@@ -37,6 +37,9 @@ SECTIONS = {
     "pair-classification": {"data": PAIR | {"label": "same"}},
     "clustering": {"data": {}},
     "infomec": {"data": {}, "sources": ["label", "n"]},
+    "geometry": {"data": {}, "train": {}},
+    "diagnose": {"data": {}},
+    "few-shot": {"data": {}, "ways": 3, "shots": [1, 3], "queries": 2, "episodes": 20},
 }
 
 

@@ -99,4 +99,4 @@ def test_a_budget_is_met_and_its_figures_are_printed_and_kept(table, backbone, t
     assert facts["bytes_per_vector"] <= 24
     assert facts["recall_measured_with"] == "15 queries"
     assert facts["code"] in out
-    assert 0.3 < facts["recall@10"] <= 1
+    assert 0.3 < facts["recall@10_at_build"] <= 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from zoo.index.lexical import fuse, split_words
+from zoo.index.lexical import fuse
 from zoo.index.snippets import list_shared_words, make_snippet
+from zoo.index.words import split_words
 
 
 def test_words_of_the_query_are_marked_also_in_the_plural():

@@ -9,6 +9,9 @@ import shapes_of_data
 import tiny
 
 import zoo
+from zoo import evaluation
+from zoo.build import text_lengths as before_training
+from zoo.build import training_data
 from zoo.cli.main import main
 from zoo.recipe import text_lengths
 
@@ -98,3 +101,15 @@ def test_lock_and_card_have_the_counts(tmp_path, capsys):
         in (out / "model/README.md").read_text()
     )
     assert f"warning: train: {long} of 40 texts are longer than 24 tokens" in capsys.readouterr().err
+
+
+def test_of_many_rows_some_are_drawn_before_their_texts_are_read(tmp_path, monkeypatch):
+    recipe = write(tmp_path, long_rows=range(30))
+    tables, tasks = training_data.read_tables(recipe), evaluation.prepare(recipe.evaluation, recipe.folder)
+    whole, _ = before_training.count(recipe, tables, tasks)
+    monkeypatch.setattr(before_training, "MEMORY_ROWS", 15)  # below the 20 training rows, above the 10 of the test
+    monkeypatch.setattr(before_training, "MOST_TEXTS", 8)
+    drawn, _ = before_training.count(recipe, tables, tasks)
+    assert (whole[0]["counted"], whole[0]["texts"], whole[0]["long"]) == (40, 40, 20)
+    assert (drawn[0]["counted"], drawn[0]["texts"], drawn[0]["long"]) == (16, 40, 8)
+    assert drawn[1:] == whole[1:]

@@ -25,6 +25,8 @@ TOKEN = "hf_" + "writer" * 6
 READ_ONLY = "hf_" + "reader" * 6
 FINE_GRAINED = "hf_" + "grains" * 6
 LFS = (".safetensors", ".png")
+SPACES = "spaces/"
+"""Spaces have names of their own: `me/tiny` may be a model, and `spaces/me/tiny` a Space."""
 
 Commit = tuple[str, dict[str, bytes]]
 """The id of a commit and its files by path."""
@@ -308,7 +310,7 @@ class Api(Handler):
 
     def get_role(self, name: str) -> str | None:
         """Return what the caller may do in a repository: "write", "read" (if it is visible at all), or None."""
-        owner = name.split("/")[0]
+        owner = name.removeprefix(SPACES).split("/")[0]
         rights = self.hub.tokens.get(self.token)
         if rights is None:
             return None
@@ -351,8 +353,9 @@ class Api(Handler):
                 is_bad = "\nlicense: [" in json.loads(body)["content"]
                 errors = [{"message": '"license" must be a string'}] if is_bad else []
                 self.send_json(400 if is_bad else 200, {"errors": errors, "warnings": []})
-            elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/([a-z-]+)(?:/(.+))?)?", path):
-                self.route_model(match[1], match[2], match[3] or "main", query, body)
+            elif match := re.fullmatch(r"/api/(models|spaces)/([^/]+/[^/]+)(?:/([a-z-]+)(?:/(.+))?)?", path):
+                name = match[2] if match[1] == "models" else f"{SPACES}{match[2]}"
+                self.route_model(name, match[3], match[4] or "main", query, body)
             elif match := re.fullmatch(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
                 self.send_upload_addresses(match[1], json.loads(body))
             elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.*)", path):
@@ -369,8 +372,12 @@ class Api(Handler):
         self.send_json(200, {"name": "me", "type": "user", "orgs": orgs, "auth": {"accessToken": access}})
 
     def create_repo(self, request: dict[str, Any]) -> None:
-        name = f"{request.get('organization') or 'me'}/{request['name']}"
+        is_space = request.get("type") == "space"
+        name = f"{SPACES if is_space else ''}{request.get('organization') or 'me'}/{request['name']}"
         url = f"{self.hub.endpoint}/{name}"
+        if is_space and request.get("sdk") != "docker":
+            self.send_json(400, {"error": "a Space here needs the sdk docker"})
+            return
         if self.get_role(name) != "write":
             self.send_refusal()
         elif name in self.hub.repos:

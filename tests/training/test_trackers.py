@@ -67,6 +67,10 @@ FAKES = {
             note("init", place=os.environ["TRACKIO_DIR"], **options)
         def log(values): note("log", **values)
         def finish(): note("finish")
+        class Api:
+            def runs(self, project):
+                from types import SimpleNamespace
+                return [SimpleNamespace(name="tiny", config={"_Created": "now", "max_steps": 4})]
         """,
     "mlflow": """
         from fake_calls import note
@@ -211,7 +215,10 @@ def test_tensorboard_has_the_curves_the_scores_and_the_pictures(tmp_path):
 
 def test_a_tracker_that_is_not_installed_is_one_line_with_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for name, command in (("wandb", "pip install wandb"), ("tensorboard", 'pip install "embedding-zoo[tensorboard]"')):
+    for name, command in (
+        ("wandb", 'pip install "embedding-zoo[wandb]"'),
+        ("tensorboard", 'pip install "embedding-zoo[tensorboard]"'),
+    ):
         with pytest.raises(ZooError) as caught:
             trackers.check_installed([name])
         assert str(caught.value).splitlines()[0] == (

@@ -23,6 +23,7 @@ from zoo.build import (
     mined_corpus,
     mining,
     overlap,
+    space,
     stage_digests,
     steps,
     text_lengths,
@@ -40,6 +41,7 @@ from zoo.data import Table
 from zoo.data.spec import Mixture
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared, leaderboard
+from zoo.evaluation.kept_vectors import KeptVectors
 from zoo.evaluation.spec import list_tasks
 from zoo.evaluation.watching import WatchedTasks, prepare_watch
 from zoo.recipe.recipe import Recipe
@@ -114,7 +116,6 @@ def _check_rows(recipe: Recipe[Any], tables: dict[str, Table], say: Say) -> None
 
 def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
     """The part of the other processes of a distributed run: they train and write nothing."""
-
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
     tables, corpus = training_data.read_tables(recipe, out / ROWS), mining.read_corpus(recipe)
@@ -168,6 +169,7 @@ class _Build:
     def run(self) -> Encoder:
         self.folder.claim(self.recipe)
         trackers.check_installed(self._trackers)
+        space.check(self.recipe)
         optimizers.check_optimizer(self.recipe.training)
         self._check_publication()
         self.say("reading the data")
@@ -216,9 +218,11 @@ class _Build:
         if train:
             self._train(tables, tasks, locked, made_from.trained)
         encoder = steps.fit(self.recipe, self.steps, made_from.steps, self.folder, tables, self.say)
-        if not self.folder.is_made_from("report.json", made_from.report):
-            self._evaluate(tables, tasks, locked, made_from.report)
-        steps.evaluate(encoder, tasks, self.folder, made_from.codes, self.say, show_progress=self.show_progress)
+        with steps.keep_vectors(encoder, self.out / "cache") as kept:
+            if not self.folder.is_made_from("report.json", made_from.report):
+                self._evaluate(tables, tasks, locked, made_from.report, kept)
+            shows = self.show_progress
+            steps.evaluate(encoder, tasks, self.folder, made_from.codes, self.say, show_progress=shows, kept=kept)
         # A tokenizer of the Hub is there only after the training.
         long_texts = long_texts or self._count_long_texts(tables, tasks)
         self._document(locked | tasks.lock | self.steps.lock, long_texts, encoder, made_from.model)
@@ -301,7 +305,14 @@ class _Build:
         if not self.finish:
             shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
 
-    def _evaluate(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any], made_from: str) -> None:
+    def _evaluate(
+        self,
+        tables: dict[str, Table],
+        tasks: Prepared,
+        locked: dict[str, Any],
+        made_from: str,
+        kept: KeptVectors | None,
+    ) -> None:
         self.say(f"evaluating {len(self.recipe.evaluation)} tasks")
         encoder = pretrained.load(self.out / "trained")
         encoder.folder = self.recipe.folder
@@ -316,6 +327,7 @@ class _Build:
             shared_baselines=families.load_shared_baselines() if self.recipe.baselines == "full" else (),
             results_folder=results,
             show_progress=self.show_progress,
+            kept=kept,
         )
         report["health"] = [finding._asdict() for finding in self._examine(encoder, tables)]
         report["skipped_rows"] |= {name: entry["skipped"] for name, entry in locked.items() if entry["skipped"]}
@@ -393,7 +405,7 @@ def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
     encoder = families.load_encoder(recipe.encoder.family).build(
         recipe.encoder, seed=recipe.training.seed, folder=recipe.folder
     )
-    encoder.name = recipe.name
-    encoder.sources, encoder.mixture = recipe.sources, recipe.mixture or Mixture()
+    encoder.name, encoder.sources, encoder.mixture = recipe.name, recipe.sources, recipe.mixture or Mixture()
     encoder.tables = {path[-1]: tables[path[-1]].rows for path in recipe.encoder.extra_datasets()}
+    space.follow(encoder, recipe, tables)
     return encoder

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from zoo.core.findings import Finding
-from zoo.data.split import draw_positions
 from zoo.encoder import Encoder
-from zoo.metrics.collapse import measure_collapse
+from zoo.metrics.encoded_rows import choose_inputs
+from zoo.metrics.moments import Moments
+from zoo.metrics.spectrum import measure_spectrum
 
 MAX_INPUTS = 300  # inputs that are encoded
 MIN_INPUTS = 10  # fewer inputs say nothing
@@ -22,7 +23,6 @@ EQUAL_COSINE, NEAR_COSINE = 0.9999, 0.95  # of vectors that are the same, and ne
 FEW_DIRECTIONS = 2.0  # effective rank
 SMALL_GRADIENT = 1e-6
 FEW_EPOCHS = 0.2
-READ_KINDS = ("text", "image", "vector", "caption")
 
 
 def examine(
@@ -47,7 +47,7 @@ def examine(
 
 def examine_vectors(encoder: Encoder, rows: Any) -> list[Finding]:
     """Find vectors or codes that are the same, or nearly the same, for different inputs."""
-    inputs = _choose_inputs(encoder, rows)
+    inputs = choose_inputs(encoder, rows, MAX_INPUTS)
     if len(inputs) < MIN_INPUTS:
         return []
     encoded = encoder.encode(inputs)
@@ -57,27 +57,15 @@ def examine_vectors(encoder: Encoder, rows: Any) -> list[Finding]:
         if count == 1:
             return [Finding("dead", f"{len(inputs)} different inputs have one and the same code", advice)]
         return []
-    collapse = measure_collapse(encoder.as_float_vectors(encoded))
-    figures = f"mean cosine {collapse.mean_cosine:.4f}, effective rank {collapse.effective_rank:.1f}"
-    if collapse.mean_cosine > EQUAL_COSINE or collapse.effective_rank == 0:
+    spectrum = measure_spectrum(Moments.collect(encoder.as_float_vectors(encoded)))
+    figures = f"mean cosine {spectrum.mean_cosine:.4f}, effective rank {spectrum.rankme_centred:.1f}"
+    if spectrum.mean_cosine > EQUAL_COSINE or spectrum.zero_vectors == len(inputs):
         return [Finding("dead", f"the vectors of {len(inputs)} different inputs are equal ({figures})", advice)]
-    if collapse.mean_cosine > NEAR_COSINE or collapse.effective_rank < FEW_DIRECTIONS:
+    if spectrum.mean_cosine > NEAR_COSINE or spectrum.rankme_centred < FEW_DIRECTIONS:
         return [
             Finding("warning", f"the vectors of {len(inputs)} different inputs are nearly equal ({figures})", advice)
         ]
     return []
-
-
-def _choose_inputs(encoder: Encoder, rows: Any) -> list[Any]:
-    """Return different inputs of one column that the encoder reads alone, at most MAX_INPUTS."""
-    required, optional = encoder.spec.roles()
-    roles = {**required, **optional}
-    column = next((name for name in rows.column_names if roles.get(name) in READ_KINDS), None)
-    if column is None:
-        return []
-    sample = rows.select(draw_positions(len(rows), min(len(rows), MAX_INPUTS)))[column]
-    values = [value for value in sample if value is not None and not (isinstance(value, str) and not value.strip())]
-    return list(dict.fromkeys(values)) if values and isinstance(values[0], str) else values
 
 
 def examine_losses(lines: Sequence[Mapping[str, Any]]) -> list[Finding]:

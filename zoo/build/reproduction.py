@@ -45,8 +45,8 @@ class Figure:
 
     @property
     def within(self) -> bool:
-        """Whether the two scores agree."""
-        return self.here is not None and abs(self.here - self.there) <= self.tolerance
+        """Whether the two scores agree. The tolerance of a score above 1, for example of a count, is a share of it."""
+        return self.here is not None and abs(self.here - self.there) <= self.tolerance * max(1.0, abs(self.there))
 
 
 @dataclass(frozen=True)

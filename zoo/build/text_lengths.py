@@ -6,9 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zoo.data import Table
+from zoo.data.mapped import read_column
+from zoo.data.split import draw_positions
+from zoo.data.stored import MEMORY_ROWS
 from zoo.evaluation import Prepared
 from zoo.recipe.recipe import Recipe
 from zoo.text import long_texts
+from zoo.text.long_texts import MOST_TEXTS
 
 
 def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> tuple[list[dict[str, Any]], list[str]]:
@@ -20,10 +24,11 @@ def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> 
     counter = None if limit is None else long_texts.open_counter(limit, recipe.folder)
     if limit is None or counter is None or isinstance(counter, str):
         return [], []
-    counts = [
-        counter.count(name, long_texts.list_texts(columns, counter.prompts, name))
-        for name, columns in _list_columns(tables, tasks)
-    ]
+    counts = []
+    for name, table in _list_tables(tables, tasks):
+        columns, share = _take_inputs(table)
+        texts = long_texts.list_texts(columns, counter.prompts, name)
+        counts.append(counter.count(name, texts, round(len(texts) * share)))
     counts = [entry for entry in counts if entry.texts]
     warnings = [
         f"{entry}; {counter.advise(limit.field, has_windows=limit.has_windows)}" for entry in counts if entry.long
@@ -31,15 +36,22 @@ def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> 
     return [vars(entry) for entry in counts], warnings
 
 
-def _list_columns(tables: Mapping[str, Table], tasks: Prepared) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name of each data set, as lock.json has it, and the columns that may hold texts."""
-    yield from ((name, _take_inputs(table)) for name, table in tables.items())
+def _list_tables(tables: Mapping[str, Table], tasks: Prepared) -> Iterator[tuple[str, Table]]:
+    """Yield each data set with its name, as lock.json has it."""
+    yield from tables.items()
     for task in tasks.tasks:
         for part, table in (task.tables or {}).items():
-            yield task.name if part == "data" else f"{task.name}/{part}", _take_inputs(table)
+            yield task.name if part == "data" else f"{task.name}/{part}", table
 
 
-def _take_inputs(table: Table) -> dict[str, Any]:
-    """Return the inputs of a table that are texts or lists of texts; images are not decoded."""
-    types = {name: str(table.rows.features[name]) for name in table.inputs}
-    return {name: table.rows[name] for name, kind in types.items() if "string" in kind and "Image" not in kind}
+def _take_inputs(table: Table) -> tuple[dict[str, Any], float]:
+    """Return the inputs of a table that are texts or lists of texts, and how many times as many rows the table has.
+
+    If the table has more than MEMORY_ROWS rows, MOST_TEXTS of them are drawn by seed 0. Images are not decoded.
+    """
+    rows, share = table.rows, 1.0
+    if len(rows) > MEMORY_ROWS:
+        rows, share = rows.select(draw_positions(len(rows), MOST_TEXTS)), len(rows) / MOST_TEXTS
+    types = {name: str(rows.features[name]) for name in table.inputs}
+    names = [name for name, kind in types.items() if "string" in kind and "Image" not in kind]
+    return {name: list(read_column(rows, name)) for name in names}, share

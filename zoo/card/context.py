@@ -9,7 +9,19 @@ from typing import Any
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from zoo.card import codes, figures, front_matter, markdown, mining, plots, run_record, settings, sources, token_table
+from zoo.card import (
+    codes,
+    figures,
+    front_matter,
+    health,
+    markdown,
+    mining,
+    plots,
+    run_record,
+    settings,
+    sources,
+    token_table,
+)
 from zoo.card.run_record import Record, Task, as_mapping, as_number
 from zoo.core.errors import RenamedFieldWarning
 from zoo.data.sources import builtin
@@ -52,6 +64,7 @@ def build_context(record: Record, spec_class: type[EncoderSpec]) -> dict[str, An
         **_build_data_context(record),
         **_build_training_context(record, spec),
         **codes.build_steps_context(record),
+        **health.build_health_context(record),
         "token_table": token_table.describe(record),
         "use_extras": [extra for extra in family_extras if extra == "image"],
         "extras": _list_extras(record, family_extras),

@@ -5,6 +5,7 @@ The same record gives the same bytes: a PNG contains no date, no version and no 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import warnings
 from collections.abc import Callable
@@ -21,6 +22,7 @@ SHARED = {
     "grid": "zoo.card.grid_plot:draw_grid",
     "quality-speed": "zoo.card.speed_plot:draw_quality_speed",
     "loss": "zoo.card.loss_plot:draw_loss",
+    "health": "zoo.card.health_plot:draw_health",
 }
 """The pictures of all families: name → `module:function`."""
 
@@ -62,19 +64,26 @@ def draw(folder: Path, spec_class: type[EncoderSpec]) -> list[Path]:
     A picture that the record does not support is not drawn; an older file of that name is removed. Raise ArtefactError if
     the record cannot be read.
     """
-    import matplotlib.style
-
     record = run_record.read(folder)
     paths = []
+    for name, picture in list_pictures(spec_class).items():
+        path = folder / "plots" / f"{name}.png"
+        if save_picture(functools.partial(picture.draw, record), path):
+            paths.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    return paths
+
+
+def save_picture(draw: Callable[[], Any], path: Path) -> bool:
+    """Write the Figure that `draw` returns as a PNG file in the look of a card. Return whether there was something to draw."""
+    import matplotlib.style
+
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
-        for name, picture in list_pictures(spec_class).items():
-            path = folder / "plots" / f"{name}.png"
-            figure = picture.draw(record)
-            if figure is None:
-                path.unlink(missing_ok=True)
-                continue
-            with atomic_files.replace_file(path) as partial:
-                figure.savefig(partial, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-            paths.append(path)
-    return paths
+        figure = draw()
+        if figure is None:
+            return False
+        with atomic_files.replace_file(path) as partial:
+            figure.savefig(partial, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    return True

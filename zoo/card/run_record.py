@@ -16,6 +16,9 @@ from zoo.core import located_yaml
 from zoo.core.errors import ArtefactError
 from zoo.core.metric_direction import is_higher_better
 
+DIAGNOSIS = "diagnose"
+"""The type of results whose figures are not scores."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -66,7 +69,8 @@ class Task:
     """The results of one task: the whole encoder if it was measured, then from the largest view to the smallest.
 
     `figures` are the other measures of the largest view, by name; only tasks that zoo or the family measures itself have them.
-    `free_baselines` are the names and scores of the baselines beside the encoder, the best first.
+    `free_baselines` are the names and scores of the baselines beside the encoder, the best first. `notes` are sentences that the
+    task says about its results.
     """
 
     name: str
@@ -77,6 +81,7 @@ class Task:
     results: tuple[Result, ...]
     figures: Mapping[str, float] = field(default_factory=dict)
     free_baselines: tuple[tuple[str, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def whole(self) -> Result:
@@ -120,7 +125,8 @@ class Record:
         validation: (step, validation loss), sorted by step.
         source_losses: (step, training loss) of each source of a list of data, sorted by step.
         scores: (step, score of the validation tasks), sorted by step.
-        tasks: the results of the report, by task.
+        space: (step, value) of each watched figure of the space, sorted by step.
+        tasks: the results of the report, by task. Diagnoses are left out, because their figures are not scores.
         plots: the path of each picture below the folder by its stem, for example {"grid": "plots/grid.png"}.
         standalone: whether sentence-transformers alone can open the folder.
     """
@@ -136,6 +142,7 @@ class Record:
     validation: list[tuple[int, float]]
     source_losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     scores: list[tuple[int, float]] = field(default_factory=list)
+    space: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
     plots: dict[str, str] = field(default_factory=dict)
     standalone: bool = False
@@ -174,7 +181,8 @@ def read(folder: Path) -> Record:
         training=_collect_curve([line for line in lines if "phase" not in line], "loss"),
         phases=_collect_phases(lines),
         validation=_collect_curve(lines, "validation_loss"),
-        source_losses=_collect_source_losses(lines),
+        source_losses=_collect_by_name(lines, "loss_by_source"),
+        space=_collect_by_name(lines, "space"),
         scores=_collect_curve(lines, "validation_score"),
         tasks=_group_results(report, facts),
         plots={path.stem: f"plots/{path.name}" for path in sorted((folder / "plots").glob("*.png"))},
@@ -206,6 +214,11 @@ def list_results(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [as_mapping(entry) for entry in results] if isinstance(results, list) else []
 
 
+def list_diagnoses(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the entries of the task `diagnose`, whose figures do not say which of two models is better."""
+    return [entry for entry in list_results(report) if entry.get("type") == DIAGNOSIS]
+
+
 def list_findings(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return `message` and `advice` of each suspicion after the training."""
     entries = report.get("health")
@@ -234,6 +247,8 @@ def _group_results(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[
     """Return one Task for every pair of task and metric in the report."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for entry in list_results(report):
+        if entry.get("type") == DIAGNOSIS:
+            continue
         groups.setdefault((str(entry.get("task", "task")), str(entry.get("metric", "score"))), []).append(entry)
     free = as_mapping(report.get("free_baselines"))
     return [_make_task(name, metric, entries, facts, free.get(name)) for (name, metric), entries in groups.items()]
@@ -252,7 +267,14 @@ def _make_task(name: str, metric: str, entries: list[dict[str, Any]], facts: Map
         results=tuple(sorted(results, key=lambda result: (not result.view, result.rank), reverse=True)),
         figures={key: value for key, value in figures.items() if value is not None},
         free_baselines=_list_free_baselines(free),
+        notes=tuple(note for entry in entries for note in _list_notes(entry)),
     )
+
+
+def _list_notes(entry: Mapping[str, Any]) -> list[str]:
+    """Return the sentences in the details of an entry of the report."""
+    notes = as_mapping(entry.get("details")).get("notes")
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def _list_free_baselines(entries: Any) -> tuple[tuple[str, float], ...]:
@@ -290,12 +312,13 @@ def _collect_phases(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[
     return {phase: _collect_curve(entries, "loss") for phase, entries in by_phase.items()}
 
 
-def _collect_source_losses(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    by_source: dict[str, list[Mapping[str, Any]]] = {}
+def _collect_by_name(lines: Iterable[Mapping[str, Any]], key: str) -> dict[str, list[tuple[int, float]]]:
+    """Return the curve of each name of an entry that holds several values by name."""
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
-        for name, loss in as_mapping(line.get("loss_by_source")).items():
-            by_source.setdefault(name, []).append({"step": line.get("step"), "loss": loss})
-    return {name: _collect_curve(entries, "loss") for name, entries in by_source.items()}
+        for name, value in as_mapping(line.get(key)).items():
+            by_name.setdefault(name, []).append({"step": line.get("step"), "value": value})
+    return {name: _collect_curve(entries, "value") for name, entries in by_name.items()}
 
 
 def _collect_curve(lines: Iterable[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:

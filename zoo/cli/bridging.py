@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     from zoo.bridge.bridge import Bridge
 
     fitting.split_texts(len(texts), arguments.seed)  # too few texts are refused before a model is opened
-    old, new = (_open(arguments, side) for side in ("old", "new"))
+    old, new = (open_side(arguments, side) for side in ("old", "new"))
     bridge = Bridge.fit(
         old,
         new,
@@ -95,8 +95,8 @@ def read_texts(path: str, column: str, limit: int) -> list[str]:
     return [texts[number] for number in np.random.default_rng(0).permutation(len(texts))[:limit]]
 
 
-def _open(arguments: argparse.Namespace, side: str) -> Encoder:
-    """Open one of the two models at its view."""
+def open_side(arguments: argparse.Namespace, side: str) -> Encoder:
+    """Open one of two models, for example `old`, at its view."""
     from zoo.cli import views
 
     names = ("revision", "view")

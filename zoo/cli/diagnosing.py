@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.core import output_paths
 from zoo.core.errors import ZooError
 from zoo.core.output import say, write
 from zoo.core.tables import print_table
 
 if TYPE_CHECKING:
     from zoo.diagnosis.diagnosis import Diagnosis
+    from zoo.diagnosis.labelled import LabelledScores
+    from zoo.encoder import Encoder
 
 ROWS = 10_000
 RANGES: Mapping[str, str] = {
@@ -31,13 +34,17 @@ NEIGHBOUR_RANGES: Mapping[str, str] = {
     "hubness": "0 without inputs that are neighbours of very many",
 }
 
+ONE_MODEL = "These figures order cuts and checkpoints of one recipe. They do not say which of two models is better."
+DIFFERENT_MODELS = "These are different models. No figure without labels says which is better; --labels FILE does."
+
 
 def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the verb and its options to the parser of all verbs."""
     from zoo.cli import views
 
     verb = add("diagnose", run, "say how healthy the vectors of a model are: zoo diagnose MODEL --data FILE")
-    views.add_arguments(verb)
+    views.add_arguments(verb, "a model folder, a run folder, a Hub id, package:NAME, or an .npy of vectors")
+    verb.add_argument("more", nargs="*", metavar="MODEL", help="more models or runs, to put beside it")
     verb.add_argument("--data", metavar="FILE", help="inputs: a table or lines; not needed for an .npy of vectors")
     verb.add_argument("--column", default="text", help="the column of the inputs (default: text)")
     verb.add_argument(
@@ -47,49 +54,129 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="KEY=V1,V2,…",
         help="diagnose views beside each other, for example layers=2,4,6; may be given several times",
     )
+    verb.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="labelled inputs, five of each class or more: say which view tells classes apart",
+    )
+    verb.add_argument("--label-column", default="label", help="the column of the labels (default: label)")
     verb.add_argument("--rows", type=int, default=ROWS, help=f"inputs that are drawn at most (default: {ROWS:,})")
     verb.add_argument("--seed", type=int, default=42, help="the seed of the draw (default: 42)")
+    verb.add_argument(
+        "--sort", metavar="FIGURE", help="put views and runs of one model in the order of a figure, for example vendi"
+    )
+    verb.add_argument("--picture", metavar="FILE", help="draw spectrum and intrinsic dimension into this PNG file")
     verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """`zoo diagnose MODEL`: print figures and a verdict. The exit status is 1 if a model is dead."""
-    found = _diagnose_file(arguments) if arguments.model.endswith(".npy") else _diagnose_views(arguments)
+    """`zoo diagnose MODEL…`: print figures and a verdict. The exit status is 1 if a model is dead."""
+    if arguments.picture:
+        output_paths.check_file(Path(arguments.picture))
+    found, origins, labelled = _diagnose(arguments)
+    if arguments.sort:
+        from zoo.diagnosis.ordering import order
+
+        found = order(found, origins, arguments.sort)
+    if arguments.picture:
+        _draw(found, Path(arguments.picture))
     if arguments.json:
-        write(json.dumps([diagnosis.describe() for diagnosis in found], indent=2))
+        entries = [one.describe() | ({"few_shot": labelled.describe(one.name)} if labelled else {}) for one in found]
+        write(json.dumps(entries, indent=2))
     else:
-        _print(found)
+        _print(found, labelled, are_one=len(set(origins)) == 1)
     return 1 if any(diagnosis.is_dead for diagnosis in found) else 0
 
 
-def _diagnose_file(arguments: argparse.Namespace) -> list[Diagnosis]:
+def _diagnose(arguments: argparse.Namespace) -> tuple[list[Diagnosis], list[str], LabelledScores | None]:
+    """Return the diagnosis of every view and file, the model that each is of, and the results of the labels."""
+    references = [arguments.model, *arguments.more]
+    files = [name for name in references if name.endswith(".npy")]
+    if files and (arguments.data or arguments.across or arguments.labels or len(files) < len(references)):
+        raise ZooError(
+            f"{files[0]}: is a file of vectors; leave --data, --labels, --across and models out, or name models only"
+        )
+    if files:
+        return [_diagnose_file(name, arguments) for name in files], files, None
+    return _diagnose_views(references, arguments)
+
+
+def _diagnose_file(name: str, arguments: argparse.Namespace) -> Diagnosis:
     from zoo.core.npy import open_rows
     from zoo.diagnosis.diagnosis import diagnose
 
-    if arguments.data or arguments.across:
-        raise ZooError(f"{arguments.model}: is a file of vectors; leave --data and --across out, or name a model")
-    vectors = open_rows(arguments.model)
-    return [diagnose(vectors, neighbours=arguments.rows, seed=arguments.seed, name=Path(arguments.model).name)]
+    return diagnose(open_rows(name), neighbours=arguments.rows, seed=arguments.seed, name=Path(name).name)
 
 
-def _diagnose_views(arguments: argparse.Namespace) -> list[Diagnosis]:
-    """Diagnose the model at each combination of the options of `--across`, or at the one view that is asked for."""
+def _diagnose_views(
+    references: Sequence[str], arguments: argparse.Namespace
+) -> tuple[list[Diagnosis], list[str], LabelledScores | None]:
+    """Diagnose each model at each combination of the options of `--across`, or at the one view that is asked for."""
     if not arguments.data:
         raise ZooError(
             "--data: give a file of inputs, for example --data texts.csv; a thousand rows or more say something"
         )
     inputs = _read_inputs(arguments)
-    from zoo.cli import views
+    labelled = _read_labelled(arguments) if arguments.labels else None
     from zoo.diagnosis.diagnosis import diagnose
+    from zoo.diagnosis.labelled import score_views
+    from zoo.diagnosis.of_encoder import FloatVectors
+    from zoo.diagnosis.ordering import identify
 
-    encoder = views.open_encoder(arguments)
-    found = []
-    for options in _combine(arguments.across):
-        view = encoder.view(**encoder.spec.check_view({**encoder.view_options, **options})) if options else encoder
+    views: dict[str, Encoder] = {}
+    for reference in references:
+        views |= _open_views(reference, arguments, is_alone=len(references) == 1)
+    found = [
+        diagnose(FloatVectors(view), inputs, neighbours=arguments.rows, seed=arguments.seed, name=name)
+        for name, view in views.items()
+    ]
+    scores = score_views(views, *labelled, seed=arguments.seed) if labelled else None
+    return found, [identify(view) for view in views.values()], scores
+
+
+def _open_views(reference: str, arguments: argparse.Namespace, *, is_alone: bool) -> dict[str, Encoder]:
+    """Open a model, or the model of a run folder, at each combination of the options of `--across`, by name."""
+    from zoo.cli import views
+
+    inner = Path(reference) / "model"
+    model = str(inner) if inner.is_dir() and not (Path(reference) / "config.json").exists() else reference
+    encoder = views.open_encoder(argparse.Namespace(**{**vars(arguments), "model": model}))
+    combined = [encoder.spec.check_view({**encoder.view_options, **more}) for more in _combine(arguments.across)]
+    together = encoder.views_sharing_a_pass(combined) if arguments.across else [encoder]
+    opened = {}
+    for view in together:
         shown = ", ".join(f"{key}={value}" for key, value in view.view_options.items())
         name = shown or "the whole encoder"
-        found.append(diagnose(view, inputs, neighbours=arguments.rows, seed=arguments.seed, name=name))
-    return found
+        opened[name if is_alone else f"{reference}: {shown}" if shown else reference] = view
+    return opened
+
+
+def _draw(found: Sequence[Diagnosis], path: Path) -> None:
+    """Draw the spectra and the intrinsic dimensions of all views into a PNG file."""
+    from zoo.card.health import Space
+    from zoo.card.health_plot import draw_spaces
+    from zoo.card.plots import save_picture
+
+    spaces = [
+        Space(
+            one.name, list(one.variances), [point[:2] for point in one.neighbourhood.gride] if one.neighbourhood else []
+        )
+        for one in found
+    ]
+    save_picture(lambda: draw_spaces(spaces), path)
+
+
+def _read_labelled(arguments: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+    """Read labelled inputs. Raises DataError if there are too few, before a model is opened."""
+    from zoo import data
+    from zoo.data.spec import FileData
+    from zoo.metrics.few_shot import choose_sizes
+
+    columns = {"text": arguments.column, "label": arguments.label_column}
+    section = FileData(source="file", path=arguments.labels, columns=columns)
+    rows = data.read(section, {"text": "text", "label": "label"}, folder=Path()).rows
+    choose_sizes(rows["label"])
+    return list(rows["text"]), list(rows["label"])
 
 
 def _read_inputs(arguments: argparse.Namespace) -> list[Any]:
@@ -123,7 +210,7 @@ def _read_value(text: str) -> Any:
         return text
 
 
-def _print(found: Sequence[Diagnosis]) -> None:
+def _print(found: Sequence[Diagnosis], labelled: LabelledScores | None, *, are_one: bool) -> None:
     """Print a column of figures for each diagnosis, and then its findings."""
     rows = [("vectors", *(f"{one.rows:,}" for one in found), "")]
     rows.append(("components", *(str(one.dim) for one in found), ""))
@@ -132,6 +219,7 @@ def _print(found: Sequence[Diagnosis]) -> None:
     for name, meaning in NEIGHBOUR_RANGES.items():
         cells = [_format(getattr(one.neighbourhood, name)) if one.neighbourhood else "–" for one in found]
         rows.append((name, *cells, meaning))
+    rows += _list_accuracies(found, labelled) if labelled else []
     print_table(("figure", *(one.name for one in found), "range"), rows)
     for one in found:
         prefix = f"{one.name}: " if len(found) > 1 else ""
@@ -139,7 +227,20 @@ def _print(found: Sequence[Diagnosis]) -> None:
             write(f"{prefix}no fault was found")
         for finding in one.findings:
             write(f"{prefix}{finding}")
-    write("These figures order cuts and checkpoints of one recipe. They do not say which of two models is better.")
+    if labelled:
+        write(labelled.summarise())
+    write(ONE_MODEL if are_one else DIFFERENT_MODELS)
+
+
+def _list_accuracies(found: Sequence[Diagnosis], labelled: LabelledScores) -> list[tuple[str, ...]]:
+    """Return a row of the table for each number of labelled rows."""
+    meaning = f"{labelled.sizes.ways} classes; ± is the 95 % interval over episodes"
+    rows = []
+    for place, shots in enumerate(labelled.sizes.shots):
+        results = [labelled.by_view[one.name][place] for one in found]
+        cells = [f"{result.accuracy:.3f} ± {result.high - result.accuracy:.3f}" for result in results]
+        rows.append((f"accuracy, {shots} shot", *cells, meaning))
+    return rows
 
 
 def _format(value: float) -> str:

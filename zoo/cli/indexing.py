@@ -19,7 +19,7 @@ from zoo.core.tables import print_table
 if TYPE_CHECKING:
     from zoo.index.index import Index
 
-CHANGES = ("add", "remove", "compact", "measure")
+CHANGES = ("add", "remove", "compact", "fit_hybrid", "measure")
 BUILD_OPTIONS = ("text", "id", "image", "long", "budget", "recall", "code", "queries")
 
 
@@ -55,16 +55,31 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="float32: exact search; model: the codes of the model's own step (default: auto, by rows, budget and recall)",
     )
     verb.add_argument(
-        "--vectors", metavar="FILE", help="a .npy file with the vectors of all rows, instead of encoding them"
+        "--vectors",
+        metavar="FILE",
+        help="a .npy file with the vectors of all rows, instead of encoding them; for --measure in the order of the index",
     )
     verb.add_argument("--replace", action="store_true", help="build anew an index that is there already")
     verb.add_argument("--add", metavar="ROWS", help="add rows to the index DIR")
     verb.add_argument("--remove", nargs="+", metavar="ID", help="remove rows from the index DIR")
     verb.add_argument("--compact", action="store_true", help="rewrite the index DIR without its removed rows")
     verb.add_argument(
+        "--fit-hybrid",
+        metavar="QUERIES",
+        help="fit the map of `zoo search --hybrid relevance` to rows of `text` and `relevant` ids",
+    )
+    verb.add_argument(
         "--measure",
         metavar="QUERIES",
         help="measure the index DIR with rows of `text`, and `relevant` ids if they are known",
+    )
+    verb.add_argument(
+        "-k", "--top", type=int, default=10, help="rows of a search that --measure looks at (default: 10)"
+    )
+    verb.add_argument(
+        "--no-exact",
+        action="store_true",
+        help="measure no recall, for which the rows of an index of codes are encoded again",
     )
     verb.add_argument("--model", dest="other_model", metavar="MODEL", help="open the index DIR with this model")
     verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -72,7 +87,7 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """`zoo index`: build an index, or change, measure or describe the one in the folder that is named first."""
-    changes = [name for name in CHANGES if getattr(arguments, name)]
+    changes = [name.replace("_", "-") for name in CHANGES if getattr(arguments, name)]
     if len(changes) > 1:
         raise ZooError(f"--{changes[0]} and --{changes[1]} are two changes; run one command for each")
     if arguments.out is not None or arguments.rows is not None:
@@ -92,6 +107,8 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.compact:
         freed = index.compact()
         write(f"{arguments.model}: {freed:,} bytes became free; {len(index.shards)} shards")
+    elif arguments.fit_hybrid:
+        index.fit_hybrid(arguments.fit_hybrid, say=write)
     elif arguments.measure:
         _measure(index, arguments)
     else:
@@ -101,7 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _refuse_build_options(arguments: argparse.Namespace) -> None:
     named = [name for name in BUILD_OPTIONS if getattr(arguments, name) is not None]
     named += ["replace"] * arguments.replace
-    named += ["vectors"] * (arguments.vectors is not None and not arguments.add)
+    named += ["vectors"] * (arguments.vectors is not None and not arguments.add and not arguments.measure)
     if named or views.asks_for_view(arguments):
         raise ZooError(
             f"--{named[0] if named else 'view'} belongs to building: write zoo index MODEL ROWS --out DIR; an index keeps its own"
@@ -177,7 +194,14 @@ def _add(index: Index, arguments: argparse.Namespace) -> None:
 def _measure(index: Index, arguments: argparse.Namespace) -> None:
     from zoo.index import measure
 
-    figures = measure.measure(index, measure.read_questions(arguments.measure))
+    if arguments.top < 1:
+        raise ZooError(f"-k: {arguments.top} is not a number of rows, 1 or more")
+    questions = measure.read_questions(arguments.measure)
+    exact = not arguments.no_exact
+    with _show_progress() as advance:
+        figures = measure.measure(
+            index, questions, arguments.top, exact=exact, vectors=arguments.vectors, say=say, advance=advance
+        )
     _print_facts(figures, as_json=arguments.json)
 
 

@@ -26,7 +26,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     units = {result.get("unit", "texts") for result in report["results"]}
     unit = units.pop() if len(units) == 1 else "inputs"
     print_table(("task", "view", "metric", "score", "untrained", "best other", f"{unit}/s", "bytes"), rows)
-    for line in list_verdicts(report):
+    for line in [*list_verdicts(report), *list_remarks(report)]:
         print_text(line)
     if report.get("codes"):
         print_codes(report["codes"])
@@ -52,6 +52,16 @@ def list_verdicts(report: Mapping[str, Any]) -> list[str]:
         verdict = result.get("verdict")
         if verdict and (result["task"] not in seen or verdict["outcome"] == "worse"):
             lines.append(f"{result['task']}, {format_view(result['view'])}: {verdict['sentence']}")
+        seen.add(result["task"])
+    return lines
+
+
+def list_remarks(report: Mapping[str, Any]) -> list[str]:
+    """Return the remarks that tasks make about their details, for the first view of each task."""
+    lines, seen = [], set()
+    for result in report["results"]:
+        if result["task"] not in seen:
+            lines += [f"{result['task']}: {remark}" for remark in result.get("details", {}).get("remarks", ())]
         seen.add(result["task"])
     return lines
 

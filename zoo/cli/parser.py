@@ -12,6 +12,8 @@ from typing import Any
 from zoo import __version__
 from zoo.cli import (
     bridging,
+    comparing,
+    deploying,
     diagnosing,
     fitting,
     indexing,
@@ -71,6 +73,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     searching.add_verb(add)
     bridging.add_verb(add)
     diagnosing.add_verb(add)
+    comparing.add_verb(add)
     verifying.add_verb(add)
     _add_publishing_verbs(add)
     _add_help_verbs(add, subparsers.choices)
@@ -140,8 +143,8 @@ def _add_init(add: Add) -> None:
         nargs="+",
         type=_read_path,
         metavar="FILE",
-        help="a table, a txt file of lines, a folder of images or of retrieval data, or vectors; a second file may hold test "
-        "rows, or topics with keywords",
+        help="a table, a txt file of lines, a folder of images or of retrieval data, or vectors; several "
+        "tables become several sources; one with test in its name holds test rows, and one may hold topics with keywords",
     )
     init.add_argument(
         "--goal", choices=starting.GOALS, help="what the model is for (default: what the columns suggest)"
@@ -206,6 +209,8 @@ def _add_model_verbs(add: Add) -> None:
     export.add_argument(
         "--table-finer", type=float, default=0.0, metavar="SHARE", help="share of the tokens that pq stores in int8"
     )
+    deploying.add_arguments(export)
+    deploying.add_verb(add)
     serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
 
 
@@ -233,6 +238,11 @@ def _add_publishing_verbs(add: Add) -> None:
         ("--anyway", "also a model that was found dead after its training"),
     ):
         push.add_argument(flag, action="store_true", help=text)
+    push.add_argument(
+        "--space",
+        action="store_true",
+        help="also publish a Space of the same name, which shows the page of `zoo serve`",
+    )
     push.add_argument("--branch", help="push to this branch")
     push.add_argument("--tag", help="tag the commit")
 

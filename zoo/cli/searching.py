@@ -29,9 +29,17 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     verb.add_argument(
         "--where", metavar="CONDITION", help='search only rows with, for example, year >= 2020 and lang = "en"'
     )
-    verb.add_argument("--hybrid", action="store_true", help="join the ranking with that of BM25")
     verb.add_argument(
-        "--relevant", action="store_true", help="only rows above the threshold of the model's step `relevance`"
+        "--hybrid",
+        nargs="?",
+        const="rank",
+        metavar="rank|relevance",
+        help="join the ranking with that of BM25: by ranks (the default), or by the map that --fit-hybrid of `zoo index` fitted",
+    )
+    verb.add_argument(
+        "--relevant",
+        action="store_true",
+        help="only rows above the threshold of the model's step `relevance`, or of the map of --hybrid relevance",
     )
     verb.add_argument("--explain", action="store_true", help="show why a row was found: concepts, or words in common")
     verb.add_argument("--columns", nargs="+", metavar="COLUMN", help="columns to show (default: the first few)")
@@ -46,20 +54,29 @@ def run(arguments: argparse.Namespace) -> None:
     """`zoo search`: print the best rows for each text."""
     from zoo.index.index import Index
 
+    hybrid, queries = _split_hybrid(arguments.hybrid, arguments.queries)
     index = Index.open(arguments.index, arguments.model, arguments.bridge)
     columns = _choose_columns(index, arguments.columns)
     index.find_rows(arguments.where)  # a mistake is found before the model is opened
-    options = {"where": arguments.where, "hybrid": arguments.hybrid, "relevant": arguments.relevant}
-    queries = arguments.queries or _read_queries()
-    for number, query in enumerate(queries):
+    options = {"where": arguments.where, "hybrid": hybrid, "relevant": arguments.relevant}
+    for number, query in enumerate(queries or _read_queries()):
         value = _read_query(index, query)
         (hits,) = index.search([value], arguments.top, **options)
         reasons = [_explain(index, query, hit) for hit in hits] if arguments.explain else None
         if arguments.json:
             write(json.dumps(_to_json(query, hits, reasons), ensure_ascii=False))
         else:
-            has_title = len(arguments.queries) != 1
+            has_title = len(queries) != 1
             _print_hits(query, hits, columns, reasons, title=query if has_title else "", gap=number > 0)
+
+
+def _split_hybrid(value: str | None, queries: list[str]) -> tuple[bool | str, list[str]]:
+    """Return how rankings are joined, and the queries. A text right after `--hybrid` is a query, for it needs no value."""
+    from zoo.index.answers import HYBRID
+
+    if value is None or value in HYBRID:
+        return value or False, queries
+    return HYBRID[0], [value, *queries]
 
 
 def _read_queries() -> Iterator[str]:

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-tokens", type=int, help="tokens that are encoded together (default: 8192 on a CPU, 32768 on a GPU)"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes, each with the models (default: 1)")
+    parser.add_argument("--no-page", action="store_true", help="serve no page at /, only the API")
     parser.add_argument(
         "--api-key-env", metavar="NAME", help="the environment variable that holds the API key (default: no key)"
     )
@@ -48,7 +49,7 @@ def serve(arguments: argparse.Namespace) -> int:
     try:
         from zoo.serve import process
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("starlette", "uvicorn", "prometheus_client"):
+        if (error.name or "").split(".")[0] not in ("markdown_it", "starlette", "uvicorn", "prometheus_client"):
             raise
         raise ZooError(
             f'zoo serve needs {error.name}, which is not installed: pip install "embedding-zoo[serve]"'
@@ -66,5 +67,6 @@ def serve(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             indexes=tuple(arguments.index),
             api_key_variable=arguments.api_key_env,
+            page=not arguments.no_page,
         )
     )

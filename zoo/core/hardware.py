@@ -1,21 +1,18 @@
-"""Speed on this machine: the precision that `auto` means, packed linear layers, an allocator that keeps large blocks."""
+"""Speed on this machine: the precision that `auto` means, and an allocator that keeps large blocks."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.core.errors import ZooError
 
 if TYPE_CHECKING:
     import torch
-
-PACKING_ROWS = 2048  # the number of input rows that oneDNN packs the weights of a linear layer for
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
@@ -49,39 +46,6 @@ def _cpu_flags() -> frozenset[str]:
         if line.startswith("flags"):
             return frozenset(line.split(":", 1)[1].split())
     return frozenset()
-
-
-def pack_linear(layer: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function that computes `layer` on a CPU, for inference, with a packed copy of its weights.
-
-    oneDNN multiplies with the packed copy in float32, and in bfloat16 if the processor supports it. PyTorch's own compiler
-    does the same. In float32 PyTorch would otherwise call its BLAS, which is slower, and much slower on processors that the
-    BLAS was not written for. The function falls back to PyTorch if oneDNN cannot be used.
-    """
-    import torch
-
-    weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
-    if not _can_pack(weight.dtype):
-        return lambda x: torch.nn.functional.linear(x, weight, bias)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, PACKING_ROWS)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-
-
-@cache
-def _can_pack(dtype: torch.dtype) -> bool:
-    """Return whether oneDNN can multiply packed weights of `dtype` here.
-
-    The operators are those that PyTorch's compiler calls. They are not documented, so each is looked up by name.
-    """
-    import torch
-
-    backend: Any = torch.backends.mkldnn
-    names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
-    if not backend.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in names):
-        return False
-    if dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype == torch.float32
 
 
 @cache

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-LOWER_IS_BETTER = frozenset({"ece"})
+LOWER_IS_BETTER = frozenset(
+    {
+        "ece",
+        "cdnv",
+        "variance_ratio",
+        "simplex",
+        "simplex_norms",
+        "simplex_angles",
+        "orthogonality",
+        "label_sharpness",
+        "label_sharpness_999",
+    }
+)
 """All other metrics are better if they are higher."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.data.formats import image_files
+from zoo.data.mapped import iterate_batches
 
 if TYPE_CHECKING:
     import datasets
@@ -97,10 +98,9 @@ def _mix(a: Keys, b: Keys) -> Keys:
 
 
 def _compute_column(rows: datasets.Dataset, name: str) -> Keys:
-    arrow = rows.select_columns([name]).with_format("arrow")
     lists: list[list[int]] = []
-    for start in range(0, len(rows), BATCH):
-        values = arrow[start : start + BATCH].column(name).to_pylist()
+    for block in iterate_batches(rows.select_columns([name]), BATCH):
+        values = block.column(name).to_pylist()
         is_vector = _holds_numbers(values)
         lists += [[_compute_key(value)] if is_vector else _compute_keys(value) for value in values]
     width = max(map(len, lists), default=0)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.core import atomic_files
 from zoo.data import kinds
+from zoo.data.mapped import iterate_batches, open_file
 from zoo.data.raw_rows import Origin
 from zoo.data.split import comparison_key, hash_group
 from zoo.data.table import Table, choose_arrow_type, compute_fingerprint, filter_in_memory
@@ -144,16 +145,7 @@ def open_rows(folder: Path, prefix: str = "rows") -> datasets.Dataset:
     """Open the Arrow files of a folder as one memory-mapped data set."""
     import datasets
 
-    return datasets.concatenate_datasets(
-        [datasets.Dataset.from_file(str(p)) for p in sorted(folder.glob(f"{prefix}-*.arrow"))]
-    )
-
-
-def iterate_batches(rows: datasets.Dataset, size: int = BLOCK) -> Iterator[pa.Table]:
-    """Yield the rows in blocks."""
-    arrow = rows.with_format("arrow")
-    for start in range(0, len(rows), size):
-        yield arrow[start : start + size]
+    return datasets.concatenate_datasets([open_file(path) for path in sorted(folder.glob(f"{prefix}-*.arrow"))])
 
 
 def rewrite(

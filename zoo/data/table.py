@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.data.mapped import iterate_batches
 from zoo.data.raw_rows import Origin
 from zoo.schema import Kind
 
@@ -94,11 +95,10 @@ def compute_fingerprint(rows: datasets.Dataset, names: Sequence[str]) -> str:
     fingerprint however Arrow stores them.
     """
     digest = hashlib.sha256()
-    arrow = rows.select_columns(list(names)).with_format("arrow")
     for name in names:
         digest.update(json.dumps([name, len(rows)]).encode())
-        for start in range(0, len(rows), FINGERPRINT_BATCH):
-            values = arrow[start : start + FINGERPRINT_BATCH].column(name).to_pylist()
+        for block in iterate_batches(rows.select_columns([name]), FINGERPRINT_BATCH):
+            values = block.column(name).to_pylist()
             if values and isinstance(values[0], dict):  # a column of images
                 values = [hashlib.sha256(image["bytes"]).hexdigest() for image in values]
             elif _holds_lists_of_images(values):

@@ -12,8 +12,8 @@ from zoo.core.errors import ZooError
 from zoo.core.findings import Finding
 from zoo.diagnosis.verdict import find_faults
 from zoo.metrics.moments import Moments
-from zoo.metrics.neighbours import DRAWN, FewDistinctError, Neighbourhood, measure_neighbours
-from zoo.metrics.spectrum import DEFAULT_NOISE, Spectrum, measure_spectrum
+from zoo.metrics.neighbours import DRAWN, Neighbourhood, NoDimensionError, measure_neighbours
+from zoo.metrics.spectrum import DEFAULT_NOISE, Spectrum, list_variances, measure_spectrum
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class Diagnosis:
         repeated_inputs: inputs that equal an earlier one.
         equal_vectors: vectors of different inputs that equal an earlier one, among those that were drawn for the neighbours.
         spectrum: the directions that all vectors use.
-        neighbourhood: the neighbours of a draw; None with fewer than 100 distinct vectors.
+        neighbourhood: the neighbours of a draw; None with fewer than 100 distinct vectors, and for short codes.
         findings: faults, the worst first; () for a healthy encoder.
+        variances: (number, share of the variance) of some principal directions, the largest first; numbers from 1.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Diagnosis:
     spectrum: Spectrum
     neighbourhood: Neighbourhood | None
     findings: tuple[Finding, ...] = field(default=())
+    variances: tuple[tuple[int, float], ...] = field(default=())
 
     @property
     def is_dead(self) -> bool:
@@ -57,6 +59,7 @@ class Diagnosis:
             "spectrum": self.spectrum._asdict(),
             "neighbourhood": neighbourhood,
             "findings": [finding._asdict() for finding in self.findings],
+            "variances": [list(point) for point in self.variances],
         }
 
 
@@ -89,7 +92,17 @@ def diagnose(
     spectrum = measure_spectrum(moments, noise=noise)
     neighbourhood, equal = _look_at_neighbours(vectors, neighbours, seed)
     findings = find_faults(spectrum, neighbourhood, len(vectors), moments.dim, repeated, equal)
-    return Diagnosis(name, len(vectors), moments.dim, repeated, equal, spectrum, neighbourhood, tuple(findings))
+    return Diagnosis(
+        name,
+        len(vectors),
+        moments.dim,
+        repeated,
+        equal,
+        spectrum,
+        neighbourhood,
+        tuple(findings),
+        list_variances(moments),
+    )
 
 
 def _encode(source: Any, inputs: Sequence[Any] | None) -> tuple[Any, int]:
@@ -121,9 +134,9 @@ def _refuse_codes(vectors: Any) -> None:
 
 
 def _look_at_neighbours(vectors: Any, most: int, seed: int) -> tuple[Neighbourhood | None, int]:
-    """Return the figures of neighbours, or None with too few distinct vectors, and the number of equal vectors."""
+    """Return the figures of neighbours, or None with too few distinct vectors or codes, and the number of equal vectors."""
     try:
         found = measure_neighbours(vectors, most=most, seed=seed)
-    except FewDistinctError as error:
+    except NoDimensionError as error:
         return None, error.drawn - error.distinct
     return found, found.drawn - found.distinct

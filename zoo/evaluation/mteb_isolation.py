@@ -1,34 +1,21 @@
-"""Keep the side effects of mteb away from the caller: mteb seeds the global generators and warns about its own tasks."""
+"""Keep the side effects of mteb away from the caller: mteb seeds the global generators and warns about its own tasks.
+
+The import of mteb seeds the generators, and so does the construction of every task and evaluator. Import mteb inside the block
+of `preserve_random_state`.
+"""
 
 from __future__ import annotations
 
 import logging
-import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from zoo.core.random_states import preserve_random_state
+
+__all__ = ["preserve_random_state", "silence_mteb"]
+
 LOGGERS = ("mteb", "datasets")
-
-
-@contextmanager
-def preserve_random_state() -> Iterator[None]:
-    """Restore the global generators of Python, numpy and torch at the end of the block.
-
-    The import of mteb seeds them, and so does the construction of every task and evaluator. Import mteb inside the block.
-    """
-    import numpy as np
-    import torch
-
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    torch_state, cuda_states = torch.get_rng_state(), torch.cuda.get_rng_state_all()
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
-        torch.cuda.set_rng_state_all(cuda_states)
 
 
 @contextmanager

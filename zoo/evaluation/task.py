@@ -33,7 +33,10 @@ Mistake = tuple[tuple[str | int, ...], str]
 Scores = tuple[dict[str, float], dict[str, Any]]
 """Scores by name, the main score first, and JSON-able details for the card's pictures."""
 HITS = "hits"
-"""An entry of the details that is taken out of them: for each row, whether its answer is right. Its mean is the main score."""
+"""An entry of the details that is taken out of them: for each row, or each other `outcome_unit`, the share of right answers.
+
+Its mean is the main score.
+"""
 MODALITIES = ("text", "image", "vector")
 
 
@@ -57,6 +60,9 @@ class TaskSpec(Section):
         needs_own_classes: whether only families with classes of their own can be scored.
         shows_answers: whether the card shows some retrieved answers, so that the vectors are kept.
         counts_right_classes: whether the main score is the share of rows whose class is found.
+        compares_models: whether a higher main score means a better model, so that baselines are a measure for it.
+        outcome_unit: what the entry HITS of the details has one value for, in the plural.
+        parts_without_inputs: data fields whose rows are not encoded.
     """
 
     roles: ClassVar[dict[str, Roles]] = {}
@@ -65,6 +71,9 @@ class TaskSpec(Section):
     needs_own_classes: ClassVar[bool] = False
     shows_answers: ClassVar[bool] = False
     counts_right_classes: ClassVar[bool] = False
+    compares_models: ClassVar[bool] = True
+    outcome_unit: ClassVar[str] = "rows"
+    parts_without_inputs: ClassVar[tuple[str, ...]] = ()
 
     task: str = Field(description="The name of the task.")
     name: str | None = Field(None, description="The name in the report. Default: the task's type or official name.")
@@ -244,16 +253,21 @@ class MeasuredTask(OwnDataTask):
         """Scores of an encoder on the rows of each data field."""
         raise NotImplementedError
 
+    def check_tables(self, tables: Mapping[str, Table]) -> None:
+        """Raise DataError if the rows do not form a valid task. Default: they do."""
+
     def make_ready(
         self, tables: Mapping[str, Table], lock: dict[str, Any], parent: type[AbsTask] | None = None
     ) -> ReadyTask:
-        """Check that all tables hold one kind of input. Raises DataError otherwise."""
+        """Check that all tables hold one kind of input, and that they form a valid task. Raises DataError otherwise."""
         lock_tables(lock, self.title, tables)
-        modalities = frozenset(role for table in tables.values() for role in table.roles if role in MODALITIES)
-        if len(modalities) != 1 or not all(modalities <= set(table.roles) for table in tables.values()):
+        encoded = [set(table.roles) for name, table in tables.items() if name not in self.parts_without_inputs]
+        modalities = frozenset(role for roles in encoded for role in roles if role in MODALITIES)
+        if len(modalities) != 1 or not all(modalities <= roles for roles in encoded):
             raise DataError(
                 f"{self.title}: every part needs a column `text`, or every part a column `image`, or `vector`"
             )
+        self.check_tables(tables)
         return ReadyTask(
             self,
             _refuse_mteb,

@@ -39,6 +39,21 @@ _METRICS = {
         "dci_completeness",
         "dci_informativeness",
     ),
+    "diagnose": ("vendi", "rankme", "rankme_centred", "participation", "coding_rate"),
+    "few-shot": ("accuracy",),
+    "geometry": (
+        "nearest_mean",
+        "cdnv",
+        "v_information",
+        "v_information_share",
+        "variance_ratio",
+        "simplex",
+        "simplex_norms",
+        "simplex_angles",
+        "orthogonality",
+        "label_sharpness",
+        "label_sharpness_999",
+    ),
     "recognition": ("top1", "top5", "knn", "ece", "ood_auroc", "refused_unknown"),
 }
 """The main score of each task comes first. Measures that have no better direction are left out."""

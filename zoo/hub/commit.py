@@ -198,5 +198,9 @@ def has_id(path: Path, object_id: str) -> bool:
     """Return whether a file has this git blob id or, for 64 hex digits, this sha256. An empty id matches no file."""
     if len(object_id) == 64:
         return atomic_files.sha256(path) == object_id
-    content = path.read_bytes() if object_id else b""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == object_id
+    return bool(object_id) and compute_blob_id(path.read_bytes()) == object_id
+
+
+def compute_blob_id(content: bytes) -> str:
+    """Return the id that git gives to a file."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.core.errors import ZooError
-from zoo.index import lexical
+from zoo.core.suggest import suggest
+from zoo.index import candidates, lexical
 from zoo.index.arrays import Mask, Numbers, Vectors
+from zoo.index.candidates import find_shards, join_masks, number_rows
+from zoo.index.model_file import find_score_step
 from zoo.index.opened import Hit, OpenIndex
 from zoo.index.rows import ID
 from zoo.index.shard import Found
@@ -19,40 +22,61 @@ if TYPE_CHECKING:
     from zoo.encoder import Encoder
 
 QUERY_BLOCK = 1024
+HYBRID = ("rank", "relevance")
 
 
 def answer(
-    index: OpenIndex, queries: Sequence[Any], top: int, masks: Sequence[Mask | None], *, hybrid: bool, relevant: bool
+    index: OpenIndex,
+    queries: Sequence[Any],
+    top: int,
+    masks: Sequence[Mask | None],
+    *,
+    hybrid: bool | str,
+    relevant: bool,
 ) -> list[list[Hit]]:
     """Return the hits of each query. See `Index.search`."""
+    mode = read_mode(hybrid)
     step = find_score_step(index.encoder) if index.row_encoder.bridge is None else None
-    if relevant and step is None:
-        raise ZooError("relevant: the model has no step `relevance`; leave it out, or train with `after:`")
+    limit = None
+    if mode == "relevance":
+        limit = index.hybrid_map.threshold
+    elif step is not None:
+        limit = find_threshold(step)
+    if relevant and limit is None:
+        raise ZooError(
+            "relevant: the model has no step `relevance`; leave it out, train with `after:`, or add --hybrid relevance"
+        )
     hits: list[list[Hit]] = []
     for start in range(0, len(queries), QUERY_BLOCK):
         block = list(queries[start : start + QUERY_BLOCK])
         vectors = index.row_encoder.encode_queries(block)
-        depth = max(top, lexical.DEPTH if hybrid else 0, getattr(step, "top", 0))
+        if mode == "relevance":
+            hits += _join_by_relevance(index, block, top, vectors, masks)
+            continue
+        depth = max(top, lexical.DEPTH if mode else 0, getattr(step, "top", 0))
         found, shards = index.search_vectors(vectors, depth, masks)
         probabilities = None
         if step is not None:
             probabilities = step.map_scores(transform_queries(index.encoder, vectors), found.scores)
-        if hybrid:
+        if mode:
             hits += _join_with_words(index, block, top, masks, found, shards, probabilities)
         else:
             best = Found(found.scores[:, :top], found.rows[:, :top], found.vectors[:, :top])
             hits += _read_hits(index, best, shards[:, :top], probabilities)
-    if relevant and step is not None:
-        limit = find_threshold(step)
+    if relevant and limit is not None:
         hits = [[hit for hit in own if hit.probability is not None and hit.probability >= limit] for own in hits]
     return hits
 
 
-def find_score_step(encoder: Encoder) -> ScoreStep | None:
-    """Return the step of an encoder that turns scores into probabilities, or None."""
-    from zoo.after.step import ScoreStep
-
-    return next((step for step in getattr(encoder, "steps", ()) if isinstance(step, ScoreStep)), None)
+def read_mode(hybrid: bool | str) -> str:
+    """Return how the ranking is joined with that of BM25: `rank`, `relevance`, or nothing. Raise ZooError for other values."""
+    if isinstance(hybrid, bool):
+        return "rank" if hybrid else ""
+    if hybrid not in HYBRID:
+        raise ZooError(
+            f"hybrid: {hybrid!r} is not one of {', '.join(HYBRID)}{suggest(str(hybrid), HYBRID, listing='')}"
+        )
+    return hybrid
 
 
 def transform_queries(encoder: Encoder, vectors: Vectors) -> Vectors:
@@ -78,14 +102,8 @@ def _join_with_words(
     probabilities: Vectors | None,
 ) -> list[list[Hit]]:
     """Return hits in the joined order. A row that only BM25 found has no probability and no place."""
-    allowed = None
-    if any(mask is not None for mask in masks):
-        counts = [shard.count for shard in index.shards]
-        allowed = np.concatenate(
-            [np.ones(count, bool) if mask is None else mask for count, mask in zip(counts, masks, strict=True)]
-        )
-    numbers = np.where(found.rows < 0, -1, found.rows + index.starts[shards])
-    _, by_words = index.lexical.search(queries, max(top, lexical.DEPTH), allowed)
+    numbers = number_rows(index, found.rows, shards)
+    _, by_words = index.lexical.search(queries, max(top, lexical.DEPTH), join_masks(index, masks))
     scores, fused = lexical.fuse([numbers, by_words], top)
     vectors = np.full(fused.shape, -1, np.int64)
     mapped = None if probabilities is None else np.full(fused.shape, np.nan, np.float32)
@@ -96,9 +114,24 @@ def _join_with_words(
                 vectors[query, rank] = found.vectors[query, places[number]]
                 if mapped is not None and probabilities is not None:
                     mapped[query, rank] = probabilities[query, places[number]]
-    own_shards = np.searchsorted(index.starts, fused.clip(0), side="right") - 1
-    rows = np.where(fused < 0, -1, fused - index.starts[own_shards])
+    rows, own_shards = find_shards(index, fused)
     return _read_hits(index, Found(scores, rows, vectors), own_shards, mapped, converts=False)
+
+
+def _join_by_relevance(
+    index: OpenIndex, queries: Sequence[str], top: int, vectors: Vectors, masks: Sequence[Mask | None]
+) -> list[list[Hit]]:
+    """Return hits in the order of the probability that the row answers the query, by both scores."""
+    found = candidates.collect(index, queries, vectors, masks, max(top, lexical.DEPTH))
+    asked = transform_queries(index.encoder, vectors) if index.hybrid_map.dense is None else vectors
+    step = find_score_step(index.encoder)
+    probabilities = index.hybrid_map.apply(vectors, asked, found.dense, found.words, step)
+    places = found.order(probabilities, top)
+    best = np.take_along_axis(probabilities, places, 1)
+    rows, shards = find_shards(index, np.take_along_axis(found.numbers, places, 1))
+    return _read_hits(
+        index, Found(best, rows, np.take_along_axis(found.vectors, places, 1)), shards, best, converts=False
+    )
 
 
 def _read_hits(

@@ -12,14 +12,14 @@ import numpy as np
 from zoo.core import output_paths
 from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
-from zoo.index import arrays, choice, folder, identity, model_file
+from zoo.index import arrays, choice, folder, identity, model_file, words
 from zoo.index.choice import Questions, Wish
 from zoo.index.faiss_codec import FaissCodec, FaissVectors
-from zoo.index.folder import Change, Manifest
+from zoo.index.folder import Change, Manifest, ShardEntry
 from zoo.index.model_file import ModelFile
 from zoo.index.opened import OpenIndex
 from zoo.index.rows import ID, Layout, RowSource, check_added_rows, find_layout, is_image_source, open_rows
-from zoo.index.shard import Codec, Shard
+from zoo.index.shard import ROWS, ROWS_OF_GROUP, Codec, Shard
 from zoo.index.vectors import GivenVectors, RowEncoder
 from zoo.index.writer import SHARD_ROWS, RowWriter, Written, merge_rows, store_vectors
 
@@ -88,7 +88,7 @@ def build(encoder: Encoder | str | Path, rows: Any, path: Path, request: BuildRe
         queries = row_encoder.encode_queries(list(request.queries)) if request.queries else None
         questions = choice.draw_questions(written.vectors, queries)
         codec, parts, facts = _make_codec(change, opened, written, questions, wish, request)
-        files = _store(change, written, codec)
+        files = _store(change, written, codec) + _count_words(change, layout, written.shards)
         code = _describe_code(codec, opened)
         if isinstance(codec, FaissCodec):
             facts |= _measure(change, written, codec, questions, wish, request.say)
@@ -167,6 +167,17 @@ def _store(change: Change, written: Written, codec: Codec) -> list[str]:
     return [name]
 
 
+def _count_words(change: Change, layout: Layout, shards: Sequence[ShardEntry]) -> list[str]:
+    """Write the words of new shards for BM25, and return the names of the files. Images have no words."""
+    if layout.image is not None:
+        return []
+    names, temporary = [], change.folder / change.name_file("work", ".words")
+    for shard in shards:
+        texts = words.read_texts(change.folder / f"{shard.name}{ROWS}", layout, ROWS_OF_GROUP)
+        names += words.write_words(texts, change.folder, shard.name, temporary)
+    return names
+
+
 def _describe_code(codec: Codec, encoder: Encoder) -> dict[str, Any]:
     if isinstance(codec, FaissCodec):
         return {"kind": "faiss", "name": codec.name, **codec.kind.to_json()}
@@ -199,6 +210,10 @@ def _measure(
     say(f"{codec.name}: {size}{probes}, recall@{choice.TOP} {recall:.3f} ({questions.source})")
     if wish.recall is not None and recall < wish.recall:
         say(f"warning: over all rows, recall is below {wish.recall}; raise --budget, or build with --code float32")
+    if wish.recall is None and wish.budget is None and recall < choice.USUAL_RECALL:
+        say(
+            f"warning: rows lie closer together than {codec.name} resolves; --recall {choice.USUAL_RECALL} chooses a larger code"
+        )
     return {"recall": {"value": recall, "top": choice.TOP, "queries": questions.source}}
 
 
@@ -211,7 +226,8 @@ def _search_shards(shards: Sequence[tuple[int, FaissVectors]], queries: arrays.V
     return np.take_along_axis(np.concatenate(numbers, axis=1), order, 1)
 
 
-def _require_current(change: Change, index: OpenIndex) -> None:
+def require_current(change: Change, index: OpenIndex) -> None:
+    """Raise ZooError if the index was changed since it was opened."""
     if change.before.generation != index.manifest.generation:
         raise ZooError(f"{index.path}: was changed since it was opened; open it again")
 
@@ -226,7 +242,7 @@ def add(
 ) -> int:
     """Append rows as new shards, and return their number. See `Index.add`."""
     with folder.change(index.path) as change:
-        _require_current(change, index)
+        require_current(change, index)
         source, before = open_rows(rows), index.manifest
         count = _check_added(index, source)
         given = GivenVectors(Path(vectors), index.encoder) if vectors is not None else None
@@ -237,7 +253,7 @@ def add(
         facts = dict(before.facts)
         if isinstance(index.codec, FaissCodec):
             facts["drift"] = _report_drift(index, index.codec, written, say)
-        files = _store(change, written, index.codec)
+        files = _store(change, written, index.codec) + _count_words(change, index.model.layout, written.shards)
         after = replace(
             before, shards=(*before.shards, *written.shards), next_number=before.next_number + count, facts=facts
         )
@@ -275,7 +291,7 @@ def remove(index: OpenIndex, ids: Sequence[str]) -> int:
     """Mark rows as removed, and return their number. See `Index.remove`."""
     numbers = index.find_ids(ids)
     with folder.change(index.path) as change:
-        _require_current(change, index)
+        require_current(change, index)
         name = change.name_file("removed", ".npy")
         np.save(change.folder / name, np.union1d(index.removed, numbers), allow_pickle=False)
         before = index.manifest
@@ -286,7 +302,7 @@ def remove(index: OpenIndex, ids: Sequence[str]) -> int:
 def compact(index: OpenIndex, shard_rows: int = SHARD_ROWS) -> None:
     """Rewrite all shards without their removed rows. See `Index.compact`."""
     with folder.change(index.path) as change:
-        _require_current(change, index)
+        require_current(change, index)
         groups: list[list[tuple[Shard, arrays.Mask]]] = [[]]
         size = 0
         for shard, mask in zip(index.shards, index.find_rows(), strict=True):
@@ -305,6 +321,7 @@ def compact(index: OpenIndex, shard_rows: int = SHARD_ROWS) -> None:
             masks = [mask if shard.places is None else mask[shard.places[:, 0]] for shard, mask in group]
             sources = [(shard.vector_files, mask) for (shard, _), mask in zip(group, masks, strict=True)]
             names += index.codec.merge(sources, change.folder, name)
+            names += _count_words(change, index.model.layout, [entry])
             entries.append(entry)
             files += names
         parts = {role: name for role, name in index.manifest.parts.items() if role != "removed"}

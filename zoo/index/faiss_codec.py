@@ -18,7 +18,7 @@ import numpy as np
 
 from zoo.core import npy
 from zoo.core.errors import ZooError
-from zoo.index.arrays import Mask, Numbers, Vectors
+from zoo.index.arrays import Mask, Numbers, Vectors, lacks_results
 
 QUERY_BITS = 8
 RESCORED = 10
@@ -33,7 +33,7 @@ class FaissType:
 
     Attributes:
         name: as it is printed, for example `IVF1000,RaBitQ4`.
-        bits: bits of RaBitQ; 8 for one byte a component with stored ranges; 0 for signs with int8 rescoring.
+        bits: bits of RaBitQ, 1 to 7; 8 for one byte a component with stored ranges; 0 for signs with int8 rescoring.
         lists: number of inverted lists; 0 for none.
     """
 
@@ -204,27 +204,28 @@ class FaissVectors:
     def __init__(self, codec: FaissCodec, index: Any, int8: Any) -> None:
         faiss = import_faiss()
         self.codec, self.index, self.int8 = codec, index, int8
+        self._count = int(index.ntotal)
         self._is_rotated = isinstance(faiss.downcast_index(index), faiss.IndexPreTransform)
         self._parameters: dict[int, Any] = {}
 
     def __len__(self) -> int:
-        return int(self.index.ntotal)
+        return self._count
 
     def search(self, queries: Vectors, k: int, allowed: Mask | None) -> tuple[Vectors, Numbers]:
         """Return scores and numbers (m, min(k, vectors that are allowed)) of the best vectors, the best first.
 
         Inverted lists that were not searched may hold vectors that pass a filter; then all lists are searched.
         """
-        available = len(self) if allowed is None else int(allowed.sum())
+        available = self._count if allowed is None else int(allowed.sum())
         count = min(k, available)
         if not count:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         depth = min(available, count * RESCORED) if self.int8 is not None else count
         lists, probes = self.codec.kind.lists, self.codec.probes
-        if allowed is not None and available < SMALL_SHARE * len(self):
+        if allowed is not None and available < SMALL_SHARE * self._count:
             probes = lists
         scores, numbers = self._search(queries, depth, allowed, probes)
-        if probes < lists and numbers[:, -1].min(initial=0) < 0:  # -1 stands at the end
+        if probes < lists and lacks_results(numbers):
             short = numbers[:, -1] < 0
             scores[short], numbers[short] = self._search(queries[short], depth, allowed, lists)
         return (scores, numbers) if self.int8 is None else self._rescore(queries, numbers, count)
@@ -236,8 +237,8 @@ class FaissVectors:
             parameters = self._parameters[probes]
         else:  # they are kept, because making them takes a good part of a search
             parameters = self._parameters[probes] = self._make_parameters(probes, None)
-        scores, numbers = self.index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)
-        return scores, numbers
+        found: tuple[Vectors, Numbers] = self.index.search(queries, k, params=parameters)  # which makes float32 of them
+        return found
 
     def _make_parameters(self, probes: int, allowed: Mask | None) -> Any:
         """Return the parameters of a search in so many lists, among vectors (n,) that are allowed."""
@@ -247,7 +248,7 @@ class FaissVectors:
             options["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         if self.codec.kind.lists:
             options["nprobe"] = probes
-        if 1 <= self.codec.kind.bits <= 4:
+        if 1 <= self.codec.kind.bits < 8:
             options["qb"] = QUERY_BITS
             make = faiss.IVFRaBitQSearchParameters if self.codec.kind.lists else faiss.RaBitQSearchParameters
         else:

@@ -5,7 +5,9 @@
     shard-00001.rows.parquet  ids, texts and columns of up to a million rows
     shard-00001.vectors.npy   their vectors, or `.codes.npy`, or `.faiss`
     shard-00001.places.npy    which characters of which row each vector stands for, if long texts are cut into windows
+    shard-00001.words.parquet its words, with .postings.npy and .lengths.npy, see `zoo.index.words`
     removed-00002.npy         numbers of the rows that were removed
+    hybrid-00003.safetensors  the map of hybrid searches, if one was fitted
 
 A file is never changed. A change of the index writes new files under new names, flushes them to disk, and renames a new manifest
 over the old one. A process that is killed before the rename leaves the old index, and files that no manifest lists; the next
@@ -33,7 +35,7 @@ FORMAT = 1
 KIND = "zoo index"
 MODEL = "model.json"
 OWN_NAME = re.compile(
-    rf"(shard|removed|model|trained|work)-[0-9]{{5}}[.-].*|{re.escape(MODEL)}|{re.escape(atomic_files.TEMPORARY)}.*"
+    rf"(shard|removed|model|trained|hybrid|work)-[0-9]{{5}}[.-].*|{re.escape(MODEL)}|{re.escape(atomic_files.TEMPORARY)}.*"
 )
 """Names that only this module gives."""
 HUB_MARKS = (".cache/huggingface", ".gitattributes")
@@ -57,7 +59,7 @@ class Manifest:
         shards: in the order of their rows.
         next_number: the id of the next row that comes without an id.
         files: name → {sha256, size} of every file of the index.
-        parts: the role of a file that is not of a shard → its name: model, removed, trained.
+        parts: the role of a file that is not of a shard → its name: model, removed, trained, hybrid.
         facts: figures about the index: recall, drift.
     """
 

@@ -123,13 +123,28 @@ class Index(OpenIndex):
         self._read()
         return before - self.byte_count
 
+    def fit_hybrid(self, questions: Any, *, say: Callable[[str], Any] = lambda _: None) -> dict[str, Any]:
+        """Fit the map of hybrid searches to judged queries, keep it in the folder, and return its figures.
+
+        Args:
+            questions: rows with `text` and `relevant`, the ids of the rows that answer it, as `zoo index --measure` reads.
+            say: receives a line about the figures.
+
+        Raise ZooError for too few queries, and for an id that is not in the index.
+        """
+        from zoo.index import hybrid_fit, measure
+
+        fitted = hybrid_fit.fit_hybrid(self, measure.read_questions(questions), say)
+        self._read()
+        return dict(fitted.facts)
+
     def search(
         self,
         queries: Sequence[Any],
         top: int = 10,
         *,
         where: str | None = None,
-        hybrid: bool = False,
+        hybrid: bool | str = False,
         relevant: bool = False,
     ) -> list[list[Hit]]:
         """Return the best rows for each query, the best first.
@@ -138,10 +153,11 @@ class Index(OpenIndex):
             queries: texts, or images for an encoder of images.
             top: at most so many rows for each query. So many come back if so many rows fulfil `where`.
             where: a condition, for example `year >= 2020 and lang = "en"`; see `zoo.index.conditions`.
-            hybrid: join the ranking of the encoder with that of BM25, by reciprocal ranks.
-            relevant: leave out rows below the threshold of the model's step `relevance`.
+            hybrid: join the ranking of the encoder with that of BM25: `rank` or True by reciprocal ranks, `relevance` by the
+                map that `fit_hybrid` fitted.
+            relevant: leave out rows below the threshold of the model's step `relevance`, or of that map.
 
-        Raise ZooError for a mistake in `where`, and for `relevant` if the model has no such step.
+        Raise ZooError for a mistake in `where`, for `relevant` if the model has no such step, and for a map that is missing.
         """
         if isinstance(queries, str):
             raise ZooError("search takes a list of queries: write search([query])")

@@ -19,7 +19,7 @@ from zoo.index.rows import Layout
 from zoo.index.shard import Codec
 
 if TYPE_CHECKING:
-    from zoo.after.step import CodeStep
+    from zoo.after.step import CodeStep, ScoreStep
     from zoo.encoder import Encoder
 
 
@@ -72,6 +72,25 @@ def require_code_step(encoder: Encoder) -> CodeStep:
     if step is None:
         raise ZooError("code: the model has no step that makes codes; leave --code out, or train with `after:`")
     return step
+
+
+def find_score_step(encoder: Encoder) -> ScoreStep | None:
+    """Return the step of an encoder that turns scores into probabilities, or None."""
+    from zoo.after.step import ScoreStep
+
+    return next((step for step in getattr(encoder, "steps", ()) if isinstance(step, ScoreStep)), None)
+
+
+def require_score_step(path: Path, sha256: str | None, encoder: Encoder) -> None:
+    """Raise ArtefactError unless the encoder's step that makes probabilities is the one of a hybrid map.
+
+    Args:
+        path: the folder of the index, for the message.
+        sha256: the hash of the step, or None for a map that needs no step.
+    """
+    step = find_score_step(encoder)
+    if sha256 is not None and (step is None or identity.hash_step(step) != sha256):
+        raise ArtefactError(f"{path}: the step `relevance` of the model is another one; run --fit-hybrid again")
 
 
 def write_faiss_parts(change: Change, codec: FaissCodec, sample: arrays.Vectors) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,14 @@ import numpy as np
 
 from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
-from zoo.index import conditions, folder, identity
+from zoo.index import conditions, folder, identity, words
 from zoo.index.arrays import Mask, Numbers, Vectors
 from zoo.index.column_kinds import KINDS
+from zoo.index.hybrid_map import HybridMap, open_map
 from zoo.index.lexical import Lexical
-from zoo.index.model_file import ModelFile, open_codec
+from zoo.index.model_file import ModelFile, open_codec, require_score_step
 from zoo.index.rows import ID
-from zoo.index.shard import Found, Shard, merge_found
+from zoo.index.shard import ROWS_OF_GROUP, Found, Shard, merge_found
 from zoo.index.vectors import RowEncoder
 
 if TYPE_CHECKING:
@@ -33,11 +35,11 @@ class Hit:
 
     Attributes:
         id: the id of the row.
-        score: the similarity of the encoder, or with `hybrid` the sum of reciprocal ranks.
+        score: the similarity of the encoder; with `hybrid` the sum of reciprocal ranks, or the probability.
         text: the text that was encoded; the path of an image.
         row: the columns of the row by name.
         place: the first character of the window that was found and the one after its last; None if texts are not cut.
-        probability: that the row answers the query, if the model has a step `relevance`; else None.
+        probability: that the row answers the query, by the model's step `relevance` or the map of a hybrid search; else None.
     """
 
     id: str
@@ -88,6 +90,8 @@ class OpenIndex:
         self.path, self._model_argument, self._bridge = path, model, bridge
         self._encoder: Encoder | None = None
         self._lexical: Lexical | None = None
+        self._hybrid_map: HybridMap | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None  # words of an index that keeps none
         self._read()
         if model is not None:
             self._encoder = self._open_encoder()
@@ -108,7 +112,7 @@ class OpenIndex:
         name = self.manifest.parts.get("removed")
         path = folder.check_file(self.path, self.manifest, name) if name else None
         self.removed: Numbers = np.load(path, allow_pickle=False) if path else np.empty(0, np.int64)
-        self._lexical = None
+        self._lexical = self._hybrid_map = None
 
     def find_rows(self, where: str | None = None) -> list[Mask | None]:
         """Return for each shard which rows fulfil a condition and are not removed; None stands for all of them."""
@@ -129,9 +133,10 @@ class OpenIndex:
         if not self.shards:  # all rows were removed
             nothing = np.full((len(queries), top), -1, np.int64)
             return Found(np.full(nothing.shape, -np.inf, np.float32), nothing, nothing), nothing.clip(0)
+        if len(self.shards) == 1:
+            found = self.shards[0].search(queries, top, masks[0])
+            return found, np.zeros(found.rows.shape, np.int64)
         parts = [shard.search(queries, top, mask) for shard, mask in zip(self.shards, masks, strict=True)]
-        if len(parts) == 1:
-            return parts[0], np.zeros(parts[0].rows.shape, np.int64)
         return merge_found(parts, top)
 
     @property
@@ -156,12 +161,38 @@ class OpenIndex:
 
     @property
     def lexical(self) -> Lexical:
-        """BM25 over all rows. It is built from the texts at the first hybrid search."""
+        """BM25 over all rows. Its files are opened at the first hybrid search."""
         if self._lexical is None:
             if self.model.layout.image is not None:
                 raise ZooError(f"{self.path}: hybrid: the rows are images, which BM25 cannot read; leave --hybrid out")
-            self._lexical = Lexical(self.model.layout, self.shards)
+            self._lexical = Lexical([self._open_words(shard) for shard in self.shards])
         return self._lexical
+
+    @property
+    def hybrid_map(self) -> HybridMap:
+        """The map of `--fit-hybrid`. Raise ZooError if none was fitted, and ArtefactError for another step `relevance`."""
+        if self._hybrid_map is None:
+            if self._bridge is not None:
+                raise ZooError(f"{self.path}: the map of hybrid searches is that of the old model; use --hybrid rank")
+            if "hybrid" not in self.manifest.parts:
+                raise ZooError(
+                    f"{self.path}: has no map for hybrid searches; fit one with zoo index DIR --fit-hybrid QUERIES, or use "
+                    "--hybrid rank"
+                )
+            opened = open_map(folder.check_file(self.path, self.manifest, self.manifest.parts["hybrid"]))
+            require_score_step(self.path, opened.step, self.encoder)
+            self._hybrid_map = opened
+        return self._hybrid_map
+
+    def _open_words(self, shard: Shard) -> words.ShardWords:
+        """Open the counted words of a shard. Those of an index without such files are counted anew in each process."""
+        names = [f"{shard.name}{ending}" for ending in words.ENDINGS]
+        if names[0] in self.manifest.files:
+            return words.ShardWords([folder.check_file(self.path, self.manifest, name) for name in names])
+        self._temporary = self._temporary or tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        place = Path(self._temporary.name)
+        texts = words.read_texts(shard.rows_file, self.model.layout, ROWS_OF_GROUP)
+        return words.ShardWords([place / name for name in words.write_words(texts, place, shard.name, place / "work")])
 
     # -- sizes and ids -------------------------------------------------------------------------------------------------
 

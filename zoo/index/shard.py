@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from zoo.core.errors import ArtefactError
 from zoo.index import folder as folders
-from zoo.index.arrays import Mask, Numbers, Vectors
+from zoo.index.arrays import Mask, Numbers, Vectors, lacks_results
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,7 +167,7 @@ def _keep_best_vectors(scores: Vectors, numbers: Numbers, rows: Numbers, k: int)
 
 def _fill(found: Found, k: int) -> Found:
     """Return results with k columns."""
-    if found.rows.shape[1] == k and found.rows[:, -1].min(initial=0) >= 0:  # -1 stands at the end
+    if found.rows.shape[1] == k and not lacks_results(found.rows):
         return found
     lacking = ((0, 0), (0, max(0, k - found.scores.shape[1])))
     scores = np.pad(found.scores, lacking, constant_values=-np.inf)

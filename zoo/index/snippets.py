@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.index.lexical import find_words, split_words
+from zoo.index.words import find_words, split_words
 
 WIDTH = 120
 MARK = "*"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from zoo.core.errors import ZooError
 from zoo.data.split import draw_positions
 from zoo.metrics import disentanglement
+from zoo.metrics.encoded_rows import find_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,13 +34,7 @@ def measure(
     rows = tables["data"]
     if len(rows) > MAX_ROWS:
         rows = rows.select(draw_positions(len(rows), MAX_ROWS))
-    column = next((modality for modality in encoder.modalities if modality in rows.column_names), None)
-    if column is None:
-        raise ZooError(
-            f"{encoder.name} reads {' or '.join(encoder.modalities)}, which the rows do not hold: they have the columns "
-            f"{', '.join(rows.column_names)}; name the column in `columns:`"
-        )
-    latents, discrete = as_latents(encoder, encoder.encode(list(rows[column])))
+    latents, discrete = as_latents(encoder, encoder.encode(list(rows[find_column(encoder, rows)])))
     labels = np.stack([np.unique(np.asarray(rows[name]), return_inverse=True)[1].ravel() for name in sources], axis=1)
     figures, result = disentanglement.compute_figures(labels, latents, discrete)
     return figures, disentanglement.summarise(result, list(sources))

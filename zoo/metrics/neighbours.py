@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from zoo.core import scikit_dimension
 from zoo.core.errors import ZooError
 from zoo.ops import exact_search
 
@@ -26,22 +27,42 @@ HUB_NEIGHBOURS = 10
 SAME = 1e-6
 """Unit vectors whose components agree to this are equal."""
 NEAR_COSINE = 0.999
+SAME_COSINE, MOSTLY_TIED = 1e-6, 0.5
+"""Cosines that differ by less are equal; above this share of such pairs, ratios of distances say nothing."""
 
 
-class FewDistinctError(ZooError):
-    """Too few vectors are distinct for an intrinsic dimension.
+class NoDimensionError(ZooError):
+    """An intrinsic dimension says nothing about these vectors.
 
     Attributes:
         drawn: vectors that were looked at.
         distinct: how many of them differ.
     """
 
+    def __init__(self, message: str, drawn: int, distinct: int) -> None:
+        super().__init__(message)
+        self.drawn, self.distinct = drawn, distinct
+
+
+class FewDistinctError(NoDimensionError):
+    """Too few vectors are distinct."""
+
     def __init__(self, drawn: int, distinct: int) -> None:
-        super().__init__(
+        message = (
             f"{distinct} of {drawn:,} vectors are distinct, and an intrinsic dimension needs {LEAST_DISTINCT}: give more "
             "different inputs; if they differ, the encoder has collapsed"
         )
-        self.drawn, self.distinct = drawn, distinct
+        super().__init__(message, drawn, distinct)
+
+
+class TiedDistancesError(NoDimensionError):
+    """The two nearest neighbours of most vectors are equally far, as those of short codes are."""
+
+    def __init__(self, drawn: int, distinct: int) -> None:
+        message = (
+            "the two nearest neighbours of most vectors are equally far, as with codes: there is no intrinsic dimension"
+        )
+        super().__init__(message, drawn, distinct)
 
 
 class Neighbourhood(NamedTuple):
@@ -89,7 +110,7 @@ def measure_neighbours(vectors: Any, *, most: int = DRAWN, seed: int = 42) -> Ne
     """Measure at most `most` of the vectors (n, d), drawn by the seed.
 
     Equal vectors are removed first: a single pair of them would make a ratio of distances infinite. Raises FewDistinctError
-    with fewer than 100 distinct vectors, and ZooError without scikit-dimension.
+    with fewer than 100 distinct vectors, TiedDistancesError for codes, and ZooError without scikit-dimension.
     """
     rows = draw_rows(len(vectors), most, seed)
     drawn = np.asarray(vectors[rows], np.float32)
@@ -100,6 +121,8 @@ def measure_neighbours(vectors: Any, *, most: int = DRAWN, seed: int = 42) -> Ne
     skdim = _import_skdim()
     own = np.arange(len(unit))
     cosines, ids = exact_search.search(unit, unit, HUB_NEIGHBOURS, excluded=(own, own))
+    if np.mean(np.abs(cosines[:, 0] - cosines[:, 1]) <= SAME_COSINE) > MOSTLY_TIED:
+        raise TiedDistancesError(len(drawn), len(distinct))
     largest = min(LARGEST_SCALE, 1 << int(np.log2(len(unit) // 4)))
     gride = skdim.id.GRIDE(multiscale=True, range_max=largest).fit(unit)
     curve = zip(gride.scales_, gride.dimension_scales_, gride.error_scales_, strict=True)
@@ -118,9 +141,7 @@ def _import_skdim() -> Any:
     try:
         return importlib.import_module("skdim")
     except ImportError:
-        raise ZooError(
-            'the intrinsic dimension needs scikit-dimension: pip install "embedding-zoo[diagnose]"'
-        ) from None
+        raise ZooError(scikit_dimension.NEEDED) from None
 
 
 def measure_hubness(ids: Any, count: int) -> float:

@@ -26,6 +26,8 @@ DEAD_RANGE = 1e-6
 """A component whose range is below this share of the widest one is dead."""
 
 
+CURVE_POINTS = 64
+"""Principal directions that a curve of the spectrum shows at most."""
 TINY = 1e-300
 """Keeps a quotient finite whose numerator is 0 too."""
 
@@ -112,6 +114,20 @@ def find_eigenvalues(matrix: Array) -> Array:
     values: Array = linalg.eigvalsh(matrix)[::-1]
     floor = max(float(values[0]), 0.0) * len(values) * np.finfo(np.float64).eps
     return np.where(values > floor, values, 0.0)
+
+
+def list_variances(moments: Moments, *, most: int = CURVE_POINTS) -> tuple[tuple[int, float], ...]:
+    """Return the number, from 1, and the share of the variance of at most `most` principal directions, the largest first.
+
+    The numbers are spread evenly on a logarithmic axis. Directions without variance are left out.
+    """
+    values = find_eigenvalues(moments.covariance)
+    shares = values / max(float(values.sum()), TINY)
+    count = int((shares > 0).sum())
+    if not count:
+        return ()
+    numbers = np.unique(np.geomspace(1, count, most).round().astype(int))
+    return tuple((int(number), float(shares[number - 1])) for number in numbers)
 
 
 def compute_rankme(eigenvalues: Array) -> float:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from zoo.core.errors import ZooError
-from zoo.serve import logs, openapi
+from zoo.serve import logs, openapi, page_files
 from zoo.serve.errors import RequestError
 from zoo.serve.gate import CLIENT_GONE, Gate, make_error_response
 from zoo.serve.metrics import Metrics
@@ -57,11 +57,13 @@ def build_app(models: Sequence[ServedModel], settings: Settings) -> ASGIApp:
         await service.close()
         logs.log("stopped")
 
-    routes = make_routes(service)
+    page_routes = page_files.make_routes() if settings.page else []
+    page_paths = [route.path for route in page_routes]
+    routes = [*make_routes(service), *page_routes]
     handlers: dict[Any, Any] = {HTTPException: _answer_http_error}
     app = Starlette(routes=routes, lifespan=run_service, exception_handlers=handlers)
     paths = frozenset(route.path for route in routes)
-    return Gate(app, metrics, read_api_key(settings), paths, settings.limits.requests)
+    return Gate(app, metrics, read_api_key(settings), paths, settings.limits.requests, page_paths)
 
 
 def read_api_key(settings: Settings) -> str | None:
@@ -93,9 +95,13 @@ def make_routes(service: Service) -> list[Route]:
         post("/v1/rerank", service.rerank),
         post("/explain", service.explain),
         post("/predict", service.predict),
+        post("/traverse", service.traverse),
         post("/search", service.search),
         get("/v1/models", service.list_models),
         get("/v1/models/{name:path}", service.show_model),
+        get("/about", service.show_abilities),
+        get("/about/card", service.show_card),
+        get("/about/concepts", service.show_concepts),
         get("/health", _answer_ok),
         get("/ready", _answer_ok),
         get("/metrics", service.show_metrics),

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import time
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -18,7 +19,7 @@ from zoo.serve.metrics import Metrics
 from zoo.serve.responses import encode_json
 
 OPEN_PATHS = ("/health", "/ready")
-"""Paths that need no key, because load balancers ask them."""
+"""Paths that need no key, because load balancers ask them. The files of the page need none either: they hold no data."""
 NOTES = "zoo.notes"
 """The key of the ASGI scope with what the endpoint adds to the log: the model, the inputs and the tokens."""
 CLIENT_GONE = 499
@@ -33,10 +34,20 @@ class Gate:
         api_key: the key that clients must send as a bearer token, or None.
         paths: the paths that exist. Others are recorded as one, so that a client cannot fill the metrics.
         limit: requests that are answered at once.
+        page_paths: the paths of the page, which need no key.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, api_key: str | None, paths: frozenset[str], limit: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        api_key: str | None,
+        paths: frozenset[str],
+        limit: int,
+        page_paths: Collection[str] = (),
+    ) -> None:
         self._app, self._metrics, self._paths, self._limit = app, metrics, paths, limit
+        self._open_paths = frozenset((*OPEN_PATHS, *page_paths))
         self._digest = None if api_key is None else _digest(api_key)
         self._active = 0
 
@@ -54,7 +65,10 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+                # Browsers show this header beside the time that the network took.
+                timing = f"app;dur={1000 * (time.monotonic() - start_time):.2f}"
+                own = [(b"x-request-id", request_id.encode()), (b"server-timing", timing.encode())]
+                message = {**message, "headers": [*message["headers"], *own]}
             await send(message)
 
         self._active += 1
@@ -72,7 +86,7 @@ class Gate:
 
     def _find_problem(self, scope: Scope) -> RequestError | None:
         """Return why a request is refused before it is read, or None."""
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in self._open_paths:
             return None
         if self._digest is not None:
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")

@@ -6,14 +6,17 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo import pretrained
+from zoo import encoding, pretrained
 from zoo.after.step import CodeStep
 from zoo.core.errors import ZooError
 from zoo.encoder import Encoder
+from zoo.hub import model_references
+from zoo.hub.fetch import fetch
 from zoo.index.index import Index
 from zoo.serve import token_ids
 from zoo.serve.errors import RequestError
@@ -42,7 +45,7 @@ class Operation:
     """How an input is processed. Inputs of equal operations run together.
 
     Attributes:
-        name: "embed", "codes", "explain", "predict" or "search".
+        name: "embed", "codes", "decoded", "explain", "predict", "traverse" or "search".
         view: the options of the view, as sorted pairs.
         role: "query", "document" or None.
         index: the name of the index that is searched; "" for none.
@@ -67,6 +70,7 @@ class ServedModel:
         max_tokens: the tokens that are encoded together.
         created: seconds since 1970 at which the model was opened.
         indexes: the indexes that are searched with the model, by name.
+        folder: the folder from which the model was opened, or None.
         encodes_to_codes: whether `encode` gives integers, for example packed bits.
     """
 
@@ -81,12 +85,14 @@ class ServedModel:
         self._views: OrderedDict[View, Encoder] = OrderedDict()
         self._valid_views: set[View] = set()
         self.indexes: dict[str, Index] = {}
+        self.folder: Path | None = None
         self.encodes_to_codes = False
 
     @classmethod
     def open(cls, reference: str, settings: Settings) -> ServedModel:
         """Open a model and encode one input, so that the first request finds it ready. Raise ZooError."""
         model = cls(pretrained.from_pretrained(reference), settings)
+        model.folder = model_references.locate(reference) or fetch(reference)
         probe = model.encoder.make_probes()[:1]
         model.encodes_to_codes = model.run(Operation("embed"), probe).dtype.kind != "f"
         return model
@@ -115,6 +121,13 @@ class ServedModel:
         self._valid_views.add(view)
         return view
 
+    def check_precision(self, name: str | None) -> str:
+        """Return a precision of the arithmetic; that of the server for None. Raise RequestError for an unknown one."""
+        try:
+            return self.precision if name is None else encoding.read_precision(name)
+        except ZooError as error:
+            raise RequestError(400, str(error), param="precision") from None
+
     @property
     def can_explain(self) -> bool:
         """Whether the model says why two texts score as they do."""
@@ -124,6 +137,11 @@ class ServedModel:
     def has_code_step(self) -> bool:
         """Whether a step after training turns the vectors into codes."""
         return any(isinstance(step, CodeStep) for step in self.encoder.steps)
+
+    @property
+    def can_traverse(self) -> bool:
+        """Whether the model decodes an input with one latent changed."""
+        return hasattr(self.encoder, "traverse")
 
     @property
     def can_predict(self) -> bool:
@@ -180,14 +198,29 @@ class ServedModel:
         if operation.name == "explain":
             return [asdict(self.encoder.explain(*pair, **options)) for pair in inputs]  # type: ignore[attr-defined]
         if operation.name == "predict":
-            name = next(name for name in PREDICTORS if hasattr(self.encoder, name))
-            return [asdict(prediction) for prediction in getattr(self.encoder, name)(list(inputs))]
+            return self._predict(list(inputs), **options)
+        if operation.name == "traverse":
+            return [self.encoder.traverse(item, **options) for item in inputs]  # type: ignore[attr-defined]
         if operation.name == "search":
             return self.indexes[operation.index].search(list(inputs), **options)
         encoder = self._get_view(operation.view)
         role = operation.role if encoder.has_roles else None
+        precision = options.get("precision") or self.precision
+        if operation.name == "decoded":
+            return _encode_as_compared(encoder, list(inputs), precision, is_query=operation.role == "query")
         encode = encoder.codes if operation.name == "codes" else encoder.encode
-        return encode(list(inputs), precision=self.precision, prompt_type=role)
+        return encode(list(inputs), precision=precision, prompt_type=role)
+
+    def _predict(self, inputs: list[Any], top: int = 0) -> list[dict[str, Any]]:
+        """Return a prediction for each input. With `top`, classes come with their scores, the best first."""
+        name = next(name for name in PREDICTORS if hasattr(self.encoder, name))
+        predictions = [asdict(prediction) for prediction in getattr(self.encoder, name)(inputs)]
+        if top and hasattr(self.encoder, "rank_classes"):
+            ranked = self.encoder.rank_classes(inputs, top)
+            return [
+                {**own, "classes": list(map(asdict, classes))} for own, classes in zip(predictions, ranked, strict=True)
+            ]
+        return predictions
 
     def _get_view(self, options: View) -> Encoder:
         """Return a view that is kept ready. The one that was not used for longest goes first."""
@@ -200,12 +233,13 @@ class ServedModel:
         return view
 
 
-def as_float_vectors(encoder: Encoder, vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return vectors as float32. Bits of codes become -1 and 1, so that cosines order them as Hamming distances do."""
-    floats = encoder.as_float_vectors(vectors)
-    if floats.dtype.kind != "f":
-        floats = 2.0 * np.unpackbits(floats, axis=1, count=encoder.dim) - 1.0
-    return np.ascontiguousarray(floats, dtype="<f4")
+def _encode_as_compared(encoder: Encoder, inputs: list[Any], precision: str, *, is_query: bool) -> np.ndarray[Any, Any]:
+    """Return vectors whose inner products are the scores of queries with codes: decoded codes, or transformed queries."""
+    if not is_query:
+        return encoder.decode(encoder.codes(inputs, precision=precision))
+    vectors = encoder.prepare_vectors(encoder.encode_query(inputs, precision=precision))
+    transformed: np.ndarray[Any, Any] = encoder.find_code_step().transform_queries(vectors)
+    return transformed
 
 
 def _list_texts(item: Any) -> list[str]:

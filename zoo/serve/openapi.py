@@ -5,17 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from zoo import __version__
-from zoo.serve.requests import AnyBody, EmbeddingsBody, ExplainBody, PredictBody, RerankBody, SearchBody
+from zoo.serve.requests import (
+    AnyBody,
+    EmbeddingsBody,
+    ExplainBody,
+    PredictBody,
+    RerankBody,
+    SearchBody,
+    TraverseBody,
+)
 
 BODIES: dict[str, tuple[str, type[AnyBody]]] = {
     "/v1/embeddings": ("Turn texts or images into vectors or codes.", EmbeddingsBody),
     "/v1/rerank": ("Order documents by their similarity to a query.", RerankBody),
     "/explain": ("Say which concepts make the score of two texts.", ExplainBody),
     "/predict": ("Predict the class or topic of each input.", PredictBody),
+    "/traverse": ("Decode an input with one latent at each of its values.", TraverseBody),
     "/search": ("Find the rows of an index that are nearest to each query.", SearchBody),
 }
 PAGES = {
     "/v1/models": "List the models.",
+    "/about": "Say all that the models can do, and the limits of requests.",
+    "/about/card": "The card of a model as HTML; the parameter `model` names it.",
+    "/about/concepts": "The concepts of a model by component; the parameter `model` names it.",
     "/health": "Say that the process runs.",
     "/ready": "Say that the models are open.",
     "/metrics": "Measurements in the text format of Prometheus.",

@@ -50,9 +50,12 @@ class EmbeddingsBody(Body):
     layers: Positive | None = Field(None, description="Blocks to run, if the model can be cut.")
     input_type: Literal["query", "document"] | None = Field(None, description="Whose prompt is put before each text.")
     encoding_format: Literal["float", "base64"] = Field("float", description="base64: of little-endian numbers.")
-    output_dtype: Literal["float", "codes"] = Field(
-        "float", description="codes: the bits or integers of a model that gives codes. float: its bits as -1 and 1."
+    output_dtype: Literal["float", "codes", "decoded"] = Field(
+        "float",
+        description="codes: the bits or integers of a model that gives codes. float: its bits as -1 and 1. decoded: the vectors "
+        "for which the codes of a step stand; with the input_type query, the vectors with which they are compared.",
     )
+    precision: str | None = Field(None, description="Precision of the arithmetic; by default that of the server.")
     user: str | None = Field(None, description="Ignored; OpenAI's clients may send it.")
 
 
@@ -79,6 +82,16 @@ class PredictBody(Body):
     """The body of /predict."""
 
     input: Inputs
+    top: Annotated[int, Field(ge=0, le=1000)] = Field(
+        0, description="Classes to list for each input, with their probabilities, whether or not one is accepted."
+    )
+
+
+class TraverseBody(Body):
+    """The body of /traverse."""
+
+    input: OneInput
+    latent: Annotated[int, Field(ge=0)] = Field(description="The number of the latent that is changed, from 0 on.")
 
 
 class SearchBody(AnyBody):
@@ -88,7 +101,9 @@ class SearchBody(AnyBody):
     index: str | None = Field(None, description="The name of an index; not needed if there is only one.")
     top: Annotated[int, Field(ge=1, le=1000)] = Field(10, description="Rows for each query.")
     where: str | None = Field(None, description='A condition on columns, for example year >= 2020 and lang = "en".')
-    hybrid: bool = Field(False, description="Whether the ranking is joined with that of BM25.")
+    hybrid: bool | Literal["rank", "relevance"] = Field(
+        False, description="Join the ranking with that of BM25: by ranks, or by the map of `zoo index --fit-hybrid`."
+    )
     relevant: bool = Field(False, description="Whether rows below the threshold of the step `relevance` are left out.")
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from zoo.metrics.encoded_rows import as_float_vectors
 from zoo.serve.errors import RequestError
-from zoo.serve.model import ServedModel, as_float_vectors
+from zoo.serve.model import ServedModel
 from zoo.serve.requests import EmbeddingsBody, RerankBody
 
 Rows = Sequence[np.ndarray[Any, Any]]
@@ -24,7 +26,9 @@ def encode_json(content: Any) -> bytes:
 def render_embeddings(model: ServedModel, body: EmbeddingsBody, rows: Rows, tokens: int) -> bytes:
     """Return the answer of /v1/embeddings. A JSON number has all digits, so it reads as exactly the float32 component."""
     vectors = np.stack(rows)
-    if body.output_dtype == "float":
+    if body.output_dtype == "decoded" and not model.encodes_to_codes:
+        vectors = np.ascontiguousarray(vectors, dtype="<f4")
+    elif body.output_dtype != "codes":
         vectors = as_float_vectors(model.encoder, vectors)
     values: list[Any]
     if body.encoding_format == "base64":
@@ -46,7 +50,7 @@ def choose_operation(model: ServedModel, body: EmbeddingsBody) -> str:
         raise RequestError(
             400, f"the model {model.name!r} gives vectors, not codes: leave it out", param="output_dtype"
         )
-    return "codes"
+    return body.output_dtype
 
 
 def render_ranking(model: ServedModel, body: RerankBody, query: Rows, documents: Rows, tokens: int) -> bytes:
@@ -62,6 +66,21 @@ def render_ranking(model: ServedModel, body: RerankBody, query: Rows, documents:
             document = body.documents[result["index"]]
             result["document"] = {"text": document} if isinstance(document, str) else document
     return encode_json({"object": "list", "model": model.name, "results": results, "usage": count_usage(tokens)})
+
+
+def render_traversal(model: ServedModel, outputs: np.ndarray[Any, Any], tokens: int) -> bytes:
+    """Return the answer of /traverse: images (n, h, w[, 3]) as data URLs of PNG files, or vectors (n, d) as numbers."""
+    data = [encode_image(image) for image in outputs] if outputs.dtype == np.uint8 else outputs.tolist()
+    return encode_json({"object": "list", "data": data, "model": model.name, "usage": count_usage(tokens)})
+
+
+def encode_image(pixels: np.ndarray[Any, Any]) -> str:
+    """Return an image (h, w) or (h, w, 3) of uint8 as the data URL of a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def count_usage(tokens: int) -> dict[str, int]:

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
+from zoo.serve import abilities, card_html, responses
 from zoo.serve import body as bodies
-from zoo.serve import responses
 from zoo.serve.batching import Batcher, BatchRecord, Outcome
 from zoo.serve.errors import RequestError
 from zoo.serve.gate import NOTES
@@ -25,6 +26,7 @@ from zoo.serve.requests import (
     PredictBody,
     RerankBody,
     SearchBody,
+    TraverseBody,
     read_body,
 )
 from zoo.serve.settings import Settings
@@ -67,7 +69,9 @@ class Service:
         name = responses.choose_operation(model, body)
         view = model.check_view(body.layers, body.dimensions)
         inputs = await asyncio.to_thread(read_inputs, body.input, model.encoder, self.limits)
-        (outcome,) = await self._run(request, model, [(Operation(name, view, body.input_type), inputs)])
+        options = (("precision", model.check_precision(body.precision)),)
+        work = (Operation(name, view, body.input_type, options=options), inputs)
+        (outcome,) = await self._run(request, model, [work])
         return await asyncio.to_thread(responses.render_embeddings, model, body, outcome.results, outcome.tokens)
 
     async def rerank(self, request: Request, content: Any) -> bytes:
@@ -110,10 +114,20 @@ class Service:
         if not model.can_predict:
             raise RequestError(400, f"the model {model.name!r} has no classes", param="model")
         inputs = await asyncio.to_thread(read_inputs, body.input, model.encoder, self.limits)
-        (outcome,) = await self._run(request, model, [(Operation("predict"), inputs)])
+        (outcome,) = await self._run(request, model, [(Operation("predict", options=(("top", body.top),)), inputs)])
         data = [{"index": index, **prediction} for index, prediction in enumerate(outcome.results)]
         usage = responses.count_usage(outcome.tokens)
         return responses.encode_json({"object": "list", "data": data, "model": model.name, "usage": usage})
+
+    async def traverse(self, request: Request, content: Any) -> bytes:
+        """Answer /traverse."""
+        body, model = self._read(request, TraverseBody, content)
+        if not model.can_traverse:
+            raise RequestError(400, f"the model {model.name!r} has no latents", param="model")
+        item = await asyncio.to_thread(read_input, body.input, model.encoder, self.limits, "input")
+        work = (Operation("traverse", options=(("latent", body.latent),)), [item])
+        (outcome,) = await self._run(request, model, [work])
+        return await asyncio.to_thread(responses.render_traversal, model, outcome.results[0], outcome.tokens)
 
     async def search(self, request: Request, content: Any) -> bytes:
         """Answer /search."""
@@ -140,6 +154,26 @@ class Service:
         """Answer /v1/models/NAME."""
         model = self._find_model(request.path_params["name"])
         return Response(responses.encode_json(model.describe()), media_type=JSON)
+
+    async def show_abilities(self, request: Request) -> Response:
+        """Answer /about."""
+        content = abilities.describe(list(self.models.values()), self.limits)
+        return Response(responses.encode_json(content), media_type=JSON)
+
+    async def show_card(self, request: Request) -> Response:
+        """Answer /about/card."""
+        model = self._find_asked_model(request)
+        try:
+            html = await asyncio.to_thread(card_html.render_card, model.folder)
+        except ZooError as error:
+            raise RequestError(404, str(error), param="model") from None
+        return Response(responses.encode_json({"model": model.name, "html": html}), media_type=JSON)
+
+    async def show_concepts(self, request: Request) -> Response:
+        """Answer /about/concepts."""
+        model = self._find_asked_model(request)
+        content = {"model": model.name, "concepts": abilities.list_concepts(model)}
+        return Response(responses.encode_json(content), media_type=JSON)
 
     async def show_metrics(self, request: Request) -> Response:
         """Answer /metrics."""
@@ -170,6 +204,15 @@ class Service:
             raise RequestError(404, f"{problem}{hint}", param="index", code="index_not_found")
         return name, by_name[name]
 
+    def _find_asked_model(self, request: Request) -> ServedModel:
+        """Return the model that the address names; the only one needs no name. Raise RequestError."""
+        name = request.query_params.get("model")
+        if name is None and len(self.models) == 1:
+            name = next(iter(self.models))
+        if name is None:
+            raise RequestError(400, "name a model: add ?model=… to the address", param="model")
+        return self._find_model(name)
+
     def _find_model(self, name: str) -> ServedModel:
         if name not in self.models:
             message = f"there is no model {name[:100]!r}{suggest(name[:100], self.models, listing='the models are')}"
@@ -190,6 +233,8 @@ class Service:
                 futures.append(asyncio.wrap_future(batcher.submit(operation, items)))
             self.metrics.waiting_tokens.labels(model.name).set(batcher.waiting_tokens)
             answers = asyncio.gather(*futures)
+            # A dropped request ends with an error that nobody waits for; asyncio would log it.
+            answers.add_done_callback(lambda done: done.cancelled() or done.exception())
             both: set[asyncio.Future[Any]] = {answers, gone}
             await asyncio.wait(both, timeout=self.limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
             if answers.done():

@@ -50,6 +50,7 @@ class Settings:
         max_tokens: the tokens that are encoded together. A batch of a long request ends there too. None depends on the device.
         workers: the number of processes. Each opens the models.
         indexes: folders of indexes that the models built.
+        page: whether `/` is a page to explore the models.
         api_key_variable: the environment variable that holds the API key; None for no key.
         limits: the limits of requests.
     """
@@ -63,4 +64,5 @@ class Settings:
     workers: int = 1
     indexes: tuple[str, ...] = ()
     api_key_variable: str | None = None
+    page: bool = True
     limits: Limits = field(default_factory=Limits)

@@ -11,19 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sentence_transformers
 import torch
-import transformers
-from sentence_transformers import SentenceTransformer
 
 from zoo.artefact import preflight, pretrained_model, tensors, transformer_folder, weight_names
 from zoo.core import faults
 from zoo.core.errors import UncuttableError, ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, find_hub_id, locate
-from zoo.text import coded_folder, stock_modules, tokenizer_checks
+from zoo.text import coded_folder, padding, pooling, stock_modules, tokenizer_checks
 from zoo.text.architectures import (
     DEPTH_ADAPTERS,
     DepthAdapter,
@@ -32,6 +29,9 @@ from zoo.text.architectures import (
     get_depth_adapter,
 )
 from zoo.text.containers import copy_container
+
+if TYPE_CHECKING:
+    import transformers
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,7 @@ class Backbone:
 
     def pad(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Pad rows of token ids on the right to int64 tensors input_ids and attention_mask (rows, longest row)."""
-        return dict(
-            self.tokenizer.pad({"input_ids": [list(row) for row in ids]}, return_tensors="pt", padding_side="right")
-        )
+        return padding.pad(ids, int(self.tokenizer.pad_token_id or 0))
 
 
 def apply_linear_maps(linear_maps: Iterable[Any], vectors: torch.Tensor) -> torch.Tensor:
@@ -202,14 +200,24 @@ class PooledBackbone(torch.nn.Module):
         super().__init__()
         self.model, self.pooling, self.head, self.dim = backbone.model, backbone.pooling, head, dim
         self.linear_maps, self.normalizes = torch.nn.ModuleList(backbone.linear_maps), normalizes
+        self._modes = pooling.read_modes(backbone.pooling)
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Encode the tensors that `Backbone.pad` makes."""
         states = self.model(**batch).last_hidden_state
-        features = {"token_embeddings": states, "attention_mask": batch["attention_mask"]}
-        vectors = apply_linear_maps(self.linear_maps, self.pooling(features)["sentence_embedding"])
+        vectors = apply_linear_maps(self.linear_maps, self._pool(states, batch["attention_mask"]))
         vectors = (vectors if self.head is None else self.head(vectors))[:, : self.dim].float()
         return torch.nn.functional.normalize(vectors, dim=-1) if self.normalizes else vectors
+
+    def _pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Pool states (batch, tokens, width), in their precision if a linear layer follows."""
+        if self._modes is None:
+            pooled: torch.Tensor = self.pooling({"token_embeddings": states, "attention_mask": mask})[
+                "sentence_embedding"
+            ]
+            return pooled
+        vectors = pooling.pool(states, None if bool(mask.all()) else mask, self._modes)
+        return vectors if self.head is None and not self.linear_maps else vectors.to(states.dtype)
 
 
 def load(
@@ -287,6 +295,8 @@ def compute_weights_digest(model_folder: Path) -> str:
 @contextmanager
 def hide_progress_bars() -> Iterator[None]:
     """Hide the progress bars of transformers inside the block: reading and writing local weights takes a moment."""
+    import transformers
+
     transformers_logging: Any = transformers.utils.logging  # it has no annotations
     were_shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
@@ -318,7 +328,11 @@ def _open(
     tensor_names = transformer_folder.check(folder, blocks, count, class_name)
     if not is_model_folder:
         weight_names.tell(reference, tensor_names)
-    library: Any = sentence_transformers.MultiVectorEncoder if has_token_vectors else SentenceTransformer
+    import sentence_transformers  # it imports for seconds, so encoding does without it where it can
+
+    library: Any = (
+        sentence_transformers.MultiVectorEncoder if has_token_vectors else sentence_transformers.SentenceTransformer
+    )
     model = _open_sentence_transformer(library, folder, reference, tensor_names.key_mapping, model_options or {})
     modules: list[Any] = list(model)
     if has_token_vectors:

@@ -2,7 +2,10 @@
 
 Padding is the largest waste of bulk encoding. So the texts of one window are sorted by their number of tokens, and a batch
 takes as many as fit into a budget of padded tokens. Equal texts are encoded once. While the model runs, a thread tokenises the
-next window, because fast tokenizers release the interpreter lock. The output has the order of the input.
+next window, because fast tokenizers release the interpreter lock. A single window needs no thread. The output has the order of
+the input.
+
+`encode` may be called from several threads: what is shared between them never changes, or is behind a lock.
 """
 
 from __future__ import annotations
@@ -19,7 +22,11 @@ import torch
 from zoo.core import hardware
 from zoo.core.inputs import check_texts, read_in_windows
 from zoo.core.progress import Advance, show_progress_bar
-from zoo.ops.inference import check_finite, evaluation_mode
+from zoo.ops.inference import check_finite, list_modules, stamp_weights
+from zoo.ops.packed_linear import pack_layer
+from zoo.text import flat_layout
+from zoo.text.conversions import CACHE
+from zoo.text.flat_transformer import flatten
 
 Array = np.ndarray[Any, Any]
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
@@ -48,7 +55,6 @@ class Engine:
     def __init__(self, module: torch.nn.Module, tokenize: Tokenize, pad: Pad, dim: int, max_length: int) -> None:
         self.module, self.tokenize, self.pad = module, tokenize, pad
         self.dim, self.max_length = dim, max_length
-        self._converted: tuple[Any, torch.nn.Module] | None = None
 
     def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "fp32") -> Array:
         """Return vectors (n, dim) float32 in the order of `inputs`.
@@ -76,23 +82,35 @@ class Engine:
         return self._encode_windows(check_texts(inputs), self._resolve_dtype(precision), lambda count: None)
 
     def _resolve_dtype(self, precision: str) -> torch.dtype:
-        return hardware.resolve_precision(precision, next(self.module.parameters()).device)
+        return hardware.resolve_precision(precision, self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that encodes."""
+        return next(self.module.parameters()).device
 
     def _encode_windows(self, texts: Iterator[str], dtype: torch.dtype, advance: Advance) -> Iterator[Array]:
         hardware.keep_large_blocks()
         windows = read_in_windows(texts, WINDOW)
+        window = next(windows)
+        next_window = next(windows, None)
+        if next_window is None:
+            yield self._encode_window(*self._tokenize_window(window), dtype, advance)
+            return
         with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
-            tokenised = pool.submit(self._tokenize_window, next(windows))
-            while True:
-                ids, places = tokenised.result()
-                next_window = next(windows, None)
-                if next_window is not None:
-                    tokenised = pool.submit(self._tokenize_window, next_window)
-                vectors = self._encode_ids(ids, dtype, advance)
-                advance(len(places) - len(ids))
-                yield vectors if len(ids) == len(places) else vectors[places]
-                if next_window is None:
-                    return
+            tokenised = self._tokenize_window(window)
+            while next_window is not None:
+                next_tokenised = pool.submit(self._tokenize_window, next_window)
+                yield self._encode_window(*tokenised, dtype, advance)
+                next_window, tokenised = next(windows, None), next_tokenised.result()
+            yield self._encode_window(*tokenised, dtype, advance)
+
+    def _encode_window(
+        self, ids: Sequence[list[int]], places: list[int], dtype: torch.dtype, advance: Advance
+    ) -> Array:
+        vectors = self._encode_ids(ids, dtype, advance)
+        advance(len(places) - len(ids))
+        return vectors if len(ids) == len(places) else vectors[places]
 
     def _tokenize_window(self, window: Sequence[str]) -> tuple[list[list[int]], list[int]]:
         """Return token ids of the distinct texts, and for each text of the window its place among them."""
@@ -131,47 +149,60 @@ class Engine:
         self, ids: Sequence[list[int]], dtype: torch.dtype, advance: Advance
     ) -> Iterator[tuple[list[int], Array]]:
         """Yield the positions of the texts of a batch, and the module's float32 outputs for them."""
-        module, device = self._convert_module(dtype), next(self.module.parameters()).device
+        module, device = self._convert_module(dtype), self.device
         budget = BUDGET_CPU if device.type == "cpu" else BUDGET_ACCELERATOR
-        with evaluation_mode(module), torch.inference_mode():
-            for places in plan_batches([len(row) for row in ids], budget):
+        for places in plan_batches([len(row) for row in ids], budget):
+            with torch.inference_mode():
                 batch = {name: values.to(device) for name, values in self.pad([ids[i] for i in places]).items()}
-                yield places, module(batch).float().cpu().numpy()
-                advance(len(places))
+                outputs = module(batch).float().cpu().numpy()
+            yield places, outputs
+            advance(len(places))
 
     def _convert_module(self, dtype: torch.dtype) -> torch.nn.Module:
-        """Return the module in `dtype`, converted once and again after the weights were trained.
+        """Return a copy of the module in `dtype` and in evaluation mode, made once and again after the weights were trained.
 
         Autocast would convert the weights at every batch instead. At float32 the copy shares all weights; on a CPU, linear
-        layers hold theirs a second time, in the order that is multiplied fastest. Buffers stay float32, because rotary
-        frequencies need the precision.
+        layers hold theirs a second time, in the order that is multiplied fastest, and a Transformer that is recognised is
+        computed by `FlatTransformer`. Buffers stay float32, because rotary frequencies need the precision.
         """
-        is_exact = dtype == torch.float32
-        device = next(self.module.parameters()).device
-        if is_exact and not (device.type == "cpu" and any(map(_is_linear, self.module.modules()))):
+        parts = list_modules(self.module)
+        is_cpu = self.device.type == "cpu"
+        is_training = any(part.training for part in parts)
+        if dtype == torch.float32 and not is_training and not (is_cpu and any(map(_is_linear, parts))):
             return self.module
-        stamp = (dtype, _stamp_weights(self.module))
-        if self._converted is None or self._converted[0] != stamp:
-            # deepcopy takes these as copied already, so that no second set of float32 weights exists in between
-            copied_parameters: dict[int, Any] = {
-                id(p): p if is_exact else torch.nn.Parameter(p.detach().to(dtype), requires_grad=False)
-                for p in self.module.parameters()
-            }
-            module = copy.deepcopy(self.module, copied_parameters)
-            if device.type == "cpu":
-                for part in filter(_is_linear, module.modules()):
-                    part.forward = hardware.pack_linear(part)  # type: ignore[assignment]
-            self._converted = (stamp, module)
-        return self._converted[1]
+        stamp = stamp_weights(self.module)
+        module: torch.nn.Module = CACHE.get(self, dtype, stamp, lambda: convert(self.module, dtype, is_cpu=is_cpu))
+        return module
+
+    def list_conversions(self) -> list[torch.dtype]:
+        """Return the precisions whose converted copies are in memory, the least recently used first."""
+        return [key for key in CACHE.list_keys(self) if isinstance(key, torch.dtype)]
 
 
-def _stamp_weights(module: torch.nn.Module) -> list[Any]:
-    """Return values that change when the weights do.
-
-    A fused optimiser leaves the version of a tensor as it is, so biases and norms are summed too: a fraction of a millisecond.
-    """
-    with torch.inference_mode():
-        return [(p.data_ptr(), p._version, p.sum().item() if p.ndim == 1 else 0.0) for p in module.parameters()]
+def convert(module: torch.nn.Module, dtype: torch.dtype, *, is_cpu: bool) -> tuple[torch.nn.Module, dict[int, int]]:
+    """Return a copy of `module` for inference, and the bytes of each tensor that it does not share with the original."""
+    # deepcopy takes these as copied already, so that no second set of float32 weights exists in between
+    memo: dict[int, Any] = {}
+    if is_cpu and dtype in (torch.float32, torch.bfloat16):
+        for part in module.modules():
+            layout = flat_layout.recognise(part) if hasattr(part, "config") else None
+            if layout is not None:
+                memo[id(part)] = flatten(part, layout, dtype)
+    sizes = {number: size for flat in memo.values() for number, size in flat.parts.items()}
+    flat_parameters = {id(p) for part in module.modules() if id(part) in memo for p in part.parameters()}
+    for parameter in module.parameters():
+        if dtype == torch.float32 or id(parameter) in flat_parameters:
+            memo[id(parameter)] = parameter
+        else:
+            memo[id(parameter)] = torch.nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+            sizes[id(memo[id(parameter)])] = parameter.numel() * dtype.itemsize
+    twin = copy.deepcopy(module, memo).eval()
+    if is_cpu:
+        for part in filter(_is_linear, twin.modules()):
+            packed = pack_layer(part)
+            part.forward = packed  # type: ignore[assignment]
+            sizes[id(packed)] = packed.bytes
+    return twin, sizes
 
 
 def _is_linear(part: torch.nn.Module) -> TypeGuard[torch.nn.Linear]:

@@ -88,8 +88,12 @@ class TokenCounter:
         tokenizer.no_truncation()
         tokenizer.no_padding()
 
-    def count(self, name: str, texts: Sequence[str]) -> LongTexts:
-        """Count the long texts of a data set. If there are more than MOST_TEXTS, as many are drawn by seed 0."""
+    def count(self, name: str, texts: Sequence[str], total: int | None = None) -> LongTexts:
+        """Count the long texts of a data set. If there are more than MOST_TEXTS, as many are drawn by seed 0.
+
+        Args:
+            total: how many texts the data set has, if `texts` were drawn from it.
+        """
         drawn, long, longest = texts, 0, 0
         if len(texts) > MOST_TEXTS:
             drawn = [texts[position] for position in draw_positions(len(texts), MOST_TEXTS).tolist()]
@@ -100,7 +104,7 @@ class TokenCounter:
                 length = len(encoding.ids)
                 long += length > self.limit
                 longest = max(longest, length) if length > self.limit else longest
-        return LongTexts(name, len(drawn), len(texts), long, longest, self.limit)
+        return LongTexts(name, len(drawn), total or len(texts), long, longest, self.limit)
 
     def _may_be_long(self, text: str) -> bool:
         """Return whether a text must be tokenised. A token has at least one character, unless normalisation makes several."""

@@ -14,6 +14,7 @@ import transformers
 from zoo.core import atomic_files
 from zoo.core.run_environment import Environment
 from zoo.core.training_log import Say, TrainingLog
+from zoo.training.space import read_space
 
 COMPLETE = "complete.json"
 METRICS = "metrics.jsonl"
@@ -118,7 +119,7 @@ class RunRecorder(transformers.TrainerCallback):
             self._bar.update(self._bar_task, completed=state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Append a line to metrics.jsonl for a training loss or a validation. Figures that are not finite are left out."""
+        """Append a line to metrics.jsonl for a loss, a validation or the space. Figures that are not finite are left out."""
         if not state.is_world_process_zero or not logs:
             return
         line: dict[str, Any] = {"step": state.global_step, "epoch": round(float(state.epoch or 0), 4)}
@@ -135,8 +136,8 @@ class RunRecorder(transformers.TrainerCallback):
             self._last_loss = figures["loss"]
             if self._bar is not None:
                 self._bar.update(self._bar_task, loss=f"{figures['loss']:.4f}")
-        elif validated := _read_validation(logs):
-            line |= validated
+        elif measured := _read_validation(logs) or read_space(logs):
+            line |= measured
         else:
             return
         with self.metrics.open("a", encoding="utf-8") as file:

@@ -18,6 +18,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from zoo.core import atomic_files
+from zoo.data.mapped import fetch_rows
 from zoo.ops import distributed
 from zoo.schema import Training
 from zoo.training.arguments import resolve_precision_name
@@ -97,7 +98,7 @@ def find_learning_rate(encoder: Any, rows: Any, settings: Training, typical: flo
     factors = [FIRST_FACTOR * growth**step for step in range(STEPS)]
     losses: list[float] = []
     with _restore_afterwards(encoder):
-        batches = [encoder.collate([rows[i] for i in numbers]) for numbers in _list_batches(rows, settings)]
+        batches = [encoder.collate(fetch_rows(rows, numbers)) for numbers in _list_batches(rows, settings)]
         device = next(encoder.module.parameters()).device
         batches = [send_to_device(batch, device) for batch in batches]
         with torch.no_grad():
@@ -135,13 +136,13 @@ def _choose(rates: tuple[float, ...], losses: tuple[float, ...], typical: float)
 
 def _list_batches(rows: Any, settings: Training) -> list[list[int]]:
     """The row numbers of the first batches of the training, shortened to ROWS rows; of each, this process's slice."""
-    plan, order = plan_steps(settings, len(rows)), list(EpochSampler(rows, settings.seed))
+    plan, order = plan_steps(settings, len(rows)), EpochSampler(rows, settings.seed).compute_order()
     processes = distributed.get_world_size()
     rank = torch.distributed.get_rank() if processes > 1 else 0
     size = min(plan.micro_batch_size, max(ROWS, processes)) // processes * processes
     starts = range(0, max(1, len(order) - size + 1), plan.micro_batch_size)[:BATCHES]
     part = size // processes
-    return [order[start + rank * part : start + (rank + 1) * part] for start in starts]
+    return [order[start + rank * part : start + (rank + 1) * part].tolist() for start in starts]
 
 
 def _make_step(

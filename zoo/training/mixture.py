@@ -14,6 +14,7 @@ import torch
 
 from zoo.data.data_source import DataSource
 from zoo.data.joined import list_absent_columns
+from zoo.data.mapped import fetch_rows
 from zoo.data.spec import Mixture
 from zoo.data.table import SOURCE
 from zoo.ops.random_state import epoch_generator, source_generator
@@ -54,8 +55,7 @@ class SourceMixture:
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Return the rows of a batch, which the loader asks for at once."""
-        fetch = getattr(self.rows, "__getitems__", None)
-        rows = fetch(list(indices)) if fetch is not None else [self.rows[index] for index in indices]
+        rows = fetch_rows(self.rows, indices)
         return [self._finish_row(index, row) for index, row in zip(indices, rows, strict=True)]
 
     def _finish_row(self, index: int, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.core.errors import DataError, ZooError
 from zoo.data.data_source import DataSource
 from zoo.data.joined import split_by_source
+from zoo.data.mapped import iterate_batches
 from zoo.data.spec import Mixture
 from zoo.data.split import draw_positions
 from zoo.schema import Training
@@ -197,6 +198,5 @@ def _is_given(value: Any) -> bool:
 
 
 def _iterate_raw(rows: Dataset, columns: list[str]) -> Iterator[dict[str, Any]]:
-    arrow = rows.select_columns(columns).with_format("arrow")
-    for block in arrow.iter(BLOCK):
+    for block in iterate_batches(rows.select_columns(columns), BLOCK):
         yield from block.to_pylist()

@@ -26,9 +26,9 @@ FOLDER, RUNS = "trackers", "runs.json"
 PROJECT = "zoo"
 INSTALL = {
     "tensorboard": 'pip install "embedding-zoo[tensorboard]"',
-    "trackio": "pip install trackio",
-    "wandb": "pip install wandb",
-    "mlflow": "pip install mlflow",
+    "trackio": 'pip install "embedding-zoo[trackio]"',
+    "wandb": 'pip install "embedding-zoo[wandb]"',
+    "mlflow": 'pip install "embedding-zoo[mlflow]"',
 }
 NETRC = ("~/.netrc", "~/_netrc")
 
@@ -89,7 +89,11 @@ def _set_environment(names: Sequence[str], folder: Path, say: Say | None) -> Ite
         "tensorboard": {"TENSORBOARD_LOGGING_DIR": str(place / "tensorboard")},
         "trackio": {"TRACKIO_DIR": str(place / "trackio"), "TRACKIO_PROJECT": PROJECT},
         "wandb": {"WANDB_DIR": str(place), "WANDB_PROJECT": PROJECT, **_choose_wandb_mode(names, place, say)},
-        "mlflow": {"MLFLOW_TRACKING_URI": (place / "mlflow").as_uri(), "MLFLOW_EXPERIMENT_NAME": PROJECT},
+        "mlflow": {
+            "MLFLOW_TRACKING_URI": (place / "mlflow").as_uri(),
+            "MLFLOW_EXPERIMENT_NAME": PROJECT,
+            "MLFLOW_ALLOW_FILE_STORE": "true",  # MLflow 3.17 refuses a folder otherwise
+        },
     }
     wanted = {key: value for name in names for key, value in defaults[name].items() if key not in os.environ}
     if names and is_main_process():
@@ -160,7 +164,11 @@ def _finish_tensorboard(run_name: str, folder: Path, scores: Mapping[str, float]
 
 def _finish_trackio(run_name: str, folder: Path, scores: Mapping[str, float], pictures: Sequence[Path]) -> None:
     trackio = importlib.import_module("trackio")
-    trackio.init(project=os.environ["TRACKIO_PROJECT"], name=run_name, resume="allow")
+    project = os.environ["TRACKIO_PROJECT"]
+    configs = [run.config for run in trackio.Api().runs(project) if run.name == run_name]
+    # A run that is opened again gets a new configuration, so the one of the training is given once more.
+    config = {key: value for key, value in (configs[-1] or {}).items() if key[:1] != "_"} if configs else None
+    trackio.init(project=project, name=run_name, resume="allow", config=config)
     images = {f"card/{picture.stem}": trackio.Image(str(picture)) for picture in pictures}
     trackio.log(dict(scores))
     if images:

@@ -22,6 +22,7 @@ from zoo.core import hardware
 from zoo.core.errors import RunWarning, ZooError
 from zoo.core.run_environment import Environment, choose_threads
 from zoo.core.training_log import Say
+from zoo.data.mapped import FetchedRows
 from zoo.ops import distributed
 from zoo.schema import Training
 from zoo.training import mixture, trackers
@@ -40,6 +41,7 @@ from zoo.training.distributed import broadcast_from_main, is_main_process
 from zoo.training.epoch_order import EpochSampler, EpochStart, count_rows_seen
 from zoo.training.optimizers import list_clipped, make_optimizer
 from zoo.training.source_losses import SourceLosses
+from zoo.training.space import SpaceFollower
 from zoo.training.step_plan import plan_steps, split_rows
 from zoo.training.watch import Watch
 
@@ -96,7 +98,7 @@ class EncoderTrainer(transformers.Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        return EpochSampler(rows, self.args.seed)
+        return EpochSampler(rows.rows, self.args.seed)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Run forward and backward pass of one batch. Raise ZooError if the loss is not finite."""
@@ -170,7 +172,8 @@ class EncoderTrainer(transformers.Trainer):
         is_mixture = isinstance(rows, mixture.SourceMixture)
         split = rows.split_into_batches(batch_size) if is_mixture else split_rows(len(rows), batch_size)
         batches = [list(numbers) for numbers in split]
-        loader = torch.utils.data.DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+        fetched: Any = FetchedRows(rows)
+        loader = torch.utils.data.DataLoader(fetched, batch_sampler=batches, collate_fn=self.data_collator)
         loss_sums = []
         with torch.no_grad(), self.compute_loss_context_manager():
             for numbers, batch in zip(batches, loader, strict=True):
@@ -243,6 +246,8 @@ def fit(
         arguments.run_name = run_name
         trainer = _make_trainer(encoder, rows, settings, arguments, recorder)
         trainer.eval_dataset, trainer.watch = validation, watch
+        if (space := getattr(encoder, "space_watch", None)) is not None:
+            trainer.add_callback(SpaceFollower(trainer, space))
         try:
             _train_on(trainer, resume_from, finish=finish)
         finally:
@@ -270,7 +275,7 @@ def _make_trainer(
     trainer = EncoderTrainer(
         model=loss_module,
         args=arguments,
-        train_dataset=rows,
+        train_dataset=FetchedRows(rows),
         eval_dataset=[] if validates else None,  # `fit` sets it
         data_collator=collate,
         optimizers=(make_optimizer(encoder, settings), None),

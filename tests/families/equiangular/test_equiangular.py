@@ -24,6 +24,7 @@ from zoo.core.errors import RecipeError, ZooError
 from zoo.evaluation.spec import Task
 from zoo.families.equiangular import dataset, metrics, spec
 from zoo.families.equiangular.encoder import Encoder
+from zoo.label_geometry import MatrixMetric, TreeMetric, make_ordered_metric
 from zoo.metrics import classification
 from zoo.recipe import recipe
 from zoo.schema import Training
@@ -111,8 +112,9 @@ def test_rows_of_one_class_are_refused(tmp_path):
         Encoder.build(tiny_equiangular.make_spec()).prepare(make_rows(8, classes=1), tmp_path)
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
-    """The moving average is resumed too."""
+@pytest.mark.parametrize("sigma_reparam", [False, True])
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, sigma_reparam):
+    """The moving average is resumed too, and so are gains and singular vectors of the layers."""
 
     def train(folder, interrupt_after=None):
         encoder = Encoder.build(tiny_equiangular.make_spec(crop=1, cutmix=1.0, ema=0.9))
@@ -126,7 +128,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
                 return compute_loss(batch)
 
             encoder.loss = interrupt
-        settings = Training(max_steps=12, batch_size=16, learning_rate=0.01, checkpoint_every=4)
+        settings = Training(
+            max_steps=12, batch_size=16, learning_rate=0.01, checkpoint_every=4, sigma_reparam=sigma_reparam
+        )
         encoder.fit(make_rows(), settings, folder)
         return encoder.encode(make_images(5)[0])
 
@@ -186,6 +190,42 @@ def test_recognition_scores_agree_with_predictions(trained_encoder):
     refused = [prediction.label is None for prediction in trained_encoder.predict(unknown["image"])]
     assert scores["refused_unknown"] == pytest.approx(np.mean(refused))
     assert np.sum(details["confusion"]) == 60
+
+
+def test_distances_between_labels_change_answers_only_by_the_rule_frechet(trained_encoder):
+    images, _ = make_images(60, seed=9)
+    plain = trained_encoder.predict(images)
+    equal = MatrixMetric([0, 1, 2], 1 - np.eye(3))
+    same = trained_encoder.predict(images, rule="frechet", metric=equal)
+    assert [prediction.label for prediction in same] == [prediction.label for prediction in plain]
+    assert all(prediction.expected_squared_distance is None for prediction in plain)
+    one_family = TreeMetric({0: "low", 1: "low", 2: "high"})
+    labels = {p.label for p in trained_encoder.predict(images, rule="frechet", metric=one_family, answers="all")}
+    assert labels <= {0, 1, 2, "low", "high", None}
+
+
+def test_recognition_scores_both_rules_by_a_tree(trained_encoder):
+    tree = TreeMetric({0: "low", 1: "low", 2: "high"})
+    scores, details = trained_encoder.evaluate_recognition({"data": make_rows(60, seed=9)}, tree)
+    assert scores["argmax_accuracy"] == scores["top1"]
+    assert scores["argmax_accuracy_level_1"] >= scores["argmax_accuracy_level_2"] == scores["argmax_accuracy"]
+    assert scores["frechet_mean_squared_distance"] >= 0
+    assert "mean squared distance" in details["notes"][0]
+
+
+def test_the_rule_frechet_needs_a_metric_and_calibrated_probabilities(trained_encoder, tmp_path):
+    images, labels = make_images(30, seed=3)
+    metric = make_ordered_metric([0, 1, 2])
+    with pytest.raises(ZooError, match="rule='frechet' needs `metric`"):
+        trained_encoder.predict(images, rule="frechet")
+    with pytest.raises(ZooError, match="'mean' is unknown; there are: argmax, frechet"):
+        trained_encoder.predict(images, rule="mean", metric=metric)
+    encoder = Encoder.build(tiny_equiangular.make_spec())
+    encoder.prepare(make_rows(), tmp_path)
+    with pytest.raises(ZooError, match="trained without validation rows"):
+        encoder.predict(images, rule="frechet", metric=metric)
+    encoder.calibrate(images, labels)
+    assert len(encoder.predict(images, rule="frechet", metric=metric)) == 30
 
 
 def test_a_label_without_a_class_cannot_be_scored(trained_encoder):

@@ -19,6 +19,7 @@ from zoo.families.lbl2vec import keyword_coverage, topics, word_space
 from zoo.families.lbl2vec.encoder import Encoder
 from zoo.families.lbl2vec.spec import Spec
 from zoo.families.lbl2vec.word_space import WordSpace
+from zoo.label_geometry import TreeMetric
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 from zoo.recipe import recipe
 from zoo.schema import Training
@@ -233,6 +234,19 @@ def learned(tmp_path_factory):
     encoder.fit(rows, Training(learning_rate=0.025, seed=1), tmp_path_factory.mktemp("learned"))
     encoder.finish(rows)
     return encoder
+
+
+def test_distances_between_labels_choose_the_label_after_the_scale_was_fitted(learned):
+    texts, themes = build_corpus(60, seed=9)
+    metric = TreeMetric(dict.fromkeys(learned.label_names, "all"))
+    with pytest.raises(ZooError, match=r"scale=encoder\.fit_scale"):
+        learned.predict(texts, rule="frechet", metric=metric)
+    scale = learned.fit_scale(texts, themes)
+    found = learned.predict(texts, rule="frechet", metric=metric, scale=scale)
+    assert [one.label for one in found] == [one.label for one in learned.classify(texts)]
+    assert {one.label for one in learned.predict(texts, rule="frechet", metric=metric, scale=1e-6, answers="all")} == {
+        "all"
+    }
 
 
 def test_paper_in_miniature_two_keywords_a_topic_classify_raw_texts_with_default_settings(learned):

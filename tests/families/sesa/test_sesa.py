@@ -87,6 +87,21 @@ def encoder(tmp_path_factory) -> Encoder:
 TEXTS = [*pairs(40, seed=5)["anchor"], *tiny.SENTENCES[:40], "", "zzz"]
 
 
+# -- tags ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_predicted_tag_is_the_likeliest_leaf_or_a_concept_near_it(encoder):
+    concepts = encoder.concept_list
+    leaves = set(range(len(concepts))) - {parent for parents in concepts.parents for parent in parents}
+    plain = encoder.predict_tags(TEXTS)
+    assert {concepts.row_by_id[tag.label] for tag in plain} <= leaves
+    near = encoder.predict_tags(TEXTS, rule="frechet")
+    assert all(tag.name == concepts.names[concepts.row_by_id[tag.label]] for tag in near)
+    assert all(tag.expected_squared_distance >= 0 and 0 <= tag.probability <= 1 + 1e-9 for tag in near)
+    for before, after in zip(plain, near, strict=True):
+        assert after.label == before.label or before.probability < 0.9, "a certain tag is kept"
+
+
 # -- vectors ---------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from zoo.core.errors import ZooError
+from zoo.data.mapped import read_column
 from zoo.data.split import draw_positions
 from zoo.evaluation import scoring
 from zoo.evaluation.task import ReadyTask
@@ -79,7 +80,7 @@ class TrainingRows:
         rows = self.rows
         if len(rows) > share:
             rows = rows.select(draw_positions(len(rows), share))
-        return [text for name in columns for value in rows[name] for text in _list_texts(value)]
+        return [text for name in columns for value in read_column(rows, name) for text in _list_texts(value)]
 
 
 def _list_texts(value: Any) -> Iterator[str]:

@@ -247,8 +247,10 @@ class Encoder(LossesBySource, WindowedEncoder):
         view = copy.copy(self)
         view.dim = dim or self.dim
         view.view_options = {"dim": view.dim}
-        view._cached_engine = None
         return view
+
+    def _get_view_key(self) -> Any:
+        return self.dim
 
     def _make_engine(self) -> encoding.Engine:
         module = backbones.PooledBackbone(self.backbone, None, self.dim, normalizes=self.normalizes)

@@ -44,6 +44,11 @@ class ClassifierEncoder(BaseEncoder):
         self.scale = 1.0
         self.threshold: float | None = None
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the scale was fitted to validation rows, so that probabilities say how often the encoder is right."""
+        return self.threshold is not None
+
     def _encode(self, inputs: Iterable[Any], *, show_progress: bool = False, precision: str = "fp32") -> np.ndarray:
         """Return unit vectors (n, dim) float32.
 

@@ -22,6 +22,7 @@ from zoo.encoder import TrainingRun
 from zoo.families.equiangular import (
     augmentation,
     basis_file,
+    class_graph,
     dataset,
     ema,
     first_projection,
@@ -32,6 +33,8 @@ from zoo.families.equiangular import (
 from zoo.families.equiangular import prediction as predictions
 from zoo.families.equiangular.classifier import ClassifierEncoder
 from zoo.families.equiangular.spec import Spec
+from zoo.graph import Graph
+from zoo.label_geometry import LabelMetric
 from zoo.ops.random_state import step_seed
 from zoo.schema import Training
 from zoo.vision import backbone
@@ -197,9 +200,37 @@ class Encoder(ClassifierEncoder):
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    def predict(self, inputs: Iterable[Any]) -> list[predictions.Prediction]:
-        """Predict the class of each input. The label is None if the best score is below `threshold`."""
-        return predictions.predict(self, inputs)
+    def predict(
+        self,
+        inputs: Iterable[Any],
+        *,
+        rule: str = "argmax",
+        metric: LabelMetric | None = None,
+        answers: str = "classes",
+    ) -> list[predictions.Prediction]:
+        """Predict the class of each input. The label is None if the best score is below `threshold`.
+
+        Args:
+            rule: `argmax` for the most probable class; `frechet` for the label with the smallest expected squared distance to
+                the truth (see `zoo.label_geometry.frechet`).
+            metric: distances between the labels, for the rule `frechet`.
+            answers: labels that the rule `frechet` may give: `classes`, `leaves` or `all` labels of the metric.
+
+        Raises ZooError for an unknown rule, for the rule `frechet` without a metric or without calibrated probabilities, and
+        for a class that the metric does not have.
+        """
+        return predictions.predict(self, inputs, rule=rule, metric=metric, answers=answers)
+
+    def calibrate(self, inputs: Iterable[Any], labels: Sequence[str | int]) -> None:
+        """Fit `scale` and `threshold` of `predict` to inputs that training has not seen.
+
+        Raises ZooError if no label is a class of the encoder.
+        """
+        predictions.calibrate_by_inputs(self, inputs, labels)
+
+    def rank_classes(self, inputs: Iterable[Any], top: int = 5) -> list[list[predictions.ClassScore]]:
+        """Return the `top` classes of each input with cosines and probabilities, the best first, whatever the threshold."""
+        return predictions.rank_classes(self, inputs, top)
 
     def add_classes(
         self,
@@ -250,9 +281,19 @@ class Encoder(ClassifierEncoder):
             [self.classes[place] for place in class_ids], [self.classes[int(place)] for place in best], advice
         )
 
-    def evaluate_recognition(self, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
+    def evaluate_recognition(
+        self, tables: Mapping[str, Dataset], metric: LabelMetric | None = None, answers: str = "classes"
+    ) -> tuple[dict[str, float], dict[str, Any]]:
         """Return scores by name and details for the card's pictures; see `metrics.evaluate`."""
-        return metrics.evaluate(self, tables)
+        return metrics.evaluate(self, tables, metric, answers)
+
+    def find_class_vectors(self) -> tuple[Sequence[str | int], Any]:
+        """The classes and their fixed vectors (classes, dim), or the weights of the softmax head."""
+        return self.classes, metrics.get_class_vectors(self)
+
+    def make_graph(self) -> Graph:
+        """The graph of the tower, with the scores of the classes as a second output."""
+        return class_graph.make_graph(self)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 

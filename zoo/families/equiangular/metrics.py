@@ -15,6 +15,7 @@ from zoo.core import atomic_files
 from zoo.evaluation.task import HITS
 from zoo.families.equiangular import dataset
 from zoo.families.equiangular.classifier import ClassifierEncoder
+from zoo.label_geometry import LabelMetric, rules
 from zoo.metrics import classification
 from zoo.schema import Training
 
@@ -22,16 +23,22 @@ MAX_NEIGHBOUR_ROWS = 10_000  # training rows among which nearest neighbours are 
 MAX_CONFUSION_CLASSES = 60  # a confusion matrix of more classes cannot be read
 
 
-def evaluate(encoder: ClassifierEncoder, tables: Mapping[str, Dataset]) -> tuple[dict[str, float], dict[str, Any]]:
+def evaluate(
+    encoder: ClassifierEncoder,
+    tables: Mapping[str, Dataset],
+    metric: LabelMetric | None = None,
+    answers: str = "classes",
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Compute the scores of the task `recognition`, and the details that the card's pictures show.
 
     Args:
         tables: `data`, the rows to score; `train`, training rows for nearest neighbours; `unknown`, rows without a class.
             The last two are optional.
+        metric: distances between labels; `answers` says which labels may then be answered.
 
     Returns scores by name, top1 first as the main one, then top5, knn (with `train`), ece, vector_angle, within_spread,
-    ood_auroc and refused_unknown (with `unknown`), and answered. Raises ZooError for a label that is not a class of the
-    encoder.
+    ood_auroc and refused_unknown (with `unknown`), answered, and those of `compare_rules` (with `metric`). Raises ZooError for a
+    label that is not a class of the encoder.
     """
     vectors, class_scores = encode_and_score(encoder, tables["data"])
     class_ids = find_class_ids(encoder, tables["data"])
@@ -62,6 +69,11 @@ def evaluate(encoder: ClassifierEncoder, tables: Mapping[str, Dataset]) -> tuple
         scores["answered"] = float((class_scores.max(1) >= encoder.threshold).mean())
     details: dict[str, Any] = {"calibration": bins, "classes": [str(name) for name in encoder.classes]}
     details[HITS] = class_scores.argmax(1) == class_ids
+    if metric is not None:
+        truth = [encoder.classes[place] for place in class_ids]
+        compared, note = rules.compare_rules(probabilities, encoder.classes, truth, metric, answers)
+        scores |= compared
+        details["notes"] = [note, *([] if encoder.is_calibrated else [rules.UNCALIBRATED])]
     if len(encoder.classes) <= MAX_CONFUSION_CLASSES:
         confusion = classification.count_confusions(class_scores.argmax(1), class_ids, len(encoder.classes))
         details["confusion"] = confusion.tolist()

@@ -15,7 +15,6 @@ the text is moved towards their labels (`keyword_counts`). In short texts a keyw
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -32,8 +31,11 @@ from zoo.data.split import draw_positions
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.lbl2vec import keyword_counts, keyword_coverage, topic_map, topics, word_space
+from zoo.families.lbl2vec import prediction as predictions
+from zoo.families.lbl2vec.prediction import Prediction
 from zoo.families.lbl2vec.spec import Spec
 from zoo.families.lbl2vec.word_space import WordSpace
+from zoo.label_geometry import LabelMetric
 from zoo.paragraph_vectors.vocabulary import tokenise
 from zoo.schema import Training
 from zoo.text import backbone as backbones
@@ -54,19 +56,6 @@ MAX_CHECKED, MIN_CHECKED = (
     20,
 )  # texts in which never predicted labels are looked for, and texts a label that this takes
 FACT_NAMES = ("topics", "map")
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The topic of one document.
-
-    Attributes:
-        label: the most probable label; None if its confidence is below `reject_below`.
-        confidence: confidence of every label; the values sum to 1.
-    """
-
-    label: str | None
-    confidence: dict[str, float]
 
 
 class Encoder(BaseEncoder):
@@ -239,6 +228,10 @@ class Encoder(BaseEncoder):
         """The sentence encoder alone, which encodes a label as the text of its name; None without a backbone."""
         return self.text_encoder if isinstance(self.text_encoder, TruncatableEncoder) else None
 
+    def find_class_vectors(self) -> tuple[Sequence[str | int], np.ndarray]:
+        """The labels and their vectors (labels, d)."""
+        return self.label_names, self.label_vectors
+
     def compute_similarities(self, texts: Iterable[str]) -> np.ndarray:
         """Cosines (n, labels) of documents and labels."""
         texts = list(check_texts(texts))
@@ -257,14 +250,47 @@ class Encoder(BaseEncoder):
         return vectors
 
     def classify(self, texts: Iterable[str]) -> list[Prediction]:
-        """Predict the topic of each document, whether or not it was seen in training."""
-        predictions = []
-        for confidences in topics.compute_confidences(self.compute_similarities(texts)):
-            is_accepted = confidences.max() >= self.spec.reject_below
-            label = self.label_names[confidences.argmax()] if is_accepted else None
-            confidence = dict(zip(self.label_names, map(float, confidences), strict=True))
-            predictions.append(Prediction(label, confidence))
-        return predictions
+        """Predict the most probable label of each document, whether or not it was seen in training."""
+        return self.predict(texts)
+
+    def predict(
+        self,
+        texts: Iterable[str],
+        *,
+        rule: str = "argmax",
+        metric: LabelMetric | None = None,
+        answers: str = "classes",
+        scale: float | None = None,
+    ) -> list[Prediction]:
+        """Predict the label of each document, whether or not it was seen in training.
+
+        Args:
+            rule: `argmax` for the most probable label; `frechet` for the label with the smallest expected squared distance to
+                the truth (see `zoo.label_geometry.frechet`).
+            metric: distances between the labels, for the rule `frechet`.
+            answers: labels that the rule `frechet` may give: `classes`, `leaves` or `all` labels of the metric.
+            scale: cosines are multiplied by it before the softmax; None for the authors' 20. The rule `frechet` needs the one
+                that `fit_scale` returns, because its probabilities must be calibrated.
+
+        Raises ZooError for an unknown rule, for the rule `frechet` without metric or scale, and for a label that the metric does
+        not have.
+        """
+        predictions.check_options(rule, metric, scale)
+        return predictions.predict(
+            self.compute_similarities(texts),
+            self.label_names,
+            reject_below=self.spec.reject_below,
+            metric=metric,
+            answers=answers,
+            scale=scale,
+        )
+
+    def fit_scale(self, texts: Iterable[str], labels: Sequence[str]) -> float:
+        """Return the factor of the cosines that gives labelled texts the largest likelihood; a few dozen texts are enough.
+
+        Raises ZooError for a label that the encoder does not have.
+        """
+        return predictions.fit_scale(self.compute_similarities(texts), labels, self.label_names)
 
     def find_faults(self, rows: Dataset) -> list[Finding]:
         """Labels that no document of the rows is predicted to have."""

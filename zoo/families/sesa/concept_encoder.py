@@ -19,14 +19,19 @@ from zoo.artefact import headers, preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
-from zoo.families.sesa import concept_space, inverted_index
+from zoo.families.sesa import concept_space, inverted_index, tag_prediction
 from zoo.families.sesa.concept_space import ConceptSpace, ConceptTower
 from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.explanation import Contribution, Explanation
 from zoo.families.sesa.inverted_index import InvertedIndex
 from zoo.families.sesa.spec import ConceptEncoderSpec
+from zoo.families.sesa.tag_prediction import TagPrediction
 from zoo.families.sesa.towers import SHARED_SIDE, BaselineEncoder, Towers
+from zoo.graph import Graph
+from zoo.label_geometry import LabelMetric
+from zoo.label_geometry.rules import check_rule
 from zoo.text import engine as encoding
+from zoo.text import text_graph
 
 CONCEPTS_FILE = "concepts.json"
 SPACE_STEM = "space"  # space.safetensors
@@ -95,6 +100,21 @@ class ConceptEncoder(BaseEncoder):
         """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
         return self._get_engine(prompt_type).stream(self._add_prompts(inputs, prompt_type), precision=precision)
 
+    def make_graph(self) -> Graph:
+        """The graph of this view; one for each side if the towers are separate."""
+        towers, _ = self._require_trained()
+        is_shared = len(towers.by_side) == 1
+        sides = {"": None} if is_shared else {side: side for side in towers.by_side}
+        modules = {name: text_graph.TokensToVector(self._get_engine(side).module) for name, side in sides.items()}
+        for module in modules.values():
+            module.add_module(
+                "space", self.space
+            )  # `ConceptTower` hides it, and an export takes weights of modules only
+        readers = [tower.make_reader(towers.prompts) for tower in towers.by_side.values()]
+        if any(reader.tokenizer != readers[0].tokenizer for reader in readers):
+            raise ZooError("the two towers have different tokenizers, so they cannot be exported as one model")
+        return Graph(modules, reader=readers[0], similarity=self.similarity_fn_name)
+
     def probabilities(self, texts: Iterable[str], *, prompt_type: str | None = None) -> np.ndarray:
         """Compute p(c | text), (n, C) float32, as combined by `hierarchy.reconcile_levels`.
 
@@ -103,6 +123,33 @@ class ConceptEncoder(BaseEncoder):
         self._require_named_components()
         engine = self._get_engine(prompt_type, probabilities=True)
         return engine.encode(self._add_prompts(texts, prompt_type))
+
+    def predict_tags(
+        self,
+        texts: Iterable[str],
+        *,
+        rule: str = "argmax",
+        metric: LabelMetric | None = None,
+        answers: str = "all",
+        prompt_type: str | None = None,
+    ) -> list[TagPrediction]:
+        """Predict one concept for each text, among the concepts without children.
+
+        Args:
+            rule: `argmax` for the most probable concept; `frechet` for the concept with the smallest expected squared distance
+                to the truth (see `zoo.label_geometry.frechet`), which may stand higher in the hierarchy.
+            metric: distances between ids of concepts; None for the paths in the hierarchy of the encoder's own concepts.
+            answers: labels that the rule `frechet` may give: `classes`, `leaves` or `all` labels of the metric.
+            prompt_type: the side that texts are read as, "query" or "document"; None means "query".
+
+        Raises ZooError for an unknown rule, for an opaque space, and for concepts without a hierarchy if no metric is given.
+        """
+        concepts = self._require_named_components()
+        if rule == "frechet" and metric is None:
+            metric = tag_prediction.make_metric(concepts)
+        check_rule(rule, metric)
+        probabilities = self.probabilities(texts, prompt_type=prompt_type)
+        return tag_prediction.predict_tags(probabilities, concepts, metric=metric, answers=answers)
 
     def _add_prompts(self, inputs: Iterable[Any], side: str | None) -> Iterable[Any]:
         prompt = self.towers.prompts.get(side or "") if self.towers else None

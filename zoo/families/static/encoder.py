@@ -18,12 +18,14 @@ import numpy.typing as npt
 from zoo.artefact import preflight, tensors
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts, read_in_windows
+from zoo.data.mapped import read_column
 from zoo.data.split import draw_positions
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.static import token_bag
 from zoo.families.static.spec import COLUMNS, Spec, describe_misfit
 from zoo.families.static.token_bag import TokenBag
+from zoo.graph import Graph, TextReader
 from zoo.hub import model_references
 from zoo.text import tokenizer_checks
 
@@ -104,7 +106,9 @@ class Encoder(BaseEncoder):
             rows = rows.select(draw_positions(len(rows), MAX_PREPARED))
         columns = [column for column in COLUMNS if column in rows.column_names]
         # One source of several may lack a column, whose cells are then None.
-        texts = list(dict.fromkeys(text for column in columns for text in rows[column] if text is not None))
+        texts = list(
+            dict.fromkeys(text for column in columns for text in read_column(rows, column) if text is not None)
+        )
         bag = self._distilled.bag
         if self.spec.frequencies == "counted":
             bag = distillation.weigh_by_counts(bag, texts, self.spec.sif_coefficient)
@@ -230,6 +234,16 @@ class Encoder(BaseEncoder):
         preflight.check_shapes(folder, {TENSOR: (token_bag.count_ids(tokenizer), dim)})
         table = _read_table(folder)
         return cls(spec, TokenBag(tokenizer, table))
+
+    def make_graph(self) -> Graph:
+        """The sum of the token vectors as a graph."""
+        from zoo.families.static.token_graph import TokenSum
+
+        bag = self.bag
+        truncation = bag.tokenizer.truncation
+        length = truncation["max_length"] if truncation else None
+        reader = TextReader(bag.tokenizer.to_str(), length, adds_special_tokens=False)
+        return Graph({"": TokenSum(bag.table)}, reader=reader, can_be_cut=True)
 
     def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text."""

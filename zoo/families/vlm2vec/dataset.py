@@ -16,6 +16,7 @@ from pyarrow import compute
 
 from zoo.core.errors import DataError
 from zoo.data.formats import image_files
+from zoo.data.mapped import iterate_batches
 from zoo.families.vlm2vec.mixed_inputs import place_images
 from zoo.families.vlm2vec.spec import MMEB_COLUMNS, Share
 from zoo.training import mixture
@@ -111,7 +112,7 @@ def _check_sides(name: str, table: Dataset) -> None:
         columns = [column for column in table.column_names if column in known_columns]
         if not columns:
             raise DataError(f"{name}: needs a column `{side}`, a column `{side}_image`, or both")
-        blocks = table.select_columns(columns).with_format("arrow").iter(BLOCK)
+        blocks = iterate_batches(table.select_columns(columns), BLOCK)
         empty_rows = [row for number, block in enumerate(blocks) for row in _find_empty_rows(block, number * BLOCK)]
         if empty_rows:
             total = f" ({len(empty_rows)} such rows)" if len(empty_rows) > 1 else ""

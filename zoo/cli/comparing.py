@@ -1,0 +1,137 @@
+"""The verb `zoo compare`: how alike the spaces of two models are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.core import output_paths
+from zoo.core.errors import ZooError
+from zoo.core.output import write
+from zoo.core.tables import print_table
+
+if TYPE_CHECKING:
+    from zoo.encoder import Encoder
+
+ROWS = 2000
+MEANINGS: Mapping[str, str] = {
+    "cka": "1 for a rotated copy, 0 for unrelated spaces",
+    "mutual_neighbours": "share of the ten nearest inputs in common",
+    "procrustes_residual": "0 for a rotated copy, 1 for nothing in common",
+    "translates_forward": "R² of a linear map of the first space to the second",
+    "translates_backward": "R² of a linear map of the second space to the first",
+    "cosine_agreement": "rank correlation of the cosines of pairs",
+}
+"""The figures of the table, with their meanings."""
+
+
+def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the verb and its options to the parser of all verbs."""
+    verb = add("compare", run, "say how alike the spaces of two models are: zoo compare A B --data FILE")
+    verb.add_argument("first", help="a model folder, a Hub id, package:NAME, or an .npy of vectors")
+    verb.add_argument("second", help="the other one; an .npy has vectors of the same inputs in the same order")
+    for name in ("first", "second"):
+        verb.add_argument(f"--{name}-revision", metavar="COMMIT", help=f"commit, tag or branch of the {name} model")
+        verb.add_argument(
+            f"--{name}-view",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help=f"an option of the view of the {name} model, e.g. layers=5; may be given several times",
+        )
+    verb.add_argument("--space", action="store_true", help="compare the spaces; this is the default")
+    verb.add_argument("--data", metavar="TEXTS", help="texts that both models read: a table or lines")
+    verb.add_argument("--column", default="text", help="the column of the texts (default: text)")
+    verb.add_argument(
+        "--rows", type=int, default=ROWS, help=f"different texts that are drawn at most (default: {ROWS:,})"
+    )
+    verb.add_argument("--seed", type=int, default=42, help="seed of the halves for the linear maps (default: 42)")
+    verb.add_argument("--picture", metavar="FILE", help="draw CKA of all layers of both models into this PNG file")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """`zoo compare A B`: print figures of both spaces, and the map of all layers."""
+    if arguments.picture:
+        output_paths.check_file(Path(arguments.picture))
+    references = arguments.first, arguments.second
+    if any(name.endswith(".npy") for name in references):
+        figures, layers = _compare_files(references, arguments)
+    else:
+        figures, layers = _compare_models(arguments)
+    if arguments.picture:
+        _draw(layers, references, Path(arguments.picture))
+    if arguments.json:
+        write(json.dumps({"figures": figures, "layers": layers}, indent=2))
+    else:
+        _print(figures, layers)
+
+
+def _compare_files(references: Sequence[str], arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    import numpy as np
+
+    from zoo.core.npy import open_rows
+    from zoo.diagnosis.two_spaces import compare_spaces
+
+    if arguments.data or not all(name.endswith(".npy") for name in references):
+        raise ZooError(
+            "two .npy files of the same inputs are compared without --data, and a model is compared with a model"
+        )
+    if arguments.picture:
+        raise ZooError("--picture: draws the layers of two models; vectors of a file have none")
+    opened = [open_rows(name) for name in references]
+    return compare_spaces(*(np.asarray(rows) for rows in opened), seed=arguments.seed)._asdict(), {}
+
+
+def _compare_models(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the figures of the two views, and CKA of every layer of both."""
+    if not arguments.data:
+        raise ZooError(
+            "--data: give texts that both models read, for example --data texts.csv; a thousand or more say something"
+        )
+    from zoo.cli.bridging import open_side, read_texts
+
+    texts = read_texts(arguments.data, arguments.column, arguments.rows)
+    from zoo.diagnosis.two_spaces import compare_spaces, map_cka
+
+    names, vectors = [], []
+    for side in ("first", "second"):
+        labels, found = _encode_layers(open_side(arguments, side), texts)
+        names.append(labels)
+        vectors.append(found)
+    figures = compare_spaces(vectors[0][-1], vectors[1][-1], seed=arguments.seed)._asdict()
+    table = map_cka(*vectors)
+    return figures, {"first": names[0], "second": names[1], "cka": table.round(4).tolist()}
+
+
+def _encode_layers(encoder: Encoder, texts: list[str]) -> tuple[list[str], list[Any]]:
+    """Return the names and the vectors of every layer, the whole view last."""
+    from zoo.metrics.encoded_rows import encode_inputs, list_depths
+
+    depths = list_depths(encoder)
+    views = encoder.views_sharing_a_pass(depths) if depths else [encoder]
+    names = [f"layer {options['layers']}" for options in depths] or ["whole"]
+    return names, [encode_inputs(view, texts) for view in views]
+
+
+def _draw(layers: Mapping[str, Any], references: tuple[str, str], path: Path) -> None:
+    import numpy as np
+
+    from zoo.card.cka_plot import draw_cka
+    from zoo.card.plots import save_picture
+
+    names = layers["first"], layers["second"]
+    save_picture(lambda: draw_cka(np.array(layers["cka"]), *names, references), path)
+
+
+def _print(figures: Mapping[str, Any], layers: Mapping[str, Any]) -> None:
+    rows = [(name, f"{figures[name]:.4f}", meaning) for name, meaning in MEANINGS.items()]
+    print_table(("figure", f"{figures['rows']:,} inputs", "meaning"), rows)
+    table = layers.get("cka", [[]])
+    if len(table) * len(table[0]) > 1:
+        lines = [(name, *(f"{value:.3f}" for value in row)) for name, row in zip(layers["first"], table, strict=True)]
+        print_table(("cka", *layers["second"]), lines, title="first model down, second model across", gap=True)
+    write("These figures say how alike two spaces are, and not which one is better.")
