@@ -71,11 +71,10 @@ class Search:
         return [{"text": self.queries[n], "relevant": [str(one) for one in self.answers[n]]} for n in numbers]
 
     def fit(self, numbers: list[int], seed: int) -> tuple[Figures, float]:
-        from zoo.index import hybrid_fit
-        from zoo.index.questions import read_questions
+        from zoo.index import hybrid_fit, measure
 
         start = time.process_time()
-        fitted = hybrid_fit.fit_hybrid(self.index, read_questions(self.ask(numbers)), print, seed)
+        fitted = hybrid_fit.fit_hybrid(self.index, measure.read_questions(self.ask(numbers)), print, seed)
         self.index._read()
         return dict(fitted.facts), time.process_time() - start
 
@@ -102,7 +101,7 @@ class Search:
         return value
 
     def compute_ndcg(self, found: list[list[int]], numbers: list[int]) -> float:
-        from zoo.index.questions import compute_gain
+        from zoo.index.measure import compute_gain
 
         pairs = [(rows, self.answers[number]) for rows, number in zip(found, numbers, strict=True)]
         return float(np.mean([compute_gain([row in own for row in rows], len(own)) for rows, own in pairs]))

@@ -11,7 +11,7 @@ import zoo
 from zoo.cli.main import main
 from zoo.core.errors import DataError, ZooError
 from zoo.index import exact, measure
-from zoo.index.questions import Question, compute_gain
+from zoo.index.measure import Question
 from zoo.index.vectors import Encoded
 
 pytest.importorskip("faiss")
@@ -42,7 +42,7 @@ def test_recall_and_ndcg_are_those_of_matrix_products(coded, encoder, rows, ques
     found = coded.search([question.text for question in questions], top)
     shares = [np.mean(np.isin(names[own], [hit.id for hit in hits])) for own, hits in zip(best, found, strict=True)]
     gains = [
-        compute_gain(np.isin(names[own], question.relevant), 2, top)
+        measure.compute_gain(np.isin(names[own], question.relevant), 2, top)
         for own, question in zip(best, questions, strict=True)
         if question.relevant
     ]

@@ -193,11 +193,10 @@ def _add(index: Index, arguments: argparse.Namespace) -> None:
 
 def _measure(index: Index, arguments: argparse.Namespace) -> None:
     from zoo.index import measure
-    from zoo.index.questions import read_questions
 
     if arguments.top < 1:
         raise ZooError(f"-k: {arguments.top} is not a number of rows, 1 or more")
-    questions = read_questions(arguments.measure)
+    questions = measure.read_questions(arguments.measure)
     exact = not arguments.no_exact
     with _show_progress() as advance:
         figures = measure.measure(

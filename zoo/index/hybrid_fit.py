@@ -17,7 +17,7 @@ from zoo.after.relevance.cut_off import choose_cut_off, compute_calibration_erro
 from zoo.after.relevance.mapping import compute_sigmoid
 from zoo.after.relevance.searching import MIN_PAIRS, MIN_QUERIES, Searched
 from zoo.core.errors import ZooError
-from zoo.index import answers, candidates, changes, folder, hybrid_map, identity, lexical, questions
+from zoo.index import answers, candidates, changes, folder, hybrid_map, identity, lexical, measure
 from zoo.index.arrays import EXACT_CODES, ArrayVectors, Vectors
 from zoo.index.candidates import Candidates
 from zoo.index.hybrid_map import Floats, HybridMap
@@ -26,8 +26,8 @@ from zoo.index.rows import ID
 
 if TYPE_CHECKING:
     from zoo.after.relevance.mapping import RelevanceMap
+    from zoo.index.measure import Question
     from zoo.index.opened import OpenIndex
-    from zoo.index.questions import Question
 
 FOLDS = 3
 LIST = 50
@@ -129,12 +129,12 @@ def _fit(
 
     words = predict_side(found.words)
     if step is None:
-        _check_side(found.by_vectors, labels, "the encoder")
-        by_vectors = predict_side(found.by_vectors)
+        _check_side(found.dense, labels, "the encoder")
+        dense = predict_side(found.dense)
     else:
         asked = answers.transform_queries(index.encoder, vectors)
-        by_vectors = hybrid_map.compute_log_odds(step.map_scores, asked, found.by_vectors)
-    features, is_row = hybrid_map.join_features(by_vectors, words), found.numbers >= 0
+        dense = hybrid_map.compute_log_odds(step.map_scores, asked, found.dense)
+    features, is_row = hybrid_map.join_features(dense, words), found.numbers >= 0
     predicted = _predict_held_out(features, labels, is_row, folds)
     cut_off = choose_cut_off(predicted, labels, PRECISION)
     facts = {
@@ -148,7 +148,7 @@ def _fit(
     everyone = np.ones(len(judged), bool)
     return HybridMap(
         fit_side(found.words, everyone),
-        fit_side(found.by_vectors, everyone) if step is None else None,
+        fit_side(found.dense, everyone) if step is None else None,
         None if step is None else identity.hash_step(step),
         fit_weights(features[is_row], labels[is_row]),
         cut_off.threshold,
@@ -229,19 +229,19 @@ def _compare(found: Candidates, judged: Sequence[Question], labels: Labels, pred
     """Return the nDCG@10 of the encoder, of BM25, and of both joined in two ways."""
     by_words = np.where(found.words > 0, found.words, -np.inf)
     ranked = []
-    for scores in (found.by_vectors, by_words):
+    for scores in (found.dense, by_words):
         places = np.argsort(-scores, axis=1, kind="stable")[:, : lexical.DEPTH]
         is_found = np.isfinite(np.take_along_axis(scores, places, 1))
         ranked.append(np.where(is_found, np.take_along_axis(found.numbers, places, 1), -1))
-    _, fused = lexical.fuse(ranked, questions.TOP)
-    places = found.order(predicted, questions.TOP)
+    _, fused = lexical.fuse(ranked, measure.TOP)
+    places = found.order(predicted, measure.TOP)
     rankings = {"encoder": ranked[0], "BM25": ranked[1], "rank": fused}
     rankings["relevance"] = np.take_along_axis(found.numbers, places, 1)
     right = [own[is_right] for own, is_right in zip(found.numbers, labels, strict=True)]
     counts = [len(question.relevant) for question in judged]
     return {
         name: float(
-            np.mean([questions.compute_gain(np.isin(o, r), c) for o, r, c in zip(ranking, right, counts, strict=True)])
+            np.mean([measure.compute_gain(np.isin(o, r), c) for o, r, c in zip(ranking, right, counts, strict=True)])
         )
         for name, ranking in rankings.items()
     }

@@ -38,7 +38,7 @@ class HybridMap:
 
     Attributes:
         words: maps the scores of BM25.
-        by_vectors: maps inner products; None if the model's step `relevance` does.
+        dense: maps inner products; None if the model's step `relevance` does.
         step: the hash of that step, or None.
         weights: (4,) of the log-odds of the encoder, of BM25 and of their noisy-or, and the offset.
         threshold: the cut-off. A row is relevant if its probability is at least this.
@@ -46,29 +46,27 @@ class HybridMap:
     """
 
     words: RelevanceMap
-    by_vectors: RelevanceMap | None
+    dense: RelevanceMap | None
     step: str | None
     weights: Floats
     threshold: float
     facts: Mapping[str, Any]
 
     def apply(
-        self, queries: Vectors, asked: Vectors, by_vectors: Vectors, words: Vectors, step: ScoreStep | None
+        self, queries: Vectors, asked: Vectors, dense: Vectors, words: Vectors, step: ScoreStep | None
     ) -> Vectors:
         """Return the probabilities (m, c) float32 of the candidates of queries.
 
         Args:
             queries: (m, d) float32 vectors.
             asked: the same as the model's step `relevance` takes them, see `zoo.index.answers.transform_queries`.
-            by_vectors, words: (m, c) scores of the candidates in any order; minus infinity for nothing.
-            step: that step, if the map has no `by_vectors` of its own.
+            dense, words: (m, c) scores of the candidates in any order; minus infinity for nothing.
+            step: that step, if the map has no `dense` of its own.
         """
-        map_vectors = (
-            self.by_vectors.apply if self.by_vectors is not None else step.map_scores if step is not None else None
-        )
-        assert map_vectors is not None  # `open_map` compares the step
+        map_dense = self.dense.apply if self.dense is not None else step.map_scores if step is not None else None
+        assert map_dense is not None  # `open_map` compares the step
         features = join_features(
-            compute_log_odds(map_vectors, asked, by_vectors), compute_log_odds(self.words.apply, queries, words)
+            compute_log_odds(map_dense, asked, dense), compute_log_odds(self.words.apply, queries, words)
         )
         return compute_sigmoid(features @ self.weights).astype(np.float32)
 
@@ -76,7 +74,7 @@ class HybridMap:
         """Write the map as one file of safetensors, whose metadata hold the numbers."""
         from safetensors.numpy import save_file
 
-        maps = {"words": self.words} | ({} if self.by_vectors is None else {"by_vectors": self.by_vectors})
+        maps = {"words": self.words} | ({} if self.dense is None else {"dense": self.dense})
         tensors = {f"{side}.{name}": array for side, own in maps.items() for name, array in own.tensors().items()}
         content = {
             "maps": {side: own.state() for side, own in maps.items()},
@@ -101,9 +99,7 @@ def open_map(path: Path) -> HybridMap:
         if weights.shape != (4,) or (weights[:3] < 0).any() or not np.isfinite(weights).all():
             raise ValueError("the weights are wrong")
         step = None if content["step"] is None else str(content["step"])
-        return HybridMap(
-            maps["words"], maps.get("by_vectors"), step, weights, float(content["threshold"]), content["facts"]
-        )
+        return HybridMap(maps["words"], maps.get("dense"), step, weights, float(content["threshold"]), content["facts"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SafetensorError) as error:
         raise ArtefactError(f"{path}: cannot be read ({str(error)[:80]}); run --fit-hybrid again") from None
 
@@ -122,8 +118,8 @@ def compute_log_odds(map_scores: MapScores, queries: Vectors, scores: Vectors) -
     return result
 
 
-def join_features(by_vectors: Floats, words: Floats) -> Floats:
+def join_features(dense: Floats, words: Floats) -> Floats:
     """Return what the regression reads (m, c, 4), from the log-odds (m, c) of both sides."""
-    neither = np.logaddexp(0, by_vectors) + np.logaddexp(0, words)  # minus the logarithm of (1 - p) (1 - q)
+    neither = np.logaddexp(0, dense) + np.logaddexp(0, words)  # minus the logarithm of (1 - p) (1 - q)
     either = neither + np.log(-np.expm1(-neither))
-    return np.stack([by_vectors, words, either, np.ones(by_vectors.shape)], axis=-1)
+    return np.stack([dense, words, either, np.ones(dense.shape)], axis=-1)

@@ -132,10 +132,9 @@ class Index(OpenIndex):
 
         Raise ZooError for too few queries, and for an id that is not in the index.
         """
-        from zoo.index import hybrid_fit
-        from zoo.index.questions import read_questions
+        from zoo.index import hybrid_fit, measure
 
-        fitted = hybrid_fit.fit_hybrid(self, read_questions(questions), say)
+        fitted = hybrid_fit.fit_hybrid(self, measure.read_questions(questions), say)
         self._read()
         return dict(fitted.facts)
 
