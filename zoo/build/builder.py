@@ -41,6 +41,7 @@ from zoo.data import Table
 from zoo.data.spec import Mixture
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared, leaderboard
+from zoo.evaluation.kept_vectors import KeptVectors
 from zoo.evaluation.spec import list_tasks
 from zoo.evaluation.watching import WatchedTasks, prepare_watch
 from zoo.recipe.recipe import Recipe
@@ -217,9 +218,11 @@ class _Build:
         if train:
             self._train(tables, tasks, locked, made_from.trained)
         encoder = steps.fit(self.recipe, self.steps, made_from.steps, self.folder, tables, self.say)
-        if not self.folder.is_made_from("report.json", made_from.report):
-            self._evaluate(tables, tasks, locked, made_from.report)
-        steps.evaluate(encoder, tasks, self.folder, made_from.codes, self.say, show_progress=self.show_progress)
+        with steps.keep_vectors(encoder, self.out / "cache") as kept:
+            if not self.folder.is_made_from("report.json", made_from.report):
+                self._evaluate(tables, tasks, locked, made_from.report, kept)
+            shows = self.show_progress
+            steps.evaluate(encoder, tasks, self.folder, made_from.codes, self.say, show_progress=shows, kept=kept)
         # A tokenizer of the Hub is there only after the training.
         long_texts = long_texts or self._count_long_texts(tables, tasks)
         self._document(locked | tasks.lock | self.steps.lock, long_texts, encoder, made_from.model)
@@ -302,7 +305,14 @@ class _Build:
         if not self.finish:
             shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
 
-    def _evaluate(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any], made_from: str) -> None:
+    def _evaluate(
+        self,
+        tables: dict[str, Table],
+        tasks: Prepared,
+        locked: dict[str, Any],
+        made_from: str,
+        kept: KeptVectors | None,
+    ) -> None:
         self.say(f"evaluating {len(self.recipe.evaluation)} tasks")
         encoder = pretrained.load(self.out / "trained")
         encoder.folder = self.recipe.folder
@@ -317,6 +327,7 @@ class _Build:
             shared_baselines=families.load_shared_baselines() if self.recipe.baselines == "full" else (),
             results_folder=results,
             show_progress=self.show_progress,
+            kept=kept,
         )
         report["health"] = [finding._asdict() for finding in self._examine(encoder, tables)]
         report["skipped_rows"] |= {name: entry["skipped"] for name, entry in locked.items() if entry["skipped"]}
