@@ -24,9 +24,9 @@ DIFFERENCES = {
 }
 """Arguments of sentence-transformers that mean nothing here, and what to do instead."""
 NEUTRAL_VALUES = (None, "sentence_embedding")
-PRECISIONS = {"auto": "auto", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+PRECISIONS = {"auto": "auto", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "int8": "int8"}
 """Names of torch → names of zoo, which both work."""
-QUANTISED = ("int8", "uint8", "binary", "ubinary")
+QUANTISED = ("uint8", "binary", "ubinary")
 
 
 def check_options(options: Mapping[str, Any], encode: Callable[..., Any]) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def read_precision(name: str) -> str:
     """Return zoo's name of a precision. Raises ZooError for a quantised one, which sentence-transformers means by the word."""
     if name in QUANTISED:
         raise ZooError(
-            f"precision: {name!r}: here the word means the arithmetic: fp32, bf16, fp16 or auto. To quantise vectors, pass them "
-            "to sentence_transformers.quantize_embeddings"
+            f"precision: {name!r}: here the word means the arithmetic: fp32, bf16, fp16, int8 or auto. To quantise vectors, pass "
+            "them to sentence_transformers.quantize_embeddings"
         )
     if name not in (*PRECISIONS.values(), *PRECISIONS):
         raise ZooError(f"precision: {name!r} is not one of {', '.join(PRECISIONS.values())}")

@@ -199,7 +199,7 @@ def test_the_arguments_of_sentence_transformers_mean_the_same(encoder):
         ({"show_progress": True}, "show_progress_bar"),
         ({"truncate_dim": 8}, "view"),
         ({"output_value": "token_embeddings"}, "one vector"),
-        ({"precision": "int8"}, "quantize_embeddings"),
+        ({"precision": "uint8"}, "quantize_embeddings"),
         ({"precision": "fp8"}, "fp8"),
         ({"device": "nowhere"}, "device"),
         ({"prompt_name": "passage"}, "prompt_name"),

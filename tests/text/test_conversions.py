@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import tiny
-import torch
 
 import zoo
 from zoo.text import conversions
@@ -83,18 +81,16 @@ def encoder(request, tmp_path_factory):
 
 
 @pytest.fixture
-def made(monkeypatch) -> Iterator[list[torch.dtype]]:
-    """The precisions of all copies that are made."""
-    from zoo.text import engine
+def made(monkeypatch) -> list[object]:
+    """The stamps of all copies that are made."""
+    stamps, make = [], conversions.Conversion
 
-    precisions, convert = [], engine.convert
+    def record(value, stamp, parts):
+        stamps.append(stamp)
+        return make(value, stamp, parts)
 
-    def record(module, dtype, **options):
-        precisions.append(dtype)
-        return convert(module, dtype, **options)
-
-    monkeypatch.setattr(engine, "convert", record)
-    return precisions
+    monkeypatch.setattr(conversions, "Conversion", record)
+    return stamps
 
 
 def test_alternating_precisions_and_views_converts_each_once(encoder, made):

@@ -180,7 +180,7 @@ def _add_model_verbs(add: Add) -> None:
     encode.add_argument(
         "--precision",
         default="auto",
-        choices=["auto", "fp32", "bf16", "fp16"],
+        choices=["auto", "fp32", "bf16", "fp16", "int8"],
         help="auto: bf16 on hardware that is fast at it",
     )
     encode.add_argument(

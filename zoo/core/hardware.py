@@ -35,9 +35,13 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bf16 else torch.float32
 
 
+def list_cpu_flags() -> frozenset[str]:
+    """Return the instruction sets of the processor as Linux names them; empty on other systems."""
+    return _cpu_flags()
+
+
 @cache
 def _cpu_flags() -> frozenset[str]:
-    """Return the instruction sets of the processor as Linux names them; empty on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -55,10 +59,10 @@ def keep_large_blocks() -> None:
     By default glibc returns large blocks to the kernel after each operation. The page faults that follow can cost more than
     the arithmetic of an activation. On systems without glibc only oneDNN is set.
 
-    oneDNN multiplies bfloat16 on CPUs and caches a kernel for each shape. Batches sorted by length seldom repeat a shape,
-    so a cache of 16 kernels replaces the default of about a thousand.
+    oneDNN compiles and caches a kernel for each shape. Batches of networks that are not recognised seldom repeat a shape, so a
+    cache of 256 kernels replaces the default of about a thousand.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")  # oneDNN reads it when it multiplies first
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")  # oneDNN reads it when it multiplies first
     trim_threshold, mmap_threshold = -1, -3
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

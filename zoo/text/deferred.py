@@ -7,7 +7,8 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from safetensors.torch import save_file
 from zoo.artefact import preflight, tensors, transformer_folder
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.hub.model_references import PACKAGES, find_hub_id
+from zoo.ops.int8_linear import can_multiply
 from zoo.ops.packed_linear import PackedLinear
 from zoo.text import flat_layout, light_folder, pooling, stock_modules
 from zoo.text.conversions import CACHE
 from zoo.text.engine import Engine
 from zoo.text.flat_transformer import FlatTransformer, PackedBlock, pack_block
+from zoo.text.int8_transformer import Int8Network, Int8Transformer, quantise_blocks
 from zoo.text.light_folder import LightFolder
 from zoo.text.padding import pad
 
@@ -32,10 +35,10 @@ _lock = threading.RLock()
 
 @dataclass(eq=False)
 class DeferredBackbone:
-    """What is known of a backbone before sentence-transformers has opened it.
+    """The facts about a backbone that are known before sentence-transformers has opened it.
 
     Attributes:
-        light: what encoding needs.
+        light: the parts that encoding needs.
         name, revision: where it came from.
         prompts, named_prompts: as in `Backbone`.
         open_parts: returns the attributes that an encoder has once the folder is open, by name. It gets the folder, or a copy.
@@ -52,6 +55,7 @@ class DeferredBackbone:
     _files: dict[str, bytes] = field(default_factory=dict)
     _stamps: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     _parts: dict[str, Any] | None = None
+    _int8: weakref.WeakValueDictionary[int, Int8Network] = field(default_factory=weakref.WeakValueDictionary)
     _blocks: weakref.WeakValueDictionary[Any, PackedBlock] = field(default_factory=weakref.WeakValueDictionary)
 
     def __post_init__(self) -> None:
@@ -97,6 +101,8 @@ class DeferredBackbone:
         """Return the first blocks in a precision. Networks of all depths share their packed blocks."""
         tensors, layout = self.light.tensors, self.light.layout
         blocks = []
+        if dtype == torch.int8:
+            return self._flatten_int8(layers)
         with _lock:
             for number in range(layers):
                 block = self._blocks.get((dtype, number))
@@ -105,10 +111,19 @@ class DeferredBackbone:
                 blocks.append(block)
         table = tensors[f"{flat_layout.WORDS}.weight"]
 
-        def words(ids: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.embedding(ids, table)
+        words = partial(_embed, table)
+        return FlatTransformer(replace(layout, depth=layers), tensors, words, blocks, dtype)
 
-        return FlatTransformer(layout, tensors, words, blocks, dtype)
+    def _flatten_int8(self, layers: int) -> FlatTransformer:
+        tensors, layout = self.light.tensors, self.light.layout
+        with _lock:
+            network = self._int8.get(layout.depth)
+            if network is None:
+                flat = self.flatten(layout.depth, torch.float32)
+                network = Int8Network(tuple(quantise_blocks(flat, tensors, self.light.tokenize([""])[0])))
+                self._int8[layout.depth] = network
+        table = tensors[f"{flat_layout.WORDS}.weight"]
+        return Int8Transformer(replace(layout, depth=layers), tensors, partial(_embed, table), network)
 
     def _stamp_files(self) -> dict[str, tuple[int, int, int]]:
         """Return size, time of change and number of each file in the folder, by its path in it; {} without a folder."""
@@ -137,6 +152,10 @@ class DeferredBackbone:
         return folder
 
 
+def _embed(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.embedding(ids, table)
+
+
 class LightEngine(Engine):
     """The engine of a backbone that is not open. Its weights never change."""
 
@@ -146,6 +165,10 @@ class LightEngine(Engine):
     def device(self) -> torch.device:
         """The CPU; an encoder that moves is opened first."""
         return torch.device("cpu")
+
+    def can_use_int8(self) -> bool:
+        """Whether the processor multiplies 8-bit integers fast; the network is a known one."""
+        return can_multiply()
 
     def _convert_module(self, dtype: torch.dtype) -> torch.nn.Module:
         module: torch.nn.Module = CACHE.get(self, dtype, None, lambda: self.module.convert(dtype))
@@ -165,10 +188,11 @@ class LightNetwork(torch.nn.Module):
         self.packed_head: PackedLinear | None = None
 
     def convert(self, dtype: torch.dtype) -> tuple[torch.nn.Module, dict[int, int]]:
-        """Return a copy that computes in `dtype`, and the bytes of what is packed for it."""
+        """Return a copy that computes in `dtype`, and the bytes of its packed blocks."""
         twin = LightNetwork(self._source[0], self.layers, None, self.dim, normalizes=self.normalizes)
         twin.network = self._source[0].flatten(self.layers, dtype)
         if self.head is not None:
+            dtype = torch.float32 if dtype == torch.int8 else dtype
             bias = None if self.head.bias is None else self.head.bias.detach().to(dtype)
             twin.packed_head = PackedLinear(self.head.weight.detach().to(dtype), bias)
         return twin.eval(), twin.network.parts

@@ -20,13 +20,16 @@ import numpy as np
 import torch
 
 from zoo.core import hardware
+from zoo.core.errors import ZooError
 from zoo.core.inputs import check_texts, read_in_windows
 from zoo.core.progress import Advance, show_progress_bar
 from zoo.ops.inference import check_finite, list_modules, stamp_weights
+from zoo.ops.int8_linear import can_multiply
 from zoo.ops.packed_linear import pack_layer
 from zoo.text import flat_layout
 from zoo.text.conversions import CACHE
 from zoo.text.flat_transformer import flatten
+from zoo.text.int8_transformer import flatten_int8
 
 Array = np.ndarray[Any, Any]
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
@@ -82,7 +85,18 @@ class Engine:
         return self._encode_windows(check_texts(inputs), self._resolve_dtype(precision), lambda count: None)
 
     def _resolve_dtype(self, precision: str) -> torch.dtype:
+        if precision == "int8" and self.can_use_int8():
+            return torch.int8
+        if precision == "int8":
+            raise ZooError(
+                "precision: 'int8' is not one of auto, fp32, bf16, fp16 here: it needs a BERT-like text model on a CPU with VNNI "
+                "instructions; use auto"
+            )
         return hardware.resolve_precision(precision, self.device)
+
+    def can_use_int8(self) -> bool:
+        """Whether the network and the processor allow 8-bit products."""
+        return self.device.type == "cpu" and can_multiply() and any(True for _ in find_networks(self.module))
 
     @property
     def device(self) -> torch.device:
@@ -171,23 +185,41 @@ class Engine:
         if dtype == torch.float32 and not is_training and not (is_cpu and any(map(_is_linear, parts))):
             return self.module
         stamp = stamp_weights(self.module)
-        module: torch.nn.Module = CACHE.get(self, dtype, stamp, lambda: convert(self.module, dtype, is_cpu=is_cpu))
+        module: torch.nn.Module = CACHE.get(self, dtype, stamp, lambda: self._convert(dtype, is_cpu))
         return module
+
+    def _convert(self, dtype: torch.dtype, is_cpu: bool) -> tuple[torch.nn.Module, dict[int, int]]:
+        special = self.tokenize([""])[0] if dtype == torch.int8 else ()
+        return convert(self.module, dtype, is_cpu=is_cpu, special=special)
 
     def list_conversions(self) -> list[torch.dtype]:
         """Return the precisions whose converted copies are in memory, the least recently used first."""
         return [key for key in CACHE.list_keys(self) if isinstance(key, torch.dtype)]
 
 
-def convert(module: torch.nn.Module, dtype: torch.dtype, *, is_cpu: bool) -> tuple[torch.nn.Module, dict[int, int]]:
-    """Return a copy of `module` for inference, and the bytes of each tensor that it does not share with the original."""
+def find_networks(module: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, flat_layout.Layout]]:
+    """Yield the Transformers inside `module` that are recognised, with their layouts."""
+    for part in module.modules():
+        layout = flat_layout.recognise(part) if hasattr(part, "config") else None
+        if layout is not None:
+            yield part, layout
+
+
+def convert(
+    module: torch.nn.Module, dtype: torch.dtype, *, is_cpu: bool, special: Sequence[int] = ()
+) -> tuple[torch.nn.Module, dict[int, int]]:
+    """Return a copy of `module` for inference, and the bytes of each tensor that it does not share with the original.
+
+    With int8, products of recognised Transformers are of 8-bit integers, and everything else is float32. `special` are then the
+    token ids of an empty text.
+    """
     # deepcopy takes these as copied already, so that no second set of float32 weights exists in between
     memo: dict[int, Any] = {}
-    if is_cpu and dtype in (torch.float32, torch.bfloat16):
-        for part in module.modules():
-            layout = flat_layout.recognise(part) if hasattr(part, "config") else None
-            if layout is not None:
-                memo[id(part)] = flatten(part, layout, dtype)
+    if is_cpu and dtype in (torch.float32, torch.bfloat16, torch.int8):
+        for part, layout in find_networks(module):
+            is_int8 = dtype == torch.int8
+            memo[id(part)] = flatten_int8(part, layout, special) if is_int8 else flatten(part, layout, dtype)
+    dtype = torch.float32 if dtype == torch.int8 else dtype
     sizes = {number: size for flat in memo.values() for number, size in flat.parts.items()}
     flat_parameters = {id(p) for part in module.modules() if id(part) in memo for p in part.parameters()}
     for parameter in module.parameters():

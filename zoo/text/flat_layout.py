@@ -147,6 +147,7 @@ class Layout:
         epsilon: of its layer norms.
         padding: the padding token's id, for positions; None if they are simply counted.
         is_projected: whether a linear layer follows the embeddings.
+        vocabulary: number of tokens.
     """
 
     architecture: Architecture
@@ -157,6 +158,7 @@ class Layout:
     epsilon: float
     padding: int | None
     is_projected: bool
+    vocabulary: int
 
     def name_block(self, number: int) -> dict[str, str]:
         """The full names of the layers of a block, by their field in `BlockNames`; the first block is 0."""
@@ -179,12 +181,13 @@ def read_layout(config: Mapping[str, Any]) -> Layout | None:
     if architecture is None:
         return None
     sizes = [config.get(getattr(architecture, name)) for name in ("depth", "width", "heads")]
+    sizes.append(config.get("vocab_size"))
     activation = ACTIVATIONS.get(str(config.get(architecture.activation)))
     epsilon = config.get("layer_norm_eps") if architecture.epsilon is None else architecture.epsilon
     padding = (
         1 if architecture.has_relative_bias else config.get("pad_token_id")
     )  # MPNet's is 1 whatever its config says
-    depth, width, heads = (size if type(size) is int and size > 0 else 0 for size in sizes)
+    depth, width, heads, vocabulary = (size if type(size) is int and size > 0 else 0 for size in sizes)
     is_plain = (
         not config.get("is_decoder")
         and not config.get("add_cross_attention")
@@ -192,7 +195,15 @@ def read_layout(config: Mapping[str, Any]) -> Layout | None:
         and config.get("position_embedding_type", "absolute") in ("absolute", None)
         and config.get("relative_attention_num_buckets", 32) == 32
     )
-    if not is_plain or activation is None or not isinstance(epsilon, float) or not depth or not heads or width % heads:
+    if (
+        not is_plain
+        or activation is None
+        or not isinstance(epsilon, float)
+        or not depth
+        or not heads
+        or not vocabulary
+        or width % heads
+    ):
         return None
     if architecture.counts_padding and type(padding) is not int:
         return None
@@ -206,6 +217,7 @@ def read_layout(config: Mapping[str, Any]) -> Layout | None:
         epsilon,
         padding if architecture.counts_padding else None,
         embedding_size != width,
+        vocabulary,
     )
 
 

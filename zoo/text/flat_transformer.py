@@ -72,7 +72,7 @@ def pack_block(
     names = layout.name_block(number)
 
     def read(field: str) -> tuple[torch.Tensor, torch.Tensor]:
-        return _read_layer(tensors, names[field])
+        return read_layer(tensors, names[field])
 
     def pack(field: str, activation: str = "none") -> PackedLinear:
         weight, bias = read(field)
@@ -95,7 +95,7 @@ def pack_block(
     )
 
 
-def _read_layer(tensors: Tensors, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+def read_layer(tensors: Tensors, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weight and the bias of a layer."""
     return tensors[f"{name}.weight"].detach(), tensors[f"{name}.bias"].detach()
 
@@ -121,10 +121,10 @@ class FlatTransformer(torch.nn.Module):
         self.positions = positions
         if layout.architecture.has_types:
             self.positions = positions + tensors[flat_layout.TYPES].detach()[0]
-        self.norm_weight, self.norm_bias = _read_layer(tensors, flat_layout.NORM)
+        self.norm_weight, self.norm_bias = read_layer(tensors, flat_layout.NORM)
         self.projection: PackedLinear | None = None
         if layout.is_projected:
-            weight, bias = _read_layer(tensors, flat_layout.PROJECTION)
+            weight, bias = read_layer(tensors, flat_layout.PROJECTION)
             self.projection = PackedLinear(weight, bias)
         has_bias = layout.architecture.has_relative_bias
         self.relative_bias = tensors[flat_layout.RELATIVE_BIAS].detach() if has_bias else None
@@ -142,11 +142,12 @@ class FlatTransformer(torch.nn.Module):
         if attention_mask is not None and bool(attention_mask.all()):
             attention_mask = None
         batch, length = input_ids.shape
-        x = self.embed(input_ids).view(batch * length, -1)
-        bias = self._make_bias(attention_mask, length)
-        for block in self.blocks:
-            x = self._run_block(block, x, batch, length, bias)
-        return States(x.view(batch, length, -1))
+        rows = batch * length
+        x = self.embed(input_ids).view(rows, -1)
+        if missing := round_up(rows) - rows:
+            x = F.pad(x, (0, 0, 0, missing))
+        bias = self.make_bias(attention_mask, length)
+        return States(self.run_blocks(x, batch, length, bias)[:rows].view(batch, length, -1))
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the embeddings (batch, tokens, width) in `dtype` that enter the first block."""
@@ -162,7 +163,7 @@ class FlatTransformer(torch.nn.Module):
         is_text = ids != padding
         return F.embedding(is_text.cumsum(1) * is_text + padding, self.positions)
 
-    def _make_bias(self, mask: torch.Tensor | None, length: int) -> torch.Tensor | None:
+    def make_bias(self, mask: torch.Tensor | None, length: int) -> torch.Tensor | None:
         """Return what is added to the scores of attention, broadcastable to (batch, heads, tokens, tokens); None for nothing."""
         bias = None
         if mask is not None:
@@ -172,6 +173,12 @@ class FlatTransformer(torch.nn.Module):
             return bias
         relative = F.embedding(find_buckets(length), self.relative_bias).permute(2, 0, 1).to(self.dtype)
         return relative.unsqueeze(0) if bias is None else relative + bias
+
+    def run_blocks(self, x: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None) -> torch.Tensor:
+        """Return the states (batch · tokens, width) after the last block."""
+        for block in self.blocks:
+            x = self._run_block(block, x, batch, length, bias)
+        return x
 
     def _run_block(
         self, block: PackedBlock, x: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None
@@ -183,17 +190,31 @@ class FlatTransformer(torch.nn.Module):
         return F.layer_norm(block.down.add_to(block.up(x), x), shape, *block.output_norm, epsilon)
 
     def attend(self, qkv: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None) -> torch.Tensor:
-        """Return the attention's output (batch · tokens, width) for queries, keys and values (batch · tokens, 3 · width)."""
-        heads = self.layout.heads
-        query, key, value = qkv.view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        """Return the attention's output (rows, width) for queries, keys and values (rows, 3 · width).
+
+        Rows beyond batch · tokens are padding.
+        """
+        heads, rows = self.layout.heads, batch * length
+        query, key, value = qkv[:rows].view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
         if qkv.dtype == torch.bfloat16 and batch * heads * length >= PRODUCT_ROWS:
             scores = query @ key.transpose(-1, -2)
             weights = torch.softmax(scores if bias is None else scores + bias, dim=-1)
             result = weights @ value
         else:
             result = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
-        states: torch.Tensor = result.transpose(1, 2).reshape(batch * length, -1)
+        if rows == len(qkv):
+            whole: torch.Tensor = result.transpose(1, 2).reshape(rows, -1)
+            return whole
+        states: torch.Tensor = result.new_empty(len(qkv), self.layout.width)
+        states[:rows].view(batch, length, heads, -1).copy_(result.transpose(1, 2))
+        states[rows:].zero_()
         return states
+
+
+def round_up(rows: int) -> int:
+    """Return a number of rows that repeats: oneDNN compiles a kernel for each number, which can take longer than the product."""
+    step = 16 if rows <= 64 else 32 if rows <= 512 else 64
+    return -(-rows // step) * step
 
 
 def find_buckets(length: int) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Read the folder of a text model with `tokenizers` and `safetensors` alone, if every entry in it is one that is known here.
 
-Opening a folder with sentence-transformers imports it, transformers and their dependencies, which takes seconds. Encoding needs
-none of them for the networks of `flat_layout`. This module is strict and raises no error: whatever it does not know exactly, it
+Opening a folder with sentence-transformers imports it, transformers and their dependencies, which takes seconds. For the networks
+of `flat_layout`, encoding does without them. This module is strict and raises no error: whatever it does not know exactly, it
 leaves to sentence-transformers, which also says what is wrong with a folder.
 """
 
@@ -67,7 +67,7 @@ class _UnknownError(Exception):
 
 @dataclass(frozen=True)
 class LightFolder:
-    """What encoding needs of a folder.
+    """The parts of a folder that encoding needs.
 
     Attributes:
         layout: the shape of the network.
@@ -126,9 +126,9 @@ def _read_object(path: Path) -> dict[str, Any]:
 def _read(folder: Path, is_model_folder: bool) -> LightFolder:
     entries = preflight.read_list(folder / "modules.json")
     names = [str(entry["type"]).rsplit(".", 1)[-1] for entry in entries]
-    dense = ([], ["Dense"]) if is_model_folder else ([],)
+    middles = ([], ["Dense"]) if is_model_folder else ([],)
     ends = (["Normalize"], []) if not is_model_folder else (["Normalize"],)
-    _require(names in [["Transformer", "Pooling", *middle, *end] for middle in dense for end in ends])
+    _require(names in [["Transformer", "Pooling", *middle, *end] for middle in middles for end in ends])
     root = transformer_folder.find_transformer(folder)
     config = _read_object(root / "config.json")
     layout = flat_layout.read_layout(config)

@@ -107,7 +107,7 @@ class TextEncoder(BaseEncoder):
         """Encode texts to (n, dim) float32 vectors, in the order of `inputs`.
 
         Args:
-            precision: fp32, bf16, fp16, or auto, which uses bf16 on hardware that is fast at it.
+            precision: fp32, bf16, fp16, int8, or auto, which uses bf16 on hardware that is fast at it.
             prompt_type: "query" or "document" puts the prompt of that role, if there is one, before each text.
 
         Raises ZooError for an input that is not a string.
@@ -183,8 +183,10 @@ class TextEncoder(BaseEncoder):
     def make_graph(self) -> Graph:
         """The graph of this view: its engine's module behind its tokenizer."""
         prompts = {role or "": self.find_prompt(role) for role in (None, *ROLES)}
-        module = text_graph.TokensToVector(self._get_engine().module)
-        reader = text_graph.make_reader(self.backbone, prompts)
+        reader = text_graph.make_reader(
+            self.backbone, prompts
+        )  # opens a deferred backbone, whose network cannot be traced
+        module = text_graph.TokensToVector(self._make_engine().module)
         return Graph({"": module}, reader=reader, similarity=self.similarity_fn_name)
 
     def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:

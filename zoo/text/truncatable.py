@@ -145,7 +145,7 @@ class TruncatableEncoder(TextEncoder):
         """Encode texts to (n, dim) float32 vectors of unit norm, in the order of `inputs`.
 
         Args:
-            precision: fp32, bf16, fp16, or auto, which uses bf16 on hardware that is fast at it.
+            precision: fp32, bf16, fp16, int8, or auto, which uses bf16 on hardware that is fast at it.
             prompt_type: "query" or "document" puts the prompt of that role, if there is one, before each text.
 
         Raises ZooError for an input that is not a string.

@@ -1,0 +1,225 @@
+"""One short query, alternating views and precisions, bulk by precision, and the first vector of a fresh process.
+
+    ZOO_DATA=… python benchmarks/latency.py [--quick] [--write FILE]
+
+all-MiniLM-L6-v2 encodes queries of banking77, one at a time, with one thread. The sides take turns at every query, in one
+process: zoo in each precision and as a view, sentence-transformers in float32 and bfloat16, and ONNX Runtime in float32 and int8
+if it is installed. Times are those of the processor, in milliseconds, because wall times on a shared machine say little. The
+loss of each precision is that of the cosine on mixed texts and of the rank correlation on the test pairs of STS-B.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import finish, rows, save_table
+from encode import MODEL, draw_texts
+from scipy.stats import spearmanr
+
+import zoo
+from zoo.hub.model_references import find_package_folder
+
+Encode = Callable[[list[str]], np.ndarray]
+WARM_UP = 10
+FIRST = {
+    "zoo": f"import zoo; zoo.from_pretrained({MODEL!r}).encode(['How to choose a new password'])",
+    "sentence-transformers": (
+        "from sentence_transformers import SentenceTransformer; "
+        "from zoo.hub.model_references import find_package_folder; "
+        f"folder = find_package_folder({MODEL.removeprefix('package:')!r}); "
+        "SentenceTransformer(str(folder), device='cpu').encode(['How to choose a new password'])"
+    ),
+}
+
+
+def open_sides(folder: Path) -> dict[str, Encode]:
+    """Return `encode` of each side by name."""
+    from sentence_transformers import SentenceTransformer
+
+    encoder: Any = zoo.from_pretrained(MODEL)
+    source = str(find_package_folder(MODEL.removeprefix("package:")))
+    stock = SentenceTransformer(source, device="cpu")
+    half = SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.bfloat16})
+    sides: dict[str, Encode] = {
+        f"zoo {precision}": lambda texts, precision=precision: encoder.encode(texts, precision=precision)
+        for precision in ("fp32", "bf16", "int8")
+    }
+    sides["zoo 3 layers, 128 components"] = lambda texts: encoder.truncate(3, 128).encode(texts)
+    sides["sentence-transformers fp32"] = stock.encode
+    sides["sentence-transformers bf16"] = lambda texts: half.encode(texts, convert_to_tensor=True).float().numpy()
+    try:
+        sides |= export_onnx(stock, encoder, folder)
+    except ImportError:
+        print("onnx and onnxruntime are not installed, so their lines are left out", file=sys.stderr)
+    return sides
+
+
+def export_onnx(stock: Any, encoder: Any, folder: Path) -> dict[str, Encode]:
+    """Return ONNX Runtime in float32 and with dynamic int8, with the tokenizer and the batches of zoo."""
+    import onnxruntime
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    network = stock[0].auto_model
+
+    class States(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            return self.network(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    network.set_attn_implementation("eager")
+    names = ["input_ids", "attention_mask"]
+    sample = torch.ones(2, 7, dtype=torch.int64)
+    axes = {name: {0: "texts", 1: "tokens"} for name in (*names, "states")}
+    options = {
+        "input_names": names,
+        "output_names": ["states"],
+        "dynamic_axes": axes,
+        "opset_version": 17,
+        "dynamo": False,
+    }
+    torch.onnx.export(States(), (sample, sample), str(folder / "fp32.onnx"), **options)
+    network.set_attn_implementation("sdpa")
+    quantize_dynamic(folder / "fp32.onnx", folder / "int8.onnx", weight_type=QuantType.QInt8, per_channel=True)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    light = encoder._deferred.light
+
+    def make(name: str) -> Encode:
+        session = onnxruntime.InferenceSession(
+            str(folder / f"{name}.onnx"), settings, providers=["CPUExecutionProvider"]
+        )
+
+        def encode(texts: list[str]) -> np.ndarray:
+            ids, vectors = light.tokenize(texts), np.empty((len(texts), 384), np.float32)
+            order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+            for start in range(0, len(order), 32):
+                places = order[start : start + 32]
+                longest = max(len(ids[i]) for i in places)
+                batch = np.zeros((len(places), longest), np.int64)
+                for row, place in enumerate(places):
+                    batch[row, : len(ids[place])] = ids[place]
+                mask = (batch > 0).astype(np.int64)
+                states = session.run(None, {"input_ids": batch, "attention_mask": mask})[0]
+                sums = (states * mask[..., None]).sum(1)
+                vectors[places] = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+            return vectors
+
+        return encode
+
+    return {"ONNX Runtime fp32": make("fp32"), "ONNX Runtime int8": make("int8")}
+
+
+def time_queries(sides: dict[str, Encode], queries: list[str]) -> dict[str, list[float]]:
+    """Return the milliseconds of the processor for each query and side. The sides take turns."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number, query in enumerate(queries):
+        for name, encode in sides.items():
+            start = time.process_time()
+            encode([query])
+            if number >= WARM_UP:
+                times[name].append(1e3 * (time.process_time() - start))
+    return times
+
+
+def time_alternation(sides: dict[str, Encode], queries: list[str]) -> float:
+    """Return the time of zoo's sides in turns, relative to that of one side after another."""
+    own = {name: encode for name, encode in sides.items() if name.startswith("zoo")}
+    apart = [time_queries({name: encode}, queries)[name] for name, encode in own.items()]
+    together = time_queries(own, queries)
+    return sum(np.median(each) for each in together.values()) / sum(np.median(each) for each in apart)
+
+
+def measure_first_vector(code: str, repeats: int) -> float:
+    """Return the seconds of the processor that a fresh process needs for its first vector, the least of some."""
+    seconds = []
+    for _ in range(repeats):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(seconds)
+
+
+def measure_loss(encode: Encode, exact: np.ndarray, texts: list[str], pairs: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the cosines with exact vectors, and the rank correlation on scored pairs."""
+    vectors = encode(texts)
+    cosines = (vectors * exact).sum(1) if vectors.shape == exact.shape else np.full(1, np.nan)
+    sides = [encode([pair[name] for pair in pairs]) for name in ("sentence1", "sentence2")]
+    score = spearmanr((sides[0] * sides[1]).sum(1), [pair["score"] for pair in pairs]).statistic
+    return {"mean": float(cosines.mean()), "least": float(cosines.min()), "stsb": float(score)}
+
+
+def time_bulk(sides: dict[str, Encode], texts: list[str], turns: int) -> dict[str, float]:
+    """Return the texts for each second of the processor and each side, the best of some turns."""
+    best = dict.fromkeys(sides, 0.0)
+    for _ in range(turns):
+        for name, encode in sides.items():
+            start = time.process_time()
+            encode(texts)
+            best[name] = max(best[name], len(texts) / (time.process_time() - start))
+    return best
+
+
+def main() -> None:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="60 queries, 120 texts in bulk, 200 pairs")
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    query_count, text_count, pair_count = (60, 120, 200) if arguments.quick else (210, 1000, 1379)
+    queries = list(dict.fromkeys(row["text"] for row in rows("banking77/test")))[:query_count]
+    texts, pairs = draw_texts(1000)[:text_count], rows("stsb/test")[:pair_count]
+    load = os.getloadavg()
+    with tempfile.TemporaryDirectory() as folder:
+        sides = open_sides(Path(folder))
+        times = time_queries(sides, queries)
+        alternation = time_alternation(sides, queries[: query_count // 2])
+        bulk = time_bulk(sides, texts, 1 if arguments.quick else 2)
+        exact = sides["sentence-transformers fp32"](texts)
+        losses = {name: measure_loss(encode, exact, texts, pairs) for name, encode in sides.items()}
+    first = {name: measure_first_vector(code, 2) for name, code in FIRST.items()}
+    lines = [
+        "| side | query p50, ms | p99 | texts/s in bulk | mean cosine | least | STS-B |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, own in times.items():
+        p50, p99, loss = np.percentile(own, 50), np.percentile(own, 99), losses[name]
+        cosines = " | ".join("" if np.isnan(loss[key]) else f"{loss[key]:.5f}" for key in ("mean", "least"))
+        lines.append(f"| {name} | {p50:.2f} | {p99:.2f} | {bulk[name]:.0f} | {cosines} | {loss['stsb']:.4f} |")
+    lines += ["", "| figure | measured | bar |", "|---|---|---|"]
+    bars = {"fp32": 5.0, "bf16": 3.5, "int8": 2.3}
+    for precision, bar in bars.items():
+        lines.append(f"| query, {precision}, ms | {np.median(times[f'zoo {precision}']):.2f} | ≤ {bar} |")
+    lines.append(f"| alternating views and precisions | {alternation:.2f} × | ≤ 1.1 × |")
+    lines.append(f"| first vector, processor seconds | {first['zoo']:.2f} | ≤ 2 |")
+    lines.append(f"| that of sentence-transformers | {first['sentence-transformers']:.2f} |  |")
+    print("\n".join(lines))
+    about = (
+        f"all-MiniLM-L6-v2, one thread, {query_count} queries, {text_count} texts in bulk. Times are of the processor. Other "
+        f"programs used the machine: its load average was {load[0]:.0f} at the start and {os.getloadavg()[0]:.0f} at the end, on "
+        f"{os.cpu_count()} cores. Under such a load processor times grow by up to a half, because caches are shared."
+    )
+    if arguments.write:
+        save_table(arguments.write, "One query, and the first vector", "benchmarks/latency.py", about, lines)
+    finish(
+        {"benchmark": "latency", "times": {name: float(np.median(own)) for name, own in times.items()}, "first": first}
+    )
+
+
+if __name__ == "__main__":
+    main()

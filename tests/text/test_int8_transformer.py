@@ -1,0 +1,71 @@
+"""Products of 8-bit integers: exact on integers, close on vectors, the same for a text alone and among others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+import zoo
+from zoo.core.errors import ZooError
+from zoo.ops import int8_linear
+from zoo.ops.int8_linear import Int8Linear
+from zoo.text import deferred, engine
+
+needs_vnni = pytest.mark.skipif(not int8_linear.can_multiply(), reason="the processor has no VNNI instructions")
+TEXTS = tiny.SENTENCES[:24]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    return tiny.backbone(tmp_path_factory.mktemp("int8") / "bert", hidden=64)
+
+
+@needs_vnni
+def test_products_of_integers_are_exact():
+    torch.manual_seed(0)
+    x = torch.randint(0, 256, (16, 32), dtype=torch.uint8)
+    weight = torch.randint(-127, 128, (8, 32)).float()
+    weight[:, 0] = 127  # so the scale of each output is 1
+    layer = Int8Linear(weight, torch.ones(8), 0.5, zero=100)
+    np.testing.assert_array_equal(layer(x), (x.float() - 100) * 0.5 @ weight.T + 1)
+
+
+@needs_vnni
+@pytest.mark.parametrize("kind", ["bert", "mpnet", "distilbert", "xlm-roberta"])
+def test_vectors_are_close_and_the_same_alone_among_others_and_after_opening(kind, tmp_path):
+    encoder = zoo.from_pretrained(tiny.backbone(tmp_path / kind, kind, hidden=64))
+    exact, vectors = encoder.encode(TEXTS), encoder.encode(TEXTS, precision="int8")
+    assert (exact * vectors).sum(1).min() > 0.99
+    assert not np.allclose(exact, vectors, atol=1e-4)
+    singles = np.concatenate([encoder.encode([text], precision="int8") for text in TEXTS[:4]])
+    np.testing.assert_allclose(singles, vectors[:4], atol=2e-3)
+    assert encoder._deferred is not None
+    assert encoder.backbone is not None
+    np.testing.assert_allclose(encoder.encode(TEXTS, precision="int8"), vectors, atol=2e-3)
+
+
+@needs_vnni
+def test_views_share_the_quantised_blocks_and_a_training_makes_them_again(folder):
+    encoder = zoo.from_pretrained(folder)
+    views = [encoder.truncate(layers, 64) for layers in (3, 2)]
+    for view in views:
+        assert (view.encode(TEXTS) * view.encode(TEXTS, precision="int8")).sum(1).min() > 0.99
+    networks = [view._get_engine()._convert_module(torch.int8).network.network for view in views]
+    assert networks[0] is networks[1]
+    with torch.no_grad():
+        for parameter in encoder.module.parameters():
+            parameter.mul_(0.8)
+    for view in views:
+        assert (view.encode(TEXTS) * view.encode(TEXTS, precision="int8")).sum(1).min() > 0.99
+
+
+def test_another_architecture_and_another_processor_are_refused(folder, tmp_path, monkeypatch):
+    other = zoo.from_pretrained(tiny.backbone(tmp_path / "modernbert", "modernbert"))
+    with pytest.raises(ZooError, match="int8.*needs a BERT-like text model"):
+        other.encode(TEXTS, precision="int8")
+    for module in (deferred, engine):
+        monkeypatch.setattr(module, "can_multiply", lambda: False)
+    with pytest.raises(ZooError, match="int8.*VNNI"):
+        zoo.from_pretrained(folder).encode(TEXTS, precision="int8")

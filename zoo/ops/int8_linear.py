@@ -1,0 +1,69 @@
+"""`Int8Linear`: a linear layer of 8-bit integers for inference on a CPU with VNNI instructions.
+
+Weights are signed integers with one scale for each output, inputs unsigned integers with one scale for the whole tensor. The
+operators are those that PyTorch's compiler calls after a quantisation for x86.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+
+from zoo.core import hardware
+from zoo.ops.packed_linear import ACTIVATIONS
+
+ZERO = 128  # the input integer that stands for 0
+VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+"""Instruction sets that sum products of 8-bit integers without saturation."""
+
+
+class Int8Linear:
+    """Computes activation(x Wᵀ + b) of quantised inputs.
+
+    Args:
+        weight: (out, in) float32.
+        bias: (out,) float32, or None for zeros.
+        scale, zero: an input integer q stands for (q − zero) · scale.
+        activation: a key of ACTIVATIONS, computed in the same pass.
+        output: scale and zero point of outputs in 8 bits; None for outputs in a float type.
+    """
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float,
+        *,
+        zero: int = ZERO,
+        activation: str = "none",
+        output: tuple[float, int] | None = None,
+    ) -> None:
+        self.scales = weight.abs().amax(1).clamp(min=1e-12) / 127
+        integers = (weight / self.scales.unsqueeze(1)).round().to(torch.int8)
+        self.weight = torch.ops.onednn.qlinear_prepack.default(integers, None)
+        self.zeros = torch.zeros(len(weight), dtype=torch.int64)
+        self.bias, self.scale, self.zero = bias, scale, zero
+        self.activation, self.output = activation, output
+        self.bytes = integers.numel()
+
+    def __call__(self, x: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return (rows, out) for x (rows, in) uint8, in `dtype`, or in uint8 if `output` was given."""
+        name, algorithm = ACTIVATIONS[self.activation]
+        scale, zero = self.output or (1.0, 0)
+        weights = (self.weight, self.scales, self.zeros, self.bias)
+        out_dtype = dtype if self.output is None else torch.uint8
+        result: torch.Tensor = torch.ops.onednn.qlinear_pointwise.default(
+            x, self.scale, self.zero, *weights, scale, zero, out_dtype, name, [], algorithm
+        )
+        return result
+
+
+@cache
+def can_multiply() -> bool:
+    """Return whether this processor and this PyTorch multiply 8-bit integers fast and exactly."""
+    backend: Any = torch.backends.mkldnn
+    names = ("qlinear_prepack", "qlinear_pointwise")
+    is_there = backend.is_available() and all(hasattr(torch.ops.onednn, name) for name in names)
+    return is_there and bool(hardware.list_cpu_flags() & VNNI)

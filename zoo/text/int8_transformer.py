@@ -1,0 +1,235 @@
+"""`Int8Transformer`: a `FlatTransformer` whose products are of 8-bit integers.
+
+The scales of activations are fixed once, on texts of random words of the network's own vocabulary. So the vector of a text
+depends on no other text, and no data is needed. Three things keep the loss small:
+
+- Before a product, each input component is divided by the root of its own range and its weights are multiplied by it
+  (SmoothQuant, Xiao et al. 2022, section 4), and the middle of its range is subtracted.
+- The few components of the inner layer that are far larger than the others stay in float32.
+- Residual sums, layer norms and attention are computed in floats.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from zoo.ops.inference import stamp_weights
+from zoo.ops.int8_linear import ZERO, Int8Linear
+from zoo.ops.packed_linear import PackedLinear
+from zoo.text.flat_layout import Layout
+from zoo.text.flat_transformer import FlatTransformer, Tensors, flatten, read_layer
+
+TEXTS, LONGEST, SEED = 64, 64, 0  # of the random texts
+OUTLIERS = 32  # components of the inner layer that stay in float32
+MARGIN = 1.2  # ranges are so many times those of the random texts
+INNER_MARGIN = 1.5  # that of the inner layer, whose values are larger on real texts
+SMOOTHING = 0.5
+Range = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class BlockRanges:
+    """The smallest and the largest value of each component that enters a product of a block."""
+
+    qkv: Range
+    attention_output: Range
+    up: Range
+    down: Range
+
+
+@dataclass(frozen=True, eq=False)
+class QuantisedLayer:
+    """A product with the map of its inputs to integers."""
+
+    linear: Int8Linear
+    factor: torch.Tensor
+    offset: torch.Tensor
+
+    def __call__(self, x: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return (rows, out) in `dtype` for x (rows, in) of a float type."""
+        return self.linear(torch.addcmul(self.offset, x, self.factor).clamp_(0, 255).to(torch.uint8), dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Int8Block:
+    """The weights of one block.
+
+    Attributes:
+        qkv, attention_output, up: products whose inputs are quantised first. The output of `up` has 8 bits.
+        down: takes the output of `up`.
+        outlier_up, outlier_down: the products of the components that stay in float32.
+    """
+
+    qkv: QuantisedLayer
+    attention_output: QuantisedLayer
+    up: QuantisedLayer
+    down: Int8Linear
+    outlier_up: PackedLinear
+    outlier_down: PackedLinear
+    attention_norm: tuple[torch.Tensor, torch.Tensor]
+    output_norm: tuple[torch.Tensor, torch.Tensor]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the packed weights."""
+        quantised = sum(layer.linear.bytes for layer in (self.qkv, self.attention_output, self.up))
+        return quantised + self.down.bytes + self.outlier_up.bytes + self.outlier_down.bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Int8Network:
+    """The blocks of a network, from the first one.
+
+    Attributes:
+        owner: the module of the first block, while it exists; None without modules.
+        stamp: describes the weights that the blocks were made of.
+    """
+
+    blocks: tuple[Int8Block, ...]
+    owner: weakref.ref[torch.nn.Module] | None = None
+    stamp: Any = None
+
+
+class Int8Transformer(FlatTransformer):
+    """Computes the last hidden states of a recognised Transformer with 8-bit products; the states are float32."""
+
+    def __init__(self, layout: Layout, tensors: Tensors, words: Any, network: Int8Network) -> None:
+        super().__init__(layout, tensors, words, (), torch.float32)
+        self.network = network  # networks of other depths share it as long as one of them is in use
+        self.int8_blocks = network.blocks[: layout.depth]
+
+    @property
+    def parts(self) -> dict[int, int]:
+        """Bytes of the packed blocks, by the id of the block."""
+        return {id(block): block.bytes for block in self.int8_blocks}
+
+    def run_blocks(self, x: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None) -> torch.Tensor:
+        """Return the states (batch · tokens, width) after the last block."""
+        shape, epsilon = (self.layout.width,), self.layout.epsilon
+        bias = None if bias is None else bias.bfloat16()
+        for block in self.int8_blocks:
+            attended = self.attend(block.qkv(x, torch.bfloat16), batch, length, bias)
+            x = F.layer_norm(block.attention_output(attended) + x, shape, *block.attention_norm, epsilon)
+            total = block.outlier_down.add_to(block.outlier_up(x), x)
+            x = F.layer_norm(total + block.down(block.up(x)), shape, *block.output_norm, epsilon)
+        return x
+
+
+_networks: weakref.WeakValueDictionary[int, Int8Network] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def flatten_int8(model: Any, layout: Layout, special: Sequence[int]) -> Int8Transformer:
+    """Return the 8-bit form of a module that `flat_layout.recognise` has recognised.
+
+    `special` are the token ids of an empty text.
+    """
+    tensors, words = dict(model.named_parameters()), model.get_input_embeddings()
+    modules: list[torch.nn.Module] = list(model.get_submodule(layout.architecture.blocks))
+    stamp = [stamp_weights(model.embeddings), *(stamp_weights(module) for module in modules)]
+    with _lock:
+        network = _networks.get(id(modules[0]))
+    is_same = network is not None and network.owner is not None and network.owner() is modules[0]
+    if network is None or not is_same or network.stamp[: len(stamp)] != stamp:
+        blocks = quantise_blocks(flatten(model, layout, torch.float32), tensors, special)
+        network = Int8Network(tuple(blocks), weakref.ref(modules[0]), stamp)
+        with _lock:
+            _networks[id(modules[0])] = network
+    return Int8Transformer(layout, tensors, words, network)
+
+
+def quantise_blocks(flat: FlatTransformer, tensors: Tensors, special: Sequence[int]) -> list[Int8Block]:
+    """Return the blocks of a float32 network in 8 bits.
+
+    Args:
+        flat: the network.
+        tensors: its tensors, with the names of transformers.
+        special: the token ids of an empty text.
+    """
+    ranges = measure_ranges(flat, draw_token_ids(flat, special))
+    return [_quantise_block(tensors, flat.layout, number, measured) for number, measured in enumerate(ranges)]
+
+
+def draw_token_ids(flat: FlatTransformer, special: Sequence[int]) -> list[torch.Tensor]:
+    """Return texts (1, tokens) of random words between the special tokens; those of each length follow the seed."""
+    generator = torch.Generator().manual_seed(SEED)
+    middle = (len(special) + 1) // 2
+    positions = len(flat.positions) - (0 if flat.layout.padding is None else flat.layout.padding + 1)
+    longest = max(2, min(LONGEST, positions - len(special) + 1))
+    lengths = torch.randint(1, longest, (TEXTS,), generator=generator).tolist()
+    texts = [torch.randint(0, flat.layout.vocabulary, (length,), generator=generator).tolist() for length in lengths]
+    return [torch.tensor([[*special[:middle], *text, *special[middle:]]]) for text in texts]
+
+
+def measure_ranges(flat: FlatTransformer, texts: Sequence[torch.Tensor]) -> list[BlockRanges]:
+    """Return the ranges of all blocks of a float32 network on texts of token ids (1, tokens)."""
+    found: list[list[list[Range]]] = [[] for _ in flat.blocks]
+    shape, epsilon = (flat.layout.width,), flat.layout.epsilon
+    with torch.inference_mode():
+        for ids in texts:
+            length = ids.shape[1]
+            x, bias = flat.embed(ids).view(length, -1), flat.make_bias(None, length)
+            for block, ranges in zip(flat.blocks, found, strict=True):
+                attended = flat.attend(block.qkv(x), 1, length, bias)
+                middle = F.layer_norm(block.attention_output.add_to(attended, x), shape, *block.attention_norm, epsilon)
+                inner = block.up(middle)
+                ranges.append([(each.amin(0), each.amax(0)) for each in (x, attended, middle, inner)])
+                x = F.layer_norm(block.down.add_to(inner, middle), shape, *block.output_norm, epsilon)
+    return [BlockRanges(*(_join(column) for column in zip(*ranges, strict=True))) for ranges in found]
+
+
+def _join(ranges: Sequence[Range]) -> Range:
+    lows, highs = zip(*ranges, strict=True)
+    return torch.stack(lows).amin(0).clone(), torch.stack(highs).amax(0).clone()
+
+
+def _quantise_block(tensors: Tensors, layout: Layout, number: int, ranges: BlockRanges) -> Int8Block:
+    names = layout.name_block(number)
+    layers = {field: read_layer(tensors, name) for field, name in names.items()}
+    scale = (layout.width // layout.heads) ** -0.5
+    query, key, value = (layers[field] for field in ("query", "key", "value"))
+    weight = torch.cat([query[0] * scale, key[0], value[0]])
+    bias = torch.cat([query[1] * scale, key[1], value[1]])
+    low, high = ranges.down
+    count = min(OUTLIERS, len(high) // 4)
+    order = torch.maximum(high, -low).argsort(descending=True)
+    outliers, others = order[:count], order[count:].sort().values
+    bottom = min(0.0, float(low[others].min())) * INNER_MARGIN
+    step = max(float(high[others].max()) * INNER_MARGIN - bottom, 1e-6) / 255
+    zero = round(-bottom / step)
+    up, down = layers["up"], layers["down"]
+    return Int8Block(
+        _quantise(weight, bias, ranges.qkv),
+        _quantise(*layers["attention_output"], ranges.attention_output),
+        _quantise(up[0][others], up[1][others], ranges.up, activation=layout.activation, output=(step, zero)),
+        Int8Linear(down[0][:, others], None, step, zero=zero),
+        PackedLinear(up[0][outliers].contiguous(), up[1][outliers].contiguous(), layout.activation),
+        PackedLinear(down[0][:, outliers].contiguous(), down[1]),
+        layers["attention_norm"],
+        layers["output_norm"],
+    )
+
+
+def _quantise(
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    span: Range,
+    *,
+    activation: str = "none",
+    output: tuple[float, int] | None = None,
+) -> QuantisedLayer:
+    """Return a layer for inputs in the range `span`, smoothed and centred."""
+    low, high = span
+    middle, half = (low + high) / 2, ((high - low) / 2).clamp(min=1e-6) * MARGIN
+    smooth = half**SMOOTHING / weight.abs().amax(0).clamp(min=1e-6) ** (1 - SMOOTHING)
+    step = float((half / smooth).max()) / 127
+    factor = 1 / (smooth * step)
+    linear = Int8Linear(weight * smooth, bias + weight @ middle, step, activation=activation, output=output)
+    return QuantisedLayer(linear, factor, ZERO + 0.5 - middle * factor)
