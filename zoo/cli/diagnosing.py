@@ -34,7 +34,9 @@ NEIGHBOUR_RANGES: Mapping[str, str] = {
     "hubness": "0 without inputs that are neighbours of very many",
 }
 
-ONE_MODEL = "These figures order cuts and checkpoints of one recipe. They do not say which of two models is better."
+ONE_MODEL = (
+    "These figures show faults, and order the widths of one model. They do not say which of two models is better."
+)
 DIFFERENT_MODELS = "These are different models. No figure without labels says which is better; --labels FILE does."
 
 
