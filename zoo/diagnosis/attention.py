@@ -37,6 +37,15 @@ class AttentionDiagnosis:
         """The mean over the heads of each layer."""
         return [sum(heads) / len(heads) for heads in self.entropy]
 
+    def describe(self) -> dict[str, Any]:
+        """Return everything as plain values, as JSON can hold them."""
+        return {
+            "entropy": [list(heads) for heads in self.entropy],
+            "layer_means": self.layer_means,
+            "norm_products": list(self.norm_products),
+            "findings": [finding._asdict() for finding in self.findings],
+        }
+
 
 def diagnose_attention(encoder: Any, texts: Sequence[str]) -> AttentionDiagnosis:
     """Measure the attention of a text encoder on the first TEXTS of `texts`.
@@ -47,7 +56,9 @@ def diagnose_attention(encoder: Any, texts: Sequence[str]) -> AttentionDiagnosis
     backbone = getattr(encoder, "backbone", None)
     if backbone is None or not hasattr(backbone, "model"):
         raise ZooError("attention can be measured only of an encoder with a text backbone of transformers")
-    model = copy.deepcopy(backbone.model).float().eval()
+    layers = getattr(encoder, "layers", backbone.depth)
+    cut = backbone.cut(layers) if layers < backbone.depth else backbone
+    model = copy.deepcopy(cut.model).float().eval()
     try:
         model.set_attn_implementation("eager")
     except (AttributeError, ValueError) as error:
