@@ -1,6 +1,6 @@
 """Codes of vectors: quality at equal bytes, on a corpus they were not fitted on, for a task, and under a newer model.
 
-    ZOO_DATA=… python benchmarks/codes.py [--only neighbours foreign task compatible vq] [--sets icd10cm …] [--seeds 3]
+    ZOO_DATA=… python benchmarks/codes.py [--only neighbours foreign own task compatible vq] [--sets icd10cm …] [--seeds 3]
         [--quick] [--work FOLDER] [--write FILE]
 
 The vectors are those of all-MiniLM-L6-v2. icd10cm: every description of ICD-10-CM is a document and inclusion terms are queries;
@@ -29,7 +29,7 @@ from zoo.after.codes import figures
 from zoo.after.codes.step import Spec, Step
 from zoo.after.material import Material
 
-PARTS = ("neighbours", "foreign", "task", "compatible", "vq")
+PARTS = ("neighbours", "foreign", "own", "task", "compatible", "vq")
 Array = np.ndarray
 Figures = dict[str, Any]
 
@@ -122,6 +122,24 @@ class Benchmark:
             return {f"{name} {key}": value for name, run in runs.items() for key, value in run.items()}
 
         return self.measure_seeds("foreign", measure)
+
+    def measure_own(self) -> Figures:
+        """Codes of the other corpora, each fitted on its own documents, and on its training queries if there are any."""
+
+        def measure(name: str, seed: int) -> Figures:
+            search, exact = self.open(name)
+            step, seconds = fit(search, seed)
+            run = measure_step(step, search, exact)
+            return {f"{name} recall": run["recall"], f"{name} ndcg": run["ndcg"], f"{name} seconds": seconds}
+
+        runs = {}
+        for name in OTHERS:
+            count = 1 if self.open(name)[0].train_queries is None else None
+            own = self.measure_seeds(f"own-{name}", lambda seed, name=name: measure(name, seed), count)
+            spread = runs.setdefault("spread", {})
+            spread |= own.pop("spread", dict.fromkeys(own, 0.0))
+            runs |= own
+        return runs
 
     def measure_task(self) -> Figures:
         """Heads trained on pairs, as float vectors and as codes."""
@@ -311,6 +329,12 @@ def report(benchmark: Benchmark, parts: list[str]) -> tuple[list[str], Figures]:
             "",
             *write_foreign(every["foreign"], floats),
         ]
+    if "own" in parts:
+        every["own"] = benchmark.measure_own()
+        floats = {
+            name: figures.compute_ndcg(benchmark.open(name)[1], benchmark.open(name)[0].answers) for name in OTHERS
+        }
+        lines += ["## Codes of 48 bytes that were fitted on the same corpora", "", *write_foreign(every["own"], floats)]
     if "task" in parts:
         search, exact = benchmark.open("icd10cm")
         every["task"] = benchmark.measure_task()

@@ -1,9 +1,10 @@
 """Hybrid search: the encoder, BM25, and both joined by reciprocal ranks or by fitted relevance maps.
 
-    ZOO_DATA=… python benchmarks/hybrid.py [--sets icd10cm cranfield onet_jobs] [--seeds 3] [--quick] [--work FOLDER] [--write FILE]
+    ZOO_DATA=… python benchmarks/hybrid.py [--sets icd10cm cranfield onet_jobs] [--seeds 3] [--quick] [--work FOLDER]
+        [--write FILE]
 
-The vectors are those of all-MiniLM-L6-v2, searched exactly through `Index.search`. icd10cm: 500 inclusion terms are the test, as in
-benchmarks/codes.py, and 600 other terms, none of which shares a description with them, fit the map. onet_jobs: 300 titles of
+The vectors are those of all-MiniLM-L6-v2, searched exactly through `Index.search`. icd10cm: 500 inclusion terms are the test, as
+in benchmarks/codes.py, and 600 other terms, none of which shares a description with them, fit the map. onet_jobs: 300 titles of
 occupations search tasks, and up to 600 others fit. cranfield: five parts of 45 queries; each is the test of a map that was
 fitted on the other 180.
 
@@ -62,7 +63,7 @@ class Search:
         np.save(folder / "vectors.npy", vectors.documents)
         rows = [{"text": text} for text in self.documents]
         self.index = zoo.Index.build(encoder, rows, folder / "index", vectors=folder / "vectors.npy", code="float32")
-        encoder.encode_query = lambda inputs: np.stack([known[text] for text in inputs])
+        encoder.encode_query = lambda inputs: np.stack([known[text] for text in inputs])  # they are encoded already
         self.encode, self.vectors = encoder.encode_query, vectors.documents
 
     def ask(self, numbers: list[int]) -> list[Figures]:
@@ -243,7 +244,10 @@ def main() -> None:
     lines += conclude(every)
     print("\n".join(lines))
     if args.write:
-        about = "all-MiniLM-L6-v2 before any training, exact search, one thread, mean ± spread of the seeds. No test query fitted a map."
+        about = (
+            "all-MiniLM-L6-v2 before any training, exact search, one thread, mean ± spread of the seeds. No test query fitted a "
+            "map."
+        )
         save_table(args.write, "Hybrid search", "benchmarks/hybrid.py", about, lines)
     finish(every)
 

@@ -26,6 +26,7 @@ from zoo.data.data_source import DataSource
 from zoo.data.joined import find_spans
 from zoo.data.spec import Mixture
 from zoo.fitted_steps import FittedSteps, prepare_vectors
+from zoo.graph import Graph
 from zoo.schema import Training
 from zoo.spec import EncoderSpec
 from zoo.training import automatic, objective_checks
@@ -144,6 +145,11 @@ class Encoder:
     def build(cls, spec: Any, *, seed: int = 42, folder: Path = Path()) -> Self:
         """The untrained encoder. Raises ZooError if the backbone cannot be loaded or is not supported."""
         raise NotImplementedError
+
+    @classmethod
+    def open_untrained(cls, spec: Any) -> Self:
+        """The encoder of `build` for use without a training. Default: `build`."""
+        return cls.build(spec)
 
     @classmethod
     def open_scorer(cls, spec: Any, folder: Path) -> Any:
@@ -611,6 +617,12 @@ class Encoder:
         """
         if self.is_usable():
             reopening.check(self, folder, config)
+
+    def make_graph(self) -> Graph:
+        """Return the network of this view for `zoo export --to onnx`. Raises ZooError for a view that has none."""
+        raise ZooError(
+            f"the family {self.spec.family} cannot be exported as a graph: its vectors are not one pass of a network"
+        )
 
     def is_usable(self) -> bool:
         """Whether `encode` works; an encoder that learns its vocabulary or its input format in training needs that first."""

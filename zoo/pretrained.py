@@ -59,7 +59,7 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
 
 def _build_untrained(family: str, backbone: str) -> Encoder:
     spec = families.load_spec(family).model_validate({"family": family, "backbone": backbone})
-    return families.load_encoder(family).build(spec)
+    return families.load_encoder(family).open_untrained(spec)
 
 
 def load(folder: Path) -> Encoder:

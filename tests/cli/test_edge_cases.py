@@ -78,6 +78,7 @@ MODELS = {
 MODEL_VERBS = {
     "encode": ["encode", "MODEL", "--input", "lines", "--out", "o.npy"],
     "export": ["export", "MODEL", "out"],
+    "pack": ["pack", "MODEL", "out"],
     "card": ["card", "MODEL"],
     "push": ["push", "MODEL", "me/x", "--dry-run"],
     "evaluate": ["evaluate", "MODEL", "STSBenchmark"],
@@ -154,6 +155,10 @@ CASES = [
     ["push", "model", "me/x", "--create-pr", "--branch", "b", "--dry-run"],
     ["train", "quickstart", "--out", "r", "training.epochs=x"],
     ["encode", "model", "--view", "layers", "--input", "lines"],
+    ["export", "model", "out", "--int8"],
+    ["export", "model", "out", "--to", "onnx", "--int8", "--max-loss", "2"],
+    ["pack", "model", "out", "--depths", "x"],
+    ["pack", "model", "out", "--max-loss", "nan"],
     ["encode", "model", "--view", "=2", "--input", "lines"],
 ]
 USAGE = [
@@ -170,6 +175,8 @@ USAGE = [
     ["encode", "model", "--input", ""],
     ["train", "tiny.yaml", "--out", ""],
     ["export", "model", ""],
+    ["export", "model", "out", "--to", "x"],
+    ["pack", "model", ""],
     ["copy", "quickstart", ""],
     ["explain", "model", "a", "b", "--top", "x"],
     ["reproduce", "model", "--out", "r", "--tolerance", "x"],

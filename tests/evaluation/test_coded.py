@@ -10,7 +10,8 @@ from scipy import stats
 
 import zoo
 from zoo.after.material import Material
-from zoo.evaluation import coded, prepare
+from zoo.evaluation import coded, prepare, scoring
+from zoo.evaluation.kept_vectors import KeptVectors
 from zoo.recipe import task_arguments
 
 STEPS = [("int8", {}), ("binary", {}), ("binary", {"query": "signs"}), ("binary", {"rescore": "int8", "candidates": 1})]
@@ -74,3 +75,40 @@ def test_a_score_of_the_whole_encoder_is_taken_from_the_report(place, encoder):
     ]
     assert coded.score_codes(encoder, step, tasks, results)[0]["float_value"] == 0.25
     assert coded.find_whole_score(encoder, "sts", results[:1]) is None
+
+
+@pytest.mark.parametrize(("kind", "path"), [("retrieval", "pairs.csv"), ("sts", "sts.csv")])
+def test_texts_are_encoded_once_for_both_scores(place, encoder, kind, path, monkeypatch, tmp_path):
+    step = after_steps.fit("binary", Material(encoder.prepare_vectors(encoder.encode(tiny.SENTENCES))))
+    encoder.attach_steps([step])
+    tasks, counts, encode = make_task(place, kind, path), [], type(encoder).encode
+
+    def count(self, inputs, **options):
+        counts.append(len(inputs))
+        return encode(self, inputs, **options)
+
+    monkeypatch.setattr(type(encoder), "encode", count)
+    with KeptVectors(tmp_path / "kept") as kept:
+        plain = scoring.score(encoder, tasks[0], "fp32", False, kept)
+        before = list(counts)
+        (entry,) = coded.score_codes(encoder, step, tasks, [plain.entry | {"view": {}}], kept=kept)
+        assert before
+        assert counts == before
+    assert not list((tmp_path / "kept").iterdir())
+    (again,) = coded.score_codes(encoder, step, tasks, [plain.entry | {"view": {}}])
+    assert sum(counts) == 2 * sum(before)
+    assert {**entry, "seconds": 0} == {**again, "seconds": 0}
+
+
+def test_vectors_are_kept_by_texts_and_options():
+    with KeptVectors() as kept:
+        kept.keep(["a", "b"], ["fp32", None], np.ones((2, 3)))
+        assert kept.find(["a", "b"], ["fp32", None]).tolist() == np.ones((2, 3)).tolist()
+        for inputs, options in (
+            (["b", "a"], ["fp32", None]),
+            (["a", "b"], ["fp32", "query"]),
+            (["ab"], ["fp32", None]),
+        ):
+            assert kept.find(inputs, options) is None
+        kept.keep([b"an image"], ["fp32", None], np.ones((1, 3)))
+        assert kept.find([b"an image"], ["fp32", None]) is None

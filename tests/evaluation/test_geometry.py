@@ -11,10 +11,12 @@ import tiny_matryoshka
 from pydantic import TypeAdapter
 
 from zoo import evaluation
+from zoo.cli.output import list_remarks
 from zoo.core.errors import DataError
 from zoo.evaluation.spec import Task
 from zoo.metrics import geometry_of_encoder
 from zoo.metrics.geometry_of_encoder import Layer, find_knowing_layer
+from zoo.metrics.label_sharpness import Sharpness, Suspect
 
 
 def write(folder, name, rows):
@@ -54,6 +56,17 @@ def test_the_first_layer_with_enough_information_knows_the_labels():
     layers = [Layer(1, 0.1, 1.0), Layer(2, 0.5, 1.91), Layer(3, 0.6, 2.0), Layer(4, 0.4, 1.5)]
     assert find_knowing_layer(layers) == layers[1]
     assert find_knowing_layer([]) is None
+
+
+def test_remarks_name_the_layer_and_the_first_label_to_look_at():
+    layers = [Layer(1, 0.1, 1.0), Layer(2, 0.5, 1.91), Layer(3, 0.6, 2.0)]
+    suspects = (Suspect(7, 9, 0.1, 0.2, 0.9), Suspect(3, 4, 0.2, 0.9, 0.9))
+    found = geometry_of_encoder._list_remarks(Sharpness(3.0, 2.0, 1, suspects), layers)
+    assert found[0].startswith("layer 2 of 3 already knows the labels: 1.91 of 2.00 nats")
+    assert found[1] == "1 drawn pairs have equal vectors and different labels"
+    assert found[2].startswith("row 7 of the training rows may have a wrong label")
+    report = {"results": [{"task": "classes", "details": {"remarks": found}}] * 2}
+    assert list_remarks(report) == [f"classes: {remark}" for remark in found], "once for each task"
 
 
 def test_class_vectors_are_compared_with_the_means():

@@ -122,10 +122,20 @@ def test_a_token_that_may_only_read_is_told(hub, pushed, monkeypatch):
         space.push_space("me/tiny", space.make_files(folder, "me/tiny", commit))
 
 
-@pytest.mark.parametrize("commit", ["main", "", "$(rm -rf /)", COMMIT[:8]])
-def test_only_the_id_of_a_commit_is_written_into_the_dockerfile(folder, commit):
-    with pytest.raises(HubError, match="commit"):
-        space.make_files(folder, "me/tiny", commit)
+@pytest.mark.parametrize(
+    ("repo", "commit"),
+    [
+        ("me/tiny", "main"),
+        ("me/tiny", ""),
+        ("me/tiny", "$(ls)"),
+        ("me/tiny", COMMIT[:8]),
+        ("me/$(ls)", COMMIT),
+        ("tiny", COMMIT),
+    ],
+)
+def test_only_names_and_ids_are_written_into_the_dockerfile(folder, repo, commit):
+    with pytest.raises(HubError, match="commit" if repo == "me/tiny" else "space"):
+        space.make_files(folder, repo, commit)
 
 
 def test_the_command_pushes_the_model_and_its_space(hub, capsys):

@@ -133,7 +133,8 @@ def test_an_index_of_given_vectors_is_changed_like_any_other(encoder, given, tmp
     index = zoo.Index.build(encoder, data, tmp_path / "index", vectors=file, say=lines.append)
     assert index.codec.name == ("IVF40,RaBitQ4" if lists else "RaBitQ4")
     assert index.manifest.facts["recall"]["value"] > 0.8
-    assert "recall@10" in lines[-1]
+    assert any("recall@10" in line for line in lines)
+    assert ("lie closer together" in lines[-1]) == (index.manifest.facts["recall"]["value"] < choice.USUAL_RECALL)
     vectors = np.load(file)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     masks = index.find_rows("parity = 1")
@@ -209,3 +210,19 @@ def test_rows_taken_from_a_file_are_those_of_their_numbers(vectors, monkeypatch)
     assert (arrays.take_rows(Stored(), numbers) == vectors[numbers]).all()
     assert max(longest) <= 100
     assert arrays.take_rows(vectors, numbers[:0]).shape == (0, DIM)
+
+
+def test_a_sample_with_near_rows_tells_the_recall_over_all_rows(monkeypatch):
+    draw = np.random.default_rng(0)
+    centres = draw.standard_normal((40, 32))
+    rows = (centres[np.arange(4000) % 40] + 0.7 * draw.standard_normal((4000, 32))).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    questions = choice.draw_questions(rows, None)
+    whole = {figure.name: figure.recall for figure in choice.measure_types(rows, questions)}
+    monkeypatch.setattr(choice, "SAMPLE_ROWS", 400)
+    sampled = {figure.name: figure.recall for figure in choice.measure_types(rows, questions)}
+    monkeypatch.setattr(choice, "draw_competitors", lambda vectors, _: np.sort(draw.permutation(len(vectors))[:400]))
+    careless = {figure.name: figure.recall for figure in choice.measure_types(rows, questions)}
+    for name in ("RaBitQ2", "RaBitQ4", "RaBitQ6"):
+        assert sampled[name] == pytest.approx(whole[name], abs=0.04)
+    assert careless["RaBitQ4"] > whole["RaBitQ4"] + 0.02

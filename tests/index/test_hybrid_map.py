@@ -174,6 +174,11 @@ def test_questions_that_teach_nothing_are_refused(index, questions, change, mess
         index.fit_hybrid(change(questions))
 
 
+def test_words_that_find_nothing_are_said(index, questions):
+    with pytest.raises(ZooError, match="BM25 finds only 0 right rows among the first 50 of all queries"):
+        index.fit_hybrid([{**question, "text": f"zzz{number}"} for number, question in enumerate(questions * 3)])
+
+
 def test_a_map_that_is_missing_or_damaged_is_said(index, fitted, encoder):
     with pytest.raises(ZooError, match="has no map for hybrid searches; fit one with zoo index DIR --fit-hybrid"):
         index.search(["fever"], hybrid="relevance")

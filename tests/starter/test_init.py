@@ -141,8 +141,50 @@ def test_a_second_file_holds_the_test_rows(workplace):
     recipe, _ = write([workplace / "pairs.csv", workplace / "pairs-test.csv"], workplace / "recipe.yaml")
     assert (recipe.data.path, recipe.data.holdout) == ("pairs.csv", None)
     assert (recipe.evaluation[0].data.path, recipe.evaluation[0].data.holdout) == ("pairs-test.csv", None)
-    with pytest.raises(ZooError, match="which of them are training rows"):
+    with pytest.raises(ZooError, match=r"pairs\.csv: is given twice"):
         write([workplace / "pairs.csv", workplace / "pairs.csv"], workplace / "other.yaml")
+    shutil.copy("pairs.csv", "pairs-dev.csv")
+    with pytest.raises(ZooError, match="which of them are training rows"):
+        write([workplace / "pairs-dev.csv", workplace / "pairs-test.csv"], workplace / "other.yaml")
+
+
+def test_several_files_are_a_list_with_a_loss_a_hold_out_and_a_task_for_each(workplace):
+    makers = (shapes_of_data.make_pairs, shapes_of_data.make_scored_pairs, shapes_of_data.make_triplets)
+    files = [path for make in makers for path in make(workplace)]
+    recipe, said = write(files, workplace / "recipe.yaml")
+    assert list(recipe.sources) == ["pairs", "sts", "triplets"]
+    assert [source.loss for source in recipe.sources.values()] == [None, "cosent", None]
+    assert [entry.holdout.side for entry in recipe.data] == ["train"] * 3
+    assert [task.name for task in recipe.evaluation] == ["retrieval-pairs", "sts-sts", "retrieval-triplets"]
+    assert all(task.data.holdout.side == "test" for task in recipe.evaluation)
+    assert "90 rows of pairs.csv, sts.csv, triplets.jsonl: pairs of texts that belong together" in said
+    assert any(line.startswith("not sure: triplets.jsonl: ") for line in said)
+    assert recipe.training.batch_size == 16
+    text = (workplace / "recipe.yaml").read_text()
+    assert text.count("these rows are trained on, the others are the test") == 3
+    assert main(["check", "--rows", str(workplace / "recipe.yaml")]) == 0
+
+
+def test_files_of_one_name_get_an_alias_and_a_test_file_serves_those_that_fit_it(workplace):
+    for folder in ("a", "b"):
+        (workplace / folder).mkdir()
+        shapes_of_data.make_pairs(workplace / folder)
+    shutil.copy("a/pairs.csv", "test.csv")
+    files = [workplace / "a" / "pairs.csv", workplace / "b" / "pairs.csv", workplace / "test.csv"]
+    recipe, _ = write(files, workplace / "recipe.yaml")
+    assert list(recipe.sources) == ["pairs-1", "pairs-2"]
+    assert [(task.name, task.data.path) for task in recipe.evaluation] == [
+        ("retrieval-pairs-1", "test.csv"),
+    ]
+
+
+def test_files_of_two_kinds_are_refused(workplace):
+    pairs, labels = shapes_of_data.make_pairs(workplace)[0], shapes_of_data.make_labels(workplace)[0]
+    with pytest.raises(ZooError, match=r"need two encoders, dense and equiangular; give files of one kind"):
+        write([pairs, labels], workplace / "recipe.yaml")
+    vectors = shapes_of_data.SHAPES["vectors"](workplace)[0]
+    with pytest.raises(ZooError, match=r"holds vectors, and several files can hold pairs, triplets"):
+        write([pairs, vectors], workplace / "recipe.yaml")
 
 
 def test_one_split_of_judgements_is_divided_by_query(workplace):

@@ -37,6 +37,13 @@ def make_data_url(pixels: np.ndarray, form: str = "PNG") -> str:
     return f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+def read_data_url(url: str) -> np.ndarray:
+    """Return the pixels of an image that is given as a data URL."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+
+
 class Server:
     """A running `zoo serve`."""
 

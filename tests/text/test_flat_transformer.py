@@ -14,7 +14,7 @@ from sentence_transformers.models import Pooling
 
 from zoo.ops import packed_linear
 from zoo.ops.packed_linear import PackedLinear
-from zoo.text import backbone, flat_layout, pooling
+from zoo.text import backbone, flat_layout, padding, pooling
 from zoo.text.engine import Engine, convert
 from zoo.text.flat_transformer import FlatTransformer, flatten
 
@@ -43,7 +43,7 @@ def make_batch(lengths: tuple[int, ...]) -> dict[str, torch.Tensor]:
     torch.manual_seed(len(lengths))
     ids = [torch.randint(0, 40, (length,)).tolist() for length in lengths]
     ids[0][len(ids[0]) // 2] = 1
-    return backbone.pad(ids, 1)
+    return padding.pad(ids, 1)
 
 
 def flat(model: Any, dtype: torch.dtype = torch.float32) -> FlatTransformer:

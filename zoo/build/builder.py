@@ -41,6 +41,7 @@ from zoo.data import Table
 from zoo.data.spec import Mixture
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared, leaderboard
+from zoo.evaluation.kept_vectors import KeptVectors
 from zoo.evaluation.spec import list_tasks
 from zoo.evaluation.watching import WatchedTasks, prepare_watch
 from zoo.recipe.recipe import Recipe
@@ -115,7 +116,6 @@ def _check_rows(recipe: Recipe[Any], tables: dict[str, Table], say: Say) -> None
 
 def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
     """The part of the other processes of a distributed run: they train and write nothing."""
-
     if not distributed.broadcast_from_main():
         return pretrained.load(out / "trained")
     tables, corpus = training_data.read_tables(recipe, out / ROWS), mining.read_corpus(recipe)
@@ -130,7 +130,6 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
     miner = epoch_mining.make_miner(recipe, encoder, tables, corpus, mined, out / "cache")
     encoder.prepare(tables["train"].rows, out / "cache")
     validation = training_data.get_rows(tables, "validation")
-    space.follow(encoder, recipe, tables)
     rows = _follow(tables["train"].rows, miner)
     encoder.fit(rows, recipe.training, out, validation=validation, finish=finish, watch=watch)
     return encoder
@@ -219,9 +218,11 @@ class _Build:
         if train:
             self._train(tables, tasks, locked, made_from.trained)
         encoder = steps.fit(self.recipe, self.steps, made_from.steps, self.folder, tables, self.say)
-        if not self.folder.is_made_from("report.json", made_from.report):
-            self._evaluate(tables, tasks, locked, made_from.report)
-        steps.evaluate(encoder, tasks, self.folder, made_from.codes, self.say, show_progress=self.show_progress)
+        with steps.keep_vectors(encoder, self.out / "cache") as kept:
+            if not self.folder.is_made_from("report.json", made_from.report):
+                self._evaluate(tables, tasks, locked, made_from.report, kept)
+            shows = self.show_progress
+            steps.evaluate(encoder, tasks, self.folder, made_from.codes, self.say, show_progress=shows, kept=kept)
         # A tokenizer of the Hub is there only after the training.
         long_texts = long_texts or self._count_long_texts(tables, tasks)
         self._document(locked | tasks.lock | self.steps.lock, long_texts, encoder, made_from.model)
@@ -277,7 +278,6 @@ class _Build:
         preparation_seconds = time.monotonic() - start_time
         distributed.broadcast_from_main()
         validation = training_data.get_rows(tables, "validation")
-        space.follow(encoder, self.recipe, tables)
         seconds = encoder.fit(
             _follow(rows, miner),
             self.recipe.training,
@@ -305,7 +305,14 @@ class _Build:
         if not self.finish:
             shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
 
-    def _evaluate(self, tables: dict[str, Table], tasks: Prepared, locked: dict[str, Any], made_from: str) -> None:
+    def _evaluate(
+        self,
+        tables: dict[str, Table],
+        tasks: Prepared,
+        locked: dict[str, Any],
+        made_from: str,
+        kept: KeptVectors | None,
+    ) -> None:
         self.say(f"evaluating {len(self.recipe.evaluation)} tasks")
         encoder = pretrained.load(self.out / "trained")
         encoder.folder = self.recipe.folder
@@ -320,6 +327,7 @@ class _Build:
             shared_baselines=families.load_shared_baselines() if self.recipe.baselines == "full" else (),
             results_folder=results,
             show_progress=self.show_progress,
+            kept=kept,
         )
         report["health"] = [finding._asdict() for finding in self._examine(encoder, tables)]
         report["skipped_rows"] |= {name: entry["skipped"] for name, entry in locked.items() if entry["skipped"]}
@@ -397,7 +405,7 @@ def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
     encoder = families.load_encoder(recipe.encoder.family).build(
         recipe.encoder, seed=recipe.training.seed, folder=recipe.folder
     )
-    encoder.name = recipe.name
-    encoder.sources, encoder.mixture = recipe.sources, recipe.mixture or Mixture()
+    encoder.name, encoder.sources, encoder.mixture = recipe.name, recipe.sources, recipe.mixture or Mixture()
     encoder.tables = {path[-1]: tables[path[-1]].rows for path in recipe.encoder.extra_datasets()}
+    space.follow(encoder, recipe, tables)
     return encoder

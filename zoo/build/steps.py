@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo import after, pretrained
 from zoo.after import saved
@@ -26,6 +27,9 @@ from zoo.data import Table
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared
 from zoo.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from zoo.evaluation.kept_vectors import KeptVectors
 
 FOLDER = "after"
 SCORES = f"{FOLDER}/scores.json"
@@ -97,7 +101,14 @@ def fit(
 
 
 def evaluate(
-    encoder: Encoder | None, tasks: Prepared, folder: RunFolder, made_from: str, say: Say, *, show_progress: bool
+    encoder: Encoder | None,
+    tasks: Prepared,
+    folder: RunFolder,
+    made_from: str,
+    say: Say,
+    *,
+    show_progress: bool,
+    kept: KeptVectors | None = None,
 ) -> None:
     """Score the tasks with codes in place of vectors, and keep the scores in the report, which the run has already.
 
@@ -107,6 +118,7 @@ def evaluate(
         folder: the run folder.
         made_from: the digest of all that the scores depend on.
         say, show_progress: as in `zoo.build.builder.run`.
+        kept: the vectors that the evaluation without codes kept.
     """
     codes = next((step for step in encoder.steps if isinstance(step, CodeStep)), None) if encoder else None
     report = atomic_files.read_json(folder.path / "report.json") if (folder.path / "report.json").is_file() else {}
@@ -116,13 +128,27 @@ def evaluate(
             from zoo.evaluation import coded  # imports mteb
 
             say(f"evaluating {len(tasks.tasks)} tasks with the codes of {codes.spec.step}")
-            scores = coded.score_codes(encoder, codes, tasks.tasks, report["results"], show_progress=show_progress)
+            scores = coded.score_codes(
+                encoder, codes, tasks.tasks, report["results"], show_progress=show_progress, kept=kept
+            )
             atomic_files.write_json(folder.path / SCORES, scores)
             folder.note(SCORES, made_from)
         scores = atomic_files.read_json(folder.path / SCORES)
     changed = replace_entry(report, "codes", scores)
     if changed != report:
         atomic_files.write_json(folder.path / "report.json", changed)
+
+
+@contextmanager
+def keep_vectors(encoder: Encoder | None, folder: Path) -> Iterator[KeptVectors | None]:
+    """Give the block a place for the vectors of an evaluation, if the encoder has codes that are scored as well."""
+    if encoder is None or not any(isinstance(step, CodeStep) for step in encoder.steps):
+        yield None
+        return
+    from zoo.evaluation.kept_vectors import KeptVectors as Kept
+
+    with Kept(folder) as kept:
+        yield kept
 
 
 def replace_entry(record: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def _list_tables(tables: Mapping[str, Table], tasks: Prepared) -> Iterator[tuple
 def _take_inputs(table: Table) -> tuple[dict[str, Any], float]:
     """Return the inputs of a table that are texts or lists of texts, and how many times as many rows the table has.
 
-    Of more than MEMORY_ROWS rows, MOST_TEXTS are drawn by seed 0. Images are not decoded.
+    If the table has more than MEMORY_ROWS rows, MOST_TEXTS of them are drawn by seed 0. Images are not decoded.
     """
     rows, share = table.rows, 1.0
     if len(rows) > MEMORY_ROWS:

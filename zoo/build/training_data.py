@@ -25,7 +25,7 @@ def read_tables(recipe: Recipe[Any], store: Path | None = None) -> dict[str, Tab
     step of its path in the recipe. Tables that are too large for memory are in the folder `store`, if there is one.
     """
     required, optional = recipe.encoder.roles()
-    train = _read_training_rows(recipe, store)
+    train = read_training_rows(recipe, store)
     tables = {"train": train}
     validation = find_rows(recipe.validation)
     if validation == "auto":
@@ -41,7 +41,8 @@ def read_tables(recipe: Recipe[Any], store: Path | None = None) -> dict[str, Tab
     return tables
 
 
-def _read_training_rows(recipe: Recipe[Any], store: Path | None) -> Table:
+def read_training_rows(recipe: Recipe[Any], store: Path | None) -> Table:
+    """Return the training table, of one data section or of several sources."""
     if not isinstance(recipe.data, tuple):
         return data.read(recipe.data, *recipe.encoder.roles(), folder=recipe.folder, store=store)
     parts = {}

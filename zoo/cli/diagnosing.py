@@ -157,9 +157,10 @@ def _open_views(reference: str, arguments: argparse.Namespace, *, is_alone: bool
     inner = Path(reference) / "model"
     model = str(inner) if inner.is_dir() and not (Path(reference) / "config.json").exists() else reference
     encoder = views.open_encoder(argparse.Namespace(**{**vars(arguments), "model": model}))
+    combined = [encoder.spec.check_view({**encoder.view_options, **more}) for more in _combine(arguments.across)]
+    together = encoder.views_sharing_a_pass(combined) if arguments.across else [encoder]
     opened = {}
-    for options in _combine(arguments.across):
-        view = encoder.view(**encoder.spec.check_view({**encoder.view_options, **options})) if options else encoder
+    for view in together:
         shown = ", ".join(f"{key}={value}" for key, value in view.view_options.items())
         name = shown or "the whole encoder"
         opened[name if is_alone else f"{reference}: {shown}" if shown else reference] = view

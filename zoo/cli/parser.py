@@ -13,6 +13,7 @@ from zoo import __version__
 from zoo.cli import (
     bridging,
     comparing,
+    deploying,
     diagnosing,
     fitting,
     indexing,
@@ -142,8 +143,8 @@ def _add_init(add: Add) -> None:
         nargs="+",
         type=_read_path,
         metavar="FILE",
-        help="a table, a txt file of lines, a folder of images or of retrieval data, or vectors; a second file may hold test "
-        "rows, or topics with keywords",
+        help="a table, a txt file of lines, a folder of images or of retrieval data, or vectors; several "
+        "tables become several sources; one with test in its name holds test rows, and one may hold topics with keywords",
     )
     init.add_argument(
         "--goal", choices=starting.GOALS, help="what the model is for (default: what the columns suggest)"
@@ -208,6 +209,8 @@ def _add_model_verbs(add: Add) -> None:
     export.add_argument(
         "--table-finer", type=float, default=0.0, metavar="SHARE", help="share of the tokens that pq stores in int8"
     )
+    deploying.add_arguments(export)
+    deploying.add_verb(add)
     serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
 
 

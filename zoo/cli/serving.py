@@ -49,7 +49,7 @@ def serve(arguments: argparse.Namespace) -> int:
     try:
         from zoo.serve import process
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("starlette", "uvicorn", "prometheus_client"):
+        if (error.name or "").split(".")[0] not in ("markdown_it", "starlette", "uvicorn", "prometheus_client"):
             raise
         raise ZooError(
             f'zoo serve needs {error.name}, which is not installed: pip install "embedding-zoo[serve]"'

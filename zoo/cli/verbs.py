@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from zoo.cli import views
+from zoo.cli import deploying, views
 from zoo.cli.output import format_view, print_report
 from zoo.core import atomic_files, faults, output_paths, paths
 from zoo.core.errors import RecipeError, ZooError
@@ -23,6 +23,7 @@ from zoo.core.tables import print_table
 from zoo.recipe import shipped
 
 if TYPE_CHECKING:
+    from zoo.build.export import Table
     from zoo.evaluation import Prepared
 
 TABLE_TEXTS = 100_000
@@ -149,12 +150,19 @@ def evaluate(arguments: argparse.Namespace) -> int:
     with nullcontext() if arguments.tasks else own_tasks.confine(model, data):
         for tasks, folder in groups:
             prepared = prepared.join(evaluation.prepare(tasks, folder))
-        report = evaluation.evaluate(encoder, prepared, show_progress=has_terminal())
-        if step is not None:
+        show = has_terminal()
+        if step is None:
+            report = evaluation.evaluate(encoder, prepared, show_progress=show)
+        else:
             from zoo.evaluation import coded
+            from zoo.evaluation.kept_vectors import KeptVectors
 
-            show = has_terminal()
-            report["codes"] = coded.score_codes(encoder, step, prepared.tasks, report["results"], show_progress=show)
+            with KeptVectors() as kept:
+                report = evaluation.evaluate(encoder, prepared, show_progress=show, kept=kept)
+                results = report["results"]
+                report["codes"] = coded.score_codes(
+                    encoder, step, prepared.tasks, results, show_progress=show, kept=kept
+                )
     if arguments.json:
         write(json.dumps(report, indent=2))
     else:
@@ -241,18 +249,20 @@ def export(arguments: argparse.Namespace) -> None:
     output_paths.check_folder(target)
     if arguments.table is None and (arguments.table_texts or arguments.table_steps or arguments.table_finer):
         raise ZooError("--table-texts, --table-steps and --table-finer are for a coded token table: add --table pq")
+    deploying.check_arguments(arguments)
     from zoo.cli.bridging import read_texts
 
     texts = read_texts(arguments.table_texts, "text", TABLE_TEXTS) if arguments.table_texts else []
+    if arguments.to != "safetensors":
+        deploying.run_export(arguments, _read_table(arguments, texts))
+        return
     encoder, options = views.open_whole_encoder(arguments)
     from zoo.build import export as exporting
     from zoo.hub import model_references
     from zoo.hub.fetch import fetch
 
     parent = model_references.locate(arguments.model) or fetch(arguments.model, arguments.revision)
-    table = None
-    if arguments.table:
-        table = exporting.Table(arguments.table, texts, arguments.table_finer, arguments.table_steps)
+    table = _read_table(arguments, texts)
     exporting.export(parent, encoder, options, target, table=table)
     lost = exporting.find_lost_steps(encoder, options, table)
     if lost:
@@ -266,6 +276,15 @@ def export(arguments: argparse.Namespace) -> None:
             )
     stock = " or sentence_transformers.SentenceTransformer" if encoder.find_stock_folder(target) else ""
     write(f"{target}: open it with zoo.from_pretrained{stock}")
+
+
+def _read_table(arguments: argparse.Namespace, texts: Sequence[str]) -> Table | None:
+    """Return how the token table is stored, or None if the arguments do not say."""
+    from zoo.build import export as exporting
+
+    if not arguments.table:
+        return None
+    return exporting.Table(arguments.table, texts, arguments.table_finer, arguments.table_steps)
 
 
 def print_card(arguments: argparse.Namespace) -> None:

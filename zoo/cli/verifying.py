@@ -16,7 +16,7 @@ from zoo.core.tables import print_text
 if TYPE_CHECKING:
     from zoo.artefact.canaries import Canaries
     from zoo.encoder import Encoder
-    from zoo.verify.examination import Verdict
+    from zoo.verify.verdict import Verdict
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
@@ -108,9 +108,10 @@ def _check_source(
     arguments: argparse.Namespace, encoder: Encoder, api_key: str | None, fields: Mapping[str, Any]
 ) -> Mapping[str, Verdict]:
     from zoo.verify.conversions import OnnxGraph, StockFolder
-    from zoo.verify.examination import Source, examine, list_inputs
+    from zoo.verify.examination import examine, list_inputs
     from zoo.verify.hypotheses import Expectation
     from zoo.verify.server import Server
+    from zoo.verify.verdict import Source
 
     if arguments.prompt and not encoder.has_roles:
         raise ZooError(f"--prompt: the family {encoder.spec.family} has no prompts; leave it out")

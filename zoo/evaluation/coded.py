@@ -23,13 +23,22 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from zoo.after.step import CodeStep
+    from zoo.evaluation.kept_vectors import KeptVectors
 
 
 class CodedModel(MtebModel):
     """An encoder as a model of mteb whose documents are codes of one of its steps."""
 
-    def __init__(self, encoder: Encoder, step: CodeStep, precision: str, *, show_progress: bool = False) -> None:
-        super().__init__(encoder, precision, show_progress=show_progress)
+    def __init__(
+        self,
+        encoder: Encoder,
+        step: CodeStep,
+        precision: str,
+        *,
+        show_progress: bool = False,
+        kept: KeptVectors | None = None,
+    ) -> None:
+        super().__init__(encoder, precision, show_progress=show_progress, kept=kept)
         self.step, self.uses_tokens = step, False
 
     def encode(
@@ -76,6 +85,7 @@ def score_codes(
     *,
     precision: str = "fp32",
     show_progress: bool = False,
+    kept: KeptVectors | None = None,
 ) -> list[dict[str, Any]]:
     """Score every task that mteb computes with codes in place of vectors.
 
@@ -85,6 +95,7 @@ def score_codes(
         tasks: tasks whose data was read. Those that zoo computes itself are left out.
         results: entries of a report, which give the scores of float vectors. A score that is not among them is computed.
         precision, show_progress: of `encode`.
+        kept: the vectors that the evaluation of this encoder kept, which are not encoded again.
 
     Returns an entry for each task: its name and type, the metric, `value` with codes and `float_value` without, and the bytes of
     both. Raises ZooError for a score that is not finite.
@@ -97,16 +108,16 @@ def score_codes(
         for task in tasks:
             if task.measure is not None:
                 continue
-            run = scoring.run_mteb(CodedModel(encoder, step, precision, show_progress=show_progress), task)
+            run = scoring.run_mteb(CodedModel(encoder, step, precision, show_progress=show_progress, kept=kept), task)
             if not math.isfinite(run.value):
                 raise ZooError(f"{task.name} with the codes of {step.spec.step}: the score is {run.value}")
             float_value = find_whole_score(encoder, task.name, results)
             if encoder.searches_by_tokens:  # codes stand for the vectors of `encode`
-                single = MtebModel(encoder, precision, show_progress=show_progress)
+                single = MtebModel(encoder, precision, show_progress=show_progress, kept=kept)
                 single.uses_tokens = False
                 float_value = scoring.run_mteb(single, task).value
             elif float_value is None:
-                float_value = scoring.score(encoder, task, precision, show_progress).entry["value"]
+                float_value = scoring.score(encoder, task, precision, show_progress, kept).entry["value"]
             entries.append(
                 {
                     "task": task.name,

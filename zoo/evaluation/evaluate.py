@@ -20,6 +20,7 @@ from zoo.schema import Baselines, Training
 if TYPE_CHECKING:
     from zoo.encoder import Encoder
     from zoo.evaluation.baselines import Baseline, BaselineScore
+    from zoo.evaluation.kept_vectors import KeptVectors
     from zoo.metrics.outcomes import Outcomes
 
 
@@ -36,6 +37,7 @@ def evaluate(
     results_folder: Path | None = None,
     show_progress: bool = False,
     precision: str = "fp32",
+    kept: KeptVectors | None = None,
 ) -> dict[str, Any]:
     """Score `encoder` on every task at every view.
 
@@ -51,6 +53,7 @@ def evaluate(
         shared_baselines: further free baselines, beside those that the encoder's family names.
         results_folder: receives mteb's own TaskResult of each run as JSON.
         precision: of `encode`; with fp32 scores compare between machines.
+        kept: receives the vectors of the whole encoder, for `zoo.evaluation.coded.score_codes`.
 
     Returns the report. Its `results` hold for each task and view the main score, the baseline's score, seconds (encoding and
     scoring), peak memory of the process in MB, bytes per vector and inputs per second of `encode`, and a `verdict` beside the
@@ -63,7 +66,7 @@ def evaluate(
     with preserve_random_state(), silence_mteb():
         from zoo.evaluation import baselines  # only now: importing mteb prints and draws random numbers
 
-        results, outcomes = _score_views(encoder, prepared, results_folder, precision, show_progress)
+        results, outcomes = _score_views(encoder, prepared, results_folder, precision, show_progress, kept)
         if baseline:
             # They come last, so that their memory is not counted in the peak memory of the encoder's views.
             untrained_scores = _score_untrained(encoder, prepared, precision, show_progress)
@@ -107,7 +110,12 @@ def _assemble(
 
 
 def _score_views(
-    encoder: Encoder, prepared: Prepared, results_folder: Path | None, precision: str, show_progress: bool
+    encoder: Encoder,
+    prepared: Prepared,
+    results_folder: Path | None,
+    precision: str,
+    show_progress: bool,
+    kept: KeptVectors | None,
 ) -> tuple[list[dict[str, Any]], list[Outcomes | None]]:
     """Return the report's entry of every task and view, and what each score is made of."""
     from zoo.evaluation import scoring
@@ -116,7 +124,9 @@ def _score_views(
     outcomes: list[Outcomes | None] = []
     for task in prepared.tasks:
         for view in list_views(encoder, task):
-            scored = scoring.score(encoder.view(**view), task, precision, show_progress)
+            one = encoder.view(**view)
+            is_whole = one.view_options == encoder.view().view_options
+            scored = scoring.score(one, task, precision, show_progress, kept if is_whole else None)
             entry = scored.entry | _remark_on_chance(scored.entry, task)
             if results_folder is not None:
                 atomic_files.write_text(results_folder / name_file(task, view), scored.saved)

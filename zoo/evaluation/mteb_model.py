@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from torch.utils.data import DataLoader
 
+    from zoo.evaluation.kept_vectors import KeptVectors
+
 Array = npt.NDArray[Any]
 
 CONTENT_COLUMNS = ("text", "image", "audio", "video")
@@ -48,17 +50,24 @@ class MtebModel(AbsEncoder):
         input_count: the number of encoded inputs.
         seconds: the time that the encoder's `encode` took.
         vectors: the encoded vectors by prompt type, if `keep_vectors`.
+        kept: holds the vectors of other evaluations of this view, or None.
         uses_tokens: whether a search compares token vectors, which an encoder may say of itself.
     """
 
     def __init__(
-        self, encoder: Encoder, precision: str, *, show_progress: bool = False, keep_vectors: bool = False
+        self,
+        encoder: Encoder,
+        precision: str,
+        *,
+        show_progress: bool = False,
+        keep_vectors: bool = False,
+        kept: KeptVectors | None = None,
     ) -> None:
         self.model = encoder
         self.options: dict[str, Any] = {"precision": precision, "show_progress_bar": show_progress}
         self.accepts_prompt_type = encoder.has_roles
         self.input_count, self.seconds = 0, 0.0
-        self.keep_vectors = keep_vectors
+        self.keep_vectors, self.kept = keep_vectors, kept
         self.vectors: dict[str, list[Array]] = {}
         self.is_binary = encoder.similarity_fn_name == "hamming"
         self.uses_tokens = encoder.searches_by_tokens
@@ -100,10 +109,7 @@ class MtebModel(AbsEncoder):
             return self._encode_tokens(items, prompt_name)
         if self.accepts_prompt_type:
             self.options["prompt_type"] = prompt_name
-        start = time.perf_counter()
-        vectors: Array = self.model.encode(items, **self.options)
-        self.seconds += time.perf_counter() - start
-        self.input_count += len(items)
+        vectors = self._encode_once(items, prompt_name)
         if self.keep_vectors:
             self.vectors.setdefault(str(prompt_name), []).append(vectors)
         if self.is_binary:
@@ -114,6 +120,20 @@ class MtebModel(AbsEncoder):
             )
         vectors = self.model.as_float_vectors(vectors)
         self._check_finite(vectors, task_metadata.name)
+        return vectors
+
+    def _encode_once(self, items: list[Any], prompt_name: str | None) -> Array:
+        """Return the vectors of the inputs, from an earlier evaluation if it kept them."""
+        options = [self.options["precision"], prompt_name]
+        found = None if self.kept is None else self.kept.find(items, options)
+        if found is not None:
+            return found
+        start = time.perf_counter()
+        vectors: Array = self.model.encode(items, **self.options)
+        self.seconds += time.perf_counter() - start
+        self.input_count += len(items)
+        if self.kept is not None:
+            self.kept.keep(items, options, vectors)
         return vectors
 
     def _encode_tokens(self, texts: list[str], prompt_name: str | None) -> Any:

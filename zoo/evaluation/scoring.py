@@ -23,6 +23,8 @@ from zoo.metrics.outcomes import Outcomes
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
 
+    from zoo.evaluation.kept_vectors import KeptVectors
+
 
 class Scored(NamedTuple):
     """A view of an encoder, scored on a task.
@@ -49,9 +51,13 @@ class MtebRun(NamedTuple):
     megabytes: float
 
 
-def score(encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool) -> Scored:
-    """Score a view of an encoder on a task. Raises ZooError for a score that is not finite."""
-    return _score_here(encoder, task) if task.measure else _score_with_mteb(encoder, task, precision, show_progress)
+def score(
+    encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool, kept: KeptVectors | None = None
+) -> Scored:
+    """Score a view of an encoder on a task, and keep its vectors in `kept`. Raises ZooError for a score that is not finite."""
+    if task.measure:
+        return _score_here(encoder, task)
+    return _score_with_mteb(encoder, task, precision, show_progress, kept)
 
 
 def run_mteb(model: Any, task: ReadyTask) -> MtebRun:
@@ -98,8 +104,11 @@ def compute_figures(encoder: Encoder, task: ReadyTask) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
-def _score_with_mteb(encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool) -> Scored:
-    model: Any = MtebModel(encoder, precision, show_progress=show_progress, keep_vectors=task.spec.shows_answers)
+def _score_with_mteb(
+    encoder: Encoder, task: ReadyTask, precision: str, show_progress: bool, kept: KeptVectors | None
+) -> Scored:
+    shows_answers = task.spec.shows_answers
+    model: Any = MtebModel(encoder, precision, show_progress=show_progress, keep_vectors=shows_answers, kept=kept)
     run = run_mteb(model, task)
     if not math.isfinite(run.value):
         raise ZooError(f"{task.name} at {encoder.view_options or 'the whole encoder'}: the score is {run.value}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import __version__
+from zoo.core import repo_names
 from zoo.core.errors import HubError
 from zoo.hub.commit import compute_blob_id, create_api, load_card_metadata
 from zoo.hub.push import COMMIT, PushResult
@@ -62,10 +63,14 @@ def make_files(folder: Path, repo: str, commit: str, extras: Sequence[str] = ())
         commit: the commit of the model that is served, 40 hex digits.
         extras: extras of embedding-zoo that the model's family needs, besides `serve`.
 
-    Raises HubError if `commit` is not the id of a commit, and for a card whose front matter cannot be read.
+    Raises HubError if `repo` is not the name of a repository or `commit` not the id of a commit. Raises HubError also for a card
+    whose front matter cannot be read.
     """
     import yaml
 
+    # Both stand in a command of the Dockerfile, so neither may hold a sign that a shell reads.
+    if problem := repo_names.find_problem(repo):
+        raise HubError(f"space: {problem}; nothing was sent")
     if not COMMIT.fullmatch(commit):
         raise HubError(f"space of {repo}: {commit[:60]!r} is not the id of a commit; push the model first")
     title = repo.rsplit("/", 1)[-1]

@@ -23,6 +23,8 @@ Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Decode = Callable[[Any], Vectors]
 BLOCK = 1 << 14  # vectors
+EXACT_CODES = ("float32", "bits")
+"""Codes that are the vectors themselves."""
 
 
 def take_rows(vectors: Any, numbers: Numbers) -> Vectors:
@@ -107,6 +109,10 @@ class ArrayVectors:
 
     def __len__(self) -> int:
         return len(self._stored)
+
+    def read(self, numbers: Numbers) -> Vectors:
+        """Return the decoded vectors (n, d) float32 of these ascending numbers (n,)."""
+        return np.asarray(self._decode(np.ascontiguousarray(self._stored[numbers])), np.float32)
 
     def search(self, queries: Vectors, k: int, allowed: Mask | None) -> tuple[Vectors, Numbers]:
         """Return scores and numbers (m, min(k, vectors that are allowed)) of the best vectors, the best first."""

@@ -210,6 +210,10 @@ def _measure(
     say(f"{codec.name}: {size}{probes}, recall@{choice.TOP} {recall:.3f} ({questions.source})")
     if wish.recall is not None and recall < wish.recall:
         say(f"warning: over all rows, recall is below {wish.recall}; raise --budget, or build with --code float32")
+    if wish.recall is None and wish.budget is None and recall < choice.USUAL_RECALL:
+        say(
+            f"warning: rows lie closer together than {codec.name} resolves; --recall {choice.USUAL_RECALL} chooses a larger code"
+        )
     return {"recall": {"value": recall, "top": choice.TOP, "queries": questions.source}}
 
 

@@ -85,5 +85,8 @@ def score_rows(queries: Vectors, encoded: Encoded, rows: int) -> Vectors:
 
 
 def _keep_best(scores: Vectors, numbers: Numbers, k: int) -> tuple[Vectors, Numbers]:
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    if scores.shape[1] > k:
+        places = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        scores, numbers = np.take_along_axis(scores, places, 1), np.take_along_axis(numbers, places, 1)
+    order = np.lexsort((numbers, -scores), axis=1)
     return np.take_along_axis(scores, order, 1), np.take_along_axis(numbers, order, 1)

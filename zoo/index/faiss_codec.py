@@ -33,7 +33,7 @@ class FaissType:
 
     Attributes:
         name: as it is printed, for example `IVF1000,RaBitQ4`.
-        bits: bits of RaBitQ; 8 for one byte a component with stored ranges; 0 for signs with int8 rescoring.
+        bits: bits of RaBitQ, 1 to 7; 8 for one byte a component with stored ranges; 0 for signs with int8 rescoring.
         lists: number of inverted lists; 0 for none.
     """
 
@@ -248,7 +248,7 @@ class FaissVectors:
             options["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         if self.codec.kind.lists:
             options["nprobe"] = probes
-        if 1 <= self.codec.kind.bits <= 4:
+        if 1 <= self.codec.kind.bits < 8:
             options["qb"] = QUERY_BITS
             make = faiss.IVFRaBitQSearchParameters if self.codec.kind.lists else faiss.RaBitQSearchParameters
         else:

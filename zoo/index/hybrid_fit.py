@@ -18,7 +18,7 @@ from zoo.after.relevance.mapping import compute_sigmoid
 from zoo.after.relevance.searching import MIN_PAIRS, MIN_QUERIES, Searched
 from zoo.core.errors import ZooError
 from zoo.index import answers, candidates, changes, folder, hybrid_map, identity, lexical, measure
-from zoo.index.arrays import Vectors
+from zoo.index.arrays import EXACT_CODES, ArrayVectors, Vectors
 from zoo.index.candidates import Candidates
 from zoo.index.hybrid_map import Floats, HybridMap
 from zoo.index.model_file import find_score_step
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 FOLDS = 3
 LIST = 50
 """First scores of a ranking that a map looks at."""
-DOCUMENTS = 1000
-"""Rows that are encoded anew: the map reads in which directions they lie."""
+DOCUMENTS, ENCODED = 2000, 500
+"""Vectors of rows from which the maps read in which directions rows lie, and how many are encoded if an index keeps none."""
 PRECISION = 0.9
 """The aim of the cut-off."""
 Labels = npt.NDArray[np.bool_]
@@ -110,35 +110,32 @@ def _number_ids(index: OpenIndex, ids: Sequence[str]) -> dict[str, int]:
 def _fit(
     index: OpenIndex, judged: Sequence[Question], vectors: Vectors, found: Candidates, labels: Labels, seed: int
 ) -> HybridMap:
-    documents = _encode_sample(index, seed)
+    documents = _sample_documents(index, seed)
     step = find_score_step(index.encoder)
-    asked = answers.transform_queries(index.encoder, vectors)
     _, groups = np.unique([question.text for question in judged], return_inverse=True)  # a text is in one fold
     folds = np.random.default_rng(seed).permutation(int(groups.max()) + 1)[groups] % FOLDS
+    _check_side(found.words, labels, "BM25")
 
     def fit_side(scores: Vectors, rows: npt.NDArray[Any]) -> RelevanceMap:
         return _fit_map(vectors[rows], scores[rows], labels[rows], documents, seed)
 
-    everyone = np.arange(len(judged))
-    dense, words = np.empty(found.dense.shape), np.empty(found.words.shape)
-    for fold in range(FOLDS):
-        others, own = everyone[folds != fold], everyone[folds == fold]
-        words_map = fit_side(found.words, others)
-        words[own] = hybrid_map.compute_log_odds(words_map.apply, vectors[own], found.words[own])
-        if step is None:
-            dense_map = fit_side(found.dense, others)
-            dense[own] = hybrid_map.compute_log_odds(dense_map.apply, vectors[own], found.dense[own])
-    if step is not None:
+    def predict_side(scores: Vectors) -> Floats:
+        log_odds = np.empty(scores.shape)
+        for fold in range(FOLDS):
+            own = folds == fold
+            mapped = fit_side(scores, ~own)
+            log_odds[own] = hybrid_map.compute_log_odds(mapped.apply, vectors[own], scores[own])
+        return log_odds
+
+    words = predict_side(found.words)
+    if step is None:
+        _check_side(found.dense, labels, "the encoder")
+        dense = predict_side(found.dense)
+    else:
+        asked = answers.transform_queries(index.encoder, vectors)
         dense = hybrid_map.compute_log_odds(step.map_scores, asked, found.dense)
     features, is_row = hybrid_map.join_features(dense, words), found.numbers >= 0
-    held_out = np.full(labels.shape, -np.inf)
-    for fold in range(FOLDS):
-        weights = fit_weights(
-            features[folds != fold][is_row[folds != fold]], labels[folds != fold][is_row[folds != fold]]
-        )
-        held_out[folds == fold] = features[folds == fold] @ weights
-    weights = fit_weights(features[is_row], labels[is_row])
-    predicted = np.where(is_row, compute_sigmoid(held_out), 0.0)
+    predicted = _predict_held_out(features, labels, is_row, folds)
     cut_off = choose_cut_off(predicted, labels, PRECISION)
     facts = {
         "queries": len(judged),
@@ -148,24 +145,55 @@ def _fit(
         **measure_cut(predicted, labels, cut_off.threshold),
         "reaches_target": cut_off.is_reached,
     }
+    everyone = np.ones(len(judged), bool)
     return HybridMap(
         fit_side(found.words, everyone),
         fit_side(found.dense, everyone) if step is None else None,
         None if step is None else identity.hash_step(step),
-        weights,
+        fit_weights(features[is_row], labels[is_row]),
         cut_off.threshold,
         facts,
     )
 
 
-def _encode_sample(index: OpenIndex, seed: int) -> Vectors:
-    """Return the vectors of sampled rows, encoded anew: an index of codes has none."""
+def _check_side(scores: Vectors, labels: Labels, name: str) -> None:
+    """Raise ZooError if one side finds so few right rows that there is nothing to learn from."""
+    places = np.argsort(-scores, axis=1, kind="stable")[:, :LIST]
+    right = int((np.take_along_axis(labels, places, 1) & (np.take_along_axis(scores, places, 1) != 0)).sum())
+    if right < MIN_PAIRS:
+        raise ZooError(
+            f"--fit-hybrid: {name} finds only {right} right rows among the first {LIST} of all queries, and {MIN_PAIRS} are "
+            "needed; give more queries, or search without --hybrid"
+        )
+
+
+def _predict_held_out(features: Floats, labels: Labels, is_row: Labels, folds: npt.NDArray[np.int64]) -> Floats:
+    """Return the probabilities (m, c) of candidates, each by weights that were fitted without its query's fold."""
+    predicted = np.zeros(labels.shape)
+    for fold in range(FOLDS):
+        is_other = (folds != fold)[:, None] & is_row
+        weights = fit_weights(features[is_other], labels[is_other])
+        predicted[folds == fold] = compute_sigmoid(features[folds == fold] @ weights)
+    return np.where(is_row, predicted, 0.0)
+
+
+def _sample_documents(index: OpenIndex, seed: int) -> Vectors:
+    """Return vectors of sampled rows: those of the index, or encoded anew if it keeps codes."""
+    draw = np.random.default_rng(seed)
+    if all(isinstance(shard.vectors, ArrayVectors) for shard in index.shards) and index.codec.name in EXACT_CODES:
+        counts = [len(shard.vectors) for shard in index.shards]
+        chosen = np.sort(draw.permutation(sum(counts))[:DOCUMENTS])
+        parts, start = [], 0
+        for shard, count in zip(index.shards, counts, strict=True):
+            assert isinstance(shard.vectors, ArrayVectors)  # as was asked above
+            parts.append(shard.vectors.read(chosen[(chosen >= start) & (chosen < start + count)] - start))
+            start += count
+        return np.concatenate(parts)
     layout = index.model.layout
     kept = [np.ones(s.count, bool) if m is None else m for s, m in zip(index.shards, index.find_rows(), strict=True)]
-    numbers = np.flatnonzero(np.concatenate(kept))
-    numbers = np.sort(np.random.default_rng(seed).permutation(numbers)[:DOCUMENTS])
+    numbers = np.sort(draw.permutation(np.flatnonzero(np.concatenate(kept)))[:ENCODED])
     texts = []
-    for start, shard in zip(index.starts, index.shards, strict=False):
+    for start, shard in zip(index.starts.tolist(), index.shards, strict=False):
         own = numbers[(numbers >= start) & (numbers < start + shard.count)] - start
         rows = shard.read_rows(own.tolist())
         texts += [layout.join_texts(rows[number]) for number in own.tolist()]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from zoo.core.errors import DataError, ZooError
 from zoo.data import kinds
-from zoo.index.arrays import Numbers, Vectors
+from zoo.index.arrays import EXACT_CODES, Numbers, Vectors
 from zoo.index.candidates import number_rows
 from zoo.index.exact import search_exactly
 from zoo.index.rows import ID, open_rows
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 TOP = 10
 QUERY_NAMES = ("text", "query")
 MOST_TIMED = 500
-EXACT_CODES = ("float32", "bits")
-"""Codes that are the vectors themselves."""
 
 
 class Question(NamedTuple):

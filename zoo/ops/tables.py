@@ -175,7 +175,7 @@ def _compute_int4_errors(groups: torch.Tensor, codes: torch.Tensor, scales: torc
 
 
 def _scale_int4(codes: torch.Tensor, scales: torch.Tensor, dim: int) -> torch.Tensor:
-    numbers = torch.stack([codes >> 4, codes & 15], dim=-1).view(len(codes), -1, GROUP).float() - 8
+    numbers = torch.stack([codes >> 4, codes & 15], dim=-1).view(codes.shape[0], -1, GROUP).float() - 8
     return (numbers * scales.float()[..., None]).flatten(1)[:, :dim]
 
 

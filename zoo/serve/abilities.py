@@ -7,8 +7,8 @@ from typing import Any
 
 from zoo import __version__
 from zoo.encoding import PRECISIONS
-from zoo.index.model_file import find_score_step
 from zoo.index.index import Index
+from zoo.index.model_file import find_score_step
 from zoo.serve import card_html
 from zoo.serve.model import ServedModel
 from zoo.serve.settings import Limits
@@ -24,7 +24,7 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
     """Return the entry of a model in the list of models, and beside it all that a page has to know.
 
     `layers` is the number of blocks that a view may cut, or None. `sizes` are numbers of components that were trained, or the
-    only one. `classes` and `topics` are names of classes. `components_named` says that components stand for concepts.
+    only one. `classes` are names of classes or topics. `components_named` says that components stand for concepts.
     """
     encoder: Any = model.encoder
     view_options = encoder.spec.View.model_fields
@@ -49,9 +49,9 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
 
 
 def list_precisions(model: ServedModel) -> list[str]:
-    """List the precisions that a request may ask for. Half precision is left out on a CPU, where it is slow."""
-    is_cpu = model.encoder.device.type == "cpu"
-    return [name for name in PRECISIONS.values() if name != "auto" and not (is_cpu and name == "fp16")]
+    """List the precisions that a request may ask for, that of the server among them. fp16 is slow on a CPU and left out."""
+    left_out = {"auto", "fp16"} if model.encoder.device.type == "cpu" else {"auto"}
+    return [name for name in PRECISIONS.values() if name == model.precision or name not in left_out]
 
 
 def list_classes(model: ServedModel) -> list[str] | None:
@@ -59,8 +59,8 @@ def list_classes(model: ServedModel) -> list[str] | None:
     if not model.can_predict:
         return None
     encoder: Any = model.encoder
-    names: Any = getattr(encoder, "classes", None) or getattr(encoder, "label_names", ())
-    return [str(name) for name in names]
+    names: Sequence[Any] = encoder.classes if hasattr(encoder, "classes") else getattr(encoder, "label_names", ())
+    return list(map(str, names))
 
 
 def has_named_components(model: ServedModel) -> bool:

@@ -68,7 +68,7 @@ def _make_parser(folder: Path) -> MarkdownIt:
     for name, rule in (("html_block", show_html), ("html_inline", show_html), ("image", show_image)):
         parser.add_render_rule(name, rule)
     parser.core.ruler.push("page_headings", _adapt_tokens)
-    parser.validateLink = _is_web_link  # type: ignore[method-assign, assignment]
+    parser.validateLink = _is_web_link  # type: ignore[assignment, method-assign]
     return parser
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from zoo.core.errors import ZooError
 from zoo.core.suggest import suggest
 from zoo.serve import abilities, card_html, responses
 from zoo.serve import body as bodies
@@ -162,7 +163,10 @@ class Service:
     async def show_card(self, request: Request) -> Response:
         """Answer /about/card."""
         model = self._find_asked_model(request)
-        html = await asyncio.to_thread(card_html.render_card, model.folder)
+        try:
+            html = await asyncio.to_thread(card_html.render_card, model.folder)
+        except ZooError as error:
+            raise RequestError(404, str(error), param="model") from None
         return Response(responses.encode_json({"model": model.name, "html": html}), media_type=JSON)
 
     async def show_concepts(self, request: Request) -> Response:
@@ -229,6 +233,8 @@ class Service:
                 futures.append(asyncio.wrap_future(batcher.submit(operation, items)))
             self.metrics.waiting_tokens.labels(model.name).set(batcher.waiting_tokens)
             answers = asyncio.gather(*futures)
+            # A dropped request ends with an error that nobody waits for; asyncio would log it.
+            answers.add_done_callback(lambda done: done.cancelled() or done.exception())
             both: set[asyncio.Future[Any]] = {answers, gone}
             await asyncio.wait(both, timeout=self.limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
             if answers.done():

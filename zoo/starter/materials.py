@@ -24,6 +24,7 @@ class Materials:
 
     Attributes:
         main: the training rows.
+        more: further files of training rows.
         test: rows for the evaluation, or None if they have to be held out.
         topics: keywords of each topic.
         images: the folder where paths of images start, or None for the folder of the table.
@@ -32,6 +33,7 @@ class Materials:
     """
 
     main: Table
+    more: list[Table] = field(default_factory=list)
     test: Table | None = None
     topics: dict[str, tuple[str, ...]] = field(default_factory=dict)
     images: Path | None = None
@@ -58,8 +60,10 @@ def gather(files: Sequence[Path], out: Path, *, force: bool) -> Materials:
         raise ZooError(
             f"{topics[0].path}: holds topics and keywords; give the file of texts as well: zoo init texts.csv {topics[0].path}"
         )
-    main, test = _choose_main(others)
-    materials = Materials(main, test, images=image_folders[0] if image_folders else None)
+    (main, *more), test = _choose_main(others)
+    if more and topics:
+        raise ZooError(f"{main.path} and {more[0].path}: topics need one file of texts; put the texts into one")
+    materials = Materials(main, more, test, images=image_folders[0] if image_folders else None)
     for table in topics:
         materials.topics |= read_topics(table)
     return materials
@@ -72,24 +76,28 @@ def _holds_images_only(path: Path) -> bool:
         return False
 
 
-def _choose_main(tables: Sequence[Table]) -> tuple[Table, Table | None]:
-    """Return the training rows and the test rows, which the name of a file tells apart."""
+def _choose_main(tables: Sequence[Table]) -> tuple[list[Table], Table | None]:
+    """Return the files of training rows and that of test rows, which its name tells apart."""
     if len(tables) == 1:
-        return tables[0], None
+        return list(tables), None
+    paths = [table.path.absolute() for table in tables]
+    twice = next((path for number, path in enumerate(paths) if path in paths[:number]), None)
+    if twice is not None:
+        raise ZooError(f"{twice}: is given twice; give each file once")
     tests = [table for table in tables if TEST_NAMES.search(table.path.stem.lower())]
     trains = [table for table in tables if table not in tests]
-    if len(tables) > 2 or len(tests) != 1:
-        names = ", ".join(str(table.path) for table in tables)
+    if not trains or len(tests) > 1:
+        names = ", ".join(str(table.path) for table in tests)
         raise ZooError(
-            f"{names}: which of them are training rows? Give one file, or a second one with test in its name; put files with the "
-            "same columns into one folder, and give that"
+            f"{names}: which of them are training rows? Give those, and at most one file with test in its name"
         )
-    missing = [name for name in trains[0].names if name not in tests[0].names]
-    if missing:
-        raise ZooError(
-            f"{tests[0].path}: lacks the column {missing[0]!r} of {trains[0].path}; give both the same columns"
-        )
-    return trains[0], tests[0]
+    for test in tests:
+        missing = [[name for name in table.names if name not in test.names] for table in trains]
+        if all(missing):
+            raise ZooError(
+                f"{test.path}: lacks the column {missing[0][0]!r} of {trains[0].path}; give both the same columns"
+            )
+    return trains, tests[0] if tests else None
 
 
 # -- topics --------------------------------------------------------------------------------------------------------------

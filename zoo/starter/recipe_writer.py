@@ -18,7 +18,7 @@ from zoo.families import starters
 from zoo.families.starters import Facts, Shape
 from zoo.recipe import recipe
 from zoo.recipe.recipe import Recipe
-from zoo.starter import shapes
+from zoo.starter import several, shapes
 from zoo.starter.draft import Draft, Drafting, make_name
 from zoo.starter.materials import Materials, gather
 from zoo.starter.shapes import Finding, Goal
@@ -63,18 +63,23 @@ def write_recipe(
     materials = gather(files, out, force=force)
     finding = _find(materials, goal)
     facts = _collect_facts(materials, finding)
-    starter = starters.make_starter(finding.shape, facts)
     out.parent.mkdir(parents=True, exist_ok=True)  # relative paths start there
-    drafting = Drafting(materials, finding, starter, out.parent)
-    draft = drafting.write(make_name(files[0]))
-    what = f"{materials.main.count:,} rows of {files[0].name or files[0]}: {TITLES[finding.shape]}"
+    if materials.more:
+        draft = several.write_drafts(materials, facts, goal, out.parent, make_name(files[0]))
+    else:
+        starter = starters.make_starter(finding.shape, facts)
+        draft = Drafting(materials, finding, starter, out.parent).write(make_name(files[0]))
+    tables = [materials.main, *materials.more]
+    count = sum(table.count for table in tables)
+    names = ", ".join(table.path.name or str(table.path) for table in tables) if materials.more else files[0].name
+    what = f"{count:,} rows of {names or files[0]}: {TITLES[finding.shape]}"
     say(what)
     text = _render(what, draft, "", out)
     loaded = recipe.loads(text, folder=out.parent, file=str(out))
     estimate = ""
     if times_steps:
         say("timing a few steps")
-        estimate = _estimate(loaded, draft, materials.main.count)
+        estimate = _estimate(loaded, draft, count)
         text = _render(what, draft, estimate, out)
     atomic_files.write_text(out, text)
     for doubt in draft.doubts:
@@ -174,16 +179,19 @@ def _read_image(materials: Materials, row: Mapping[str, Any], name: str) -> byte
 
 
 def _estimate(loaded: Recipe[Any], draft: Draft, count: int) -> str:
-    """Return a sentence about time and memory. Rows that are too many to be in memory are drawn."""
+    """Return a sentence about time and memory, by rows of the first source.
+
+    Rows that are too many to be in memory are drawn. `count` is the number of rows of all sources.
+    """
     from zoo import data
     from zoo.starter import timing  # imports torch
 
     rows = draft.rows
     if rows is None:
-        whole: Any = loaded.data  # one section, because this file wrote the recipe
+        whole: Any = loaded.data[0] if isinstance(loaded.data, tuple) else loaded.data
         section = whole.model_copy(update={"holdout": None, "limit": DRAWN_ROWS})
         rows = data.read(section, *loaded.encoder.roles(), folder=loaded.folder).rows
-    else:
+    elif not isinstance(loaded.data, tuple):
         count = len(rows)
     return timing.estimate(loaded, rows, count - draft.held_out)
 

@@ -63,12 +63,12 @@ def _time_steps(recipe: Recipe[Any], rows: Any, row_count: int, folder: Path) ->
         step = max((fit(WARM_UP_STEPS + TIMED_STEPS) - warm_up) / TIMED_STEPS, 1e-4)
     tests_rate = training.learning_rate == "auto" and total >= learning_rate_test.LEAST_STEPS_OF_TRAINING
     extra = learning_rate_test.STEPS if tests_rate else 0
-    seconds = preparation + (total + extra) * step
+    share = min(1.0, learning_rate_test.ROWS / training.batch_size)  # of a batch, which a step of the test reads
+    seconds = preparation + (total + extra * share) * step
     steps = f"{total:,} step{'s' * (total != 1)}"
-    test = f" and {extra} to choose the learning rate" if extra else ""
-    return (
-        f"{_describe_time(seconds)} of training on this machine ({_describe_machine()}): {steps} of {step:.2g} s{test}."
-    )
+    test = f" and {extra} shorter ones to choose the learning rate" if extra else ""
+    stop = "; it ends earlier if the validation gets no better" if length.get("early_stop") else ""
+    return f"{_describe_time(seconds)} of training on this machine ({_describe_machine()}): {steps} of {step:.2g} s{test}{stop}."
 
 
 def _time_rows(recipe: Recipe[Any], rows: Any, row_count: int, folder: Path) -> str:

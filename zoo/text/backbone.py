@@ -11,19 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sentence_transformers
 import torch
-import transformers
-from sentence_transformers import SentenceTransformer
 
 from zoo.artefact import preflight, pretrained_model, tensors, transformer_folder, weight_names
 from zoo.core import faults
 from zoo.core.errors import UncuttableError, ZooError
 from zoo.hub.fetch import fetch
 from zoo.hub.model_references import PACKAGES, find_hub_id, locate
-from zoo.text import coded_folder, pooling, stock_modules, tokenizer_checks
+from zoo.text import coded_folder, padding, pooling, stock_modules, tokenizer_checks
 from zoo.text.architectures import (
     DEPTH_ADAPTERS,
     DepthAdapter,
@@ -32,6 +29,9 @@ from zoo.text.architectures import (
     get_depth_adapter,
 )
 from zoo.text.containers import copy_container
+
+if TYPE_CHECKING:
+    import transformers
 
 
 @dataclass(frozen=True)
@@ -180,16 +180,7 @@ class Backbone:
 
     def pad(self, ids: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Pad rows of token ids on the right to int64 tensors input_ids and attention_mask (rows, longest row)."""
-        return pad(ids, int(self.tokenizer.pad_token_id or 0))
-
-
-def pad(ids: Sequence[Sequence[int]], padding: int) -> dict[str, torch.Tensor]:
-    """Pad rows of token ids with the id `padding` on the right to int64 tensors input_ids and attention_mask."""
-    lengths = [len(row) for row in ids]
-    longest = max(lengths, default=0)
-    token_ids = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in ids], dtype=torch.int64)
-    mask = torch.arange(longest) < torch.tensor(lengths, dtype=torch.int64).unsqueeze(1)
-    return {"input_ids": token_ids.view(len(ids), longest), "attention_mask": mask.long()}
+        return padding.pad(ids, int(self.tokenizer.pad_token_id or 0))
 
 
 def apply_linear_maps(linear_maps: Iterable[Any], vectors: torch.Tensor) -> torch.Tensor:
@@ -304,6 +295,8 @@ def compute_weights_digest(model_folder: Path) -> str:
 @contextmanager
 def hide_progress_bars() -> Iterator[None]:
     """Hide the progress bars of transformers inside the block: reading and writing local weights takes a moment."""
+    import transformers
+
     transformers_logging: Any = transformers.utils.logging  # it has no annotations
     were_shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
@@ -335,7 +328,11 @@ def _open(
     tensor_names = transformer_folder.check(folder, blocks, count, class_name)
     if not is_model_folder:
         weight_names.tell(reference, tensor_names)
-    library: Any = sentence_transformers.MultiVectorEncoder if has_token_vectors else SentenceTransformer
+    import sentence_transformers  # it imports for seconds, so encoding does without it where it can
+
+    library: Any = (
+        sentence_transformers.MultiVectorEncoder if has_token_vectors else sentence_transformers.SentenceTransformer
+    )
     model = _open_sentence_transformer(library, folder, reference, tensor_names.key_mapping, model_options or {})
     modules: list[Any] = list(model)
     if has_token_vectors:

@@ -82,7 +82,12 @@ class Engine:
         return self._encode_windows(check_texts(inputs), self._resolve_dtype(precision), lambda count: None)
 
     def _resolve_dtype(self, precision: str) -> torch.dtype:
-        return hardware.resolve_precision(precision, next(self.module.parameters()).device)
+        return hardware.resolve_precision(precision, self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that encodes."""
+        return next(self.module.parameters()).device
 
     def _encode_windows(self, texts: Iterator[str], dtype: torch.dtype, advance: Advance) -> Iterator[Array]:
         hardware.keep_large_blocks()
@@ -144,7 +149,7 @@ class Engine:
         self, ids: Sequence[list[int]], dtype: torch.dtype, advance: Advance
     ) -> Iterator[tuple[list[int], Array]]:
         """Yield the positions of the texts of a batch, and the module's float32 outputs for them."""
-        module, device = self._convert_module(dtype), next(self.module.parameters()).device
+        module, device = self._convert_module(dtype), self.device
         budget = BUDGET_CPU if device.type == "cpu" else BUDGET_ACCELERATOR
         for places in plan_batches([len(row) for row in ids], budget):
             with torch.inference_mode():
@@ -161,7 +166,7 @@ class Engine:
         computed by `FlatTransformer`. Buffers stay float32, because rotary frequencies need the precision.
         """
         parts = list_modules(self.module)
-        is_cpu = next(self.module.parameters()).device.type == "cpu"
+        is_cpu = self.device.type == "cpu"
         is_training = any(part.training for part in parts)
         if dtype == torch.float32 and not is_training and not (is_cpu and any(map(_is_linear, parts))):
             return self.module

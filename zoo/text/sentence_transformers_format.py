@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import sentence_transformers
-import sentence_transformers.models as st_modules
 import torch
 from safetensors.torch import save_file
 
@@ -21,6 +19,7 @@ from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError
 from zoo.text import coded_folder
 from zoo.text.backbone import Backbone, hide_progress_bars
+from zoo.text.deferred import DeferredBackbone
 from zoo.text.heads import make_head, narrow_head
 
 DENSE_FOLDER = "2_Dense"
@@ -45,6 +44,8 @@ def write(
         normalizes: whether the vectors have unit norm.
         similarity: what the library compares vectors with; None for its default, the cosine.
     """
+    import sentence_transformers
+
     last_head = narrow_head(heads[backbone.depth], dim) if backbone.depth in heads else None
     modules = [backbone.build_transformer_module(), *_list_later_modules(backbone, last_head, dim, normalizes)]
     model = sentence_transformers.SentenceTransformer(
@@ -93,9 +94,11 @@ def _list_later_modules(
     backbone: Backbone, head: torch.nn.Linear | None, dim: int, normalizes: bool
 ) -> list[torch.nn.Module]:
     """Return what follows the Transformer: pooling, linear maps, a head or a cut to `dim` components, normalisation."""
+    from sentence_transformers.models import Normalize
+
     if head is None and dim < backbone.width:
         head = make_head(torch.eye(dim, backbone.width), None)
-    last = ([] if head is None else [_make_dense(head)]) + ([st_modules.Normalize()] if normalizes else [])
+    last = ([] if head is None else [_make_dense(head)]) + ([Normalize()] if normalizes else [])
     return [backbone.pooling, *backbone.linear_maps, *last]
 
 
@@ -107,14 +110,16 @@ def _keep_lower_case(folder: Path, transformer: torch.nn.Module) -> None:
 
 
 def _make_dense(head: torch.nn.Linear) -> torch.nn.Module:
-    module: Any = st_modules.Dense(
+    from sentence_transformers.models import Dense
+
+    module: Any = Dense(
         head.in_features, head.out_features, bias=head.bias is not None, activation_function=torch.nn.Identity()
     )
     module.linear = head
     return cast("torch.nn.Module", module)
 
 
-def read_heads(folder: Path, backbone: Backbone, dim: int) -> dict[int, torch.nn.Linear]:
+def read_heads(folder: Path, backbone: Backbone | DeferredBackbone, dim: int) -> dict[int, torch.nn.Linear]:
     """Read the heads that `write` stored, by layer. Raise ArtefactError for one that does not fit `backbone` and `dim`."""
     stored: dict[str, torch.Tensor] = {}
     if (folder / DENSE_FOLDER).is_dir():

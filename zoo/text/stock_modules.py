@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sentence_transformers.models import Normalize, Pooling
-
 from zoo.core.errors import UncuttableError, ZooError
 
 
@@ -24,6 +22,8 @@ def check_modules(reference: str, names: Sequence[str], is_model_folder: bool, c
 
 def replace_token_modules(reference: str, modules: Sequence[Any]) -> list[Any]:
     """Return the Transformer of a MultiVectorEncoder with a mean pooling, in place of its modules for token vectors."""
+    from sentence_transformers.models import Normalize, Pooling
+
     names = [type(module).__name__ for module in modules]
     if names not in (["Transformer", *head, "MultiVectorMask", "Normalize"] for head in ((), ("Dense",))):
         raise ZooError(

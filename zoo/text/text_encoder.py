@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,14 +15,18 @@ from zoo.core.errors import ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
+from zoo.graph import Graph
 from zoo.ops.false_negatives import compute_text_key
-from zoo.text import coded_table
+from zoo.text import coded_table, text_graph
 from zoo.text import engine as encoding
 from zoo.text.backbone import Backbone, apply_linear_maps
 from zoo.text.conversions import CACHE
+from zoo.text.deferred import DeferredBackbone
 from zoo.text.text_spec import TextSpec
 
 ROLES = ("query", "document")
+OPENED = ("backbone", "module", "heads")
+"""Attributes that an encoder has once its backbone is open."""
 MOST_VIEWS = 64  # whose engines are kept; the first engine of a view takes a few milliseconds
 CHUNK_SIZE = 32  # texts of similar length that run together; on a CPU, more of them only add padding
 
@@ -40,21 +44,55 @@ class TextEncoder(BaseEncoder):
 
     has_codable_table: ClassVar[bool] = False
 
-    def __init__(self, spec: TextSpec, backbone: Backbone) -> None:
+    backbone: Backbone
+    _deferred: DeferredBackbone | None = None
+
+    def __init__(self, spec: TextSpec, backbone: Backbone | DeferredBackbone) -> None:
         super().__init__()
         prompts: Mapping[Any, str] = backbone.prompts if spec.prompts is None else spec.prompts
         self.prompts: dict[str, str] = dict(prompts)
+        self.backbone_name, self.backbone_revision = backbone.name, backbone.revision
+        self._view_engines: OrderedDict[Any, encoding.Engine] = OrderedDict()  # views share it
+        if isinstance(backbone, DeferredBackbone):
+            self._deferred = backbone
+            return
         if any(self.prompts.values()) and not backbone.pooling.include_prompt:
             raise ZooError(
                 f"backbone {backbone.name}: leaves prompts out of its pooling, which is not supported: set prompts: {{}}"
             )
         named_prompts = backbone.named_prompts if spec.prompts is None else {}
         self.backbone = replace(backbone, prompts=self.prompts, named_prompts=named_prompts)
-        self.backbone_name, self.backbone_revision = backbone.name, backbone.revision
-        self._view_engines: OrderedDict[Any, encoding.Engine] = OrderedDict()  # views share it
         for name, parameter in backbone.model.named_parameters():
             # `pooler` is never used here. It is kept for other libraries that open the file.
             parameter.requires_grad_(not name.startswith("pooler."))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Open a deferred backbone when something asks for an attribute that only an open one has."""
+            if name in OPENED and self._deferred is not None:
+                self._open_backbone()
+                return self.__dict__[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _open_backbone(self) -> None:
+        """Take the modules of the deferred backbone. All views take the same ones."""
+        deferred = self._deferred
+        if deferred is not None:
+            self.__dict__.update(deferred.open())
+            self._view_engines.clear()  # of all views: from now on the weights may be trained
+            self._deferred = None
+
+    def _find_deferred(self) -> DeferredBackbone | None:
+        """Return the deferred backbone while neither this view nor another one has opened it."""
+        if self._deferred is not None and self._deferred.is_open:
+            self._open_backbone()
+        return self._deferred
+
+    @property
+    def device(self) -> torch.device:
+        """The device that encodes."""
+        return super().device if self._find_deferred() is None else torch.device("cpu")
 
     # -- encoding --------------------------------------------------------------------------------------------------
 
@@ -110,6 +148,7 @@ class TextEncoder(BaseEncoder):
 
     def _get_engine(self) -> encoding.Engine:
         """The engine of this view, built once. Views of one encoder share their engines."""
+        self._find_deferred()
         engines, key = self._view_engines, self._get_view_key()
         with _engines_lock:
             if key not in engines:
@@ -141,9 +180,17 @@ class TextEncoder(BaseEncoder):
         """The engine of this view: backbone, pooling, linear maps and normalisation as one module."""
         raise NotImplementedError
 
+    def make_graph(self) -> Graph:
+        """The graph of this view: its engine's module behind its tokenizer."""
+        prompts = {role or "": self.find_prompt(role) for role in (None, *ROLES)}
+        module = text_graph.TokensToVector(self._get_engine().module)
+        reader = text_graph.make_reader(self.backbone, prompts)
+        return Graph({"": module}, reader=reader, similarity=self.similarity_fn_name)
+
     def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text, truncated."""
-        return self.backbone.tokenize(texts)
+        deferred = self._find_deferred()
+        return self.backbone.tokenize(texts) if deferred is None else deferred.light.tokenize(texts)
 
     @property
     def table_bytes(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,10 +17,13 @@ import torch
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.inputs import check_texts
 from zoo.encoder import Encoder as BaseEncoder
+from zoo.graph import Graph
+from zoo.hub.model_references import locate
 from zoo.text import backbone as backbones
 from zoo.text import coded_table, sentence_transformers_format
 from zoo.text import engine as encoding
 from zoo.text.backbone import Backbone
+from zoo.text.deferred import DeferredBackbone, defer
 from zoo.text.text_encoder import TextEncoder
 from zoo.text.truncatable_spec import TruncatableSpec, describe_misfit
 
@@ -37,16 +41,19 @@ class TruncatableEncoder(TextEncoder):
     def __init__(
         self,
         spec: TruncatableSpec,
-        backbone: Backbone,
+        backbone: Backbone | DeferredBackbone,
         heads: Mapping[int, torch.nn.Linear] | None = None,
         dim: int | None = None,
     ) -> None:
         super().__init__(spec, backbone)
         self.spec: TruncatableSpec = spec
-        self.heads = torch.nn.ModuleDict({str(n): head for n, head in (heads or {}).items()})
-        self.module = torch.nn.ModuleDict({"backbone": backbone.model, "heads": self.heads})
         self.layers, self.dim = backbone.depth, dim or backbone.width
-        self._max_dim = self.dim
+        self._max_dim, self._max_layers = self.dim, self.layers
+        if isinstance(backbone, DeferredBackbone):
+            self._light_heads = dict(heads or {})
+        else:
+            self.heads = torch.nn.ModuleDict({str(n): head for n, head in (heads or {}).items()})
+            self.module = torch.nn.ModuleDict({"backbone": backbone.model, "heads": self.heads})
         self._shared_pass: _SharedPass | None = None
 
     @classmethod
@@ -56,6 +63,13 @@ class TruncatableEncoder(TextEncoder):
         encoder = cls(spec, backbone)
         encoder.seed, encoder.folder = seed, folder
         return encoder
+
+    @classmethod
+    def open_untrained(cls, spec: Any) -> Self:
+        """The encoder of `build`, whose modules are opened when they are asked for, if its folder allows that."""
+        folder = locate(spec.backbone)
+        deferred = None if spec.max_length else defer(folder, spec, lambda _: cls.build(spec))
+        return cls.build(spec) if deferred is None else cls(spec, deferred)
 
     # -- heads and views -------------------------------------------------------------------------------------------
 
@@ -89,7 +103,7 @@ class TruncatableEncoder(TextEncoder):
 
     def _make_view(self, options: Mapping[str, Any]) -> Self:
         layers, dim = options.get("layers"), options.get("dim")
-        misfit = describe_misfit(layers, dim, self.backbone.depth, self._max_dim)
+        misfit = describe_misfit(layers, dim, self._max_layers, self._max_dim)
         if misfit:
             raise ZooError(misfit)
         view = copy.copy(self)
@@ -166,9 +180,15 @@ class TruncatableEncoder(TextEncoder):
 
     def _make_engine(self) -> encoding.Engine:
         """The engine of this view: cut backbone, pooling, head and normalisation as one module."""
+        if self._deferred is not None:
+            return self._deferred.make_engine(self.layers, self._light_heads.get(self.layers), self.dim)
         cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
         module = backbones.PooledBackbone(cut, self._get_head(self.layers), self.dim)
         return encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
+
+    def make_graph(self) -> Graph:
+        """The graph of this view, whose vectors can be cut further."""
+        return replace(super().make_graph(), can_be_cut=True, layers=self.layers)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
@@ -180,6 +200,17 @@ class TruncatableEncoder(TextEncoder):
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `write_weights` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
+        if "table" not in config:
+            deferred = defer(folder, spec, lambda place: cls._load_open(spec, place, config), is_model_folder=True)
+            if deferred is not None:
+                dim = config.get("dim", deferred.width)
+                if isinstance(dim, int) and 1 <= dim <= deferred.width:
+                    heads = sentence_transformers_format.read_heads(folder, deferred, dim)
+                    return cls(spec, deferred, heads, dim)
+        return cls._load_open(spec, folder, config)
+
+    @classmethod
+    def _load_open(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
         backbone = backbones.load_from_model_folder(folder, spec.backbone, table=config.get("table"))
         dim = config.get("dim", backbone.width)
         if not isinstance(dim, int) or not 1 <= dim <= backbone.width:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 
 from zoo import encoding as encodings
 from zoo.artefact.canaries import Canary
+from zoo.core.errors import ZooError
 from zoo.core.inputs import check_texts, read_in_windows
+from zoo.graph import Graph
 from zoo.ops.inference import evaluation_mode
 from zoo.text import windows
 from zoo.text.engine import WINDOW
@@ -83,6 +86,14 @@ class WindowedEncoder(TextEncoder):
             late = [windows.encode_late(self.backbone, text, split) for text, split in zip(texts, splits, strict=True)]
         vectors = np.concatenate([*late, np.empty((0, self.backbone.width), np.float32)])[:, : self.dim]
         return windows.Windows(encodings.normalize(vectors) if self.normalizes else vectors, numbers, spans)
+
+    def make_graph(self) -> Graph:
+        """The graph of this view. Raises ZooError unless long texts are cut, because a graph reads one window."""
+        if self.spec.long != "cut":
+            raise ZooError(
+                f"`long: {self.spec.long}` cannot be exported as a graph: train or save the model with `long: cut`"
+            )
+        return replace(super().make_graph(), can_be_cut=True, normalizes=self.normalizes)
 
     def is_read_by_stock(self, text: str) -> bool:
         """Whether the text is short enough. sentence-transformers cuts a long one, whatever `long` says."""

@@ -136,13 +136,13 @@ def _choose(rates: tuple[float, ...], losses: tuple[float, ...], typical: float)
 
 def _list_batches(rows: Any, settings: Training) -> list[list[int]]:
     """The row numbers of the first batches of the training, shortened to ROWS rows; of each, this process's slice."""
-    plan, order = plan_steps(settings, len(rows)), list(EpochSampler(rows, settings.seed))
+    plan, order = plan_steps(settings, len(rows)), EpochSampler(rows, settings.seed).compute_order()
     processes = distributed.get_world_size()
     rank = torch.distributed.get_rank() if processes > 1 else 0
     size = min(plan.micro_batch_size, max(ROWS, processes)) // processes * processes
     starts = range(0, max(1, len(order) - size + 1), plan.micro_batch_size)[:BATCHES]
     part = size // processes
-    return [order[start + rank * part : start + (rank + 1) * part] for start in starts]
+    return [order[start + rank * part : start + (rank + 1) * part].tolist() for start in starts]
 
 
 def _make_step(

@@ -98,11 +98,12 @@ def find_rank(distances: Array) -> int:
 
 def find_order(vectors: Array, expected: Array) -> list[int] | None:
     """Return the places at which the expected vectors stand if they are there in another order, else None."""
+    from scipy.optimize import linear_sum_assignment
+
     width = min(vectors.shape[1], expected.shape[1])
     cosines = to_directions(expected[:, :width]) @ to_directions(vectors[:, :width]).T
-    places = [int(place) for place in cosines.argmax(axis=1)]
-    is_permutation = sorted(places) == list(range(len(places))) and places != list(range(len(places)))
-    if not is_permutation:
+    places = [int(place) for place in linear_sum_assignment(cosines, maximize=True)[1]]  # equal vectors may be swapped
+    if places == list(range(len(places))):
         return None
     return places if compare(vectors[places][:, :width], expected[:, :width]).precision is not None else None
 

@@ -3,102 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from zoo.artefact.canaries import LONG_TEXT
 from zoo.core.errors import ZooError
 from zoo.encoder import Encoder
 from zoo.verify import comparison
 from zoo.verify.comparison import PRECISIONS, Fit, compare, compare_common
-from zoo.verify.hypotheses import Expectation, Hypothesis, list_hypotheses, list_padded
+from zoo.verify.hypotheses import Expectation, Hypothesis, list_hypotheses
+from zoo.verify.verdict import ADVICE, Fault, RefusedInputError, Source, Verdict
 
 Array = npt.NDArray[Any]
 NEAR_COSINE = 0.3
 """Mean cosine above which vectors that nothing explains are those of other weights of the same model."""
 NORM_TOLERANCE = 1e-3
-ADVICE = {
-    "pooling": "set the pooling of the server to that of the model: {own}",
-    "pooling and head": "let the server run every module of modules.json, or use an export that has them inside the graph",
-    "head": "let the server run the modules after the pooling, for example 2_Dense, or use an export that has them inside",
-    "layer": "serve the view that you verify: export it with `zoo export`, or verify another one with --layers",
-    "prompt": "change the prompt of the server, or say with --prompt and --send-prompt how it is asked",
-    "truncation": "set the token limit of the server to that of the model: {limit} tokens, cut on the right",
-    "special tokens": "let the server add the special tokens as tokenizer.json says",
-    "lower-casing": "give the server the tokenizer files of this model",
-    "tokenizer": "give the server the tokenizer files of this model",
-    "whitespace": "do not change the texts before they are tokenised",
-    "padding": "leave padding out of the attention and out of the pooling",
-    "order": "return the vectors in the order of the inputs, with the right `index`",
-    "dimension": "ask for {dim} components, or verify another view with --dim",
-    "normalisation": "normalise vectors after the last step exactly if the model does",
-    "quantised vectors": "ask for float vectors; whole numbers are quantised vectors",
-    "precision": "use a finer arithmetic, or allow this one with --precision",
-    "revision": "give the server the files of this revision",
-    "model": "check the name of the model on the server",
-    "unknown": "compare tokenizer, pooling and modules of the server with the files of the model",
-}
-"""What to do about each fault."""
+SHORT_INPUTS = 3
+"""Inputs on which a hypothesis is tried first."""
+USUAL_CHARACTERS = 500
+"""A server may refuse longer texts. All canaries but one are shorter."""
 
 
-class RefusedInputError(ZooError):
-    """A server refused the inputs themselves, for example because one is too long."""
+class _Explanation(NamedTuple):
+    """The hypothesis that explains vectors best, and its vectors (n, d)."""
 
-
-class Source(Protocol):
-    """Something that should have the space of a model."""
-
-    name: str
-
-    def embed(self, inputs: Sequence[Any]) -> Array:
-        """Return vectors (n, d) in the order of the inputs. Raise RefusedInputError for inputs that it does not take."""
-        ...
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A way in which a server differs from the model.
-
-    Attributes:
-        cause: a key of ADVICE.
-        detail: how it shows, in a clause.
-        advice: what to do.
-    """
-
-    cause: str
-    detail: str
-    advice: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The result of a comparison.
-
-    Attributes:
-        is_same: whether the source has the space of the model.
-        precision: the arithmetic that explains the distances: to the vectors of the model, or of the fault that was found.
-        faults: what is wrong, the most important one first.
-        notes: what is worth knowing besides.
-        count: inputs that were compared.
-        lowest_cosine, mean_cosine: to the vectors of the model, over the components that both have.
-        explained_cosine: the lowest cosine to the vectors of the fault; None if no fault explains the vectors.
-    """
-
-    is_same: bool
-    precision: str | None
-    faults: tuple[Fault, ...]
-    notes: tuple[str, ...]
-    count: int
-    lowest_cosine: float
-    mean_cosine: float
-    explained_cosine: float | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """Return the verdict as JSON can hold it."""
-        return asdict(self)
+    hypothesis: Hypothesis
+    vectors: Array
 
 
 def examine(expected: Expectation, source: Source, *, coarsest: str = "int8", asks_alone: bool = True) -> Verdict:
@@ -135,10 +67,15 @@ class _Examination:
         exact = self.expected.vectors
         is_exact = _measure(together, exact).rank == 0
         answered = self._ask_alone() if self.asks_alone and not is_exact else together
-        hypothesis, fit = self._find_fault(answered)
+        found, fit = self._find_fault(answered)
         self._judge_request(together, answered, fit)
-        self._judge_numbers(answered, hypothesis, fit)
+        self._judge_numbers(answered, found, fit)
         self._judge_precision(fit)
+        different = len(np.unique(exact.round(6), axis=0))
+        if different * 2 < len(exact):
+            self.notes.append(
+                f"{len(exact)} inputs have only {different} different vectors, so this comparison says little"
+            )
         base = _measure(answered, exact)
         return Verdict(
             is_same=not self.faults,
@@ -148,7 +85,7 @@ class _Examination:
             count=len(answered),
             lowest_cosine=float(base.cosines.min()),
             mean_cosine=float(base.cosines.mean()),
-            explained_cosine=None if hypothesis is None else float(fit.cosines.min()),
+            explained_cosine=None if found is None else float(fit.cosines.min()),
         )
 
     # -- asking ----------------------------------------------------------------------------------------------------
@@ -197,30 +134,36 @@ class _Examination:
         advice = ADVICE[cause].format(own=own, limit=limit, dim=encoder.dim)
         self.faults.append(Fault(cause, detail, advice))
 
-    def _find_fault(self, answered: Array) -> tuple[Hypothesis | None, Fit]:
-        """Return the hypothesis that explains the vectors best, and its fit. None if it is that nothing is wrong."""
+    def _find_fault(self, answered: Array) -> tuple[_Explanation | None, Fit]:
+        """Return the fault that explains the vectors best, and its fit. None if nothing is wrong, or nothing explains them."""
         base = _measure(answered, self.expected.vectors)
         if base.rank == 0:
             return None, base
         found, fit = None, base
         for hypothesis in list_hypotheses(self.expected, answered, base):
-            if hypothesis.vectors.shape[1] < min(answered.shape[1], self.expected.vectors.shape[1]):
+            vectors = self._compute(answered, hypothesis)
+            if vectors is None:
                 continue
-            own_fit = _measure(answered, hypothesis.vectors)
+            own_fit = _measure(answered, vectors)
             if own_fit.explains_better(fit):
-                found, fit = hypothesis, own_fit
-                if fit.rank == 0:
-                    break
-        if fit.precision is None:
-            for hypothesis in list_padded(self.expected):
-                own_fit = _measure(answered, hypothesis.vectors)
-                if own_fit.explains_better(fit):
-                    found, fit = hypothesis, own_fit
+                found, fit = _Explanation(hypothesis, vectors), own_fit
+            if fit.rank == 0:
+                break
         if found is not None:
-            self._add(found.cause, found.detail)
+            self._add(found.hypothesis.cause, found.hypothesis.detail)
         elif fit.precision is None:
             self._name_unexplained(answered, fit)
         return found, fit
+
+    def _compute(self, answered: Array, hypothesis: Hypothesis) -> Array | None:
+        """Return the vectors of a hypothesis. None if it cannot explain those of a few short inputs, which come first."""
+        lengths = [len(item) if isinstance(item, str) else 0 for item in self.expected.inputs]
+        few = sorted(range(len(lengths)), key=lambda place: lengths[place])[:SHORT_INPUTS]
+        first = np.asarray(hypothesis.compute(few), np.float64)
+        is_too_narrow = first.shape[1] < min(answered.shape[1], self.expected.vectors.shape[1])
+        if is_too_narrow or _measure(answered[few], first).worst > PRECISIONS[-1].worst:
+            return None
+        return np.asarray(hypothesis.compute(range(len(lengths))), np.float64)
 
     def _judge_request(self, together: Array, alone: Array, fit: Fit) -> None:
         """Compare the vectors of one request with those of inputs that were sent one by one.
@@ -262,9 +205,9 @@ class _Examination:
             detail = f"the vectors have nothing in common with those of the model: mean cosine {fit.cosines.mean():.2f}"
             self._add("model", f"{detail}, correlation of the similarities {structure:.2f}")
 
-    def _judge_numbers(self, answered: Array, hypothesis: Hypothesis | None, fit: Fit) -> None:
+    def _judge_numbers(self, answered: Array, found: _Explanation | None, fit: Fit) -> None:
         """Look at the number of components, at the norms, and for vectors of whole numbers."""
-        vectors = self.expected.vectors if hypothesis is None else hypothesis.vectors
+        vectors = self.expected.vectors if found is None else found.vectors
         if fit.precision is None:
             return
         width, own = answered.shape[1], vectors.shape[1]
@@ -309,7 +252,7 @@ def _measure(answered: Array, expected: Array) -> Fit:
 
 
 def _is_long(item: Any) -> bool:
-    return isinstance(item, str) and len(item) >= len(LONG_TEXT)
+    return isinstance(item, str) and len(item) > USUAL_CHARACTERS
 
 
 def _find_pattern(inputs: Sequence[Any], differs: npt.NDArray[np.bool_]) -> tuple[str, str] | None:

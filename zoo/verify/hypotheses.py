@@ -44,17 +44,17 @@ TEXT_CHANGES: tuple[tuple[str, str, Callable[[str], str]], ...] = (
 
 
 class Hypothesis(NamedTuple):
-    """A fault, and the vectors (n, d) that a server with it gives.
+    """A fault, and the vectors that a server with it gives.
 
     Attributes:
         cause: the name of the fault, for example "pooling".
         detail: how it shows, in a clause.
-        vectors: they are not normalised.
+        compute: takes places of inputs, and returns their vectors (places, d), which are not normalised.
     """
 
     cause: str
     detail: str
-    vectors: Array
+    compute: Callable[[Sequence[int]], Array]
 
 
 class Expectation:
@@ -109,7 +109,7 @@ def as_floats(encoder: Encoder, vectors: Any) -> Array:
 
 
 def list_hypotheses(expected: Expectation, answered: Array, fit: Fit) -> Iterator[Hypothesis]:
-    """Yield the vectors of each known fault, the most common faults first.
+    """Yield the known faults, the most common ones first.
 
     Args:
         expected: the vectors of the model, and how they are computed.
@@ -118,54 +118,50 @@ def list_hypotheses(expected: Expectation, answered: Array, fit: Fit) -> Iterato
     """
     if not expected.reads_texts:
         return
+    states = expected.states
     yield from _list_prompts(expected)
     yield from _list_views(expected)
-    states = expected.states
     if states is not None:
-        variants = states.compute_variants(states.tokenize(expected.texts))
-        for (cause, detail), vectors in variants.items():
-            yield Hypothesis(cause, detail, vectors)
+        yield from _list_variants(expected, states)
         yield from _list_cuts(expected, states, answered, fit)
         yield from _list_token_faults(expected, states)
     for cause, detail, change in TEXT_CHANGES:
-        yield Hypothesis(
-            cause, detail, expected.encode_whole([expected.prompt + change(text) for text in expected.inputs])
-        )
+        yield _suppose(expected, cause, detail, [expected.prompt + change(text) for text in expected.inputs])
     for length in CHARACTERS:
         shortened = [text[:length] for text in expected.texts]
         if shortened != expected.texts:
-            yield Hypothesis("truncation", f"texts are cut after {length} characters", expected.encode_whole(shortened))
+            yield _suppose(expected, "truncation", f"texts are cut after {length} characters", shortened)
+    if states is not None:
+        yield from _list_paddings(expected, states)
 
 
-def list_padded(expected: Expectation) -> Iterator[Hypothesis]:
-    """Yield the vectors of a server that pads every text to the limit of the model. They take long to compute."""
-    states = expected.states
-    if states is None or states.limit > MAX_PADDING or states.backbone.tokenizer.pad_token_id is None:
-        return
-    rows = states.tokenize(expected.texts)
-    for attends in (False, True):
-        seen = " and in the attention" if attends else ""
-        detail = f"texts are padded to {states.limit} tokens, and the padding counts in the pooling{seen}"
-        yield Hypothesis("padding", detail, states.compute_padded(rows, states.limit, attends=attends))
+def _suppose(expected: Expectation, cause: str, detail: str, texts: Sequence[str]) -> Hypothesis:
+    """Return the hypothesis that a server reads these texts."""
+    return Hypothesis(cause, detail, lambda places: expected.encode_whole([texts[place] for place in places]))
+
+
+def _suppose_rows(states: TextStates, cause: str, detail: str, rows: text_states.Rows) -> Hypothesis:
+    """Return the hypothesis that a server reads these rows of token ids."""
+    return Hypothesis(cause, detail, lambda places: states.compute([rows[place] for place in places]))
 
 
 def _list_prompts(expected: Expectation) -> Iterator[Hypothesis]:
     own, inputs = expected.prompt, expected.inputs
     if own:
-        yield Hypothesis("prompt", f"the prompt {own!r} is missing", expected.encode_whole(inputs))
+        yield _suppose(expected, "prompt", f"the prompt {own!r} is missing", inputs)
         doubled = [own + own + text for text in inputs]
-        yield Hypothesis("prompt", f"the prompt {own!r} stands before each text twice", expected.encode_whole(doubled))
+        yield _suppose(expected, "prompt", f"the prompt {own!r} stands before each text twice", doubled)
     named = getattr(getattr(expected.encoder, "backbone", None), "named_prompts", {})
     others = [expected.find_prompt(role) for role in ("query", "document", None)]
     for other in dict.fromkeys((*others, *named.values(), *KNOWN_PROMPTS)):
         if other and other != own:
             instead = f" instead of {own!r}" if own else ", and the model has none here"
-            vectors = expected.encode_whole([other + text for text in inputs])
-            yield Hypothesis("prompt", f"the server puts {other!r} before each text{instead}", vectors)
+            detail = f"the server puts {other!r} before each text{instead}"
+            yield _suppose(expected, "prompt", detail, [other + text for text in inputs])
 
 
 def _list_views(expected: Expectation) -> Iterator[Hypothesis]:
-    """Yield the vectors of the same model at every other number of layers, if it can be cut."""
+    """Yield the same model at every other number of layers, if it can be cut."""
     encoder: Any = expected.encoder
     if "layers" not in encoder.spec.View.model_fields:
         return
@@ -174,22 +170,52 @@ def _list_views(expected: Expectation) -> Iterator[Hypothesis]:
             view = encoder.view(layers=layers)
         except ZooError:
             continue
+
+        def compute(places: Sequence[int], view: Encoder = view) -> Array:
+            inputs = [expected.inputs[place] for place in places]
+            return as_floats(view, view.encode(inputs, prompt_name=expected.role))
+
         detail = f"the vectors are those of {layers} layers instead of {encoder.layers}"
-        yield Hypothesis("layer", detail, as_floats(view, view.encode(expected.inputs, prompt_name=expected.role)))
+        yield Hypothesis("layer", detail, compute)
+
+
+def _list_variants(expected: Expectation, states: TextStates) -> Iterator[Hypothesis]:
+    """Yield other poolings, layers and heads."""
+    rows = states.tokenize(expected.texts)
+    for name in states.list_variants(rows[0]):
+
+        def compute(places: Sequence[int], name: tuple[str, str] = name) -> Array:
+            return np.stack([states.list_variants(rows[place])[name] for place in places])
+
+        yield Hypothesis(*name, compute)
 
 
 def _list_cuts(expected: Expectation, states: TextStates, answered: Array, fit: Fit) -> Iterator[Hypothesis]:
-    """Yield the vectors of texts that are cut on the left, and those of the number of tokens that fits the answer best."""
-    if states.tokenize(expected.texts, side="left") != states.tokenize(expected.texts):
-        left = states.compute(states.tokenize(expected.texts, side="left"))
-        yield Hypothesis(
-            "truncation", f"long texts lose their beginning, not their end, beyond {states.limit} tokens", left
-        )
+    """Yield texts that are cut on the left, and texts that are cut after the number of tokens that fits the answer best."""
+    left = states.tokenize(expected.texts, side="left")
+    if left != states.tokenize(expected.texts):
+        detail = f"long texts lose their beginning, not their end, beyond {states.limit} tokens"
+        yield _suppose_rows(states, "truncation", detail, left)
     longest = int(np.argmax([len(text) for text in expected.texts]))
     limit = find_cut(expected, states, answered) if fit.distances.argmax() == longest else None
     if limit is not None:
         detail = f"texts are cut after {limit} tokens instead of {states.limit}"
-        yield Hypothesis("truncation", detail, states.compute(states.tokenize(expected.texts, limit=limit)))
+        yield _suppose_rows(states, "truncation", detail, states.tokenize(expected.texts, limit=limit))
+
+
+def _list_paddings(expected: Expectation, states: TextStates) -> Iterator[Hypothesis]:
+    """Yield a server that pads every text to the limit of the model and lets the padding count."""
+    if states.limit > MAX_PADDING or states.backbone.tokenizer.pad_token_id is None:
+        return
+    rows = states.tokenize(expected.texts)
+    for attends in (False, True):
+
+        def compute(places: Sequence[int], attends: bool = attends) -> Array:
+            return states.compute_padded([rows[place] for place in places], states.limit, attends=attends)
+
+        seen = " and in the attention" if attends else ""
+        detail = f"texts are padded to {states.limit} tokens, and the padding counts in the pooling{seen}"
+        yield Hypothesis("padding", detail, compute)
 
 
 def find_cut(expected: Expectation, states: TextStates, answered: Array) -> int | None:
@@ -237,4 +263,4 @@ def _list_token_faults(expected: Expectation, states: TextStates) -> Iterator[Hy
         candidates.append(("tokenizer", "the tokenizer has lost its normaliser", bare))
     for cause, detail, rows in candidates:
         if rows != own and all(rows):  # a model reads no text without tokens
-            yield Hypothesis(cause, detail, states.compute(rows))
+            yield _suppose_rows(states, cause, detail, rows)

@@ -9,8 +9,9 @@ from zoo.artefact import canaries
 from zoo.artefact.canaries import Canaries
 from zoo.encoder import Encoder
 from zoo.verify.comparison import PRECISIONS, compare
-from zoo.verify.examination import Verdict, examine
+from zoo.verify.examination import examine
 from zoo.verify.hypotheses import Array, Expectation, as_floats
+from zoo.verify.verdict import Verdict
 
 OWN_PRECISION = "bf16"
 """The coarsest arithmetic in which a model is still itself: another device, or another version of a library."""

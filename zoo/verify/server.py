@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.core.errors import ZooError, first_line
-from zoo.verify.examination import RefusedInputError
+from zoo.verify.verdict import RefusedInputError
 
 PATH = "/embeddings"
 ANSWER_SECONDS = 120.0

@@ -48,6 +48,7 @@ class TextStates:
         self.limit = whole.max_length
         self.positions = compute_max_length(whole.model.config.to_dict())
         self._known: dict[tuple[int, ...], Array] = {}
+        self._variants: dict[tuple[int, ...], dict[tuple[str, str], Array]] = {}
 
     # -- tokens ----------------------------------------------------------------------------------------------------
 
@@ -100,16 +101,16 @@ class TextStates:
                 self._known[row] = self.encoder.map_pooled(pooled)[0].float().cpu().numpy()
         return np.stack([self._known[tuple(row)] for row in rows])
 
-    def compute_variants(self, rows: Rows) -> dict[tuple[str, str], Array]:
-        """Return vectors (n, …) by cause and detail, for other poolings, layers and heads, from one pass over each row."""
-        collected: dict[tuple[str, str], list[Array]] = {}
-        with self._inference():
-            for row in rows:
-                for name, vector in self._list_variants(row).items():
-                    collected.setdefault(name, []).append(vector.float().cpu().numpy())
-        return {name: np.stack(vectors) for name, vectors in collected.items() if len(vectors) == len(rows)}
+    def list_variants(self, row: Sequence[int]) -> dict[tuple[str, str], Array]:
+        """Return the vector of one row for other poolings, layers and heads, by cause and detail. One pass gives them all."""
+        key = tuple(row)
+        if key not in self._variants:
+            with self._inference():
+                variants = self._make_variants(list(row))
+            self._variants[key] = {name: vector.float().cpu().numpy() for name, vector in variants.items()}
+        return self._variants[key]
 
-    def _list_variants(self, row: list[int]) -> dict[tuple[str, str], torch.Tensor]:
+    def _make_variants(self, row: list[int]) -> dict[tuple[str, str], torch.Tensor]:
         batch = self._pad([row])
         outputs = self.backbone.model(**batch, output_hidden_states=True)
         mask, last = batch["attention_mask"], outputs.last_hidden_state

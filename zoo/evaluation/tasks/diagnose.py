@@ -35,6 +35,7 @@ class Diagnose(MeasuredTask):
 
     roles = {"data": {}}
     optional = {"data": {"text": "text", "image": "image", "vector": "vector"}}
+    test_fields = ()  # rows of the training may be diagnosed as well
     compares_models = False
 
     task: Literal["diagnose"]

@@ -31,6 +31,7 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.binary_pv import defaults
 from zoo.families.binary_pv.spec import Spec
+from zoo.graph import Graph
 from zoo.ops import codes
 from zoo.paragraph_vectors import model as paragraph_model
 from zoo.paragraph_vectors import vocabulary
@@ -147,6 +148,13 @@ class Encoder(BaseEncoder):
     def bytes_per_vector(self) -> int:
         """Storage of one encoded vector in bytes: of packed bits, or of float32."""
         return -(-self.dim // 8) if self.similarity_fn_name == "hamming" else self.dim * 4
+
+    def make_graph(self) -> Graph:
+        """Raises ZooError, because a code is found by gradient steps."""
+        raise ZooError(
+            f"the family {self.spec.family} cannot be exported as a graph: a text gets its code by gradient steps, not by one "
+            "pass of a network"
+        )
 
     # -- model folder ----------------------------------------------------------------------------------------------
 

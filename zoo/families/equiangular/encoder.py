@@ -22,6 +22,7 @@ from zoo.encoder import TrainingRun
 from zoo.families.equiangular import (
     augmentation,
     basis_file,
+    class_graph,
     dataset,
     ema,
     first_projection,
@@ -32,6 +33,7 @@ from zoo.families.equiangular import (
 from zoo.families.equiangular import prediction as predictions
 from zoo.families.equiangular.classifier import ClassifierEncoder
 from zoo.families.equiangular.spec import Spec
+from zoo.graph import Graph
 from zoo.label_geometry import LabelMetric
 from zoo.ops.random_state import step_seed
 from zoo.schema import Training
@@ -288,6 +290,10 @@ class Encoder(ClassifierEncoder):
     def find_class_vectors(self) -> tuple[Sequence[str | int], Any]:
         """The classes and their fixed vectors (classes, dim), or the weights of the softmax head."""
         return self.classes, metrics.get_class_vectors(self)
+
+    def make_graph(self) -> Graph:
+        """The graph of the tower, with the scores of the classes as a second output."""
+        return class_graph.make_graph(self)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from zoo.encoder import TrainingRun
 from zoo.families.late_interaction import stock_check
 from zoo.families.late_interaction.batches import collate_side, compute_side
 from zoo.families.late_interaction.spec import Spec
+from zoo.graph import Graph
 from zoo.ops import distillation, fixed_dimensional, losses
 from zoo.ops.false_negatives import compute_text_key, false_negative_mask
 from zoo.ops.fixed_dimensional import Cells
@@ -239,6 +240,13 @@ class Encoder(LossesBySource, TextEncoder):
 
     def _pool(self, sets: TokenSets, role: str | None) -> TokenSets:
         return sets if role == "query" else pool_tokens(sets, self.pool_factor)
+
+    def make_graph(self) -> Graph:
+        """Raises ZooError, because a text has a set of vectors."""
+        raise ZooError(
+            f"the family {self.spec.family} cannot be exported as a graph: a text has a set of vectors, and the runtime compares "
+            "single ones"
+        )
 
     def _encode(
         self,

@@ -18,7 +18,9 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.families.latent_quantized import codes as code_operations
 from zoo.families.latent_quantized import inputs as input_formats
 from zoo.families.latent_quantized import networks
+from zoo.families.latent_quantized.code_graph import CodeGraph
 from zoo.families.latent_quantized.spec import Spec
+from zoo.graph import Graph
 from zoo.ops.inference import evaluation_mode
 
 TRAVERSAL_STEPS = 8  # values of a latent without indices in a traversal
@@ -144,6 +146,26 @@ class Autoencoder(BaseEncoder):
         if self.view_options.get("values"):
             return self._look_up_values(latents).numpy()
         return latents.numpy().astype(self._code_dtype)
+
+    def make_graph(self) -> Graph:
+        """The graph from raw inputs to codes, or to values in the view `values=True`."""
+        input_format, is_image = self._require_input_format(), self.spec.modality == "image"
+        looks_up = bool(self.view_options.get("values"))
+        moments = [None if is_image else self._get_buffer(name) for name in ("mean", "scale")]
+        module = CodeGraph(
+            self.module["encoder"], self.bottleneck, *moments, is_discrete=self.spec.discrete, looks_up=looks_up
+        )
+        has_codes = self.spec.discrete and not looks_up
+        return Graph(
+            {"": module},
+            modality=self.spec.modality,
+            dtype=str(np.dtype(self._code_dtype)) if has_codes else "float32",
+            similarity="codes" if has_codes else "cosine",
+            normalizes=False,
+            size=getattr(input_format, "size", 0),
+            channels=getattr(input_format, "channels", 0),
+            components=getattr(input_format, "dim", 0),
+        )
 
     @property
     def _code_dtype(self) -> Any:

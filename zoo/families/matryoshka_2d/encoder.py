@@ -25,6 +25,7 @@ from zoo.ops.random_state import step_generator
 from zoo.schema import Training
 from zoo.text import heads as headfit
 from zoo.text.backbone import Backbone
+from zoo.text.deferred import DeferredBackbone
 from zoo.text.text_encoder import CHUNK_SIZE
 from zoo.text.truncatable import TruncatableEncoder, move_to_device
 
@@ -42,7 +43,11 @@ class Encoder(TruncatableEncoder):
     spec: Spec
 
     def __init__(
-        self, spec: Spec, backbone: Backbone, heads: Mapping[int, torch.nn.Linear] | None = None, dim: int | None = None
+        self,
+        spec: Spec,
+        backbone: Backbone | DeferredBackbone,
+        heads: Mapping[int, torch.nn.Linear] | None = None,
+        dim: int | None = None,
     ) -> None:
         super().__init__(spec, backbone, heads, dim)
         self._teacher: Teacher | None = None

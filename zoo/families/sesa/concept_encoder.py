@@ -27,9 +27,11 @@ from zoo.families.sesa.inverted_index import InvertedIndex
 from zoo.families.sesa.spec import ConceptEncoderSpec
 from zoo.families.sesa.tag_prediction import TagPrediction
 from zoo.families.sesa.towers import SHARED_SIDE, BaselineEncoder, Towers
+from zoo.graph import Graph
 from zoo.label_geometry import LabelMetric
 from zoo.label_geometry.rules import check_rule
 from zoo.text import engine as encoding
+from zoo.text import text_graph
 
 CONCEPTS_FILE = "concepts.json"
 SPACE_STEM = "space"  # space.safetensors
@@ -97,6 +99,21 @@ class ConceptEncoder(BaseEncoder):
     ) -> Iterator[np.ndarray]:
         """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
         return self._get_engine(prompt_type).stream(self._add_prompts(inputs, prompt_type), precision=precision)
+
+    def make_graph(self) -> Graph:
+        """The graph of this view; one for each side if the towers are separate."""
+        towers, _ = self._require_trained()
+        is_shared = len(towers.by_side) == 1
+        sides = {"": None} if is_shared else {side: side for side in towers.by_side}
+        modules = {name: text_graph.TokensToVector(self._get_engine(side).module) for name, side in sides.items()}
+        for module in modules.values():
+            module.add_module(
+                "space", self.space
+            )  # `ConceptTower` hides it, and an export takes weights of modules only
+        readers = [tower.make_reader(towers.prompts) for tower in towers.by_side.values()]
+        if any(reader.tokenizer != readers[0].tokenizer for reader in readers):
+            raise ZooError("the two towers have different tokenizers, so they cannot be exported as one model")
+        return Graph(modules, reader=readers[0], similarity=self.similarity_fn_name)
 
     def probabilities(self, texts: Iterable[str], *, prompt_type: str | None = None) -> np.ndarray:
         """Compute p(c | text), (n, C) float32, as combined by `hierarchy.reconcile_levels`.

@@ -46,7 +46,9 @@ def compute_pmi(logits: torch.Tensor, log_prior: torch.Tensor, level_concepts: S
 def raise_parents(values: torch.Tensor, edges: Edges) -> torch.Tensor:
     """Raise the value of each parent to that of its highest child, (n, C). Leaves keep their values."""
     for children, parents in edges:
-        targets = parents.to(values.device).expand(len(values), -1)
+        targets = parents.to(values.device).expand(
+            values.shape[0], -1
+        )  # `len` would be a constant in an exported graph
         values = values.scatter_reduce(1, targets, values[:, children], "amax")
     return values
 

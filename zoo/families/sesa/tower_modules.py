@@ -12,11 +12,13 @@ from typing import Any, Protocol
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 from torch.nn.functional import normalize
 
 from zoo.artefact import preflight, tensors
-from zoo.families.sesa.subwords import PAD, Subwords
-from zoo.text import backbone, sentence_transformers_format
+from zoo.families.sesa.subwords import PAD, UNKNOWN, Subwords
+from zoo.graph import TextReader
+from zoo.text import backbone, sentence_transformers_format, text_graph
 from zoo.text.backbone import Backbone
 
 DEFAULT_MAX_LENGTH = 256  # subwords that a recurrent network reads
@@ -50,6 +52,9 @@ class Tower(Protocol):
 
     def initialise_rarity(self, texts: Sequence[str], *, by_texts: bool = False) -> None:
         """Give subwords that are frequent in `texts` a low weight, before training."""
+
+    def make_reader(self, prompts: Mapping[str, str]) -> TextReader:
+        """Return how texts become token ids in an exported graph."""
 
 
 class RecurrentNetwork(torch.nn.Module):
@@ -111,6 +116,13 @@ class RecurrentTower:
         input_ids = torch.tensor([[*row, *[PAD] * (longest - len(row))] for row in ids])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids])
         return {"input_ids": input_ids, "attention_mask": mask}
+
+    def make_reader(self, prompts: Mapping[str, str]) -> TextReader:
+        """Return the subwords as a file of `tokenizers`, truncated at `max_length`."""
+        tokenizer = Tokenizer.from_str(self.subwords.tokenizer.to_str())
+        tokenizer.enable_truncation(self.max_length)
+        length = self.max_length
+        return TextReader(tokenizer.to_str(), length, adds_special_tokens=False, pad_id=PAD, empty_id=UNKNOWN)
 
 
 class PooledBackbone(torch.nn.Module):
@@ -182,6 +194,10 @@ class BackboneTower:
         """Give subwords that are frequent in `texts` a low weight, before training."""
         if self.words is not None:
             _initialise_rarity(self.words.rarity, self.tokenize(texts), by_texts=by_texts)
+
+    def make_reader(self, prompts: Mapping[str, str]) -> TextReader:
+        """Return the tokenizer of the backbone, with the prompts of its sides."""
+        return text_graph.make_reader(self.backbone, prompts)
 
     def save(self, folder: Path) -> None:
         """Write stock sentence-transformers modules into an empty folder, and words.safetensors with `word_dim`."""

@@ -25,6 +25,7 @@ from zoo.encoder import TrainingRun
 from zoo.families.static import token_bag
 from zoo.families.static.spec import COLUMNS, Spec, describe_misfit
 from zoo.families.static.token_bag import TokenBag
+from zoo.graph import Graph, TextReader
 from zoo.hub import model_references
 from zoo.text import tokenizer_checks
 
@@ -233,6 +234,16 @@ class Encoder(BaseEncoder):
         preflight.check_shapes(folder, {TENSOR: (token_bag.count_ids(tokenizer), dim)})
         table = _read_table(folder)
         return cls(spec, TokenBag(tokenizer, table))
+
+    def make_graph(self) -> Graph:
+        """The sum of the token vectors as a graph."""
+        from zoo.families.static.token_graph import TokenSum
+
+        bag = self.bag
+        truncation = bag.tokenizer.truncation
+        length = truncation["max_length"] if truncation else None
+        reader = TextReader(bag.tokenizer.to_str(), length, adds_special_tokens=False)
+        return Graph({"": TokenSum(bag.table)}, reader=reader, can_be_cut=True)
 
     def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text."""

@@ -23,6 +23,7 @@ from zoo.families.vlm2vec.adapted_layers import build_target_pattern
 from zoo.families.vlm2vec.infonce import compute_infonce
 from zoo.families.vlm2vec.spec import Spec
 from zoo.families.vlm2vec.vlm import VLM
+from zoo.graph import Graph
 from zoo.ops import distributed, gradcache
 from zoo.ops.false_negatives import false_negative_mask
 from zoo.schema import Training
@@ -216,6 +217,13 @@ class Encoder(BaseEncoder):
     ) -> Iterator[inference.Vectors]:
         """Encode inputs in blocks, in order; the arguments are those of `encode`."""
         return inference.stream(self.vlm, inputs, self._find_instruction(prompt_type), precision)
+
+    def make_graph(self) -> Graph:
+        """Raises ZooError, because an image becomes a text of many tokens before the network reads it."""
+        raise ZooError(
+            f"the family {self.spec.family} cannot be exported as a graph: it reads images and texts together, cut into tokens "
+            "by code of its architecture"
+        )
 
     def _find_instruction(self, prompt_type: str | None) -> str | None:
         options: dict[str, str] = self.view_options
