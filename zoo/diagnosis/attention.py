@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,13 +56,14 @@ def diagnose_attention(encoder: Any, texts: Sequence[str]) -> AttentionDiagnosis
     backbone = getattr(encoder, "backbone", None)
     if backbone is None or not hasattr(backbone, "model"):
         raise ZooError("attention can be measured only of an encoder with a text backbone of transformers")
-    layers = getattr(encoder, "layers", backbone.depth)
-    cut = backbone.cut(layers) if layers < backbone.depth else backbone
-    model = copy.deepcopy(cut.model).float().eval()
+    model = copy.deepcopy(backbone.model).float().eval()
     try:
         model.set_attn_implementation("eager")
     except (AttributeError, ValueError) as error:
         raise ZooError(f"attention of {model.config.model_type} cannot be measured: it gives no weights") from error
+    layers = getattr(encoder, "layers", backbone.depth)
+    if layers < backbone.depth:
+        model = replace(backbone, model=model).cut(layers).model
     totals: list[torch.Tensor] = []
     chosen = list(texts)[:TEXTS]
     with torch.inference_mode():
