@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 
     from zoo.label_geometry import LabelMetric
     from zoo.training.space import Space
+
+
+@cache
+def _takes_roles(encode: Any) -> bool:
+    """Return whether a family's `_encode` takes `prompt_type`."""
+    return "prompt_type" in inspect.signature(encode).parameters
 
 
 @dataclass(frozen=True)
@@ -385,7 +392,7 @@ class Encoder:
     @property
     def has_roles(self) -> bool:
         """Whether queries and documents may be encoded differently, as `prompt_name` says."""
-        return "prompt_type" in inspect.signature(self._encode).parameters
+        return _takes_roles(type(self)._encode)
 
     def _check_inputs(self, inputs: Any) -> Any:
         """Return the inputs. Raises ZooError unless they are a list, and if this process cannot encode."""

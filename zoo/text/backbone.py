@@ -216,7 +216,10 @@ class PooledBackbone(torch.nn.Module):
                 "sentence_embedding"
             ]
             return pooled
-        vectors = pooling.pool(states, None if bool(mask.all()) else mask, self._modes)
+        # a graph that is traced must take any mask
+        is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        is_full = not is_traced and not torch.compiler.is_compiling() and bool(mask.all())
+        vectors = pooling.pool(states, None if is_full else mask, self._modes)
         return vectors if self.head is None and not self.linear_maps else vectors.to(states.dtype)
 
 

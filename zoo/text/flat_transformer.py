@@ -213,7 +213,7 @@ class FlatTransformer(torch.nn.Module):
 
 def round_up(rows: int) -> int:
     """Return a number of rows that repeats: oneDNN compiles a kernel for each number, which can take longer than the product."""
-    step = 16 if rows <= 64 else 32 if rows <= 512 else 64
+    step = 8 if rows <= 64 else 32 if rows <= 512 else 64
     return -(-rows // step) * step
 
 

@@ -24,7 +24,7 @@ from zoo.ops.inference import stamp_weights
 from zoo.ops.int8_linear import ZERO, Int8Linear
 from zoo.ops.packed_linear import PackedLinear
 from zoo.text.flat_layout import Layout
-from zoo.text.flat_transformer import FlatTransformer, Tensors, flatten, read_layer
+from zoo.text.flat_transformer import PRODUCT_ROWS, FlatTransformer, Tensors, flatten, read_layer
 
 TEXTS, LONGEST, SEED = 64, 64, 0  # of the random texts
 OUTLIERS = 32  # components of the inner layer that stay in float32
@@ -113,9 +113,11 @@ class Int8Transformer(FlatTransformer):
     def run_blocks(self, x: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None) -> torch.Tensor:
         """Return the states (batch · tokens, width) after the last block."""
         shape, epsilon = (self.layout.width,), self.layout.epsilon
-        bias = None if bias is None else bias.bfloat16()
+        is_short = batch * self.layout.heads * length < PRODUCT_ROWS  # the fused kernel is fastest in float32
+        dtype = torch.float32 if is_short else torch.bfloat16
+        bias = None if bias is None else bias.to(dtype)
         for block in self.int8_blocks:
-            attended = self.attend(block.qkv(x, torch.bfloat16), batch, length, bias)
+            attended = self.attend(block.qkv(x, dtype), batch, length, bias)
             x = F.layer_norm(block.attention_output(attended) + x, shape, *block.attention_norm, epsilon)
             total = block.outlier_down.add_to(block.outlier_up(x), x)
             x = F.layer_norm(total + block.down(block.up(x)), shape, *block.output_norm, epsilon)

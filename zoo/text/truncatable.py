@@ -180,8 +180,9 @@ class TruncatableEncoder(TextEncoder):
 
     def _make_engine(self) -> encoding.Engine:
         """The engine of this view: cut backbone, pooling, head and normalisation as one module."""
-        if self._deferred is not None:
-            return self._deferred.make_engine(self.layers, self._light_heads.get(self.layers), self.dim)
+        deferred = self._find_deferred()
+        if deferred is not None:
+            return deferred.make_engine(self.layers, self._light_heads.get(self.layers), self.dim)
         cut = self.backbone.cut(self.layers) if self.layers < self.backbone.depth else self.backbone
         module = backbones.PooledBackbone(cut, self._get_head(self.layers), self.dim)
         return encoding.Engine(module, cut.tokenize, cut.pad, self.dim, cut.max_length)
