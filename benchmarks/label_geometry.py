@@ -225,7 +225,8 @@ def main() -> None:
         lines += [
             "",
             f"ICD-10-CM, {cost['nodes']:,} nodes, all of them answers: 1,000 answers took {cost['seconds']:.1f} CPU seconds and "
-            f"{cost['mb']:.0f} MB above the peak of reading the package. The tree was built in {cost['tree_seconds']:.1f} CPU seconds.",
+            f"{cost['mb']:.0f} MB above the peak of reading the package. "
+            f"The tree was built in {cost['tree_seconds']:.1f} CPU seconds.",
         ]
     print("\n".join(lines))
     if args.write:
