@@ -216,8 +216,8 @@ def main() -> None:
     lines += ["", f"Missed: {', '.join(missed)}." if missed else "No bar is missed."]
     print("\n".join(lines))
     about = (
-        f"all-MiniLM-L6-v2, one thread, {query_count} queries, {text_count} texts in bulk, {pair_count} pairs of STS-B. Times are "
-        f"of the processor. Other programs used the machine: its load average was {load[0]:.0f} at the start and "
+        f"all-MiniLM-L6-v2, one thread, {query_count} queries, {text_count} texts in bulk, {pair_count} pairs of STS-B. Times "
+        f"are of the processor. Other programs used the machine: its load average was {load[0]:.0f} at the start and "
         f"{os.getloadavg()[0]:.0f} at the end, on {os.cpu_count()} cores."
     )
     if arguments.write:
