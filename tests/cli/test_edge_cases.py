@@ -84,6 +84,7 @@ MODEL_VERBS = {
     "evaluate": ["evaluate", "MODEL", "STSBenchmark"],
     "reproduce": ["reproduce", "MODEL", "--out", "run"],
     "explain": ["explain", "MODEL", "a", "b"],
+    "verify": ["verify", "MODEL"],
 }
 RECIPES = [
     "missing.yaml",

@@ -84,7 +84,7 @@ def make_encoder(*, query_scale=1.0, decoder=False):
     for name, parameter in model.named_parameters():
         if "query.weight" in name:
             parameter.data.mul_(query_scale)
-    return SimpleNamespace(backbone=SimpleNamespace(model=model, tokenizer=Tokens(), max_length=16))
+    return SimpleNamespace(backbone=SimpleNamespace(model=model, tokenizer=Tokens(), max_length=16, depth=2))
 
 
 TEXTS = ["1 2 3 4 5 6", "7 8 9", "10 11 12 13", "4"] * 3

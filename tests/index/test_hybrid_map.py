@@ -53,14 +53,14 @@ def test_every_candidate_has_both_scores(fitted, encoder, rows):
     found = candidates.collect(fitted, queries, vectors, fitted.find_rows(where), 20)
     texts = [row["text"] for row in rows]
     allowed = np.array([(row["year"] or 0) >= 2018 for row in rows])
-    dense = vectors @ encoder.encode_document(texts).T
+    products = vectors @ encoder.encode_document(texts).T
     for query, text in enumerate(queries):
         words = fitted.lexical.compute_scores(text)
         own = found.numbers[query][found.numbers[query] >= 0]
         assert len(np.unique(own)) == len(own)
-        np.testing.assert_allclose(found.dense[query][: len(own)], dense[query][own], atol=1e-5)
+        np.testing.assert_allclose(found.products[query][: len(own)], products[query][own], atol=1e-5)
         np.testing.assert_allclose(found.words[query][: len(own)], words[own])
-        best = [np.argsort(-np.where(allowed, scores, -1), kind="stable")[:20] for scores in (dense[query], words)]
+        best = [np.argsort(-np.where(allowed, scores, -1), kind="stable")[:20] for scores in (products[query], words)]
         wanted = {*best[0], *(number for number in best[1] if words[number] > 0)}
         assert set(own.tolist()) >= {*map(int, best[0])}
         assert len(own) == len(wanted) or text != "zzz"  # equal scores of BM25 leave open which of them come
@@ -70,10 +70,10 @@ def test_every_candidate_has_both_scores(fitted, encoder, rows):
 def test_a_better_score_never_lowers_the_probability(fitted, encoder):
     rng = np.random.default_rng(0)
     queries = rng.standard_normal((40, encoder.dim)).astype(np.float32)
-    dense = rng.uniform(-1, 1, (40, 60)).astype(np.float32)
+    products = rng.uniform(-1, 1, (40, 60)).astype(np.float32)
     words = np.maximum(rng.uniform(-5, 9, (40, 60)), 0).astype(np.float32)
-    mapped = fitted.hybrid_map.apply(queries, queries, dense, words, None)
-    higher = (dense[:, :, None] >= dense[:, None]) & (words[:, :, None] >= words[:, None])
+    mapped = fitted.hybrid_map.apply(queries, queries, products, words, None)
+    higher = (products[:, :, None] >= products[:, None]) & (words[:, :, None] >= words[:, None])
     assert (mapped[:, :, None] >= mapped[:, None])[higher].all()
     assert mapped.min() >= 0
     assert mapped.max() <= 1
@@ -81,9 +81,9 @@ def test_a_better_score_never_lowers_the_probability(fitted, encoder):
 
 def test_the_noisy_or_is_that_of_the_probabilities():
     rng = np.random.default_rng(0)
-    dense, words = rng.normal(0, 4, (2, 5, 7))
-    features = hybrid_map.join_features(dense, words)
-    np.testing.assert_allclose(expit(features[..., 2]), 1 - (1 - expit(dense)) * (1 - expit(words)), rtol=1e-9)
+    products, words = rng.normal(0, 4, (2, 5, 7))
+    features = hybrid_map.join_features(products, words)
+    np.testing.assert_allclose(expit(features[..., 2]), 1 - (1 - expit(products)) * (1 - expit(words)), rtol=1e-9)
     assert np.isfinite(hybrid_map.join_features(np.full((1, 1), 700.0), np.full((1, 1), -700.0))).all()
 
 
@@ -145,11 +145,11 @@ def test_a_model_with_a_step_gives_the_probabilities_of_its_scores(index, encode
     monkeypatch.setattr(type(encoder), "steps", property(lambda self: tuple(steps)))
     index.fit_hybrid(questions)
     opened = index.hybrid_map
-    assert opened.dense is None
+    assert opened.products is None
     vectors = index.row_encoder.encode_queries(["fever"])
     found = candidates.collect(index, ["fever"], vectors, index.find_rows())
-    log_odds = hybrid_map.compute_log_odds(steps[0].map_scores, vectors, found.dense)
-    np.testing.assert_allclose(log_odds, logit(expit(8 * found.dense.astype(float) - 4)), atol=1e-3)
+    log_odds = hybrid_map.compute_log_odds(steps[0].map_scores, vectors, found.products)
+    np.testing.assert_allclose(log_odds, logit(expit(8 * found.products.astype(float) - 4)), atol=1e-3)
     assert index.search(["fever"], 3, hybrid="relevance")[0]
     steps[0] = kind(-3.0)
     with pytest.raises(ArtefactError, match="the step `relevance` of the model is another one; run --fit-hybrid again"):

@@ -133,3 +133,14 @@ def test_dead_and_repeated_components_are_counted():
 def test_vectors_that_cannot_be_measured_are_named(vectors, message):
     with pytest.raises(ZooError, match=message):
         Moments.collect(vectors)
+
+
+def test_a_mapped_file_gives_the_same_sums_and_a_private_map_keeps_its_changes(tmp_path):
+    vectors = np.random.default_rng(8).standard_normal((9000, 8)).astype(np.float32)
+    np.save(tmp_path / "v.npy", vectors)
+    expected = Moments.collect(vectors)
+    np.testing.assert_array_equal(Moments.collect(np.load(tmp_path / "v.npy", mmap_mode="r")).second, expected.second)
+    private = np.load(tmp_path / "v.npy", mmap_mode="c")
+    private[:] = 2
+    assert Moments.collect(private).mean.tolist() == [2] * 8
+    assert (private == 2).all()

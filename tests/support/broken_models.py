@@ -188,7 +188,7 @@ def list_breakages(limit: int) -> list[Breakage]:
         Breakage("half of the components", cut_components, "dimension", "components instead of"),
         Breakage("padding pooled in a batch", count_padding, "padding", "changes with the other inputs"),
         Breakage("order of the lengths", mix_order, "order", "place of another input"),
-        Breakage("vectors of int8", quantise_vectors, "quantised vectors", "whole"),
+        Breakage("vectors of whole numbers", quantise_vectors, "quantised vectors", "whole"),
         Breakage("other weights, nearby", change_weights, "revision", "other weights"),
         Breakage("another model", mix_weights, "model", "nothing in common"),
     ]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
+from code_blocks import ROOT
 
 from zoo.core.errors import ZooError
 from zoo.training.sigma_reparam import reparametrise
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from sigma_reparam import train_sorter
 
 
 def make_network():
@@ -96,57 +102,6 @@ def test_shared_frozen_and_zero_weights_stay_as_they_are():
         pass
     with reparametrise(network, wanted=False) as layers:
         assert layers == []
-
-
-class Sorter(torch.nn.Module):
-    """A transformer of eight post-norm layers that sorts symbols."""
-
-    def __init__(self, symbols=12, length=16, width=48):
-        super().__init__()
-        self.embed, self.place = torch.nn.Embedding(symbols, width), torch.nn.Embedding(length, width)
-        layer = torch.nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0, batch_first=True, norm_first=False)
-        self.layers = torch.nn.TransformerEncoder(layer, 8, enable_nested_tensor=False)
-        for one in self.layers.layers:
-            one.self_attn = Attention(width)
-        self.output = torch.nn.Linear(width, symbols)
-
-    def forward(self, symbols):
-        hidden = self.embed(symbols) + self.place.weight
-        for one in self.layers.layers:
-            hidden = one.norm1(hidden + one.self_attn(hidden))
-            hidden = one.norm2(hidden + one.linear2(torch.relu(one.linear1(hidden))))
-        return self.output(hidden)
-
-
-class Attention(torch.nn.Module):
-    """Four heads from plain linear layers, as in the text backbones."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.query, self.key, self.value, self.join = (torch.nn.Linear(width, width) for _ in range(4))
-
-    def forward(self, hidden):
-        heads = [part(hidden).unflatten(-1, (4, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)]
-        mixed = torch.nn.functional.scaled_dot_product_attention(*heads)
-        return self.join(mixed.transpose(1, 2).flatten(2))
-
-
-def train_sorter(*, sigma, seed, steps=160, rate=3e-2):
-    """The mean loss of the last 20 steps, without warm-up."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = Sorter()
-    generator, losses = torch.Generator().manual_seed(seed), []
-    with reparametrise(network, wanted=sigma):
-        optimizer = torch.optim.Adam(network.parameters(), rate)
-        for _ in range(steps):
-            symbols = torch.randint(0, 12, (32, 16), generator=generator)
-            loss = torch.nn.functional.cross_entropy(network(symbols).flatten(0, 1), symbols.sort(1).values.flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-    return sum(losses[-20:]) / 20
 
 
 @pytest.mark.slow

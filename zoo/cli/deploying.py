@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("safetensors", "onnx", "openvino")
 READ_TEXTS = 10_000
-CALIBRATION_TEXTS = 200
+CALIBRATION_TEXTS = 100
 
 
 def add_arguments(export: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def _add_graph_arguments(parser: argparse.ArgumentParser) -> None:
         "--texts",
         type=_read_path,
         metavar="FILE",
-        help="texts that calibrate int8: lines, or a column `text` (default: texts of the training rows, or of zoo)",
+        help="texts that calibrate int8: lines, or a column `text` (default: texts of the training rows)",
     )
     parser.add_argument(
         "--data", type=_read_path, default=".", help="where relative paths of the model's recipe start (default: here)"
@@ -141,10 +141,8 @@ def _write(
     written = writing.write(parent, view, Path(arguments.out), settings)
     write(written.describe())
     if arguments.int8:
-        origin = (
-            f"{min(len(texts), CALIBRATION_TEXTS)} texts that were given or trained on" if texts else "texts of zoo"
-        )
-        write(f"int8 loses {written.deviation.loss:.5f} in mean cosine; it was calibrated on {origin}")
+        own = f"{min(len(texts), CALIBRATION_TEXTS)} texts that were given or trained on and " if texts else ""
+        write(f"int8 loses {written.deviation.loss:.5f} in mean cosine; it was calibrated on {own}texts of zoo")
     for score in written.scores:
         write(f"{score.task}: {score.metric} {score.exact:.4f} exact, {score.exported:.4f} here")
     if written.left_out:

@@ -14,9 +14,12 @@ from zoo.core.output import say, write
 from zoo.core.tables import print_table
 
 if TYPE_CHECKING:
+    from zoo.diagnosis.attention import AttentionDiagnosis
     from zoo.diagnosis.diagnosis import Diagnosis
     from zoo.diagnosis.labelled import LabelledScores
     from zoo.encoder import Encoder
+
+    Found = tuple[list[Diagnosis], list[str], LabelledScores | None, dict[str, AttentionDiagnosis]]
 
 ROWS = 10_000
 RANGES: Mapping[str, str] = {
@@ -34,7 +37,9 @@ NEIGHBOUR_RANGES: Mapping[str, str] = {
     "hubness": "0 without inputs that are neighbours of very many",
 }
 
-ONE_MODEL = "These figures order cuts and checkpoints of one recipe. They do not say which of two models is better."
+ONE_MODEL = (
+    "These figures show faults, and order the widths of one model. They do not say which of two models is better."
+)
 DIFFERENT_MODELS = "These are different models. No figure without labels says which is better; --labels FILE does."
 
 
@@ -65,6 +70,9 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     verb.add_argument(
         "--sort", metavar="FIGURE", help="put views and runs of one model in the order of a figure, for example vendi"
     )
+    verb.add_argument(
+        "--attention", action="store_true", help="also print how widely each layer's attention looks; for text encoders"
+    )
     verb.add_argument("--picture", metavar="FILE", help="draw spectrum and intrinsic dimension into this PNG file")
     verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
@@ -73,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     """`zoo diagnose MODEL…`: print figures and a verdict. The exit status is 1 if a model is dead."""
     if arguments.picture:
         output_paths.check_file(Path(arguments.picture))
-    found, origins, labelled = _diagnose(arguments)
+    found, origins, labelled, attention = _diagnose(arguments)
     if arguments.sort:
         from zoo.diagnosis.ordering import order
 
@@ -82,22 +90,27 @@ def run(arguments: argparse.Namespace) -> int:
         _draw(found, Path(arguments.picture))
     if arguments.json:
         entries = [one.describe() | ({"few_shot": labelled.describe(one.name)} if labelled else {}) for one in found]
+        for entry in entries if attention else ():
+            entry["attention"] = attention[entry["name"]].describe()
         write(json.dumps(entries, indent=2))
     else:
         _print(found, labelled, are_one=len(set(origins)) == 1)
+        for name, one in attention.items():
+            _print_attention(name if len(attention) > 1 else "", one)
     return 1 if any(diagnosis.is_dead for diagnosis in found) else 0
 
 
-def _diagnose(arguments: argparse.Namespace) -> tuple[list[Diagnosis], list[str], LabelledScores | None]:
-    """Return the diagnosis of every view and file, the model that each is of, and the results of the labels."""
+def _diagnose(arguments: argparse.Namespace) -> Found:
+    """Return the diagnosis of every view and file, the model that each is of, and the results of labels and attention."""
     references = [arguments.model, *arguments.more]
     files = [name for name in references if name.endswith(".npy")]
-    if files and (arguments.data or arguments.across or arguments.labels or len(files) < len(references)):
+    needs_models = arguments.data or arguments.across or arguments.labels or arguments.attention
+    if files and (needs_models or len(files) < len(references)):
         raise ZooError(
-            f"{files[0]}: is a file of vectors; leave --data, --labels, --across and models out, or name models only"
+            f"{files[0]}: is a file of vectors; leave --data, --labels, --across, --attention and models out, or name models only"
         )
     if files:
-        return [_diagnose_file(name, arguments) for name in files], files, None
+        return [_diagnose_file(name, arguments) for name in files], files, None, {}
     return _diagnose_views(references, arguments)
 
 
@@ -108,9 +121,7 @@ def _diagnose_file(name: str, arguments: argparse.Namespace) -> Diagnosis:
     return diagnose(open_rows(name), neighbours=arguments.rows, seed=arguments.seed, name=Path(name).name)
 
 
-def _diagnose_views(
-    references: Sequence[str], arguments: argparse.Namespace
-) -> tuple[list[Diagnosis], list[str], LabelledScores | None]:
+def _diagnose_views(references: Sequence[str], arguments: argparse.Namespace) -> Found:
     """Diagnose each model at each combination of the options of `--across`, or at the one view that is asked for."""
     if not arguments.data:
         raise ZooError(
@@ -126,12 +137,19 @@ def _diagnose_views(
     views: dict[str, Encoder] = {}
     for reference in references:
         views |= _open_views(reference, arguments, is_alone=len(references) == 1)
+    attention = _diagnose_attention(views, inputs) if arguments.attention else {}
     found = [
         diagnose(FloatVectors(view), inputs, neighbours=arguments.rows, seed=arguments.seed, name=name)
         for name, view in views.items()
     ]
     scores = score_views(views, *labelled, seed=arguments.seed) if labelled else None
-    return found, [identify(view) for view in views.values()], scores
+    return found, [identify(view) for view in views.values()], scores, attention
+
+
+def _diagnose_attention(views: Mapping[str, Encoder], inputs: Sequence[Any]) -> dict[str, AttentionDiagnosis]:
+    from zoo.diagnosis.attention import diagnose_attention
+
+    return {name: diagnose_attention(view, inputs) for name, view in views.items()}
 
 
 def _open_views(reference: str, arguments: argparse.Namespace, *, is_alone: bool) -> dict[str, Encoder]:
@@ -230,6 +248,19 @@ def _print(found: Sequence[Diagnosis], labelled: LabelledScores | None, *, are_o
     if labelled:
         write(labelled.summarise())
     write(ONE_MODEL if are_one else DIFFERENT_MODELS)
+
+
+def _print_attention(name: str, found: AttentionDiagnosis) -> None:
+    """Print a line for each layer, and then the findings."""
+    norms = [f"{norm:.1f}" for norm in found.norm_products] or ["–"] * len(found.entropy)
+    rows = [
+        (str(layer), f"{mean:.3f}", f"{min(heads):.3f}", f"{max(heads):.3f}", norm)
+        for layer, (heads, mean, norm) in enumerate(zip(found.entropy, found.layer_means, norms, strict=True), 1)
+    ]
+    write(f"attention entropy{f' of {name}' if name else ''}: 0 looks at one token, 1 at all equally")
+    print_table(("layer", "mean", "lowest head", "highest head", "norms of query × key"), rows)
+    for finding in found.findings:
+        write(str(finding))
 
 
 def _list_accuracies(found: Sequence[Diagnosis], labelled: LabelledScores) -> list[tuple[str, ...]]:

@@ -32,7 +32,7 @@ from zoo.runtime.model import Model, open_model
 Engine = Literal["onnx", "openvino"]
 MAX_LOSS = 0.01
 """The largest loss in mean cosine of int8, if the user does not say."""
-CALIBRATION_TEXTS = 200
+CALIBRATION_TEXTS = 100
 LICENCE_FILES = ("LICENSE", "NOTICE")
 
 
@@ -44,7 +44,7 @@ class Options:
         engine: onnx or openvino.
         is_int8: whether weights and activations are int8.
         max_loss: the largest loss in mean cosine of int8.
-        texts: texts that calibrate int8; () for texts of many kinds that zoo has.
+        texts: texts that calibrate int8, beside texts of many kinds that zoo has.
         depths: further numbers of layers, each with a graph of its own.
         keeps_steps: whether fitted steps for codes are written too.
         tasks: evaluation tasks that the model and the folder are scored on; None for none.
@@ -137,7 +137,8 @@ def write(parent: Path, view: Encoder, target: Path, options: Options) -> Writte
 def _write_graphs(folder: Path, stem: str, graph: Graph, view: Encoder, options: Options) -> list[dict[str, Any]]:
     """Write the graphs of each side, and return their entries of runtime.json."""
     suffix = ".onnx" if options.engine == "onnx" else ".xml"
-    texts = list(options.texts[:CALIBRATION_TEXTS]) or probe_inputs.make_texts()
+    # Canaries have many scripts. Ranges from texts of one kind alone lose much on all others.
+    texts = [*options.texts[:CALIBRATION_TEXTS], *canaries.TEXTS]
     entries = []
     for side, own in graph.modules.items():
         name = f"{stem}-{side}{suffix}" if side else f"{stem}{suffix}"

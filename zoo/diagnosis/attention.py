@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,15 @@ class AttentionDiagnosis:
         """The mean over the heads of each layer."""
         return [sum(heads) / len(heads) for heads in self.entropy]
 
+    def describe(self) -> dict[str, Any]:
+        """Return everything as plain values, as JSON can hold them."""
+        return {
+            "entropy": [list(heads) for heads in self.entropy],
+            "layer_means": self.layer_means,
+            "norm_products": list(self.norm_products),
+            "findings": [finding._asdict() for finding in self.findings],
+        }
+
 
 def diagnose_attention(encoder: Any, texts: Sequence[str]) -> AttentionDiagnosis:
     """Measure the attention of a text encoder on the first TEXTS of `texts`.
@@ -52,6 +61,9 @@ def diagnose_attention(encoder: Any, texts: Sequence[str]) -> AttentionDiagnosis
         model.set_attn_implementation("eager")
     except (AttributeError, ValueError) as error:
         raise ZooError(f"attention of {model.config.model_type} cannot be measured: it gives no weights") from error
+    layers = getattr(encoder, "layers", backbone.depth)
+    if layers < backbone.depth:
+        model = replace(backbone, model=model).cut(layers).model
     totals: list[torch.Tensor] = []
     chosen = list(texts)[:TEXTS]
     with torch.inference_mode():

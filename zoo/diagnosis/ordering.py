@@ -1,4 +1,7 @@
-"""Order views, checkpoints and runs of one model by a figure without labels. Different models are not ordered."""
+"""Order views and runs of one model by a figure without labels. Different models are not ordered.
+
+The order is that of quality for widths. For layers it often is, and for checkpoints it may be the opposite.
+"""
 
 from __future__ import annotations
 

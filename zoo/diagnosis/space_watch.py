@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 WATCHED_ROWS = 1000
 LEAST_ROWS = 10
 NEED_NEIGHBOURS = ("intrinsic_dimension", "hubness")
+ATTENTION = "attention_entropy"  # the lowest mean of a layer
+ATTENTION_TEXTS = 32  # enough to see a collapse; attention is computed step by step, which is slow
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,27 @@ class SpaceWatch:
         if not encoder.is_usable():
             return {}
         with preserve_random_state():
+            attention = self._measure_attention(encoder) if ATTENTION in self.figures else {}
+            if self.figures == (ATTENTION,):
+                return attention
             vectors = FloatVectors(encoder).encode(list(self.inputs))
             if set(self.figures) & set(NEED_NEIGHBOURS):
                 found = list_figures(diagnose(vectors))
             else:
                 found = dict(measure_spectrum(Moments.collect(vectors))._asdict())
-        return {name: float(found[name]) for name in self.figures if name in found}
+        return attention | {name: float(found[name]) for name in self.figures if name in found}
+
+    def _measure_attention(self, encoder: Encoder) -> dict[str, float]:
+        from zoo.diagnosis.attention import diagnose_attention
+
+        return {ATTENTION: min(diagnose_attention(encoder, self.inputs[:ATTENTION_TEXTS]).layer_means)}
 
 
 def make_space_watch(encoder: Encoder, figures: Sequence[str], rows: Any) -> SpaceWatch | None:
     """Return the watch of a training: 1,000 of the rows, drawn with a fixed seed. None without figures.
 
-    Raises ZooError if a library is missing, and if the rows hold fewer than ten inputs that the encoder reads alone.
+    Raises ZooError if a library is missing, if the rows hold fewer than ten inputs that the encoder reads alone, and for the
+    attention of an encoder that has none.
     """
     if not figures:
         return None
@@ -62,6 +73,10 @@ def make_space_watch(encoder: Encoder, figures: Sequence[str], rows: Any) -> Spa
             f"training.watch: {len(inputs)} different inputs say nothing about a space: give {LEAST_ROWS} rows or more, or "
             "leave it out"
         )
+    if ATTENTION in figures:
+        from zoo.diagnosis.attention import diagnose_attention
+
+        diagnose_attention(encoder, inputs[:2])
     return SpaceWatch(tuple(figures), inputs)
 
 

@@ -1,6 +1,6 @@
 """The verdict: which figures cross a line, each said in a sentence with its likely cause.
 
-The lines are those of clear faults. Figures between them order the cuts and checkpoints of one recipe, and say nothing of which
+The lines are those of clear faults. Figures between them order the widths of one model, and say nothing of which
 model is better.
 """
 

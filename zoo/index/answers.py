@@ -123,9 +123,9 @@ def _join_by_relevance(
 ) -> list[list[Hit]]:
     """Return hits in the order of the probability that the row answers the query, by both scores."""
     found = candidates.collect(index, queries, vectors, masks, max(top, lexical.DEPTH))
-    asked = transform_queries(index.encoder, vectors) if index.hybrid_map.dense is None else vectors
+    asked = transform_queries(index.encoder, vectors) if index.hybrid_map.products is None else vectors
     step = find_score_step(index.encoder)
-    probabilities = index.hybrid_map.apply(vectors, asked, found.dense, found.words, step)
+    probabilities = index.hybrid_map.apply(vectors, asked, found.products, found.words, step)
     places = found.order(probabilities, top)
     best = np.take_along_axis(probabilities, places, 1)
     rows, shards = find_shards(index, np.take_along_axis(found.numbers, places, 1))

@@ -19,19 +19,19 @@ class Candidates(NamedTuple):
     Attributes:
         numbers: (m, c) int64 numbers of rows in the whole index.
         vectors: (m, c) int64 numbers of the vectors that were nearest, in their shards.
-        dense: (m, c) float32 inner products.
+        products: (m, c) float32 inner products.
         words: (m, c) float32 scores of BM25; 0 for a row without a word of the query.
     """
 
     numbers: Numbers
     vectors: Numbers
-    dense: Vectors
+    products: Vectors
     words: Vectors
 
     def order(self, scores: npt.NDArray[Any], k: int) -> Numbers:
         """Return the places (m, k) of the rows with the best scores (m, c). The encoder decides between equal ones."""
         keys = np.where(self.numbers < 0, -np.inf, scores)
-        return np.lexsort((-self.dense, -keys), axis=1)[:, :k]
+        return np.lexsort((-self.products, -keys), axis=1)[:, :k]
 
 
 def collect(

@@ -129,12 +129,12 @@ def _fit(
 
     words = predict_side(found.words)
     if step is None:
-        _check_side(found.dense, labels, "the encoder")
-        dense = predict_side(found.dense)
+        _check_side(found.products, labels, "the encoder")
+        products = predict_side(found.products)
     else:
         asked = answers.transform_queries(index.encoder, vectors)
-        dense = hybrid_map.compute_log_odds(step.map_scores, asked, found.dense)
-    features, is_row = hybrid_map.join_features(dense, words), found.numbers >= 0
+        products = hybrid_map.compute_log_odds(step.map_scores, asked, found.products)
+    features, is_row = hybrid_map.join_features(products, words), found.numbers >= 0
     predicted = _predict_held_out(features, labels, is_row, folds)
     cut_off = choose_cut_off(predicted, labels, PRECISION)
     facts = {
@@ -148,7 +148,7 @@ def _fit(
     everyone = np.ones(len(judged), bool)
     return HybridMap(
         fit_side(found.words, everyone),
-        fit_side(found.dense, everyone) if step is None else None,
+        fit_side(found.products, everyone) if step is None else None,
         None if step is None else identity.hash_step(step),
         fit_weights(features[is_row], labels[is_row]),
         cut_off.threshold,
@@ -229,7 +229,7 @@ def _compare(found: Candidates, judged: Sequence[Question], labels: Labels, pred
     """Return the nDCG@10 of the encoder, of BM25, and of both joined in two ways."""
     by_words = np.where(found.words > 0, found.words, -np.inf)
     ranked = []
-    for scores in (found.dense, by_words):
+    for scores in (found.products, by_words):
         places = np.argsort(-scores, axis=1, kind="stable")[:, : lexical.DEPTH]
         is_found = np.isfinite(np.take_along_axis(scores, places, 1))
         ranked.append(np.where(is_found, np.take_along_axis(found.numbers, places, 1), -1))

@@ -38,7 +38,7 @@ class HybridMap:
 
     Attributes:
         words: maps the scores of BM25.
-        dense: maps inner products; None if the model's step `relevance` does.
+        products: maps inner products; None if the model's step `relevance` does.
         step: the hash of that step, or None.
         weights: (4,) of the log-odds of the encoder, of BM25 and of their noisy-or, and the offset.
         threshold: the cut-off. A row is relevant if its probability is at least this.
@@ -46,27 +46,29 @@ class HybridMap:
     """
 
     words: RelevanceMap
-    dense: RelevanceMap | None
+    products: RelevanceMap | None
     step: str | None
     weights: Floats
     threshold: float
     facts: Mapping[str, Any]
 
     def apply(
-        self, queries: Vectors, asked: Vectors, dense: Vectors, words: Vectors, step: ScoreStep | None
+        self, queries: Vectors, asked: Vectors, products: Vectors, words: Vectors, step: ScoreStep | None
     ) -> Vectors:
         """Return the probabilities (m, c) float32 of the candidates of queries.
 
         Args:
             queries: (m, d) float32 vectors.
             asked: the same as the model's step `relevance` takes them, see `zoo.index.answers.transform_queries`.
-            dense, words: (m, c) scores of the candidates in any order; minus infinity for nothing.
-            step: that step, if the map has no `dense` of its own.
+            products, words: (m, c) scores of the candidates in any order; minus infinity for nothing.
+            step: that step, if the map has no `products` of its own.
         """
-        map_dense = self.dense.apply if self.dense is not None else step.map_scores if step is not None else None
-        assert map_dense is not None  # `open_map` compares the step
+        map_products = (
+            self.products.apply if self.products is not None else step.map_scores if step is not None else None
+        )
+        assert map_products is not None  # `open_map` compares the step
         features = join_features(
-            compute_log_odds(map_dense, asked, dense), compute_log_odds(self.words.apply, queries, words)
+            compute_log_odds(map_products, asked, products), compute_log_odds(self.words.apply, queries, words)
         )
         return compute_sigmoid(features @ self.weights).astype(np.float32)
 
@@ -74,7 +76,7 @@ class HybridMap:
         """Write the map as one file of safetensors, whose metadata hold the numbers."""
         from safetensors.numpy import save_file
 
-        maps = {"words": self.words} | ({} if self.dense is None else {"dense": self.dense})
+        maps = {"words": self.words} | ({} if self.products is None else {"products": self.products})
         tensors = {f"{side}.{name}": array for side, own in maps.items() for name, array in own.tensors().items()}
         content = {
             "maps": {side: own.state() for side, own in maps.items()},
@@ -99,7 +101,9 @@ def open_map(path: Path) -> HybridMap:
         if weights.shape != (4,) or (weights[:3] < 0).any() or not np.isfinite(weights).all():
             raise ValueError("the weights are wrong")
         step = None if content["step"] is None else str(content["step"])
-        return HybridMap(maps["words"], maps.get("dense"), step, weights, float(content["threshold"]), content["facts"])
+        return HybridMap(
+            maps["words"], maps.get("products"), step, weights, float(content["threshold"]), content["facts"]
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SafetensorError) as error:
         raise ArtefactError(f"{path}: cannot be read ({str(error)[:80]}); run --fit-hybrid again") from None
 
@@ -118,8 +122,8 @@ def compute_log_odds(map_scores: MapScores, queries: Vectors, scores: Vectors) -
     return result
 
 
-def join_features(dense: Floats, words: Floats) -> Floats:
+def join_features(products: Floats, words: Floats) -> Floats:
     """Return what the regression reads (m, c, 4), from the log-odds (m, c) of both sides."""
-    neither = np.logaddexp(0, dense) + np.logaddexp(0, words)  # minus the logarithm of (1 - p) (1 - q)
+    neither = np.logaddexp(0, products) + np.logaddexp(0, words)  # minus the logarithm of (1 - p) (1 - q)
     either = neither + np.log(-np.expm1(-neither))
-    return np.stack([dense, words, either, np.ones(dense.shape)], axis=-1)
+    return np.stack([products, words, either, np.ones(products.shape)], axis=-1)

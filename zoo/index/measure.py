@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from zoo.core.errors import DataError, ZooError
 from zoo.data import kinds
+from zoo.index import answers
 from zoo.index.arrays import EXACT_CODES, Numbers, Vectors
 from zoo.index.candidates import number_rows
 from zoo.index.exact import search_exactly
@@ -21,7 +22,7 @@ from zoo.index.vectors import GivenVectors
 from zoo.index.words import ENDINGS
 
 if TYPE_CHECKING:
-    from zoo.index.index import Index
+    from zoo.index.opened import OpenIndex
 
 TOP = 10
 QUERY_NAMES = ("text", "query")
@@ -55,7 +56,7 @@ def read_questions(rows: Any) -> list[Question]:
     return questions
 
 
-def describe(index: Index) -> dict[str, Any]:
+def describe(index: OpenIndex) -> dict[str, Any]:
     """Return the figures of an index that need no search. The recall is that of the build."""
     recall, drift = index.manifest.facts.get("recall"), index.manifest.facts.get("drift", {})
     facts: dict[str, Any] = {
@@ -77,7 +78,7 @@ def describe(index: Index) -> dict[str, Any]:
     return facts
 
 
-def count_bytes(index: Index) -> dict[str, int]:
+def count_bytes(index: OpenIndex) -> dict[str, int]:
     """Return the bytes of the files by their use; together they are all bytes of the index.
 
     Vectors include the numbers that inverted lists keep and the store for rescoring. Codebooks are what was trained.
@@ -94,7 +95,7 @@ def count_bytes(index: Index) -> dict[str, int]:
 
 
 def measure(
-    index: Index,
+    index: OpenIndex,
     questions: Sequence[Question],
     top: int = TOP,
     *,
@@ -147,7 +148,7 @@ def measure(
     return {**describe(index), **figures}
 
 
-def _time(index: Index, queries: Vectors, top: int) -> dict[str, float]:
+def _time(index: OpenIndex, queries: Vectors, top: int) -> dict[str, float]:
     masks, seconds = index.find_rows(), []
     for query in queries[:MOST_TIMED]:
         start = time.perf_counter()
@@ -156,7 +157,7 @@ def _time(index: Index, queries: Vectors, top: int) -> dict[str, float]:
     return {f"search_p{share}_ms": 1000 * float(np.percentile(seconds, share)) for share in (50, 99)}
 
 
-def _compute_exact_ndcg(index: Index, questions: Sequence[Question], numbers: Numbers, top: int) -> float:
+def _compute_exact_ndcg(index: OpenIndex, questions: Sequence[Question], numbers: Numbers, top: int) -> float:
     """Return the mean nDCG of the questions with known answers, for an exact ranking (m, k) of row numbers."""
     ids = np.concatenate([shard.read_columns([ID])[ID].to_numpy() for shard in index.shards])
     scores = [
@@ -167,9 +168,10 @@ def _compute_exact_ndcg(index: Index, questions: Sequence[Question], numbers: Nu
     return float(np.mean(scores))
 
 
-def compute_ndcg(index: Index, questions: Sequence[Question], top: int = TOP, **options: Any) -> float:
-    """Return the mean nDCG@top of questions with known answers. `options` are those of `Index.search`."""
-    found = index.search([question.text for question in questions], top, **options)
+def compute_ndcg(index: OpenIndex, questions: Sequence[Question], top: int = TOP, hybrid: bool | str = False) -> float:
+    """Return the mean nDCG@top of questions with known answers. `hybrid` is that of `Index.search`."""
+    texts = [question.text for question in questions]
+    found = answers.answer(index, texts, top, index.find_rows(), hybrid=hybrid, relevant=False)
     scores = [
         compute_gain([hit.id in question.relevant for hit in hits], len(question.relevant), top)
         for question, hits in zip(questions, found, strict=True)

@@ -6,7 +6,8 @@ eigenvalues of a float32 sum are off by more than the figures differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import mmap
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -72,7 +73,8 @@ class Moments:
         norms = np.linalg.norm(rows, axis=1)
         is_zero = norms == 0
         unit = rows / np.where(is_zero, 1.0, norms)[:, None]
-        weighted, weighted_unit = rows * shares[:, None], unit * shares[:, None]
+        # Without weights both factors of a product are one array, and numpy then computes half of the symmetric result.
+        weighted, weighted_unit = (rows, unit) if weights is None else (rows * shares[:, None], unit * shares[:, None])
         self.count += len(rows)
         self.zero_count += int(is_zero.sum())
         self.weight += float(shares.sum())
@@ -120,10 +122,23 @@ def iterate_blocks(vectors: Any) -> Iterable[npt.NDArray[Any]]:
     if hasattr(vectors, "shape"):
         if len(vectors.shape) != 2:
             raise ZooError(f"vectors of the shape {tuple(vectors.shape)}: give (n, d)")
-        array = vectors
-        vectors = (array[start : start + BLOCK] for start in range(0, array.shape[0], BLOCK))
+        vectors = _cut_blocks(vectors)
     for block in vectors:
         rows = np.asarray(block)
         if rows.ndim != 2 or rows.dtype.kind not in "fiub":
             raise ZooError(f"a block of the shape {rows.shape} and the type {rows.dtype}: give numbers (n, d)")
         yield rows
+
+
+def _cut_blocks(array: Any) -> Iterator[Any]:
+    """Yield blocks of an array. Pages of a file that is mapped for reading are given back after each block.
+
+    Otherwise the whole file would count as memory of the process.
+    """
+    mapping = getattr(array, "_mmap", None) if getattr(array, "mode", "") == "r" else None
+    can_release = hasattr(mapping, "madvise") and hasattr(mmap, "MADV_DONTNEED")
+    for start in range(0, array.shape[0], BLOCK):
+        block = array[start : start + BLOCK]
+        yield np.array(block) if can_release else block
+        if mapping is not None and can_release:
+            mapping.madvise(mmap.MADV_DONTNEED)

@@ -1,6 +1,6 @@
 """How many directions vectors use: figures of the eigenvalues of their moments.
 
-They order the cuts, the checkpoints and the seeds of one recipe. They do not order different models, and noise raises them.
+They order the widths of one model. They do not order its checkpoints or different models, and noise raises them.
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@ from .errors import PackError
 Array = npt.NDArray[Any]
 BUDGET = 2048
 """Padded tokens of a batch: the activations stay in the processor's cache."""
+LARGEST_PADDING, FEW_TOKENS = 1.25, 32
+"""A batch has at most so many times its own tokens when it is padded, and so many more. Padding costs time, and in int8 it widens
+the range that all tokens of the batch share."""
 IMAGES = 64
 """Images, or input vectors, of a batch."""
 SLICE = 512
@@ -71,8 +74,11 @@ class Reader:
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         start = 0
         while start < len(order):
-            end = start + 1
-            while end < len(order) and (end + 1 - start) * max(1, len(rows[order[end]])) <= BUDGET:
+            end, tokens = start + 1, len(rows[order[start]])
+            while end < len(order):
+                padded, tokens = (end + 1 - start) * len(rows[order[end]]), tokens + len(rows[order[end]])
+                if padded > min(BUDGET, FEW_TOKENS + LARGEST_PADDING * tokens):
+                    break
                 end += 1
             places = order[start:end]
             yield places, self._pad([rows[place] for place in places])

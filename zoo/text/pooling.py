@@ -50,7 +50,7 @@ def _pool_all(states: torch.Tensor, mode: str) -> torch.Tensor:
 
 
 def _pool_masked(states: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor:
-    rows, length = torch.arange(len(states), device=states.device), states.shape[1]
+    rows, length = torch.arange(states.shape[0], device=states.device), states.shape[1]  # an export follows `shape`
     first = mask.to(torch.int32).argmax(1)
     if mode == "cls":
         return states[rows, first]

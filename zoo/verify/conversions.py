@@ -13,7 +13,7 @@ from zoo.core import faults
 from zoo.core.errors import ZooError, first_line
 from zoo.text.text_encoder import TextEncoder
 
-OUTPUTS = ("sentence_embedding", "embedding", "embeddings")
+OUTPUTS = ("vector", "sentence_embedding", "embedding", "embeddings")
 """Names of outputs with one vector for each text, the first choice first."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -28,7 +28,8 @@ class OnnxGraph:
     Raises ZooError without onnxruntime, for a file that it does not open, and for a graph of another kind.
     """
 
-    def __init__(self, path: Path, encoder: Any) -> None:
+    def __init__(self, path: str | Path, encoder: Any) -> None:
+        path = Path(path)
         try:
             import onnxruntime
         except ModuleNotFoundError:
@@ -103,13 +104,14 @@ class StockFolder:
         adds_prompt: whether the library puts its own prompt before a text.
     """
 
-    def __init__(self, folder: Path, role: str | None = None, *, adds_prompt: bool = True) -> None:
+    def __init__(self, folder: str | Path, role: str | None = None, *, adds_prompt: bool = True) -> None:
         import sentence_transformers
 
         from zoo.artefact import preflight
         from zoo.text.backbone import hide_progress_bars
 
         self.name, self.role, self.adds_prompt = str(folder), role, adds_prompt
+        folder = Path(folder)
         if not folder.is_dir():
             raise ZooError(f"--folder {folder}: there is no such folder")
         preflight.check_sizes(folder, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +72,6 @@ class Expectation:
         self.encoder, self.inputs, self.role, self.has_prompt = encoder, list(inputs), role, has_prompt
         self.vectors = as_floats(encoder, encoder.encode(self.inputs, prompt_name=role))
         self.prompt = self.find_prompt(role)
-        self.states = self._open_states()
 
     def find_prompt(self, role: str | None) -> str:
         """Return the prompt of a role; "" for an encoder without prompts."""
@@ -94,8 +94,9 @@ class Expectation:
             return self.states.compute(self.states.tokenize(texts))
         return as_floats(self.encoder, self.encoder.encode(list(texts)))
 
-    def _open_states(self) -> TextStates | None:
-        """Return the steps of the encoder if they are known: computed again, they must give the vectors of `encode`."""
+    @cached_property
+    def states(self) -> TextStates | None:
+        """The steps of the encoder if they are known: computed again, they must give the vectors of `encode`."""
         if not isinstance(self.encoder, TextEncoder) or not self.reads_texts:
             return None
         states = TextStates(self.encoder)

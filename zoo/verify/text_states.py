@@ -1,4 +1,4 @@
-"""What the Transformer of a text encoder computes on the way to a vector, to compute vectors as a wrong server would."""
+"""The steps of a Transformer on the way to a vector, with which vectors are computed as a wrong server would."""
 
 from __future__ import annotations
 

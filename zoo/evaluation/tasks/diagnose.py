@@ -21,15 +21,13 @@ if TYPE_CHECKING:
     from zoo.encoder import Encoder
 
 LEAST = 10
-RANKS_NOTHING = (
-    "these figures order the cuts and checkpoints of one model, so a free baseline is no bar for them; give a number"
-)
+RANKS_NOTHING = "these figures show faults of one model, so a free baseline is no bar for them; give a number"
 
 
 class Diagnose(MeasuredTask):
     """Directions in use, intrinsic dimension, hubs and faults of the vectors of any encoder, without labels. Main score: vendi.
 
-    The figures order the views and the checkpoints of one model. They are not compared with other models, because noise raises
+    The figures show faults, and order the widths of one model. They are not compared with other models, because noise raises
     them.
     """
 

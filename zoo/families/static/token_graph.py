@@ -17,7 +17,8 @@ class TokenSum(torch.nn.Module):
 
     def __init__(self, table: npt.NDArray[Any]) -> None:
         super().__init__()
-        self.embedding = torch.nn.Embedding.from_pretrained(torch.tensor(table))  # type: ignore[no-untyped-call]
+        rows, dim = table.shape
+        self.embedding = torch.nn.Embedding(rows, dim, _weight=torch.tensor(table))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the vectors. The sum points where the mean does, so it is not divided by the number of tokens."""
