@@ -183,16 +183,9 @@ class TextEncoder(BaseEncoder):
     def make_graph(self) -> Graph:
         """The graph of this view: its engine's module behind its tokenizer."""
         prompts = {role or "": self.find_prompt(role) for role in (None, *ROLES)}
-<<<<<<< HEAD
         self._open_backbone()  # a graph is made of the modules of transformers
         module = text_graph.TokensToVector(self._get_engine().module)
         reader = text_graph.make_reader(self.backbone, prompts)
-=======
-        reader = text_graph.make_reader(
-            self.backbone, prompts
-        )  # opens a deferred backbone, whose network cannot be traced
-        module = text_graph.TokensToVector(self._make_engine().module)
->>>>>>> engine
         return Graph({"": module}, reader=reader, similarity=self.similarity_fn_name)
 
     def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
