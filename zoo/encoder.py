@@ -216,7 +216,7 @@ class Encoder:
         length = automatic.choose_length(self.spec, settings, row_count, has_validation=has_validation, say=say)
         self.chosen = {f"training.{name}": value for name, value in length.items()}
         run = replace(run, settings=settings.model_copy(update=length))
-        if not settings.sigma_reparam:
+        if not (settings.sigma_reparam and self.spec.reads_training_field("sigma_reparam")):
             return self.train(run)
         from zoo.training import sigma_reparam
 

@@ -110,7 +110,9 @@ def test_a_task_that_the_encoder_cannot_read_stops_before_the_training(build, ca
 def test_an_untrained_encoder_has_the_name_of_the_recipe_and_the_familys_own_data(build):
     run = build()
     extra = {("encoder", "teacher", "unlabelled"): ExtraDataset(None, {}, use="training")}
-    encoder_section = SimpleNamespace(family="static", extra_datasets=lambda: extra)
+    encoder_section = SimpleNamespace(
+        family="static", extra_datasets=lambda: extra, reads_training_field=lambda name: True
+    )
     recipe = SimpleNamespace(
         encoder=encoder_section, training=run.recipe.training, folder="here", name="mine", sources={}, mixture=None
     )
@@ -136,14 +138,14 @@ def test_the_evaluation_opens_the_trained_model_and_replaces_older_results(build
     tasks, seen = Prepared([]), []
     atomic_files.write_json(run.out / "lock.json", {"rows_seen": 5, "chosen": {"training.epochs": 3.0}})
     table = make_table("a")
-    run._evaluate({"train": table}, tasks, LOCKED, "digest")
+    run._evaluate({"train": table}, tasks, LOCKED, None, "digest")
     options = {"results_folder": run.out / "results", "show_progress": True}
     options |= {
         "free_baselines": "cheap",
         "training_rows": table.rows,
         "training": run.recipe.training.model_copy(update={"epochs": 3.0}),
     }
-    options["shared_baselines"] = ()
+    options["shared_baselines"], options["kept"] = (), None
     assert calls == [
         "evaluating 1 tasks",
         run.out / "trained",

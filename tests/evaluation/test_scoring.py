@@ -106,7 +106,7 @@ def test_a_score_of_mteb_has_its_costs_and_the_data_is_loaded_before_and_freed_a
         "show_progress_bar": False,
         "encode_kwargs": {"show_progress_bar": False},
     }
-    model = ((encoder, "bf16"), {"show_progress": True, "keep_vectors": False})
+    model = ((encoder, "bf16"), {"show_progress": True, "keep_vectors": False, "kept": None})
     assert events == [model, "load", ("T", options), "memory", "unload"]
     assert score(is_official=True)[0]["type"] == "STS"
 

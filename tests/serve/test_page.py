@@ -384,7 +384,7 @@ def test_a_file_that_cannot_be_read_is_told(open_page):
     expect(page.locator("#fault")).to_have_text("rows.jsonl: line 2 is not valid JSON")
     drop(page, "#drop", [make_file("rows.txt", b"one\ntwo\n")])
     expect(page.locator("#texts-status")).to_contain_text("2 texts, ready")
-    assert page.locator("#fault").is_hidden()
+    expect(page.locator("#fault")).to_be_hidden()
 
 
 def test_hostile_texts_stay_texts(open_page):

@@ -220,7 +220,7 @@ class _Build:
         encoder = steps.fit(self.recipe, self.steps, made_from.steps, self.folder, tables, self.say)
         with steps.keep_vectors(encoder, self.out / "cache") as kept:
             if not self.folder.is_made_from("report.json", made_from.report):
-                self._evaluate(tables, tasks, locked, made_from.report, kept)
+                self._evaluate(tables, tasks, locked, kept, made_from.report)
             shows = self.show_progress
             steps.evaluate(encoder, tasks, self.folder, made_from.codes, self.say, show_progress=shows, kept=kept)
         # A tokenizer of the Hub is there only after the training.
@@ -310,8 +310,8 @@ class _Build:
         tables: dict[str, Table],
         tasks: Prepared,
         locked: dict[str, Any],
-        made_from: str,
         kept: KeptVectors | None,
+        made_from: str,
     ) -> None:
         self.say(f"evaluating {len(self.recipe.evaluation)} tasks")
         encoder = pretrained.load(self.out / "trained")

@@ -121,6 +121,15 @@ CLAIMS = [
     Claim(
         "equiangular",
         (
+            "- `frechet` figures are those of the label with the smallest expected squared distance to the truth.",
+            "- `argmax` figures are those of the most probable class. Levels count from the top of the tree of labels.",
+        ),
+        with_results(type="recognition", details={"notes": ["The rule frechet helps."]}),
+        with_results(type="recognition"),
+    ),
+    Claim(
+        "equiangular",
+        (
             "The class vectors (method: simplex) were not trained.",
             "The backbone was trained to point to the vector of the right class.",
             "The loss is the cross-entropy over cosines divided by a temperature",
