@@ -62,10 +62,12 @@ def test_every_hostile_folder_and_recipe_is_refused_in_little_memory_without_a_l
     )
     results = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(results) == len(paths), run.stderr[-2000:]
-    for path, outcome, megabytes, _, outside in results:
-        assert outcome.startswith("refused"), (path, outcome)
-        assert megabytes < 200, (path, megabytes)
-        assert outside == [], path
+    faults = [
+        (Path(path).name, outcome, megabytes, outside)
+        for path, outcome, megabytes, _, outside in results
+        if not outcome.startswith("refused") or megabytes >= 200 or outside
+    ]
+    assert not faults, "\n".join(map(str, faults))
 
 
 def test_a_flipped_bit_is_noticed_or_if_the_manifest_agrees_leaves_finite_vectors(honest, tmp_path):

@@ -141,6 +141,9 @@ def _read(folder: Path, is_model_folder: bool) -> LightFolder:
     _require(set(settings) <= _SETTINGS and not settings.get("default_prompt_name"))
     prompts = settings.get("prompts") or {}
     _require(all(isinstance(prompt, str) for prompt in prompts.values()))
+    for entry, name in zip(entries, names, strict=True):
+        if name == "Dense":
+            _require_dense(folder / str(entry["path"]), layout.width)
     stored = _read_tensors(root, config, layout, is_model_folder)
     tokenizer, limit = _read_tokenizer(root, config, int(stored[f"{flat_layout.WORDS}.weight"].shape[0]))
     padding = tokenizer.token_to_id(_read_text(_read_object(root / "tokenizer_config.json").get("pad_token")))
@@ -161,12 +164,22 @@ def _read_modes(pooling: dict[str, Any], width: int) -> tuple[str, ...]:
     return modes
 
 
+def _require_dense(folder: Path, width: int) -> None:
+    """Require that the config of a Dense says the shape of its weights, which read vectors of `width` components."""
+    sizes = _read_object(folder / "config.json")
+    shape = headers.read_header(folder / "model.safetensors")["linear.weight"]
+    _require(shape == (sizes.get("out_features"), sizes.get("in_features")) and shape[1] == width)
+
+
 def _read_tensors(
     root: Path, config: Mapping[str, Any], layout: Layout, is_model_folder: bool
 ) -> dict[str, torch.Tensor]:
     """Return the tensors, which have exactly the names, shapes and dtype that the config describes, and are finite."""
     _require((root / "model.safetensors").is_file())
     entries = headers.read_header(root / "model.safetensors")
+    # A config may claim any number of blocks, and their names are listed next. Each block has a tensor.
+    preflight.check_integers(root / "config.json", config, max_layers=len(entries))
+    _require(layout.depth <= len(entries))
     shapes = {name: shape for name, shape in list_tensors(config).items() if shape is not None}
     words = f"{flat_layout.WORDS}.weight"
     if layout.is_projected:
@@ -193,6 +206,9 @@ def _read_tokenizer(root: Path, config: Mapping[str, Any], rows: int) -> tuple[t
     _require(all(name in added and added[name]["special"] for name in specials))
     for number, token in (settings.get("added_tokens_decoder") or {}).items():
         _require(added.get(token["content"]) == {"id": int(number), **token})
+    _require(not (stated.get("truncation") or {}).get("stride"))
+    unknown = stated["model"].get("unk_token")
+    _require(unknown is None or unknown in stated["model"]["vocab"])
     _require(stated["post_processor"] is not None and settings.get("pad_token") is not None)
     kind = str(settings.get("tokenizer_class"))
     if kind.removesuffix("Fast") == "BertTokenizer":
