@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.cli import views
 from zoo.core import output_paths
 from zoo.core.output import say, write
 
@@ -23,15 +24,7 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     verb = add("bridge", run, "let queries of a new model search the index of an old one: zoo bridge OLD NEW …")
     verb.add_argument("old", help="the model of the index: a model folder, a Hub id, or package:NAME")
     verb.add_argument("new", help="the model of the queries")
-    for name in ("old", "new"):
-        verb.add_argument(f"--{name}-revision", metavar="COMMIT", help=f"commit, tag or branch of the {name} model")
-        verb.add_argument(
-            f"--{name}-view",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help=f"an option of the view of the {name} model, e.g. layers=5; may be given several times",
-        )
+    views.add_side_arguments(verb, ("old", "new"))
     verb.add_argument(
         "--data",
         required=True,
@@ -97,7 +90,6 @@ def read_texts(path: str, column: str, limit: int) -> list[str]:
 
 def open_side(arguments: argparse.Namespace, side: str) -> Encoder:
     """Open one of two models, for example `old`, at its view."""
-    from zoo.cli import views
 
     names = ("revision", "view")
     options = {name: getattr(arguments, f"{side}_{name}") for name in names}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.cli import views
 from zoo.core import output_paths
 from zoo.core.errors import ZooError
 from zoo.core.output import write
@@ -33,15 +34,7 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     verb = add("compare", run, "say how alike the spaces of two models are: zoo compare A B --data FILE")
     verb.add_argument("first", help="a model folder, a Hub id, package:NAME, or an .npy of vectors")
     verb.add_argument("second", help="the other one; an .npy has vectors of the same inputs in the same order")
-    for name in ("first", "second"):
-        verb.add_argument(f"--{name}-revision", metavar="COMMIT", help=f"commit, tag or branch of the {name} model")
-        verb.add_argument(
-            f"--{name}-view",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help=f"an option of the view of the {name} model, e.g. layers=5; may be given several times",
-        )
+    views.add_side_arguments(verb, ("first", "second"))
     verb.add_argument("--space", action="store_true", help="compare the spaces; this is the default")
     verb.add_argument("--data", metavar="TEXTS", help="texts that both models read: a table or lines")
     verb.add_argument("--column", default="text", help="the column of the texts (default: text)")

@@ -33,6 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser, model: str = "a model folder,
         parser.add_argument(f"--{name}", help=f"short for --view {name}=…")
 
 
+def add_side_arguments(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Add revision and view of each of two models, which the verb calls by these names."""
+    for name in names:
+        parser.add_argument(f"--{name}-revision", metavar="COMMIT", help=f"commit, tag or branch of the {name} model")
+        parser.add_argument(
+            f"--{name}-view",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help=f"an option of the view of the {name} model, e.g. layers=5; may be given several times",
+        )
+
+
 def asks_for_view(arguments: argparse.Namespace) -> bool:
     """Whether the arguments ask for a view instead of the whole model."""
     return bool(_read_options(arguments))
