@@ -48,7 +48,7 @@ def test_only_a_small_corpus_starts_from_lsa_and_weighs_words_by_document_freque
     assert lengths[2] == pytest.approx(word_start.LENGTH, abs=1e-3)
     assert [model.settings.texts for model in models] == [0, 0, 40]
     expected = models[2].vocabulary.compute_document_weights(40)
-    np.testing.assert_array_equal(models[2]._compute_word_weights(), expected)
+    np.testing.assert_array_equal(models[2].compute_word_weights(), expected)
 
 
 def test_rare_words_weigh_more_by_their_inverse_document_frequency():

@@ -86,8 +86,7 @@ def write_int8(module: torch.nn.Module, graph: Graph, path: Path, family: str, t
 
     Raises ZooError for a graph that reads no texts.
     """
-    if graph.modality != "text":
-        raise ZooError("--int8 is for models that read texts: export this one without it")
+    check(graph)
     exact = tracing.run_module(module, graph, list(texts))
     ranges = _measure_ranges(module, graph, texts)
     _code_tables(module)
@@ -100,6 +99,12 @@ def write_int8(module: torch.nn.Module, graph: Graph, path: Path, family: str, t
             _quantise(plain, small)
             results.append((_compute_loss(small, graph, texts, exact), small.read_bytes()))
     path.write_bytes(min(results, key=lambda result: result[0])[1])
+
+
+def check(graph: Graph) -> None:
+    """Raise ZooError for a graph that cannot be computed in 8 bits."""
+    if graph.modality != "text" or not graph.takes_int8:
+        raise ZooError("--int8 is for models that read texts with a Transformer or a table: export this one without it")
 
 
 def _code_tables(module: torch.nn.Module) -> None:
@@ -180,8 +185,8 @@ def _compute_loss(path: Path, graph: Graph, texts: Sequence[str], exact: Array) 
     network, rows = Network(path), tracing.tokenize(graph.reader, list(texts))
     losses = []
     for row, right in zip(rows, exact, strict=True):
-        ids, mask = tracing.pad(graph.reader, [row])
-        left = network.run({"input_ids": ids.numpy(), "attention_mask": mask.numpy()})["vector"][0]
+        arguments = [argument.numpy() for argument in tracing.pad(graph, [row])]
+        left = network.run(dict(zip(tracing.list_inputs(graph), arguments, strict=True)))["vector"][0]
         norm = float(np.linalg.norm(left) * np.linalg.norm(right))
         losses.append(1 - float(left @ right) / norm if norm else float((left != right).any()))
     return float(np.mean(losses))

@@ -8,10 +8,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from zoo.core.errors import ZooError
-from zoo.deploy import tracing
+from zoo.deploy import int8, tracing
 from zoo.graph import Graph
 
 
@@ -23,8 +21,8 @@ def convert(source: Path, target: Path, graph: Graph, *, int8_texts: Sequence[st
 
     Raises ZooError if OpenVINO or NNCF is not installed, and for int8 of a graph that reads no texts.
     """
-    if int8_texts is not None and graph.modality != "text":
-        raise ZooError("--int8 is for models that read texts: export this one without it")
+    if int8_texts is not None:
+        int8.check(graph)
     try:
         import openvino
     except ImportError:
@@ -43,8 +41,8 @@ def _quantise(model: Any, graph: Graph, texts: Sequence[str]) -> Any:
     assert graph.reader is not None
     feeds = []
     for row in tracing.tokenize(graph.reader, list(texts)):
-        ids = np.array([row], np.int64)
-        feeds.append({"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        arguments = [argument.numpy() for argument in tracing.pad(graph, [row])]
+        feeds.append(dict(zip(tracing.list_inputs(graph), arguments, strict=True)))
     nncf.set_log_level(40)  # errors alone
     with redirect_stdout(StringIO()):  # its progress bars
         return nncf.quantize(model, nncf.Dataset(feeds), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(feeds))

@@ -19,6 +19,7 @@ from zoo.core.errors import ZooError, first_line
 from zoo.deploy import coded_tables, probe_inputs
 from zoo.graph import Graph, TextReader
 from zoo.ops.inference import evaluation_mode
+from zoo.runtime import token_sets
 
 OPSET = 18
 LARGEST = 1_900_000_000
@@ -26,6 +27,11 @@ LARGEST = 1_900_000_000
 TRACED_TOKENS = (7, 5)
 """Tokens of the two texts that are traced. Different numbers leave padding to be masked."""
 INPUTS = {"text": ("input_ids", "attention_mask"), "image": ("pixels",), "vector": ("vectors",)}
+
+
+def list_inputs(graph: Graph) -> tuple[str, ...]:
+    """Return the names of the arguments of a graph's modules."""
+    return INPUTS[graph.modality] if graph.token_sets is None else (*INPUTS[graph.modality], "scored")
 
 
 def copy_module(module: torch.nn.Module, name: str) -> torch.nn.Module:
@@ -54,7 +60,7 @@ def make_example(graph: Graph) -> tuple[torch.Tensor, ...]:
         return (torch.zeros(2, graph.components),)
     assert graph.reader is not None  # graphs of texts have one
     rows = tokenize(graph.reader, [" ".join(probe_inputs.SENTENCES)] * 2)
-    return pad(graph.reader, [row[:count] for row, count in zip(rows, TRACED_TOKENS, strict=True)])
+    return pad(graph, [row[:count] for row, count in zip(rows, TRACED_TOKENS, strict=True)])
 
 
 def tokenize(reader: TextReader, texts: list[str]) -> list[list[int]]:
@@ -64,12 +70,15 @@ def tokenize(reader: TextReader, texts: list[str]) -> list[list[int]]:
     return [encoding.ids or [reader.empty_id or reader.pad_id] for encoding in encodings]
 
 
-def pad(reader: TextReader, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return input_ids and attention_mask (rows, longest row) int64."""
+def pad(graph: Graph, rows: list[list[int]]) -> tuple[torch.Tensor, ...]:
+    """Return the arguments of a graph of texts for rows of token ids of documents: (rows, longest row) int64 each."""
+    assert graph.reader is not None
     longest = max(map(len, rows))
-    ids = [[*row, *[reader.pad_id] * (longest - len(row))] for row in rows]
-    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-    return torch.tensor(ids), torch.tensor(mask)
+    ids = np.array([[*row, *[graph.reader.pad_id] * (longest - len(row))] for row in rows], np.int64)
+    mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows], np.int64)
+    if graph.token_sets is None:
+        return torch.from_numpy(ids), torch.from_numpy(mask)
+    return tuple(map(torch.from_numpy, token_sets.mark_tokens(ids, mask, graph.token_sets, is_query=False)))
 
 
 def write_onnx(module: torch.nn.Module, graph: Graph, path: Path, family: str) -> None:
@@ -77,9 +86,11 @@ def write_onnx(module: torch.nn.Module, graph: Graph, path: Path, family: str) -
 
     Raises ZooError if an operation has no counterpart in ONNX.
     """
-    inputs = INPUTS[graph.modality]
-    axes = {0: "batch", 1: "tokens"} if graph.modality == "text" else {0: "batch"}
-    dynamic = {name: {0: "batch"} for name in graph.outputs} | dict.fromkeys(inputs, axes)
+    inputs = list_inputs(graph)
+    whole = {0: "batch", 1: "tokens"}
+    axes = whole if graph.modality == "text" else {0: "batch"}
+    dynamic = {name: whole if name == "tokens" else {0: "batch"} for name in graph.outputs}
+    dynamic |= dict.fromkeys(inputs, axes)
     with evaluation_mode(module), torch.no_grad(), warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")  # of values that a trace takes for constants; `verification` finds those
         try:
@@ -112,7 +123,7 @@ def run_module(module: torch.nn.Module, graph: Graph, texts: list[str]) -> np.nd
     with evaluation_mode(module), torch.inference_mode():
         for start in range(0, len(order), 16):
             places = order[start : start + 16]
-            outputs = module(*pad(graph.reader, [rows[place] for place in places]))
+            outputs = module(*pad(graph, [rows[place] for place in places]))
             batch = outputs[0] if isinstance(outputs, tuple) else outputs
             vectors |= zip(places, batch.numpy(), strict=True)
     return np.stack([vectors[place] for place in range(len(rows))])

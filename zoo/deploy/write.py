@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from zoo.graph import Graph
 from zoo.runtime import codes as packed_steps
 from zoo.runtime import description
 from zoo.runtime.errors import PackError
-from zoo.runtime.model import Model, open_model
+from zoo.runtime.model import NAMED_VECTORS, Model, open_model
 
 Engine = Literal["onnx", "openvino"]
 MAX_LOSS = 0.01
@@ -107,6 +107,8 @@ def write(parent: Path, view: Encoder, target: Path, options: Options) -> Writte
             files += _write_graphs(partial, stem, member, view, options)
         if graph.reader is not None:
             (partial / "tokenizer.json").write_text(graph.reader.tokenizer, encoding="utf-8")
+        if graph.named_vectors is not None:
+            save_file({"vectors": np.ascontiguousarray(graph.named_vectors)}, partial / NAMED_VECTORS)
         steps, left_out = _write_steps(partial, view) if options.keeps_steps else ([], [])
         content = _describe(parent, view, graph, options, files, steps)
         _write_description(partial, content)
@@ -202,9 +204,22 @@ def _describe(
         **texts,
         "classes": list(graph.classes),
         "threshold": graph.threshold,
+        **_describe_rest(graph),
         "steps": list(steps),
         "source": source,
     }
+
+
+def _describe_rest(graph: Graph) -> dict[str, Any]:
+    """Return entries that few families have. Older versions of the runtime refuse them, and open all other folders."""
+    entries: dict[str, Any] = {}
+    if graph.least_probability:
+        entries["least_probability"] = graph.least_probability
+    if graph.named_vectors is not None:
+        entries["has_named_vectors"] = True
+    if graph.token_sets is not None:
+        entries["token_sets"] = asdict(graph.token_sets)
+    return entries
 
 
 def _write_description(folder: Path, content: Mapping[str, Any]) -> None:

@@ -413,14 +413,14 @@ class ParagraphVectors:
 
             from zoo.paragraph_vectors import code_layer
 
-            weights = torch.from_numpy(self._compute_word_weights())
+            weights = torch.from_numpy(self.compute_word_weights())
             means = code_layer.compute_word_means(batch, torch.as_tensor(self._word_tensor), weights)
             return (means if self.device else means.numpy()), None
         vectors = self._create_zeros(len(batch.ends), self.settings.dim)
         batch = batch._replace(document_rows=np.arange(len(batch.ends)))
         return vectors, engine.infer(batch, {**self._tensors, "documents": vectors}, rates, self.settings.seed)
 
-    def _compute_word_weights(self) -> Array:
+    def compute_word_weights(self) -> Array:
         """Compute the weight of each word in the mean of a document's words, (V,) float32."""
         if self.settings.texts:
             return self.vocabulary.compute_document_weights(self.settings.texts)
