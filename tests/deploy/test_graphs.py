@@ -87,6 +87,20 @@ def test_depths_and_dimensions_are_those_of_the_views(encoder, exported):
         model.view(dim=33)
 
 
+def test_only_the_numbers_of_texts_and_tokens_are_open(exported):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(exported / "model.onnx").graph
+
+    def read_shape(entry):
+        return [axis.dim_param or axis.dim_value for axis in entry.type.tensor_type.shape.dim]
+
+    assert {entry.name: read_shape(entry) for entry in (*graph.input, *graph.output)} == {
+        "input_ids": ["batch", "tokens"],
+        "attention_mask": ["batch", "tokens"],
+        "vector": ["batch", 32],
+    }
+
+
 def test_prompts_of_roles_are_put_before_the_texts(encoder, exported):
     model, texts = open_model(exported), ["red dog", "blue cat"]
     queries, plain = model.encode_query(texts), model.encode(texts)
@@ -190,7 +204,11 @@ def test_a_coded_table_stays_coded_in_the_graph(encoder, codec, finer, tmp_path)
     from zoo.build.export import Table
 
     coded = Table(codec, tiny.SENTENCES, finer).apply(encoder)
-    assert export(coded, tmp_path / "out").deviation.largest_difference < EXACT
+    written = export(coded, tmp_path / "out", original=encoder)
+    assert written.deviation.largest_difference < EXACT
+    mean, lowest = written.table_loss
+    assert lowest < mean < 1
+    assert f"beside the plain one: mean cosine {mean:.5f}" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_an_encoder_can_be_scored_as_its_folder(encoder, exported):

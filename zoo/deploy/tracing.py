@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stdout  # torch prints the whole graph if an operation has no counterpart
 from io import StringIO
 from pathlib import Path
@@ -91,13 +92,14 @@ def write_onnx(module: torch.nn.Module, graph: Graph, path: Path, family: str) -
     axes = whole if graph.modality == "text" else {0: "batch"}
     dynamic = {name: whole if name == "tokens" else {0: "batch"} for name in graph.outputs}
     dynamic |= dict.fromkeys(inputs, axes)
+    example = make_example(graph)
     with evaluation_mode(module), torch.no_grad(), warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")  # of values that a trace takes for constants; `verification` finds those
         try:
             exporter: Any = torch.onnx.export
             exporter(
                 module,
-                make_example(graph),
+                example,
                 str(path),
                 input_names=list(inputs),
                 output_names=list(graph.outputs),
@@ -105,6 +107,8 @@ def write_onnx(module: torch.nn.Module, graph: Graph, path: Path, family: str) -
                 opset_version=OPSET,
                 dynamo=False,  # the newer exporter needs onnxscript, and fixes the sizes of masks of transformers
             )
+            outputs = module(*example)
+            _fix_widths(path, outputs if isinstance(outputs, tuple) else (outputs,))
         except ImportError as error:
             raise ZooError(f"{first_line(error)}: pip install 'embedding-zoo[onnx]'") from None
         except Exception as error:  # torch raises many types
@@ -112,6 +116,16 @@ def write_onnx(module: torch.nn.Module, graph: Graph, path: Path, family: str) -
             raise ZooError(
                 f"the family {family} cannot be exported as a graph: {type(error).__name__}: {first_line(error)[:200]}"
             ) from error
+
+
+def _fix_widths(path: Path, outputs: Sequence[torch.Tensor]) -> None:
+    """Give the outputs of a graph the sizes of their last dimension, which a trace leaves open."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for entry, output in zip(model.graph.output, outputs, strict=True):
+        entry.type.tensor_type.shape.dim[-1].dim_value = output.shape[-1]
+    onnx.save(model, str(path))
 
 
 def run_module(module: torch.nn.Module, graph: Graph, texts: list[str]) -> np.ndarray[Any, Any]:

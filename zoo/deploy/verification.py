@@ -98,6 +98,14 @@ def check(encoder: Encoder, model: Model, graph: Graph, inputs: Sequence[Any], m
     return deviation
 
 
+def compare_encoders(original: Encoder, view: Encoder, inputs: Sequence[Any]) -> tuple[float, float]:
+    """Return the mean and the lowest cosine between the vectors of two encoders of the same width."""
+    left, right = (np.asarray(encoder.encode(list(inputs)), np.float64) for encoder in (original, view))
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    cosines = np.divide((left * right).sum(axis=1), norms, out=np.ones(len(left)), where=norms > 0)
+    return float(cosines.mean()), float(cosines.min())
+
+
 def _compare_tokens(encoder: Encoder, model: Model, inputs: Sequence[Any], role: str | None) -> Verification:
     """Compare the vectors of all tokens. Raises ArtefactError if other tokens count."""
     tokens, offsets = model.encode_tokens(inputs, prompt_name=role)

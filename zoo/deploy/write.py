@@ -48,6 +48,7 @@ class Options:
         depths: further numbers of layers, each with a graph of its own.
         keeps_steps: whether fitted steps for codes are written too.
         tasks: evaluation tasks that the model and the folder are scored on; None for none.
+        original: the view before its token table was coded, beside which losses are measured; None for the view itself.
     """
 
     engine: Engine = "onnx"
@@ -57,6 +58,7 @@ class Options:
     depths: Sequence[int] = ()
     keeps_steps: bool = False
     tasks: Prepared | None = None
+    original: Encoder | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Written:
         folder: the folder.
         size: bytes of the graphs.
         deviation: of the whole network's vectors.
+        table_loss: mean and lowest cosine of the view and its original, whose token table is not coded; None without one.
         scores: of tasks.
         left_out: names of steps that the runtime does not have.
     """
@@ -76,13 +79,18 @@ class Written:
     deviation: verification.Deviation
     scores: Sequence[task_scores.TaskScore] = ()
     left_out: Sequence[str] = ()
+    table_loss: tuple[float, float] | None = None
 
     def describe(self) -> str:
         """Return one line about size and deviation."""
         found = self.deviation
+        table = ""
+        if self.table_loss is not None:
+            mean, lowest = self.table_loss
+            table = f"; the coded token table, beside the plain one: mean cosine {mean:.5f}, lowest {lowest:.5f}"
         return (
             f"{self.size / 1e6:.1f} MB of graphs; {found.inputs} inputs, beside the exact engine: mean cosine "
-            f"{found.mean_cosine:.5f}, lowest {found.lowest_cosine:.5f}, largest difference {found.largest_difference:.2g}"
+            f"{found.mean_cosine:.5f}, lowest {found.lowest_cosine:.5f}, largest difference {found.largest_difference:.2g}{table}"
         )
 
 
@@ -123,12 +131,14 @@ def write(parent: Path, view: Encoder, target: Path, options: Options) -> Writte
         _write_canaries(partial, view, graph, inputs)
         deviation = deviation.include(model.verify())
         _write_description(partial, {**content, "deviation": deviation.as_json()})
-        scores = [] if options.tasks is None else task_scores.measure(view, model, options.tasks)
+        original = options.original or view
+        scores = [] if options.tasks is None else task_scores.measure(original, model, options.tasks)
         size = sum((partial / name).stat().st_size for name in _list_graph_files(partial))
         for name in LICENCE_FILES:
             if (parent / name).is_file():
                 shutil.copy2(parent / name, partial / name)
-        written = Written(target, size, deviation, scores, left_out)
+        loss = None if original is view else verification.compare_encoders(original, view, inputs)
+        written = Written(target, size, deviation, scores, left_out, loss)
         text = card.render(content, written.describe(), scores)
         (partial / "README.md").write_text(text, encoding="utf-8")
         manifest.write(partial)
