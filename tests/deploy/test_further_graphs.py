@@ -216,8 +216,44 @@ def test_vectors_of_words_and_labels_are_those_of_the_encoder(tmp_path):
     found, expected = model.predict(texts[:-3]), encoder.predict(texts[:-3])
     assert [entry.label for entry in found] == [entry.label for entry in expected]
     assert {None, *LABELS} == {entry.label for entry in found}
+    plain = encoder.encode(texts)
     encoder.keyword_evidence = 4.0
-    with pytest.raises(ZooError, match="keyword_evidence: 4`, because phrases of any words are counted in the text"):
+    export(encoder, tmp_path / "keywords")
+    found, first = open_model(tmp_path / "keywords").encode(texts), LABELS["first"][0]
+    assert np.abs(found - encoder.encode(texts)).max() < EXACT
+    assert np.abs(found - plain).max() > 0.01
+    glued = [
+        f"{first}",
+        f"{first}_{first} {first}1 1{first}",
+        f"{first}-{first}",
+        f"x {first} y",
+        f"{first} {first}bado" * 3,
+    ]
+    assert np.abs(open_model(tmp_path / "keywords").encode(glued) - encoder.encode(glued)).max() < EXACT
+
+
+def test_phrases_and_unknown_keywords_count_as_in_the_encoder(tmp_path):
+    words = tiny_documents.TOPICS[0]
+    labels = {
+        "first": (f"{words[0]} {words[1]}", "zzunknown", words[2]),
+        "second": (words[2], tiny_documents.TOPICS[1][0]),
+    }
+    spec = LabelSpec(family="lbl2vec", labels=labels, dim=24, min_count=1, min_num_docs=3, keyword_evidence=3)
+    encoder, rows = Lbl2Vec.build(spec), Dataset.from_dict({"text": tiny_documents.texts(60)})
+    encoder.fit(rows, Training(epochs=3, learning_rate=0.05), tmp_path / "run")
+    encoder.finish(rows)
+    export(encoder, tmp_path / "out")
+    one, two, three = words[:3]
+    texts = [
+        f"{one} {two}",
+        f"{one}, {two}! {one} {one} {two}",
+        f"{one}_{two} {one} x {two}",
+        "Zzunknown 1 a",
+        f"{three} and {three}",
+    ]
+    assert np.abs(open_model(tmp_path / "out").encode(texts) - encoder.encode(texts)).max() < EXACT
+    encoder.spec = spec.model_copy(update={"labels": {**labels, "second": ("vitamin b", "b12")}})
+    with pytest.raises(ZooError, match="with the keyword '(b12|vitamin b)', because"):
         encoder.make_graph()
 
 

@@ -212,7 +212,8 @@ class SpaceGraph(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the vectors; zeros for a text without a known word."""
-        known = attention_mask * (input_ids < self.unknown)
-        means = self.means(input_ids, known)
-        documents = self.steps(torch.zeros_like(means), input_ids, known)
+        ids = input_ids.clamp(max=self.unknown)  # a tokenizer may have further ids
+        known = attention_mask * (ids < self.unknown)
+        means = self.means(ids, known)
+        documents = self.steps(torch.zeros_like(means), ids, known)
         return normalize(normalize(documents, dim=1) + normalize(means, dim=1), dim=1)

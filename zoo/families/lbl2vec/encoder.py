@@ -315,14 +315,8 @@ class Encoder(BaseEncoder):
     def make_graph(self) -> Graph:
         """Return the graph of the texts, with the cosines to the labels as a second output.
 
-        Raises ZooError if keywords count directly, because the graph reads words of a vocabulary and not the text.
+        Raises ZooError if keywords count directly and are not words of a vocabulary.
         """
-        if self.keyword_evidence:
-            raise ZooError(
-                f"the family {self.spec.family} cannot be exported as a graph with `keyword_evidence: "
-                f"{self.keyword_evidence:g}`, because phrases of any words are counted in the text itself, which token ids do "
-                "not hold: train with `keyword_evidence: 0`, or set a backbone, or serve the model with `zoo serve`"
-            )
         options: dict[str, Any] = {
             "outputs": ("vector", "scores"),
             "classes": tuple(self.label_names),
@@ -331,9 +325,15 @@ class Encoder(BaseEncoder):
             "named_vectors": self.label_vectors,
         }
         labels = torch.from_numpy(self.label_vectors.copy())
-        if isinstance(self.text_encoder, TruncatableEncoder):
-            return label_graph.add_labels(self.text_encoder.make_graph(), labels, options)
-        return label_graph.make_space_graph(self.text_encoder, labels, options)
+        if not isinstance(self.text_encoder, TruncatableEncoder):
+            keywords, weight = self.spec.labels, self.keyword_evidence
+            return label_graph.make_space_graph(self.text_encoder, labels, keywords, weight, options)
+        if self.keyword_evidence:
+            raise ZooError(
+                f"the family {self.spec.family} cannot be exported as a graph with a backbone and `keyword_evidence`: the "
+                "backbone's tokens do not hold the words of the text; set `keyword_evidence: 0`"
+            )
+        return label_graph.add_labels(self.text_encoder.make_graph(), labels, options)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 
