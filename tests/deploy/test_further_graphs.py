@@ -35,7 +35,7 @@ from zoo.families.vlm2vec.encoder import Encoder as Vlm2Vec
 from zoo.families.vlm2vec.spec import Spec as VlmSpec
 from zoo.families.vlm2vec.spec import VLMSpec
 from zoo.ops import codes
-from zoo.paragraph_vectors import inference_graph, vocabulary, word_tokenizer
+from zoo.paragraph_vectors import step_graph, vocabulary, word_tokenizer
 from zoo.runtime import PackError, open_model
 from zoo.schema import Training
 
@@ -78,6 +78,7 @@ def test_a_token_graph_in_int8_says_the_loss_of_tokens_too(tmp_path):
     written = export(encoder, tmp_path / "out", is_int8=True, texts=tiny.SENTENCES[:20], max_loss=0.2)
     model, texts = open_model(tmp_path / "out"), tiny.SENTENCES[:30]
     assert model.verify().is_same
+    assert "unit vectors of tokens, of 12 components" in (tmp_path / "out" / "README.md").read_text()
     left, right = model.encode_tokens(texts)[0], encoder.encode_tokens(texts)[0]
     assert 0 < 1 - (left * right).sum(1).mean() < 2 * written.deviation.loss + 0.01
 
@@ -139,6 +140,9 @@ def test_codes_are_those_of_the_gradient_steps(binary):
     assert (found.dtype, found.shape) == (np.uint8, (len(TEXTS), 3))
     assert np.array_equal(found, expected)
     assert not found[-3].any()
+    card = (folder / "codes" / "README.md").read_text()
+    assert "to packed codes of 21 bits" in card
+    assert "mean share of equal bits 1.00000, lowest 1.00000" in card
     assert model.encode([]).shape == (0, 3)
     assert model.verify().is_same
     state = encoder.model.state
@@ -163,19 +167,28 @@ def test_another_space_of_bits_is_found_by_the_canaries(binary, tmp_path):
 
 
 def test_a_graph_with_other_random_numbers_is_not_written(binary, tmp_path, monkeypatch):
-    draw = inference_graph.kernels.draw_shared_numbers
-    monkeypatch.setattr(inference_graph.kernels, "draw_shared_numbers", lambda seed, *rest: draw(seed + 1, *rest))
+    draw = step_graph.kernels.draw_shared_numbers
+    monkeypatch.setattr(step_graph.kernels, "draw_shared_numbers", lambda seed, *rest: draw(seed + 1, *rest))
     with pytest.raises(ArtefactError, match="of the bits are those of the model; nothing was written"):
         export(binary[0], tmp_path / "out")
 
 
-def test_windows_of_words_and_int8_are_refused(binary, tmp_path):
-    encoder = BinaryPV.build(BinarySpec(family="binary-pv", variant="dm", dim=24, bits=21))
+def test_windows_of_words_give_the_codes_of_the_encoder(tmp_path):
+    spec = BinarySpec(family="binary-pv", variant="dm", dim=24, bits=21, window=4, sample=1e-2, inference_epochs=2)
+    encoder = BinaryPV.build(spec)
     with pytest.raises(ZooError, match="has not been trained"):
         encoder.make_graph()
-    encoder.fit(Dataset.from_dict({"text": tiny_documents.texts(30)}), Training(epochs=1), tmp_path / "run")
-    with pytest.raises(ZooError, match="train with `variant: dbow`"):
-        encoder.make_graph()
+    rows = Dataset.from_dict({"text": tiny_documents.texts(90)})
+    encoder.fit(rows, Training(epochs=4, learning_rate=0.05), tmp_path / "run")
+    export(encoder, tmp_path / "out")
+    expected = encoder.encode(TEXTS)
+    assert np.unpackbits(open_model(tmp_path / "out").encode(TEXTS) ^ expected).mean() < 1e-3
+    state = encoder.model.state
+    starts = encoder.model.infer(TEXTS) - state["middle"].numpy()
+    assert np.unpackbits(codes.pack(starts @ state["projection"].numpy()) ^ expected).mean() > 0.005
+
+
+def test_gradient_steps_are_not_computed_in_8_bits(binary, tmp_path):
     with pytest.raises(ZooError, match="--int8 is for models that read texts with a Transformer or a table"):
         export(binary[0], tmp_path / "out", is_int8=True)
 

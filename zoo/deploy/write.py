@@ -69,6 +69,7 @@ class Written:
         folder: the folder.
         size: bytes of the graphs.
         deviation: of the whole network's vectors.
+        is_packed: whether vectors are packed bits, whose deviation counts equal bits.
         table_loss: mean and lowest cosine of the view and its original, whose token table is not coded; None without one.
         scores: of tasks.
         left_out: names of steps that the runtime does not have.
@@ -79,18 +80,20 @@ class Written:
     deviation: verification.Deviation
     scores: Sequence[task_scores.TaskScore] = ()
     left_out: Sequence[str] = ()
+    is_packed: bool = False
     table_loss: tuple[float, float] | None = None
 
     def describe(self) -> str:
         """Return one line about size and deviation."""
         found = self.deviation
-        table = ""
+        table, measure = "", "share of equal bits" if self.is_packed else "cosine"
         if self.table_loss is not None:
             mean, lowest = self.table_loss
             table = f"; the coded token table, beside the plain one: mean cosine {mean:.5f}, lowest {lowest:.5f}"
+        largest = "" if self.is_packed else f", largest difference {found.largest_difference:.2g}"
         return (
-            f"{self.size / 1e6:.1f} MB of graphs; {found.inputs} inputs, beside the exact engine: mean cosine "
-            f"{found.mean_cosine:.5f}, lowest {found.lowest_cosine:.5f}, largest difference {found.largest_difference:.2g}{table}"
+            f"{self.size / 1e6:.1f} MB of graphs; {found.inputs} inputs, beside the exact engine: mean {measure} "
+            f"{found.mean_cosine:.5f}, lowest {found.lowest_cosine:.5f}{largest}{table}"
         )
 
 
@@ -138,7 +141,7 @@ def write(parent: Path, view: Encoder, target: Path, options: Options) -> Writte
             if (parent / name).is_file():
                 shutil.copy2(parent / name, partial / name)
         loss = None if original is view else verification.compare_encoders(original, view, inputs)
-        written = Written(target, size, deviation, scores, left_out, loss)
+        written = Written(target, size, deviation, scores, left_out, graph.similarity == "hamming", loss)
         text = card.render(content, written.describe(), scores)
         (partial / "README.md").write_text(text, encoding="utf-8")
         manifest.write(partial)

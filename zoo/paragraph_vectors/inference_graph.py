@@ -1,138 +1,21 @@
 """The inference of `ParagraphVectors` as torch modules that can be exported: word rows of texts to vectors, or to packed codes.
 
-Inference draws the same random numbers for every document, so they are tables here. The gradient steps are those of
-`kernels.predict` for many documents at once, in one loop of the graph.
+The gradient steps are those of `step_graph`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.nn.functional import embedding, normalize, pad
 
-from zoo.paragraph_vectors import code_layer, kernels
+from zoo.paragraph_vectors import code_layer
 from zoo.paragraph_vectors.sampling import SamplingTables
+from zoo.paragraph_vectors.step_graph import GradientSteps
 
 if TYPE_CHECKING:
     from zoo.paragraph_vectors.model import ParagraphVectors
-
-MAX_WORDS = 16_384
-"""Words of a text that a graph reads, for each of which there are random numbers."""
-
-
-@torch.jit.script  # a graph of ONNX holds the loop only if it is compiled, not traced
-def _take_steps(
-    documents: torch.Tensor,
-    words: torch.Tensor,
-    word_counts: torch.Tensor,
-    noise_starts: torch.Tensor,
-    outputs: torch.Tensor,
-    bias: torch.Tensor,
-    rings: torch.Tensor,
-    rates: torch.Tensor,
-    sigmoid: torch.Tensor,
-    sigmoid_range: float,
-    negatives: int,
-    words_per_step: int,
-    code_scale: float,
-) -> torch.Tensor:
-    """Return documents (batch, dim) after all passes over their words.
-
-    `words` are rows of `outputs` (passes, batch, tokens), of which the first `word_counts` (passes, batch) are read. A pass
-    reads its ring from `noise_starts` (batch,) on.
-    """
-    steps = (words.size(2) + words_per_step - 1) // words_per_step
-    words = pad(words, [0, words_per_step])
-    places = torch.arange(words_per_step)
-    noise_places = torch.arange(words_per_step * negatives)
-    for number in range(words.size(0) * steps):
-        pass_number = number // steps
-        begin = (number % steps) * words_per_step
-        positives = (word_counts[pass_number] - begin).clamp(0, words_per_step).unsqueeze(1)
-        step_words = words[pass_number].index_select(1, begin + places)
-        noise = (noise_starts.unsqueeze(1) + begin * negatives + noise_places) % rings.size(1)
-        rows = torch.cat([step_words, rings[pass_number][noise].long()], 1)
-        used = torch.cat([places < positives, noise_places < positives * negatives], 1).float()
-        targets = torch.cat([torch.ones_like(step_words), torch.zeros_like(noise)], 1).float()
-        inputs = documents
-        if code_scale > 0:
-            inputs = torch.where(documents > 0, code_scale, -code_scale)
-        vectors = outputs[rows]
-        logits = (vectors * inputs.unsqueeze(1)).sum(2) + bias[rows]
-        scaled = (logits + sigmoid_range) * (sigmoid.size(0) / (2 * sigmoid_range))
-        predicted = sigmoid[scaled.clamp(0, sigmoid.size(0) - 1).long()]
-        errors = (targets - predicted) * rates[pass_number] * used
-        change = (errors.unsqueeze(2) * vectors).sum(1)
-        if code_scale > 0:
-            change = change * (1 - torch.tanh(documents / (2 * code_scale)) ** 2)
-        documents = documents + change
-    return documents
-
-
-class GradientSteps(torch.nn.Module):
-    """The passes of `kernels.predict` over texts whose words are frozen.
-
-    Args:
-        outputs: (words, dim) float32.
-        tables: for drawing words and noise.
-        negatives: noise words for each word.
-        rates: the learning rate of each pass.
-        seed: of the first pass.
-        code_scale: as in `kernels.predict`.
-    """
-
-    def __init__(
-        self,
-        outputs: torch.Tensor,
-        tables: SamplingTables,
-        negatives: int,
-        rates: list[float],
-        seed: int,
-        code_scale: float = 0.0,
-    ) -> None:
-        super().__init__()
-        draws = [
-            kernels.draw_shared_numbers(seed + number, MAX_WORDS, tables.alias_probabilities, tables.alias_words)
-            for number in range(len(rates))
-        ]
-        self.negatives, self.code_scale = negatives, code_scale
-        buffers = {
-            "outputs": outputs,
-            "bias": tables.bias,
-            # an unknown word is never kept
-            "keep_probabilities": np.append(tables.keep_probabilities, np.float32(0)),
-            "uniforms": np.stack([uniforms for uniforms, _ in draws]),
-            "rings": np.stack([ring for _, ring in draws]).astype(np.int32),
-            "rates": np.array(rates, np.float32),
-            "sigmoid": kernels.SIGMOID,
-        }
-        for name, values in buffers.items():
-            self.register_buffer(name, torch.as_tensor(values))
-
-    def forward(self, documents: torch.Tensor, ids: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """Return documents (batch, dim) after the passes. `known` (batch, tokens) is 1 for known words, int64."""
-        own: Any = dict(self.named_buffers())
-        places = (known.cumsum(1) - 1).clamp(min=0)
-        is_kept = (own["uniforms"][:, places] < own["keep_probabilities"][ids]) & (known > 0)  # (passes, batch, tokens)
-        kept = is_kept.long()
-        # words that are not kept go to a place behind the last word
-        targets = torch.where(is_kept, kept.cumsum(2) - 1, ids.shape[1])
-        rows = (ids * known).expand(targets.shape)
-        words = torch.zeros_like(pad(rows, [0, 1])).scatter(2, targets, rows)[:, :, :-1]
-        stepped: torch.Tensor = _take_steps(
-            documents,
-            words,
-            kept.sum(2),
-            known.sum(1),
-            *(own[name] for name in ("outputs", "bias", "rings", "rates", "sigmoid")),
-            kernels.SIGMOID_RANGE,
-            self.negatives,
-            kernels.WORDS_PER_STEP,
-            self.code_scale,
-        )
-        return stepped
 
 
 class WordMeans(torch.nn.Module):
@@ -158,7 +41,7 @@ class CodeGraph(torch.nn.Module):
     """Word rows of texts to packed codes (batch, ceil(bits / 8)) uint8, or to the unit vectors that the codes start from.
 
     Args:
-        model: trained with codes, not by PV-DM.
+        model: trained with codes.
         is_real: whether the unit vectors are returned.
         epochs: passes over each text; None for as many as in training.
     """
@@ -177,7 +60,8 @@ class CodeGraph(torch.nn.Module):
             rates = settings.compute_inference_rates(epochs or settings.code_epochs)
             scaled_rates = [rate * code_layer.RATE_SCALE for rate in rates]
             options = (settings.negatives, scaled_rates, settings.seed, float(state["code_scale"]))
-            self.steps = GradientSteps(state["code_outputs"], tables, *options)
+            inputs = state["code_inputs"] if settings.is_dm else None
+            self.steps = GradientSteps(state["code_outputs"], tables, *options, inputs, settings.window)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the codes, or the vectors; zeros for a text without a known word."""

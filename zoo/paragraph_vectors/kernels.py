@@ -134,18 +134,24 @@ def _subsample(tokens: Array, start: int, end: int, keep_probabilities: Array, s
 
 
 @compile_kernel
-def draw_shared_numbers(seed: int, count: int, alias_probabilities: Array, alias_words: Array) -> tuple[Array, Array]:
-    """Return the random numbers of a pass in which all documents share their draws, as `predict` uses them.
+def draw_shared_numbers(
+    seed: int, count: int, window: int, alias_probabilities: Array, alias_words: Array
+) -> tuple[Array, Array, Array]:
+    """Return the random numbers of a pass in which all documents share their draws, as `predict` and `predict_in_windows` do.
 
-    They are `count` numbers (float32) that are compared with `keep_probabilities`, one for each word of a document, and the ring
-    of noise words (int64).
+    The first are `count` numbers (float32) that are compared with `keep_probabilities`, one for each word of a document. The
+    second are `2 * count` reaches from 1 to `window` (int64), of which a document of n words uses those from n on. The third is
+    the ring of noise words (int64).
     """
-    state, uniforms = np.zeros(1, np.uint64), np.empty(count, np.float32)
+    state, uniforms, reaches = np.zeros(1, np.uint64), np.empty(count, np.float32), np.empty(2 * count, np.int64)
     ring = _draw_noise_ring(seed, True, state, alias_probabilities, alias_words)
     _seed_generator(state, seed, 0)
     for i in range(count):
         uniforms[i] = _draw_uniform(state)
-    return uniforms, ring
+    _seed_generator(state, seed, 0)
+    for i in range(2 * count):
+        reaches[i] = 1 + np.int64(_draw_integer(state) % np.uint64(window))
+    return uniforms, reaches, ring
 
 
 # -- gradient steps ----------------------------------------------------------------------------------------------------

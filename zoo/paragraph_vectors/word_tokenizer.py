@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from zoo.paragraph_vectors.vocabulary import Vocabulary
 
-PROBES, LONGEST_PROBE = 40, 200
+PROBES, LONGEST_PROBE = 40, 100
 UNKNOWN = "[unknown]"
 """The token of a word that the vocabulary lacks. Its id is the number of known words."""
 # Python counts letters and numerals such as ½ or Ⅷ as word characters, and leaves decimal digits out here. The library has

@@ -152,20 +152,15 @@ class Encoder(BaseEncoder):
     def make_graph(self) -> Graph:
         """Return the graph of this view from rows of the vocabulary to packed codes, or to real vectors.
 
-        Raises ZooError for codes of `variant: dm`, whose steps read windows of words, and before training.
+        Raises ZooError before training.
         """
         if not self.model.state:
             raise ZooError("the encoder has not been trained: call `fit` before you export it")
         is_real = self.similarity_fn_name == "cosine"
-        if self.model.settings.is_dm:
-            raise ZooError(
-                f"the family {self.spec.family} cannot be exported as a graph with `variant: dm`, whose gradient steps read the "
-                "words around each word: train with `variant: dbow`"
-            )
-        from zoo.paragraph_vectors import inference_graph, word_tokenizer
+        from zoo.paragraph_vectors import inference_graph, step_graph, word_tokenizer
 
-        tokenizer = word_tokenizer.make_tokenizer(self.model.vocabulary, inference_graph.MAX_WORDS)
-        reader = TextReader(tokenizer.to_str(), inference_graph.MAX_WORDS, adds_special_tokens=False)
+        tokenizer = word_tokenizer.make_tokenizer(self.model.vocabulary, step_graph.MAX_WORDS)
+        reader = TextReader(tokenizer.to_str(), step_graph.MAX_WORDS, adds_special_tokens=False)
         module = inference_graph.CodeGraph(self.model, is_real=is_real, epochs=self.spec.inference_epochs)
         kinds: dict[str, Any] = {} if is_real else {"dtype": "uint8", "similarity": "hamming", "normalizes": False}
         probes = word_tokenizer.make_probes(self.model.vocabulary)

@@ -110,9 +110,9 @@ def make_space_graph(
 
     Raises ZooError before training, and if keywords count that have digits or single letters.
     """
-    from zoo.paragraph_vectors import inference_graph, word_tokenizer
+    from zoo.paragraph_vectors import inference_graph, step_graph, word_tokenizer
 
-    model, vocabulary, limit = space.model, space.vocabulary, inference_graph.MAX_WORDS
+    model, vocabulary, limit = space.model, space.vocabulary, step_graph.MAX_WORDS
     if not model.state:
         raise ZooError("the encoder has not been trained: call fit before you export it")
     weights = torch.from_numpy(vocabulary.compute_rarity_weights(HALF_FREQUENCY))
