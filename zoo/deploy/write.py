@@ -10,13 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from zoo import __version__
 from zoo.artefact import canaries, manifest, saved_steps
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
@@ -183,7 +183,7 @@ def _describe(
         "view": dict(view.view_options),
         "backbone": view.backbone_name,
         "manifest_sha256": atomic_files.sha256(source_manifest) if source_manifest.is_file() else None,
-        "written_by": f"embedding-zoo {__version__}",
+        "written_by": _describe_version(),
     }
     texts: dict[str, Any] = {}
     if reader is not None:
@@ -205,6 +205,14 @@ def _describe(
         "steps": list(steps),
         "source": source,
     }
+
+
+def _describe_version() -> str:
+    """Return the package and its version; without a version if it was never installed."""
+    try:
+        return f"embedding-zoo {metadata.version('embedding-zoo')}"
+    except metadata.PackageNotFoundError:
+        return "embedding-zoo"
 
 
 def _write_description(folder: Path, content: Mapping[str, Any]) -> None:
