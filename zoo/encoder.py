@@ -290,8 +290,8 @@ class Encoder:
     def finish(self, rows: Dataset) -> None:
         """See the training rows once after training, for example to place label vectors."""
 
-    def calibrate(self, rows: Dataset) -> None:
-        """See the training rows once after `finish`, for example to measure ranges of activations. Default: nothing."""
+    def measure_activations(self, rows: Dataset) -> None:
+        """See the training rows once after `finish`, to measure the ranges that int8 needs. Default: nothing."""
 
     # -- use -------------------------------------------------------------------------------------------------------
 

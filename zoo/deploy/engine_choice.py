@@ -97,8 +97,10 @@ def compute_loss(vectors: Array, exact: Array) -> float:
 def choose(measurements: Sequence[Measurement], max_loss: float) -> Measurement:
     """Return the fastest candidate that loses at most `max_loss`. Of several as fast, the one that loses least is taken.
 
-    Raises ZooError if each of them loses more.
+    Raises ZooError if each of them loses more, and if there are no candidates.
     """
+    if not measurements:
+        raise ZooError("engine: auto: no engine computes at this precision here: take precision auto")
     near = [entry for entry in measurements if entry.loss <= max_loss]
     if not near:
         least = min(measurements, key=lambda entry: entry.loss)

@@ -83,6 +83,13 @@ def is_installed(engine: str) -> bool:
     return engine not in MODULES or util.find_spec(MODULES[engine]) is not None
 
 
+def freeze(encoder: Encoder) -> None:
+    """Let an encoder make no more graphs, which would take seconds of a request. Torch computes what has no graph yet."""
+    source = getattr(encoder, "engines", None)
+    if isinstance(source, Engines):
+        source.freeze()
+
+
 @dataclass(frozen=True)
 class _Size:
     """A graph: its view without a cut, its engine, and whether it is of int8."""
@@ -132,7 +139,8 @@ class Engines:
         if name == "auto":
             choice = self._choose_fastest(encoder, precision)
             name, precision = choice.engine, choice.precision
-        if name == "torch":
+        is_missing = name != "torch" and precision not in (*PRECISIONS[name], "auto")
+        if name == "torch" or (is_missing and self._is_frozen):
             return encoder.get_torch_engine(), precision
         precision = read_precision(name, precision)
         engine = self._find_engine(encoder, name, precision)

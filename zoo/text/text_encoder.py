@@ -215,6 +215,24 @@ class TextEncoder(BaseEncoder):
         reader = text_graph.make_reader(self.backbone, prompts)
         return Graph({"": module}, reader=reader, similarity=self.similarity_fn_name)
 
+    @property
+    def depth(self) -> int:
+        """Number of blocks of the whole backbone."""
+        deferred = self._find_deferred()
+        return self.backbone.depth if deferred is None else deferred.depth
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text after which it is cut."""
+        deferred = self._find_deferred()
+        return self.backbone.max_length if deferred is None else deferred.light.max_length
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer: that of transformers, or of the library `tokenizers` while the backbone is not open."""
+        deferred = self._find_deferred()
+        return self.backbone.tokenizer if deferred is None else deferred.light.tokenizer
+
     def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text, truncated."""
         deferred = self._find_deferred()
@@ -247,7 +265,7 @@ class TextEncoder(BaseEncoder):
             )
         return super().train(run)
 
-    def calibrate(self, rows: Dataset) -> None:
+    def measure_activations(self, rows: Dataset) -> None:
         """Measure the ranges of activations for int8 on a draw of training texts. No text is kept."""
         if self.has_engines:
             self.calibration = calibration.calibrate(self, rows)
