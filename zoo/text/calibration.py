@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import torch
 from zoo.data.split import draw_positions
 from zoo.text import flat_layout, int8_ranges
 from zoo.text.flat_transformer import flatten
-from zoo.text.int8_ranges import Calibration, Tokenize
+from zoo.text.int8_ranges import BlockRanges, Calibration, Tokenize
 from zoo.text.int8_transformer import is_calibrated_for, stamp_network
 
 if TYPE_CHECKING:
@@ -70,3 +71,24 @@ def write(encoder: Any, folder: Path, layers: int | None = None) -> None:
     layout = None if calibration is None else flat_layout.recognise(model)
     if calibration is not None and layout is not None and is_calibrated_for(calibration, stamp_network(model, layout)):
         int8_ranges.write(folder, calibration.blocks[:layers])
+
+
+def find_blocks(encoder: Any) -> Sequence[BlockRanges] | None:
+    """Return the ranges of an open encoder: its own, or those of texts that zoo has; None for a network without an 8-bit form."""
+    model: Any = encoder.backbone.model
+    layout = flat_layout.recognise(model)
+    if layout is None:
+        return None
+    own: Calibration | None = encoder.calibration
+    if own is not None and is_calibrated_for(own, stamp_network(model, layout)):
+        return own.blocks
+    return int8_ranges.measure_without_data(flatten(model, layout, torch.float32), encoder.backbone.tokenize)
+
+
+def draw_token_ids(encoder: Any) -> list[list[int]]:
+    """Return the texts of random words that `find_blocks` uses; [] for a network without an 8-bit form."""
+    model: Any = encoder.backbone.model
+    layout = flat_layout.recognise(model)
+    if layout is None:
+        return []
+    return int8_ranges.draw_token_ids(flatten(model, layout, torch.float32), encoder.backbone.tokenize([""])[0])
