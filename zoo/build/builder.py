@@ -294,6 +294,7 @@ class _Build:
         encoder.finish(rows)
         if encoder.finish_trains:
             seconds += time.monotonic() - start_time
+        encoder.measure_activations(rows)
         chosen = training_data.describe_choices(self.recipe, tables) | encoder.chosen
         model_folder.save(encoder, self.out / "trained", recipe=self.recipe.fill_in(chosen).dump_values())
         time_spent = {"training_seconds": preparation_seconds + seconds, "finished_early": self.finish}
