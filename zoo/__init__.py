@@ -20,6 +20,7 @@ from zoo.core.errors import AcceptanceError, ArtefactError, DataError, HubError,
 
 if TYPE_CHECKING:
     from zoo.bridge.bridge import Bridge
+    from zoo.bridge.relative import RelativeEncoder
     from zoo.encoder import Encoder
     from zoo.index.index import Index
     from zoo.recipe.recipe import Recipe
@@ -33,6 +34,7 @@ __all__ = [
     "HubError",
     "Index",
     "RecipeError",
+    "RelativeEncoder",
     "ZooError",
     "evaluate",
     "from_pretrained",
@@ -115,7 +117,7 @@ def from_pretrained(
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Index` and `Bridge` when they are first used, because they need numpy."""
+    """Import classes when they are first used, because they need numpy."""
     if name == "Index":
         from zoo.index.index import Index
 
@@ -124,4 +126,8 @@ def __getattr__(name: str) -> Any:
         from zoo.bridge.bridge import Bridge
 
         return Bridge
+    if name == "RelativeEncoder":
+        from zoo.bridge.relative import RelativeEncoder
+
+        return RelativeEncoder
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")

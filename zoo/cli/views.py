@@ -70,9 +70,14 @@ def open_with_step(arguments: argparse.Namespace) -> Encoder:
 
 def open_whole_encoder(arguments: argparse.Namespace) -> tuple[Encoder, dict[str, Any]]:
     """Open the model that the arguments name, and read the options of the view that they ask for. Raises ZooError."""
-    pairs = _read_options(arguments)  # before the model, which may have to be downloaded
+    _read_options(arguments)  # before the model, which may have to be downloaded
     encoder = _open(arguments)
-    return encoder, {name: _parse_value(encoder, name, text) for name, text in pairs}
+    return encoder, read_options(arguments, encoder)
+
+
+def read_options(arguments: argparse.Namespace, encoder: Encoder) -> dict[str, Any]:
+    """Read the options of the view of an encoder that the arguments ask for; {} for the whole one. Raises ZooError."""
+    return {name: _parse_value(encoder, name, text) for name, text in _read_options(arguments)}
 
 
 def _open(arguments: argparse.Namespace) -> Encoder:
