@@ -129,7 +129,9 @@ class ParagraphVectors:
         self.vocabulary = Vocabulary((), ())
         self.seconds = 0.0
         self._tensors: dict[str, Any] = {}  # on a CPU NumPy arrays, on a GPU torch tensors
-        self._lsa_axes: Array | None = None  # of a small corpus, until its word vectors are blended with them
+        self._lsa: tuple[Array, Batch] | None = (
+            None  # axes and documents of a small corpus, until its words are blended
+        )
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
@@ -248,8 +250,6 @@ class ParagraphVectors:
                 self._check_finish(folder, log.step)
             for step in range(log.step, log.step if finish else schedule.steps):
                 start_time = time.monotonic()
-                if step == schedule.settle_start and self.settings.lsa_share:
-                    self._blend_words(corpus)
                 batch = corpus.read(schedule.select_documents(step, s.seed))
                 loss, learning_rate = self._train_step(step, batch, schedule, engine, code_engine)
                 if loss is not None and not np.isfinite(loss):
@@ -282,19 +282,20 @@ class ParagraphVectors:
             batch = corpus.read(np.arange(len(corpus)))
             decomposition = word_start.decompose(batch, len(self.vocabulary), s.dim, s.seed)
             self._set_tensors({"inputs": decomposition.compute_start()})
-            self._lsa_axes = decomposition.axes
+            self._lsa = decomposition.axes, batch
             self.settings = replace(self.settings, lsa_share=word_start.choose_share(corpus.word_count))
         return self._plan(corpus)
 
-    def _blend_words(self, corpus: Corpus) -> None:
+    def _blend_words(self) -> None:
         """Average the trained word vectors of a small corpus with those of latent semantic analysis."""
         from zoo.paragraph_vectors import word_start
 
-        assert self._lsa_axes is not None  # `_start` has made them
-        batch, weights = corpus.read(np.arange(len(corpus))), self._compute_word_weights()
-        blended = word_start.blend(self._lsa_axes, self.word_vectors, batch, weights, self.settings.lsa_share)
+        assert self._lsa is not None  # `_start` has made them
+        axes, batch = self._lsa
+        weights = self._compute_word_weights()
+        blended = word_start.blend(axes, self.word_vectors, batch, weights, self.settings.lsa_share)
         self._set_tensors({"inputs": blended})
-        self._lsa_axes = None
+        self._lsa = None
 
     def _check_finish(self, folder: Path | None, step: int) -> None:
         """Raise ZooError unless the tensors of a checkpoint could be the end of the training."""
@@ -318,6 +319,8 @@ class ParagraphVectors:
         With codes, a block that settles has no loss: nothing is predicted in it.
         """
         s = self.settings
+        if step == schedule.settle_start and s.lsa_share:
+            self._blend_words()
         if schedule.settles(step):
             inference_rates = s.compute_inference_rates(s.epochs)
             vectors, loss = self._infer_batch(engine, batch, inference_rates)
