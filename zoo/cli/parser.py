@@ -173,27 +173,7 @@ def _add_model_verbs(add: Add) -> None:
     evaluate.add_argument(
         "--step", type=_read_path, metavar="DIR", help="score with the codes of this step of `zoo fit`"
     )
-    encode = add("encode", verbs.encode, "lines to vectors: zoo encode MODEL < lines > out.npy")
-    views.add_arguments(encode)
-    encode.add_argument("--input", type=_read_path, help="read lines from this file")
-    encode.add_argument("--out", type=_read_path, help="write the .npy here")
-    encode.add_argument(
-        "--precision",
-        default="auto",
-        choices=["auto", "fp32", "bf16", "fp16", "int8"],
-        help="auto: bf16 on hardware that is fast at it",
-    )
-    encode.add_argument(
-        "--codes", action="store_true", help="write packed codes of the model's step (uint8), not vectors"
-    )
-    encode.add_argument(
-        "--step", type=_read_path, metavar="DIR", help="write codes of this step, which `zoo fit` wrote"
-    )
-    encode.add_argument(
-        "--prompt",
-        choices=["query", "document"],
-        help="whether the lines are queries or documents, for a model with prompts",
-    )
+    _add_encode(add)
     export = add("export", verbs.export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT")
     views.add_arguments(export)
     export.add_argument("out", type=_read_path, help="the new model folder")
@@ -216,6 +196,38 @@ def _add_model_verbs(add: Add) -> None:
     deploying.add_arguments(export)
     deploying.add_verb(add)
     serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
+
+
+def _add_encode(add: Add) -> None:
+    encode = add("encode", verbs.encode, "lines to vectors: zoo encode MODEL < lines > out.npy")
+    views.add_arguments(encode)
+    encode.add_argument("--input", type=_read_path, help="read lines from this file")
+    encode.add_argument("--out", type=_read_path, help="write the .npy here")
+    encode.add_argument(
+        "--precision",
+        default="auto",
+        choices=["auto", "fp32", "bf16", "fp16", "int8"],
+        help="auto: bf16 on hardware that is fast at it",
+    )
+    views.add_engine_arguments(encode)
+    encode.add_argument(
+        "--codes", action="store_true", help="write packed codes of the model's step (uint8), not vectors"
+    )
+    encode.add_argument(
+        "--step", type=_read_path, metavar="DIR", help="write codes of this step, which `zoo fit` wrote"
+    )
+    encode.add_argument(
+        "--prompt",
+        choices=["query", "document"],
+        help="whether the lines are queries or documents, for a model with prompts",
+    )
+    encode.add_argument(
+        "--relative",
+        type=_read_path,
+        metavar="ANCHORS",
+        help="write cosines with these texts, a table or lines, which mean the same for every model",
+    )
+    encode.add_argument("--anchors", type=int, help="use at most so many of the texts of --relative (default: 768)")
 
 
 def _add_publishing_verbs(add: Add) -> None:

@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 from zoo.core import faults
 from zoo.core.errors import ZooError, first_line
-from zoo.deploy import coded_tables, probe_inputs
+from zoo.deploy import coded_tables
+from zoo.deploy.probe_texts import SENTENCES
 from zoo.graph import Graph, TextReader
 from zoo.ops.inference import evaluation_mode
 from zoo.runtime import token_sets
@@ -60,7 +61,7 @@ def make_example(graph: Graph) -> tuple[torch.Tensor, ...]:
     if graph.modality == "vector":
         return (torch.zeros(2, graph.components),)
     assert graph.reader is not None  # graphs of texts have one
-    rows = tokenize(graph.reader, [" ".join(probe_inputs.SENTENCES)] * 2)
+    rows = tokenize(graph.reader, [" ".join(SENTENCES)] * 2)
     return pad(graph, [row[:count] for row, count in zip(rows, TRACED_TOKENS, strict=True)])
 
 
@@ -71,7 +72,7 @@ def tokenize(reader: TextReader, texts: list[str]) -> list[list[int]]:
     return [encoding.ids or [reader.empty_id or reader.pad_id] for encoding in encodings]
 
 
-def pad(graph: Graph, rows: list[list[int]]) -> tuple[torch.Tensor, ...]:
+def pad(graph: Graph, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, ...]:
     """Return the arguments of a graph of texts for rows of token ids of documents: (rows, longest row) int64 each."""
     assert graph.reader is not None
     longest = max(map(len, rows))

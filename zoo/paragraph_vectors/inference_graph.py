@@ -24,13 +24,15 @@ class WordMeans(torch.nn.Module):
     Args:
         words: (words, dim) float32.
         weights: (words,) float32.
+        keeps_lengths: whether words have vectors of different lengths, as in `code_layer.compute_word_means`.
     """
 
     weighted: torch.Tensor
 
-    def __init__(self, words: torch.Tensor, weights: torch.Tensor) -> None:
+    def __init__(self, words: torch.Tensor, weights: torch.Tensor, *, keeps_lengths: bool = False) -> None:
         super().__init__()
-        self.register_buffer("weighted", pad(normalize(words, dim=1) * weights[:, None], [0, 0, 0, 1]))
+        words = words if keeps_lengths else normalize(words, dim=1)
+        self.register_buffer("weighted", pad(words * weights[:, None], [0, 0, 0, 1]))
 
     def forward(self, ids: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Return the sums of ids (batch, tokens) whose `known` is 1."""
@@ -50,7 +52,9 @@ class CodeGraph(torch.nn.Module):
         super().__init__()
         state, settings = model.state, model.settings
         self.unknown, self.bits = len(model.vocabulary), settings.bits
-        self.means = WordMeans(torch.as_tensor(model.word_vectors), torch.from_numpy(model.compute_word_weights()))
+        weights = torch.from_numpy(model.compute_word_weights())
+        words = torch.as_tensor(model.word_vectors)
+        self.means = WordMeans(words, weights, keeps_lengths=settings.lsa_share > 0)
         for name in ("centre", "anchors", "middle", "projection"):
             self.register_buffer(name, state[name])
         self.register_buffer("bit_values", torch.tensor([128, 64, 32, 16, 8, 4, 2, 1]))

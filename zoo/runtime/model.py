@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,6 +207,13 @@ class Model:
         for place, item in enumerate(items):
             if item in numbers:
                 vectors[place] = self._named_vectors[numbers[item]]
+
+    def compute(self, batch: Mapping[str, Array]) -> Array:
+        """Return the vectors (n, dim) of one batch of the graph's own inputs, for callers that make batches themselves.
+
+        It may be called from several threads.
+        """
+        return self._finish(self._get_network(None).run(batch)["vector"])
 
     def _finish(self, vectors: Array) -> Array:
         vectors = vectors[:, : self.width].astype(self.description.dtype, copy=False)
