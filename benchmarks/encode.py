@@ -215,7 +215,7 @@ def judge(figures: dict[str, dict[str, Any]], auto: str) -> dict[str, Any]:
 
 def list_sides(auto: str, *, engines: bool) -> list[str]:
     """Return the sides of zoo. `auto` is the precision that it means here."""
-    from zoo.deploy.engines import is_installed
+    from zoo.deploy.engine_names import is_installed
 
     sides = ["fp32"] if auto == "float32" else ["fp32", "auto"]
     return sides + [side for side in ENGINE_SIDES if engines and is_installed(side.split()[0])]

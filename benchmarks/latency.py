@@ -29,7 +29,7 @@ from encode import MODEL, draw_texts
 from scipy.stats import spearmanr
 
 import zoo
-from zoo.deploy import engines
+from zoo.deploy import engine_names
 from zoo.hub.model_references import find_package_folder
 
 Encode = Callable[[list[str]], np.ndarray]
@@ -72,10 +72,10 @@ def open_engines() -> dict[str, Encode]:
     """Return `encode` of zoo with each engine that is installed in each of its precisions, and with the choice of auto."""
     sides: dict[str, Encode] = {}
     for engine in ("onnx", "openvino"):
-        if not engines.is_installed(engine):
+        if not engine_names.is_installed(engine):
             continue
         encoder: Any = zoo.from_pretrained(MODEL, engine=engine)
-        for precision in engines.PRECISIONS[engine]:
+        for precision in engine_names.PRECISIONS[engine]:
             sides[f"zoo {engine} {precision}"] = lambda texts, own=encoder, precision=precision: own.encode(
                 texts, precision=precision
             )

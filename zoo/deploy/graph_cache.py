@@ -78,7 +78,7 @@ def read_entry(key: str) -> dict[str, Any] | None:
 
 
 def write_entry(key: str, content: Mapping[str, Any]) -> None:
-    """Write the small entry of a key. A cache that cannot be written costs time later, so the write may fail silently."""
+    """Write the small entry of a key. A cache that cannot be written only costs time later, so the failure is said."""
     try:
         atomic_files.write_json(_name_entry(key), dict(content))
     except OSError:
