@@ -132,7 +132,8 @@ def test_threads_that_ask_at_once_make_one_graph_and_get_the_same_vectors(folder
     made, write_graph = [], write.write
     monkeypatch.setattr(write, "write", lambda *arguments: made.append(1) or write_graph(*arguments))
     encoder, exact = zoo.from_pretrained(folder, engine="onnx"), zoo.from_pretrained(folder)
-    views = [encoder, encoder.view(dim=9), encoder, encoder.view(dim=9)] * 3
+    other = zoo.from_pretrained(folder, engine="onnx")  # as another process would open it
+    views = [encoder, encoder.view(dim=9), other, other.view(dim=9)] * 3
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(lambda view: view.encode(TEXTS), views))
     assert len(made) == 1

@@ -171,9 +171,13 @@ class Engines:
             "machine": _describe_machine(),
         }
         key = graph_cache.make_key(facts)
-        kept = _read_choice(graph_cache.read_entry(key), candidates)
-        if kept is not None:
-            return kept
+        with graph_cache.hold(key):  # processes that serve one model wait, and take the same engine
+            kept = _read_choice(graph_cache.read_entry(key), candidates)
+            return self._measure_and_keep(encoder, candidates, key, facts) if kept is None else kept
+
+    def _measure_and_keep(
+        self, encoder: TextEncoder, candidates: list[Candidate], key: str, facts: dict[str, Any]
+    ) -> Candidate:
         measured = self._measure(encoder, candidates)
         best = engine_choice.choose(measured, self.max_loss)
         exact = max((entry.texts_per_second for entry in measured if entry.candidate == engine_choice.EXACT), default=0)
