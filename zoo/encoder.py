@@ -575,11 +575,15 @@ class Encoder:
         folder = Path(path)
         model_folder.require_replaceable(folder)
         with model_folder.explain_view(self.spec.family, self.view_options):
-            return model_folder.save(self, folder)
+            return model_folder.save(self.as_exact(), folder)
 
     def save_pretrained(self, path: str | Path) -> Path:
         """`save`, under the name that it has in sentence-transformers."""
         return self.save(path)
+
+    def as_exact(self) -> Self:
+        """Return the encoder as it encodes without a choice of engines, which is how it is saved."""
+        return self
 
     def write_weights(self, folder: Path) -> None:
         """Write weights (safetensors) and tokenizer into an empty `folder`.
@@ -659,7 +663,7 @@ class Encoder:
         from zoo.hub import push
 
         with tempfile.TemporaryDirectory() as parent:
-            folder = model_folder.save(self, Path(parent) / self.name)
+            folder = model_folder.save(self.as_exact(), Path(parent) / self.name)
             render.write_card(folder, type(self.spec))
             manifest.write(folder)
             return push.push(folder, repo, private=private).url

@@ -18,9 +18,10 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 import zoo
+from zoo.artefact import canaries
 from zoo.cli.main import main
 from zoo.core.errors import ZooError
-from zoo.deploy import engine_choice, engines, graph_cache, write
+from zoo.deploy import engine_choice, engine_names, engines, graph_cache, write
 from zoo.deploy.engine_choice import EXACT, Candidate, Measurement
 from zoo.families.matryoshka_2d.encoder import Encoder
 from zoo.families.matryoshka_2d.spec import Spec
@@ -33,7 +34,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 TEXTS = [*tiny.SENTENCES[:12], "", "the \U0001f415 dog", "the dog " * 40, tiny.SENTENCES[0]]
 GRAPHS = [
     "onnx",
-    pytest.param("openvino", marks=pytest.mark.skipif(not engines.is_installed("openvino"), reason="extra")),
+    pytest.param("openvino", marks=pytest.mark.skipif(not engine_names.is_installed("openvino"), reason="extra")),
 ]
 
 
@@ -131,7 +132,8 @@ def test_threads_that_ask_at_once_make_one_graph_and_get_the_same_vectors(folder
     made, write_graph = [], write.write
     monkeypatch.setattr(write, "write", lambda *arguments: made.append(1) or write_graph(*arguments))
     encoder, exact = zoo.from_pretrained(folder, engine="onnx"), zoo.from_pretrained(folder)
-    views = [encoder, encoder.view(dim=9), encoder, encoder.view(dim=9)] * 3
+    other = zoo.from_pretrained(folder, engine="onnx")  # as another process would open it
+    views = [encoder, encoder.view(dim=9), other, other.view(dim=9)] * 3
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(lambda view: view.encode(TEXTS), views))
     assert len(made) == 1
@@ -158,6 +160,17 @@ def test_weights_that_were_changed_are_refused_and_so_is_a_training(folder):
         encoder.train(None)
 
 
+def test_an_encoder_is_saved_with_exact_vectors_whatever_its_engine(folder, few_candidates, monkeypatch, tmp_path):
+    monkeypatch.setattr(engine_choice, "measure", give_figures)
+    monkeypatch.setattr(graph_cache, "open_graph", lambda *_, **__: FakeGraph())
+    encoder = zoo.from_pretrained(folder, engine="auto", max_loss=0.0)
+    np.testing.assert_array_equal(encoder.encode(TEXTS), FakeGraph.compute_all(len(TEXTS)))
+    saved = encoder.save(tmp_path / "model")
+    exact = zoo.from_pretrained(folder)
+    assert np.abs(zoo.from_pretrained(saved).encode(TEXTS) - exact.encode(TEXTS)).max() < 1e-6
+    assert np.abs(canaries.read(saved).vectors - canaries.read(folder).vectors).max() < 1e-6
+
+
 def test_a_frozen_encoder_makes_no_graph_and_torch_computes_the_rest(folder, monkeypatch):
     encoder = zoo.from_pretrained(folder, engine="onnx")
     encoder.encode(TEXTS[:1])
@@ -173,7 +186,7 @@ def test_a_frozen_encoder_makes_no_graph_and_torch_computes_the_rest(folder, mon
 
 
 def test_an_extra_that_is_missing_is_named_in_one_line(folder, monkeypatch, capsys):
-    monkeypatch.setattr(engines.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(engine_names.util, "find_spec", lambda name: None)
     for name, package in (("onnx", "onnxruntime"), ("openvino", "openvino")):
         with pytest.raises(ZooError) as caught:
             zoo.from_pretrained(folder, engine=name)
@@ -244,7 +257,7 @@ def few_candidates(monkeypatch):
     """Leave out what takes long to make."""
     names = [EXACT, Candidate("torch", "bf16"), Candidate("torch", "int8"), Candidate("onnx", "fp32")]
     monkeypatch.setattr(
-        engines,
+        engine_names,
         "list_candidates",
         lambda _, precision: [name for name in names if precision in ("auto", name.precision)],
     )

@@ -98,14 +98,14 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="torch",
         choices=["torch", "onnx", "openvino", "auto"],
-        help="what encodes texts: onnx and openvino make a graph once; auto measures which is fastest here (default: torch)",
+        help="the engine that encodes texts: onnx and openvino make a graph once; auto takes the fastest one (default: torch)",
     )
     parser.add_argument(
         "--max-loss",
         type=float,
         default=0.001,
         metavar="LOSS",
-        help="the largest loss in mean cosine of what --engine auto chooses (default: 0.001)",
+        help="with --engine auto, the largest loss in mean cosine to the exact vectors (default: 0.001)",
     )
 
 

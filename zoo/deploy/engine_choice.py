@@ -95,7 +95,7 @@ def compute_loss(vectors: Array, exact: Array) -> float:
 
 
 def choose(measurements: Sequence[Measurement], max_loss: float) -> Measurement:
-    """Return the fastest candidate that loses at most `max_loss`. Of several as fast, the one that loses least is taken.
+    """Return the fastest candidate that loses at most `max_loss`. If several are as fast, the one that loses least is taken.
 
     Raises ZooError if each of them loses more, and if there are no candidates.
     """

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from zoo.core import atomic_files, faults, paths
 from zoo.core.errors import ZooError
@@ -48,25 +51,43 @@ def make_key(facts: Mapping[str, Any]) -> str:
     return atomic_files.digest({"format": FORMAT, "versions": list_versions(), **facts})[:32]
 
 
+@contextmanager
+def hold(key: str) -> Iterator[None]:
+    """Let one process and one thread at a time make the entry of a key. There is no lock in a cache that cannot be written."""
+    path = find_folder() / "locks" / f"{key}.lock"
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def open_graph(key: str, make: Callable[[Path], None], *, threads: int, precision: str) -> Model:
     """Open the graph of a key, after its sha256 was checked. `make` writes its folder if there is no sound one.
 
     Raises ZooError for a folder that cannot be written, and as `make` does.
     """
     folder = find_folder() / "graphs" / key
-    if folder.is_dir():
+    with hold(key):
+        if folder.is_dir():
+            try:
+                return open_model(folder, threads=threads, precision=precision)
+            except PackError as error:
+                say(f"the graph in the cache is not used, and is made again: {error}")
+                shutil.rmtree(folder, ignore_errors=True)
         try:
+            make(folder)
             return open_model(folder, threads=threads, precision=precision)
+        except OSError as error:
+            raise ZooError(f"{faults.describe_os_error(error)}; or set {VARIABLE} to another folder") from error
         except PackError as error:
-            say(f"the graph in the cache is not used, and is made again: {error}")
-            shutil.rmtree(folder, ignore_errors=True)
-    try:
-        make(folder)
-        return open_model(folder, threads=threads, precision=precision)
-    except OSError as error:
-        raise ZooError(f"{faults.describe_os_error(error)}; or set {VARIABLE} to another folder") from error
-    except PackError as error:
-        raise ZooError(f"the graph that was made cannot be opened: {error}") from error
+            raise ZooError(f"the graph that was made cannot be opened: {error}") from error
 
 
 def read_entry(key: str) -> dict[str, Any] | None:
@@ -78,7 +99,7 @@ def read_entry(key: str) -> dict[str, Any] | None:
 
 
 def write_entry(key: str, content: Mapping[str, Any]) -> None:
-    """Write the small entry of a key. A cache that cannot be written costs time later, so the write may fail silently."""
+    """Write the small entry of a key. A cache that cannot be written only costs time later, so the failure is said."""
     try:
         atomic_files.write_json(_name_entry(key), dict(content))
     except OSError:

@@ -7,25 +7,19 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from zoo.core.errors import ZooError
 from zoo.deploy import smoothing, tracing
 from zoo.graph import Graph
-from zoo.runtime.network import Network
 
-STRENGTHS = (0.5, 0.7)
-"""How much of the range moves from activations to weights. The strength with the least loss on the texts is taken."""
 CODED_ROWS = 256
 """Fewest rows of a table that is coded."""
 LARGEST_CODE = 127
-Array = np.ndarray[Any, Any]
 
 
 class RowCodedEmbedding(torch.nn.Module):
@@ -51,26 +45,20 @@ def write_int8(
     graph: Graph,
     path: Path,
     family: str,
-    texts: Sequence[str],
     ranges: Mapping[str, smoothing.Range],
+    strength: float,
 ) -> None:
     """Write the int8 graph of a module from `tracing.copy_module` to `path`.
 
     Args:
         module, graph, path, family: as in `tracing.write_onnx`.
-        texts: texts without a prompt, on which the loss of each strength is measured.
-        ranges: of `smoothing.find_ranges`.
+        ranges, strength: as in `smoothing.smooth`.
     """
-    exact = tracing.run_module(module, graph, list(texts))
     _code_tables(module)
-    results: list[tuple[float, bytes]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for strength in STRENGTHS if ranges else STRENGTHS[:1]:
-            plain, small = Path(scratch) / "plain.onnx", Path(scratch) / "int8.onnx"
-            tracing.write_onnx(smoothing.smooth(module, ranges, strength), graph, plain, family)
-            _quantise(plain, small)
-            results.append((_compute_loss(small, graph, texts, exact), small.read_bytes()))
-    path.write_bytes(min(results, key=lambda result: result[0])[1])
+        plain = Path(scratch) / "plain.onnx"
+        tracing.write_onnx(smoothing.smooth(module, ranges, strength), graph, plain, family)
+        _quantise(plain, path)
 
 
 def _code_tables(module: torch.nn.Module) -> None:
@@ -113,16 +101,3 @@ def _list_exact_nodes(plain: Path) -> list[str]:
 
     model = onnx.load(str(plain), load_external_data=False)
     return [node.name for node in model.graph.node if node.op_type == "MatMul" and f"/{smoothing.EXACT}/" in node.name]
-
-
-def _compute_loss(path: Path, graph: Graph, texts: Sequence[str], exact: Array) -> float:
-    """Return 1 minus the mean cosine of the vectors of a graph file and exact ones (n, dim)."""
-    assert graph.reader is not None
-    network, rows = Network(path), tracing.tokenize(graph.reader, list(texts))
-    losses = []
-    for row, right in zip(rows, exact, strict=True):
-        arguments = [argument.numpy() for argument in tracing.pad(graph, [row])]
-        left = network.run(dict(zip(tracing.list_inputs(graph), arguments, strict=True)))["vector"][0]
-        norm = float(np.linalg.norm(left) * np.linalg.norm(right))
-        losses.append(1 - float(left @ right) / norm if norm else float((left != right).any()))
-    return float(np.mean(losses))

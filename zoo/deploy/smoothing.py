@@ -24,6 +24,10 @@ OUTLIERS, OUTLIER_RATIO = 64, 3.0
 """How many components of an input stay in float32, if the largest one is so many times the median."""
 ONE_SIDED = 0.3
 SMALLEST = 1e-5
+CALIBRATED, UNCALIBRATED = 0.7, 0.4
+"""How much of a component's range moves to its weights. Ranges of other texts than those that come later say less."""
+FEWEST_TEXTS = 50
+"""Texts from which on their ranges are taken for those of the texts that come later."""
 SITES = {
     "query": "qkv",
     "key": "qkv",
@@ -135,6 +139,12 @@ def replace(module: torch.nn.Module, name: str, part: torch.nn.Module) -> None:
     """Replace the part of a module that has this name."""
     parent, _, last = name.rpartition(".")
     setattr(module.get_submodule(parent), last, part)
+
+
+def choose_strength(view: Any, texts: int) -> float:
+    """Return how much of the range moves to the weights: more if the model holds ranges of its own, or enough texts are given."""
+    own = isinstance(view, TextEncoder) and calibration.find_own_blocks(view) is not None
+    return CALIBRATED if own or texts >= FEWEST_TEXTS else UNCALIBRATED
 
 
 def find_ranges(module: torch.nn.Module, graph: Graph, view: Any, texts: Sequence[str]) -> dict[str, Range]:

@@ -67,10 +67,17 @@ def read(model: Any, folder: Path) -> Calibration | None:
 
 def write(encoder: Any, folder: Path, layers: int | None = None) -> None:
     """Write the ranges of the first `layers` blocks of an open encoder, if they belong to its present weights."""
-    calibration, model = encoder.calibration, encoder.backbone.model
-    layout = None if calibration is None else flat_layout.recognise(model)
-    if calibration is not None and layout is not None and is_calibrated_for(calibration, stamp_network(model, layout)):
-        int8_ranges.write(folder, calibration.blocks[:layers])
+    blocks = find_own_blocks(encoder)
+    if blocks is not None:
+        int8_ranges.write(folder, blocks[:layers])
+
+
+def find_own_blocks(encoder: Any) -> Sequence[BlockRanges] | None:
+    """Return the ranges that an open encoder holds, if they belong to its present weights."""
+    model, own = encoder.backbone.model, encoder.calibration
+    layout = None if own is None else flat_layout.recognise(model)
+    is_valid = layout is not None and is_calibrated_for(own, stamp_network(model, layout))
+    return own.blocks if is_valid else None
 
 
 def find_blocks(encoder: Any) -> Sequence[BlockRanges] | None:
@@ -79,9 +86,9 @@ def find_blocks(encoder: Any) -> Sequence[BlockRanges] | None:
     layout = flat_layout.recognise(model)
     if layout is None:
         return None
-    own: Calibration | None = encoder.calibration
-    if own is not None and is_calibrated_for(own, stamp_network(model, layout)):
-        return own.blocks
+    own = find_own_blocks(encoder)
+    if own is not None:
+        return own
     return int8_ranges.measure_without_data(flatten(model, layout, torch.float32), encoder.backbone.tokenize)
 
 

@@ -45,7 +45,7 @@ class Margins:
     inner: float
 
 
-CALIBRATED, UNCALIBRATED = Margins(1.0, 1.0), Margins(1.1, 1.2)
+CALIBRATED, UNCALIBRATED = Margins(1.0, 1.0), Margins(1.2, 1.3)
 """Training texts are like those that come later. Other texts say less, so their ranges are widened."""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -167,6 +168,14 @@ class TextEncoder(BaseEncoder):
     def _choose_engine(self, precision: str) -> tuple[encoding.Engine, str]:
         """Return the engine that encodes at a precision, and the precision that it is asked for."""
         return (self._get_engine(), precision) if self.engines is None else self.engines.choose(self, precision)
+
+    def as_exact(self) -> Self:
+        """Return the encoder with torch as its engine, at fp32. Tensors are shared."""
+        if self.engines is None:
+            return self
+        twin = copy.copy(self)
+        twin.engines, twin.default_precision = None, "fp32"
+        return twin
 
     def get_torch_engine(self) -> encoding.Engine:
         """Return the engine of this view that computes with torch."""
