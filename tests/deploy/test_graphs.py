@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import torch
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -153,20 +154,53 @@ def test_int8_is_smaller_near_and_refused_beyond_the_largest_loss(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_smoothing_changes_nothing_in_float32(encoder):
-    from zoo.deploy import int8, tracing
+@pytest.mark.parametrize("ratio", [1.0, 1e9])
+def test_smoothing_changes_nothing_in_float32(ratio, encoder, monkeypatch):
+    """With outliers in every layer, and without any."""
+    from zoo.deploy import smoothing, tracing
 
+    monkeypatch.setattr(smoothing, "OUTLIER_RATIO", ratio)
     graph = encoder.make_graph()
     module = tracing.copy_module(graph.modules[""], "x")
     texts = tiny.SENTENCES[:8]
-    ranges = int8._measure_ranges(module, graph, texts)
-    smoothed = int8._smooth(module, ranges, 0.8)
+    ranges = smoothing.find_ranges(module, graph, encoder, texts)
+    smoothed = smoothing.smooth(module, ranges, 0.8)
     differences = tracing.run_module(smoothed, graph, texts) - tracing.run_module(module, graph, texts)
     assert np.abs(differences).max() < EXACT
-    layers = [part for part in smoothed.modules() if isinstance(part, int8._SmoothedLinear)]
-    assert len({id(layer.scale) for layer in layers}) == len(layers) - 2 * encoder.layers, (
+    layers = [part for part in smoothed.modules() if isinstance(part, smoothing._SmoothedLinear)]
+    assert len({id(layer.inputs) for layer in layers}) == len(layers) - 2 * encoder.layers, (
         "query, key and value share one"
     )
+    assert {layer.exact is not None for layer in layers} == {ratio == 1.0}
+
+
+def test_outliers_are_the_largest_components_of_a_layer_that_has_far_larger_ones():
+    from zoo.deploy import smoothing
+
+    largest = torch.ones(400)
+    assert len(smoothing.find_outliers(largest)) == 0
+    largest[[7, 300]] = torch.tensor([90.0, 5.0])
+    found = smoothing.find_outliers(largest).tolist()
+    assert len(found) == smoothing.OUTLIERS
+    assert found == sorted(found)
+    assert {7, 300} <= set(found)
+
+
+def test_the_calibration_of_a_model_widens_the_ranges_of_its_graph(encoder):
+    from zoo.deploy import smoothing, tracing
+    from zoo.text import calibration, int8_ranges
+
+    graph = encoder.make_graph()
+    module = tracing.copy_module(graph.modules[""], "x")
+    texts = tiny.SENTENCES[:2]
+    names = ("attention.self.key", "attention.output.dense", "intermediate.dense", "output.dense")
+    own = smoothing.find_ranges(module, graph, encoder, texts)
+    blocks = calibration.find_blocks(encoder)
+    layer = "module.model.encoder.layer.1"
+    for name, site in zip(names, int8_ranges.SITES, strict=True):
+        low, high = getattr(blocks[1], site)
+        assert bool((own[f"{layer}.{name}"][0] <= low).all())
+        assert bool((own[f"{layer}.{name}"][1] >= high).all())
 
 
 def test_a_graph_that_differs_is_not_written(encoder, tmp_path, monkeypatch):

@@ -24,6 +24,9 @@ def test_word_means_are_weighted_sums_of_unit_vectors_and_zero_without_words():
     means = code_layer.compute_word_means(Batch.from_token_lists([[0, 2, 2], [], [1]]), words, weights)
     unit = random_unit_vectors(5, 3)
     torch.testing.assert_close(means, torch.stack([unit[0] + 4 * unit[2], torch.zeros(3), unit[1] / 2]))
+    batch = Batch.from_token_lists([[4, 1]])
+    sums = code_layer.compute_word_means(batch, words, weights, keeps_lengths=True)
+    torch.testing.assert_close(sums, words[4:] + words[1:2] / 2)
 
 
 def test_anchors_are_nearer_to_the_vectors_than_the_vectors_that_kmeans_starts_from():

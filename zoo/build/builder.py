@@ -45,7 +45,7 @@ from zoo.evaluation.kept_vectors import KeptVectors
 from zoo.evaluation.spec import list_tasks
 from zoo.evaluation.watching import WatchedTasks, prepare_watch
 from zoo.recipe.recipe import Recipe
-from zoo.training import distributed, optimizers, trackers
+from zoo.training import distributed, optimizers, sharding, trackers
 
 Say = Callable[[str], None]
 ROWS = "cache/rows"  # in the run folder: tables that are too large for memory
@@ -71,6 +71,8 @@ def run(
     order. Raises AcceptanceError at the very end if a score is below its `at_least`.
     """
     _check_process_count(recipe)
+    scores, watch = bool(list_tasks(recipe.validation)), bool(recipe.training.watch)
+    sharding.check_request(recipe.training, recipe.encoder, scores=scores, follows_space=watch)
     if int(os.environ.get("RANK", "0")) > 0:
         return _join(recipe, out, finish=finish)
     folder = RunFolder(out)
@@ -292,6 +294,7 @@ class _Build:
         encoder.finish(rows)
         if encoder.finish_trains:
             seconds += time.monotonic() - start_time
+        encoder.measure_activations(rows)
         chosen = training_data.describe_choices(self.recipe, tables) | encoder.chosen
         model_folder.save(encoder, self.out / "trained", recipe=self.recipe.fill_in(chosen).dump_values())
         time_spent = {"training_seconds": preparation_seconds + seconds, "finished_early": self.finish}

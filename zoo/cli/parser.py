@@ -205,6 +205,7 @@ def _add_encode(add: Add) -> None:
         choices=["auto", "fp32", "bf16", "fp16", "int8"],
         help="auto: bf16 on hardware that is fast at it",
     )
+    views.add_engine_arguments(encode)
     encode.add_argument(
         "--codes", action="store_true", help="write packed codes of the model's step (uint8), not vectors"
     )

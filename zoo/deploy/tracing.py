@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 
 from zoo.core import faults
 from zoo.core.errors import ZooError, first_line
-from zoo.deploy import coded_tables, probe_inputs
+from zoo.deploy import coded_tables
+from zoo.deploy.probe_texts import SENTENCES
 from zoo.graph import Graph, TextReader
 from zoo.ops.inference import evaluation_mode
 
@@ -53,7 +54,7 @@ def make_example(graph: Graph) -> tuple[torch.Tensor, ...]:
     if graph.modality == "vector":
         return (torch.zeros(2, graph.components),)
     assert graph.reader is not None  # graphs of texts have one
-    rows = tokenize(graph.reader, [" ".join(probe_inputs.SENTENCES)] * 2)
+    rows = tokenize(graph.reader, [" ".join(SENTENCES)] * 2)
     return pad(graph.reader, [row[:count] for row, count in zip(rows, TRACED_TOKENS, strict=True)])
 
 

@@ -10,17 +10,17 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from zoo import __version__
 from zoo.artefact import canaries, manifest, saved_steps
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.deploy import card, int8, openvino_graph, probe_inputs, task_scores, tracing, verification
+from zoo.deploy import card, int8, openvino_graph, probe_inputs, smoothing, task_scores, tracing, verification
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared
 from zoo.graph import Graph
@@ -28,11 +28,15 @@ from zoo.runtime import codes as packed_steps
 from zoo.runtime import description
 from zoo.runtime.errors import PackError
 from zoo.runtime.model import Model, open_model
+from zoo.text import calibration
+from zoo.text.text_encoder import TextEncoder
 
 Engine = Literal["onnx", "openvino"]
 MAX_LOSS = 0.01
 """The largest loss in mean cosine of int8, if the user does not say."""
 CALIBRATION_TEXTS = 100
+OPENVINO_STRENGTH = 0.6
+"""How much of the range moves from activations to weights before NNCF."""
 LICENCE_FILES = ("LICENSE", "NOTICE")
 
 
@@ -137,23 +141,35 @@ def write(parent: Path, view: Encoder, target: Path, options: Options) -> Writte
 def _write_graphs(folder: Path, stem: str, graph: Graph, view: Encoder, options: Options) -> list[dict[str, Any]]:
     """Write the graphs of each side, and return their entries of runtime.json."""
     suffix = ".onnx" if options.engine == "onnx" else ".xml"
+    if options.is_int8 and graph.modality != "text":
+        raise ZooError("--int8 is for models that read texts: export this one without it")
     # Canaries have many scripts. Ranges from texts of one kind alone lose much on all others.
     texts = [*options.texts[:CALIBRATION_TEXTS], *canaries.TEXTS]
-    entries = []
+    family, entries = view.spec.family, []
     for side, own in graph.modules.items():
         name = f"{stem}-{side}{suffix}" if side else f"{stem}{suffix}"
         module = tracing.copy_module(own, view.name)
+        ranges = smoothing.find_ranges(module, graph, view, texts) if options.is_int8 else {}
         if options.engine == "onnx" and options.is_int8:
-            int8.write_int8(module, graph, folder / name, view.spec.family, texts)
+            int8.write_int8(module, graph, folder / name, family, texts, ranges)
         elif options.engine == "onnx":
-            tracing.write_onnx(module, graph, folder / name, view.spec.family)
+            tracing.write_onnx(module, graph, folder / name, family)
         else:
             with tempfile.TemporaryDirectory() as scratch:
                 plain = Path(scratch) / "plain.onnx"
-                tracing.write_onnx(module, graph, plain, view.spec.family)
-                openvino_graph.convert(plain, folder / name, graph, int8_texts=texts if options.is_int8 else None)
+                ready = smoothing.smooth(module, ranges, OPENVINO_STRENGTH) if options.is_int8 else module
+                tracing.write_onnx(ready, graph, plain, family)
+                rows = _list_calibration_rows(graph, view, texts) if options.is_int8 else None
+                openvino_graph.convert(plain, folder / name, int8_rows=rows)
         entries.append({"file": name, "layers": graph.layers, "sides": [side] if side else []})
     return entries
+
+
+def _list_calibration_rows(graph: Graph, view: Encoder, texts: Sequence[str]) -> list[Sequence[int]]:
+    """Return texts of token ids for NNCF, which takes no ranges: the texts, and random words of a known network."""
+    assert graph.reader is not None
+    rows: list[Sequence[int]] = [*tracing.tokenize(graph.reader, list(texts))]
+    return rows + (calibration.draw_token_ids(view) if isinstance(view, TextEncoder) else [])
 
 
 def _list_graph_files(folder: Path) -> list[str]:
@@ -183,7 +199,7 @@ def _describe(
         "view": dict(view.view_options),
         "backbone": view.backbone_name,
         "manifest_sha256": atomic_files.sha256(source_manifest) if source_manifest.is_file() else None,
-        "written_by": f"embedding-zoo {__version__}",
+        "written_by": _describe_version(),
     }
     texts: dict[str, Any] = {}
     if reader is not None:
@@ -205,6 +221,14 @@ def _describe(
         "steps": list(steps),
         "source": source,
     }
+
+
+def _describe_version() -> str:
+    """Return the package and its version; without a version if it was never installed."""
+    try:
+        return f"embedding-zoo {metadata.version('embedding-zoo')}"
+    except metadata.PackageNotFoundError:
+        return "embedding-zoo"
 
 
 def _write_description(folder: Path, content: Mapping[str, Any]) -> None:

@@ -78,13 +78,16 @@ def count_anchors(documents: int, is_small: bool = False) -> int:
     return max(MIN_ANCHORS if is_small else 1, min(MAX_ANCHORS, documents // 10))
 
 
-def compute_word_means(batch: Batch, words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Compute (m, dim) weighted sums of the unit vectors of each document's words.
+def compute_word_means(
+    batch: Batch, words: torch.Tensor, weights: torch.Tensor, *, keeps_lengths: bool = False
+) -> torch.Tensor:
+    """Compute (m, dim) weighted sums of the vectors of each document's words, which become unit vectors unless `keeps_lengths`.
 
     `words` is (V, dim), `weights` (V,). Only the direction of a sum has a meaning; a document without words gets zeros.
     """
     used_rows, places = torch.unique(torch.from_numpy(batch.tokens).to(words.device), return_inverse=True)
-    weighted = normalize(words[used_rows], dim=1) * weights.to(words.device)[used_rows, None]
+    used = words[used_rows] if keeps_lengths else normalize(words[used_rows], dim=1)
+    weighted = used * weights.to(words.device)[used_rows, None]
     starts = torch.from_numpy(batch.starts).to(words.device)
     return embedding_bag(places, weighted, starts, mode="sum")
 

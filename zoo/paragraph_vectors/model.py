@@ -64,10 +64,12 @@ class Settings:
             these vectors fits inferred ones. With codes this is always done: their documents start from the means of their
             words (`code_layer`).
         small_corpus: with codes, a corpus of fewer words is small. Its rare words weigh by inverse document frequency (`texts`),
-            and its word vectors start from latent semantic analysis, not at random, except with "dm".
+            and its word vectors start from latent semantic analysis, not at random, except with "dm" (`word_start`).
         anchors: number of anchors of the codes; known after the codes are trained.
         texts: number of documents of a small corpus, which decides how much more rare words weigh in the mean of a document's
             words; set by `fit`. 0 stands for a corpus that is not small.
+        lsa_share: how much of the word vectors of a small corpus is latent semantic analysis after training; set by `fit`. With
+            0, as in models of earlier versions, all words have vectors of the same length.
         learning_rate, last_learning_rate: at the first and the last step of the vectors, and again of the codes, linear
             between.
     """
@@ -87,6 +89,7 @@ class Settings:
     small_corpus: int = 0
     anchors: int = 0
     texts: int = 0
+    lsa_share: float = 0.0
     learning_rate: float = 0.025
     last_learning_rate: float = 1e-4
     seed: int = 42
@@ -126,6 +129,9 @@ class ParagraphVectors:
         self.vocabulary = Vocabulary((), ())
         self.seconds = 0.0
         self._tensors: dict[str, Any] = {}  # on a CPU NumPy arrays, on a GPU torch tensors
+        self._lsa: tuple[Array, Batch] | None = (
+            None  # axes and documents of a small corpus, until its words are blended
+        )
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
@@ -268,15 +274,28 @@ class ParagraphVectors:
         """Make the tensors of an untrained model of `corpus`, and return the steps of its training."""
         s = self.settings
         is_small = bool(s.bits) and corpus.word_count < s.small_corpus
-        self.settings = replace(s, texts=len(corpus) if is_small else 0)
+        self.settings = replace(s, texts=len(corpus) if is_small else 0, lsa_share=0.0)
         self.initialise(len(corpus))
         if is_small and s.has_input_vectors and not s.is_dm:
             from zoo.paragraph_vectors import word_start
 
             batch = corpus.read(np.arange(len(corpus)))
-            vectors = word_start.compute_word_vectors(batch, len(self.vocabulary), s.dim, s.seed)
-            self._set_tensors({"inputs": vectors})
+            decomposition = word_start.decompose(batch, len(self.vocabulary), s.dim, s.seed)
+            self._set_tensors({"inputs": decomposition.compute_start()})
+            self._lsa = decomposition.axes, batch
+            self.settings = replace(self.settings, lsa_share=word_start.choose_share(corpus.word_count))
         return self._plan(corpus)
+
+    def _blend_words(self) -> None:
+        """Average the trained word vectors of a small corpus with those of latent semantic analysis."""
+        from zoo.paragraph_vectors import word_start
+
+        assert self._lsa is not None  # `_start` has made them
+        axes, batch = self._lsa
+        weights = self._compute_word_weights()
+        blended = word_start.blend(axes, self.word_vectors, batch, weights, self.settings.lsa_share)
+        self._set_tensors({"inputs": blended})
+        self._lsa = None
 
     def _check_finish(self, folder: Path | None, step: int) -> None:
         """Raise ZooError unless the tensors of a checkpoint could be the end of the training."""
@@ -300,6 +319,8 @@ class ParagraphVectors:
         With codes, a block that settles has no loss: nothing is predicted in it.
         """
         s = self.settings
+        if step == schedule.settle_start and s.lsa_share:
+            self._blend_words()
         if schedule.settles(step):
             inference_rates = s.compute_inference_rates(s.epochs)
             vectors, loss = self._infer_batch(engine, batch, inference_rates)
@@ -414,7 +435,10 @@ class ParagraphVectors:
             from zoo.paragraph_vectors import code_layer
 
             weights = torch.from_numpy(self._compute_word_weights())
-            means = code_layer.compute_word_means(batch, torch.as_tensor(self._word_tensor), weights)
+            keeps_lengths = self.settings.lsa_share > 0
+            means = code_layer.compute_word_means(
+                batch, torch.as_tensor(self._word_tensor), weights, keeps_lengths=keeps_lengths
+            )
             return (means if self.device else means.numpy()), None
         vectors = self._create_zeros(len(batch.ends), self.settings.dim)
         batch = batch._replace(document_rows=np.arange(len(batch.ends)))

@@ -1,48 +1,94 @@
-"""The start of word vectors in a small corpus: latent semantic analysis instead of random vectors.
+"""Word vectors of a small corpus: they start from latent semantic analysis (LSA), and keep a part of it after training.
 
 A small corpus has too few words for gradient steps to lead far from where they start. A truncated singular value decomposition
-of TF-IDF needs no steps.
+of TF-IDF needs no steps, and compares short texts better than a training on few words. A training finds topics better than LSA
+does. So the trained vectors are averaged with those of LSA, which weigh more the fewer words there are.
 
-Source: Deerwester et al., "Indexing by Latent Semantic Analysis", 1990. Unlike there, the vectors of all words have the same
-length, so that rare words start with as long vectors as frequent ones.
+Source: Deerwester et al., "Indexing by Latent Semantic Analysis", 1990. Unlike there, all words start with
+vectors of the same length, so that those of rare words are as long as others.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from zoo.paragraph_vectors.corpus import Batch
 
-Array = npt.NDArray[Any]
+Array = npt.NDArray[np.float32]
 
 ITERATIONS = 4
 LENGTH = 0.5  # of a vector: gradient steps of a few passes can still turn it
+BALANCED_WORDS = 5000  # words of a corpus in which LSA and training weigh the same
+MIN_SHARE = 0.25  # of LSA
 
 
-def compute_word_vectors(batch: Batch, words: int, dim: int, seed: int) -> Array:
-    """Compute (words, dim) float32 vectors of length LENGTH of the words of all documents of a corpus.
+class Decomposition(NamedTuple):
+    """The LSA of a corpus.
 
-    Their directions are the right singular vectors of TF-IDF, times the singular values. Components beyond the rank of the
-    decomposition are 0, and so are the vectors of words that are in no document.
+    Attributes:
+        axes: (words, dim), the vectors that LSA sums in a text, each times the inverse document frequency of its word.
+            Components beyond the rank of the decomposition are 0, and so are the vectors of words that are in no document.
+        sizes: (dim,) singular values.
     """
-    from scipy import sparse
+
+    axes: Array
+    sizes: Array
+
+    def compute_start(self) -> Array:
+        """Compute (words, dim) vectors of length LENGTH, whose directions are the axes times the singular values."""
+        scaled = self.axes * self.sizes
+        lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
+        vectors: Array = (LENGTH * scaled / np.maximum(lengths, 1e-12) * (lengths > 1e-9)).astype(np.float32)
+        return vectors
+
+
+def decompose(batch: Batch, words: int, dim: int, seed: int) -> Decomposition:
+    """Decompose the TF-IDF of all documents of a corpus with so many words in its vocabulary."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    vectors = np.zeros((words, dim), np.float32)
-    shape = (len(batch.ends), words)
-    width = min(dim, min(shape) - 1)
+    axes, sizes = np.zeros((words, dim), np.float32), np.zeros(dim, np.float32)
+    counts = _count_words(batch, words)
+    width = min(dim, min(counts.shape) - 1)
     if width < 1:
-        return vectors
-    starts = np.append(batch.starts, len(batch.tokens))
-    counts = sparse.csr_matrix((np.ones(len(batch.tokens), np.float32), batch.tokens, starts), shape=shape)
-    counts.sum_duplicates()
+        return Decomposition(axes, sizes)
     weighted = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
     decomposition = TruncatedSVD(width, n_iter=ITERATIONS, random_state=seed).fit(weighted)
-    scaled = decomposition.components_.T * decomposition.singular_values_
-    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-    vectors[:, :width] = LENGTH * scaled / np.maximum(lengths, 1e-12) * (lengths > 1e-9)
-    return vectors
+    axes[:, :width], sizes[:width] = decomposition.components_.T, decomposition.singular_values_
+    return Decomposition(axes, sizes)
+
+
+def choose_share(words: int) -> float:
+    """Choose the share of LSA in the vectors of a corpus of so many words, from 1 for none to MIN_SHARE."""
+    return max(MIN_SHARE, BALANCED_WORDS / (BALANCED_WORDS + words))
+
+
+def blend(axes: Array, trained: Array, batch: Batch, weights: Array, share: float) -> Array:
+    """Average the `axes` of LSA with the directions of `trained` vectors, (words, dim) each, by `share` and 1 - `share`.
+
+    Both are scaled first so that the sum of the words of a document, with `weights` (words,), has the same mean length. The
+    result (words, dim) has the mean length of `trained`. Unlike trained vectors, its rows differ in length with a meaning:
+    LSA gives words that it knows little of short vectors.
+    """
+    counts = _count_words(batch, len(axes)) @ sparse.diags(weights)
+    lengths = np.linalg.norm(trained, axis=1, keepdims=True)
+    parts = (axes, trained / np.maximum(lengths, 1e-12))
+    sizes = [max(float(np.linalg.norm(counts @ part, axis=1).mean()), 1e-12) for part in parts]
+    blended = share / sizes[0] * parts[0] + (1 - share) / sizes[1] * parts[1]
+    scale = lengths.mean() / max(float(np.linalg.norm(blended, axis=1).mean()), 1e-12)
+    result: Array = (blended * scale).astype(np.float32)
+    return result
+
+
+def _count_words(batch: Batch, words: int) -> sparse.csr_matrix:
+    """Count the words of each document, (documents, words)."""
+    starts = np.append(batch.starts, len(batch.tokens))
+    ones = np.ones(len(batch.tokens), np.float32)
+    # A copy, because summing sorts the words of each document in place.
+    counts = sparse.csr_matrix((ones, batch.tokens, starts), shape=(len(batch.ends), words), copy=True)
+    counts.sum_duplicates()
+    return counts

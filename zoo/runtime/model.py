@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,13 @@ class Model:
         if self.description.dtype == "float32" and not np.isfinite(vectors).all():
             raise PackError("encode() produced NaN or infinity; verify() says whether the folder is sound")
         return {**outputs, "vector": self._finish(vectors)}
+
+    def compute(self, batch: Mapping[str, Array]) -> Array:
+        """Return the vectors (n, dim) of one batch of the graph's own inputs, for callers that make batches themselves.
+
+        It may be called from several threads.
+        """
+        return self._finish(self._get_network(None).run(batch)["vector"])
 
     def _finish(self, vectors: Array) -> Array:
         vectors = vectors[:, : self.dim].astype(self.description.dtype, copy=False)

@@ -22,6 +22,12 @@ CLAIMS = [
         with_facts(lsa_start=True),
         with_facts(lsa_start=False),
     ),
+    Claim(
+        "binary-pv",
+        ("After training, they are averaged with those of the analysis, which count 66.1 %.",),
+        with_facts(lsa_start=True, lsa_share=0.661),
+        with_facts(lsa_start=True, lsa_share=0.0),
+    ),
     Claim("binary-pv", ("| Bits | 8 |", "| Words it knows | 6 |"), with_facts(words=6), with_facts(bits=None)),
     Claim("binary-pv", ("| Components of the real vector | 5 |",), with_facts(real=5), with_facts(real=0)),
     Claim(

@@ -17,7 +17,8 @@ from zoo.schema import Training
 
 
 def train(folder, **options) -> tuple[Encoder, list[str]]:
-    encoder, lines = Encoder.build(Spec(family="binary-pv", bits=16, dim=20, **options)), []
+    spec = Spec(family="binary-pv", bits=16, dim=20, **{"variant": "real-binary", **options})
+    encoder, lines = Encoder.build(spec), []
     encoder.fit(Dataset.from_dict({"text": [*texts(), "hapax"]}), Training(), folder, say=lines.append)
     return encoder, lines
 
@@ -31,7 +32,7 @@ def test_training_says_and_records_the_settings_that_it_chose(tmp_path):
     encoder, lines = train(tmp_path / "a")
     assert lines[0] == (
         "151 texts of 4,501 words: read 50 times, words that occur 1 times are kept (31), "
-        "word vectors start from latent semantic analysis"
+        "word vectors start from latent semantic analysis, which keeps a share of 53% of them"
     )
     settings = encoder.card_facts()["settings"]
     assert (settings["training.epochs"], settings["encoder.min_count"]) == (50, 1)
@@ -49,11 +50,13 @@ def test_a_folder_keeps_what_followed_the_corpus_and_an_older_one_keeps_its_weig
     np.testing.assert_array_equal(loaded.encode(texts(9, seed=4)), encoder.encode(texts(9, seed=4)))
     config = atomic_files.read_json(folder / "config.json")
     assert config["zoo"]["training"].pop("texts") == 151
+    assert config["zoo"]["training"].pop("lsa_share") == pytest.approx(5000 / 9501)
     atomic_files.write_json(folder / "config.json", config)
     manifest.write(folder)
     older = zoo.from_pretrained(folder)
     expected = older.model.vocabulary.compute_rarity_weights(1e-4)
     np.testing.assert_array_equal(older.model._compute_word_weights(), expected)
+    assert np.abs(older.encode(texts(9), real=True) - encoder.encode(texts(9), real=True)).max() > 0.01
     assert not older.card_facts()["lsa_start"]
 
 

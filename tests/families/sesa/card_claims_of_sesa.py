@@ -85,6 +85,12 @@ CLAIMS = [
         with_facts(unnamed_share=0.25),
         {},
     ),
+    Claim(
+        "sesa",
+        ("which are sums of fixed vectors of the subwords, by latent semantic analysis and by chance.",),
+        with_facts(unnamed_share=0.25, lexical_dim=1024),
+        with_facts(unnamed_share=0.25, lexical_dim=0),
+    ),
     Claim("sesa", ("is also a plain sentence-transformers model, without the concepts.",), {}, {"standalone": False}),
     Claim("sesa", ('"Before training" is the sentence encoder alone.',), {}, NO_BASELINE),
     Claim(

@@ -34,11 +34,12 @@ from zoo.families.binary_pv.spec import Spec
 from zoo.graph import Graph
 from zoo.ops import codes
 from zoo.paragraph_vectors import model as paragraph_model
-from zoo.paragraph_vectors import vocabulary
+from zoo.paragraph_vectors import vocabulary, word_start
 from zoo.schema import Training, round_epochs
 
 CODE_EPOCHS_SHARE = 0.1  # epochs that train the codes, as a share of the epochs that train the vectors
-CORPUS_SETTINGS = ("anchors", "texts", "min_count")  # settings of a model that follow its corpus
+CORPUS_SETTINGS = {"anchors": int, "texts": int, "min_count": int, "lsa_share": float}
+"""Settings of a model that follow its corpus, and their types. A folder of an earlier version lacks some of them."""
 BLOCK_SIZE = 1000  # texts whose vectors are inferred in the same gradient steps
 
 
@@ -172,7 +173,9 @@ class Encoder(BaseEncoder):
         Raises ArtefactError if a tensor is missing, extra, not finite, or does not fit the vocabulary.
         """
         values = dict(preflight.check_training_settings(folder, config.get("training")))
-        sizes: dict[str, Any] = {name: int(values.pop(name)) for name in CORPUS_SETTINGS if name in values}
+        sizes: dict[str, Any] = {
+            name: make(values.pop(name)) for name, make in CORPUS_SETTINGS.items() if name in values
+        }
         training = Training(**values)
         encoder = cls.build(spec, seed=int(values.get("seed", 42)))
         encoder.model = paragraph_model.ParagraphVectors(replace(_make_settings(spec, training), **sizes))
@@ -190,7 +193,7 @@ class Encoder(BaseEncoder):
         return {"training": {name: getattr(settings, name) for name in names}}
 
     def card_facts(self) -> dict[str, Any]:
-        """Bits, real components, words, anchors, the variant, and whether words started from latent semantic analysis."""
+        """Bits, real components, words, anchors, the variant, and the part of latent semantic analysis in words."""
         settings = self.model.settings
         return {
             "bits": settings.bits,
@@ -199,6 +202,7 @@ class Encoder(BaseEncoder):
             "anchors": settings.anchors,
             "variant": self.spec.variant,
             "lsa_start": settings.texts > 0 and not settings.is_dm,
+            "lsa_share": settings.lsa_share,
             "settings": {
                 "encoder.dim": settings.dim,
                 "encoder.inference_epochs": self.spec.inference_epochs or settings.code_epochs,
@@ -234,8 +238,9 @@ def _describe_defaults(
     settings: paragraph_model.Settings, texts: int, all_words: vocabulary.Vocabulary, known: vocabulary.Vocabulary
 ) -> str:
     """Return the line about the settings that follow the corpus."""
-    is_small = sum(known.counts) < settings.small_corpus
-    start = "latent semantic analysis" if is_small and not settings.is_dm else "random vectors"
+    words, start = sum(known.counts), "random vectors"
+    if words < settings.small_corpus and not settings.is_dm:
+        start = f"latent semantic analysis, which keeps a share of {word_start.choose_share(words):.0%} of them"
     return (
         f"{texts:,} texts of {sum(all_words.counts):,} words: read {settings.epochs} times, words that occur "
         f"{settings.min_count} times are kept ({len(known):,}), word vectors start from {start}"

@@ -57,6 +57,7 @@ class Encoder(LossesBySource, TextEncoder):
     """
 
     spec: Spec
+    has_engines = False
 
     def __init__(self, spec: Spec, backbone: Backbone, head: torch.nn.Linear | None = None) -> None:
         super().__init__(spec, backbone)

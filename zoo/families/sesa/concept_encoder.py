@@ -345,6 +345,7 @@ class ConceptEncoder(BaseEncoder):
         count = len(self.concept_list) if self.concept_list else 0
         facts: dict[str, Any] = {"dim": count, "active": min(self.spec.max_active, count), "space": self.spec.space}
         facts |= {SHARE_KEY: self.unnamed_share} if self.unnamed_share else {}
+        facts |= {"lexical_dim": self.spec.lexical_dim} if self.spec.lexical_dim else {}
         return facts | ({"max_length": self.towers.max_length} if self.towers else {})
 
 

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from zoo.encoder import TrainingRun
-from zoo.families.sesa import concept_space, faithfulness, held_out_choice, objectives, opaque_baseline, tag_counts
+from zoo.families.sesa import (
+    concept_space,
+    faithfulness,
+    held_out_choice,
+    lexical,
+    objectives,
+    opaque_baseline,
+    tag_counts,
+)
 from zoo.families.sesa.concept_encoder import ConceptEncoder
 from zoo.families.sesa.concepts import Concepts
 from zoo.families.sesa.spec import SIDES, TAG_COLUMNS, Spec
@@ -84,9 +92,13 @@ class Encoder(ConceptEncoder):
             candidate.towers.share_frozen_vectors(self.towers)
         concepts = candidate._read_concepts()
         candidate._initialise(concepts, tag_counts.count_tags(concepts, rows), rows, cache)
-        if "encoder.rarity" in self.chosen:
-            candidate._initialise_weights(rows, by_texts=True)
         return candidate
+
+    def set_lexical_weight(self, weight: float) -> None:
+        """Set how much equal words count in the fixed vectors of subwords. Call `initialise_weights` afterwards."""
+        towers, _ = self._require_trained()
+        towers.scale_lexical(weight / (self.spec.lexical_weight or lexical.WEIGHTS[0]))
+        self.spec = self.spec.model_copy(update={"lexical_weight": weight})
 
     def _initialise(self, concepts: Concepts, counts: torch.Tensor, rows: Dataset, cache: Path) -> None:
         """Learn the subwords and initialise the space. `counts` are the texts that are tagged with each concept."""
@@ -98,16 +110,18 @@ class Encoder(ConceptEncoder):
             self.build_module(towers, concepts)
         if towers.is_frozen:
             towers.compute_frozen_vectors(texts, cache)
+        weight = self.spec.lexical_weight
+        towers.initialise_lexical(texts, lexical.WEIGHTS[0] if weight is None else weight, self.seed)
         self.space.set_prior(counts + 1)
         if self.spec.space == "concepts" and not self.spec.supervision:
             for unused in (self.space.log_inverse_temperature, self.space.tag_bias):
                 unused.requires_grad_(False)
-        self._initialise_weights(rows, by_texts=self.spec.rarity == "texts")
+        self.initialise_weights(rows)
 
-    def _initialise_weights(self, rows: Dataset, *, by_texts: bool) -> None:
-        """Initialise the weights of subwords and of concepts. For `by_texts`, see `Towers.initialise_rarity`."""
+    def initialise_weights(self, rows: Dataset) -> None:
+        """Initialise the weights of subwords and of concepts."""
         towers, concepts = self._require_trained()
-        towers.initialise_rarity(_collect_texts(concepts, rows), by_texts=by_texts)
+        towers.initialise_rarity(_collect_texts(concepts, rows), by_texts=self.spec.rarity == "texts")
         if self._uses_names:
             examples = _collect_examples(concepts, rows)
             vectors = towers.encode_queries([text for text, _ in examples])
@@ -238,18 +252,31 @@ class Encoder(ConceptEncoder):
         Recipes with a number of epochs, such as those of earlier versions, choose nothing. Return the seconds it took.
         """
         start_time = time.monotonic()
-        if not self.spec.backbone and self.spec.rarity is None:
-            self._initialise_weights(run.rows, by_texts=True)
-            self.chosen["encoder.rarity"] = "texts"
+        if not self.spec.backbone:
+            self._settle_words(run)
         if self.spec.can_choose:
             choice = held_out_choice.choose(self, run)
             if run.say is not None:
                 run.say(choice.describe())
+            if choice.lexical_weight is not None:
+                self.set_lexical_weight(choice.lexical_weight)
+                self.initialise_weights(run.rows)
+                self.chosen["encoder.lexical_weight"] = choice.lexical_weight
             self.set_unnamed_share(choice.unnamed_share)
             self._facts["choice"] = asdict(choice)
             self.chosen["encoder.unnamed_share"] = choice.unnamed_share
             self.chosen["encoder.train_concepts"] = choice.trains
         return time.monotonic() - start_time
+
+    def _settle_words(self, run: TrainingRun) -> None:
+        """Choose how subwords start if the recipe leaves it open, and build the towers again with it."""
+        defaults = {"rarity": "texts", "lexical_dim": lexical.DIM}
+        new = {name: value for name, value in defaults.items() if getattr(self.spec, name) is None}
+        if new:
+            self.spec = self.spec.model_copy(update=new)
+            self.chosen |= {f"encoder.{name}": value for name, value in new.items()}
+            _, concepts = self._require_trained()
+            self._initialise(concepts, tag_counts.count_tags(concepts, run.rows), run.rows, run.folder / "cache")
 
     def finish(self, rows: Dataset) -> None:
         """Measure concepts and explanations on the held-out pairs, for the card."""

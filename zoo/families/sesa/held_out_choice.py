@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +18,7 @@ import torch
 
 from zoo.core import atomic_files
 from zoo.encoder import TrainingRun
-from zoo.families.sesa import concept_space
+from zoo.families.sesa import concept_space, lexical
 from zoo.families.sesa.spec import SIDES
 from zoo.training import distributed
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from zoo.families.sesa.towers import Towers
 
 SHARES = (0.9, 0.75, 0.5, 0.25, 0.0)  # the first is closest to the start's geometry
+LEXICAL_SHARES = (0.9, 0.75, 0.5)  # without a backbone: concepts alone know little of words that few pairs have
 MAX_ROWS = 5000  # pairs that the choice reads
 HELD_OUT_SHARE, MIN_HELD_OUT, MAX_HELD_OUT = 0.15, 40, 500
 MIN_QUERIES = 10
@@ -57,6 +58,14 @@ class Candidate(Protocol):
         """Build an encoder of the same kind, initialised by a part of the rows."""
         ...
 
+    def set_lexical_weight(self, weight: float) -> None:
+        """Set how much equal words count."""
+        ...
+
+    def initialise_weights(self, rows: Dataset) -> None:
+        """Initialise the weights of subwords and of concepts."""
+        ...
+
     def train_concepts(self, run: TrainingRun) -> float:
         """Train in place."""
         ...
@@ -70,6 +79,7 @@ class Choice:
         trains: whether concepts are trained, or stay as they were initialised.
         unnamed_share: how much of a score no concept explains.
         queries: held-out queries; 0 if there were too few to measure anything.
+        lexical_weight: how much equal words count in the fixed vectors of subwords; None if there was nothing to choose.
         unnamed, start, trained: mean nDCG of the unnamed part alone, and of the best share before and after training.
     """
 
@@ -79,6 +89,7 @@ class Choice:
     unnamed: float = 0.0
     start: float = 0.0
     trained: float = 0.0
+    lexical_weight: float | None = None
 
     def describe(self) -> str:
         """Return a sentence for the terminal."""
@@ -89,7 +100,8 @@ class Choice:
         kept = (
             "the concepts are trained" if self.trains else "training brings no gain, so the concepts stay as they were"
         )
-        return f"nDCG of {self.queries} held-out queries: {figures}; {kept}, and {share}"
+        words = "" if self.lexical_weight is None else f"; equal words have a weight of {self.lexical_weight:g} in them"
+        return f"nDCG of {self.queries} held-out queries: {figures}; {kept}, and {share}{words}"
 
 
 def choose(encoder: Candidate, run: TrainingRun) -> Choice:
@@ -108,13 +120,15 @@ def choose(encoder: Candidate, run: TrainingRun) -> Choice:
 
 def _measure_and_choose(encoder: Candidate, run: TrainingRun) -> Choice:
     share = encoder.spec.unnamed_share
-    shares = SHARES if share is None else (share,)
+    is_lexical = not encoder.spec.backbone and encoder.spec.lexical_dim
+    shares = (LEXICAL_SHARES if is_lexical else SHARES) if share is None else (share,)
     rows = _draw(run.rows, MAX_ROWS, encoder.seed)
     kept, held_out = split(rows, encoder.seed)
     if len(set(held_out["anchor"])) < MIN_QUERIES:
         return Choice(trains=bool(encoder.spec.train_concepts), unnamed_share=shares[0])
     search = Search.from_rows(held_out, list(rows["positive"]))
     candidate = encoder.build_candidate(kept, run.folder / "cache")
+    lexical_weight = _choose_lexical_weight(candidate, search, kept)
     before = measure(candidate, search, (*shares, 1.0))
     folder = run.folder / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +139,21 @@ def _measure_and_choose(encoder: Candidate, run: TrainingRun) -> Choice:
     after = measure(candidate, search, shares)
     distributed.broadcast_from_main()
     shutil.rmtree(folder, ignore_errors=True)
-    return decide(before, after, shares, encoder.spec.train_concepts)
+    return replace(decide(before, after, shares, encoder.spec.train_concepts), lexical_weight=lexical_weight)
+
+
+def _choose_lexical_weight(candidate: Candidate, search: Search, kept: Dataset) -> float | None:
+    """Choose the weight of equal words with which the unnamed part alone ranks best, and set it."""
+    if not candidate.spec.lexical_dim or candidate.spec.lexical_weight is not None:
+        return None
+    quality = {}
+    for weight in lexical.WEIGHTS:
+        candidate.set_lexical_weight(weight)
+        quality[weight] = float(measure(candidate, search, (1.0,))[1.0].mean())
+    best = max(quality, key=lambda weight: quality[weight])
+    candidate.set_lexical_weight(best)
+    candidate.initialise_weights(kept)
+    return best
 
 
 def decide(before: Outcomes, after: Outcomes, shares: Sequence[float], trains: bool | None = None) -> Choice:

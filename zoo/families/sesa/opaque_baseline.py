@@ -28,8 +28,8 @@ def train_opaque_baseline(
 
     An interrupted training resumes from its newest checkpoint. The checkpoints are removed at the end.
     """
-    same = {"unnamed_share": encoder.unnamed_share, "rarity": encoder.chosen.get("encoder.rarity", encoder.spec.rarity)}
-    changes = {"space": "opaque", "held_out": None, "train_baseline": False, **same}
+    share = encoder.unnamed_share
+    changes = {"space": "opaque", "held_out": None, "train_baseline": False, "unnamed_share": share}
     spec = encoder.spec.model_copy(update=changes)
     baseline = type(encoder).build(spec, seed=encoder.seed, folder=encoder.folder)
     baseline.tables = dict(encoder.tables)

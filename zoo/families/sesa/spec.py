@@ -19,7 +19,7 @@ SIDES = {"query": "anchor", "document": "positive"}
 """The column of the training data that each side reads."""
 TAG_COLUMNS = ("anchor_concepts", "positive_concepts")
 """Columns with the concept ids of each side, in the order of SIDES."""
-RECURRENT_FIELDS = ("reader", "vocab_size", "dim", "hidden", "rarity")
+RECURRENT_FIELDS = ("reader", "vocab_size", "dim", "hidden", "rarity", "lexical_dim", "lexical_weight")
 """Fields of recurrent towers, which a section with a backbone must not have."""
 FROZEN_EPOCHS = EpochRule(rows_read=30_000, least=3, most=10)
 RECURRENT_EPOCHS = EpochRule(rows_read=15_000, least=5, most=10)
@@ -58,6 +58,16 @@ class TowerSpec(EncoderSpec):
         default=None,
         description="Without a backbone: which subwords start with a low weight, those that are frequent, or as in TF-IDF those "
         "that many texts have. Default: texts, or frequency if the recipe gives `training.epochs` or `max_steps`.",
+    )
+    lexical_dim: Annotated[int, Field(ge=0, le=65_536)] | None = Field(
+        default=None,
+        description="Without a backbone: components of fixed vectors of subwords, which compare texts as LSA and TF-IDF do. 0: "
+        "none. Default: 1024, or 0 if the recipe gives `training.epochs` or `max_steps`.",
+    )
+    lexical_weight: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        default=None,
+        description="With `lexical_dim`: how much equal words count beside similar words; 0 is LSA alone, 1 nearly TF-IDF. "
+        "Default: 0.5, or where held-out pairs choose, 0.5 or 1.",
     )
     backbone: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="A sentence encoder to start from: Hub id, folder, or package:NAME."

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch.nn.functional import normalize
 
 from zoo.artefact import preflight, tensors
+from zoo.families.sesa import lexical
 from zoo.families.sesa.subwords import PAD, UNKNOWN, Subwords
 from zoo.graph import TextReader
 from zoo.text import backbone, sentence_transformers_format, text_graph
@@ -33,7 +34,8 @@ CHUNK_SIZE = 32  # texts; on a CPU, larger chunks only add padding
 class Tower(Protocol):
     """Turns texts into vectors: `module` takes the tensors of `pad`, each (batch, tokens), and returns (batch, width).
 
-    The first `own_width` components compare texts as the backbone does, or by their subwords.
+    The first `own_width` components compare texts as the backbone does, or by their subwords: by the fixed vectors, or else
+    by the mean of the embeddings.
     """
 
     width: int
@@ -62,10 +64,19 @@ class RecurrentNetwork(torch.nn.Module):
 
     The vector has two parts. The first is the mean of the embeddings, weighted by rarity: it recognises shared words before
     any training. The second, times a gate, is the maximum and the mean of the states. Gate and rarity are trained.
+
+    With `lexical_dim`, another part comes before the two: the sum of fixed vectors of the subwords (`lexical`), normalised.
     """
 
-    def __init__(self, reader: str, vocab_size: int, dim: int, hidden: int, dropout: float) -> None:
+    lexical: torch.Tensor
+
+    def __init__(
+        self, reader: str, vocab_size: int, dim: int, hidden: int, dropout: float, lexical_dim: int = 0
+    ) -> None:
         super().__init__()
+        if lexical_dim:
+            self.register_buffer("lexical", torch.zeros(vocab_size, lexical_dim))
+        self.has_lexical = lexical_dim > 0
         self.embedding = torch.nn.Embedding(vocab_size, dim, padding_idx=PAD)
         self.rarity = torch.nn.Embedding(vocab_size, 1)
         self.gate = torch.nn.Parameter(torch.tensor(INITIAL_STATES_GATE))
@@ -74,7 +85,7 @@ class RecurrentNetwork(torch.nn.Module):
         self.drop = torch.nn.Dropout(dropout)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Turn ids and mask (batch, tokens) into vectors (batch, dim + 4 · hidden) float32."""
+        """Turn ids and mask (batch, tokens) into vectors (batch, lexical_dim + dim + 4 · hidden) float32."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         lengths = mask.sum(1).cpu()
         with torch.autocast(mask.device.type, enabled=False):
@@ -89,18 +100,40 @@ class RecurrentNetwork(torch.nn.Module):
             pooled_states = normalize(torch.cat([highest, mean.to(highest.dtype)], dim=1), dim=1)
             weights = self.rarity(ids).exp() * mask[:, :, None]
             words = normalize((embeddings * weights).sum(1), dim=1)
-            return torch.cat([words, self.gate * self.drop(pooled_states)], dim=1).float()
+            parts = [words, self.gate * self.drop(pooled_states)]
+            if self.has_lexical:
+                sums = (self.lexical.float()[ids] * mask[:, :, None]).sum(1)
+                parts.insert(0, normalize(sums, dim=1))
+            return torch.cat(parts, dim=1).float()
 
 
 class RecurrentTower:
     """A `RecurrentNetwork` and its subwords."""
 
     def __init__(
-        self, subwords: Subwords, reader: str, dim: int, hidden: int, max_length: int | None, dropout: float
+        self,
+        subwords: Subwords,
+        reader: str,
+        dim: int,
+        hidden: int,
+        max_length: int | None,
+        dropout: float,
+        lexical_dim: int = 0,
     ) -> None:
         self.subwords = subwords
-        self.width, self.own_width, self.max_length = dim + 4 * hidden, dim, max_length or DEFAULT_MAX_LENGTH
-        self.module = RecurrentNetwork(reader, len(subwords), dim, hidden, dropout)
+        self.width, self.own_width = lexical_dim + dim + 4 * hidden, lexical_dim or dim
+        self.max_length = max_length or DEFAULT_MAX_LENGTH
+        self.module = RecurrentNetwork(reader, len(subwords), dim, hidden, dropout, lexical_dim)
+
+    def initialise_lexical(self, texts: Sequence[str], weight: float, seed: int) -> None:
+        """Compute the fixed vectors of subwords; see `lexical.compute_table`."""
+        table = self.module.lexical
+        vocab_size, dim = table.shape
+        table.copy_(lexical.compute_table(self.tokenize(texts), vocab_size, dim, weight, seed))
+
+    def scale_lexical(self, factor: float) -> None:
+        """Multiply the weight of the part that stands for single subwords."""
+        lexical.scale_second_part(self.module.lexical, factor)
 
     def initialise_rarity(self, texts: Sequence[str], *, by_texts: bool = False) -> None:
         """Give subwords that are frequent in `texts` a low weight, before training."""

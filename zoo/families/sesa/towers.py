@@ -76,12 +76,14 @@ class Towers:
     @classmethod
     def learn(cls, spec: TowerSpec, texts: Iterable[str]) -> Towers:
         """Learn subwords from `texts`, and build untrained recurrent networks over them."""
-        return cls._build_recurrent(spec, Subwords.learn(list(texts), spec.vocab_size))
+        return cls._build_recurrent(
+            spec, Subwords.learn(list(texts), spec.vocab_size, marks_inside=bool(spec.lexical_dim))
+        )
 
     @classmethod
     def _build_recurrent(cls, spec: TowerSpec, subwords: Subwords) -> Towers:
         dropout = RECURRENT_DROPOUT if spec.dropout is None else spec.dropout
-        sizes = spec.dim, spec.hidden, spec.max_length, dropout
+        sizes = spec.dim, spec.hidden, spec.max_length, dropout, spec.lexical_dim or 0
         return cls(spec, {side: RecurrentTower(subwords, spec.reader, *sizes) for side in cls._list_sides(spec)})
 
     def initialise_rarity(self, texts: Sequence[str], *, by_texts: bool = False) -> None:
@@ -92,6 +94,18 @@ class Towers:
         """
         for tower in self.by_side.values():
             tower.initialise_rarity(texts, by_texts=by_texts)
+
+    def initialise_lexical(self, texts: Sequence[str], weight: float, seed: int) -> None:
+        """Compute the fixed vectors of subwords, where recurrent towers have them."""
+        for tower in self.by_side.values():
+            if isinstance(tower, RecurrentTower) and tower.module.has_lexical:
+                tower.initialise_lexical(texts, weight, seed)
+
+    def scale_lexical(self, factor: float) -> None:
+        """Multiply the weight of the fixed vectors' part that stands for single subwords."""
+        for tower in self.by_side.values():
+            if isinstance(tower, RecurrentTower):
+                tower.scale_lexical(factor)
 
     def get_pretrained_parameters(self) -> list[torch.nn.Parameter]:
         """Return the parameters that come with a backbone."""
