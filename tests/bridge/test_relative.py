@@ -96,6 +96,9 @@ def test_tasks_score_a_relative_view(encoder, tmp_path):
     report = zoo.evaluate(view, [entry], folder=tmp_path)
     assert report["results"][0]["value"] > 0.5
     assert evaluation.list_missed(report) == []
+    small = RelativeEncoder(encoder.view(dim=8), ANCHORS)
+    report = zoo.evaluate(small, [entry], folder=tmp_path)
+    assert report["results"][0]["view"] == {"dim": 8, "anchors": small.view_options["anchors"]}
 
 
 @pytest.mark.parametrize("anchors", [[], ["the dog"], ["the dog", "the dog", "a cat"]])
@@ -109,8 +112,18 @@ def test_a_relative_view_is_neither_saved_nor_cut(encoder, tmp_path):
     with pytest.raises(ZooError, match="a relative view is not saved"):
         view.save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
-    with pytest.raises(ZooError, match="a relative view has no options"):
+    with pytest.raises(ZooError, match="a relative view has no other views"):
         view.view(dim=8)
+
+
+def test_other_anchors_are_another_view(encoder):
+    records = [
+        RelativeEncoder(encoder, anchors, is_centred=is_centred).view_options
+        for anchors in (ANCHORS, ANCHORS[::-1])
+        for is_centred in (True, False)
+    ]
+    assert len({str(record) for record in records}) == 4
+    assert RelativeEncoder(encoder, ANCHORS).view_options == records[0]
 
 
 def test_the_verbs_take_a_file_of_anchors(encoder, tmp_path, capsys):

@@ -190,3 +190,5 @@ def test_a_model_that_was_finished_early_is_named(trained, tmp_path):
     (folder / "metrics.jsonl").write_text('{"step": 40, "loss": 1.0, "learning_rate": 0.001}\n')
     (finding,) = judge_model(folder)
     assert finding.message == "the training was ended at step 40 by `zoo train --finish`"
+    (folder / "metrics.jsonl").write_text('["no", "line"]')
+    assert judge_model(folder) == []

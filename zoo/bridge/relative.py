@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import numpy as np
 
 from zoo.bridge.anchors import Anchors
+from zoo.core import atomic_files
 from zoo.core.errors import ZooError
 from zoo.encoder import Encoder
 from zoo.fitted_steps import prepare_vectors
 from zoo.metrics.encoded_rows import as_float_vectors, encode_inputs
-
-if TYPE_CHECKING:
-    import numpy as np
 
 LEAST = 2
 COPIED = ("spec", "module", "name", "revision", "seed", "folder", "backbone_name", "backbone_revision", "tables")
@@ -53,11 +54,13 @@ class RelativeEncoder(Encoder):
             if hasattr(encoder, name):
                 setattr(self, name, getattr(encoder, name))
         self._encoder, self.dim = encoder, len(inputs)
-        self.view_options = dict(encoder.view_options)
         vectors = encode_inputs(encoder, inputs, prompt_name=prompt_name)
         self.anchors = Anchors.place(vectors, is_centred=is_centred)
         if not self.anchors.unit.any():
             raise ZooError(f"anchors: {encoder.name} gives all {len(inputs)} of them one vector; give others")
+        # An index or a bridge compares it, because the weights are those of the encoder.
+        digest = atomic_files.digest([is_centred, prompt_name, [_as_text(item) for item in inputs]])[:16]
+        self.view_options = {**encoder.view_options, "anchors": digest}
 
     @property
     def has_roles(self) -> bool:
@@ -101,14 +104,21 @@ class RelativeEncoder(Encoder):
         floats = as_float_vectors(self._encoder, vectors)
         return self.anchors.compute_cosines(prepare_vectors(floats, self._encoder.similarity_fn_name))
 
-    def _make_view(self, options: Mapping[str, Any]) -> Self:
-        """The same view. Raises ZooError for options, which the encoder takes before it becomes relative."""
-        if options:
+    def view(self, **options: Any) -> Self:
+        """The same view. Raises ZooError for options of another one, which the encoder takes before it becomes relative."""
+        if not options.items() <= self.view_options.items():
             raise ZooError(
-                "a relative view has no options: make it of a view, RelativeEncoder(encoder.view(…), anchors)"
+                "a relative view has no other views: make it of a view, RelativeEncoder(encoder.view(…), anchors)"
             )
         return copy.copy(self)
 
     def write_weights(self, folder: Path) -> None:
         """Raise ZooError, because the vectors follow from the encoder and the anchors."""
         raise ZooError("a relative view is not saved: save the encoder, and keep the file of the anchors")
+
+
+def _as_text(item: Any) -> str:
+    """Return a text as it is, and the sha256 of the numbers of an image or a vector."""
+    if isinstance(item, str | Path):
+        return str(item)
+    return hashlib.sha256(np.ascontiguousarray(item).tobytes()).hexdigest()

@@ -152,13 +152,22 @@ class RunCheckpoints:
 
 
 def judge_model(folder: Path) -> list[Finding]:
-    """Say whether the training of a model folder ended too early. [] for a folder without a record of it."""
-    lock = atomic_files.read_json(folder / "lock.json") if (folder / "lock.json").is_file() else {}
-    lines = health.read_lines(folder / METRICS)
-    if lock.get("finished_early") and lines:
-        message = f"the training was ended at step {lines[-1].get('step', 0):,} by `zoo train --finish`"
-        return [Finding("warning", message, "the same command without --finish trains on to the end of its schedule")]
-    return judge_losses(lines)
+    """Say whether the training of a model folder ended too early. [] for a folder without a record of it that can be read."""
+    try:
+        lock = atomic_files.read_json(folder / "lock.json") if (folder / "lock.json").is_file() else {}
+        lines = health.read_lines(folder / METRICS)
+        if lock.get("finished_early") and lines:
+            message = f"the training was ended at step {lines[-1].get('step', 0):,} by `zoo train --finish`"
+            return [
+                Finding("warning", message, "the same command without --finish trains on to the end of its schedule")
+            ]
+        return judge_losses(lines)
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+    ):  # the record is only read along; opening the model checks the folder
+        return []
 
 
 def _read_tables(recipe: Recipe[Any], cache: Path) -> dict[str, Table]:

@@ -217,6 +217,7 @@ def _find_places(references: Sequence[str], arguments: argparse.Namespace) -> li
 def _diagnose_checkpoints(places: Sequence[Place], arguments: argparse.Namespace) -> Found:
     """Diagnose checkpoints of one run: with the inputs of --data, or else with rows of its recipe."""
     from zoo.build.run_checkpoints import Place, RunCheckpoints
+    from zoo.cli import views
     from zoo.training.checkpoints import read_step
 
     if arguments.sort:
@@ -242,8 +243,6 @@ def _diagnose_checkpoints(places: Sequence[Place], arguments: argparse.Namespace
                 _list_views(view, arguments, str(run.read_progress(checkpoint)), ""),
                 lambda: run.judge(checkpoint) if is_newest else [],  # noqa: B023, it is called before the next one
             )
-
-    from zoo.cli import views
 
     return _diagnose_groups(open_groups(), inputs, labelled, arguments, follow_moves=True)
 
