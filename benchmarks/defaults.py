@@ -1,11 +1,12 @@
 """Every family trained with no setting but the data, beside its free baselines: wins, ties and losses.
 
-    ZOO_DATA=… python benchmarks/defaults.py [--half development|reporting] [--only pairs labels] [--seeds 3] [--quick]
-        [--work FOLDER] [--write FILE]
+    ZOO_DATA=… python benchmarks/defaults.py [--half development|reporting] [--only pairs labels] [--sizes 300 1000] [--seeds 3]
+        [--quick] [--work FOLDER] [--write FILE]
 
 Runs the benchmarks defaults_*.py one after another and counts their verdicts by family. Each says which sets it has, and which
 half chose the defaults. The whole takes some hours on one core; --work continues an interrupted run, --quick takes half an hour.
-A line says how many losses zoo itself put into words.
+--sizes goes to the benchmarks that have sizes, and leaves out those that have another one alone. A line says how many losses zoo
+itself put into words.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from typing import Any
 
 from common import data_folder, finish, save_table
 
-PARTS = ("pairs", "sesa", "labels", "text", "images", "vlm")
+PARTS = ("pairs", "sesa", "labels", "text", "latent", "images", "vlm")
+SIZES = ("300", "1000", "3000", "10000", "all")
+SIZES_BY_PART = {
+    **dict.fromkeys(("pairs", "sesa", "text"), ("300", "1000", "3000", "all")),
+    "labels": ("300", "1000", "3000"),
+    "latent": ("300", "1000", "3000", "10000"),
+}
+"""The sizes of the benchmarks that take them; images and vlm have sizes of their own."""
 OUTCOMES = ("better", "level", "worse")
 MOST_LOSSES, LEAST_WINS = 0.1, 0.6  # as shares of the sets
 
@@ -29,6 +37,10 @@ def run_part(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Run a benchmark of its own, and return its verdicts: family, data, outcome and sentence of each run."""
     folder = Path(__file__).parent
     command = [sys.executable, str(folder / f"defaults_{name}.py"), "--half", args.half, "--seeds", str(args.seeds)]
+    sizes = [size for size in args.sizes or () if size in SIZES_BY_PART.get(name, ())]
+    if args.sizes and name in SIZES_BY_PART and not sizes:
+        return []
+    command += ["--sizes", *sizes] if sizes else []
     command += ["--quick"] if args.quick else []
     command += ["--work", str(Path(args.work) / name)] if args.work else []
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -36,7 +48,7 @@ def run_part(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
         sys.exit(f"defaults_{name}.py failed")
     figures = json.loads(result.stdout.splitlines()[-1])
     verdicts: list[dict[str, Any]] = figures["verdicts"] if "verdicts" in figures else figures["runs"]
-    return verdicts
+    return [{"family": name} | entry for entry in verdicts]
 
 
 def format_table(verdicts: Sequence[dict[str, Any]]) -> list[str]:
@@ -80,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--half", choices=("development", "reporting"), default="reporting")
     parser.add_argument("--only", nargs="*", choices=PARTS, help="benchmarks to run")
+    parser.add_argument("--sizes", nargs="*", choices=SIZES, help="numbers of training rows")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one seed and few rows")
     parser.add_argument("--work", help="folder that keeps finished runs, so that an interrupted benchmark continues")

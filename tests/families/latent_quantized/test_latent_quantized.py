@@ -238,7 +238,8 @@ def test_a_model_folder_holds_the_layers_that_the_default_network_stands_for():
     settings = encoder.card_facts()["settings"]
     assert settings["encoder.network.widths"] == [32, 64]
     assert Encoder.build(spec(network="paper", size=32)).spec.network == "paper"
-    assert spec(network="auto", modality="vector").layers == Network(), "vectors keep their dense layers"
+    for latent, dense in (("quantized", ()), ("continuous", ()), ("gaussian", (256, 256)), ("vector", (256, 256))):
+        assert spec(network="auto", modality="vector", latent=latent).layers == Network(dense=dense)
 
 
 def test_with_defaults_every_latent_varies_and_images_come_back(tmp_path, monkeypatch):

@@ -250,7 +250,8 @@ class Autoencoder(BaseEncoder):
         uses_values = bool(options.get("values"))
         view = copy.copy(self)
         view.view_options = {"values": True} if uses_values else {}
-        view.dim = self.bottleneck.output_dim if uses_values else self.spec.latents
+        is_built = self.input_format is not None  # networks of vectors are built later than their views are checked
+        view.dim = self.bottleneck.output_dim if uses_values and is_built else self.spec.latents
         return view
 
     @property

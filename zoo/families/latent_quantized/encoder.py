@@ -6,6 +6,7 @@ measure, InfoMEC, in `zoo.metrics.disentanglement`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.findings import Finding
 from zoo.data.split import draw_positions
 from zoo.encoder import TrainingRun
-from zoo.families.latent_quantized import baselines, card_samples, networks, quantizers
+from zoo.families.latent_quantized import baselines, card_samples, linear_start, networks, quantizers
 from zoo.families.latent_quantized.autoencoder import Autoencoder
 from zoo.families.latent_quantized.inputs import TrainingInputs
 from zoo.families.latent_quantized.spec import Spec
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
 MAX_CHECKED = 2048  # inputs in which latents that never change are looked for
 MIN_CHECKED = 10  # fewer inputs say nothing
-RANGE_ROWS = 2048  # training rows from which the range of each latent is computed
+RANGE_ROWS = 2048  # training rows from which the range of each latent, and errors of reconstruction, are computed
+MIN_GAIN = 0.01  # by which training must lower the error of its own rows; less is likely to be lost on others
 
 
 class Encoder(Autoencoder):
@@ -69,6 +71,10 @@ class Encoder(Autoencoder):
             self._build_networks(vectors.shape[1])
         self._get_buffer("mean").copy_(torch.from_numpy(vectors.mean(0)))
         self._get_buffer("scale").fill_(max(float(vectors.std(0).mean()), 1e-6))
+        if self.spec.starts_linear:
+            mean, scale = (self._get_buffer(name).numpy() for name in ("mean", "scale"))
+            linear_start.initialise(self.module, (vectors - mean) / scale, self.seed)
+            self._settings["encoder.network.dense"] = []
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -84,7 +90,10 @@ class Encoder(Autoencoder):
         input_format = self._require_input_format()
         rows: Any = TrainingInputs(run.rows, input_format)
         validation: Any = None if run.validation is None else TrainingInputs(run.validation, input_format)
+        start = copy.deepcopy(self.module.state_dict()) if self.spec.starts_linear else None
         seconds = super().train(replace(run, rows=rows, validation=validation))
+        if start is not None:
+            self._keep_better(start, run)
         self._record_ranges(rows)
         del rows, validation  # free their memory, because every baseline decodes the rows for itself
         if run.validation is not None and self.spec.sources and not run.finish:
@@ -92,6 +101,20 @@ class Encoder(Autoencoder):
                 self, run.rows, run.validation, run.settings, run.folder / "baselines"
             )
         return seconds
+
+    def _keep_better(self, start: Mapping[str, torch.Tensor], run: TrainingRun) -> None:
+        """Go back to the tensors `start` unless training has lowered the error of some training rows by MIN_GAIN."""
+        vectors = np.asarray(run.rows.select(draw_positions(len(run.rows), min(len(run.rows), RANGE_ROWS)))["vector"])
+        trained, errors = copy.deepcopy(self.module.state_dict()), []
+        for state in (start, trained):
+            self.module.load_state_dict(state)
+            errors.append(float(np.square(vectors - self.reconstruct(list(vectors))).mean()))
+        is_better = errors[1] < (1 - MIN_GAIN) * errors[0]
+        if not is_better:
+            self.module.load_state_dict(start)
+        if run.say:
+            outcome = "training is kept" if is_better else "the principal components that it started from are kept"
+            run.say(f"error of reconstruction before training {errors[0]:.4g}, after {errors[1]:.4g}: {outcome}")
 
     def parameter_groups(self, training: Training) -> list[dict[str, Any]]:
         """Two groups: weights, which decay; biases, gains of norms and codebooks, which do not."""

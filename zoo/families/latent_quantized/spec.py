@@ -74,6 +74,8 @@ SMALL = Network(widths=(32, 64), blocks=1, patch=4, dense=(256,), norm="none")
 Size = Annotated[int, Field(ge=2, le=65_536)]
 IMAGE_EPOCHS = EpochRule(rows_read=60_000, least=2, most=200)
 VECTOR_EPOCHS = EpochRule(rows_read=200_000, least=5, most=200)
+LINEAR_EPOCHS = EpochRule(rows_read=20_000, least=1, most=10)
+LINEAR_LATENTS = ("quantized", "continuous")
 Latent = Literal["quantized", "continuous", "gaussian", "vector"]
 
 
@@ -134,8 +136,8 @@ class Spec(EncoderSpec):
     channels: Literal[1, 3] = Field(1, description="Grey or RGB.")
     network: Literal["auto", "paper", "small"] | Network = Field(
         "auto",
-        description="Encoder and decoder. auto: few blocks, as many stages as `size` can be halved. paper: 12 blocks, which "
-        "needs a GPU. small: trains fast on sides that 16 divides.",
+        description="Encoder and decoder. auto: few blocks, as many stages as `size` can be halved; for vectors linear maps, "
+        "which start at principal components. paper: 12 blocks, which needs a GPU. small: trains fast on sides that 16 divides.",
     )
     baselines: tuple[Latent, ...] = Field(
         (), description="Also train these kinds of latents; the card compares all of them on the validation rows."
@@ -144,7 +146,9 @@ class Spec(EncoderSpec):
 
     @property
     def epoch_rule(self) -> EpochRule:
-        """Vectors are read more often than images, which cost far more."""
+        """Vectors are read more often than images, which cost far more; networks that start at the best linear map, rarely."""
+        if self.starts_linear:
+            return LINEAR_EPOCHS
         return VECTOR_EPOCHS if self.modality == "vector" else IMAGE_EPOCHS
 
     @model_validator(mode="after")
@@ -170,7 +174,14 @@ class Spec(EncoderSpec):
             return self.network
         if self.network == "auto" and self.modality == "image":
             return choose_network(self.size)
+        if self.network == "auto" and self.latent in LINEAR_LATENTS:
+            return Network(dense=())
         return SMALL if self.network == "small" else Network()
+
+    @property
+    def starts_linear(self) -> bool:
+        """Whether both networks are linear maps of vectors, which start at principal components."""
+        return self.modality == "vector" and self.latent in LINEAR_LATENTS and not self.layers.dense
 
     @property
     def sizes(self) -> tuple[int, ...]:
