@@ -218,14 +218,15 @@ class Encoder:
         length = automatic.choose_length(self.spec, settings, row_count, has_validation=has_validation, say=say)
         self.chosen = {f"training.{name}": value for name, value in length.items()}
         run = replace(run, settings=settings.model_copy(update=length))
-        if not (settings.sigma_reparam and self.spec.reads_training_field("sigma_reparam")):
-            return self.train(run)
-        from zoo.training import sigma_reparam
+        try:
+            if not (settings.sigma_reparam and self.spec.reads_training_field("sigma_reparam")):
+                return self.train(run)
+            from zoo.training import sigma_reparam
 
-        with sigma_reparam.reparametrise(self.module):
-            seconds = self.train(run)
-        self._forget_engines()
-        return seconds
+            with sigma_reparam.reparametrise(self.module):
+                return self.train(run)
+        finally:
+            self._forget_engines()  # a fused optimiser changes matrices without a trace that engines could see
 
     def find_depths(self) -> Mapping[Any, int] | None:
         """Return the depth of each parameter of a text backbone: 0 for embeddings, n for block n. None without such blocks.
