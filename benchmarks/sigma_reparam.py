@@ -183,7 +183,13 @@ def main() -> None:
         lines += part
     print("\n".join(lines))
     if args.write:
-        save_table(args.write, "σReparam", "benchmarks/sigma_reparam.py", "networks that are trained from scratch; one thread.", lines)
+        save_table(
+            args.write,
+            "σReparam",
+            "benchmarks/sigma_reparam.py",
+            "networks trained from scratch; one thread.",
+            lines,
+        )
     finish({"benchmark": "sigma_reparam", **figures})
 
 
