@@ -187,7 +187,7 @@ def main() -> None:
             args.write,
             "σReparam",
             "benchmarks/sigma_reparam.py",
-            "networks that are trained from scratch; one thread.",
+            "networks trained from scratch; one thread.",
             lines,
         )
     finish({"benchmark": "sigma_reparam", **figures})
