@@ -182,6 +182,10 @@ def _add_model_verbs(add: Add) -> None:
         choices=["int8", "int4", "pq", "float"],
         help="store the token table in fewer bits, or as plain numbers again",
     )
+    for codec in ("int8", "int4"):
+        export.add_argument(
+            f"--{codec}-table", action="store_const", const=codec, dest="table", help=f"short for --table {codec}"
+        )
     export.add_argument(
         "--table-texts", metavar="FILE", help="unlabelled texts for the table: lines, or a column `text`"
     )

@@ -8,18 +8,18 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from zoo.core.errors import ZooError
-from zoo.deploy import smoothing
+from zoo.deploy import smoothing, tracing
+from zoo.graph import Graph
 
 
-def convert(source: Path, target: Path, *, int8_rows: Sequence[Sequence[int]] | None = None) -> None:
+def convert(source: Path, target: Path, graph: Graph, *, int8_rows: Sequence[Sequence[int]] | None = None) -> None:
     """Write the graph of `source` as `target` (.xml) and its weights as .bin beside it, in float32.
 
     Args:
         source: a graph of ONNX; for int8, one whose linear layers `smoothing` has prepared.
         target: the new file.
+        graph: what the source holds.
         int8_rows: texts of token ids that calibrate int8, with weights by channel and activations in fixed ranges; None for
             float32.
 
@@ -31,19 +31,21 @@ def convert(source: Path, target: Path, *, int8_rows: Sequence[Sequence[int]] | 
         raise ZooError("OpenVINO is not installed: pip install 'embedding-zoo[openvino]'") from None
     model = openvino.convert_model(str(source))
     if int8_rows is not None:
-        model = _quantise(model, int8_rows)
+        model = _quantise(model, graph, int8_rows)
     openvino.save_model(model, str(target), compress_to_fp16=False)
 
 
-def _quantise(model: Any, rows: Sequence[Sequence[int]]) -> Any:
+def _quantise(model: Any, graph: Graph, rows: Sequence[Sequence[int]]) -> Any:
     try:
         import nncf
     except ImportError:
         raise ZooError("NNCF is not installed: pip install 'embedding-zoo[openvino]'") from None
     from nncf.quantization import advanced_parameters
 
-    ids = [np.array([row], np.int64) for row in rows]
-    feeds = [{"input_ids": each, "attention_mask": np.ones_like(each)} for each in ids]
+    feeds = []
+    for row in rows:
+        arguments = [argument.numpy() for argument in tracing.pad(graph, [row])]
+        feeds.append(dict(zip(tracing.list_inputs(graph), arguments, strict=True)))
     products = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul"]
     exact = [name for name in products if f"/{smoothing.EXACT}/" in name]
     is_smooth = advanced_parameters.AdvancedSmoothQuantParameters(matmul=-1)  # it was done before

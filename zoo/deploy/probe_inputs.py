@@ -31,9 +31,13 @@ def make_texts() -> list[str]:
 
 
 def make_inputs(graph: Graph) -> list[Any]:
-    """Return the inputs that a graph is verified on: texts, images of its size, or vectors of its components."""
+    """Return the inputs that a graph is verified on: texts, images of its size, or vectors of its components.
+
+    Texts of the graph's own words follow, and then names of classes that have a vector of their own.
+    """
     if graph.modality == "text":
-        return make_texts()
+        names = graph.classes if graph.named_vectors is not None else ()
+        return [*make_texts(), *graph.probes, *names]
     generator = np.random.default_rng(0)
     if graph.modality == "vector":
         return list(generator.standard_normal((COUNT, graph.components), dtype=np.float32))
