@@ -9,7 +9,8 @@ from datasets import Dataset
 from sklearn.decomposition import PCA
 
 import zoo
-from zoo.artefact import model_folder
+from zoo.artefact import manifest, model_folder
+from zoo.core import atomic_files
 from zoo.data import Origin
 from zoo.data.table import Table
 from zoo.evaluation.baselines.baseline import TrainingRows
@@ -74,7 +75,16 @@ def test_training_keeps_the_start_on_few_vectors_and_the_folder_opens(tmp_path):
     assert compute_error(named, vectors) < 0.99 * compute_error(build(vectors), vectors), "a clear gain is kept"
     assert encoder.card_facts()["settings"]["encoder.network.dense"] == []
     opened = zoo.from_pretrained(model_folder.save(encoder, tmp_path / "model"))
-    np.testing.assert_array_equal(opened.encode(list(new)), encoder.encode(list(new)))
+    codes = encoder.encode(list(new))
+    np.testing.assert_array_equal(opened.encode(list(new)), codes)
+    for model in (encoder, opened, opened.view()):
+        np.testing.assert_allclose(model.as_float_vectors(codes), encoder.view(values=True).encode(list(new)))
+    config = atomic_files.read_json(tmp_path / "model" / "config.json")
+    assert config["zoo"].pop("compares_values")
+    atomic_files.write_json(tmp_path / "model" / "config.json", config)
+    manifest.write(tmp_path / "model")
+    older = zoo.from_pretrained(tmp_path / "model")
+    assert set(np.unique(older.as_float_vectors(codes))) == {-1, 1}, "as in earlier versions"
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -34,6 +34,7 @@ class Autoencoder(BaseEncoder):
 
     Attributes:
         input_format: the format of the inputs; None until the number of components of a vector is known.
+        compares_values: whether two codes are as near to each other as their values, which are then principal components.
     """
 
     module: torch.nn.ModuleDict
@@ -44,6 +45,7 @@ class Autoencoder(BaseEncoder):
         self.spec = spec
         self.dim = spec.latents
         self.module = torch.nn.ModuleDict()
+        self.compares_values = False
         self.input_format: input_formats.InputFormat | None = None
         if spec.modality == "image" or components:
             self._build_networks(components)
@@ -237,11 +239,16 @@ class Autoencoder(BaseEncoder):
     # -- comparisons, views, sizes ---------------------------------------------------------------------------------
 
     def as_float_vectors(self, vectors: np.ndarray) -> np.ndarray:
-        """Codes as float32 vectors of -1 and 1 whose cosine falls with the distance of two codes; see `codes`.
+        """Codes as float32 vectors whose cosine falls with the distance of two codes.
 
-        Vectors that are float already stay as they are.
+        They are those of the view `values=True` with `compares_values`, and else of -1 and 1; see `codes`. Vectors that are
+        float already stay as they are.
         """
-        return vectors if vectors.dtype.kind == "f" else code_operations.as_float_vectors(self.bottleneck, vectors)
+        if vectors.dtype.kind == "f":
+            return vectors
+        if self.compares_values:
+            return self._look_up_values(torch.from_numpy(vectors.astype(np.int64))).numpy()
+        return code_operations.as_float_vectors(self.bottleneck, vectors)
 
     def _make_view(self, options: Mapping[str, Any]) -> Self:
         mistake = self.spec.find_view_mistake(options, self.folder)

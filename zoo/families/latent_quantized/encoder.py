@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MAX_CHECKED = 2048  # inputs in which latents that never change are looked for
 MIN_CHECKED = 10  # fewer inputs say nothing
 RANGE_ROWS = 2048  # training rows from which the range of each latent, and errors of reconstruction, are computed
+COMPARES_KEY = "compares_values"
+"""The entry of config.json of models that started at principal components. Earlier versions did not write it."""
 MIN_GAIN = 0.01  # by which training must lower the error of its own rows; less is likely to be lost on others
 
 
@@ -73,8 +75,9 @@ class Encoder(Autoencoder):
         self._get_buffer("scale").fill_(max(float(vectors.std(0).mean()), 1e-6))
         if self.spec.starts_linear:
             mean, scale = (self._get_buffer(name).numpy() for name in ("mean", "scale"))
-            linear_start.initialise(self.module, (vectors - mean) / scale, self.seed)
+            linear_start.initialise(self.module, (vectors - mean) / scale)
             self._settings["encoder.network.dense"] = []
+            self.compares_values = self.spec.latent == "quantized"
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -219,6 +222,7 @@ class Encoder(Autoencoder):
             encoder = cls(spec, components)
         tensors.fill(encoder.module, tensors.read(folder), folder)
         encoder.seed = seed
+        encoder.compares_values = spec.latent == "quantized" and config.get(COMPARES_KEY) is True
         facts = config.get("facts")
         if isinstance(facts, dict):
             encoder._facts = {name: facts[name] for name in card_samples.FACT_NAMES if name in facts}
@@ -228,8 +232,9 @@ class Encoder(Autoencoder):
         return encoder
 
     def extra_config(self) -> dict[str, Any]:
-        """The seed, and the number of components of a vector (None for images)."""
-        return {"seed": self.seed, "components": getattr(self.input_format, "dim", None)}
+        """The seed, the number of components of a vector (None for images), and whether codes are compared by values."""
+        compared = {COMPARES_KEY: True} if self.compares_values else {}
+        return {"seed": self.seed, "components": getattr(self.input_format, "dim", None)} | compared
 
     def card_facts(self) -> dict[str, Any]:
         """Sizes, bits, and the facts of `card_samples` and `baselines`."""

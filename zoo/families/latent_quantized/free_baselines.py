@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
-from sklearn.decomposition import PCA
 
 from zoo.core.errors import ZooError
 from zoo.data.split import draw_positions
@@ -128,7 +127,7 @@ class _Components:
 
     def __init__(self, vectors: Array, components: int, modality: str) -> None:
         self.modalities = (modality,)
-        self._pca = PCA(min(components, *vectors.shape), svd_solver="randomized", random_state=0).fit(vectors)
+        self._pca = linear_start.fit_components(vectors, min(components, *vectors.shape))
 
     def encode(self, inputs: Sequence[Any]) -> Array:
         """Return (n, components) float64."""

@@ -18,11 +18,12 @@ from zoo.data.split import draw_positions
 from zoo.families.latent_quantized import quantizers
 
 MAX_ROWS = 20_000  # vectors that components and scalars are fitted to
+MAX_EXACT = 1024  # components, or vectors, of an exact decomposition
 ROUNDS = 100  # of k-means
 LARGEST_VALUE = 0.5  # of a scalar, as in `quantizers.ScalarQuantizer`
 
 
-def initialise(module: torch.nn.ModuleDict, vectors: np.ndarray, seed: int) -> None:
+def initialise(module: torch.nn.ModuleDict, vectors: np.ndarray) -> None:
     """Set the linear networks of `module` in place, from standardised vectors (n, d) float32.
 
     Latents beyond the number of components, which is at most n - 1 and d, stay as they are.
@@ -33,7 +34,7 @@ def initialise(module: torch.nn.ModuleDict, vectors: np.ndarray, seed: int) -> N
     count = min(encoder.out_features, len(vectors) - 1, vectors.shape[1])
     if count < 1:
         return
-    components = PCA(count, random_state=seed).fit(vectors)
+    components = fit_components(vectors, count)
     projected = components.transform(vectors)
     bottleneck: Any = module["latent"]
     is_quantized = isinstance(bottleneck, quantizers.ScalarQuantizer)
@@ -49,6 +50,12 @@ def initialise(module: torch.nn.ModuleDict, vectors: np.ndarray, seed: int) -> N
         decoder.bias.copy_(torch.from_numpy(components.mean_))
         for values, fitted in zip(bottleneck.values if is_quantized else (), scalars, strict=False):
             values.copy_(torch.from_numpy(scale * fitted))
+
+
+def fit_components(vectors: np.ndarray, count: int) -> PCA:
+    """Fit principal components to vectors (n, d): exactly, or if they have more than MAX_EXACT components, nearly."""
+    solver = "full" if min(vectors.shape) <= MAX_EXACT else "randomized"
+    return PCA(count, svd_solver=solver, random_state=0).fit(vectors)
 
 
 def _find_layer(network: torch.nn.Module) -> torch.nn.Linear:
