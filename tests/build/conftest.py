@@ -41,6 +41,9 @@ class FakeEncoder:
     def finish(self, rows):
         self.calls.append(("finish", len(rows)))
 
+    def measure_activations(self, rows):
+        self.calls.append(("measure activations", len(rows)))
+
 
 @pytest.fixture
 def calls():
