@@ -113,7 +113,7 @@ class Encoded:
 
     def __init__(self, model: str, folder: Path) -> None:
         import zoo
-        from zoo.bridge.identity import hash_weights
+        from zoo.bridge.encoder_record import hash_weights
 
         self._encoder = zoo.from_pretrained(model)
         self._prefix = folder / f"quickstart-{hash_weights(self._encoder)[:12]}"

@@ -28,7 +28,7 @@ import torch
 import yaml
 from common import Made, Results, data_folder, finish
 from PIL import Image
-from torch import nn
+from plain_network import train_plain_network
 
 import zoo
 from zoo import data
@@ -164,59 +164,12 @@ def build(recipe: dict[str, Any], folder: Path) -> tuple[Any, dict[str, Any], li
 # -- a network from scratch --------------------------------------------------------------------------------------------
 
 
-class Block(nn.Module):
-    """Two 3 × 3 convolutions around a shortcut, written without zoo."""
-
-    def __init__(self, inner: int, outer: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(inner, outer, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(outer),
-            nn.ReLU(),
-            nn.Conv2d(outer, outer, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(outer),
-        )
-        self.past: nn.Module = nn.Identity()
-        if inner != outer:
-            self.past = nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.past(x) + self.body(x))
-
-
 def train_plain(images: ImageSet, epochs: float, seed: int) -> np.ndarray:
     """Train the same network with a softmax head in plain PyTorch, and return its hits on the test rows."""
-    torch.manual_seed(seed)
     classes = sorted({label for _, label in images.train})
-    x, tests = (
-        torch.from_numpy(np.stack([load_pixels(file, 32, 3) for file, _ in rows])).float() / 255 for rows in images[:2]
-    )
+    x, tests = (torch.from_numpy(np.stack([load_pixels(file, 32, 3) for file, _ in rows])) for rows in images[:2])
     y, truth = (torch.tensor([classes.index(label) for _, label in rows]) for rows in images[:2])
-    mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
-    x, tests = ((part - mean) / std for part in (x, tests))
-    network = nn.Sequential(
-        nn.Conv2d(3, 16, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        *(Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2)),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(64, len(classes)),
-    ).to(memory_format=torch.channels_last)
-    batch, optimizer = 64, torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)
-    steps = round(epochs) * (len(x) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
-    for _ in range(round(epochs)):
-        for chosen in torch.randperm(len(x))[: len(x) // batch * batch].view(-1, batch):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = nn.functional.cross_entropy(network(x[chosen]).float(), y[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    network.eval()
-    with torch.inference_mode():
-        hits: np.ndarray = (torch.cat([network(part).argmax(1) for part in tests.split(256)]) == truth).numpy()
+    hits: np.ndarray = train_plain_network(x, y, tests, epochs, seed).argmax(1) == truth.numpy()
     return hits
 
 

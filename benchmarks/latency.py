@@ -3,9 +3,10 @@
     ZOO_DATA=… python benchmarks/latency.py [--quick] [--write FILE]
 
 all-MiniLM-L6-v2 encodes queries of banking77, one at a time, with one thread. The sides take turns at every query, in one
-process: zoo in each precision and as a view, sentence-transformers in float32 and bfloat16, and ONNX Runtime in float32 and int8
-if it is installed. Times are those of the processor, in milliseconds, because wall times on a shared machine say little. The
-loss of each precision is that of the cosine on mixed texts and of the rank correlation on the test pairs of STS-B.
+process: zoo in each precision, as a view and with each engine that is installed, sentence-transformers in float32 and bfloat16,
+and ONNX Runtime in float32 and int8 by hand if it is installed. Graphs are made before they are timed. Times are those of the
+processor, in milliseconds, because wall times on a shared machine say little. The loss of each precision is that of the cosine on
+mixed texts and of the rank correlation on the test pairs of STS-B.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from encode import MODEL, draw_texts
 from scipy.stats import spearmanr
 
 import zoo
+from zoo.deploy import engine_names
 from zoo.hub.model_references import find_package_folder
 
 Encode = Callable[[list[str]], np.ndarray]
@@ -56,12 +58,31 @@ def open_sides(folder: Path) -> dict[str, Encode]:
         for precision in ("fp32", "bf16", "int8")
     }
     sides["zoo 3 layers, 128 components"] = lambda texts: encoder.truncate(3, 128).encode(texts)
+    sides |= open_engines()
     sides["sentence-transformers fp32"] = stock.encode
     sides["sentence-transformers bf16"] = lambda texts: half.encode(texts, convert_to_tensor=True).float().numpy()
     try:
         sides |= export_onnx(stock, encoder, folder)
     except ImportError:
         print("onnx and onnxruntime are not installed, so their lines are left out", file=sys.stderr)
+    return sides
+
+
+def open_engines() -> dict[str, Encode]:
+    """Return `encode` of zoo with each engine that is installed in each of its precisions, and with the choice of auto."""
+    sides: dict[str, Encode] = {}
+    for engine in ("onnx", "openvino"):
+        if not engine_names.is_installed(engine):
+            continue
+        encoder: Any = zoo.from_pretrained(MODEL, engine=engine)
+        for precision in engine_names.PRECISIONS[engine]:
+            sides[f"zoo {engine} {precision}"] = lambda texts, own=encoder, precision=precision: own.encode(
+                texts, precision=precision
+            )
+    chosen: Any = zoo.from_pretrained(MODEL, engine="auto")
+    sides["zoo engine auto"] = chosen.encode
+    for encode in sides.values():
+        encode(["How to choose a new password"])
     return sides
 
 
@@ -136,8 +157,9 @@ def time_queries(sides: dict[str, Encode], queries: list[str]) -> dict[str, list
 
 
 def time_alternation(sides: dict[str, Encode], queries: list[str]) -> float:
-    """Return the time of zoo's sides in turns, relative to that of one side after another."""
-    own = {name: encode for name, encode in sides.items() if name.startswith("zoo")}
+    """Return the time of zoo's sides with torch in turns, relative to that of one side after another."""
+    others = ("zoo onnx", "zoo openvino", "zoo engine")
+    own = {name: encode for name, encode in sides.items() if name.startswith("zoo") and not name.startswith(others)}
     apart = [time_queries({name: encode}, queries)[name] for name, encode in own.items()]
     together = time_queries(own, queries)
     return sum(np.median(each) for each in together.values()) / sum(np.median(each) for each in apart)

@@ -20,6 +20,7 @@ from zoo.core.errors import AcceptanceError, ArtefactError, DataError, HubError,
 
 if TYPE_CHECKING:
     from zoo.bridge.bridge import Bridge
+    from zoo.bridge.relative import RelativeEncoder
     from zoo.encoder import Encoder
     from zoo.index.index import Index
     from zoo.recipe.recipe import Recipe
@@ -33,6 +34,7 @@ __all__ = [
     "HubError",
     "Index",
     "RecipeError",
+    "RelativeEncoder",
     "ZooError",
     "evaluate",
     "from_pretrained",
@@ -89,20 +91,33 @@ def evaluate(
     return evaluation.evaluate(encoder, prepared, show_progress=show_progress)
 
 
-def from_pretrained(reference: str | Path, revision: str | None = None) -> Encoder:
+def from_pretrained(
+    reference: str | Path, revision: str | None = None, *, engine: str = "torch", max_loss: float = 0.001
+) -> Encoder:
     """Open a model: a folder that zoo wrote, a Hub id of one, or a plain sentence-transformers backbone (Hub id, folder or
     `package:NAME`), which opens untrained.
 
+    Args:
+        reference, revision: the model, and its commit, tag or branch on the Hub.
+        engine: what encodes. `onnx` and `openvino` make a graph of a text model once. `auto` takes the engine and the precision
+            that a measurement on this machine finds fastest.
+        max_loss: the largest loss in mean cosine of the choice of `auto`.
+
     Opening is strict. Raises ArtefactError for missing, extra or mis-shaped tensors, a wrong sha256, and an unknown format or
-    family. Pickles and remote code are never touched.
+    family. Raises ZooError for an engine that is not installed or that the family does not have. Pickles and remote code are
+    never touched.
     """
     from zoo import pretrained
 
-    return pretrained.from_pretrained(reference, revision)
+    if engine == "torch":
+        return pretrained.from_pretrained(reference, revision)
+    from zoo.deploy import engines
+
+    return engines.open_encoder(reference, revision, engine=engine, max_loss=max_loss)
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Index` and `Bridge` when they are first used, because they need numpy."""
+    """Import classes when they are first used, because they need numpy."""
     if name == "Index":
         from zoo.index.index import Index
 
@@ -111,4 +126,8 @@ def __getattr__(name: str) -> Any:
         from zoo.bridge.bridge import Bridge
 
         return Bridge
+    if name == "RelativeEncoder":
+        from zoo.bridge.relative import RelativeEncoder
+
+        return RelativeEncoder
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")

@@ -94,9 +94,11 @@ class Encoder:
         rows_seen: how many of its rows the training read; None if it read all of them.
         space_watch: figures of the space that are followed along the training; None for none. It is set before `fit`.
         chosen: what `fit` chose where the settings are `auto`, by dotted path of the recipe.
+        default_precision: the precision of `encode` and `stream` if they get none.
     """
 
     similarity_fn_name: str = "cosine"
+    default_precision: str = "fp32"
     _moves: ClassVar[bool] = True  # whether `module` is what encodes
 
     finish_trains: ClassVar[bool] = False  # whether `finish` is part of the training, and not only measures its result
@@ -216,14 +218,15 @@ class Encoder:
         length = automatic.choose_length(self.spec, settings, row_count, has_validation=has_validation, say=say)
         self.chosen = {f"training.{name}": value for name, value in length.items()}
         run = replace(run, settings=settings.model_copy(update=length))
-        if not (settings.sigma_reparam and self.spec.reads_training_field("sigma_reparam")):
-            return self.train(run)
-        from zoo.training import sigma_reparam
+        try:
+            if not (settings.sigma_reparam and self.spec.reads_training_field("sigma_reparam")):
+                return self.train(run)
+            from zoo.training import sigma_reparam
 
-        with sigma_reparam.reparametrise(self.module):
-            seconds = self.train(run)
-        self._forget_engines()
-        return seconds
+            with sigma_reparam.reparametrise(self.module):
+                return self.train(run)
+        finally:
+            self._forget_engines()  # a fused optimiser changes matrices without a trace that engines could see
 
     def find_depths(self) -> Mapping[Any, int] | None:
         """Return the depth of each parameter of a text backbone: 0 for embeddings, n for block n. None without such blocks.
@@ -288,6 +291,9 @@ class Encoder:
     def finish(self, rows: Dataset) -> None:
         """See the training rows once after training, for example to place label vectors."""
 
+    def measure_activations(self, rows: Dataset) -> None:
+        """See the training rows once after `finish`, to measure the ranges that int8 needs. Default: nothing."""
+
     # -- use -------------------------------------------------------------------------------------------------------
 
     def encode(
@@ -299,7 +305,7 @@ class Encoder:
         prompt_name: str | None = None,
         prompt_type: str | None = None,
         show_progress_bar: bool | None = False,
-        precision: str = "fp32",
+        precision: str | None = None,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
         normalize_embeddings: bool = False,
@@ -318,7 +324,7 @@ class Encoder:
             prompt_name: "query" or "document", whose prompt is put before each text.
             prompt_type: another name of `prompt_name`, which mteb uses.
             precision: fp32 gives the same vectors everywhere; bf16 and fp16 are faster and close to it; auto uses bf16 on
-                hardware that is fast at it.
+                hardware that is fast at it. None is `default_precision`: fp32, or auto for a model opened with `engine="auto"`.
             convert_to_numpy, convert_to_tensor: an array by default, a tensor, or a list of tensors if both are false.
             normalize_embeddings: give vectors unit norm, if the family does not do so by itself.
             device: move the encoder there first, as `to` does.
@@ -327,7 +333,7 @@ class Encoder:
         Raises ZooError for an unknown option, for a single text, a mapping, a set or a table, and for None among the inputs.
         """
         options = encoding.check_options(options, self._encode)
-        precision = encoding.read_precision(precision)
+        precision = encoding.read_precision(self.default_precision if precision is None else precision)
         if device is not None:
             self.to(device)
         inputs = self._check_inputs(inputs)
@@ -367,14 +373,15 @@ class Encoder:
         self,
         inputs: Iterable[Any],
         *,
-        precision: str = "fp32",
+        precision: str | None = None,
         prompt_name: str | None = None,
         prompt_type: str | None = None,
     ) -> Iterator[np.ndarray]:
         """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
         role = encoding.read_role(prompt_name, prompt_type, self.has_roles, self.spec.family)
         options = {} if role is None else {"prompt_type": role}
-        return self._stream(self._check_inputs(inputs), precision=encoding.read_precision(precision), **options)
+        precision = encoding.read_precision(self.default_precision if precision is None else precision)
+        return self._stream(self._check_inputs(inputs), precision=precision, **options)
 
     @property
     def searches_by_tokens(self) -> bool:
@@ -569,11 +576,15 @@ class Encoder:
         folder = Path(path)
         model_folder.require_replaceable(folder)
         with model_folder.explain_view(self.spec.family, self.view_options):
-            return model_folder.save(self, folder)
+            return model_folder.save(self.as_exact(), folder)
 
     def save_pretrained(self, path: str | Path) -> Path:
         """`save`, under the name that it has in sentence-transformers."""
         return self.save(path)
+
+    def as_exact(self) -> Self:
+        """Return the encoder as it encodes without a choice of engines, which is how it is saved."""
+        return self
 
     def write_weights(self, folder: Path) -> None:
         """Write weights (safetensors) and tokenizer into an empty `folder`.
@@ -653,7 +664,7 @@ class Encoder:
         from zoo.hub import push
 
         with tempfile.TemporaryDirectory() as parent:
-            folder = model_folder.save(self, Path(parent) / self.name)
+            folder = model_folder.save(self.as_exact(), Path(parent) / self.name)
             render.write_card(folder, type(self.spec))
             manifest.write(folder)
             return push.push(folder, repo, private=private).url

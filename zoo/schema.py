@@ -162,6 +162,11 @@ class Training(Section):
     checkpoint_every: Positive | None = Field(
         None, description="Steps between checkpoints. By default a run writes ten."
     )
+    keep_checkpoints: Positive | Literal["all"] | None = Field(
+        None,
+        description="How many of the newest checkpoints stay, also after the training, for example for `zoo diagnose`. `all` "
+        "keeps every one. By default a run keeps two, and removes them at its end.",
+    )
     validate_every: Positive | None = Field(
         None, description="Steps between validations. By default each checkpoint is validated."
     )
@@ -195,8 +200,8 @@ class Training(Section):
         return float(self.learning_rate)
 
     def for_baseline(self) -> Self:
-        """Return the settings without trackers and watched figures, for a training that is not the author's own."""
-        return self.model_copy(update={"report": (), "watch": ()})
+        """Return the settings for a training that is not the author's own: no trackers, figures or lasting checkpoints."""
+        return self.model_copy(update={"report": (), "watch": (), "keep_checkpoints": None})
 
     @property
     def fixed_epochs(self) -> float | None:

@@ -134,6 +134,7 @@ class EncoderSpec(Section):
         tests_learning_rate: whether `learning_rate: auto` is the default of a recipe.
         uses_validation: whether training looks at held-out rows; otherwise a recipe may not have `validation:`.
         trains_in_processes: whether several processes, as under torchrun, can share a training.
+        can_divide_weights: whether accelerate may divide the weights over several processes (FSDP).
         trains_whole_epochs: whether a fractional number of epochs is rounded, as `zoo.schema.round_epochs` does.
         recognises: whether the family has classes of its own, which the task `recognition` scores.
         source_losses: losses that one source of several may choose for itself, instead of the field `loss`.
@@ -154,6 +155,7 @@ class EncoderSpec(Section):
     tests_learning_rate: ClassVar[bool] = True
     uses_validation: ClassVar[bool] = True
     trains_in_processes: ClassVar[bool] = True
+    can_divide_weights: ClassVar[bool] = False
     trains_whole_epochs: ClassVar[bool] = False
     recognises: ClassVar[bool] = False
     source_losses: ClassVar[tuple[str, ...]] = ()

@@ -59,13 +59,13 @@ def build(tmp_path, monkeypatch, calls):
             calls.append(("build", spec.family, options))
             return FakeEncoder(calls, cls.backbone)
 
-    def make(backbone=("", ""), finish_trains=False, **sections):
+    def make(backbone=("", ""), finish_trains=False, training=(), **sections):
         Family.backbone, FakeEncoder.finish_trains = backbone, finish_trains
         recipe = Recipe[Spec](
             name="tiny",
             encoder={"family": "static", "backbone": "backbone"},
             data=DATA,
-            training={"seed": 7, "max_steps": 3, "precision": "fp32"},
+            training={"seed": 7, "max_steps": 3, "precision": "fp32", **dict(training)},
             evaluation=[{"task": "sts", "data": DATA}],
             **sections,
         )

@@ -158,8 +158,8 @@ def test_another_process_drops_the_rows_that_the_first_one_drops(build, calls, m
     monkeypatch.setattr(training_data, "read_tables", lambda recipe, store: {"train": make_table("a", "b")})
     monkeypatch.setattr(evaluation, "prepare", lambda *inputs: inputs)
     dropped = {"train": make_table("a")}
-    built, build_untrained = [], builder._build_untrained
-    monkeypatch.setattr(builder, "_build_untrained", lambda *inputs: built.append(inputs) or build_untrained(*inputs))
+    built, build_untrained = [], builder.build_untrained
+    monkeypatch.setattr(builder, "build_untrained", lambda *inputs: built.append(inputs) or build_untrained(*inputs))
     monkeypatch.setattr(overlap, "settle", lambda *inputs: calls.append(inputs) or (dropped, [], ["a line"]))
     builder._join(run.recipe, run.out, finish=True)
     assert built == [(run.recipe, dropped)]

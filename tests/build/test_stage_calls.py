@@ -61,6 +61,13 @@ def test_the_training_passes_on_rows_settings_and_folders_and_is_locked(build, c
     assert not (out / "checkpoints").exists(), "they are not needed any more"
 
 
+@pytest.mark.parametrize(("kept", "stays"), [(None, False), (2, True), ("all", True)])
+def test_checkpoints_stay_after_the_training_if_the_recipe_says_so(build, kept, stays):
+    run = build(training={"keep_checkpoints": kept})
+    run._train({"train": make_table("a")}, Prepared([]), LOCKED, "digest")
+    assert (run.out / "checkpoints").exists() == stays
+
+
 def test_the_lock_names_the_backbone_and_its_revision(build, calls, monkeypatch):
     run = build(backbone=("me/base", "c0ffee"))
     run._train({"train": make_table("a")}, Prepared([]), LOCKED, "digest")
@@ -116,7 +123,7 @@ def test_an_untrained_encoder_has_the_name_of_the_recipe_and_the_familys_own_dat
     recipe = SimpleNamespace(
         encoder=encoder_section, training=run.recipe.training, folder="here", name="mine", sources={}, mixture=None
     )
-    encoder = builder._build_untrained(recipe, {"train": make_table("a"), "unlabelled": make_table("b", "c")})
+    encoder = builder.build_untrained(recipe, {"train": make_table("a"), "unlabelled": make_table("b", "c")})
     assert encoder.name == "mine"
     assert {name: list(rows["text"]) for name, rows in encoder.tables.items()} == {"unlabelled": ["b", "c"]}
 
@@ -187,6 +194,7 @@ def test_the_stages_receive_rows_tasks_and_locks_and_are_made_from_digests_of_th
     sections = run.recipe.model_dump(mode="json")
     changeable = ("evaluation", "baselines", "card", "publish", "on_overlap")
     fixed = {name: section for name, section in sections.items() if name not in changeable}
+    fixed["training"] = {name: value for name, value in sections["training"].items() if name != "keep_checkpoints"}
     trained_from = atomic_files.digest([fixed, LOCKED])
     measured = {name: sections[name] for name in ("evaluation", "baselines")}
     report_from = atomic_files.digest([trained_from, measured, tasks.lock])

@@ -144,7 +144,7 @@ def test_a_run_says_that_a_batch_has_few_different_positives(place, tmp_path, mo
         '{"anchor": "the dog", "positive": "a dog"}\n{"anchor": "a cat", "positive": "x"}\n' * 8
     )
     recipe = load(place, *settings, "data={source: file, path: equal.jsonl}")
-    monkeypatch.setattr(builder, "_build_untrained", lambda *_: lines.append("built") or 1 / 0)
+    monkeypatch.setattr(builder, "build_untrained", lambda *_: lines.append("built") or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         builder.run(recipe, tmp_path / "run", say=lines.append)
     assert "a part of 16 rows has 2.0 different positives on average" in lines[-2]

@@ -78,20 +78,24 @@ def test_vectors_of_other_inputs_are_refused():
         compare_spaces(VECTORS[:5], VECTORS[:5])
 
 
-def test_the_verb_compares_all_layers_of_two_models_and_draws_them(tmp_path, capsys):
+def test_the_verb_compares_all_layers_and_widths_of_two_models_and_draws_them(tmp_path, capsys):
     model = model_folder.save(tiny_matryoshka.build(tmp_path), tmp_path / "model")
     (tmp_path / "texts.txt").write_text("\n".join(tiny.SENTENCES))
     words = ["compare", str(model), str(model), "--space", "--data", str(tmp_path / "texts.txt")]
     picture = tmp_path / "map.png"
     assert main([*words, "--json", "--picture", str(picture), "--second-view", "layers=2"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["layers"]["first"], found["layers"]["second"]) == (
-        ["layer 1", "layer 2", "layer 3"],
-        ["layer 1", "layer 2"],
+    assert (found["views"]["first"], found["views"]["second"]) == (
+        ["dim 8", "dim 16", "layer 1", "layer 2", "layer 3"],
+        ["dim 8", "dim 16", "layer 1", "layer 2"],
     )
-    table = np.array(found["layers"]["cka"])
-    np.testing.assert_allclose(table[:2].diagonal(), 1, atol=1e-3)
-    assert found["figures"]["cka"] == pytest.approx(table[2, 1], abs=1e-3)
+    table = np.array(found["views"]["cka"])
+    np.testing.assert_allclose(table[2:4, 2:].diagonal(), 1, atol=1e-3)
+    assert found["figures"]["cka"] == pytest.approx(table[4, 3], abs=1e-3)
+    whole = tiny_matryoshka.build(tmp_path)
+    widths = [whole.view(dim=dim).encode(list(dict.fromkeys(tiny.SENTENCES))) for dim in (8, 16)]
+    shallow = whole.view(layers=2, dim=8).encode(list(dict.fromkeys(tiny.SENTENCES)))
+    np.testing.assert_allclose(table[:2, 0], map_cka(widths, [shallow])[:, 0], atol=1e-3)
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert main(words) == 0
     assert "and not which one is better" in capsys.readouterr().out

@@ -50,7 +50,7 @@ def test_only_a_small_corpus_starts_from_lsa_and_weighs_words_by_document_freque
     assert [model.settings.texts for model in models] == [0, 0, 40]
     assert [model.settings.lsa_share for model in models] == [0, 0, 5000 / 6200]
     expected = models[2].vocabulary.compute_document_weights(40)
-    np.testing.assert_array_equal(models[2]._compute_word_weights(), expected)
+    np.testing.assert_array_equal(models[2].compute_word_weights(), expected)
 
 
 def test_rare_words_weigh_more_by_their_inverse_document_frequency():

@@ -181,7 +181,7 @@ def list_breakages(limit: int) -> list[Breakage]:
         Breakage(f"cut after {low} tokens", set_limit(low), "truncation", f"after {low} tokens instead of {limit}"),
         Breakage(f"cut after {high} tokens", set_limit(high), "truncation", f"after {high} tokens instead of {limit}"),
         Breakage("cut after 128 characters", cut_characters, "truncation", "after 128 characters"),
-        Breakage("a prompt that the model lacks", put_prompt, "prompt", "'query: ' before each text"),
+        Breakage("a prompt that the model lacks", put_prompt, "prompt", "'query: ' stands before each text"),
         Breakage("lower-casing lost", keep_case, "lower-casing", "no longer makes texts lower case"),
         Breakage("no special tokens", leave_out_special_tokens, "special tokens", "no special tokens"),
         Breakage("no normalisation", leave_out_normalize, "normalisation", "instead of 1"),

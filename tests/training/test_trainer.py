@@ -397,11 +397,3 @@ def test_a_run_without_a_checkpoint_cannot_be_finished(tmp_path):
 )
 def test_the_rows_that_were_seen_are_counted(settings, steps, seen):
     assert epoch_order.count_rows_seen(NUMBERS, Training(**settings), steps) == seen
-
-
-def test_weights_that_are_divided_among_processes_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(
-        ZooError, match=r"asks for FSDP, and zoo keeps whole weights in each process: start .* torchrun"
-    ):
-        trainer.fit(build(tmp_path), rows(), SETTINGS, tmp_path / "run")

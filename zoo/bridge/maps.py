@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zoo.bridge.anchors import Anchors, normalise_rows
+
 Vectors = npt.NDArray[np.float32]
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
@@ -97,19 +99,18 @@ def fit_relative(source: Vectors, target: Vectors, seed: int = 0) -> SpaceMap:
     with the same anchors in the target are nearest to these, by least squares with the best of the penalties SHRINKAGES.
     """
     rows = np.random.default_rng(seed).permutation(len(source))[:MAX_ANCHORS]
-    means = source[rows].mean(0, dtype=np.float64), target[rows].mean(0, dtype=np.float64)
-    left, right = (part - mean for part, mean in zip((source, target), means, strict=True))
-    anchors = _normalise(left[rows]), _normalise(right[rows])
-    products, square = anchors[0].T @ anchors[1], anchors[1].T @ anchors[1]
+    anchors = Anchors.place(source[rows]), Anchors.place(target[rows])
+    left, right = (part - side.mean for part, side in zip((source, target), anchors, strict=True))
+    products, square = anchors[0].unit.T @ anchors[1].unit, anchors[1].unit.T @ anchors[1].unit
     best, weight = -np.inf, products
     for shrinkage in SHRINKAGES:
         penalty = shrinkage * np.trace(square) / len(square)
         trial = np.linalg.solve(square + penalty * np.eye(len(square)), products.T).T
-        value = float((_normalise(left @ trial) * _normalise(right)).sum(1).mean())
+        value = float((normalise_rows(left @ trial) * normalise_rows(right)).sum(1).mean())
         if value > best:
             best, weight = value, trial
     mapped = left @ weight
-    return _make(means[0], weight * float((mapped * right).sum() / (mapped**2).sum()), means[1])
+    return _make(anchors[0].mean, weight * float((mapped * right).sum() / (mapped**2).sum()), anchors[1].mean)
 
 
 def fit_mlp(source: Vectors, target: Vectors, seed: int = 0) -> SpaceMap:
@@ -149,8 +150,3 @@ FITS: Mapping[str, Callable[[Vectors, Vectors, int], SpaceMap]] = {
 def _make(mean: Any, weight: Any, bias: Any) -> SpaceMap:
     centre, matrix, shift = (np.ascontiguousarray(part, np.float32) for part in (mean, weight, bias))
     return SpaceMap(centre, matrix, shift)
-
-
-def _normalise(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    normalised: npt.NDArray[Any] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return normalised

@@ -45,7 +45,7 @@ from zoo.evaluation.kept_vectors import KeptVectors
 from zoo.evaluation.spec import list_tasks
 from zoo.evaluation.watching import WatchedTasks, prepare_watch
 from zoo.recipe.recipe import Recipe
-from zoo.training import distributed, optimizers, trackers
+from zoo.training import distributed, optimizers, sharding, trackers
 
 Say = Callable[[str], None]
 ROWS = "cache/rows"  # in the run folder: tables that are too large for memory
@@ -71,6 +71,8 @@ def run(
     order. Raises AcceptanceError at the very end if a score is below its `at_least`.
     """
     _check_process_count(recipe)
+    scores, watch = bool(list_tasks(recipe.validation)), bool(recipe.training.watch)
+    sharding.check_request(recipe.training, recipe.encoder, scores=scores, follows_space=watch)
     if int(os.environ.get("RANK", "0")) > 0:
         return _join(recipe, out, finish=finish)
     folder = RunFolder(out)
@@ -124,7 +126,7 @@ def _join(recipe: Recipe[Any], out: Path, *, finish: bool) -> Encoder:
         tasks = evaluation.prepare(recipe.evaluation, recipe.folder)
         tables, _, _ = overlap.settle(recipe, tables, tasks, watch)
         corpus, _ = mined_corpus.settle(recipe, corpus, tables["train"], tasks)
-    encoder = _build_untrained(recipe, tables)
+    encoder = build_untrained(recipe, tables)
     distributed.broadcast_from_main()
     tables, mined = mining.mine_recipe(recipe, tables, corpus, out / "cache")  # the first process has mined: it is read
     miner = epoch_mining.make_miner(recipe, encoder, tables, corpus, mined, out / "cache")
@@ -263,7 +265,7 @@ class _Build:
             self.say(line)
         families.load_encoder(self.recipe.encoder.family)  # imports libraries, which is no part of the training
         start_time = time.monotonic()
-        encoder = _build_untrained(self.recipe, tables)
+        encoder = build_untrained(self.recipe, tables)
         optimizers.check_layers(encoder, self.recipe.training)
         evaluation.check_encoder(encoder, tasks)
         if self.watch:
@@ -292,6 +294,7 @@ class _Build:
         encoder.finish(rows)
         if encoder.finish_trains:
             seconds += time.monotonic() - start_time
+        encoder.measure_activations(rows)
         chosen = training_data.describe_choices(self.recipe, tables) | encoder.chosen
         model_folder.save(encoder, self.out / "trained", recipe=self.recipe.fill_in(chosen).dump_values())
         time_spent = {"training_seconds": preparation_seconds + seconds, "finished_early": self.finish}
@@ -302,7 +305,7 @@ class _Build:
             record["mining"] = mined | ({"epochs": miner.list_counts()} if miner else {})
         atomic_files.write_json(self.out / "lock.json", record)
         self.folder.note("trained", made_from)
-        if not self.finish:
+        if not self.finish and self.recipe.training.keep_checkpoints is None:
             shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
 
     def _evaluate(
@@ -401,7 +404,8 @@ def _follow(rows: Any, miner: EpochMiner | None) -> Any:
     return rows if miner is None else EpochRows(rows, miner.make_rows)
 
 
-def _build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
+def build_untrained(recipe: Recipe[Any], tables: dict[str, Table]) -> Encoder:
+    """Build the encoder of a recipe as its training gets it, before `prepare`."""
     encoder = families.load_encoder(recipe.encoder.family).build(
         recipe.encoder, seed=recipe.training.seed, folder=recipe.folder
     )

@@ -47,7 +47,7 @@ def examine(
 
 def examine_vectors(encoder: Encoder, rows: Any) -> list[Finding]:
     """Find vectors or codes that are the same, or nearly the same, for different inputs."""
-    inputs = choose_inputs(encoder, rows, MAX_INPUTS)
+    inputs = choose_inputs(encoder.spec, rows, MAX_INPUTS)
     if len(inputs) < MIN_INPUTS:
         return []
     encoded = encoder.encode(inputs)

@@ -42,6 +42,7 @@ def compute(
     sections = recipe.dump_values()
     fixed_sections = {name: section for name, section in sections.items() if name not in CHANGEABLE}
     fixed_sections["after"] = []  # versions without steps wrote it, and their finished runs stay finished
+    fixed_sections["training"] = {n: v for n, v in sections["training"].items() if n != "keep_checkpoints"}
     trained = atomic_files.digest([fixed_sections, locked])
     if finish and not folder.is_made_from("trained", trained):
         checkpoints = sorted(path.name for path in (folder.path / "checkpoints").glob("checkpoint-*"))

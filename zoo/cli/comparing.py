@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from zoo.encoder import Encoder
 
 ROWS = 2000
+ANCHORS = 768
+"""Anchors that are drawn at most from a file, always the same ones."""
 MEANINGS: Mapping[str, str] = {
     "cka": "1 for a rotated copy, 0 for unrelated spaces",
     "mutual_neighbours": "share of the ten nearest inputs in common",
@@ -25,6 +27,7 @@ MEANINGS: Mapping[str, str] = {
     "translates_forward": "R² of a linear map of the first space to the second",
     "translates_backward": "R² of a linear map of the second space to the first",
     "cosine_agreement": "rank correlation of the cosines of pairs",
+    "direct_cosine": "mean cosine of an input with itself in the other space, by the same anchors",
 }
 """The figures of the table, with their meanings."""
 
@@ -42,25 +45,32 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--rows", type=int, default=ROWS, help=f"different texts that are drawn at most (default: {ROWS:,})"
     )
     verb.add_argument("--seed", type=int, default=42, help="seed of the halves for the linear maps (default: 42)")
-    verb.add_argument("--picture", metavar="FILE", help="draw CKA of all layers of both models into this PNG file")
+    verb.add_argument(
+        "--relative",
+        metavar="ANCHORS",
+        help="compare cosines with these texts, a table or lines, in place of the vectors themselves",
+    )
+    verb.add_argument(
+        "--picture", metavar="FILE", help="draw CKA of all layers and widths of both models into this PNG file"
+    )
     verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """`zoo compare A B`: print figures of both spaces, and the map of all layers."""
+    """`zoo compare A B`: print figures of both spaces, and the map of all layers and widths."""
     if arguments.picture:
         output_paths.check_file(Path(arguments.picture))
     references = arguments.first, arguments.second
     if any(name.endswith(".npy") for name in references):
-        figures, layers = _compare_files(references, arguments)
+        figures, parts = _compare_files(references, arguments)
     else:
-        figures, layers = _compare_models(arguments)
+        figures, parts = _compare_models(arguments)
     if arguments.picture:
-        _draw(layers, references, Path(arguments.picture))
+        _draw(parts, references, Path(arguments.picture))
     if arguments.json:
-        write(json.dumps({"figures": figures, "layers": layers}, indent=2))
+        write(json.dumps({"figures": figures, "views": parts}, indent=2))
     else:
-        _print(figures, layers)
+        _print(figures, parts)
 
 
 def _compare_files(references: Sequence[str], arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -73,14 +83,16 @@ def _compare_files(references: Sequence[str], arguments: argparse.Namespace) -> 
         raise ZooError(
             "two .npy files of the same inputs are compared without --data, and a model is compared with a model"
         )
-    if arguments.picture:
-        raise ZooError("--picture: draws the layers of two models; vectors of a file have none")
+    if arguments.picture or arguments.relative:
+        raise ZooError(
+            "--picture and --relative: need two models; vectors of a file have no layers and encode no anchors"
+        )
     opened = [open_rows(name) for name in references]
     return compare_spaces(*(np.asarray(rows) for rows in opened), seed=arguments.seed)._asdict(), {}
 
 
 def _compare_models(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the figures of the two views, and CKA of every layer of both."""
+    """Return the figures of the two views, and CKA of every layer and width of both."""
     if not arguments.data:
         raise ZooError(
             "--data: give texts that both models read, for example --data texts.csv; a thousand or more say something"
@@ -88,43 +100,54 @@ def _compare_models(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict
     from zoo.cli.bridging import open_side, read_texts
 
     texts = read_texts(arguments.data, arguments.column, arguments.rows)
-    from zoo.diagnosis.two_spaces import compare_spaces, map_cka
+    anchors = read_texts(arguments.relative, arguments.column, ANCHORS) if arguments.relative else []
+    from zoo.diagnosis.two_spaces import compare_spaces, map_cka, measure_direct_cosine
 
     names, vectors = [], []
     for side in ("first", "second"):
-        labels, found = _encode_layers(open_side(arguments, side), texts)
+        labels, found = _encode_views(open_side(arguments, side), texts, anchors)
         names.append(labels)
         vectors.append(found)
-    figures = compare_spaces(vectors[0][-1], vectors[1][-1], seed=arguments.seed)._asdict()
+    last = vectors[0][-1], vectors[1][-1]
+    figures = compare_spaces(*last, seed=arguments.seed)._asdict()
+    if anchors:
+        figures["direct_cosine"] = measure_direct_cosine(*last)
     table = map_cka(*vectors)
     return figures, {"first": names[0], "second": names[1], "cka": table.round(4).tolist()}
 
 
-def _encode_layers(encoder: Encoder, texts: list[str]) -> tuple[list[str], list[Any]]:
-    """Return the names and the vectors of every layer, the whole view last."""
-    from zoo.metrics.encoded_rows import encode_inputs, list_depths
+def _encode_views(encoder: Encoder, texts: list[str], anchors: list[str]) -> tuple[list[str], list[Any]]:
+    """Return the names and the vectors of every width that was trained and of every layer, the whole view last."""
+    from zoo.metrics.encoded_rows import encode_inputs, list_depths, list_widths
 
-    depths = list_depths(encoder)
-    views = encoder.views_sharing_a_pass(depths) if depths else [encoder]
-    names = [f"layer {options['layers']}" for options in depths] or ["whole"]
+    widths, depths = list_widths(encoder), list_depths(encoder)
+    names = [f"dim {options['dim']}" for options in widths] + [f"layer {options['layers']}" for options in depths]
+    options = [*widths, *depths]
+    if not depths:
+        names, options = [*names, "whole"], [*widths, encoder.view_options]
+    views: list[Encoder] = encoder.views_sharing_a_pass(options) if len(options) > 1 else [encoder]
+    if anchors:
+        from zoo.bridge.relative import RelativeEncoder
+
+        views = [RelativeEncoder(view, anchors) for view in views]
     return names, [encode_inputs(view, texts) for view in views]
 
 
-def _draw(layers: Mapping[str, Any], references: tuple[str, str], path: Path) -> None:
+def _draw(parts: Mapping[str, Any], references: tuple[str, str], path: Path) -> None:
     import numpy as np
 
     from zoo.card.cka_plot import draw_cka
     from zoo.card.plots import save_picture
 
-    names = layers["first"], layers["second"]
-    save_picture(lambda: draw_cka(np.array(layers["cka"]), *names, references), path)
+    names = parts["first"], parts["second"]
+    save_picture(lambda: draw_cka(np.array(parts["cka"]), *names, references), path)
 
 
-def _print(figures: Mapping[str, Any], layers: Mapping[str, Any]) -> None:
-    rows = [(name, f"{figures[name]:.4f}", meaning) for name, meaning in MEANINGS.items()]
+def _print(figures: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    rows = [(name, f"{figures[name]:.4f}", meaning) for name, meaning in MEANINGS.items() if name in figures]
     print_table(("figure", f"{figures['rows']:,} inputs", "meaning"), rows)
-    table = layers.get("cka", [[]])
+    table = parts.get("cka", [[]])
     if len(table) * len(table[0]) > 1:
-        lines = [(name, *(f"{value:.3f}" for value in row)) for name, row in zip(layers["first"], table, strict=True)]
-        print_table(("cka", *layers["second"]), lines, title="first model down, second model across", gap=True)
+        lines = [(name, *(f"{value:.3f}" for value in row)) for name, row in zip(parts["first"], table, strict=True)]
+        print_table(("cka", *parts["second"]), lines, title="first model down, second model across", gap=True)
     write("These figures say how alike two spaces are, and not which one is better.")

@@ -119,8 +119,9 @@ def _write(
     local_folder = model_references.locate(arguments.model)
     parent = local_folder or fetch(arguments.model, arguments.revision)
     view = whole.view(**options) if options else whole
+    original = None
     if table is not None:
-        view = table.apply(view)
+        original, view = view, table.apply(view)
     depths = tuple(depth for depth in depths if depth != getattr(view, "layers", None))
     texts: list[str] = []
     if arguments.texts:
@@ -137,6 +138,7 @@ def _write(
         depths,
         keeps_steps,
         _prepare_tasks(arguments) if arguments.score_tasks else None,
+        original,
     )
     written = writing.write(parent, view, Path(arguments.out), settings)
     write(written.describe())

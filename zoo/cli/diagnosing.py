@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.core import output_paths
-from zoo.core.errors import ZooError
-from zoo.core.output import say, write
+from zoo.core.output import write
 from zoo.core.tables import print_table
 
 if TYPE_CHECKING:
+    from zoo.cli.diagnosed import Found
     from zoo.diagnosis.attention import AttentionDiagnosis
     from zoo.diagnosis.diagnosis import Diagnosis
     from zoo.diagnosis.labelled import LabelledScores
-    from zoo.encoder import Encoder
-
-    Found = tuple[list[Diagnosis], list[str], LabelledScores | None, dict[str, AttentionDiagnosis]]
 
 ROWS = 10_000
+MAX_COLUMNS = 4
+"""Spaces with a column each. More of them have a row each."""
 RANGES: Mapping[str, str] = {
     "vendi": "1 to min(n, d): different inputs as the encoder sees them",
     "rankme": "1 to min(n, d): directions in use",
@@ -40,6 +39,9 @@ NEIGHBOUR_RANGES: Mapping[str, str] = {
 ONE_MODEL = (
     "These figures show faults, and order the widths of one model. They do not say which of two models is better."
 )
+CHECKPOINTS = (
+    "These figures show faults. They do not say which checkpoint is best; a validation task, or --labels FILE, does."
+)
 DIFFERENT_MODELS = "These are different models. No figure without labels says which is better; --labels FILE does."
 
 
@@ -48,7 +50,9 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     from zoo.cli import views
 
     verb = add("diagnose", run, "say how healthy the vectors of a model are: zoo diagnose MODEL --data FILE")
-    views.add_arguments(verb, "a model folder, a run folder, a Hub id, package:NAME, or an .npy of vectors")
+    views.add_arguments(
+        verb, "a model folder, a run folder, RUN/checkpoints, a Hub id, package:NAME, or an .npy of vectors"
+    )
     verb.add_argument("more", nargs="*", metavar="MODEL", help="more models or runs, to put beside it")
     verb.add_argument("--data", metavar="FILE", help="inputs: a table or lines; not needed for an .npy of vectors")
     verb.add_argument("--column", default="text", help="the column of the inputs (default: text)")
@@ -75,98 +79,66 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     verb.add_argument("--picture", metavar="FILE", help="draw spectrum and intrinsic dimension into this PNG file")
     verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    _add_sources(verb)
+
+
+def _add_sources(verb: argparse.ArgumentParser) -> None:
+    """Add the options about checkpoints of a run, and about a file of vectors."""
+    verb.add_argument(
+        "--checkpoints",
+        action="store_true",
+        help="diagnose the checkpoints of a run folder, which needs no finished model; without --data by rows of its recipe",
+    )
+    verb.add_argument(
+        "--recipe-folder",
+        default=".",
+        metavar="DIR",
+        help="where relative paths of the recipe of checkpoints start (default: here)",
+    )
+    verb.add_argument(
+        "--of",
+        metavar="MODEL",
+        help="say whether this model makes the vectors of an .npy from --data, and name the fault",
+    )
+    verb.add_argument(
+        "--prompt",
+        choices=["query", "document"],
+        help="the role of the inputs for --of (default: that which fits best)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """`zoo diagnose MODEL…`: print figures and a verdict. The exit status is 1 if a model is dead."""
     if arguments.picture:
         output_paths.check_file(Path(arguments.picture))
-    found, origins, labelled, attention = _diagnose(arguments)
+    from zoo.cli.diagnosed import find_spaces
+
+    found = find_spaces(arguments)
     if arguments.sort:
         from zoo.diagnosis.ordering import order
 
-        found = order(found, origins, arguments.sort)
+        found.diagnoses = order(found.diagnoses, found.origins, arguments.sort)
     if arguments.picture:
-        _draw(found, Path(arguments.picture))
+        _draw(found.diagnoses, Path(arguments.picture))
     if arguments.json:
-        entries = [one.describe() | ({"few_shot": labelled.describe(one.name)} if labelled else {}) for one in found]
-        for entry in entries if attention else ():
-            entry["attention"] = attention[entry["name"]].describe()
-        write(json.dumps(entries, indent=2))
+        write(json.dumps([_describe(one, found) for one in found.diagnoses], indent=2))
     else:
-        _print(found, labelled, are_one=len(set(origins)) == 1)
-        for name, one in attention.items():
-            _print_attention(name if len(attention) > 1 else "", one)
-    return 1 if any(diagnosis.is_dead for diagnosis in found) else 0
+        _print(found)
+        for name, one in found.attention.items():
+            _print_attention(name if len(found.attention) > 1 else "", one)
+    return 1 if any(diagnosis.is_dead for diagnosis in found.diagnoses) else 0
 
 
-def _diagnose(arguments: argparse.Namespace) -> Found:
-    """Return the diagnosis of every view and file, the model that each is of, and the results of labels and attention."""
-    references = [arguments.model, *arguments.more]
-    files = [name for name in references if name.endswith(".npy")]
-    needs_models = arguments.data or arguments.across or arguments.labels or arguments.attention
-    if files and (needs_models or len(files) < len(references)):
-        raise ZooError(
-            f"{files[0]}: is a file of vectors; leave --data, --labels, --across, --attention and models out, or name models only"
-        )
-    if files:
-        return [_diagnose_file(name, arguments) for name in files], files, None, {}
-    return _diagnose_views(references, arguments)
-
-
-def _diagnose_file(name: str, arguments: argparse.Namespace) -> Diagnosis:
-    from zoo.core.npy import open_rows
-    from zoo.diagnosis.diagnosis import diagnose
-
-    return diagnose(open_rows(name), neighbours=arguments.rows, seed=arguments.seed, name=Path(name).name)
-
-
-def _diagnose_views(references: Sequence[str], arguments: argparse.Namespace) -> Found:
-    """Diagnose each model at each combination of the options of `--across`, or at the one view that is asked for."""
-    if not arguments.data:
-        raise ZooError(
-            "--data: give a file of inputs, for example --data texts.csv; a thousand rows or more say something"
-        )
-    inputs = _read_inputs(arguments)
-    labelled = _read_labelled(arguments) if arguments.labels else None
-    from zoo.diagnosis.diagnosis import diagnose
-    from zoo.diagnosis.labelled import score_views
-    from zoo.diagnosis.of_encoder import FloatVectors
-    from zoo.diagnosis.ordering import identify
-
-    views: dict[str, Encoder] = {}
-    for reference in references:
-        views |= _open_views(reference, arguments, is_alone=len(references) == 1)
-    attention = _diagnose_attention(views, inputs) if arguments.attention else {}
-    found = [
-        diagnose(FloatVectors(view), inputs, neighbours=arguments.rows, seed=arguments.seed, name=name)
-        for name, view in views.items()
-    ]
-    scores = score_views(views, *labelled, seed=arguments.seed) if labelled else None
-    return found, [identify(view) for view in views.values()], scores, attention
-
-
-def _diagnose_attention(views: Mapping[str, Encoder], inputs: Sequence[Any]) -> dict[str, AttentionDiagnosis]:
-    from zoo.diagnosis.attention import diagnose_attention
-
-    return {name: diagnose_attention(view, inputs) for name, view in views.items()}
-
-
-def _open_views(reference: str, arguments: argparse.Namespace, *, is_alone: bool) -> dict[str, Encoder]:
-    """Open a model, or the model of a run folder, at each combination of the options of `--across`, by name."""
-    from zoo.cli import views
-
-    inner = Path(reference) / "model"
-    model = str(inner) if inner.is_dir() and not (Path(reference) / "config.json").exists() else reference
-    encoder = views.open_encoder(argparse.Namespace(**{**vars(arguments), "model": model}))
-    combined = [encoder.spec.check_view({**encoder.view_options, **more}) for more in _combine(arguments.across)]
-    together = encoder.views_sharing_a_pass(combined) if arguments.across else [encoder]
-    opened = {}
-    for view in together:
-        shown = ", ".join(f"{key}={value}" for key, value in view.view_options.items())
-        name = shown or "the whole encoder"
-        opened[name if is_alone else f"{reference}: {shown}" if shown else reference] = view
-    return opened
+def _describe(one: Diagnosis, found: Found) -> dict[str, Any]:
+    """Return everything about a space as plain values."""
+    entry = one.describe()
+    if found.labelled:
+        entry["few_shot"] = found.labelled.describe(one.name)
+    if found.attention:
+        entry["attention"] = found.attention[one.name].describe()
+    if found.are_checkpoints:
+        entry["moved"] = found.moves.get(one.name)
+    return entry
 
 
 def _draw(found: Sequence[Diagnosis], path: Path) -> None:
@@ -184,70 +156,41 @@ def _draw(found: Sequence[Diagnosis], path: Path) -> None:
     save_picture(lambda: draw_spaces(spaces), path)
 
 
-def _read_labelled(arguments: argparse.Namespace) -> tuple[list[Any], list[Any]]:
-    """Read labelled inputs. Raises DataError if there are too few, before a model is opened."""
-    from zoo import data
-    from zoo.data.spec import FileData
-    from zoo.metrics.few_shot import choose_sizes
-
-    columns = {"text": arguments.column, "label": arguments.label_column}
-    section = FileData(source="file", path=arguments.labels, columns=columns)
-    rows = data.read(section, {"text": "text", "label": "label"}, folder=Path()).rows
-    choose_sizes(rows["label"])
-    return list(rows["text"]), list(rows["label"])
-
-
-def _read_inputs(arguments: argparse.Namespace) -> list[Any]:
-    """Read the inputs, and draw the wanted number of them by the seed."""
-    from zoo import data
-    from zoo.data.spec import FileData
-    from zoo.metrics.neighbours import draw_rows
-
-    section = FileData(source="file", path=arguments.data, columns={"text": arguments.column})
-    values = list(data.read(section, {"text": "text"}, folder=Path()).rows["text"])
-    if len(values) > arguments.rows:
-        say(f"{arguments.data}: {arguments.rows:,} of {len(values):,} rows are drawn")
-    return [values[number] for number in draw_rows(len(values), arguments.rows, arguments.seed)]
-
-
-def _combine(words: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the options of every view that `--across` asks for: all combinations of the values of each key."""
-    combined: list[dict[str, Any]] = [{}]
-    for word in words:
-        key, mark, values = word.partition("=")
-        if not (key and mark and values):
-            raise ZooError(f"--across {word}: write KEY=V1,V2,… for example layers=2,4,6")
-        combined = [{**options, key: _read_value(value)} for options in combined for value in values.split(",")]
-    return combined
-
-
-def _read_value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _print(found: Sequence[Diagnosis], labelled: LabelledScores | None, *, are_one: bool) -> None:
-    """Print a column of figures for each diagnosis, and then its findings."""
-    rows = [("vectors", *(f"{one.rows:,}" for one in found), "")]
-    rows.append(("components", *(str(one.dim) for one in found), ""))
-    for name, meaning in RANGES.items():
-        rows.append((name, *(_format(getattr(one.spectrum, name)) for one in found), meaning))
-    for name, meaning in NEIGHBOUR_RANGES.items():
-        cells = [_format(getattr(one.neighbourhood, name)) if one.neighbourhood else "–" for one in found]
-        rows.append((name, *cells, meaning))
-    rows += _list_accuracies(found, labelled) if labelled else []
-    print_table(("figure", *(one.name for one in found), "range"), rows)
-    for one in found:
-        prefix = f"{one.name}: " if len(found) > 1 else ""
+def _print(found: Found) -> None:
+    """Print a table of figures, and then the findings of each space."""
+    names = [one.name for one in found.diagnoses]
+    rows = _list_rows(found)
+    if len(names) <= MAX_COLUMNS:
+        print_table(("figure", *names, "range"), [(figure, *cells, meaning) for figure, cells, meaning in rows])
+    else:
+        lines = zip(names, *(cells for _, cells, _ in rows), strict=True)
+        print_table(("space", *(figure for figure, _, _ in rows)), [tuple(line) for line in lines])
+    for one in found.diagnoses:
+        prefix = f"{one.name}: " if len(names) > 1 else ""
         if not one.findings:
             write(f"{prefix}no fault was found")
         for finding in one.findings:
             write(f"{prefix}{finding}")
-    if labelled:
-        write(labelled.summarise())
-    write(ONE_MODEL if are_one else DIFFERENT_MODELS)
+    if found.labelled:
+        write(found.labelled.summarise())
+    are_one = len(set(found.origins)) == 1
+    write(CHECKPOINTS if found.are_checkpoints else ONE_MODEL if are_one else DIFFERENT_MODELS)
+
+
+def _list_rows(found: Found) -> list[tuple[str, list[str], str]]:
+    """Return each figure with a cell for every space, and its meaning."""
+    all_spaces = found.diagnoses
+    rows = [("vectors", [f"{one.rows:,}" for one in all_spaces], "")]
+    rows.append(("components", [str(one.dim) for one in all_spaces], ""))
+    for name, meaning in RANGES.items():
+        rows.append((name, [_format(getattr(one.spectrum, name)) for one in all_spaces], meaning))
+    for name, meaning in NEIGHBOUR_RANGES.items():
+        cells = [_format(getattr(one.neighbourhood, name)) if one.neighbourhood else "–" for one in all_spaces]
+        rows.append((name, cells, meaning))
+    if found.moves:
+        cells = [_format(found.moves[one.name]) if one.name in found.moves else "–" for one in all_spaces]
+        rows.append(("moved", cells, "share of the ten nearest inputs that changed since the checkpoint before"))
+    return rows + (_list_accuracies(all_spaces, found.labelled) if found.labelled else [])
 
 
 def _print_attention(name: str, found: AttentionDiagnosis) -> None:
@@ -263,14 +206,14 @@ def _print_attention(name: str, found: AttentionDiagnosis) -> None:
         write(str(finding))
 
 
-def _list_accuracies(found: Sequence[Diagnosis], labelled: LabelledScores) -> list[tuple[str, ...]]:
+def _list_accuracies(found: Sequence[Diagnosis], labelled: LabelledScores) -> list[tuple[str, list[str], str]]:
     """Return a row of the table for each number of labelled rows."""
     meaning = f"{labelled.sizes.ways} classes; ± is the 95 % interval over episodes"
     rows = []
     for place, shots in enumerate(labelled.sizes.shots):
         results = [labelled.by_view[one.name][place] for one in found]
         cells = [f"{result.accuracy:.3f} ± {result.high - result.accuracy:.3f}" for result in results]
-        rows.append((f"accuracy, {shots} shot", *cells, meaning))
+        rows.append((f"accuracy, {shots} shot", cells, meaning))
     return rows
 
 

@@ -173,6 +173,32 @@ def _add_model_verbs(add: Add) -> None:
     evaluate.add_argument(
         "--step", type=_read_path, metavar="DIR", help="score with the codes of this step of `zoo fit`"
     )
+    _add_encode(add)
+    export = add("export", verbs.export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT")
+    views.add_arguments(export)
+    export.add_argument("out", type=_read_path, help="the new model folder")
+    export.add_argument(
+        "--table",
+        choices=["int8", "int4", "pq", "float"],
+        help="store the token table in fewer bits, or as plain numbers again",
+    )
+    for codec in ("int8", "int4"):
+        export.add_argument(
+            f"--{codec}-table", action="store_const", const=codec, dest="table", help=f"short for --table {codec}"
+        )
+    export.add_argument(
+        "--table-texts", metavar="FILE", help="unlabelled texts for the table: lines, or a column `text`"
+    )
+    export.add_argument("--table-steps", type=int, default=0, metavar="N", help="steps of distillation of the codec pq")
+    export.add_argument(
+        "--table-finer", type=float, default=0.0, metavar="SHARE", help="share of the tokens that pq stores in int8"
+    )
+    deploying.add_arguments(export)
+    deploying.add_verb(add)
+    serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
+
+
+def _add_encode(add: Add) -> None:
     encode = add("encode", verbs.encode, "lines to vectors: zoo encode MODEL < lines > out.npy")
     views.add_arguments(encode)
     encode.add_argument("--input", type=_read_path, help="read lines from this file")
@@ -183,6 +209,7 @@ def _add_model_verbs(add: Add) -> None:
         choices=["auto", "fp32", "bf16", "fp16", "int8"],
         help="auto: bf16 on hardware that is fast at it",
     )
+    views.add_engine_arguments(encode)
     encode.add_argument(
         "--codes", action="store_true", help="write packed codes of the model's step (uint8), not vectors"
     )
@@ -194,24 +221,13 @@ def _add_model_verbs(add: Add) -> None:
         choices=["query", "document"],
         help="whether the lines are queries or documents, for a model with prompts",
     )
-    export = add("export", verbs.export, "a view as a standalone model: zoo export MODEL --layers 3 --dim 128 OUT")
-    views.add_arguments(export)
-    export.add_argument("out", type=_read_path, help="the new model folder")
-    export.add_argument(
-        "--table",
-        choices=["int8", "int4", "pq", "float"],
-        help="store the token table in fewer bits, or as plain numbers again",
+    encode.add_argument(
+        "--relative",
+        type=_read_path,
+        metavar="ANCHORS",
+        help="write cosines with these texts, a table or lines, which mean the same for every model",
     )
-    export.add_argument(
-        "--table-texts", metavar="FILE", help="unlabelled texts for the table: lines, or a column `text`"
-    )
-    export.add_argument("--table-steps", type=int, default=0, metavar="N", help="steps of distillation of the codec pq")
-    export.add_argument(
-        "--table-finer", type=float, default=0.0, metavar="SHARE", help="share of the tokens that pq stores in int8"
-    )
-    deploying.add_arguments(export)
-    deploying.add_verb(add)
-    serving.add_arguments(add("serve", serving.serve, "serve models over HTTP with OpenAI's API"))
+    encode.add_argument("--anchors", type=int, help="use at most so many of the texts of --relative (default: 768)")
 
 
 def _add_publishing_verbs(add: Add) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from zoo.cli import views
 from zoo.core.errors import ZooError
 
 MAX_PORT = 65535
@@ -24,10 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="where the models encode, for example cuda (default: where they open)")
     parser.add_argument(
         "--precision",
-        default="fp32",
-        choices=["auto", "fp32", "bf16", "fp16"],
-        help="fp32 gives a text the same vector in every batch; auto: bf16 on hardware that is fast at it",
+        choices=["auto", "fp32", "bf16", "fp16", "int8"],
+        help="fp32, the default, gives a text the same vector in every batch; auto: bf16 on hardware that is fast at it; with "
+        "--engine auto, the default is the precision that it chooses",
     )
+    views.add_engine_arguments(parser)
     parser.add_argument(
         "--max-tokens", type=int, help="tokens that are encoded together (default: 8192 on a CPU, 32768 on a GPU)"
     )
@@ -63,6 +65,8 @@ def serve(arguments: argparse.Namespace) -> int:
             port=arguments.port,
             device=arguments.device,
             precision=arguments.precision,
+            engine=arguments.engine,
+            max_loss=arguments.max_loss,
             max_tokens=arguments.max_tokens,
             workers=arguments.workers,
             indexes=tuple(arguments.index),

@@ -207,7 +207,12 @@ def encode(arguments: argparse.Namespace) -> None:
 
 def _encode_lines(arguments: argparse.Namespace, source: BinaryIO) -> None:
     target = arguments.out or get_stdout().buffer
+    anchors = _read_anchors(arguments)  # before the model, which may have to be downloaded
     encoder = views.open_with_step(arguments)
+    if anchors:
+        from zoo.bridge.relative import RelativeEncoder
+
+        encoder = RelativeEncoder(encoder, anchors)
     prompt = {"prompt_name": arguments.prompt} if arguments.prompt else {}
     if prompt and not encoder.has_roles:
         raise ZooError(f"--prompt: the family {encoder.spec.family} has no prompts")
@@ -219,6 +224,20 @@ def _encode_lines(arguments: argparse.Namespace, source: BinaryIO) -> None:
     if arguments.codes:
         blocks = (step.encode(encoder.prepare_vectors(block)) for block in blocks)
     write_npy(blocks, target)
+
+
+def _read_anchors(arguments: argparse.Namespace) -> list[str]:
+    """Read the texts of `--relative`; [] without them. The same file always gives the same ones in the same order."""
+    if arguments.relative is None:
+        if arguments.anchors is not None:
+            raise ZooError("--anchors: is the number of texts that --relative FILE takes; give that file as well")
+        return []
+    if arguments.codes or arguments.step:
+        raise ZooError("--relative: gives vectors of cosines, which have no codes; leave --codes and --step out")
+    from zoo.cli.bridging import read_texts
+    from zoo.cli.comparing import ANCHORS
+
+    return read_texts(arguments.relative, "text", ANCHORS if arguments.anchors is None else arguments.anchors)
 
 
 def _open_lines(name: str | None) -> AbstractContextManager[BinaryIO]:

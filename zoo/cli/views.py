@@ -70,11 +70,43 @@ def open_with_step(arguments: argparse.Namespace) -> Encoder:
 
 def open_whole_encoder(arguments: argparse.Namespace) -> tuple[Encoder, dict[str, Any]]:
     """Open the model that the arguments name, and read the options of the view that they ask for. Raises ZooError."""
-    pairs = _read_options(arguments)  # before the model, which may have to be downloaded
-    from zoo import pretrained
+    _read_options(arguments)  # before the model, which may have to be downloaded
+    encoder = _open(arguments)
+    return encoder, read_options(arguments, encoder)
 
-    encoder = pretrained.from_pretrained(arguments.model, revision=arguments.revision)
-    return encoder, {name: _parse_value(encoder, name, text) for name, text in pairs}
+
+def read_options(arguments: argparse.Namespace, encoder: Encoder) -> dict[str, Any]:
+    """Read the options of the view of an encoder that the arguments ask for; {} for the whole one. Raises ZooError."""
+    return {name: _parse_value(encoder, name, text) for name, text in _read_options(arguments)}
+
+
+def _open(arguments: argparse.Namespace) -> Encoder:
+    if getattr(arguments, "engine", "torch") == "torch":
+        from zoo import pretrained
+
+        return pretrained.from_pretrained(arguments.model, revision=arguments.revision)
+    from zoo.deploy import engines
+
+    return engines.open_encoder(
+        arguments.model, arguments.revision, engine=arguments.engine, max_loss=arguments.max_loss
+    )
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that choose the engine of a text model."""
+    parser.add_argument(
+        "--engine",
+        default="torch",
+        choices=["torch", "onnx", "openvino", "auto"],
+        help="the engine that encodes texts: onnx and openvino make a graph once; auto takes the fastest one (default: torch)",
+    )
+    parser.add_argument(
+        "--max-loss",
+        type=float,
+        default=0.001,
+        metavar="LOSS",
+        help="with --engine auto, the largest loss in mean cosine to the exact vectors (default: 0.001)",
+    )
 
 
 def move_old_options(arguments: argparse.Namespace, words: Sequence[str]) -> list[str]:

@@ -16,8 +16,7 @@ def render(content: Mapping[str, Any], deviation: str, scores: Sequence[TaskScor
     lines = [
         f"# {content['name']} for {'ONNX Runtime' if content['engine'] == 'onnx' else 'OpenVINO'}, {content['precision']}",
         "",
-        f"A model of the family {content['family']} as one graph from {_name_inputs(content)} to the final vector of "
-        f"{content['dim']} components. Pooling, heads and normalisation are inside the graph.",
+        f"A model of the family {content['family']} as one graph from {_name_inputs(content)} to {_name_outputs(content)}",
         "",
         "## How near it is to the original",
         "",
@@ -57,6 +56,17 @@ def _name_inputs(content: Mapping[str, Any]) -> str:
     return {"text": "token ids", "image": "pixels", "vector": "vectors"}[content["modality"]]
 
 
+def _name_outputs(content: Mapping[str, Any]) -> str:
+    if content["similarity"] == "hamming":
+        return f"packed codes of {content['dim']} bits. The gradient steps that find a code are inside the graph."
+    sets = content.get("token_sets")
+    tokens = f"unit vectors of tokens, of {sets['dim']} components, and to " if sets else ""
+    return (
+        f"{tokens}the final vector of {content['dim']} components. Everything between them, such as pooling, heads and "
+        "normalisation, is inside the graph."
+    )
+
+
 def _name_example(content: Mapping[str, Any]) -> str:
     return {"text": '["a text"]', "image": "[pixels]", "vector": "[vector]"}[content["modality"]]
 
@@ -83,6 +93,14 @@ def _render_rest(content: Mapping[str, Any]) -> list[str]:
         lines.append(f"- `model.view(dim=…)` takes 1 to {content['dim']} components.")
     if content["classes"]:
         lines.append(f"- `model.predict` gives one of {len(content['classes'])} classes.")
+    if content.get("token_sets"):
+        lines.append(
+            "- `model.encode_tokens` gives the vectors of tokens; `token_sets` in runtime.json says which tokens count."
+        )
+    if content["similarity"] == "hamming":
+        lines.append(
+            "- Compare codes by the number of bits that differ. The first bit is the highest of the first byte."
+        )
     if content["steps"]:
         lines.append(f"- `model.codes` gives codes of the step {content['steps'][0]['step']}.")
     return [*lines, ""] if lines else []

@@ -10,6 +10,7 @@ import numpy as np
 from zoo.artefact import reopening
 from zoo.build import training_data
 from zoo.core.errors import ZooError
+from zoo.deploy.probe_texts import SENTENCES
 from zoo.graph import Graph
 from zoo.recipe import recipe
 
@@ -17,26 +18,6 @@ COUNT, CANARIES = 100, 8
 """Inputs that are compared; those of them that become canaries if they are images or vectors."""
 LONGEST = 40
 """Sentences of the longest text, which is beyond the token limit of most models."""
-SENTENCES = (
-    "How do I reset my password?",
-    "The parcel arrived two days late and the box was open.",
-    "Acute bronchitis due to respiratory syncytial virus",
-    "Shares of the bank fell by 3.5 % after the report.",
-    "A man is playing a guitar on the stage.",
-    "def add(a, b): return a + b",
-    "Wie kündige ich mein Abonnement?",
-    "Le train de nuit part à vingt-deux heures.",
-    "¿Dónde está la biblioteca más cercana?",
-    "Поезд прибывает на второй путь.",
-    "東京は今日も雨です。",
-    "refund request order #48213-B",
-    "Fracture of the left femur, initial encounter",
-    "cheap flights lisbon to berlin in november",
-    "WARNING: the disk is almost full",
-    "x² + y² = r²",
-    "The committee meets on 4 May 2026 at 10:30.",
-    "He said “never again” — and left.",
-)
 
 
 def make_texts() -> list[str]:
@@ -50,9 +31,13 @@ def make_texts() -> list[str]:
 
 
 def make_inputs(graph: Graph) -> list[Any]:
-    """Return the inputs that a graph is verified on: texts, images of its size, or vectors of its components."""
+    """Return the inputs that a graph is verified on: texts, images of its size, or vectors of its components.
+
+    Texts of the graph's own words follow, and then names of classes that have a vector of their own.
+    """
     if graph.modality == "text":
-        return make_texts()
+        names = graph.classes if graph.named_vectors is not None else ()
+        return [*make_texts(), *graph.probes, *names]
     generator = np.random.default_rng(0)
     if graph.modality == "vector":
         return list(generator.standard_normal((COUNT, graph.components), dtype=np.float32))

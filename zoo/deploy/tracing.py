@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stdout  # torch prints the whole graph if an operation has no counterpart
 from io import StringIO
 from pathlib import Path
@@ -16,9 +17,11 @@ from tokenizers import Tokenizer
 
 from zoo.core import faults
 from zoo.core.errors import ZooError, first_line
-from zoo.deploy import coded_tables, probe_inputs
+from zoo.deploy import coded_tables
+from zoo.deploy.probe_texts import SENTENCES
 from zoo.graph import Graph, TextReader
 from zoo.ops.inference import evaluation_mode
+from zoo.runtime import token_sets
 
 OPSET = 18
 LARGEST = 1_900_000_000
@@ -26,6 +29,11 @@ LARGEST = 1_900_000_000
 TRACED_TOKENS = (7, 5)
 """Tokens of the two texts that are traced. Different numbers leave padding to be masked."""
 INPUTS = {"text": ("input_ids", "attention_mask"), "image": ("pixels",), "vector": ("vectors",)}
+
+
+def list_inputs(graph: Graph) -> tuple[str, ...]:
+    """Return the names of the arguments of a graph's modules."""
+    return INPUTS[graph.modality] if graph.token_sets is None else (*INPUTS[graph.modality], "scored")
 
 
 def copy_module(module: torch.nn.Module, name: str) -> torch.nn.Module:
@@ -53,8 +61,8 @@ def make_example(graph: Graph) -> tuple[torch.Tensor, ...]:
     if graph.modality == "vector":
         return (torch.zeros(2, graph.components),)
     assert graph.reader is not None  # graphs of texts have one
-    rows = tokenize(graph.reader, [" ".join(probe_inputs.SENTENCES)] * 2)
-    return pad(graph.reader, [row[:count] for row, count in zip(rows, TRACED_TOKENS, strict=True)])
+    rows = tokenize(graph.reader, [" ".join(SENTENCES)] * 2)
+    return pad(graph, [row[:count] for row, count in zip(rows, TRACED_TOKENS, strict=True)])
 
 
 def tokenize(reader: TextReader, texts: list[str]) -> list[list[int]]:
@@ -64,12 +72,15 @@ def tokenize(reader: TextReader, texts: list[str]) -> list[list[int]]:
     return [encoding.ids or [reader.empty_id or reader.pad_id] for encoding in encodings]
 
 
-def pad(reader: TextReader, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return input_ids and attention_mask (rows, longest row) int64."""
+def pad(graph: Graph, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, ...]:
+    """Return the arguments of a graph of texts for rows of token ids of documents: (rows, longest row) int64 each."""
+    assert graph.reader is not None
     longest = max(map(len, rows))
-    ids = [[*row, *[reader.pad_id] * (longest - len(row))] for row in rows]
-    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-    return torch.tensor(ids), torch.tensor(mask)
+    ids = np.array([[*row, *[graph.reader.pad_id] * (longest - len(row))] for row in rows], np.int64)
+    mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows], np.int64)
+    if graph.token_sets is None:
+        return torch.from_numpy(ids), torch.from_numpy(mask)
+    return tuple(map(torch.from_numpy, token_sets.mark_tokens(ids, mask, graph.token_sets, is_query=False)))
 
 
 def write_onnx(module: torch.nn.Module, graph: Graph, path: Path, family: str) -> None:
@@ -77,16 +88,19 @@ def write_onnx(module: torch.nn.Module, graph: Graph, path: Path, family: str) -
 
     Raises ZooError if an operation has no counterpart in ONNX.
     """
-    inputs = INPUTS[graph.modality]
-    axes = {0: "batch", 1: "tokens"} if graph.modality == "text" else {0: "batch"}
-    dynamic = {name: {0: "batch"} for name in graph.outputs} | dict.fromkeys(inputs, axes)
+    inputs = list_inputs(graph)
+    whole = {0: "batch", 1: "tokens"}
+    axes = whole if graph.modality == "text" else {0: "batch"}
+    dynamic = {name: whole if name == "tokens" else {0: "batch"} for name in graph.outputs}
+    dynamic |= dict.fromkeys(inputs, axes)
+    example = make_example(graph)
     with evaluation_mode(module), torch.no_grad(), warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")  # of values that a trace takes for constants; `verification` finds those
         try:
             exporter: Any = torch.onnx.export
             exporter(
                 module,
-                make_example(graph),
+                example,
                 str(path),
                 input_names=list(inputs),
                 output_names=list(graph.outputs),
@@ -94,6 +108,8 @@ def write_onnx(module: torch.nn.Module, graph: Graph, path: Path, family: str) -
                 opset_version=OPSET,
                 dynamo=False,  # the newer exporter needs onnxscript, and fixes the sizes of masks of transformers
             )
+            outputs = module(*example)
+            _fix_widths(path, outputs if isinstance(outputs, tuple) else (outputs,))
         except ImportError as error:
             raise ZooError(f"{first_line(error)}: pip install 'embedding-zoo[onnx]'") from None
         except Exception as error:  # torch raises many types
@@ -101,6 +117,16 @@ def write_onnx(module: torch.nn.Module, graph: Graph, path: Path, family: str) -
             raise ZooError(
                 f"the family {family} cannot be exported as a graph: {type(error).__name__}: {first_line(error)[:200]}"
             ) from error
+
+
+def _fix_widths(path: Path, outputs: Sequence[torch.Tensor]) -> None:
+    """Give the outputs of a graph the sizes of their last dimension, which a trace leaves open."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for entry, output in zip(model.graph.output, outputs, strict=True):
+        entry.type.tensor_type.shape.dim[-1].dim_value = output.shape[-1]
+    onnx.save(model, str(path))
 
 
 def run_module(module: torch.nn.Module, graph: Graph, texts: list[str]) -> np.ndarray[Any, Any]:
@@ -112,7 +138,7 @@ def run_module(module: torch.nn.Module, graph: Graph, texts: list[str]) -> np.nd
     with evaluation_mode(module), torch.inference_mode():
         for start in range(0, len(order), 16):
             places = order[start : start + 16]
-            outputs = module(*pad(graph.reader, [rows[place] for place in places]))
+            outputs = module(*pad(graph, [rows[place] for place in places]))
             batch = outputs[0] if isinstance(outputs, tuple) else outputs
             vectors |= zip(places, batch.numpy(), strict=True)
     return np.stack([vectors[place] for place in range(len(rows))])

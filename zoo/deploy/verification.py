@@ -66,6 +66,7 @@ def check(encoder: Encoder, model: Model, graph: Graph, inputs: Sequence[Any], m
 
     Raises ArtefactError if tokens differ, or vectors of an fp32 graph; ZooError if the loss is above `max_loss`.
     """
+    kinds: tuple[str | None, ...] = (None, "query", "document") if model.has_roles else (None,)
     if graph.modality == "text" and len(graph.modules) == 1:
         _check_tokens(encoder, model, [text for text in inputs if isinstance(text, str)])
     exact = np.asarray(encoder.encode(list(inputs)))
@@ -73,18 +74,19 @@ def check(encoder: Encoder, model: Model, graph: Graph, inputs: Sequence[Any], m
     for size in BATCHES:
         parts = [model.encode(inputs[start : start + size]) for start in range(0, len(inputs), size)]
         rounds.append(compare(np.concatenate(parts), exact, model.description))
-    if model.has_roles:
-        for role in ("query", "document"):
-            texts = list(inputs[:ROLE_TEXTS])
-            vectors = model.encode(texts, prompt_name=role)
-            rounds.append(compare(vectors, np.asarray(encoder.encode(texts, prompt_name=role)), model.description))
+    for role in kinds[1:]:
+        texts = list(inputs[:ROLE_TEXTS])
+        vectors = model.encode(texts, prompt_name=role)
+        rounds.append(compare(vectors, np.asarray(encoder.encode(texts, prompt_name=role)), model.description))
+    by_token = [_compare_tokens(encoder, model, inputs, role) for role in kinds if graph.token_sets is not None]
+    rounds += by_token
     deviation = Deviation(
         len(inputs),
-        rounds[0].mean_cosine,
+        min(found.mean_cosine for found in (rounds[0], *by_token)),
         min(found.lowest_cosine for found in rounds),
         max(found.largest_difference for found in rounds),
     )
-    if graph.dtype != "float32":
+    if graph.dtype != "float32" and graph.similarity != "hamming":
         return _check_codes(deviation, model.encode(inputs), exact)
     if model.description.precision == "fp32":
         _require_exact(rounds, model)
@@ -94,6 +96,25 @@ def check(encoder: Encoder, model: Model, graph: Graph, inputs: Sequence[Any], m
             f"--max-loss {max_loss:g}; nothing was written: raise --max-loss, give --texts like yours, or leave --int8 out"
         )
     return deviation
+
+
+def compare_encoders(original: Encoder, view: Encoder, inputs: Sequence[Any]) -> tuple[float, float]:
+    """Return the mean and the lowest cosine between the vectors of two encoders of the same width."""
+    left, right = (np.asarray(encoder.encode(list(inputs)), np.float64) for encoder in (original, view))
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    cosines = np.divide((left * right).sum(axis=1), norms, out=np.ones(len(left)), where=norms > 0)
+    return float(cosines.mean()), float(cosines.min())
+
+
+def _compare_tokens(encoder: Encoder, model: Model, inputs: Sequence[Any], role: str | None) -> Verification:
+    """Compare the vectors of all tokens. Raises ArtefactError if other tokens count."""
+    tokens, offsets = model.encode_tokens(inputs, prompt_name=role)
+    exact, expected = encoder.encode_tokens(inputs, role)
+    if not np.array_equal(offsets, expected):
+        raise ArtefactError(
+            f"other tokens count in the graph than in the model, for a {role or 'text without a role'}; nothing was written"
+        )
+    return compare(tokens, exact, model.description)
 
 
 def _check_tokens(encoder: Encoder, model: Model, texts: Sequence[str]) -> None:
@@ -108,6 +129,8 @@ def _check_tokens(encoder: Encoder, model: Model, texts: Sequence[str]) -> None:
 
 def _require_exact(rounds: Sequence[Verification], model: Model) -> None:
     for found in rounds:
+        if not found.is_same and model.description.similarity == "hamming":
+            raise ArtefactError(f"only {found.mean_cosine:.2%} of the bits are those of the model; nothing was written")
         if not found.is_same:
             raise ArtefactError(
                 f"the graph gives other vectors than the model: a component differs by {found.largest_difference:.2g}, and the "
@@ -117,7 +140,7 @@ def _require_exact(rounds: Sequence[Verification], model: Model) -> None:
 
 
 def _check_codes(deviation: Deviation, vectors: Any, exact: Any) -> Deviation:
-    """Return the deviation of codes, whose cosine is the share of equal ones."""
+    """Return the deviation of codes of latents, whose cosine is the share of equal ones."""
     equal = (vectors == exact).mean(axis=1)
     if equal.mean() < LOWEST_EQUAL:
         raise ArtefactError(f"only {equal.mean():.1%} of the codes are those of the model; nothing was written")

@@ -9,25 +9,27 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from zoo import __version__
 from zoo.artefact import canaries, manifest, saved_steps
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.deploy import card, int8, openvino_graph, probe_inputs, task_scores, tracing, verification
+from zoo.deploy import card, int8, openvino_graph, probe_inputs, smoothing, task_scores, tracing, verification
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared
 from zoo.graph import Graph
 from zoo.runtime import codes as packed_steps
 from zoo.runtime import description
 from zoo.runtime.errors import PackError
-from zoo.runtime.model import Model, open_model
+from zoo.runtime.model import NAMED_VECTORS, Model, open_model
+from zoo.text import calibration
+from zoo.text.text_encoder import TextEncoder
 
 Engine = Literal["onnx", "openvino"]
 MAX_LOSS = 0.01
@@ -48,6 +50,7 @@ class Options:
         depths: further numbers of layers, each with a graph of its own.
         keeps_steps: whether fitted steps for codes are written too.
         tasks: evaluation tasks that the model and the folder are scored on; None for none.
+        original: the view before its token table was coded, beside which losses are measured; None for the view itself.
     """
 
     engine: Engine = "onnx"
@@ -57,6 +60,7 @@ class Options:
     depths: Sequence[int] = ()
     keeps_steps: bool = False
     tasks: Prepared | None = None
+    original: Encoder | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Written:
         folder: the folder.
         size: bytes of the graphs.
         deviation: of the whole network's vectors.
+        is_packed: whether vectors are packed bits, whose deviation counts equal bits.
+        table_loss: mean and lowest cosine of the view and its original, whose token table is not coded; None without one.
         scores: of tasks.
         left_out: names of steps that the runtime does not have.
     """
@@ -76,13 +82,20 @@ class Written:
     deviation: verification.Deviation
     scores: Sequence[task_scores.TaskScore] = ()
     left_out: Sequence[str] = ()
+    is_packed: bool = False
+    table_loss: tuple[float, float] | None = None
 
     def describe(self) -> str:
         """Return one line about size and deviation."""
         found = self.deviation
+        table, measure = "", "share of equal bits" if self.is_packed else "cosine"
+        if self.table_loss is not None:
+            mean, lowest = self.table_loss
+            table = f"; the coded token table, beside the plain one: mean cosine {mean:.5f}, lowest {lowest:.5f}"
+        largest = "" if self.is_packed else f", largest difference {found.largest_difference:.2g}"
         return (
-            f"{self.size / 1e6:.1f} MB of graphs; {found.inputs} inputs, beside the exact engine: mean cosine "
-            f"{found.mean_cosine:.5f}, lowest {found.lowest_cosine:.5f}, largest difference {found.largest_difference:.2g}"
+            f"{self.size / 1e6:.1f} MB of graphs; {found.inputs} inputs, beside the exact engine: mean {measure} "
+            f"{found.mean_cosine:.5f}, lowest {found.lowest_cosine:.5f}{largest}{table}"
         )
 
 
@@ -107,6 +120,8 @@ def write(parent: Path, view: Encoder, target: Path, options: Options) -> Writte
             files += _write_graphs(partial, stem, member, view, options)
         if graph.reader is not None:
             (partial / "tokenizer.json").write_text(graph.reader.tokenizer, encoding="utf-8")
+        if graph.named_vectors is not None:
+            save_file({"vectors": np.ascontiguousarray(graph.named_vectors)}, partial / NAMED_VECTORS)
         steps, left_out = _write_steps(partial, view) if options.keeps_steps else ([], [])
         content = _describe(parent, view, graph, options, files, steps)
         _write_description(partial, content)
@@ -121,12 +136,14 @@ def write(parent: Path, view: Encoder, target: Path, options: Options) -> Writte
         _write_canaries(partial, view, graph, inputs)
         deviation = deviation.include(model.verify())
         _write_description(partial, {**content, "deviation": deviation.as_json()})
-        scores = [] if options.tasks is None else task_scores.measure(view, model, options.tasks)
+        original = options.original or view
+        scores = [] if options.tasks is None else task_scores.measure(original, model, options.tasks)
         size = sum((partial / name).stat().st_size for name in _list_graph_files(partial))
         for name in LICENCE_FILES:
             if (parent / name).is_file():
                 shutil.copy2(parent / name, partial / name)
-        written = Written(target, size, deviation, scores, left_out)
+        loss = None if original is view else verification.compare_encoders(original, view, inputs)
+        written = Written(target, size, deviation, scores, left_out, graph.similarity == "hamming", loss)
         text = card.render(content, written.describe(), scores)
         (partial / "README.md").write_text(text, encoding="utf-8")
         manifest.write(partial)
@@ -137,23 +154,36 @@ def write(parent: Path, view: Encoder, target: Path, options: Options) -> Writte
 def _write_graphs(folder: Path, stem: str, graph: Graph, view: Encoder, options: Options) -> list[dict[str, Any]]:
     """Write the graphs of each side, and return their entries of runtime.json."""
     suffix = ".onnx" if options.engine == "onnx" else ".xml"
+    if options.is_int8 and (graph.modality != "text" or not graph.takes_int8):
+        raise ZooError("--int8 is for models that read texts with a Transformer or a table: export this one without it")
     # Canaries have many scripts. Ranges from texts of one kind alone lose much on all others.
     texts = [*options.texts[:CALIBRATION_TEXTS], *canaries.TEXTS]
-    entries = []
+    family, entries = view.spec.family, []
     for side, own in graph.modules.items():
         name = f"{stem}-{side}{suffix}" if side else f"{stem}{suffix}"
         module = tracing.copy_module(own, view.name)
+        ranges = smoothing.find_ranges(module, graph, view, texts) if options.is_int8 else {}
+        strength = smoothing.choose_strength(view, len(options.texts)) if options.is_int8 else 0.0
         if options.engine == "onnx" and options.is_int8:
-            int8.write_int8(module, graph, folder / name, view.spec.family, texts)
+            int8.write_int8(module, graph, folder / name, family, ranges, strength)
         elif options.engine == "onnx":
-            tracing.write_onnx(module, graph, folder / name, view.spec.family)
+            tracing.write_onnx(module, graph, folder / name, family)
         else:
             with tempfile.TemporaryDirectory() as scratch:
                 plain = Path(scratch) / "plain.onnx"
-                tracing.write_onnx(module, graph, plain, view.spec.family)
-                openvino_graph.convert(plain, folder / name, graph, int8_texts=texts if options.is_int8 else None)
+                ready = smoothing.smooth(module, ranges, strength) if options.is_int8 else module
+                tracing.write_onnx(ready, graph, plain, family)
+                rows = _list_calibration_rows(graph, view, texts) if options.is_int8 else None
+                openvino_graph.convert(plain, folder / name, graph, int8_rows=rows)
         entries.append({"file": name, "layers": graph.layers, "sides": [side] if side else []})
     return entries
+
+
+def _list_calibration_rows(graph: Graph, view: Encoder, texts: Sequence[str]) -> list[Sequence[int]]:
+    """Return texts of token ids for NNCF, which takes no ranges: the texts, and random words of a known network."""
+    assert graph.reader is not None
+    rows: list[Sequence[int]] = [*tracing.tokenize(graph.reader, list(texts))]
+    return rows + (calibration.draw_token_ids(view) if isinstance(view, TextEncoder) else [])
 
 
 def _list_graph_files(folder: Path) -> list[str]:
@@ -183,7 +213,7 @@ def _describe(
         "view": dict(view.view_options),
         "backbone": view.backbone_name,
         "manifest_sha256": atomic_files.sha256(source_manifest) if source_manifest.is_file() else None,
-        "written_by": f"embedding-zoo {__version__}",
+        "written_by": _describe_version(),
     }
     texts: dict[str, Any] = {}
     if reader is not None:
@@ -202,9 +232,30 @@ def _describe(
         **texts,
         "classes": list(graph.classes),
         "threshold": graph.threshold,
+        **_describe_rest(graph),
         "steps": list(steps),
         "source": source,
     }
+
+
+def _describe_rest(graph: Graph) -> dict[str, Any]:
+    """Return entries that few families have. Older versions of the runtime refuse them, and open all other folders."""
+    entries: dict[str, Any] = {}
+    if graph.least_probability:
+        entries["least_probability"] = graph.least_probability
+    if graph.named_vectors is not None:
+        entries["has_named_vectors"] = True
+    if graph.token_sets is not None:
+        entries["token_sets"] = asdict(graph.token_sets)
+    return entries
+
+
+def _describe_version() -> str:
+    """Return the package and its version; without a version if it was never installed."""
+    try:
+        return f"embedding-zoo {metadata.version('embedding-zoo')}"
+    except metadata.PackageNotFoundError:
+        return "embedding-zoo"
 
 
 def _write_description(folder: Path, content: Mapping[str, Any]) -> None:

@@ -67,7 +67,7 @@ def make_space_watch(encoder: Encoder, figures: Sequence[str], rows: Any) -> Spa
     if not figures:
         return None
     check_figures(figures)
-    inputs = choose_inputs(encoder, rows, WATCHED_ROWS)
+    inputs = choose_inputs(encoder.spec, rows, WATCHED_ROWS)
     if len(inputs) < LEAST_ROWS:
         raise ZooError(
             f"training.watch: {len(inputs)} different inputs say nothing about a space: give {LEAST_ROWS} rows or more, or "

@@ -127,6 +127,15 @@ def measure_cosine_agreement(first: Any, second: Any, *, seed: int = 42) -> floa
     return float(spearmanr(*distances).statistic)
 
 
+def measure_direct_cosine(first: Any, second: Any) -> float:
+    """Return the mean cosine of row i with row i, of relative vectors (n, m) by the same anchors.
+
+    Without centring it is high for any two encoders, so it is a measure only of centred ones.
+    """
+    left, right = (normalise(np.asarray(vectors)) for vectors in (first, second))
+    return float(np.einsum("nd,nd->n", left, right).mean())
+
+
 def _centre(vectors: Any) -> Array:
     rows = np.asarray(vectors, np.float64)
     centred: Array = rows - rows.mean(axis=0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.artefact import tensors
-from zoo.bridge.identity import hash_weights
+from zoo.bridge import encoder_record
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
 
@@ -26,11 +26,9 @@ PROBE_COMPONENTS = 16
 PROBE_TOLERANCE = 0.02
 """Largest difference of a component, relative to the largest: arithmetic differs between processors and precisions."""
 MEANINGS = {
-    "weights": "the weights are others",
+    **encoder_record.MEANINGS,
     "tokens": "its tokenizer is another",
-    "dim": "its vectors have another number of components",
     "similarity": "its vectors are compared otherwise",
-    "view": "the view is another",
     "prompts": "the prompts are others",
 }
 """The parts of an encoder that are compared, and what a difference means."""
@@ -44,15 +42,11 @@ def describe_encoder(encoder: Encoder, reference: str | None, commit: str | None
         commit: the commit on the Hub that `reference` names.
     """
     return {
-        "reference": reference,
+        **encoder_record.describe_encoder(encoder, reference),
         "commit": commit,
         "revision": encoder.backbone_revision or encoder.revision,
         "family": encoder.spec.family,
-        "weights": hash_weights(encoder),
         "tokens": _hash_tokens(encoder),
-        "dim": encoder.dim,
-        "similarity": encoder.similarity_fn_name,
-        "view": dict(encoder.view_options),
         "prompts": find_prompts(encoder),
         "probe": _encode_probe(encoder),
     }
@@ -71,8 +65,7 @@ def find_commit(reference: str, revision: str | None) -> str | None:
 
 def find_prompts(encoder: Encoder) -> dict[str, str]:
     """Return the texts that the encoder puts before queries and documents, by role."""
-    find_prompt = getattr(encoder, "find_prompt", None)
-    return {role: str(find_prompt(role)) if find_prompt else "" for role in ("query", "document")}
+    return {role: encoder_record.find_prompt(encoder, role) for role in ("query", "document")}
 
 
 def hash_step(step: Step) -> str:

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from zoo.encoder import Encoder
+    from zoo.spec import EncoderSpec
 
 READ_KINDS = ("text", "image", "vector", "caption")
 """Kinds of columns that an encoder reads alone."""
 
 
-def choose_inputs(encoder: Encoder, rows: Any, most: int) -> list[Any]:
+def choose_inputs(spec: EncoderSpec, rows: Any, most: int) -> list[Any]:
     """Return different inputs of one column of training rows that the encoder reads alone, at most `most`. [] without one."""
-    required, optional = encoder.spec.roles()
+    required, optional = spec.roles()
     roles = {**required, **optional}
     column = next((name for name in rows.column_names if roles.get(name) in READ_KINDS), None)
     if column is None:
@@ -38,6 +39,14 @@ def list_depths(encoder: Encoder) -> list[dict[str, Any]]:
     if "layers" not in encoder.spec.View.model_fields or not isinstance(depth, int) or depth < 2:
         return []
     return [{**encoder.view_options, "layers": number} for number in range(1, depth + 1)]
+
+
+def list_widths(encoder: Encoder) -> list[dict[str, Any]]:
+    """Return the options of the view of each width that was trained and is smaller than that of the encoder. [] without any."""
+    dims = getattr(encoder.spec, "dims", ())
+    if "dim" not in encoder.spec.View.model_fields:
+        return []
+    return [{**encoder.view_options, "dim": width} for width in sorted(dims) if width < encoder.dim]
 
 
 def find_column(encoder: Encoder, rows: Dataset) -> str:
@@ -56,9 +65,10 @@ def encode_rows(encoder: Encoder, rows: Dataset) -> npt.NDArray[np.float32]:
     return encode_inputs(encoder, list(rows[find_column(encoder, rows)]))
 
 
-def encode_inputs(encoder: Encoder, inputs: list[Any]) -> npt.NDArray[np.float32]:
+def encode_inputs(encoder: Encoder, inputs: list[Any], *, prompt_name: str | None = None) -> npt.NDArray[np.float32]:
     """Return the vectors (n, d) of the inputs, in order: with norm 1 if the encoder compares by cosine, else as they are."""
-    return prepare_vectors(as_float_vectors(encoder, encoder.encode(inputs)), encoder.similarity_fn_name)
+    vectors = encoder.encode(inputs) if prompt_name is None else encoder.encode(inputs, prompt_name=prompt_name)
+    return prepare_vectors(as_float_vectors(encoder, vectors), encoder.similarity_fn_name)
 
 
 def as_float_vectors(encoder: Encoder, vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

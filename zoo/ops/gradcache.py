@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 RunChunk = Callable[[Any], torch.Tensor]
 RngState = tuple[torch.Tensor, list[torch.Tensor]]
@@ -24,11 +25,16 @@ def run_chunks(run: RunChunk, chunks: Sequence[Any], parameters: Sequence[torch.
     Every chunk runs again in the backward pass, with the random state and the autocast settings of its first run, so that
     dropout is the same. Parameters that no chunk uses get a gradient of zero.
 
+    Parameters that are divided over processes (FSDP) are whole only while their module runs, so that no second run inside the
+    backward pass could use them. The chunks then run once, with the memory of all of them.
+
     Args:
         run: maps a chunk to vectors (rows, d). These may depend on tensors that need gradients only through `parameters`.
         chunks: the parts of the batch.
         parameters: the tensors that receive gradients.
     """
+    if any(isinstance(parameter, DTensor) for parameter in parameters):
+        return torch.cat([run(chunk) for chunk in chunks])
     apply: Any = _GradCache.apply
     vectors: torch.Tensor = apply(run, list(chunks), *parameters)
     return vectors

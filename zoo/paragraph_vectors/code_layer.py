@@ -94,12 +94,16 @@ def compute_word_means(
 
 def compute_start_vectors(means: torch.Tensor, tensors: Tensors) -> torch.Tensor:
     """Compute the (m, dim) unit vectors whose projection is the logits, from word means (m, dim); zeros stay zeros."""
-    anchors = tensors["anchors"]
-    blocks = [normalize(normalize(block, dim=1) - tensors["centre"], dim=1) for block in torch.split(means, 4096)]
+    return torch.cat([compute_start_block(block, tensors) for block in torch.split(means, 4096)])
+
+
+def compute_start_block(means: torch.Tensor, tensors: Tensors) -> torch.Tensor:
+    """Compute the vectors of `compute_start_vectors` for few enough documents, with operations that a graph has."""
+    vectors, anchors = normalize(normalize(means, dim=1) - tensors["centre"], dim=1), tensors["anchors"]
     if len(anchors):
-        blocks = [pull_towards_anchors(block, anchors) for block in blocks]
-    vectors: torch.Tensor = torch.cat(blocks) * (means.norm(dim=1, keepdim=True) > 0)
-    return vectors
+        vectors = pull_towards_anchors(vectors, anchors)
+    start_vectors: torch.Tensor = vectors * (means.norm(dim=1, keepdim=True) > 0)
+    return start_vectors
 
 
 def train(engine: Engine, batch: Batch, tensors: Tensors, rates: tuple[float, float], seed: int) -> float:

@@ -26,12 +26,12 @@ from zoo.paragraph_vectors.sampling import SamplingTables
 
 Array = npt.NDArray[Any]
 
-_SIGMOID_RANGE, _SIGMOID_STEPS = 8.0, 4096  # a table over (-8, 8); the table of word2vec.c covers (-6, 6)
-_SIGMOID = (
-    1 / (1 + np.exp(-(np.arange(_SIGMOID_STEPS) + 0.5) * (2 * _SIGMOID_RANGE / _SIGMOID_STEPS) + _SIGMOID_RANGE))
+SIGMOID_RANGE, SIGMOID_STEPS = 8.0, 4096  # a table over (-8, 8); the table of word2vec.c covers (-6, 6)
+SIGMOID = (
+    1 / (1 + np.exp(-(np.arange(SIGMOID_STEPS) + 0.5) * (2 * SIGMOID_RANGE / SIGMOID_STEPS) + SIGMOID_RANGE))
 ).astype(np.float32)
 _RING_SIZE = 1 << 14  # noise draws of an inference pass; a document that needs more starts again at the first
-_WORDS_PER_STEP = 8  # words of a document that one gradient step of `predict` predicts
+WORDS_PER_STEP = 8  # words of a document that one gradient step of `predict` predicts
 _FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}  # without nnan and ninf, so that NaN and infinity stay visible
 
 
@@ -133,14 +133,35 @@ def _subsample(tokens: Array, start: int, end: int, keep_probabilities: Array, s
     return count
 
 
+@compile_kernel
+def draw_shared_numbers(
+    seed: int, count: int, window: int, alias_probabilities: Array, alias_words: Array
+) -> tuple[Array, Array, Array]:
+    """Return the random numbers of a pass in which all documents share their draws, as `predict` and `predict_in_windows` do.
+
+    The first are `count` numbers (float32) that are compared with `keep_probabilities`, one for each word of a document. The
+    second are `2 * count` reaches from 1 to `window` (int64), of which a document of n words uses those from n on. The third is
+    the ring of noise words (int64).
+    """
+    state, uniforms, reaches = np.zeros(1, np.uint64), np.empty(count, np.float32), np.empty(2 * count, np.int64)
+    ring = _draw_noise_ring(seed, True, state, alias_probabilities, alias_words)
+    _seed_generator(state, seed, 0)
+    for i in range(count):
+        uniforms[i] = _draw_uniform(state)
+    _seed_generator(state, seed, 0)
+    for i in range(2 * count):
+        reaches[i] = 1 + np.int64(_draw_integer(state) % np.uint64(window))
+    return uniforms, reaches, ring
+
+
 # -- gradient steps ----------------------------------------------------------------------------------------------------
 
 
 @compile_kernel
 def _look_up_sigmoid(logit: Any) -> Any:
-    place = (logit + np.float32(_SIGMOID_RANGE)) * np.float32(_SIGMOID_STEPS / (2 * _SIGMOID_RANGE))
-    place = min(max(place, np.float32(0)), np.float32(_SIGMOID_STEPS - 1))
-    return _SIGMOID[int(place)] if place == place else logit  # NaN stays NaN
+    place = (logit + np.float32(SIGMOID_RANGE)) * np.float32(SIGMOID_STEPS / (2 * SIGMOID_RANGE))
+    place = min(max(place, np.float32(0)), np.float32(SIGMOID_STEPS - 1))
+    return SIGMOID[int(place)] if place == place else logit  # NaN stays NaN
 
 
 @compile_kernel
@@ -403,7 +424,7 @@ def predict(
     keep_probabilities, alias_probabilities, alias_words, bias = tables
     dim, state, measured = documents.shape[1], np.zeros(1, np.uint64), np.zeros(2)
     kept_words = np.empty(_find_longest(starts, ends, order) + 1, np.int64)
-    rows = np.empty(_WORDS_PER_STEP * (1 + negatives), np.int64)
+    rows = np.empty(WORDS_PER_STEP * (1 + negatives), np.int64)
     errors, change, x = np.empty(len(rows), np.float32), np.empty(dim, np.float32), np.empty(dim, np.float32)
     for number in range(len(rates)):
         ring = _draw_noise_ring(seed + number, same_draws, state, alias_probabilities, alias_words)
@@ -413,8 +434,8 @@ def predict(
             rate = _interpolate_rate(rates, number, place, len(order))
             _seed_generator(state, seed + number, 0 if same_draws else row)
             count, position = _subsample(tokens, start, end, keep_probabilities, state, kept_words), end - start
-            for begin in range(0, count, _WORDS_PER_STEP):
-                positives, measure = min(_WORDS_PER_STEP, count - begin), begin == 0
+            for begin in range(0, count, WORDS_PER_STEP):
+                positives, measure = min(WORDS_PER_STEP, count - begin), begin == 0
                 step_rows = rows[: positives * (1 + negatives)]
                 step_rows[:positives] = kept_words[begin : begin + positives]
                 position = _fill_with_noise(

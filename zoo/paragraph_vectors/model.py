@@ -292,7 +292,7 @@ class ParagraphVectors:
 
         assert self._lsa is not None  # `_start` has made them
         axes, batch = self._lsa
-        weights = self._compute_word_weights()
+        weights = self.compute_word_weights()
         blended = word_start.blend(axes, self.word_vectors, batch, weights, self.settings.lsa_share)
         self._set_tensors({"inputs": blended})
         self._lsa = None
@@ -434,7 +434,7 @@ class ParagraphVectors:
 
             from zoo.paragraph_vectors import code_layer
 
-            weights = torch.from_numpy(self._compute_word_weights())
+            weights = torch.from_numpy(self.compute_word_weights())
             keeps_lengths = self.settings.lsa_share > 0
             means = code_layer.compute_word_means(
                 batch, torch.as_tensor(self._word_tensor), weights, keeps_lengths=keeps_lengths
@@ -444,7 +444,7 @@ class ParagraphVectors:
         batch = batch._replace(document_rows=np.arange(len(batch.ends)))
         return vectors, engine.infer(batch, {**self._tensors, "documents": vectors}, rates, self.settings.seed)
 
-    def _compute_word_weights(self) -> Array:
+    def compute_word_weights(self) -> Array:
         """Compute the weight of each word in the mean of a document's words, (V,) float32."""
         if self.settings.texts:
             return self.vocabulary.compute_document_weights(self.settings.texts)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .description import Description
 from .errors import PackError
+from .token_sets import mark_tokens
 
 Array = npt.NDArray[Any]
 BUDGET = 2048
@@ -51,13 +52,16 @@ class Reader:
         empty = [] if self.description.empty_id is None else [self.description.empty_id]
         return [row or empty for row in rows]
 
-    def iterate_batches(self, inputs: Sequence[Any]) -> Iterator[tuple[list[int], dict[str, Array]]]:
+    def iterate_batches(
+        self, inputs: Sequence[Any], *, is_query: bool = False
+    ) -> Iterator[tuple[list[int], dict[str, Array]]]:
         """Yield the places of the inputs of a batch, and the arrays of the graph.
 
-        Texts of similar length share a batch of at most BUDGET padded tokens. Raise PackError for a wrong input.
+        Texts of similar length share a batch of at most BUDGET padded tokens. `is_query` decides which tokens count, if the
+        model gives a vector for each token. Raise PackError for a wrong input.
         """
         if self.description.modality == "text":
-            yield from self._iterate_texts(inputs)
+            yield from self._iterate_texts(inputs, is_query)
             return
         name, read = (
             ("pixels", self._read_image) if self.description.modality == "image" else ("vectors", self._read_vector)
@@ -66,7 +70,7 @@ class Reader:
             places = list(range(start, min(start + IMAGES, len(inputs))))
             yield places, {name: np.stack([read(inputs[place], place) for place in places])}
 
-    def _iterate_texts(self, texts: Sequence[Any]) -> Iterator[tuple[list[int], dict[str, Array]]]:
+    def _iterate_texts(self, texts: Sequence[Any], is_query: bool) -> Iterator[tuple[list[int], dict[str, Array]]]:
         for place, text in enumerate(texts):
             if not isinstance(text, str):
                 raise PackError(f"input {place} is {type(text).__name__}, expected a text")
@@ -81,17 +85,21 @@ class Reader:
                     break
                 end += 1
             places = order[start:end]
-            yield places, self._pad([rows[place] for place in places])
+            yield places, self._pad([rows[place] for place in places], is_query)
             start = end
 
-    def _pad(self, rows: Sequence[Sequence[int]]) -> dict[str, Array]:
+    def _pad(self, rows: Sequence[Sequence[int]], is_query: bool) -> dict[str, Array]:
         longest = max(1, *map(len, rows)) if rows else 1
         ids = np.full((len(rows), longest), self.description.pad_id, np.int64)
         mask = np.zeros((len(rows), longest), np.int64)
         for number, row in enumerate(rows):
             ids[number, : len(row)] = row
             mask[number, : len(row)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
+        sets = self.description.token_sets
+        if sets is None:
+            return {"input_ids": ids, "attention_mask": mask}
+        names = ("input_ids", "attention_mask", "scored")
+        return dict(zip(names, mark_tokens(ids, mask, sets, is_query=is_query), strict=True))
 
     def _read_image(self, image: Any, place: int) -> Array:
         """Return an image (size, size[, channels]) of uint8 as (channels, size, size)."""

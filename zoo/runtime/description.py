@@ -32,6 +32,25 @@ class GraphFile:
 
 
 @dataclass(frozen=True)
+class TokenSets:
+    """Which tokens of a text count, in a model that gives a vector for each token.
+
+    Attributes:
+        dim: components of a token's vector.
+        skipped_ids: token ids that do not count in documents.
+        expanded_length: a query with fewer tokens is filled up to so many, which count; 0 for none.
+        expansion_id: the token id that fills a query up.
+        attends: whether the other tokens of a query see those that fill it up.
+    """
+
+    dim: int
+    skipped_ids: tuple[int, ...] = ()
+    expanded_length: int = 0
+    expansion_id: int = 0
+    attends: bool = False
+
+
+@dataclass(frozen=True)
 class Description:
     """The facts of a folder about its model. JSON holds the same names.
 
@@ -40,9 +59,9 @@ class Description:
         modality: text, image or vector.
         engine: onnx or openvino.
         precision: fp32 or int8.
-        dim: components of a vector.
-        dtype: of a vector: float32, or uint8 and uint16 for codes of latents.
-        similarity: what vectors are compared with: cosine, dot or codes.
+        dim: components of a vector; bits of a packed code.
+        dtype: of a vector: float32, or uint8 and uint16 for codes of latents; uint8 for packed bits.
+        similarity: what vectors are compared with: cosine, dot or codes; hamming for packed bits.
         normalizes: whether vectors have unit norm.
         can_be_cut: whether the first components are a vector of their own.
         graphs: the networks, the whole one first.
@@ -53,6 +72,9 @@ class Description:
         prompts: the text before a query, a document, and ("") a text without a role.
         size, channels: of an image; components: of a vector that is an input.
         classes, scale, threshold: of a classifier; the scores are multiplied by the scale.
+        least_probability: a class that is less probable is not given.
+        has_named_vectors: whether a text that is the name of a class has the vector of the class, in classes.safetensors.
+        token_sets: which tokens count, if the model gives a vector for each token; else None.
         steps: names and fields of fitted steps, in order; their tensors are in NUMBER-NAME.safetensors.
         deviation: how far the vectors are from the exact ones, measured when the folder was written.
         source: where the model came from.
@@ -80,6 +102,9 @@ class Description:
     classes: tuple[str | int, ...] = ()
     scale: float = 1.0
     threshold: float | None = None
+    least_probability: float = 0.0
+    has_named_vectors: bool = False
+    token_sets: TokenSets | None = None
     steps: tuple[Mapping[str, Any], ...] = ()
     deviation: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -96,9 +121,9 @@ def read(folder: Path) -> Description:
         raise PackError(f"{path}: has the unknown entry {sorted(unknown)[0]!r}; update embedding-zoo-runtime")
     try:
         graphs = tuple(GraphFile(**{**entry, "sides": tuple(entry["sides"])}) for entry in content.pop("graphs"))
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
-        }
+        values = _freeze(content)
+        if values.get("token_sets") is not None:
+            values["token_sets"] = TokenSets(**_freeze(values["token_sets"]))
         description = Description(**values, graphs=graphs)
     except (TypeError, KeyError, AttributeError):
         raise PackError(f"{path}: is malformed; write the folder again with zoo pack") from None
@@ -106,8 +131,17 @@ def read(folder: Path) -> Description:
     return description
 
 
+def _freeze(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries with tuples instead of lists."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+
+
 def _check(path: Path, description: Description) -> None:
-    sizes = (description.dim, description.size, description.channels, description.components, description.pad_id)
+    sets = description.token_sets or TokenSets(0)
+    sizes = (
+        *(description.dim, description.size, description.channels, description.components, description.pad_id),
+        *(sets.dim, sets.expanded_length, sets.expansion_id, *sets.skipped_ids),
+    )
     is_known = (
         description.engine in ENGINES
         and description.modality in MODALITIES

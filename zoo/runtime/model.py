@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import checked_folder, codes, description, tensors
+from . import checked_folder, codes, description, tensors, token_sets
 from .batches import Reader
 from .description import GraphFile
 from .errors import PackError
@@ -19,6 +19,9 @@ from .network import Network
 
 Array = npt.NDArray[Any]
 INPUTS, VECTORS = checked_folder.CANARY_FILES
+NAMED_VECTORS = "classes.safetensors"
+EQUAL_BITS = 0.999
+"""Share of packed bits that must be equal."""
 EXACT, TOLERANCE = 1e-4, 0.005
 """Largest difference of a component at fp32; how far cosines of int8 may be below those measured when it was written."""
 
@@ -28,7 +31,7 @@ class Prediction:
     """The class of one input.
 
     Attributes:
-        label: the class, or None if the score is below the threshold of the model.
+        label: the class, or None if the score is below the threshold of the model, or the probability below its least.
         score: the cosine with the vector of the class, or the output of the softmax head.
         probability: of the class.
     """
@@ -91,6 +94,12 @@ class Model:
         self._reader = Reader(folder, content)
         self._networks: dict[str, Network] = {}
         self._steps: list[Any] | None = None
+        self._named_vectors: Array | None = None
+
+    @property
+    def width(self) -> int:
+        """Numbers of a row of `encode`: components, or the bytes of packed bits."""
+        return -(-self.dim // 8) if self.description.similarity == "hamming" else self.dim
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -119,6 +128,8 @@ class Model:
     def encode(self, inputs: Iterable[Any], *, prompt_name: str | None = None) -> Array:
         """Return the vectors (n, dim) of inputs, in order: float32, or codes of latents in uint8 or uint16.
 
+        A model of packed bits gives (n, ceil(dim / 8)) uint8.
+
         Args:
             inputs: a list of texts; of images (size, size[, channels]) uint8; or of vectors.
             prompt_name: "query" or "document" for a model that reads the two differently; None for neither.
@@ -138,10 +149,44 @@ class Model:
     @property
     def has_roles(self) -> bool:
         """Whether queries and documents may be encoded differently."""
-        return bool(self.description.prompts) or any(graph.sides for graph in self.description.graphs)
+        has_sides = any(graph.sides for graph in self.description.graphs)
+        return bool(self.description.prompts) or has_sides or self.description.token_sets is not None
+
+    def encode_tokens(self, texts: Iterable[str], *, prompt_name: str | None = None) -> tuple[Array, Array]:
+        """Return the unit vectors (t, d) float32 of the tokens that count, and the offsets (n + 1,) at which each text begins.
+
+        Raise PackError for a model that gives one vector for each text.
+        """
+        sets = self.description.token_sets
+        if sets is None:
+            raise PackError(f"the family {self.description.family} has no vectors of tokens: use encode")
+        items, network = self._prepare_inputs(texts, prompt_name), self._get_network(prompt_name)
+        rows: list[Array] = [np.empty((0, sets.dim), np.float32)] * len(items)
+        for places, batch in self._reader.iterate_batches(items, is_query=prompt_name == "query"):
+            outputs = network.run(batch)["tokens"]
+            for place, vectors, scored in zip(places, outputs, batch["scored"], strict=True):
+                rows[place] = vectors[scored.astype(bool)]
+        return token_sets.join(rows, sets.dim)
 
     def run(self, inputs: Iterable[Any], *, prompt_name: str | None = None) -> dict[str, Array]:
-        """Return all outputs of the graph by name, each (n, …), in the order of `inputs`; see `encode`."""
+        """Return the outputs of the graph with a row for each input, (n, …), by name; see `encode`."""
+        items, network = self._prepare_inputs(inputs, prompt_name), self._get_network(prompt_name)
+        outputs: dict[str, Array] = {}
+        for places, batch in self._reader.iterate_batches(items, is_query=prompt_name == "query"):
+            for name, values in network.run(batch).items():
+                if name == "tokens":
+                    continue
+                if name not in outputs:
+                    outputs[name] = np.empty((len(items), *values.shape[1:]), values.dtype)
+                outputs[name][places] = values
+        vectors = outputs.get("vector", np.empty((0, self.width), np.float32))
+        if self.description.dtype == "float32" and not np.isfinite(vectors).all():
+            raise PackError("encode() produced NaN or infinity; verify() says whether the folder is sound")
+        self._replace_named(items, vectors)
+        return {**outputs, "vector": self._finish(vectors)}
+
+    def _prepare_inputs(self, inputs: Iterable[Any], prompt_name: str | None) -> list[Any]:
+        """Return the inputs with the prompt of a role. Raise PackError for a single input and for an unknown role."""
         if isinstance(inputs, str | bytes):
             raise PackError("give a list of inputs, not a single one: encode([text])")
         if prompt_name not in (None, "query", "document"):
@@ -150,20 +195,28 @@ class Model:
         prompt = self.description.prompts.get(prompt_name or "", "")
         if prompt:
             items = [prompt + item if isinstance(item, str) else item for item in items]
-        network = self._get_network(prompt_name)
-        outputs: dict[str, Array] = {}
-        for places, batch in self._reader.iterate_batches(items):
-            for name, values in network.run(batch).items():
-                if name not in outputs:
-                    outputs[name] = np.empty((len(items), *values.shape[1:]), values.dtype)
-                outputs[name][places] = values
-        vectors = outputs.get("vector", np.empty((0, self.description.dim), np.float32))
-        if self.description.dtype == "float32" and not np.isfinite(vectors).all():
-            raise PackError("encode() produced NaN or infinity; verify() says whether the folder is sound")
-        return {**outputs, "vector": self._finish(vectors)}
+        return items
+
+    def _replace_named(self, items: Sequence[Any], vectors: Array) -> None:
+        """Give texts that are the name of a class the vector of the class, in place."""
+        if not self.description.has_named_vectors:
+            return
+        if self._named_vectors is None:
+            self._named_vectors = tensors.read(self.folder / NAMED_VECTORS)["vectors"]
+        numbers = {name: number for number, name in enumerate(self.description.classes)}
+        for place, item in enumerate(items):
+            if item in numbers:
+                vectors[place] = self._named_vectors[numbers[item]]
+
+    def compute(self, batch: Mapping[str, Array]) -> Array:
+        """Return the vectors (n, dim) of one batch of the graph's own inputs, for callers that make batches themselves.
+
+        It may be called from several threads.
+        """
+        return self._finish(self._get_network(None).run(batch)["vector"])
 
     def _finish(self, vectors: Array) -> Array:
-        vectors = vectors[:, : self.dim].astype(self.description.dtype, copy=False)
+        vectors = vectors[:, : self.width].astype(self.description.dtype, copy=False)
         if self.dim == self.description.dim or not self.description.normalizes:
             return vectors
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -195,12 +248,12 @@ class Model:
         scaled = scores.astype(np.float64) * self.description.scale
         weights = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
         probabilities = weights / weights.sum(axis=1, keepdims=True)
-        threshold = self.description.threshold
+        threshold, least = self.description.threshold, self.description.least_probability
         predictions = []
         for row, number in enumerate(scores.argmax(axis=1)):
-            score = float(scores[row, number])
-            label = classes[number] if threshold is None or score >= threshold else None
-            predictions.append(Prediction(label, score, float(probabilities[row, number])))
+            score, probability = float(scores[row, number]), float(probabilities[row, number])
+            is_accepted = (threshold is None or score >= threshold) and probability >= least
+            predictions.append(Prediction(classes[number] if is_accepted else None, score, probability))
         return predictions
 
     def codes(self, inputs: Iterable[Any]) -> Array:
@@ -258,7 +311,15 @@ class Model:
 
 
 def compare(vectors: Array, exact: Array, content: description.Description) -> Verification:
-    """Compare vectors (n, d) with exact ones. For int8, they may differ as much as when the folder was written."""
+    """Compare vectors (n, d) with exact ones. For int8, they may differ as much as when the folder was written.
+
+    Packed bits are compared bit by bit, and their "cosine" is the share of equal bits. A few may differ, because a logit near 0
+    may fall to either side on another machine.
+    """
+    if content.similarity == "hamming":
+        equal = 1 - (np.unpackbits(vectors, axis=1) ^ np.unpackbits(exact, axis=1)).mean(axis=1)
+        share = float(equal.mean()) if len(equal) else 1.0
+        return Verification(share >= EQUAL_BITS, share, float(equal.min(initial=1.0)), float((equal < 1).any()))
     left, right = vectors.astype(np.float64), exact.astype(np.float64)
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     cosines = np.divide((left * right).sum(axis=1), norms, out=np.ones(len(left)), where=norms > 0)

@@ -32,7 +32,7 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
     is_text_alone = encoder.modalities == ("text",)
     return {
         **model.describe(),
-        "layers": encoder.backbone.depth if "layers" in view_options else None,
+        "layers": encoder.depth if "layers" in view_options else None,
         "sizes": sorted({*sizes, encoder.dim}) if "dim" in view_options else [encoder.dim],
         "precision": model.precision,
         "precisions": list_precisions(model) if is_text_alone and not model.encodes_to_codes else [model.precision],

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from zoo import encoding, pretrained
+from zoo import encoding
 from zoo.after.step import CodeStep
 from zoo.core.errors import ZooError
+from zoo.deploy import engines
 from zoo.encoder import Encoder
 from zoo.hub import model_references
 from zoo.hub.fetch import fetch
@@ -76,7 +77,7 @@ class ServedModel:
 
     def __init__(self, encoder: Encoder, settings: Settings) -> None:
         self.encoder, self.name = encoder, encoder.name
-        self.precision, self.created = settings.precision, int(time.time())
+        self.precision, self.created = settings.precision or encoder.default_precision, int(time.time())
         if settings.device is not None:
             encoder.to(settings.device)
         default = BATCH_TOKENS_CPU if encoder.device.type == "cpu" else BATCH_TOKENS_ACCELERATOR
@@ -90,11 +91,16 @@ class ServedModel:
 
     @classmethod
     def open(cls, reference: str, settings: Settings) -> ServedModel:
-        """Open a model and encode one input, so that the first request finds it ready. Raise ZooError."""
-        model = cls(pretrained.from_pretrained(reference), settings)
+        """Open a model and encode one input, so that the first request finds it ready. Raise ZooError.
+
+        With another engine than torch, the graph of the whole model is made here, and no request makes one.
+        """
+        encoder = engines.open_encoder(reference, engine=settings.engine, max_loss=settings.max_loss)
+        model = cls(encoder, settings)
         model.folder = model_references.locate(reference) or fetch(reference)
         probe = model.encoder.make_probes()[:1]
         model.encodes_to_codes = model.run(Operation("embed"), probe).dtype.kind != "f"
+        engines.freeze(encoder)
         return model
 
     # -- what requests may ask for -------------------------------------------------------------------------------------

@@ -46,7 +46,8 @@ class Settings:
         models: model folders, Hub ids or `package:NAME`.
         host, port: the address. Port 0 lets the system choose.
         device: where the models encode; None leaves them where they open.
-        precision: the precision of the arithmetic, as `Encoder.encode` has it.
+        precision: the precision of the arithmetic, as `Encoder.encode` has it; None for that of the model.
+        engine, max_loss: the engine that encodes, as `zoo.from_pretrained` has them.
         max_tokens: the tokens that are encoded together. A batch of a long request ends there too. None depends on the device.
         workers: the number of processes. Each opens the models.
         indexes: folders of indexes that the models built.
@@ -59,7 +60,9 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     device: str | None = None
-    precision: str = "fp32"
+    precision: str | None = None
+    engine: str = "torch"
+    max_loss: float = 0.001
     max_tokens: int | None = None
     workers: int = 1
     indexes: tuple[str, ...] = ()

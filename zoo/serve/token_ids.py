@@ -11,8 +11,8 @@ from zoo.serve.errors import RequestError
 from zoo.text.engine import CHARACTERS_PER_TOKEN, take_beginning
 
 TOKENIZER_PATHS = (
-    "backbone.tokenizer",
-    "text_encoder.backbone.tokenizer",
+    "tokenizer",
+    "text_encoder.tokenizer",
     "tower.body.tokenizer",
     "bag.tokenizer",
     "vlm.tokenizer",
@@ -26,7 +26,7 @@ def count_tokens(encoder: Encoder, texts: Sequence[str]) -> list[int]:
     A family without a tokenizer reads words, so their words are counted.
     """
     texts = [text if text.isascii() else text.encode("utf-8", "replace").decode() for text in texts]
-    limit = getattr(getattr(encoder, "backbone", None), "max_length", None)
+    limit = getattr(encoder, "max_length", None)
     beginnings = [take_beginning(text, limit * CHARACTERS_PER_TOKEN) for text in texts] if limit else texts
     rows = encoder.list_token_ids(beginnings)
     if rows is None:
@@ -53,7 +53,7 @@ def decode_token_ids(encoder: Encoder, ids: Sequence[int]) -> str:
     except (OverflowError, TypeError, ValueError, IndexError, KeyError):
         text = ""
     (row,) = encoder.list_token_ids([text]) or [()]
-    special = set(getattr(tokenizer, "all_special_ids", ()))
+    special = list_special_ids(tokenizer)
     plain = [token for token in ids if token not in special]
     again = [token for token in row if token not in special]
     limit = _find_limit(tokenizer)
@@ -71,6 +71,13 @@ def find_tokenizer(encoder: Any) -> Any:
         if tokenizer is not None and hasattr(tokenizer, "decode"):
             return tokenizer
     return None
+
+
+def list_special_ids(tokenizer: Any) -> set[int]:
+    """Return the ids of the special tokens of a tokenizer of transformers or of the library `tokenizers`."""
+    if hasattr(tokenizer, "all_special_ids"):
+        return set(tokenizer.all_special_ids)
+    return {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
 
 
 def _find_limit(tokenizer: Any) -> int | None:

@@ -20,10 +20,11 @@ from zoo.core.errors import ArtefactError, ZooError
 from zoo.hub.model_references import PACKAGES, find_hub_id
 from zoo.ops.int8_linear import can_multiply
 from zoo.ops.packed_linear import PackedLinear
-from zoo.text import flat_layout, light_folder, pooling, stock_modules
+from zoo.text import flat_layout, int8_ranges, light_folder, pooling, stock_modules
 from zoo.text.conversions import CACHE
 from zoo.text.engine import Engine
 from zoo.text.flat_transformer import FlatTransformer, PackedBlock, pack_block
+from zoo.text.int8_ranges import Calibration
 from zoo.text.int8_transformer import Int8Network, Int8Transformer, quantise_blocks
 from zoo.text.light_folder import LightFolder
 from zoo.text.padding import pad
@@ -43,6 +44,7 @@ class DeferredBackbone:
         prompts, named_prompts: as in `Backbone`.
         open_parts: returns the attributes that an encoder has once the folder is open, by name. It gets the folder, or a copy.
         folder: where it lies.
+        calibration: the ranges of activations that the folder holds, or None.
     """
 
     light: LightFolder
@@ -52,6 +54,7 @@ class DeferredBackbone:
     named_prompts: Mapping[str, str]
     open_parts: Callable[[Path], dict[str, Any]]
     folder: Path
+    calibration: Calibration | None = None
     _files: dict[str, bytes] = field(default_factory=dict)
     _stamps: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     _parts: dict[str, Any] | None = None
@@ -120,7 +123,8 @@ class DeferredBackbone:
             network = self._int8.get(layout.depth)
             if network is None:
                 flat = self.flatten(layout.depth, torch.float32)
-                network = Int8Network(tuple(quantise_blocks(flat, tensors, self.light.tokenize([""])[0])))
+                blocks = quantise_blocks(flat, tensors, self.light.tokenize, self.calibration)
+                network = Int8Network(tuple(blocks), calibration=self.calibration)
                 self._int8[layout.depth] = network
         table = tensors[f"{flat_layout.WORDS}.weight"]
         return Int8Transformer(replace(layout, depth=layers), tensors, partial(_embed, table), network)
@@ -138,17 +142,16 @@ class DeferredBackbone:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         root = transformer_folder.find_transformer(folder)
-        others = [
-            name
-            for name in self._stamps
-            if name.endswith(".safetensors") and folder / name != root / "model.safetensors"
-        ]
+        in_memory = {root / "model.safetensors", folder / f"{int8_ranges.STEM}.safetensors"}
+        others = [name for name in self._stamps if name.endswith(".safetensors") and folder / name not in in_memory]
         for name in others:
             if not (self.folder / name).is_file():
                 raise ArtefactError(f"{self.folder}: {name} is gone since the model was opened: open the model again")
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(self.folder / name, folder / name)
         save_file(dict(self.light.tensors), root / "model.safetensors", metadata={"format": "pt"})
+        if self.calibration is not None:
+            int8_ranges.write(folder, self.calibration.blocks)
         return folder
 
 
@@ -236,9 +239,17 @@ def defer(
         encoder = open_encoder(place)
         if encoder.backbone_revision != revision:
             raise ZooError(f"{folder}: its weights have changed since the model was opened: open the model again")
-        return {"backbone": encoder.backbone, "module": encoder.module, "heads": encoder.heads}
+        parts = ("backbone", "module", "heads", "calibration")
+        return {name: getattr(encoder, name) for name in parts}
 
     name = find_hub_id(spec.backbone) or spec.backbone
     prompts = stock_modules.find_prompts(light.prompts)
     named_prompts = {name: prompt for name, prompt in light.prompts.items() if prompt}
-    return DeferredBackbone(light, name, revision, prompts, named_prompts, open_parts, folder)
+    calibration = _read_calibration(folder, light) if is_model_folder else None
+    return DeferredBackbone(light, name, revision, prompts, named_prompts, open_parts, folder, calibration)
+
+
+def _read_calibration(folder: Path, light: LightFolder) -> Calibration | None:
+    inputs = int8_ranges.count_inputs(light.tensors, light.layout)
+    blocks = int8_ranges.read(folder, inputs)
+    return None if blocks is None else Calibration(blocks)

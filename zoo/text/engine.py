@@ -29,6 +29,7 @@ from zoo.ops.packed_linear import pack_layer
 from zoo.text import flat_layout
 from zoo.text.conversions import CACHE
 from zoo.text.flat_transformer import flatten
+from zoo.text.int8_ranges import Calibration
 from zoo.text.int8_transformer import flatten_int8
 
 Array = np.ndarray[Any, Any]
@@ -53,7 +54,12 @@ class Engine:
         pad: rows of ids to the module's tensors, each (batch, tokens).
         dim: components of a vector.
         max_length: tokens after which `tokenize` truncates.
+
+    Attributes:
+        calibration: the ranges of activations for int8; None for those of texts that zoo has.
     """
+
+    calibration: Calibration | None = None
 
     def __init__(self, module: torch.nn.Module, tokenize: Tokenize, pad: Pad, dim: int, max_length: int) -> None:
         self.module, self.tokenize, self.pad = module, tokenize, pad
@@ -189,8 +195,11 @@ class Engine:
         return module
 
     def _convert(self, dtype: torch.dtype, is_cpu: bool) -> tuple[torch.nn.Module, dict[int, int]]:
-        special = self.tokenize([""])[0] if dtype == torch.int8 else ()
-        return convert(self.module, dtype, is_cpu=is_cpu, special=special)
+        return convert(self.module, dtype, is_cpu=is_cpu, tokenize=self._tokenize_locked, calibration=self.calibration)
+
+    def _tokenize_locked(self, texts: Sequence[str]) -> list[list[int]]:
+        with _tokenizer_lock:
+            return self.tokenize(texts)
 
     def list_conversions(self) -> list[torch.dtype]:
         """Return the precisions whose converted copies are in memory, the least recently used first."""
@@ -206,19 +215,27 @@ def find_networks(module: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, fl
 
 
 def convert(
-    module: torch.nn.Module, dtype: torch.dtype, *, is_cpu: bool, special: Sequence[int] = ()
+    module: torch.nn.Module,
+    dtype: torch.dtype,
+    *,
+    is_cpu: bool,
+    tokenize: Tokenize | None = None,
+    calibration: Calibration | None = None,
 ) -> tuple[torch.nn.Module, dict[int, int]]:
     """Return a copy of `module` for inference, and the bytes of each tensor that it does not share with the original.
 
-    With int8, products of recognised Transformers are of 8-bit integers, and everything else is float32. `special` are then the
-    token ids of an empty text.
+    With int8, products of recognised Transformers are of 8-bit integers, and everything else is float32. That needs `tokenize`,
+    and is nearer to the exact vectors with a `calibration`.
     """
     # deepcopy takes these as copied already, so that no second set of float32 weights exists in between
     memo: dict[int, Any] = {}
     if is_cpu and dtype in (torch.float32, torch.bfloat16, torch.int8):
         for part, layout in find_networks(module):
-            is_int8 = dtype == torch.int8
-            memo[id(part)] = flatten_int8(part, layout, special) if is_int8 else flatten(part, layout, dtype)
+            if dtype != torch.int8:
+                memo[id(part)] = flatten(part, layout, dtype)
+                continue
+            assert tokenize is not None  # engines pass it
+            memo[id(part)] = flatten_int8(part, layout, tokenize, calibration)
     dtype = torch.float32 if dtype == torch.int8 else dtype
     sizes = {number: size for flat in memo.values() for number, size in flat.parts.items()}
     flat_parameters = {id(p) for part in module.modules() if id(part) in memo for p in part.parameters()}

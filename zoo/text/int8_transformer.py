@@ -1,9 +1,9 @@
 """`Int8Transformer`: a `FlatTransformer` whose products are of 8-bit integers.
 
-The scales of activations are fixed once, on texts of random words of the network's own vocabulary. So the vector of a text
-depends on no other text, and no data is needed. Three things keep the loss small:
+The scales of activations are fixed once, by the ranges of `int8_ranges`. So the vector of a text depends on no other text. Three
+things keep the loss small:
 
-- Before a product, each input component is divided by the root of its own range and its weights are multiplied by it
+- Before a product, each input component is divided by a power of its own range and its weights are multiplied by it
   (SmoothQuant, Xiao et al. 2022, section 4), and the middle of its range is subtracted.
 - The few components of the inner layer that are far larger than the others stay in float32.
 - Residual sums, layer norms and attention are computed in floats.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,25 +23,30 @@ import torch.nn.functional as F
 from zoo.ops.inference import stamp_weights
 from zoo.ops.int8_linear import ZERO, Int8Linear
 from zoo.ops.packed_linear import PackedLinear
+from zoo.text import int8_ranges
 from zoo.text.flat_layout import Layout
 from zoo.text.flat_transformer import PRODUCT_ROWS, FlatTransformer, Tensors, flatten, read_layer
+from zoo.text.int8_ranges import BlockRanges, Calibration, Range
 
-TEXTS, LONGEST, SEED = 64, 64, 0  # of the random texts
-OUTLIERS = 32  # components of the inner layer that stay in float32
-MARGIN = 1.2  # ranges are so many times those of the random texts
-INNER_MARGIN = 1.5  # that of the inner layer, whose values are larger on real texts
-SMOOTHING = 0.5
-Range = tuple[torch.Tensor, torch.Tensor]
+OUTLIERS = 64  # components of the inner layer that stay in float32
+SMOOTHING = 0.7  # how much of a component's range moves to its weights
 
 
 @dataclass(frozen=True)
-class BlockRanges:
-    """The smallest and the largest value of each component that enters a product of a block."""
+class Margins:
+    """How many times larger than the measured ranges those of the products are.
 
-    qkv: Range
-    attention_output: Range
-    up: Range
-    down: Range
+    Attributes:
+        outer: for the inputs of attention and of the inner layer.
+        inner: for the output of the inner layer, which varies most.
+    """
+
+    outer: float
+    inner: float
+
+
+CALIBRATED, UNCALIBRATED = Margins(1.0, 1.0), Margins(1.2, 1.3)
+"""Training texts are like those that come later. Other texts say less, so their ranges are widened."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +95,13 @@ class Int8Network:
     Attributes:
         owner: the module of the first block, while it exists; None without modules.
         stamp: describes the weights that the blocks were made of.
+        calibration: the ranges that they were made with; None for those of texts that zoo has.
     """
 
     blocks: tuple[Int8Block, ...]
     owner: weakref.ref[torch.nn.Module] | None = None
     stamp: Any = None
+    calibration: Calibration | None = None
 
 
 class Int8Transformer(FlatTransformer):
@@ -128,71 +135,69 @@ _networks: weakref.WeakValueDictionary[int, Int8Network] = weakref.WeakValueDict
 _lock = threading.Lock()
 
 
-def flatten_int8(model: Any, layout: Layout, special: Sequence[int]) -> Int8Transformer:
+def flatten_int8(
+    model: Any,
+    layout: Layout,
+    tokenize: Callable[[Sequence[str]], list[list[int]]],
+    calibration: Calibration | None = None,
+) -> Int8Transformer:
     """Return the 8-bit form of a module that `flat_layout.recognise` has recognised.
 
-    `special` are the token ids of an empty text.
+    Args:
+        model: the module.
+        layout: its layout.
+        tokenize: makes token ids of texts.
+        calibration: the ranges of its activations; ones of other weights are not used.
     """
     tensors, words = dict(model.named_parameters()), model.get_input_embeddings()
     modules: list[torch.nn.Module] = list(model.get_submodule(layout.architecture.blocks))
-    stamp = [stamp_weights(model.embeddings), *(stamp_weights(module) for module in modules)]
+    stamp = stamp_network(model, layout)
+    if calibration is not None and not is_calibrated_for(calibration, stamp):
+        calibration = None
     with _lock:
         network = _networks.get(id(modules[0]))
     is_same = network is not None and network.owner is not None and network.owner() is modules[0]
-    if network is None or not is_same or network.stamp[: len(stamp)] != stamp:
-        blocks = quantise_blocks(flatten(model, layout, torch.float32), tensors, special)
-        network = Int8Network(tuple(blocks), weakref.ref(modules[0]), stamp)
+    if network is None or not is_same or network.stamp[: len(stamp)] != stamp or network.calibration is not calibration:
+        blocks = quantise_blocks(flatten(model, layout, torch.float32), tensors, tokenize, calibration)
+        network = Int8Network(tuple(blocks), weakref.ref(modules[0]), stamp, calibration)
         with _lock:
             _networks[id(modules[0])] = network
     return Int8Transformer(layout, tensors, words, network)
 
 
-def quantise_blocks(flat: FlatTransformer, tensors: Tensors, special: Sequence[int]) -> list[Int8Block]:
+def stamp_network(model: Any, layout: Layout) -> list[Any]:
+    """Return values that change when the weights of a recognised module do: those of the embeddings, then of each block."""
+    modules = list(model.get_submodule(layout.architecture.blocks))
+    return [stamp_weights(model.embeddings), *(stamp_weights(module) for module in modules)]
+
+
+def is_calibrated_for(calibration: Calibration, stamp: Sequence[Any]) -> bool:
+    """Return whether ranges belong to the weights that `stamp_network` describes, or to a deeper network with them."""
+    return calibration.stamp is None or calibration.stamp[: len(stamp)] == stamp
+
+
+def quantise_blocks(
+    flat: FlatTransformer,
+    tensors: Tensors,
+    tokenize: Callable[[Sequence[str]], list[list[int]]],
+    calibration: Calibration | None = None,
+) -> list[Int8Block]:
     """Return the blocks of a float32 network in 8 bits.
 
     Args:
         flat: the network.
         tensors: its tensors, with the names of transformers.
-        special: the token ids of an empty text.
+        tokenize: makes token ids of texts, which give the ranges without a calibration.
+        calibration: the ranges of its activations.
     """
-    ranges = measure_ranges(flat, draw_token_ids(flat, special))
-    return [_quantise_block(tensors, flat.layout, number, measured) for number, measured in enumerate(ranges)]
+    if calibration is None:
+        ranges, margins = int8_ranges.measure_without_data(flat, tokenize), UNCALIBRATED
+    else:
+        ranges, margins = list(calibration.blocks[: flat.layout.depth]), CALIBRATED
+    return [_quantise_block(tensors, flat.layout, number, own, margins) for number, own in enumerate(ranges)]
 
 
-def draw_token_ids(flat: FlatTransformer, special: Sequence[int]) -> list[torch.Tensor]:
-    """Return texts (1, tokens) of random words between the special tokens; those of each length follow the seed."""
-    generator = torch.Generator().manual_seed(SEED)
-    middle = (len(special) + 1) // 2
-    positions = len(flat.positions) - (0 if flat.layout.padding is None else flat.layout.padding + 1)
-    longest = max(2, min(LONGEST, positions - len(special) + 1))
-    lengths = torch.randint(1, longest, (TEXTS,), generator=generator).tolist()
-    texts = [torch.randint(0, flat.layout.vocabulary, (length,), generator=generator).tolist() for length in lengths]
-    return [torch.tensor([[*special[:middle], *text, *special[middle:]]]) for text in texts]
-
-
-def measure_ranges(flat: FlatTransformer, texts: Sequence[torch.Tensor]) -> list[BlockRanges]:
-    """Return the ranges of all blocks of a float32 network on texts of token ids (1, tokens)."""
-    found: list[list[list[Range]]] = [[] for _ in flat.blocks]
-    shape, epsilon = (flat.layout.width,), flat.layout.epsilon
-    with torch.inference_mode():
-        for ids in texts:
-            length = ids.shape[1]
-            x, bias = flat.embed(ids).view(length, -1), flat.make_bias(None, length)
-            for block, ranges in zip(flat.blocks, found, strict=True):
-                attended = flat.attend(block.qkv(x), 1, length, bias)
-                middle = F.layer_norm(block.attention_output.add_to(attended, x), shape, *block.attention_norm, epsilon)
-                inner = block.up(middle)
-                ranges.append([(each.amin(0), each.amax(0)) for each in (x, attended, middle, inner)])
-                x = F.layer_norm(block.down.add_to(inner, middle), shape, *block.output_norm, epsilon)
-    return [BlockRanges(*(_join(column) for column in zip(*ranges, strict=True))) for ranges in found]
-
-
-def _join(ranges: Sequence[Range]) -> Range:
-    lows, highs = zip(*ranges, strict=True)
-    return torch.stack(lows).amin(0).clone(), torch.stack(highs).amax(0).clone()
-
-
-def _quantise_block(tensors: Tensors, layout: Layout, number: int, ranges: BlockRanges) -> Int8Block:
+def _quantise_block(tensors: Tensors, layout: Layout, number: int, ranges: BlockRanges, margins: Margins) -> Int8Block:
     names = layout.name_block(number)
     layers = {field: read_layer(tensors, name) for field, name in names.items()}
     scale = (layout.width // layout.heads) ** -0.5
@@ -203,14 +208,16 @@ def _quantise_block(tensors: Tensors, layout: Layout, number: int, ranges: Block
     count = min(OUTLIERS, len(high) // 4)
     order = torch.maximum(high, -low).argsort(descending=True)
     outliers, others = order[:count], order[count:].sort().values
-    bottom = min(0.0, float(low[others].min())) * INNER_MARGIN
-    step = max(float(high[others].max()) * INNER_MARGIN - bottom, 1e-6) / 255
+    bottom = min(0.0, float(low[others].min())) * margins.inner
+    step = max(float(high[others].max()) * margins.inner - bottom, 1e-6) / 255
     zero = round(-bottom / step)
     up, down = layers["up"], layers["down"]
     return Int8Block(
-        _quantise(weight, bias, ranges.qkv),
-        _quantise(*layers["attention_output"], ranges.attention_output),
-        _quantise(up[0][others], up[1][others], ranges.up, activation=layout.activation, output=(step, zero)),
+        _quantise(weight, bias, ranges.qkv, margins.outer),
+        _quantise(*layers["attention_output"], ranges.attention_output, margins.outer),
+        _quantise(
+            up[0][others], up[1][others], ranges.up, margins.outer, activation=layout.activation, output=(step, zero)
+        ),
         Int8Linear(down[0][:, others], None, step, zero=zero),
         PackedLinear(up[0][outliers].contiguous(), up[1][outliers].contiguous(), layout.activation),
         PackedLinear(down[0][:, outliers].contiguous(), down[1]),
@@ -223,13 +230,14 @@ def _quantise(
     weight: torch.Tensor,
     bias: torch.Tensor,
     span: Range,
+    margin: float,
     *,
     activation: str = "none",
     output: tuple[float, int] | None = None,
 ) -> QuantisedLayer:
     """Return a layer for inputs in the range `span`, smoothed and centred."""
     low, high = span
-    middle, half = (low + high) / 2, ((high - low) / 2).clamp(min=1e-6) * MARGIN
+    middle, half = (low + high) / 2, ((high - low) / 2).clamp(min=1e-6) * margin
     smooth = half**SMOOTHING / weight.abs().amax(0).clamp(min=1e-6) ** (1 - SMOOTHING)
     step = float((half / smooth).max()) / 127
     factor = 1 / (smooth * step)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,12 +18,17 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.graph import Graph
 from zoo.ops.false_negatives import compute_text_key
-from zoo.text import coded_table, text_graph
+from zoo.text import calibration, coded_table, text_graph
 from zoo.text import engine as encoding
 from zoo.text.backbone import Backbone, apply_linear_maps
 from zoo.text.conversions import CACHE
 from zoo.text.deferred import DeferredBackbone
+from zoo.text.graph_engine import EngineSource
+from zoo.text.int8_ranges import Calibration
 from zoo.text.text_spec import TextSpec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 ROLES = ("query", "document")
 OPENED = ("backbone", "module", "heads")
@@ -40,11 +46,17 @@ class TextEncoder(BaseEncoder):
         backbone: the whole backbone, which all views share.
         prompts: the text that `encode` puts before a "query" and before a "document".
         has_codable_table: whether the folder of the family can hold a coded token table.
+        has_engines: whether `encode` is one pass of a network, which other engines than torch can compute.
+        calibration: the ranges of activations that were measured on training texts, for int8.
+        engines: chooses the engine that encodes; None for torch.
     """
 
     has_codable_table: ClassVar[bool] = False
+    has_engines: ClassVar[bool] = True
 
     backbone: Backbone
+    calibration: Calibration | None = None
+    engines: EngineSource | None = None
     _deferred: DeferredBackbone | None = None
 
     def __init__(self, spec: TextSpec, backbone: Backbone | DeferredBackbone) -> None:
@@ -54,7 +66,7 @@ class TextEncoder(BaseEncoder):
         self.backbone_name, self.backbone_revision = backbone.name, backbone.revision
         self._view_engines: OrderedDict[Any, encoding.Engine] = OrderedDict()  # views share it
         if isinstance(backbone, DeferredBackbone):
-            self._deferred = backbone
+            self._deferred, self.calibration = backbone, backbone.calibration
             return
         if any(self.prompts.values()) and not backbone.pooling.include_prompt:
             raise ZooError(
@@ -90,6 +102,11 @@ class TextEncoder(BaseEncoder):
         return self._deferred
 
     @property
+    def is_deferred(self) -> bool:
+        """Whether the backbone is not open yet, so that nobody can have changed its weights."""
+        return self._find_deferred() is not None
+
+    @property
     def device(self) -> torch.device:
         """The device that encodes."""
         return super().device if self._find_deferred() is None else torch.device("cpu")
@@ -113,13 +130,15 @@ class TextEncoder(BaseEncoder):
         Raises ZooError for an input that is not a string.
         """
         inputs = self._add_prompt(inputs, prompt_type)
-        return self._get_engine().encode(inputs, show_progress=show_progress, precision=precision)
+        engine, precision = self._choose_engine(precision)
+        return engine.encode(inputs, show_progress=show_progress, precision=precision)
 
     def _stream(
         self, inputs: Iterable[Any], *, precision: str = "fp32", prompt_type: str | None = None
     ) -> Iterator[np.ndarray]:
         """Encode in blocks, in order. The memory does not grow with the length of `inputs`."""
-        return self._get_engine().stream(self._add_prompt(inputs, prompt_type), precision=precision)
+        engine, precision = self._choose_engine(precision)
+        return engine.stream(self._add_prompt(inputs, prompt_type), precision=precision)
 
     def find_prompt(self, role: str | None) -> str:
         """The text that is put before a text of a role, "query" or "document", or of none; "" for nothing."""
@@ -146,6 +165,22 @@ class TextEncoder(BaseEncoder):
     def _forget_engines(self) -> None:
         self._view_engines = OrderedDict()  # other views may go on with theirs, which notice changed weights
 
+    def _choose_engine(self, precision: str) -> tuple[encoding.Engine, str]:
+        """Return the engine that encodes at a precision, and the precision that it is asked for."""
+        return (self._get_engine(), precision) if self.engines is None else self.engines.choose(self, precision)
+
+    def as_exact(self) -> Self:
+        """Return the encoder with torch as its engine, at fp32. Tensors are shared."""
+        if self.engines is None:
+            return self
+        twin = copy.copy(self)
+        twin.engines, twin.default_precision = None, "fp32"
+        return twin
+
+    def get_torch_engine(self) -> encoding.Engine:
+        """Return the engine of this view that computes with torch."""
+        return self._get_engine()
+
     def _get_engine(self) -> encoding.Engine:
         """The engine of this view, built once. Views of one encoder share their engines."""
         self._find_deferred()
@@ -153,6 +188,7 @@ class TextEncoder(BaseEncoder):
         with _engines_lock:
             if key not in engines:
                 engines[key] = self._make_engine()
+                engines[key].calibration = self.calibration
                 if len(engines) > MOST_VIEWS:
                     engines.popitem(last=False)
             engines.move_to_end(key)
@@ -188,6 +224,24 @@ class TextEncoder(BaseEncoder):
         reader = text_graph.make_reader(self.backbone, prompts)
         return Graph({"": module}, reader=reader, similarity=self.similarity_fn_name)
 
+    @property
+    def depth(self) -> int:
+        """Number of blocks of the whole backbone."""
+        deferred = self._find_deferred()
+        return self.backbone.depth if deferred is None else deferred.depth
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text after which it is cut."""
+        deferred = self._find_deferred()
+        return self.backbone.max_length if deferred is None else deferred.light.max_length
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer: that of transformers, or of the library `tokenizers` while the backbone is not open."""
+        deferred = self._find_deferred()
+        return self.backbone.tokenizer if deferred is None else deferred.light.tokenizer
+
     def list_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text, truncated."""
         deferred = self._find_deferred()
@@ -203,7 +257,15 @@ class TextEncoder(BaseEncoder):
         return weight.numel() * weight.element_size()
 
     def train(self, run: TrainingRun) -> float:
-        """Train with `zoo.training`, and return the seconds it took. Raises ZooError for a coded token table."""
+        """Train with `zoo.training`, and return the seconds it took.
+
+        Raises ZooError for a coded token table, and if another engine than torch encodes.
+        """
+        if self.engines is not None:
+            raise ZooError(
+                f"{self.name}: another engine than torch encodes, which cannot learn: open it without `engine`"
+            )
+        self.calibration = None  # it is of the weights before
         table = coded_table.find(self.backbone.model)
         if table is not None:
             raise ZooError(
@@ -211,6 +273,12 @@ class TextEncoder(BaseEncoder):
                 "`zoo export MODEL OUT --table float` first"
             )
         return super().train(run)
+
+    def measure_activations(self, rows: Dataset) -> None:
+        """Measure the ranges of activations for int8 on a draw of training texts. No text is kept."""
+        if self.has_engines:
+            self.calibration = calibration.calibrate(self, rows)
+            self._forget_engines()
 
     # -- batches of the training -----------------------------------------------------------------------------------
 

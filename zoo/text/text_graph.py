@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from zoo.core.errors import ZooError
 from zoo.graph import TextReader
 from zoo.text.backbone import Backbone
+from zoo.text.token_vectors import SCORED, TokenBackbone
 
 
 class TokensToVector(torch.nn.Module):
@@ -27,6 +28,21 @@ class TokensToVector(torch.nn.Module):
         """Return vectors (batch, dim), or vectors and scores."""
         vectors = self.module({"input_ids": input_ids, "attention_mask": attention_mask})
         return vectors if self.scorer is None else (vectors, self.scorer(vectors))
+
+
+class TokensToSets(torch.nn.Module):
+    """A `TokenBackbone` with the arguments of a graph. It returns unit vectors (batch, dim) along the mean, and the tokens."""
+
+    def __init__(self, tokens: TokenBackbone) -> None:
+        super().__init__()
+        self.tokens = tokens
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, scored: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return vectors (batch, dim) and token vectors (batch, tokens, dim), zeros for tokens that do not count."""
+        tokens = self.tokens({"input_ids": input_ids, "attention_mask": attention_mask, SCORED: scored})
+        return torch.nn.functional.normalize(tokens.sum(1), dim=-1), tokens
 
 
 def make_reader(backbone: Backbone, prompts: Mapping[str, str]) -> TextReader:

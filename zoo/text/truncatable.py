@@ -20,7 +20,7 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.graph import Graph
 from zoo.hub.model_references import locate
 from zoo.text import backbone as backbones
-from zoo.text import coded_table, sentence_transformers_format
+from zoo.text import calibration, coded_table, sentence_transformers_format
 from zoo.text import engine as encoding
 from zoo.text.backbone import Backbone
 from zoo.text.deferred import DeferredBackbone, defer
@@ -154,12 +154,14 @@ class TruncatableEncoder(TextEncoder):
         shared_pass = self._shared_pass
         if (
             shared_pass is not None
+            and self.engines is None
             and precision == "fp32"
             and isinstance(inputs, list)
             and shared_pass.has_room_for(inputs)
         ):
             return shared_pass.encode(inputs, self.layers, self.dim)
-        return self._get_engine().encode(inputs, show_progress=show_progress, precision=precision)
+        engine, precision = self._choose_engine(precision)
+        return engine.encode(inputs, show_progress=show_progress, precision=precision)
 
     def encode_layers(self, texts: Sequence[str], *, batch_size: int = 32) -> dict[int, np.ndarray]:
         """Vectors (n, dim) float32 of every layer, from one pass over each text.
@@ -197,6 +199,7 @@ class TruncatableEncoder(TextEncoder):
         """Write this view as stock sentence-transformers modules, without deeper layers and further components."""
         heads: Any = {int(n): head for n, head in self.heads.items()}
         sentence_transformers_format.write(folder, self.backbone.cut(self.layers), heads, self.dim)
+        calibration.write(self, folder, self.layers)
 
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
@@ -217,6 +220,7 @@ class TruncatableEncoder(TextEncoder):
         if not isinstance(dim, int) or not 1 <= dim <= backbone.width:
             raise ArtefactError(f"{folder}: config.json: dim {dim!r} is outside 1…{backbone.width}")
         encoder = cls(spec, backbone, sentence_transformers_format.read_heads(folder, backbone, dim), dim)
+        encoder.calibration = calibration.read(backbone.model, folder)
         encoder.module.eval()
         return encoder
 

@@ -14,6 +14,8 @@ from zoo.core import hardware
 from zoo.schema import Training
 from zoo.training.step_plan import plan_steps
 
+KEPT_CHECKPOINTS = 2  # if a recipe does not say how many
+
 
 class BestBy(NamedTuple):
     """The figure of a validation that says which weights are the best, and its direction."""
@@ -50,7 +52,7 @@ def make_arguments(
         use_cpu=not has_cuda,
         save_strategy="steps",
         save_steps=checkpoint_every,
-        save_total_limit=2,
+        save_total_limit=_count_kept(settings),
         restore_callback_states_from_checkpoint=True,  # early stop goes on counting
         eval_strategy="no" if best_by is None else "steps",
         eval_steps=settings.validate_every or checkpoint_every,
@@ -74,6 +76,13 @@ def make_arguments(
     # best weights whenever they are found.
     arguments.load_best_model_at_end = best_by is not None and settings.keep_best
     return arguments
+
+
+def _count_kept(settings: Training) -> int | None:
+    """Return how many checkpoints stay; None for all. The best one stays besides, and a resumed run needs one."""
+    if settings.keep_checkpoints is None:
+        return KEPT_CHECKPOINTS
+    return None if settings.keep_checkpoints == "all" else settings.keep_checkpoints
 
 
 def resolve_precision_name(settings: Training) -> str:

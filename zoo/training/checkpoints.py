@@ -25,21 +25,28 @@ SCORE_OF = "score_of_"  # begins the name of a task's score in the Trainer's log
 def find_newest_checkpoint(checkpoints: Path, *, remove_incomplete: bool) -> tuple[Path | None, float]:
     """Return the newest complete checkpoint and the seconds trained up to it; (None, 0.0) if there is none.
 
-    A checkpoint is complete if every file that complete.json lists is there with its size. With `remove_incomplete` the
-    other checkpoints are deleted: an interruption left them half written.
+    With `remove_incomplete` the checkpoints that are not complete are deleted: an interruption left them half written.
     """
-    complete: dict[int, tuple[Path, float]] = {}
-    for folder in checkpoints.glob("checkpoint-*"):
-        try:
-            record = atomic_files.read_json(folder / COMPLETE)
-            is_complete = all((folder / name).stat().st_size == size for name, size in record["files"].items())
-        except (OSError, ValueError):
-            is_complete = False
-        if is_complete:
-            complete[read_step(folder)] = (folder, float(record["seconds"]))
-        elif remove_incomplete:
+    complete = list_complete_checkpoints(checkpoints)
+    for folder in checkpoints.glob("checkpoint-*") if remove_incomplete else ():
+        if folder not in complete:
             shutil.rmtree(folder)
-    return complete[max(complete)] if complete else (None, 0.0)
+    newest = complete[-1] if complete else None
+    return newest, float(read_record(newest).get("seconds", 0.0))
+
+
+def list_complete_checkpoints(checkpoints: Path) -> list[Path]:
+    """Return the complete checkpoints, the oldest first."""
+    return sorted(filter(is_complete, checkpoints.glob("checkpoint-*")), key=read_step)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether every file that complete.json of a checkpoint lists is there with its size."""
+    try:
+        files = atomic_files.read_json(checkpoint / COMPLETE)["files"]
+        return all((checkpoint / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def read_step(checkpoint: Path | None) -> int:

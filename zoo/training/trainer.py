@@ -6,7 +6,6 @@ the same for any number of processes; metrics.jsonl survives an interruption; a 
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from zoo.core.training_log import Say
 from zoo.data.mapped import FetchedRows
 from zoo.ops import distributed
 from zoo.schema import Training
-from zoo.training import mixture, trackers
+from zoo.training import mixture, sharding, trackers
 from zoo.training.arguments import BestBy, make_arguments
 from zoo.training.checkpoints import (
     METRICS,
@@ -83,6 +82,7 @@ class LossModule(torch.nn.Module):
         super().__init__()
         self.encoder = encoder
         self.inner = encoder.module  # part of the tensor names in checkpoints
+        self._no_split_modules = sharding.list_layer_classes(encoder.module)  # accelerate reads it
 
     def forward(self, **batch: Any) -> dict[str, torch.Tensor]:
         """Return {"loss": scalar}."""
@@ -104,6 +104,8 @@ class EncoderTrainer(transformers.Trainer):
         """Run forward and backward pass of one batch. Raise ZooError if the loss is not finite."""
         self.loss_module.encoder.step = self.state.global_step
         source = inputs.pop(mixture.BATCH_SOURCE, None)
+        if self.state.global_step == 0:
+            sharding.require_divided(self.loss_module)
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             raise ZooError(
@@ -126,13 +128,18 @@ class EncoderTrainer(transformers.Trainer):
         max_norm = self.args.max_grad_norm
         clipped = list_clipped(self.optimizer) if self.optimizer is not None else []
         norms = [self.accelerator.clip_grad_norm_(parameters, max_norm) for parameters in clipped]
-        return torch.linalg.vector_norm(torch.stack([torch.as_tensor(norm).cpu() for norm in norms]))
+        return torch.linalg.vector_norm(torch.stack([sharding.gather(torch.as_tensor(norm)).cpu() for norm in norms]))
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         """Also find the best checkpoint in the run folder if the folder was moved, or is reached by another path."""
         progress = super()._init_training_state(*args, **kwargs)
         self.state.best_model_checkpoint = self._find_best_checkpoint(self.state)
         return progress
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Also find the best checkpoint again: before this, the folder of divided weights does not exist."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        self.state.best_model_checkpoint = self._find_best_checkpoint(self.state)
 
     def _find_best_checkpoint(self, state: Any) -> str | None:
         best = Path(str(self.args.output_dir)) / f"checkpoint-{state.best_global_step}"
@@ -231,6 +238,10 @@ def fit(
     transformers_logging: Any = transformers.logging  # it has no annotations
     transformers_logging.set_verbosity_error()
     _check_processes(settings, len(rows))
+    follows_space = getattr(encoder, "space_watch", None) is not None
+    sharding.check_request(
+        settings, getattr(encoder, "spec", None), scores=watch is not None, follows_space=follows_space
+    )
     checkpoints = folder / "checkpoints"
     resume_from, seconds_before = find_newest_checkpoint(checkpoints, remove_incomplete=is_main_process())
     if is_main_process():
@@ -239,12 +250,13 @@ def fit(
     with (
         _keep_environment(read_record(resume_from)) as environment,
         trackers.follow(settings.report, run_name, folder, say),
-        compile_networks(encoder.module, settings),
+        sharding.divide_weights(encoder) as trained,
+        compile_networks(trained.module, settings),
     ):
         recorder = RunRecorder(folder, show_progress, seconds_before, environment, say)
         arguments = make_arguments(settings, checkpoints, len(rows), best_by=_choose_figure(validation, watch))
         arguments.run_name = run_name
-        trainer = _make_trainer(encoder, rows, settings, arguments, recorder)
+        trainer = _make_trainer(trained, rows, settings, arguments, recorder)
         trainer.eval_dataset, trainer.watch = validation, watch
         if (space := getattr(encoder, "space_watch", None)) is not None:
             trainer.add_callback(SpaceFollower(trainer, space))
@@ -278,9 +290,9 @@ def _make_trainer(
         train_dataset=FetchedRows(rows),
         eval_dataset=[] if validates else None,  # `fit` sets it
         data_collator=collate,
-        optimizers=(make_optimizer(encoder, settings), None),
         callbacks=callbacks,
     )
+    trainer.optimizer = make_optimizer(encoder, settings)  # as an argument it would be refused with FSDP
     trainer.loss_module, trainer.source_losses = loss_module, SourceLosses(rows)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -327,11 +339,7 @@ def _keep_environment(record: Mapping[str, Any]) -> Iterator[Environment]:
 
 
 def _check_processes(settings: Training, row_count: int) -> None:
-    """Raise ZooError if weights are to be divided over processes, or if the rows of a forward pass cannot be."""
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1"):
-        raise ZooError(
-            "accelerate's configuration asks for FSDP, and zoo keeps whole weights in each process: start zoo train with torchrun"
-        )
+    """Raise ZooError if the rows of a forward pass cannot be divided over the processes."""
     processes, part = distributed.get_world_size(), plan_steps(settings, row_count).micro_batch_size
     if part % processes:
         raise ZooError(

@@ -156,8 +156,8 @@ def _list_prompts(expected: Expectation) -> Iterator[Hypothesis]:
     others = [expected.find_prompt(role) for role in ("query", "document", None)]
     for other in dict.fromkeys((*others, *named.values(), *KNOWN_PROMPTS)):
         if other and other != own:
-            instead = f" instead of {own!r}" if own else ", and the model has none here"
-            detail = f"the server puts {other!r} before each text{instead}"
+            instead = f" instead of {own!r}" if own else ", and the model has no prompt here"
+            detail = f"{other!r} stands before each text{instead}"
             yield _suppose(expected, "prompt", detail, [other + text for text in inputs])
 
 

@@ -55,7 +55,7 @@ def test_a_folder_keeps_what_followed_the_corpus_and_an_older_one_keeps_its_weig
     manifest.write(folder)
     older = zoo.from_pretrained(folder)
     expected = older.model.vocabulary.compute_rarity_weights(1e-4)
-    np.testing.assert_array_equal(older.model._compute_word_weights(), expected)
+    np.testing.assert_array_equal(older.model.compute_word_weights(), expected)
     assert np.abs(older.encode(texts(9), real=True) - encoder.encode(texts(9), real=True)).max() > 0.01
     assert not older.card_facts()["lsa_start"]
 

@@ -94,6 +94,16 @@ def test_merged_and_unmerged_vectors_agree(kind, dora, tmp_path):
     np.testing.assert_allclose(encoder.encode(TEXTS), unmerged, atol=1e-5)
 
 
+def test_the_vectors_of_a_trained_adapter_are_new_before_finish_too(tmp_path):
+    """The fused optimiser changes the matrices of an adapter without a trace that an engine could see."""
+    encoder = tiny_dense.build(tmp_path, "llama", lora=LORA)
+    before = encoder.encode(TEXTS)
+    rows = tiny_dense.rows(n=32)
+    encoder.prepare(rows, tmp_path / "cache")
+    encoder.fit(rows, Training(max_steps=3, batch_size=16, learning_rate=1e-2, precision="fp32"), tmp_path / "run")
+    assert np.abs(encoder.encode(TEXTS) - before).max() > 1e-3
+
+
 def test_an_adapter_is_trained_alone_and_merged_into_a_whole_model(tmp_path):
     encoder = tiny_dense.build(tmp_path, lora={**LORA, "targets": ["query", "value"]})
     trained = {name.split(".")[-3] for name, p in encoder.module.named_parameters() if p.requires_grad}

@@ -31,7 +31,7 @@ from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
 from zoo.families.binary_pv import defaults
 from zoo.families.binary_pv.spec import Spec
-from zoo.graph import Graph
+from zoo.graph import Graph, TextReader
 from zoo.ops import codes
 from zoo.paragraph_vectors import model as paragraph_model
 from zoo.paragraph_vectors import vocabulary, word_start
@@ -151,11 +151,21 @@ class Encoder(BaseEncoder):
         return -(-self.dim // 8) if self.similarity_fn_name == "hamming" else self.dim * 4
 
     def make_graph(self) -> Graph:
-        """Raises ZooError, because a code is found by gradient steps."""
-        raise ZooError(
-            f"the family {self.spec.family} cannot be exported as a graph: a text gets its code by gradient steps, not by one "
-            "pass of a network"
-        )
+        """Return the graph of this view from rows of the vocabulary to packed codes, or to real vectors.
+
+        Raises ZooError before training.
+        """
+        if not self.model.state:
+            raise ZooError("the encoder has not been trained: call `fit` before you export it")
+        is_real = self.similarity_fn_name == "cosine"
+        from zoo.paragraph_vectors import inference_graph, step_graph, word_tokenizer
+
+        tokenizer = word_tokenizer.make_tokenizer(self.model.vocabulary, step_graph.MAX_WORDS)
+        reader = TextReader(tokenizer.to_str(), step_graph.MAX_WORDS, adds_special_tokens=False)
+        module = inference_graph.CodeGraph(self.model, is_real=is_real, epochs=self.spec.inference_epochs)
+        kinds: dict[str, Any] = {} if is_real else {"dtype": "uint8", "similarity": "hamming", "normalizes": False}
+        probes = word_tokenizer.make_probes(self.model.vocabulary)
+        return Graph({"": module}, reader=reader, takes_int8=False, probes=probes, **kinds)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 

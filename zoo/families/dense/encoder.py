@@ -23,7 +23,7 @@ from zoo.ops.false_negatives import compute_text_key, false_negative_mask
 from zoo.ops.guided_negatives import compute_guide_mask
 from zoo.ops.loss_names import LOSS_COLUMNS, LossName, find_text_columns
 from zoo.text import backbone as backbones
-from zoo.text import coded_table, lora, sentence_transformers_format, trained_parts
+from zoo.text import calibration, coded_table, lora, sentence_transformers_format, trained_parts
 from zoo.text import engine as encoding
 from zoo.text.backbone import Backbone
 from zoo.text.frozen_models import Guide, Teacher, open_scorer
@@ -278,6 +278,7 @@ class Encoder(LossesBySource, WindowedEncoder):
         sentence_transformers_format.write(
             folder, self.backbone, {}, self.dim, normalizes=self.normalizes, similarity=self.similarity_fn_name
         )
+        calibration.write(self, folder)
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
@@ -290,6 +291,7 @@ class Encoder(LossesBySource, WindowedEncoder):
                 spec,
                 backbones.load_from_model_folder(folder, spec.backbone, can_be_cut=False, table=config.get("table")),
             )
+            encoder.calibration = calibration.read(encoder.backbone.model, folder)
         encoder.module.eval()
         return encoder
 

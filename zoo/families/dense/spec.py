@@ -62,6 +62,7 @@ class Spec(TextSpec):
 
     View = View
     source_losses = get_args(LossName)
+    can_divide_weights = True
 
     family: Literal["dense"]
     pooling: Literal["auto", "mean", "cls", "last", "weighted"] = Field(

@@ -15,7 +15,7 @@ from zoo.encoder import TrainingRun
 from zoo.families.late_interaction import stock_check
 from zoo.families.late_interaction.batches import collate_side, compute_side
 from zoo.families.late_interaction.spec import Spec
-from zoo.graph import Graph
+from zoo.graph import Graph, TokenSetRules
 from zoo.ops import distillation, fixed_dimensional, losses
 from zoo.ops.false_negatives import compute_text_key, false_negative_mask
 from zoo.ops.fixed_dimensional import Cells
@@ -24,7 +24,7 @@ from zoo.ops.maxsim import compute_batch_maxsim
 from zoo.ops.token_pooling import pool_tokens
 from zoo.ops.token_sets import TokenSets, split_token_sets
 from zoo.text import backbone as backbones
-from zoo.text import lora, multi_vector_format, token_vectors, trained_parts
+from zoo.text import lora, multi_vector_format, text_graph, token_vectors, trained_parts
 from zoo.text.backbone import Backbone
 from zoo.text.engine import Engine
 from zoo.text.frozen_models import PooledEncoder, Teacher, open_scorer
@@ -57,6 +57,7 @@ class Encoder(LossesBySource, TextEncoder):
     """
 
     spec: Spec
+    has_engines = False
 
     def __init__(self, spec: Spec, backbone: Backbone, head: torch.nn.Linear | None = None) -> None:
         super().__init__(spec, backbone)
@@ -242,10 +243,24 @@ class Encoder(LossesBySource, TextEncoder):
         return sets if role == "query" else pool_tokens(sets, self.pool_factor)
 
     def make_graph(self) -> Graph:
-        """Raises ZooError, because a text has a set of vectors."""
-        raise ZooError(
-            f"the family {self.spec.family} cannot be exported as a graph: a text has a set of vectors, and the runtime compares "
-            "single ones"
+        """Return the graph of the token vectors and of their mean.
+
+        Raises ZooError for a view whose vectors are computed from the token vectors by something other than a network.
+        """
+        if self.cells is not None or self.pool_factor > 1:
+            raise ZooError(
+                f"the family {self.spec.family} cannot be exported as a graph with pooled tokens or fixed-dimensional encodings: "
+                "leave `pool_factor` and `scoring` out, and compute them from the token vectors"
+            )
+        prompts = {role or "": self.find_prompt(role) for role in (None, *ROLES)}
+        rules = self.rules
+        return Graph(
+            {"": text_graph.TokensToSets(self.token_module)},
+            reader=text_graph.make_reader(self.backbone, prompts),
+            outputs=("vector", "tokens"),
+            token_sets=TokenSetRules(
+                self.token_dim, rules.skipped_ids, rules.expanded_length, rules.expansion_id, rules.attends
+            ),
         )
 
     def _encode(

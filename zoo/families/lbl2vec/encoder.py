@@ -30,11 +30,12 @@ from zoo.core.inputs import check_texts
 from zoo.data.split import draw_positions
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
-from zoo.families.lbl2vec import keyword_counts, keyword_coverage, topic_map, topics, word_space
+from zoo.families.lbl2vec import keyword_counts, keyword_coverage, label_graph, topic_map, topics, word_space
 from zoo.families.lbl2vec import prediction as predictions
 from zoo.families.lbl2vec.prediction import Prediction
 from zoo.families.lbl2vec.spec import Spec
 from zoo.families.lbl2vec.word_space import WordSpace
+from zoo.graph import Graph
 from zoo.label_geometry import LabelMetric
 from zoo.paragraph_vectors.vocabulary import tokenise
 from zoo.schema import Training
@@ -310,6 +311,29 @@ class Encoder(BaseEncoder):
             raise ZooError(f"there is no label {label!r}; there are: {', '.join(self.label_names)}")
         confidences = topics.compute_confidences(self.compute_similarities(texts))[:, self.label_names.index(label)]
         return [(int(i), float(confidences[i])) for i in np.argsort(-confidences, kind="stable")[:top]]
+
+    def make_graph(self) -> Graph:
+        """Return the graph of the texts, with the cosines to the labels as a second output.
+
+        Raises ZooError if keywords count directly and are not words of a vocabulary.
+        """
+        options: dict[str, Any] = {
+            "outputs": ("vector", "scores"),
+            "classes": tuple(self.label_names),
+            "scale": 1 / topics.TEMPERATURE,
+            "least_probability": self.spec.reject_below,
+            "named_vectors": self.label_vectors,
+        }
+        labels = torch.from_numpy(self.label_vectors.copy())
+        if not isinstance(self.text_encoder, TruncatableEncoder):
+            keywords, weight = self.spec.labels, self.keyword_evidence
+            return label_graph.make_space_graph(self.text_encoder, labels, keywords, weight, options)
+        if self.keyword_evidence:
+            raise ZooError(
+                f"the family {self.spec.family} cannot be exported as a graph with a backbone and `keyword_evidence`: the "
+                "backbone's tokens do not hold the words of the text; set `keyword_evidence: 0`"
+            )
+        return label_graph.add_labels(self.text_encoder.make_graph(), labels, options)
 
     # -- model folder ----------------------------------------------------------------------------------------------
 

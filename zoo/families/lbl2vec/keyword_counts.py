@@ -18,18 +18,27 @@ TOKEN = r"(?u)\b\w+\b"
 
 def count_keywords(texts: Sequence[str], keywords: Mapping[str, Sequence[str]]) -> Array:
     """Return how often the keywords of each label occur in each text, (texts, labels) int64. Case does not count."""
-    phrases = {
-        label: [" ".join(re.findall(TOKEN, word.lower())) for word in words] for label, words in keywords.items()
-    }
-    vocabulary = sorted({phrase for words in phrases.values() for phrase in words if phrase})
+    vocabulary, belongs = list_phrases(keywords)
     longest = max(len(phrase.split()) for phrase in vocabulary)
     from sklearn.feature_extraction.text import CountVectorizer
 
     vectorizer = CountVectorizer(vocabulary=vocabulary, ngram_range=(1, longest), token_pattern=TOKEN)
     occurrences = vectorizer.transform(texts)
-    belongs = np.array([[phrase in words for words in phrases.values()] for phrase in vocabulary], dtype=np.int64)
     counts: Array = occurrences @ belongs
     return counts
+
+
+def list_phrases(keywords: Mapping[str, Sequence[str]]) -> tuple[list[str], Array]:
+    """Return the phrases of all labels, words in lower case with one space between, and which labels (phrases, labels) have each.
+
+    The labels of a phrase are 1, the others 0, int64.
+    """
+    phrases = {
+        label: [" ".join(re.findall(TOKEN, word.lower())) for word in words] for label, words in keywords.items()
+    }
+    vocabulary = sorted({phrase for words in phrases.values() for phrase in words if phrase})
+    belongs = np.array([[phrase in words for words in phrases.values()] for phrase in vocabulary], dtype=np.int64)
+    return vocabulary, belongs
 
 
 def compute_keyword_evidence(

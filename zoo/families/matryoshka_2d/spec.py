@@ -46,6 +46,7 @@ class Spec(TruncatableSpec):
     letter.
     """
 
+    can_divide_weights = True
     renamed_fields = {
         "scale": Renamed("temperature", invert),
         "head_rate": Renamed("head_lr_scale"),

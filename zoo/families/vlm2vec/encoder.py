@@ -18,7 +18,7 @@ from zoo.core.errors import ZooError
 from zoo.data.formats import image_files
 from zoo.encoder import Encoder as BaseEncoder
 from zoo.encoder import TrainingRun
-from zoo.families.vlm2vec import checkpoint, chunk_size, dataset, from_scratch, inference
+from zoo.families.vlm2vec import checkpoint, chunk_size, dataset, from_scratch, image_graph, inference
 from zoo.families.vlm2vec.adapted_layers import build_target_pattern
 from zoo.families.vlm2vec.infonce import compute_infonce
 from zoo.families.vlm2vec.spec import Spec
@@ -219,11 +219,11 @@ class Encoder(BaseEncoder):
         return inference.stream(self.vlm, inputs, self._find_instruction(prompt_type), precision)
 
     def make_graph(self) -> Graph:
-        """Raises ZooError, because an image becomes a text of many tokens before the network reads it."""
-        raise ZooError(
-            f"the family {self.spec.family} cannot be exported as a graph: it reads images and texts together, cut into tokens "
-            "by code of its architecture"
-        )
+        """Return the graph of square images of the size of the vision tower, with the instruction of this view.
+
+        Raises ZooError for an architecture whose number of image tokens follows the image.
+        """
+        return image_graph.make_graph(self.vlm, self._find_instruction(None))
 
     def _find_instruction(self, prompt_type: str | None) -> str | None:
         options: dict[str, str] = self.view_options

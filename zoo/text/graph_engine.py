@@ -1,0 +1,65 @@
+"""`GraphEngine`: an engine whose network is a graph of ONNX Runtime or OpenVINO, with the tokens and the batches of zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from zoo.core.errors import ZooError
+from zoo.core.progress import Advance
+from zoo.runtime.errors import PackError
+from zoo.text.engine import BUDGET_CPU, Array, Engine, plan_batches
+
+Compute = Callable[[Mapping[str, Array]], Array]
+
+
+class EngineSource(Protocol):
+    """Chooses the engine that encodes. `zoo.deploy.engines` has the one that makes graphs."""
+
+    def choose(self, encoder: Any, precision: str) -> tuple[Engine, str]:
+        """Return the engine of a view of `TextEncoder` at a precision, and the precision that it is asked for."""
+        ...
+
+
+class GraphEngine(Engine):
+    """Encodes texts with a graph. May be called from several threads if `compute` may.
+
+    Args:
+        compute: maps input_ids and attention_mask, each (batch, tokens) int64, to vectors (batch, dim) float32.
+        torch_engine: the engine of the same view, for its tokenizer and its padding.
+        name: the graph, for messages.
+    """
+
+    def __init__(self, compute: Compute, torch_engine: Engine, name: str) -> None:
+        super().__init__(
+            torch.nn.Module(),
+            torch_engine.tokenize,
+            torch_engine.pad,
+            torch_engine.dim,
+            torch_engine.max_length,
+        )
+        self._compute, self.name = compute, name
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
+    def can_use_int8(self) -> bool:
+        """Whether the graph may be of int8: its own precision was chosen with it."""
+        return True
+
+    def _run_batches(
+        self, ids: Sequence[list[int]], dtype: torch.dtype, advance: Advance
+    ) -> Iterator[tuple[list[int], Array]]:
+        """Yield the positions of the texts of a batch, and their vectors. The graph computes in its own precision."""
+        for places in plan_batches([len(row) for row in ids], BUDGET_CPU):
+            batch = {name: values.numpy() for name, values in self.pad([ids[place] for place in places]).items()}
+            try:
+                vectors = self._compute(batch)
+            except PackError as error:
+                raise ZooError(f"{self.name}: {error}") from None
+            yield places, vectors
+            advance(len(places))
