@@ -100,6 +100,8 @@ def main() -> None:
     args = parser.parse_args()
     data_folder()
     verdicts = [entry for name in PARTS if not args.only or name in args.only for entry in run_part(name, args)]
+    if not verdicts:
+        sys.exit("nothing was measured: --only and --sizes name no benchmark that has these sizes")
     lines = [*format_table(verdicts), "", *describe_goals(verdicts), "", "## Losses", "", *list_losses(verdicts)]
     print("\n".join(lines))
     if args.write:
