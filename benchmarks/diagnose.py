@@ -1,7 +1,7 @@
 """`zoo diagnose`: its cost, what its figures order and what they do not, and the faults that it names.
 
-    ZOO_DATA=… python benchmarks/diagnose.py [--quick] [--parts cost spaces faults prompts endings training images relative]
-        [--work FOLDER] [--write FILE]
+    ZOO_DATA=… python benchmarks/diagnose.py [--quick] [--parts cost spaces faults prompts endings training images relative
+        peers] [--work FOLDER] [--write FILE]
 
 - Cost: random vectors, and the four views of the recipe quickstart without its training.
 - Spaces: cuts, layers, noise and other encoders on four public sets. A figure is compared with the test score of the same space.
@@ -11,6 +11,7 @@
 - Training: checkpoints and cuts of one recipe on pairs of ICD-10-CM, three seeds.
 - Images: checkpoints and cuts of a network on digits and icons, three seeds.
 - Relative: a decoder of one space reads others, by anchors.
+- Peers: the figures beside the code of their authors.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import diagnose_peers as peers
 import diagnose_runs as runs
 import diagnose_spaces as spaces
 import numpy as np
 from common import Results, finish, save_table
 
-PARTS = ("cost", "spaces", "faults", "prompts", "endings", "training", "images", "relative")
+PARTS = ("cost", "spaces", "faults", "prompts", "endings", "training", "images", "relative", "peers")
 SETS = ("banking77", "trec", "news20", "stsb")
 GROUPS = ("cuts", "layers", "noise", "encoders")
 FIGURES = {
@@ -388,6 +390,8 @@ def main() -> None:
             )
         if "relative" in arguments.parts:
             lines += runs.write_relative(results.get("relative", lambda: runs.measure_relative(quick=quick)))
+        if "peers" in arguments.parts:
+            lines += peers.write_peers(results.get("peers", peers.measure_peers))
     print("\n".join(lines))
     if arguments.write:
         about = "public sets of ZOO_DATA and random vectors; one thread."
