@@ -352,8 +352,7 @@ def _open(
             f"backbone {reference}: puts its prompt {model.default_prompt_name!r} before every text, which is not supported; "
             "save it with default_prompt_name=None and give the prompts of a query and a document in `prompts`"
         )
-    tokenizer_checks.prepare_padding(transformer, reference)
-    tokenizer_checks.append_end_token(transformer.tokenizer, transformer_folder.find_transformer(folder))
+    tokenizer_checks.prepare_tokenizer(transformer, reference, transformer_folder.find_transformer(folder))
     limit = tokenizer_checks.check_tokenizer(transformer, reference)
     says_all = (folder / "modules.json").exists()
     return Backbone(

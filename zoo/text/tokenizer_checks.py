@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.artefact import preflight
+from zoo.core import atomic_files
 from zoo.core.errors import ZooError
 
 DEFAULT_MAX_LENGTH = 512
@@ -110,3 +111,31 @@ def as_zoo_error(message: str) -> Iterator[None]:
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         raise ZooError(f"{message}: {str(error)[:120]}") from error
+
+
+def read_plain_texts(transformer: Any, reference: str, folder: Path) -> None:
+    """Let sentence-transformers read texts as they are, also if the tokenizer has a chat template.
+
+    The library would write each text as a message of that template, before and after the training. zoo does not.
+    Raise ZooError for a folder of sentence-transformers whose own settings ask for messages.
+    """
+    if "message" not in transformer.modality_config or "text" not in transformer.modality_config:
+        return
+    settings = folder / "sentence_bert_config.json"
+    own = atomic_files.read_json_object(settings) if settings.exists() else {}
+    if "message" in (own.get("modality_config") or {}):
+        raise ZooError(
+            f"backbone {reference}: writes each text as a chat message, which is not supported; take `message` out of "
+            f"modality_config in {settings.name}"
+        )
+    transformer.modality_config = {name: way for name, way in transformer.modality_config.items() if name != "message"}
+
+
+def prepare_tokenizer(transformer: Any, reference: str, folder: Path) -> None:
+    """Prepare how texts become tokens: no chat template, a token for padding, and an end token where the model expects one.
+
+    `folder` holds the files of the transformer. Raise ZooError if that is not possible.
+    """
+    read_plain_texts(transformer, reference, folder)
+    prepare_padding(transformer, reference)
+    append_end_token(transformer.tokenizer, folder)

@@ -189,3 +189,18 @@ def test_a_plain_model_opens_untrained_as_the_family_that_can_use_it(kind, famil
     encoder = zoo.from_pretrained(write_bare(tmp_path / kind, kind))
     assert encoder.spec.family == family
     assert encoder.encode(TEXTS).shape == (11, 32)
+
+
+def test_a_chat_template_changes_no_text(tmp_path):
+    """sentence-transformers would write each text as a message, so that what is written is not what was trained."""
+    path = write_bare(tmp_path / "chat", "llama")
+    template = "{% for message in messages %}<chat> {{ message['content'] }} </chat>{% endfor %}"
+    (Path(path) / "chat_template.jinja").write_text(template)
+    encoder = Encoder.build(Spec(family="dense", backbone=path))
+    folder = model_folder.save(encoder, tmp_path / "model")
+    stock = SentenceTransformer(str(folder), device="cpu")
+    np.testing.assert_allclose(stock.encode(TEXTS), encoder.encode(TEXTS), atol=1e-6)
+    asks_for_messages = SentenceTransformer(path, device="cpu")
+    asks_for_messages.save(str(tmp_path / "messages"))
+    with pytest.raises(ZooError, match="writes each text as a chat message.*take `message` out of modality_config"):
+        Encoder.build(Spec(family="dense", backbone=str(tmp_path / "messages")))
