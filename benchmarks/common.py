@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,39 @@ class Made(Results):
     def get(self, name: str, measure: Callable[[], Any]) -> Any:
         """Nothing is measured."""
         return super().get(name, measure) if self.folder and (self.folder / f"{name}.json").exists() else None
+
+
+def make_defaults_parser(
+    about: str | None,
+    halves: Mapping[str, Iterable[str]],
+    sizes: Iterable[str],
+    *,
+    quick: str,
+    used_sizes: Sequence[str] | None = None,
+) -> argparse.ArgumentParser:
+    """The arguments that the benchmarks of defaults share. `quick` says what --quick measures."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--half", choices=list(halves), default="development")
+    parser.add_argument("--only", nargs="*", choices=[name for half in halves.values() for name in half])
+    parser.add_argument("--sizes", nargs="*", choices=list(sizes), default=used_sizes or list(sizes))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--work", help="folder that keeps finished runs, so that an interrupted benchmark continues")
+    parser.add_argument("--write", type=Path, help="write the table as Markdown")
+    return parser
+
+
+def count_outcomes(entries: Iterable[Mapping[str, Any]]) -> str:
+    """How many of the verdicts are better, level and worse."""
+    outcomes = [entry["outcome"] for entry in entries]
+    return ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in ("better", "level", "worse"))
+
+
+def count_said_losses(entries: Iterable[Mapping[str, Any]]) -> str:
+    """The line of a list that says how many losses the report puts into words."""
+    losses = [entry for entry in entries if entry["outcome"] == "worse"]
+    said = sum(entry["sentence"].startswith("WORSE than") for entry in losses)
+    return f"- losses that a sentence of the report says: {said} of {len(losses)}"
 
 
 def save_table(path: Path, title: str, command: str, about: str, lines: list[str]) -> None:

@@ -13,7 +13,6 @@ With --rate the learning rate is that number instead of the one that a range tes
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from functools import partial
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from common import Results, finish, save_table
+from common import Results, finish, make_defaults_parser, save_table
 from defaults_text import TEST_ROWS, format_counts, format_table, read_rows
 
 import zoo
@@ -69,15 +68,8 @@ def measure(name: str, half: str, size: int, seed: int, rate: float | None) -> l
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--half", choices=HALVES, default="development")
-    parser.add_argument("--only", nargs="*", choices=[name for half in HALVES.values() for name in half])
-    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=["300", "1000"])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one seed and 300 rows")
+    parser = make_defaults_parser(__doc__, HALVES, SIZES, quick="one seed and 300 rows", used_sizes=["300", "1000"])
     parser.add_argument("--rate", type=float, help="a learning rate instead of a range test")
-    parser.add_argument("--work", help="folder that keeps finished runs, so that an interrupted benchmark continues")
-    parser.add_argument("--write", type=Path, help="write the table as Markdown")
     args = parser.parse_args()
     results, entries = Results(args.work), []
     seeds = 1 if args.quick else args.seeds

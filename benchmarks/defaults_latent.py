@@ -16,7 +16,6 @@ takes some minutes once, and a run seconds; --quick measures one seed and 300 ro
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from common import Results, finish, save_table
+from common import Results, count_outcomes, count_said_losses, finish, make_defaults_parser, save_table
 from datasets import Dataset
 from defaults_text import read_rows
 
@@ -156,23 +155,13 @@ def format_counts(entries: Sequence[dict[str, Any]]) -> list[str]:
     """Wins, ties and losses of codes and of values, and whether every loss was said in words."""
     lines = []
     for view in VIEWS:
-        outcomes = [entry["outcome"] for entry in entries if entry["view"] == view]
-        counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in ("better", "level", "worse"))
+        counts = count_outcomes(entry for entry in entries if entry["view"] == view)
         lines.append(f"- {view}: {counts}")
-    losses = [entry for entry in entries if entry["outcome"] == "worse"]
-    said = sum(entry["sentence"].startswith("WORSE than") for entry in losses)
-    return [*lines, f"- losses that a sentence of the report says: {said} of {len(losses)}"]
+    return [*lines, count_said_losses(entries)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--half", choices=HALVES, default="development")
-    parser.add_argument("--only", nargs="*", choices=[name for half in HALVES.values() for name in half])
-    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one seed, 300 rows")
-    parser.add_argument("--work", help="folder that keeps finished runs, so that an interrupted benchmark continues")
-    parser.add_argument("--write", type=Path, help="write the table as Markdown")
+    parser = make_defaults_parser(__doc__, HALVES, SIZES, quick="one seed, 300 rows")
     args = parser.parse_args()
     results, entries = Results(args.work), []
     with tempfile.TemporaryDirectory() as temporary:

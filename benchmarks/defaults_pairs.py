@@ -15,7 +15,6 @@ never be below it. One thread; a training of 1,000 pairs takes about half a minu
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from unittest import mock
 import numpy as np
 import torch
 import yaml
-from common import Results, finish, save_table
+from common import Results, count_outcomes, count_said_losses, finish, make_defaults_parser, save_table
 from pairs_data import HALVES, PairSet, read_set
 
 import zoo
@@ -176,8 +175,7 @@ def format_counts(entries: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     for kind in dict.fromkeys((entry["family"], entry["view"]) for entry in entries):
         group = [entry for entry in entries if (entry["family"], entry["view"]) == kind]
-        outcomes = [entry["outcome"] for entry in group]
-        counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in ("better", "level", "worse"))
+        counts = count_outcomes(group)
         lines.append(f"- {kind[0]}, {kind[1] or 'whole'}: {counts}")
     differences = [entry["value"] - entry["plain"] for entry in entries if entry["plain"] is not None]
     if differences:
@@ -185,21 +183,12 @@ def format_counts(entries: Sequence[dict[str, Any]]) -> list[str]:
             f"- the full cut of matryoshka-2d minus plain contrastive training: mean {np.mean(differences):+.4f}, least "
             f"{min(differences):+.4f}, at least 0 in {sum(d >= 0 for d in differences)} of {len(differences)} runs"
         )
-    losses_ = [entry for entry in entries if entry["outcome"] == "worse"]
-    said = sum(entry["sentence"].startswith("WORSE than") for entry in losses_)
-    return [*lines, f"- losses that a sentence of the report says: {said} of {len(losses_)}"]
+    return [*lines, count_said_losses(entries)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--half", choices=HALVES, default="development")
-    parser.add_argument("--only", nargs="*", choices=[name for half in HALVES.values() for name in half])
+    parser = make_defaults_parser(__doc__, HALVES, SIZES, quick="one seed, 300 rows")
     parser.add_argument("--families", nargs="*", choices=list(VIEWS), default=list(VIEWS))
-    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one seed, 300 rows")
-    parser.add_argument("--work", help="folder that keeps finished runs, so that an interrupted benchmark continues")
-    parser.add_argument("--write", type=Path, help="write the table as Markdown")
     args = parser.parse_args()
     results = Results(args.work)
     names = [name for name in HALVES[args.half] if not args.only or name in args.only]

@@ -19,7 +19,6 @@ best free baseline: the untrained backbone, or BM25. A run takes about a minute;
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml
-from common import Made, Results, finish, rows, save_table
+from common import Made, Results, count_outcomes, count_said_losses, finish, make_defaults_parser, rows, save_table
 
 import zoo
 from zoo.build.builder import run
@@ -350,28 +349,18 @@ def format_counts(entries: Sequence[dict[str, Any]]) -> list[str]:
     """Wins, ties and losses of each kind, and whether every loss and every choice was said in words."""
     lines = []
     for kind in dict.fromkeys(entry["kind"] for entry in entries):
-        outcomes = [entry["outcome"] for entry in entries if entry["kind"] == kind]
-        counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in ("better", "level", "worse"))
+        counts = count_outcomes(entry for entry in entries if entry["kind"] == kind)
         lines.append(f"- {kind}: {counts}")
-    losses = [entry for entry in entries if entry["outcome"] == "worse"]
-    said = sum(entry["sentence"].startswith("WORSE than") for entry in losses)
     chosen = [entry for entry in entries if entry["choice"]]
-    lines.append(f"- losses that a sentence of the report says: {said} of {len(losses)}")
+    lines.append(count_said_losses(entries))
     lines.append(f"- choices that the training printed: {sum(entry['said'] for entry in chosen)} of {len(chosen)}")
     return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--half", choices=HALVES, default="development")
-    parser.add_argument("--only", nargs="*", choices=[name for half in HALVES.values() for name in half])
+    parser = make_defaults_parser(__doc__, HALVES, SIZES, quick="one seed, 300 pairs")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one seed, 300 pairs")
-    parser.add_argument("--work", help="folder that keeps finished runs, so that an interrupted benchmark continues")
     parser.add_argument("--made", action="store_true", help="show what the work folder holds, and measure nothing")
-    parser.add_argument("--write", type=Path, help="write the table as Markdown")
     args = parser.parse_args()
     results = Made(args.work) if args.made else Results(args.work)
     entries = []

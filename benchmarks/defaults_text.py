@@ -18,7 +18,6 @@ A run takes about half a minute; --quick measures one seed and two sizes.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import sys
@@ -31,7 +30,16 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from common import Results, data_folder, finish, rows, save_table
+from common import (
+    Results,
+    count_outcomes,
+    count_said_losses,
+    data_folder,
+    finish,
+    make_defaults_parser,
+    rows,
+    save_table,
+)
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import chi2
 
@@ -175,26 +183,16 @@ def format_counts(entries: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     for task in dict.fromkeys((entry["family"], entry["task"]) for entry in entries):
         group = [entry for entry in entries if (entry["family"], entry["task"]) == task]
-        outcomes = [entry["outcome"] for entry in group]
         at_least = sum(entry["value"] >= entry["same kind"] for entry in group)
-        counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in ("better", "level", "worse"))
+        counts = count_outcomes(group)
         lines.append(f"- {' '.join(task)}: {counts}; {at_least} of {len(group)} at least the score of the same kind")
-    losses = [entry for entry in entries if entry["outcome"] == "worse"]
-    unsaid = [entry for entry in losses if not entry["sentence"].startswith("WORSE than")]
-    lines.append(f"- losses that a sentence of the report says: {len(losses) - len(unsaid)} of {len(losses)}")
+    lines.append(count_said_losses(entries))
     return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--half", choices=HALVES, default="development")
-    parser.add_argument("--only", nargs="*", choices=[name for half in HALVES.values() for name in half])
+    parser = make_defaults_parser(__doc__, HALVES, SIZES, quick="one seed, 300 and 1,000 rows")
     parser.add_argument("--families", nargs="*", choices=("lbl2vec", "binary-pv"), default=["lbl2vec", "binary-pv"])
-    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one seed, 300 and 1,000 rows")
-    parser.add_argument("--work", help="folder that keeps finished runs, so that an interrupted benchmark continues")
-    parser.add_argument("--write", type=Path, help="write the table as Markdown")
     args = parser.parse_args()
     results = Results(args.work)
     entries: list[dict[str, Any]] = []

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
+    from zoo.runtime.description import TokenSets
+
 
 @dataclass(frozen=True)
 class TextReader:
@@ -31,25 +33,6 @@ class TextReader:
     pad_id: int = 0
     empty_id: int | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TokenSetRules:
-    """Which tokens of a text count in a graph that gives a vector for each token.
-
-    Attributes:
-        dim: components of a token's vector.
-        skipped_ids: token ids that do not count in documents.
-        expanded_length: a query with fewer tokens is filled up to so many, which count; 0 for none.
-        expansion_id: the token id that fills a query up.
-        attends: whether the other tokens of a query see those that fill it up.
-    """
-
-    dim: int
-    skipped_ids: tuple[int, ...] = ()
-    expanded_length: int = 0
-    expansion_id: int = 0
-    attends: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,5 +80,5 @@ class Graph:
     threshold: float | None = None
     least_probability: float = 0.0
     named_vectors: npt.NDArray[np.float32] | None = None
-    token_sets: TokenSetRules | None = None
+    token_sets: TokenSets | None = None
     probes: tuple[str, ...] = ()

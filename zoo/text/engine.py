@@ -201,10 +201,6 @@ class Engine:
         with _tokenizer_lock:
             return self.tokenize(texts)
 
-    def list_conversions(self) -> list[torch.dtype]:
-        """Return the precisions whose converted copies are in memory, the least recently used first."""
-        return [key for key in CACHE.list_keys(self) if isinstance(key, torch.dtype)]
-
 
 def find_networks(module: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, flat_layout.Layout]]:
     """Yield the Transformers inside `module` that are recognised, with their layouts."""

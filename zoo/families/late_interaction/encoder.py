@@ -15,7 +15,7 @@ from zoo.encoder import TrainingRun
 from zoo.families.late_interaction import stock_check
 from zoo.families.late_interaction.batches import collate_side, compute_side
 from zoo.families.late_interaction.spec import Spec
-from zoo.graph import Graph, TokenSetRules
+from zoo.graph import Graph
 from zoo.ops import distillation, fixed_dimensional, losses
 from zoo.ops.false_negatives import compute_text_key, false_negative_mask
 from zoo.ops.fixed_dimensional import Cells
@@ -23,6 +23,7 @@ from zoo.ops.loss_names import LossName, find_text_columns
 from zoo.ops.maxsim import compute_batch_maxsim
 from zoo.ops.token_pooling import pool_tokens
 from zoo.ops.token_sets import TokenSets, split_token_sets
+from zoo.runtime import description
 from zoo.text import backbone as backbones
 from zoo.text import lora, multi_vector_format, text_graph, token_vectors, trained_parts
 from zoo.text.backbone import Backbone
@@ -258,7 +259,7 @@ class Encoder(LossesBySource, TextEncoder):
             {"": text_graph.TokensToSets(self.token_module)},
             reader=text_graph.make_reader(self.backbone, prompts),
             outputs=("vector", "tokens"),
-            token_sets=TokenSetRules(
+            token_sets=description.TokenSets(
                 self.token_dim, rules.skipped_ids, rules.expanded_length, rules.expansion_id, rules.attends
             ),
         )
