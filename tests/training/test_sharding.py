@@ -74,6 +74,13 @@ def _train_undivided(folder):
     ("environment", "scores", "follows", "changes", "message"),
     [
         ({"FSDP_VERSION": "1"}, False, False, {}, r"zoo uses FSDP 2: write `fsdp_version: 2`"),
+        (
+            {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"},
+            False,
+            False,
+            {},
+            r"zoo keeps shards: write `fsdp_state_dict_type",
+        ),
         ({"WORLD_SIZE": "1"}, False, False, {}, r"asks for FSDP in one process: start several"),
         ({}, True, False, {}, r"validation: a task needs whole weights.*use validation rows"),
         ({}, False, True, {}, r"training.watch needs whole weights"),
@@ -108,6 +115,22 @@ def test_one_process_is_refused_before_the_training(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ZooError, match="zoo uses FSDP 2"):
         trainer.fit(build(tmp_path), rows(), SETTINGS, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_asked", "message"),
+    [
+        ("pytorch_model_fsdp_0", False, "holds divided weights.*go on with accelerate launch"),
+        ("model.safetensors", True, "holds whole weights.*go on without it, or train in another folder"),
+    ],
+)
+def test_a_run_goes_on_as_it_began(tmp_path, monkeypatch, name, is_asked, message):
+    (tmp_path / name).mkdir()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(is_asked))
+    with pytest.raises(ZooError, match=message):
+        sharding.check_checkpoint(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(not is_asked))
+    sharding.check_checkpoint(tmp_path)
 
 
 def test_layers_are_the_units_that_are_divided(tmp_path):

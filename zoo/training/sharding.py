@@ -2,7 +2,7 @@
 
 `accelerate launch --config_file FILE` sets environment variables, and the Trainer's accelerate divides the module in place. The
 rest of zoo works on whole weights. So a copy of the encoder is trained, and at the end its weights are gathered into the
-encoder, one tensor after the other: no device ever holds all of them.
+encoder, one tensor after the other.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from zoo.core.errors import ZooError
 from zoo.schema import Training
 
 VERSION = "2"
+STATE_DICT_TYPE = "SHARDED_STATE_DICT"
+DIVIDED_WEIGHTS = "pytorch_model_fsdp_0"
+"""The folder of a checkpoint in which accelerate keeps the shards of the weights."""
 
 
 def is_asked() -> bool:
@@ -42,6 +46,12 @@ def check_request(settings: Training, spec: Any, *, scores: bool, follows_space:
         raise ZooError(
             f"accelerate's configuration asks for FSDP {version}, and zoo uses FSDP 2: write `fsdp_version: 2` into fsdp_config"
         )
+    kind = os.environ.get("FSDP_STATE_DICT_TYPE", STATE_DICT_TYPE)
+    if kind != STATE_DICT_TYPE:
+        raise ZooError(
+            f"accelerate's configuration asks for checkpoints of {kind}, and zoo keeps shards: write `fsdp_state_dict_type: "
+            f"{STATE_DICT_TYPE}` into fsdp_config"
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         raise ZooError("accelerate's configuration asks for FSDP in one process: start several with accelerate launch")
     if not spec.can_divide_weights:
@@ -58,6 +68,20 @@ def check_request(settings: Training, spec: Any, *, scores: bool, follows_space:
     for name, is_given, cure in fields:
         if is_given:
             raise ZooError(f"{name} needs whole weights, and accelerate's configuration divides them (FSDP): {cure}")
+
+
+def check_checkpoint(checkpoint: Path | None) -> None:
+    """Raise ZooError for a checkpoint of whole weights if they are to be divided, and for the contrary. None is none."""
+    if checkpoint is None:
+        return
+    is_divided = (checkpoint / DIVIDED_WEIGHTS).exists()
+    if is_divided and not is_asked():
+        raise ZooError(f"{checkpoint}: holds divided weights (FSDP): go on with accelerate launch, as the run began")
+    if is_asked() and not is_divided:
+        raise ZooError(
+            f"{checkpoint}: holds whole weights, and accelerate's configuration divides them (FSDP): go on without it, or train "
+            "in another folder with --out"
+        )
 
 
 @contextmanager

@@ -104,8 +104,7 @@ class EncoderTrainer(transformers.Trainer):
         """Run forward and backward pass of one batch. Raise ZooError if the loss is not finite."""
         self.loss_module.encoder.step = self.state.global_step
         source = inputs.pop(mixture.BATCH_SOURCE, None)
-        if self.state.global_step == 0:
-            sharding.require_divided(self.loss_module)
+        sharding.require_divided(self.loss_module)
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             raise ZooError(
@@ -244,6 +243,7 @@ def fit(
     )
     checkpoints = folder / "checkpoints"
     resume_from, seconds_before = find_newest_checkpoint(checkpoints, remove_incomplete=is_main_process())
+    sharding.check_checkpoint(resume_from)
     if is_main_process():
         truncate_metrics(folder / METRICS, read_step(resume_from))
     run_name = str(getattr(encoder, "name", folder.name))
