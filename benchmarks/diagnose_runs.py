@@ -18,7 +18,8 @@ Array = np.ndarray[Any, Any]
 STEPS, KEPT = 100, 10
 SHORT, LONG = 60, 240
 """Steps at a constant rate: a training that stops while its loss falls, and one that goes on until the loss is flat."""
-IMAGE_SETS = ("digits", "icons")
+VLM_STEPS = 600  # a vision-language model from scratch has hardly begun after STEPS
+IMAGE_SETS = ("digits", "icons", "icons, vlm2vec")
 IMAGE_CUTS = (2, 4, 8, 16, 32)
 PROMPTS = (
     "Represent this sentence for searching relevant passages: ",
@@ -33,24 +34,32 @@ ANCHORS = (100, 384, 768)
 
 
 def train_images(name: str, seed: int, folder: Path, *changes: str) -> Any:
-    """Train a small residual network of the family equiangular up to its last step, and return its checkpoints."""
+    """Train an image encoder from scratch up to its last step, and return its checkpoints.
+
+    It is a residual network of the family equiangular, or a small vision-language model of the family vlm2vec.
+    """
     from zoo.build import builder, training_data
     from zoo.build.run_checkpoints import Place, RunCheckpoints
     from zoo.recipe import recipe as recipes
 
-    fixed = ["encoder.train_baseline=false", "training.keep_checkpoints=all", "training.early_stop=null"]
-    fixed += ["training.keep_best=false", f"training.seed={seed}", f"training.max_steps={STEPS}", "evaluation=[]"]
+    fixed = ["training.keep_checkpoints=all", f"training.seed={seed}", f"training.max_steps={STEPS}", "evaluation=[]"]
     fixed.append(f"training.checkpoint_every={STEPS // KEPT}")
-    if name == "icons":
-        fixed += ["data={source: builtin, name: icons, table: categories, where: {split: train}}"]
-        fixed += ["encoder.backbone={build: resnet, width: 12, blocks: [1, 1, 1], channels: 1, size: 32}"]
-    recipe = recipes.load("equiangular-digits", *fixed, *changes)
+    if name == "icons, vlm2vec":
+        fixed += [f"training.max_steps={VLM_STEPS}", f"training.checkpoint_every={VLM_STEPS // KEPT}"]
+        recipe = recipes.load("vlm2vec-icons", *fixed, "training.epochs=null", *changes)
+    else:
+        fixed += ["encoder.train_baseline=false", "training.early_stop=null", "training.keep_best=false"]
+        if name == "icons":
+            fixed += ["data={source: builtin, name: icons, table: categories, where: {split: train}}"]
+            fixed += ["encoder.backbone={build: resnet, width: 12, blocks: [1, 1, 1], channels: 1, size: 32}"]
+        recipe = recipes.load("equiangular-digits", *fixed, *changes)
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(recipe.dump(), encoding="utf-8")
     tables = training_data.read_tables(recipe)
     encoder = builder.build_untrained(recipe, tables)
     encoder.prepare(tables["train"].rows, folder / "cache")
-    encoder.fit(tables["train"].rows, recipe.training, folder, validation=tables["validation"].rows)
+    validation = training_data.get_rows(tables, "validation")
+    encoder.fit(tables["train"].rows, recipe.training, folder, validation=validation)
     return RunCheckpoints.open(Place(folder), data=Path())
 
 
@@ -126,14 +135,16 @@ def read_image_parts(name: str) -> tuple[dict[str, list[Any]], Texts]:
     from zoo import data
     from zoo.data.spec import BuiltinData
 
+    icons = [
+        BuiltinData(source="builtin", name="icons", table="categories", where={"split": split})
+        for split in ("train", "icons")
+    ]
     sections = {
         "digits": [
             BuiltinData(source="builtin", name="digits", holdout={"size": 0.25, "side": s}) for s in ("train", "test")
         ],
-        "icons": [
-            BuiltinData(source="builtin", name="icons", table="categories", where={"split": split})
-            for split in ("train", "icons")
-        ],
+        "icons": icons,
+        "icons, vlm2vec": icons,
     }[name]
     images, labels = [], []
     for section in sections:
@@ -279,14 +290,15 @@ def write_images(tabulate: Callable[[dict[str, Any]], list[str]], found: dict[st
         for name, entries in found.items()
         for group in ("checkpoints", "cuts")
     }
-    counts = {name: len(read_image_parts(name)[0]["test"]) for name in found}
+    counts = {name.split(",")[0]: len(read_image_parts(name)[0]["test"]) for name in found}
     tested = " and ".join(f"{count} test images of {name}" for name, count in counts.items())
     return [
         "## Checkpoints and cuts of image encoders",
         "",
         f"Residual networks of the family equiangular from scratch, {len(next(iter(found.values())))} seeds: five checkpoints of "
         f"{STEPS} steps, and the first {', '.join(map(str, IMAGE_CUTS))} of 32 components. Scores are 10-nn and probe "
-        f"accuracy of {tested}.",
+        f"accuracy of {tested}. `icons, vlm2vec` is the small vision-language model of the recipe vlm2vec-icons at five "
+        f"checkpoints of {VLM_STEPS} steps; its 96 components were not trained to be cut.",
         "",
         *tabulate(groups),
         "",

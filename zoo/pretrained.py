@@ -19,6 +19,7 @@ from zoo.encoder import Encoder
 from zoo.hub import model_references
 from zoo.hub.fetch import fetch
 from zoo.spec import EncoderSpec
+from zoo.vision.spec import reads_images_alone
 
 
 def from_pretrained(reference: str | Path, revision: str | None = None) -> Encoder:
@@ -27,7 +28,8 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     Args:
         reference: a folder that zoo wrote, a Hub id of one, or a plain text model of sentence-transformers or transformers (Hub
             id, folder or `package:NAME`), which opens as an untrained encoder: of `families.BACKBONE_FAMILY` if its layers can
-            be cut, and of `families.ANY_BACKBONE_FAMILY` otherwise.
+            be cut, and of `families.ANY_BACKBONE_FAMILY` otherwise. A model of images of transformers or timm (Hub id or folder)
+            opens as one of `families.IMAGE_BACKBONE_FAMILY`, which gives its features.
         revision: commit, tag or branch on the Hub.
 
     Opening is strict. Raises ArtefactError for missing, extra or mis-shaped tensors, a wrong sha256, and an unknown format or
@@ -43,22 +45,26 @@ def from_pretrained(reference: str | Path, revision: str | None = None) -> Encod
     local = folder = model_references.locate(name)
     if folder is None:
         folder = fetch(name, revision)
-    if "zoo" in model_folder.read_config(folder):
+    config = model_folder.read_config(folder)
+    if "zoo" in config:
         encoder = load(folder)
         if local is None:
             encoder.name = name.rsplit("/", 1)[-1]
         return encoder
     backbone = name if local else str(folder)
-    try:
-        encoder = _build_untrained(families.BACKBONE_FAMILY, backbone)
-    except UncuttableError:
-        encoder = _build_untrained(families.ANY_BACKBONE_FAMILY, backbone)
+    if reads_images_alone(config):
+        encoder = _build_untrained(families.IMAGE_BACKBONE_FAMILY, backbone={"model": backbone}, head="softmax")
+    else:
+        try:
+            encoder = _build_untrained(families.BACKBONE_FAMILY, backbone=backbone)
+        except UncuttableError:
+            encoder = _build_untrained(families.ANY_BACKBONE_FAMILY, backbone=backbone)
     encoder.name, encoder.revision = name.rsplit("/", 1)[-1].replace(":", "-"), encoder.backbone_revision
     return encoder
 
 
-def _build_untrained(family: str, backbone: str) -> Encoder:
-    spec = families.load_spec(family).model_validate({"family": family, "backbone": backbone})
+def _build_untrained(family: str, **fields: Any) -> Encoder:
+    spec = families.load_spec(family).model_validate({"family": family, **fields})
     return families.load_encoder(family).open_untrained(spec)
 
 

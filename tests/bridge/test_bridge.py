@@ -299,11 +299,11 @@ def test_the_command_fits_saves_and_says_what_is_kept(encoders, tmp_path, capsys
 
 @pytest.mark.parametrize("column", ["text", "title"])
 def test_texts_come_from_a_column_of_everything_that_data_reads(tmp_path, column):
-    from zoo.cli import bridging
+    from zoo.cli import model_inputs
 
     (tmp_path / "rows.csv").write_text(f"{column},other\none,x\ntwo,y\none,z\n")
-    assert bridging.read_texts(str(tmp_path / "rows.csv"), column, 10) == ["one", "two"]
-    terms = bridging.read_texts("builtin:icd10cm/terms", "term", 50)
+    assert model_inputs.read_texts(str(tmp_path / "rows.csv"), column, 10) == ["one", "two"]
+    terms = model_inputs.read_texts("builtin:icd10cm/terms", "term", 50)
     assert len(set(terms)) == 50
 
 

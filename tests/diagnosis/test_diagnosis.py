@@ -120,7 +120,7 @@ def test_the_verb_diagnoses_a_file_and_the_views_of_a_model(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert [(entry["name"], entry["dim"]) for entry in found] == [("dim=8", 8), ("dim=16", 16)]
     assert main(["diagnose", str(model)]) == 1
-    assert "--data: give a file of inputs" in capsys.readouterr().err
+    assert "has no recipe whose rows could be taken; give a file of inputs" in capsys.readouterr().err
 
 
 def test_a_few_labels_say_which_view_tells_classes_apart(tmp_path, capsys):

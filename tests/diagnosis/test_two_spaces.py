@@ -110,4 +110,4 @@ def test_the_verb_compares_files_and_names_what_is_missing(tmp_path, capsys):
     assert main(["compare", files[0], "model"]) == 1
     assert "a model is compared with a model" in capsys.readouterr().err
     assert main(["compare", "model", "model"]) == 1
-    assert "--data: give texts that both models read" in capsys.readouterr().err
+    assert "--data: give inputs that both models read" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli import views
+from zoo.cli import model_inputs, views
 from zoo.core import output_paths
 from zoo.core.output import say, write
 
@@ -47,7 +47,7 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """`zoo bridge OLD NEW --data FILE --out FILE`: fit a bridge, save it, and say what it keeps."""
     output_paths.check_file(Path(arguments.out))
-    texts = read_texts(arguments.data, arguments.column, arguments.limit)
+    texts = model_inputs.read_texts(arguments.data, arguments.column, arguments.limit)
     from zoo.bridge import fitting
     from zoo.bridge.bridge import Bridge
 
@@ -67,25 +67,6 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.rows:
         write(_describe_cost(new, texts, arguments.rows))
     write(f"{path}: open it with zoo.Bridge.open")
-
-
-def read_texts(path: str, column: str, limit: int) -> list[str]:
-    """Read the different texts of a column of a table, or the lines of a file; at most `limit` of them, drawn by chance."""
-    from zoo import data
-    from zoo.index import row_names
-
-    section, folder = row_names.read_section(path, Path())
-    renamed = (
-        section.model_copy(update={"columns": {**section.columns, "text": column}}) if column != "text" else section
-    )
-    table = data.read(renamed, {"text": "text"}, folder=folder)
-    texts = list(dict.fromkeys(table.rows["text"]))
-    if len(texts) <= limit:
-        return texts
-    import numpy as np
-
-    say(f"{path}: {limit:,} of {len(texts):,} different texts are drawn")
-    return [texts[number] for number in np.random.default_rng(0).permutation(len(texts))[:limit]]
 
 
 def open_side(arguments: argparse.Namespace, side: str) -> Encoder:

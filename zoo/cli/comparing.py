@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli import views
+from zoo.cli import model_inputs, views
 from zoo.core import output_paths
 from zoo.core.errors import ZooError
 from zoo.core.output import write
@@ -39,16 +39,18 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     verb.add_argument("second", help="the other one; an .npy has vectors of the same inputs in the same order")
     views.add_side_arguments(verb, ("first", "second"))
     verb.add_argument("--space", action="store_true", help="compare the spaces; this is the default")
-    verb.add_argument("--data", metavar="TEXTS", help="texts that both models read: a table or lines")
-    verb.add_argument("--column", default="text", help="the column of the texts (default: text)")
     verb.add_argument(
-        "--rows", type=int, default=ROWS, help=f"different texts that are drawn at most (default: {ROWS:,})"
+        "--data", metavar="FILE", help="inputs that both models read: a table, lines or a folder of images"
+    )
+    verb.add_argument("--column", help="the column of the inputs (default: text or image, as the models read)")
+    verb.add_argument(
+        "--rows", type=int, default=ROWS, help=f"different inputs that are drawn at most (default: {ROWS:,})"
     )
     verb.add_argument("--seed", type=int, default=42, help="seed of the halves for the linear maps (default: 42)")
     verb.add_argument(
         "--relative",
         metavar="ANCHORS",
-        help="compare cosines with these texts, a table or lines, in place of the vectors themselves",
+        help="compare cosines with these inputs, a file as --data, in place of the vectors themselves",
     )
     verb.add_argument(
         "--picture", metavar="FILE", help="draw CKA of all layers and widths of both models into this PNG file"
@@ -95,17 +97,19 @@ def _compare_models(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict
     """Return the figures of the two views, and CKA of every layer and width of both."""
     if not arguments.data:
         raise ZooError(
-            "--data: give texts that both models read, for example --data texts.csv; a thousand or more say something"
+            "--data: give inputs that both models read, for example --data texts.csv; a thousand or more say something"
         )
-    from zoo.cli.bridging import open_side, read_texts
-
-    texts = read_texts(arguments.data, arguments.column, arguments.rows)
-    anchors = read_texts(arguments.relative, arguments.column, ANCHORS) if arguments.relative else []
+    model_inputs.check_rows((arguments.data, arguments.relative))
+    from zoo.cli.bridging import open_side
     from zoo.diagnosis.two_spaces import compare_spaces, map_cka, measure_direct_cosine
 
+    encoders = [open_side(arguments, side) for side in ("first", "second")]
+    model_inputs.check_same_kind(encoders[1], encoders[0])
+    inputs = _draw_inputs(arguments.data, arguments.rows, encoders[0], arguments)
+    anchors = _draw_inputs(arguments.relative, ANCHORS, encoders[0], arguments) if arguments.relative else []
     names, vectors = [], []
-    for side in ("first", "second"):
-        labels, found = _encode_views(open_side(arguments, side), texts, anchors)
+    for encoder in encoders:
+        labels, found = _encode_views(encoder, inputs, anchors)
         names.append(labels)
         vectors.append(found)
     last = vectors[0][-1], vectors[1][-1]
@@ -116,7 +120,11 @@ def _compare_models(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict
     return figures, {"first": names[0], "second": names[1], "cka": table.round(4).tolist()}
 
 
-def _encode_views(encoder: Encoder, texts: list[str], anchors: list[str]) -> tuple[list[str], list[Any]]:
+def _draw_inputs(name: str, limit: int, encoder: Encoder, arguments: argparse.Namespace) -> list[Any]:
+    return model_inputs.draw_different(name, model_inputs.read_inputs(name, encoder.spec, arguments.column), limit)
+
+
+def _encode_views(encoder: Encoder, inputs: list[Any], anchors: list[Any]) -> tuple[list[str], list[Any]]:
     """Return the names and the vectors of every width that was trained and of every layer, the whole view last."""
     from zoo.metrics.encoded_rows import encode_inputs, list_depths, list_widths
 
@@ -130,7 +138,7 @@ def _encode_views(encoder: Encoder, texts: list[str], anchors: list[str]) -> tup
         from zoo.bridge.relative import RelativeEncoder
 
         views = [RelativeEncoder(view, anchors) for view in views]
-    return names, [encode_inputs(view, texts) for view in views]
+    return names, [encode_inputs(view, inputs) for view in views]
 
 
 def _draw(parts: Mapping[str, Any], references: tuple[str, str], path: Path) -> None:

@@ -125,7 +125,7 @@ def _write(
     depths = tuple(depth for depth in depths if depth != getattr(view, "layers", None))
     texts: list[str] = []
     if arguments.texts:
-        from zoo.cli.bridging import read_texts
+        from zoo.cli.model_inputs import read_texts
 
         texts = read_texts(arguments.texts, "text", READ_TEXTS)
     elif arguments.int8 and local_folder:  # a recipe from the Hub may not name files here

@@ -6,9 +6,11 @@ import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zoo.cli import diagnosed_inputs, model_inputs
 from zoo.core.errors import ZooError
 from zoo.core.output import say
 
@@ -76,15 +78,16 @@ def find_spaces(arguments: argparse.Namespace) -> Found:
     places = _find_places(references, arguments)
     if places:
         return _diagnose_checkpoints(places, arguments)
+    model_inputs.check_rows((arguments.data, arguments.labels))
     if not arguments.data:
-        raise ZooError(
-            "--data: give a file of inputs, for example --data texts.csv; a thousand rows or more say something"
-        )
-    inputs = _draw_inputs(arguments)
-    labelled = _read_labelled(arguments) if arguments.labels else None
+        diagnosed_inputs.find_recipe(arguments.model)
     is_alone = len(references) == 1
     groups = (_open_group(reference, arguments, is_alone=is_alone) for reference in references)
-    return _diagnose_groups(groups, inputs, labelled, arguments)
+    first = next(groups)
+    spec = next(iter(first.views.values())).spec
+    inputs = diagnosed_inputs.draw(arguments, spec)
+    labelled = diagnosed_inputs.read_labelled(arguments, spec) if arguments.labels else None
+    return _diagnose_groups(chain([first], groups), inputs, labelled, arguments)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------------
@@ -107,10 +110,11 @@ def _diagnose_made_vectors(references: Sequence[str], arguments: argparse.Namesp
     from zoo.core.npy import open_rows
     from zoo.verify import stored_vectors
 
-    inputs = _read_inputs(arguments)
+    model_inputs.check_rows((arguments.data, arguments.labels))
     vectors = open_rows(references[0])
-    stored_vectors.check_rows(vectors, inputs, references[0], arguments.data)
     encoder = views.open_encoder(argparse.Namespace(**{**vars(arguments), "model": arguments.of}))
+    inputs = model_inputs.read_inputs(arguments.data, encoder.spec, arguments.column)
+    stored_vectors.check_rows(vectors, inputs, references[0], arguments.data)
     origin = stored_vectors.compare(encoder, vectors, inputs, role=arguments.prompt, seed=arguments.seed)
     say(f"{references[0]}: {origin.note}")
     found = _diagnose_file(references[0], arguments)
@@ -160,10 +164,12 @@ def _diagnose_groups(
     from zoo.diagnosis.progress import measure_move
     from zoo.metrics.neighbours import draw_rows
 
-    result, before = Found(are_checkpoints=follow_moves), list[Any]()
+    result, before, first = Found(are_checkpoints=follow_moves), list[Any](), None
     for group in groups:
         now: list[Any] = []
         for name, view in group.views.items():
+            first = first or view
+            model_inputs.check_same_kind(view, first)
             vectors = _LastVectors(view)
             one = diagnose(vectors, inputs, neighbours=arguments.rows, seed=arguments.seed, name=name)
             if not now:
@@ -224,12 +230,15 @@ def _diagnose_checkpoints(places: Sequence[Place], arguments: argparse.Namespace
         raise ZooError(
             "--sort: figures without labels do not say which checkpoint is best; give the recipe a validation task"
         )
-    inputs = _draw_inputs(arguments) if arguments.data else None
-    labelled = _read_labelled(arguments) if arguments.labels else None
     named = sorted({path for place in places for path in place.checkpoints}, key=read_step)
     place = Place(places[0].run, tuple(named) if all(place.checkpoints for place in places) else ())
     run = RunCheckpoints.open(place, data=Path(arguments.recipe_folder))
-    if inputs is None:
+    model_inputs.check_rows((arguments.data, arguments.labels))
+    spec = run.recipe.encoder
+    labelled = diagnosed_inputs.read_labelled(arguments, spec) if arguments.labels else None
+    if arguments.data:
+        inputs = diagnosed_inputs.draw(arguments, spec)
+    else:
         inputs = run.choose_inputs(arguments.rows)
         say(f"{run.run}: {len(inputs):,} rows of its recipe are encoded at each of {len(run.checkpoints)} checkpoints")
 
@@ -247,39 +256,7 @@ def _diagnose_checkpoints(places: Sequence[Place], arguments: argparse.Namespace
     return _diagnose_groups(open_groups(), inputs, labelled, arguments, follow_moves=True)
 
 
-# -- inputs --------------------------------------------------------------------------------------------------------------
-
-
-def _read_labelled(arguments: argparse.Namespace) -> tuple[list[Any], list[Any]]:
-    """Read labelled inputs. Raises DataError if there are too few, before a model is opened."""
-    from zoo import data
-    from zoo.data.spec import FileData
-    from zoo.metrics.few_shot import choose_sizes
-
-    columns = {"text": arguments.column, "label": arguments.label_column}
-    section = FileData(source="file", path=arguments.labels, columns=columns)
-    rows = data.read(section, {"text": "text", "label": "label"}, folder=Path()).rows
-    choose_sizes(rows["label"])
-    return list(rows["text"]), list(rows["label"])
-
-
-def _read_inputs(arguments: argparse.Namespace) -> list[Any]:
-    """Read all inputs, in order."""
-    from zoo import data
-    from zoo.data.spec import FileData
-
-    section = FileData(source="file", path=arguments.data, columns={"text": arguments.column})
-    return list(data.read(section, {"text": "text"}, folder=Path()).rows["text"])
-
-
-def _draw_inputs(arguments: argparse.Namespace) -> list[Any]:
-    """Read the inputs, and draw the wanted number of them by the seed."""
-    from zoo.metrics.neighbours import draw_rows
-
-    values = _read_inputs(arguments)
-    if len(values) > arguments.rows:
-        say(f"{arguments.data}: {arguments.rows:,} of {len(values):,} rows are drawn")
-    return [values[number] for number in draw_rows(len(values), arguments.rows, arguments.seed)]
+# -- options -------------------------------------------------------------------------------------------------------------
 
 
 def _combine(words: Sequence[str]) -> list[dict[str, Any]]:

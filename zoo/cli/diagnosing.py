@@ -49,13 +49,17 @@ def add_verb(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the verb and its options to the parser of all verbs."""
     from zoo.cli import views
 
-    verb = add("diagnose", run, "say how healthy the vectors of a model are: zoo diagnose MODEL --data FILE")
+    verb = add("diagnose", run, "say how healthy the vectors of a model are: zoo diagnose MODEL [--data FILE]")
     views.add_arguments(
         verb, "a model folder, a run folder, RUN/checkpoints, a Hub id, package:NAME, or an .npy of vectors"
     )
     verb.add_argument("more", nargs="*", metavar="MODEL", help="more models or runs, to put beside it")
-    verb.add_argument("--data", metavar="FILE", help="inputs: a table or lines; not needed for an .npy of vectors")
-    verb.add_argument("--column", default="text", help="the column of the inputs (default: text)")
+    verb.add_argument(
+        "--data",
+        metavar="FILE",
+        help="inputs: a table, lines or a folder of images (default: the training rows of the model's recipe)",
+    )
+    verb.add_argument("--column", help="the column of the inputs (default: text or image, as the model reads)")
     verb.add_argument(
         "--across",
         action="append",
@@ -93,7 +97,7 @@ def _add_sources(verb: argparse.ArgumentParser) -> None:
         "--recipe-folder",
         default=".",
         metavar="DIR",
-        help="where relative paths of the recipe of checkpoints start (default: here)",
+        help="where relative paths of the recipe start (default: here)",
     )
     verb.add_argument(
         "--of",

@@ -234,8 +234,8 @@ def _read_anchors(arguments: argparse.Namespace) -> list[str]:
         return []
     if arguments.codes or arguments.step:
         raise ZooError("--relative: gives vectors of cosines, which have no codes; leave --codes and --step out")
-    from zoo.cli.bridging import read_texts
     from zoo.cli.comparing import ANCHORS
+    from zoo.cli.model_inputs import read_texts
 
     return read_texts(arguments.relative, "text", ANCHORS if arguments.anchors is None else arguments.anchors)
 
@@ -269,7 +269,7 @@ def export(arguments: argparse.Namespace) -> None:
     if arguments.table is None and (arguments.table_texts or arguments.table_steps or arguments.table_finer):
         raise ZooError("--table-texts, --table-steps and --table-finer are for a coded token table: add --table pq")
     deploying.check_arguments(arguments)
-    from zoo.cli.bridging import read_texts
+    from zoo.cli.model_inputs import read_texts
 
     texts = read_texts(arguments.table_texts, "text", TABLE_TEXTS) if arguments.table_texts else []
     if arguments.to != "safetensors":

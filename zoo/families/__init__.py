@@ -22,6 +22,8 @@ BACKBONE_FAMILY = "matryoshka-2d"
 """The family that opens a plain sentence-transformers backbone, untrained."""
 ANY_BACKBONE_FAMILY = "dense"
 """The family that opens every other text model, untrained: one whose layers cannot be cut."""
+IMAGE_BACKBONE_FAMILY = "equiangular"
+"""The family that opens a model of images, untrained: with `head: softmax` its vectors are the features."""
 SHARED_BASELINES = ("static.free_baseline:TokenVectors",)
 """Free baselines that one family offers to all others, as `family_folder.module:Class`."""
 _HERE = Path(__file__).parent

@@ -21,7 +21,7 @@ from zoo.hub.model_references import find_hub_id, locate
 from zoo.text.backbone import hide_progress_bars
 from zoo.vision import resnet
 from zoo.vision.backbone import ImageBackbone
-from zoo.vision.spec import Vision
+from zoo.vision.spec import IMAGE_FIELDS, TIMM_CONFIG, Vision
 
 
 def build(spec: Vision, folder: Path = Path()) -> ImageBackbone:
@@ -43,6 +43,10 @@ def _open_transformers(spec: Vision, reference: str, folder: Path) -> ImageBackb
     local_folder = locate(reference, folder)
     model_folder = local_folder or fetch(reference, spec.revision)
     preflight.check_sizes(model_folder, {})
+    # the cache names a snapshot after its commit
+    revision = tensors.compute_digest(model_folder) if local_folder else model_folder.name
+    if TIMM_CONFIG in _read_json(model_folder / "config.json"):
+        return _open_timm_folder(model_folder, reference, spec.size, revision)
     preflight.check(model_folder)
     config = _read_model_config(model_folder)
     try:
@@ -60,26 +64,43 @@ def _open_transformers(spec: Vision, reference: str, folder: Path) -> ImageBackb
     network = resnet.NormalizedInput(resnet.MeanPooling(model), channels)
     network.set_statistics(preprocessor.get("image_mean"), preprocessor.get("image_std"))
     _freeze_unused_parameters(network)
-    # the cache names a snapshot after its commit
-    revision = tensors.compute_digest(model_folder) if local_folder else model_folder.name
     return ImageBackbone(network, size, channels, find_hub_id(reference) or reference, revision)
 
 
 def _open_timm(spec: Vision, *, pretrained: bool) -> ImageBackbone:
+    assert spec.timm is not None  # the caller has looked
+    model = _create_timm_model(spec.timm, f"backbone timm {spec.timm}", pretrained=pretrained)
+    return _wrap_timm_model(model, f"timm/{spec.timm}", spec.size)
+
+
+def _open_timm_folder(folder: Path, reference: str, size: int | None, revision: str) -> ImageBackbone:
+    """Open a folder that timm wrote. Raises ZooError if it holds no safetensors, because timm would read a pickle then."""
+    if not tensors.list_pretrained_files(folder):
+        raise ZooError(f"backbone {reference}: has no model.safetensors; timm's `save_for_hf` writes it")
+    model = _create_timm_model(f"local-dir:{folder}", f"backbone {reference}", pretrained=True)
+    return _wrap_timm_model(model, find_hub_id(reference) or reference, size, revision)
+
+
+def _create_timm_model(name: str, shown: str, *, pretrained: bool) -> torch.nn.Module:
+    """Return a model of timm without its classifier. `shown` names it in errors."""
     try:
         import timm
 
-        model = timm.create_model(spec.timm, pretrained=pretrained, num_classes=0)
+        model: torch.nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except ImportError:
-        raise ZooError(f"backbone timm {spec.timm}: timm is not installed: pip install timm") from None
+        raise ZooError(f"{shown}: timm is not installed: pip install timm") from None
     except Exception as error:  # timm does not know the name, or cannot fetch the weights
-        faults.refuse_full_memory(error, f"backbone timm {spec.timm}")
-        raise ZooError(f"backbone timm {spec.timm}: cannot be opened: {_shorten(error)}") from error
+        faults.refuse_full_memory(error, shown)
+        raise ZooError(f"{shown}: cannot be opened: {_shorten(error)}") from error
+    return model
+
+
+def _wrap_timm_model(model: Any, name: str, size: int | None, revision: str = "") -> ImageBackbone:
     config = model.pretrained_cfg
     channels, height, _ = config.get("input_size", (3, 224, 224))
     network = resnet.NormalizedInput(model, channels)
     network.set_statistics(config.get("mean"), config.get("std"))
-    return ImageBackbone(network, spec.size or height, channels, f"timm/{spec.timm}")
+    return ImageBackbone(network, size or height, channels, name, revision)
 
 
 def load_from_model_folder(
@@ -160,7 +181,7 @@ def _read_model_config(folder: Path, max_layers: int | None = None) -> Any:
     config.pop("zoo", None)
     preflight.check_integers(folder / "config.json", config, max_layers)
     model_type = config.get("model_type")
-    if "num_channels" not in config and "image_size" not in config:
+    if not IMAGE_FIELDS & {*config}:
         raise ArtefactError(f"{folder}: {str(model_type)[:40]!r} is not a model that reads images alone")
     try:
         return transformers.AutoConfig.for_model(**config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,16 @@ from zoo.core.errors import ZooError
 from zoo.hub.model_references import locate
 from zoo.schema import Section
 
+TIMM_CONFIG = "pretrained_cfg"
+"""The field of config.json by which a model of timm is known."""
+IMAGE_FIELDS = frozenset({"num_channels", "image_size"})
+TEXT_FIELDS = frozenset({"vocab_size", "text_config"})
 SideInPixels = Annotated[int, Field(ge=4, le=2048)]
+
+
+def reads_images_alone(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of a model of timm, or of a model of transformers without texts."""
+    return TIMM_CONFIG in config or (not TEXT_FIELDS & {*config} and bool(IMAGE_FIELDS & {*config}))
 
 
 class Vision(Section):
@@ -69,7 +79,11 @@ class Vision(Section):
                 return None
             if not (model_folder / "config.json").is_file():
                 return f"{self.model}: has no config.json, so it is not a model of transformers"
-            weights_look.check(str(self.model), model_folder, read_json_object(model_folder / "config.json"))
+            config = read_json_object(model_folder / "config.json")
+            if TIMM_CONFIG in config:
+                name = config.get("architecture")
+                return f"{self.model}: is a model of timm, which a recipe gives by its name: write `timm: {name}`"
+            weights_look.check(str(self.model), model_folder, config)
         except (ZooError, OSError, ValueError) as error:
             return str(error)
         return None
