@@ -65,6 +65,8 @@ def require_list(
     inputs: Any, noun: str, single_types: tuple[type, ...] = (str, bytes), *, method: str = "encode"
 ) -> None:
     """Raise ZooError for a single input, a mapping, a set or a table, whose items are not the inputs in order."""
+    if type(inputs) is list:
+        return
     if isinstance(inputs, (*single_types, bytearray, memoryview)):
         raise ZooError(f"{method} takes a list of {noun}s, not one {noun}: write {method}([{noun}])")
     kind = describe_type(inputs)

@@ -203,12 +203,17 @@ class LightNetwork(torch.nn.Module):
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Encode the tensors that `pad` makes."""
         assert self.network is not None  # `convert` sets it
-        states, mask = self.network(**batch).last_hidden_state, batch["attention_mask"]
-        vectors = pooling.pool(states, None if bool(mask.all()) else mask, self._source[0].light.modes)
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        shown = None if len(ids) == 1 or bool(mask.all()) else mask  # `pad` adds nothing to a single text
+        states = self.network(ids, shown).last_hidden_state
+        vectors = pooling.pool(states, shown, self._source[0].light.modes)
         if self.packed_head is not None:
             vectors = self.packed_head(vectors.to(states.dtype)).float()
         vectors = vectors[:, : self.dim]
-        return torch.nn.functional.normalize(vectors, dim=-1) if self.normalizes else vectors
+        if not self.normalizes:
+            return vectors
+        unit: torch.Tensor = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min_(1e-12)
+        return unit
 
 
 def defer(

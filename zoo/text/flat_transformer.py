@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -144,15 +145,18 @@ class FlatTransformer(torch.nn.Module):
         batch, length = input_ids.shape
         rows = batch * length
         x = self.embed(input_ids).view(rows, -1)
+        tokens = length
         if missing := round_up(rows) - rows:
             x = F.pad(x, (0, 0, 0, missing))
-        bias = self.make_bias(attention_mask, length)
-        return States(self.run_blocks(x, batch, length, bias)[:rows].view(batch, length, -1))
+            if batch == 1 and attention_mask is None and self.relative_bias is None:
+                tokens += missing  # the rows that are added are tokens that no other sees, and need no copies
+        bias = _hide_end(length, tokens, self.dtype) if tokens > length else self.make_bias(attention_mask, length)
+        return States(self.run_blocks(x, batch, tokens, bias)[:rows].view(batch, length, -1))
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the embeddings (batch, tokens, width) in `dtype` that enter the first block."""
         x = self._words[0](ids) + self._find_positions(ids)
-        x = F.layer_norm(x, (x.shape[-1],), self.norm_weight, self.norm_bias, self.layout.epsilon)
+        x = torch.layer_norm(x, (x.shape[-1],), self.norm_weight, self.norm_bias, self.layout.epsilon)
         return (x if self.projection is None else self.projection(x)).to(self.dtype)
 
     def _find_positions(self, ids: torch.Tensor) -> torch.Tensor:
@@ -186,8 +190,8 @@ class FlatTransformer(torch.nn.Module):
         """Return the output (batch · tokens, width) of a block."""
         shape, epsilon = (self.layout.width,), self.layout.epsilon
         attended = self.attend(block.qkv(x), batch, length, bias)
-        x = F.layer_norm(block.attention_output.add_to(attended, x), shape, *block.attention_norm, epsilon)
-        return F.layer_norm(block.down.add_to(block.up(x), x), shape, *block.output_norm, epsilon)
+        x = torch.layer_norm(block.attention_output.add_to(attended, x), shape, *block.attention_norm, epsilon)
+        return torch.layer_norm(block.down.add_to(block.up(x), x), shape, *block.output_norm, epsilon)
 
     def attend(self, qkv: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None) -> torch.Tensor:
         """Return the attention's output (rows, width) for queries, keys and values (rows, 3 · width).
@@ -209,6 +213,15 @@ class FlatTransformer(torch.nn.Module):
         states[:rows].view(batch, length, heads, -1).copy_(result.transpose(1, 2))
         states[rows:].zero_()
         return states
+
+
+@lru_cache(256)
+def _hide_end(length: int, tokens: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return what is added to the scores of attention, (1, 1, 1, tokens), to hide the tokens from `length` on."""
+    with torch.inference_mode(False):
+        bias = torch.zeros(1, 1, 1, tokens, dtype=dtype)
+        bias[..., length:] = torch.finfo(dtype).min
+        return bias
 
 
 def round_up(rows: int) -> int:

@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from zoo.ops.inference import stamp_weights
 from zoo.ops.int8_linear import ZERO, Int8Linear
-from zoo.ops.packed_linear import PackedLinear
+from zoo.ops.packed_linear import PackedLinear, activate
 from zoo.text import int8_ranges
 from zoo.text.flat_layout import Layout
 from zoo.text.flat_transformer import PRODUCT_ROWS, FlatTransformer, Tensors, flatten, read_layer
 from zoo.text.int8_ranges import BlockRanges, Calibration, Range
 
 OUTLIERS = 64  # components of the inner layer that stay in float32
+FEW_ROWS = 64  # up to so many, small products are faster by the BLAS than by oneDNN
 SMOOTHING = 0.7  # how much of a component's range moves to its weights
 
 
@@ -62,6 +62,33 @@ class QuantisedLayer:
         return self.linear(torch.addcmul(self.offset, x, self.factor).clamp_(0, 255).to(torch.uint8), dtype)
 
 
+class Outliers:
+    """The components of the inner layer that stay in float32, and their part of the output.
+
+    Args:
+        up: weight (components, width) and bias (components,).
+        down: weight (width, components).
+        activation: a key of `zoo.ops.packed_linear.ACTIVATIONS`.
+    """
+
+    def __init__(self, up: tuple[torch.Tensor, torch.Tensor], down: torch.Tensor, activation: str) -> None:
+        self._bias, self._activation = up[1], activation
+        self._up, self._down = up[0].t().contiguous(), down.t().contiguous()
+        self._packed_up, self._packed_down = PackedLinear(*up, activation), PackedLinear(down, None)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the weights in both orders."""
+        return 2 * (self._packed_up.bytes + self._packed_down.bytes)
+
+    def add_to(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x (rows, width) plus the part of the output that follows from x."""
+        if len(x) > FEW_ROWS:
+            return self._packed_down.add_to(self._packed_up(x), x)
+        inner = activate(torch.addmm(self._bias, x, self._up), self._activation)  # oneDNN takes twice as long here
+        return torch.addmm(x, inner, self._down)
+
+
 @dataclass(frozen=True, eq=False)
 class Int8Block:
     """The weights of one block.
@@ -69,15 +96,14 @@ class Int8Block:
     Attributes:
         qkv, attention_output, up: products whose inputs are quantised first. The output of `up` has 8 bits.
         down: takes the output of `up`.
-        outlier_up, outlier_down: the products of the components that stay in float32.
+        outliers: computes the components that stay in float32.
     """
 
     qkv: QuantisedLayer
     attention_output: QuantisedLayer
     up: QuantisedLayer
     down: Int8Linear
-    outlier_up: PackedLinear
-    outlier_down: PackedLinear
+    outliers: Outliers
     attention_norm: tuple[torch.Tensor, torch.Tensor]
     output_norm: tuple[torch.Tensor, torch.Tensor]
 
@@ -85,7 +111,7 @@ class Int8Block:
     def bytes(self) -> int:
         """Bytes of the packed weights."""
         quantised = sum(layer.linear.bytes for layer in (self.qkv, self.attention_output, self.up))
-        return quantised + self.down.bytes + self.outlier_up.bytes + self.outlier_down.bytes
+        return quantised + self.down.bytes + self.outliers.bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +151,9 @@ class Int8Transformer(FlatTransformer):
         bias = None if bias is None else bias.to(dtype)
         for block in self.int8_blocks:
             attended = self.attend(block.qkv(x, dtype), batch, length, bias)
-            x = F.layer_norm(block.attention_output(attended) + x, shape, *block.attention_norm, epsilon)
-            total = block.outlier_down.add_to(block.outlier_up(x), x)
-            x = F.layer_norm(total + block.down(block.up(x)), shape, *block.output_norm, epsilon)
+            x = torch.layer_norm(block.attention_output(attended).add_(x), shape, *block.attention_norm, epsilon)
+            total = block.outliers.add_to(x)
+            x = torch.layer_norm(block.down(block.up(x)).add_(total), shape, *block.output_norm, epsilon)
         return x
 
 
@@ -218,9 +244,8 @@ def _quantise_block(tensors: Tensors, layout: Layout, number: int, ranges: Block
         _quantise(
             up[0][others], up[1][others], ranges.up, margins.outer, activation=layout.activation, output=(step, zero)
         ),
-        Int8Linear(down[0][:, others], None, step, zero=zero),
-        PackedLinear(up[0][outliers].contiguous(), up[1][outliers].contiguous(), layout.activation),
-        PackedLinear(down[0][:, outliers].contiguous(), down[1]),
+        Int8Linear(down[0][:, others], down[1], step, zero=zero),
+        Outliers((up[0][outliers], up[1][outliers]), down[0][:, outliers].contiguous(), layout.activation),
         layers["attention_norm"],
         layers["output_norm"],
     )
