@@ -8,17 +8,20 @@ import types
 
 import numpy as np
 import pytest
+import tiny
+import tiny_dense
 import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import zoo
-from tests.support import tiny, tiny_dense
 from zoo.artefact import model_folder
 from zoo.cli.main import main
 from zoo.core.errors import ZooError
 from zoo.vision.spec import Vision
+
+pytest.importorskip("skdim")
 
 SIDE = 16
 
