@@ -19,7 +19,7 @@ from zoo.text.engine import Engine, convert
 from zoo.text.flat_transformer import FlatTransformer, flatten
 
 KINDS = ("bert", "electra", "electra-projected", "roberta", "xlm-roberta", "camembert", "mpnet", "distilbert")
-LENGTHS = ((1,), (2, 1), (9, 9, 9), (24, 3, 17, 1))
+LENGTHS = ((1,), (13,), (2, 1), (9, 9, 9), (24, 3, 17, 1))
 
 
 def make_model(kind: str, **changes: Any) -> Any:

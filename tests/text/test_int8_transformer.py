@@ -12,6 +12,7 @@ from zoo.core.errors import ZooError
 from zoo.ops import int8_linear
 from zoo.ops.int8_linear import Int8Linear
 from zoo.text import deferred, engine
+from zoo.text.int8_transformer import FEW_ROWS, Outliers
 
 needs_vnni = pytest.mark.skipif(not int8_linear.can_multiply(), reason="the processor has no VNNI instructions")
 TEXTS = tiny.SENTENCES[:24]
@@ -30,6 +31,15 @@ def test_products_of_integers_are_exact():
     weight[:, 0] = 127  # so the scale of each output is 1
     layer = Int8Linear(weight, torch.ones(8), 0.5, zero=100)
     np.testing.assert_array_equal(layer(x), (x.float() - 100) * 0.5 @ weight.T + 1)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
+def test_outliers_of_few_and_of_many_rows_are_the_same(activation):
+    torch.manual_seed(0)
+    up, down = (torch.randn(4, 16), torch.randn(4)), torch.randn(16, 4)
+    outliers, x = Outliers(up, down, activation), torch.randn(FEW_ROWS + 1, 16)
+    with torch.inference_mode():
+        np.testing.assert_allclose(outliers.add_to(x[:-1]), outliers.add_to(x)[:-1], atol=1e-5)
 
 
 @needs_vnni

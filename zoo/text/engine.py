@@ -72,7 +72,7 @@ class Engine:
         string, with its position, and for a single string.
         """
         texts, dtype = check_texts(inputs), self._resolve_dtype(precision)
-        if isinstance(inputs, list | tuple) and len(inputs) == 1:  # windows would take a tenth of a short query
+        if isinstance(inputs, list | tuple) and len(inputs) == 1:  # one text needs no windows
             hardware.keep_large_blocks()
             return self._encode_ids(self._tokenize_window(list(texts))[0], dtype, lambda count: None)
         with show_progress_bar(len(inputs) if isinstance(inputs, Sized) else None, show_progress) as advance:
