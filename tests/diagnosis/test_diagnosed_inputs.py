@@ -85,6 +85,8 @@ def test_a_folder_that_timm_wrote_is_opened_by_timm(tmp_path, images, monkeypatc
 
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "tiny", "pretrained_cfg": {}}))
     monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model, __spec__=object()))
+    save_file(make_body().state_dict(), tmp_path / "other.safetensors")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle, which timm would prefer to other.safetensors")
     with pytest.raises(ZooError, match=r"has no model\.safetensors"):
         zoo.from_pretrained(tmp_path)
     save_file(make_body().state_dict(), tmp_path / "model.safetensors")

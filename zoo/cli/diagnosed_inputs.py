@@ -13,11 +13,11 @@ from zoo.core.output import say
 if TYPE_CHECKING:
     from zoo.spec import EncoderSpec
 
-RECIPE = "recipe.yaml"
-
 
 def find_recipe(reference: str) -> Path:
     """Return the recipe in a run folder or a model folder. Raises ZooError for another model."""
+    from zoo.build.run_checkpoints import RECIPE
+
     path = Path(reference) / RECIPE
     if not path.is_file():
         raise ZooError(
@@ -63,5 +63,5 @@ def _draw_from_recipe(arguments: argparse.Namespace, spec: EncoderSpec) -> list[
     inputs = choose_inputs(spec, drawn, arguments.rows)
     if not inputs:
         raise ZooError(f"{path}: its rows have no column that the encoder reads alone; give inputs with --data")
-    say(f"{path}: {len(inputs):,} different inputs of its training rows are encoded")
+    say(f"{path}: {len(inputs):,} inputs of its training rows are encoded")
     return inputs

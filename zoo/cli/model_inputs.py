@@ -70,13 +70,13 @@ def read_columns(name: str, columns: Mapping[str, str | None], roles: Mapping[st
 
 
 def draw_different(name: str, values: Sequence[Any], limit: int) -> list[Any]:
-    """Return at most `limit` of the values, drawn by chance. A text that occurs again is left out."""
+    """Return at most `limit` of the values, drawn by seed 0. A text that occurs again is left out."""
     kept = list(dict.fromkeys(values)) if values and isinstance(values[0], str) else list(values)
     if len(kept) <= limit:
         return kept
     import numpy as np
 
-    say(f"{name}: {limit:,} of {len(kept):,} different inputs are drawn")
+    say(f"{name}: {limit:,} of {len(kept):,} inputs are drawn")
     return [kept[number] for number in np.random.default_rng(0).permutation(len(kept))[:limit]]
 
 

@@ -74,8 +74,8 @@ def _open_timm(spec: Vision, *, pretrained: bool) -> ImageBackbone:
 
 
 def _open_timm_folder(folder: Path, reference: str, size: int | None, revision: str) -> ImageBackbone:
-    """Open a folder that timm wrote. Raises ZooError if it holds no safetensors, because timm would read a pickle then."""
-    if not tensors.list_pretrained_files(folder):
+    """Open a folder that timm wrote. Raises ZooError without model.safetensors, because timm would read a pickle then."""
+    if not (folder / "model.safetensors").is_file():
         raise ZooError(f"backbone {reference}: has no model.safetensors; timm's `save_for_hf` writes it")
     model = _create_timm_model(f"local-dir:{folder}", f"backbone {reference}", pretrained=True)
     return _wrap_timm_model(model, find_hub_id(reference) or reference, size, revision)
