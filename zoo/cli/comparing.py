@@ -104,7 +104,7 @@ def _compare_models(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict
     from zoo.diagnosis.two_spaces import compare_spaces, map_cka, measure_direct_cosine
 
     encoders = [open_side(arguments, side) for side in ("first", "second")]
-    model_inputs.check_same_kind(encoders[1], encoders[0])
+    model_inputs.check_same_kind(encoders[1], encoders[0].name, encoders[0].modalities)
     inputs = _draw_inputs(arguments.data, arguments.rows, encoders[0], arguments)
     anchors = _draw_inputs(arguments.relative, ANCHORS, encoders[0], arguments) if arguments.relative else []
     names, vectors = [], []

@@ -87,7 +87,9 @@ def find_spaces(arguments: argparse.Namespace) -> Found:
     spec = next(iter(first.views.values())).spec
     inputs = diagnosed_inputs.draw(arguments, spec)
     labelled = diagnosed_inputs.read_labelled(arguments, spec) if arguments.labels else None
-    return _diagnose_groups(chain([first], groups), inputs, labelled, arguments)
+    every = chain([first], groups)
+    del first  # the models after it need the memory
+    return _diagnose_groups(every, inputs, labelled, arguments)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------------
@@ -164,12 +166,13 @@ def _diagnose_groups(
     from zoo.diagnosis.progress import measure_move
     from zoo.metrics.neighbours import draw_rows
 
-    result, before, first = Found(are_checkpoints=follow_moves), list[Any](), None
+    result, before = Found(are_checkpoints=follow_moves), list[Any]()
+    first: tuple[str, tuple[str, ...]] | None = None
     for group in groups:
         now: list[Any] = []
         for name, view in group.views.items():
-            first = first or view
-            model_inputs.check_same_kind(view, first)
+            first = first or (view.name, view.modalities)
+            model_inputs.check_same_kind(view, *first)
             vectors = _LastVectors(view)
             one = diagnose(vectors, inputs, neighbours=arguments.rows, seed=arguments.seed, name=name)
             if not now:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,11 @@ def check_rows(names: Iterable[str | None]) -> None:
         _read_first_row(name)
 
 
-def check_same_kind(encoder: Encoder, first: Encoder) -> None:
-    """Raise ZooError if an encoder reads no kind of input that the first one reads."""
-    if not set(encoder.modalities) & set(first.modalities):
+def check_same_kind(encoder: Encoder, name: str, kinds: Collection[str]) -> None:
+    """Raise ZooError unless an encoder reads one of `kinds`, the kinds of input that the encoder `name` reads."""
+    if not set(encoder.modalities) & set(kinds):
         raise ZooError(
-            f"{encoder.name} reads {' and '.join(encoder.modalities)}, and {first.name} reads {' and '.join(first.modalities)}; "
+            f"{encoder.name} reads {' and '.join(encoder.modalities)}, and {name} reads {' and '.join(kinds)}; "
             "they have no inputs in common"
         )
 
