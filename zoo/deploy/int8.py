@@ -46,18 +46,17 @@ def write_int8(
     path: Path,
     family: str,
     ranges: Mapping[str, smoothing.Range],
-    strength: float,
 ) -> None:
     """Write the int8 graph of a module from `tracing.copy_module` to `path`.
 
     Args:
         module, graph, path, family: as in `tracing.write_onnx`.
-        ranges, strength: as in `smoothing.smooth`.
+        ranges: as in `smoothing.smooth`.
     """
     _code_tables(module)
     with tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "plain.onnx"
-        tracing.write_onnx(smoothing.smooth(module, ranges, strength), graph, plain, family)
+        tracing.write_onnx(smoothing.smooth(module, ranges), graph, plain, family)
         _quantise(plain, path)
 
 

@@ -163,15 +163,14 @@ def _write_graphs(folder: Path, stem: str, graph: Graph, view: Encoder, options:
         name = f"{stem}-{side}{suffix}" if side else f"{stem}{suffix}"
         module = tracing.copy_module(own, view.name)
         ranges = smoothing.find_ranges(module, graph, view, texts) if options.is_int8 else {}
-        strength = smoothing.choose_strength(view, len(options.texts)) if options.is_int8 else 0.0
         if options.engine == "onnx" and options.is_int8:
-            int8.write_int8(module, graph, folder / name, family, ranges, strength)
+            int8.write_int8(module, graph, folder / name, family, ranges)
         elif options.engine == "onnx":
             tracing.write_onnx(module, graph, folder / name, family)
         else:
             with tempfile.TemporaryDirectory() as scratch:
                 plain = Path(scratch) / "plain.onnx"
-                ready = smoothing.smooth(module, ranges, strength) if options.is_int8 else module
+                ready = smoothing.smooth(module, ranges) if options.is_int8 else module
                 tracing.write_onnx(ready, graph, plain, family)
                 rows = _list_calibration_rows(graph, view, texts) if options.is_int8 else None
                 openvino_graph.convert(plain, folder / name, graph, int8_rows=rows)

@@ -27,7 +27,7 @@ from zoo.text.flat_layout import Layout
 from zoo.text.flat_transformer import PRODUCT_ROWS, FlatTransformer, Tensors, flatten, read_layer
 from zoo.text.int8_ranges import BlockRanges, Calibration, Range
 
-OUTLIERS = 64  # components of the inner layer that stay in float32
+OUTLIERS = 48  # components of the inner layer that stay in float32
 FEW_ROWS = 64  # up to so many, small products are faster by the BLAS than by oneDNN
 SMOOTHING = 0.7  # how much of a component's range moves to its weights
 
