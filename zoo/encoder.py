@@ -246,6 +246,11 @@ class Encoder:
             depths[parameter] = depth_in_blocks.get(parameter, last)
         return depths
 
+    @property
+    def usual_learning_rate(self) -> float:
+        """The learning rate that fits most data, from which a range test starts."""
+        return self.spec.usual_learning_rate
+
     def train(self, run: TrainingRun) -> float:
         """Train in place, and return the seconds it took. Default: train `loss` with `zoo.training`.
 

@@ -102,7 +102,7 @@ def test_a_rate_that_was_chosen_is_kept_in_the_run_folder(tmp_path):
 
 def test_a_short_training_has_the_usual_rate_of_the_family(tmp_path):
     encoder, said = build(tmp_path), []
-    assert choose(encoder, tmp_path, said, max_steps=299) == encoder.spec.usual_learning_rate == 1e-4
+    assert choose(encoder, tmp_path, said, max_steps=299) == encoder.usual_learning_rate == 1e-4
     assert not said
     assert not Path(tmp_path / learning_rate_test.RECORD).exists()
 

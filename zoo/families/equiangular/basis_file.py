@@ -22,6 +22,7 @@ from zoo.core.progress import show_progress_bar
 from zoo.families.equiangular import basis_search, basis_vectors
 from zoo.families.equiangular.spec import Spec, compute_welch_bound
 
+CHOSEN_SETTINGS = ("training.epochs", "encoder.start_share")
 STEM = "classes"
 METHODS = ("orthonormal", "simplex", "paley", "kerdock", "orbits")
 MAX_SIZE = 1_000_000  # largest number of classes, vectors or components in a model folder
@@ -145,12 +146,13 @@ def validate_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _select_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that only training knows: the scores of the softmax baseline, and a number of epochs it chose."""
+    """Return the facts that only training knows: the scores of the softmax baseline, and the settings that it chose."""
     selected: dict[str, Any] = {"twin": facts["twin"]} if isinstance(facts.get("twin"), dict) else {}
     settings = facts.get("settings")
-    epochs = settings.get("training.epochs") if isinstance(settings, dict) else None
-    if isinstance(epochs, float) and math.isfinite(epochs):
-        selected["settings"] = {"training.epochs": epochs}
+    if isinstance(settings, dict):
+        numbers = {name: settings.get(name) for name in CHOSEN_SETTINGS}
+        numbers = {name: value for name, value in numbers.items() if isinstance(value, float) and math.isfinite(value)}
+        selected |= {"settings": numbers} if numbers else {}
     return selected
 
 

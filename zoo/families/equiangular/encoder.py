@@ -32,7 +32,7 @@ from zoo.families.equiangular import (
 )
 from zoo.families.equiangular import prediction as predictions
 from zoo.families.equiangular.classifier import ClassifierEncoder
-from zoo.families.equiangular.spec import Spec
+from zoo.families.equiangular.spec import TEXT_WIDTH, Spec
 from zoo.graph import Graph
 from zoo.label_geometry import LabelMetric
 from zoo.ops.random_state import step_seed
@@ -105,6 +105,12 @@ class Encoder(ClassifierEncoder):
 
     # -- training --------------------------------------------------------------------------------------------------
 
+    @property
+    def usual_learning_rate(self) -> float:
+        """The rate of the spec, which is lower for text backbones wider than TEXT_WIDTH."""
+        rate = super().usual_learning_rate
+        return rate * min(1.0, TEXT_WIDTH / self.tower.width) if self.spec.modality == "text" else rate
+
     def train(self, run: TrainingRun) -> float:
         """Train with the shared Trainer, and return the seconds it took.
 
@@ -126,12 +132,20 @@ class Encoder(ClassifierEncoder):
         if self.spec.ema is not None:
             # Training checkpoints name its tensors by this key.
             self._ema = self.module["average"] = ema.MovingAverage(self._get_trained_module(), self.spec.ema)
+        share = self.spec.compute_start_share(len(run.rows))
+        if share and self.spec.start_share is None:
+            self.chosen["encoder.start_share"] = share
+            self._facts["settings"] = {**self._facts.get("settings", {}), "encoder.start_share": share}
+            if run.say is not None:
+                run.say(f"encoder.start_share is not set: {share:g} for {len(run.rows):,} rows")
+        start = self._copy_weights() if share else {}  # before a checkpoint of a killed run is read
         seconds = super().train(replace(run, rows=rows, validation=validation))
         self.scale = 1.0 if self.basis is None else 1 / self.spec.compute_temperature(len(self.classes))
         if self._ema is not None:
             self._ema.copy_to(self._get_trained_module())
             del self.module["average"]
             self._ema = None
+        self._average_with(start, share)
         if run.validation is not None:
             predictions.calibrate(self, run.validation)
             if self.spec.train_baseline and not run.finish:
@@ -139,6 +153,18 @@ class Encoder(ClassifierEncoder):
                     self, run.rows, run.validation, run.settings, run.folder / "twin"
                 )
         return seconds
+
+    def _copy_weights(self) -> dict[str, torch.Tensor]:
+        """Return copies of the weights that training changes, on the CPU."""
+        parameters = self._get_trained_module().named_parameters()
+        return {name: parameter.detach().cpu().clone() for name, parameter in parameters if parameter.requires_grad}
+
+    @torch.no_grad()
+    def _average_with(self, start: Mapping[str, torch.Tensor], share: float) -> None:
+        """Replace each trained weight by its average with that of the start, which has this share."""
+        parameters = dict(self._get_trained_module().named_parameters())
+        for name, first in start.items():
+            parameters[name].lerp_(first.to(parameters[name]), share)
 
     def _get_trained_module(self) -> torch.nn.Module:
         """Return all modules but the moving average."""

@@ -20,6 +20,12 @@ TARGET_COSINE, PRETRAINED_TARGET_COSINE = 0.9, 0.65
 SCRATCH_EPOCHS = EpochRule(rows_read=60_000, least=4, most=60)
 PRETRAINED_EPOCHS = EpochRule(rows_read=10_000, least=3, most=10)
 PRETRAINED_TRAINING = {"learning_rate": 5e-5, "schedule": "cosine", "batch_size": 32, "weight_decay": 0.01}
+TEXT_TRAINING = {**PRETRAINED_TRAINING, "learning_rate": 2e-4}
+TEXT_WIDTH = 384
+"""The rate of texts is for networks of so many components. For wider ones it falls as the width grows, because Adam's steps in a
+matrix add up over its inputs (Yang et al., "Tensor Programs V", arXiv 2203.03466, table 3)."""
+START_ROWS, MOST_START_SHARE = 500, 0.5
+"""The weights before training count as so many rows in the final weights of a text backbone, and for at most this share."""
 SIDE_PER_CROP = 8  # training images of a backbone from scratch are shifted by up to an eighth of their side
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -85,6 +91,11 @@ class Spec(EncoderSpec):
         None,
         description="Keep an exponential moving average of the weights with this decay, and use it after training.",
     )
+    start_share: Share | None = Field(
+        None,
+        description="Share of the weights before training in the final weights, which are their average (WiSE-FT). "
+        "By default 500 / rows for a text backbone with class vectors, at most 0.5; else 0.",
+    )
     head_lr_scale: Annotated[float, Field(gt=0)] = Field(
         1.0, description="Learning rate of the new layers on top of the backbone, as a multiple of the recipe's."
     )
@@ -106,6 +117,11 @@ class Spec(EncoderSpec):
             raise ValueError(
                 "`revision` and `max_length` are for text backbones; give the options of a vision model inside `backbone`"
             )
+        if self.start_share and (self.head == "softmax" or self.is_from_scratch):
+            raise ValueError(
+                "`start_share` averages with the weights before training, and here these are random: leave it out, or use a "
+                "pretrained backbone with `head: equiangular`"
+            )
         if self.train_baseline and self.head == "softmax":
             raise ValueError(
                 "`train_baseline` trains a softmax head beside the equiangular one: leave `train_baseline` or `head` out"
@@ -122,6 +138,8 @@ class Spec(EncoderSpec):
     def choose_training_defaults(cls, section: Mapping[str, Any]) -> Mapping[str, Any]:
         """A far lower rate for a pretrained backbone than for one from scratch."""
         backbone = section.get("backbone")
+        if isinstance(backbone, str):
+            return TEXT_TRAINING
         is_random = isinstance(backbone, Mapping) and (backbone.get("build") or backbone.get("pretrained") is False)
         return cls.training_defaults if is_random else PRETRAINED_TRAINING
 
@@ -141,6 +159,18 @@ class Spec(EncoderSpec):
         if self.crop is not None:
             return self.crop
         return side // SIDE_PER_CROP if self.is_from_scratch else 0
+
+    def compute_start_share(self, row_count: int) -> float:
+        """Return the field `start_share`, or its default for so many training rows.
+
+        The average of the weights before and after fine-tuning keeps more of the backbone, and learns nearly as much
+        (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903, section 3).
+        """
+        if self.start_share is not None:
+            return self.start_share
+        if self.head == "softmax" or self.modality == "image":
+            return 0.0
+        return round(min(MOST_START_SHARE, START_ROWS / max(1, row_count)), 4)
 
     def compute_temperature(self, class_count: int) -> float:
         """Return the temperature τ: the field `temperature`, or a default that follows from the number of classes K.
@@ -180,7 +210,7 @@ class Spec(EncoderSpec):
         unused = set() if has_validation else {"answer_rate"}
         unused |= {"crop", "flip", "mixup", "cutmix"} if self.modality == "text" else set()
         if self.head == "softmax":
-            unused |= {"dim", "capacity", "alpha", "basis", "temperature"}
+            unused |= {"dim", "capacity", "alpha", "basis", "temperature", "start_share"}
         if isinstance(self.backbone, Vision):
             of_resnet = {"backbone.width", "backbone.blocks", "backbone.channels"}
             unused |= set() if self.backbone.build else of_resnet
