@@ -49,6 +49,12 @@ def server(tmp_path_factory):
         assert started.stop() == 0
 
 
+def test_an_idle_connection_outlives_those_of_proxies_and_a_slow_body():
+    settings = Settings(("model",))
+    config = process.make_config(None, settings)
+    assert config.timeout_keep_alive > max(60, settings.limits.body_seconds)
+
+
 def make_request(texts, length=None):
     """Return the bytes of a request for vectors, with a Content-Length of its own if `length` is given."""
     body = json.dumps({"model": MODEL, "input": texts}).encode()

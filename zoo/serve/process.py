@@ -27,6 +27,9 @@ from zoo.serve.app import create_app, read_api_key
 from zoo.serve.metrics import FOLDER_VARIABLE
 from zoo.serve.settings import Settings
 
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection without a request stays open. Proxies and clients close theirs after a minute or less. If the server were
+first, a request could go into a connection that is being closed, and be lost."""
 HEALTHCHECK_SECONDS = 60
 """A worker that answers its parent less often is replaced. Opening a large model keeps it busy for a while."""
 
@@ -61,7 +64,7 @@ def make_config(app: Any, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         lifespan="on",
         ws="none",
-        timeout_keep_alive=30,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(settings.limits.drain_seconds),
         timeout_worker_healthcheck=HEALTHCHECK_SECONDS,
     )
