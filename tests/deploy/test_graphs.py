@@ -181,6 +181,23 @@ def test_smoothing_changes_nothing_in_float32(ratio, encoder, monkeypatch):
         )
 
 
+def test_a_product_that_narrows_multiplies_tokens_of_equal_size(monkeypatch):
+    from zoo.deploy import smoothing
+
+    multiplied, linear = [], torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch.nn.functional, "linear", lambda x, *rest: multiplied.append((len(rest[0]), x)) or linear(x, *rest)
+    )
+    inputs = torch.randn(5, 12) * torch.tensor([[1e-3], [1.0], [7.0], [50.0], [1e3]])
+    for width in (4, 24):
+        layer = torch.nn.Linear(12, width)
+        product = smoothing._SmoothedProduct([layer], torch.ones(12), torch.tensor([3]))
+        multiplied.clear()
+        assert torch.allclose(product(inputs), layer(inputs), rtol=1e-4, atol=1e-4)
+        largest = multiplied[0][1].abs().amax(-1)
+        assert torch.allclose(largest, torch.ones(5)) == (width == 4)
+
+
 def test_outliers_are_the_largest_components_of_a_layer_that_has_far_larger_ones():
     from zoo.deploy import smoothing
 

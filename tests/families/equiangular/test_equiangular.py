@@ -404,9 +404,13 @@ def test_final_weights_of_texts_are_the_average_of_those_before_and_after_traini
     for share in (0.0, 0.25, 0.75):
         encoder = Encoder.build(spec.Spec(family="equiangular", backbone=backbone, dim=12, start_share=share))
         encoder.prepare(rows, tmp_path / "cache")
-        training = Training(max_steps=3, batch_size=4, learning_rate=1e-2)
+        training = Training(max_steps=3, batch_size=4, learning_rate=1e-2, checkpoint_every=3)
         encoder.fit(rows, training, tmp_path / f"run{share}", validation=None)
         weights[share] = encoder.module.state_dict()
+        again = Encoder.build(encoder.spec)  # it reads the last checkpoint, and makes no step
+        again.prepare(rows, tmp_path / "cache")
+        again.fit(rows, training, tmp_path / f"run{share}", validation=None)
+        assert all(torch.equal(tensor, weights[share][name]) for name, tensor in again.module.state_dict().items())
     for name, trained in weights[0.0].items():
         assert torch.allclose(weights[0.25][name] - weights[0.75][name], 2 * (trained - weights[0.25][name]), atol=1e-6)
     assert not torch.equal(weights[0.0]["project.weight"], weights[0.25]["project.weight"])
@@ -418,7 +422,9 @@ def test_the_start_has_a_share_only_where_it_is_pretrained(tmp_path):
     assert spec.Spec(**text, start_share=0).compute_start_share(20) == 0
     assert spec.Spec(**text, head="softmax").compute_start_share(20) == 0
     assert tiny_equiangular.make_spec().compute_start_share(20) == 0
-    for fields in ({**text, "head": "softmax"}, {"family": "equiangular", "backbone": {"build": "resnet"}}):
+    random_backbones = [{"build": "resnet"}, {"timm": "resnet18", "pretrained": False}]
+    images = [{"family": "equiangular", "backbone": backbone} for backbone in random_backbones]
+    for fields in ({**text, "head": "softmax"}, *images):
         with pytest.raises(ValidationError, match="the weights before training, and here these are random"):
             spec.Spec(**fields, start_share=0.5)
 

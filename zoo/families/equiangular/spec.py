@@ -117,7 +117,7 @@ class Spec(EncoderSpec):
             raise ValueError(
                 "`revision` and `max_length` are for text backbones; give the options of a vision model inside `backbone`"
             )
-        if self.start_share and (self.head == "softmax" or self.is_from_scratch):
+        if self.start_share and (self.head == "softmax" or self.has_random_backbone):
             raise ValueError(
                 "`start_share` averages with the weights before training, and here these are random: leave it out, or use a "
                 "pretrained backbone with `head: equiangular`"
@@ -146,8 +146,12 @@ class Spec(EncoderSpec):
     @property
     def epoch_rule(self) -> EpochRule:
         """More epochs over few images from random weights than of a pretrained backbone."""
-        is_random = self.is_from_scratch or (isinstance(self.backbone, Vision) and not self.backbone.pretrained)
-        return SCRATCH_EPOCHS if is_random else PRETRAINED_EPOCHS
+        return SCRATCH_EPOCHS if self.has_random_backbone else PRETRAINED_EPOCHS
+
+    @property
+    def has_random_backbone(self) -> bool:
+        """Whether the backbone starts from random weights, of this package or of another."""
+        return self.is_from_scratch or (isinstance(self.backbone, Vision) and not self.backbone.pretrained)
 
     @property
     def is_from_scratch(self) -> bool:
