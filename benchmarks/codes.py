@@ -29,7 +29,8 @@ from zoo.after.codes import figures
 from zoo.after.codes.step import Spec, Step
 from zoo.after.material import Material
 
-PARTS = ("neighbours", "foreign", "own", "task", "compatible", "vq")
+PARTS = ("neighbours", "foreign", "own", "task", "compatible", "vq", "time")
+TURNS = 3  # of encoding, of which the fastest counts
 Array = np.ndarray
 Figures = dict[str, Any]
 
@@ -89,6 +90,7 @@ class Benchmark:
         arms = {
             "codes, untrained, equal bits": {"steps": 0, "allocation": "equal"},
             "codes, untrained, symmetric": {"steps": 0, "symmetric": True},
+            "codes, untrained, nearest levels": {"steps": 0, "rounding": "nearest"},
             "codes, untrained": {"steps": 0},
         }
         if search.train_queries is not None:
@@ -184,6 +186,24 @@ class Benchmark:
             }
 
         return self.measure_seeds("compatible", measure)
+
+    def measure_time(self) -> Figures:
+        """Processor microseconds that encoding and decoding a vector of icd10cm take, by rounding."""
+        search, _ = self.open("icd10cm")
+
+        def measure(rounding: str) -> Figures:
+            step, _ = fit(search, 0, steps=0, rounding=rounding)
+            times = []
+            for _ in range(TURNS):
+                start = time.process_time()
+                codes = step.encode(search.documents)
+                middle = time.process_time()
+                step.decode(codes)
+                times.append((middle - start, time.process_time() - middle))
+            best = np.min(times, axis=0) / len(search.documents) * 1e6
+            return {"encode": float(best[0]), "decode": float(best[1])}
+
+        return {name: self.get(f"time-{name}", lambda name=name: measure(name)) for name in ("trellis", "nearest")}
 
     def measure_words(self) -> Figures:
         """Words of 24 bytes that follow the rankings, beside codes of equal bytes."""
@@ -349,6 +369,11 @@ def report(benchmark: Benchmark, parts: list[str]) -> tuple[list[str], Figures]:
         table = {"float32": {"bytes": 1536, **score(exact, exact, search)}, **benchmark.measure_words()}
         every["vq"] = table
         lines += ["## Words distilled from rankings, at 24 bytes", "", *write_neighbours("icd10cm", table)]
+    if "time" in parts:
+        every["time"] = benchmark.measure_time()
+        lines += ["## Processor time of a vector", "", "| rounding | encode, µs | decode, µs |", "|:---|---:|---:|"]
+        lines += [f"| {name} | {run['encode']:.0f} | {run['decode']:.0f} |" for name, run in every["time"].items()]
+        lines.append("")
     return lines, every
 
 

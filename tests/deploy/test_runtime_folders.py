@@ -119,6 +119,7 @@ def test_a_pack_has_depths_codes_licence_card_and_provenance(packed, encoder):
         ("binary", {"rescore": "int8"}),
         ("binary", {"query": "signs"}),
         ("codes", {"bits": 2}),
+        ("codes", {"bits": 2, "rounding": "nearest"}),
         ("codes", {"bits": 2, "norm": True, "symmetric": True}),
     ],
 )

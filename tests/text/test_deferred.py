@@ -18,11 +18,15 @@ from safetensors.torch import load_file, save_file
 
 import zoo
 from zoo.core.errors import ZooError
+from zoo.families.dense.encoder import Encoder as DenseEncoder
+from zoo.families.dense.spec import Spec as DenseSpec
 from zoo.families.matryoshka_2d.encoder import Encoder
 from zoo.families.matryoshka_2d.spec import Spec
-from zoo.text import light_folder
+from zoo.ops import int8_linear
+from zoo.text import light_folder, table_export
 
 TEXTS = [*tiny.SENTENCES[:12], "", "the \U0001f415 dog", "the dog " * 40, "[CLS] dog [MASK]"]
+HAS_INT8 = int8_linear.can_multiply()
 HEAVY = ("sentence_transformers", "transformers", "sklearn", "pandas", "torch._dynamo", "datasets", "scipy", "peft")
 
 
@@ -49,13 +53,27 @@ def trained(plain, tmp_path_factory) -> Path:
     return encoder.save(tmp_path_factory.mktemp("trained") / "model")
 
 
-def test_encoding_imports_only_torch_tokenizers_and_safetensors(plain, trained):
+@pytest.fixture(scope="module")
+def coded(trained, tmp_path_factory) -> Path:
+    """The same with a token table in int4."""
+    encoder = table_export.code_table(zoo.from_pretrained(trained), "int4")
+    return encoder.save(tmp_path_factory.mktemp("coded") / "model")
+
+
+@pytest.fixture(scope="module")
+def dense(plain, tmp_path_factory) -> Path:
+    """A folder of the family `dense`, with a prompt."""
+    spec = DenseSpec(family="dense", backbone=plain, prompts={"query": "the dog ", "document": ""})
+    return DenseEncoder.build(spec).save(tmp_path_factory.mktemp("dense") / "model")
+
+
+def test_encoding_imports_only_torch_tokenizers_and_safetensors(plain, trained, coded, dense):
     code = (
         "import sys, zoo\n"
-        f"for folder in ({plain!r}, {str(trained)!r}):\n"
+        f"for folder in ({plain!r}, {str(trained)!r}, {str(coded)!r}, {str(dense)!r}):\n"
         "    encoder = zoo.from_pretrained(folder)\n"
         "    encoder.encode(['the dog']); encoder.encode_query(['the dog'], precision='bf16')\n"
-        "    encoder.truncate(2, 16).encode(['a cat']); list(encoder.stream(['a cat']))\n"
+        "    encoder.view(dim=16).encode(['a cat']); list(encoder.stream(['a cat']))\n"
         f"print([name for name in {HEAVY} if name in sys.modules])\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -95,6 +113,36 @@ def test_heads_and_prompts_are_those_of_the_open_model(trained):
     assert encoder._deferred is not None
 
 
+@pytest.mark.parametrize("name", ["coded", "dense"])
+def test_coded_tables_and_dense_encoders_encode_as_the_open_model(name, request):
+    folder = request.getfixturevalue(name)
+    encoder, stock = zoo.from_pretrained(folder), zoo.from_pretrained(folder)
+    stock._open_backbone()
+    assert encoder.dim == stock.dim
+    for role in (None, "query", "document"):
+        for dim in (32, 9):
+            vectors, expected = (
+                each.view(dim=dim).encode(TEXTS, **({"prompt_name": role} if role else {})) for each in (encoder, stock)
+            )
+            np.testing.assert_allclose(vectors, expected, atol=1e-6)
+    for precision in ("bf16", "int8") if HAS_INT8 else ("bf16",):
+        vectors, expected = (each.encode(TEXTS, precision=precision) for each in (encoder, stock))
+        np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert encoder._deferred is not None
+    assert encoder.card_facts() == stock.card_facts()
+    np.testing.assert_allclose(encoder.encode(TEXTS), stock.encode(TEXTS), atol=1e-6)
+
+
+@pytest.mark.parametrize("fields", [{"normalize": False}, {"projection": 8}, {"pooling": "cls"}, {"max_length": 9}])
+def test_a_dense_folder_with_other_modules_encodes_alike(fields, plain, tmp_path):
+    encoder = DenseEncoder.build(DenseSpec(family="dense", backbone=plain, **fields))
+    folder = encoder.save(tmp_path / "model")
+    opened = zoo.from_pretrained(folder)
+    assert (opened._deferred is not None) == ("pooling" in fields or "max_length" in fields)
+    assert opened.max_length == encoder.max_length
+    np.testing.assert_allclose(opened.encode(TEXTS), encoder.encode(TEXTS), atol=1e-6)
+
+
 def test_a_training_after_the_opening_reaches_every_view(plain):
     encoder = zoo.from_pretrained(plain)
     view = encoder.truncate(2, 16)
@@ -109,17 +157,19 @@ def test_a_training_after_the_opening_reaches_every_view(plain):
     np.testing.assert_allclose(view.encode(TEXTS), encoder.truncate(2, 16).encode(TEXTS), atol=1e-6)
 
 
-def test_a_folder_that_is_gone_or_changed_opens_as_it_was(trained, tmp_path):
+@pytest.mark.parametrize("name", ["trained", "coded"])
+def test_a_folder_that_is_gone_or_changed_opens_as_it_was(name, request, tmp_path):
     for change in ("gone", "changed"):
         folder = tmp_path / change
-        shutil.copytree(trained, folder)
+        shutil.copytree(request.getfixturevalue(name), folder)
         encoder = zoo.from_pretrained(folder)
         expected = encoder.truncate(1, 16).encode(TEXTS)
         (folder / "tokenizer_config.json").unlink()
         if change == "gone":
             for path in sorted(folder.rglob("*.json")):
                 path.unlink(missing_ok=True)
-            (folder / "model.safetensors").unlink()
+            for stem in ("model",) if name == "trained" else ("network", "table"):
+                (folder / f"{stem}.safetensors").unlink()
         np.testing.assert_allclose(encoder.truncate(1, 16).encode(TEXTS), expected, atol=1e-6)
         assert encoder.save(tmp_path / f"copy-{change}")
         np.testing.assert_allclose(encoder.truncate(1, 16).encode(TEXTS), expected, atol=1e-6)
@@ -216,3 +266,24 @@ def test_a_model_folder_must_have_exactly_its_own_tensors(plain, tmp_path):
     edit_tensors(lambda tensors: tensors.pop("pooler.dense.bias"))(folder)
     assert light_folder.read(folder, is_model_folder=True) is None
     assert light_folder.read(folder, is_model_folder=False) is not None
+
+
+@pytest.mark.parametrize("fault", ["not finite", "another shape", "no network", "no such row"])
+def test_a_coded_table_that_is_not_right_is_left_to_sentence_transformers(fault, coded, tmp_path):
+    folder = Path(shutil.copytree(coded, tmp_path / "changed"))
+    entry = json.loads((folder / "config.json").read_text())["zoo"]["table"]
+    assert light_folder.read(folder, is_model_folder=True, table=entry) is not None
+    parts = load_file(folder / "table.safetensors")
+    if fault == "not finite":
+        parts["kept_rows"][0, 0] = torch.nan
+    elif fault == "no such row":
+        parts["kept_ids"][-1] = entry["rows"]
+    elif fault == "another shape":
+        parts["scales"] = parts["scales"][:-1].contiguous()
+    else:
+        (folder / "network.safetensors").unlink()
+    (folder / "table.safetensors").unlink()
+    save_file(parts, folder / "table.safetensors", metadata={"format": "pt"})
+    assert light_folder.read(folder, is_model_folder=True, table=entry) is None
+    with pytest.raises(ZooError):
+        zoo.from_pretrained(folder)

@@ -23,23 +23,26 @@ LARGEST_WIDTH = len(NORMAL_ERRORS) - 1
 LEVEL_ROUNDS = 20
 
 
-def allocate_bits(variances: Sequence[float] | npt.NDArray[Any], total: int) -> Widths:
+def allocate_bits(
+    variances: Sequence[float] | npt.NDArray[Any], total: int, errors: Sequence[float] = NORMAL_ERRORS
+) -> Widths:
     """Return the bits (d,) of components with these variances, `total` in all, at most LARGEST_WIDTH each.
 
     One bit after another goes to the component whose expected squared error falls most. For normal components this is the best
     choice, because the errors fall by less with each bit. Equal gains are decided for the component that comes first.
+    `errors` are those of 0, 1, … LARGEST_WIDTH bits for a standard normal component.
     Source: Gersho and Gray, Vector Quantization and Signal Compression, 1992, section 8.4.
     """
     if not 0 <= total <= LARGEST_WIDTH * len(variances):
         raise ValueError(f"{len(variances)} components take 0 to {LARGEST_WIDTH * len(variances)} bits, not {total}")
     widths = np.zeros(len(variances), np.int64)
-    gains = [(-float(variance) * (NORMAL_ERRORS[0] - NORMAL_ERRORS[1]), j) for j, variance in enumerate(variances)]
+    gains = [(-float(variance) * (errors[0] - errors[1]), j) for j, variance in enumerate(variances)]
     heapq.heapify(gains)
     for _ in range(total):
         _, j = heapq.heappop(gains)
         widths[j] += 1
         if widths[j] < LARGEST_WIDTH:
-            gain = float(variances[j]) * (NORMAL_ERRORS[widths[j]] - NORMAL_ERRORS[widths[j] + 1])
+            gain = float(variances[j]) * (errors[widths[j]] - errors[widths[j] + 1])
             heapq.heappush(gains, (-gain, j))
     return widths
 
@@ -56,13 +59,17 @@ def fit_levels(values: torch.Tensor, widths: Widths, rounds: int = LEVEL_ROUNDS)
     start = torch.special.ndtri((places / counts).clamp(max=1.0).to(values.dtype))
     levels: torch.Tensor = start * values.std(0)[:, None] + values.mean(0)[:, None]
     levels = levels.masked_fill(places > counts, torch.inf)
-    columns = values.T.contiguous()
     for _ in range(rounds):
-        numbers = find_levels(values, levels).T
-        sums = torch.zeros_like(levels).scatter_add_(1, numbers, columns)
-        sizes = torch.zeros_like(levels).scatter_add_(1, numbers, torch.ones_like(columns))
-        levels = torch.where(sizes > 0, sums / sizes.clamp_min(1), levels)
+        levels = move_levels(levels, values, find_levels(values, levels))
     return levels
+
+
+def move_levels(levels: torch.Tensor, values: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """Return levels (k, 2^b) at the means of the values (n, k) that have their numbers (n, k). One without values stays."""
+    columns, numbers = values.T.contiguous(), numbers.T
+    sums = torch.zeros_like(levels).scatter_add_(1, numbers, columns)
+    sizes = torch.zeros_like(levels).scatter_add_(1, numbers, torch.ones_like(columns))
+    return torch.where(sizes > 0, sums / sizes.clamp_min(1), levels)
 
 
 def compute_thresholds(levels: torch.Tensor) -> torch.Tensor:
@@ -88,7 +95,11 @@ def round_straight_through(values: torch.Tensor, levels: torch.Tensor) -> torch.
     A value gets the gradient of its rounded value if it lies between the outermost levels or less than half a step beside
     them, and else none, so that it does not run away. Source: Bengio et al. 2013, arXiv 1308.3432, section 4.
     """
-    rounded = get_levels(find_levels(values.detach(), levels.detach()), levels)
+    return pass_gradient(values, get_levels(find_levels(values.detach(), levels.detach()), levels), levels)
+
+
+def pass_gradient(values: torch.Tensor, rounded: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """Return `rounded` (n, k), which has the gradient of the levels, with a gradient to `values` (n, k) besides."""
     fixed = levels.detach()
     highest = fixed.masked_fill(fixed.isinf(), -torch.inf).amax(1)
     margin = (fixed[:, 1] - fixed[:, 0]) / 2

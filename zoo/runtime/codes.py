@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import trellis
 from .errors import PackError
 
 Array = npt.NDArray[Any]
@@ -73,7 +74,9 @@ class Codes:
     def __init__(self, fields: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
         self.tensors, self.fields = tensors, fields
         self.widths = tensors["widths"].astype(np.int64)
-        self.levels = np.split(tensors["levels"], np.cumsum(1 << self.widths)[:-1])
+        self.has_trellis = "trellis_levels" in tensors
+        levels = tensors["trellis_levels" if self.has_trellis else "levels"]
+        self.levels = np.split(levels, np.cumsum(1 << self.widths + self.has_trellis)[:-1])
         self.size = -(-int(self.widths.sum()) // 8)
 
     def encode(self, vectors: Array) -> Array:
@@ -81,10 +84,7 @@ class Codes:
         rows = vectors.astype(np.float64)
         projected = self._transform(rows) @ self.tensors["rotation"].astype(np.float64).T - self.tensors["offset"]
         values = np.rint(projected * GRID) / GRID
-        numbers = np.empty(values.shape, np.uint8)
-        for column, levels in enumerate(self.levels):
-            thresholds = (levels[1:].astype(np.float64) + levels[:-1]) / 2
-            numbers[:, column] = np.searchsorted(thresholds, values[:, column])
+        numbers = trellis.find_numbers(values, self.levels) if self.has_trellis else self._find_nearest(values)
         columns, shifts = self._list_bits()
         packed = np.packbits((numbers[:, columns] >> shifts) & 1, axis=1)
         if self.fields.get("norm"):
@@ -98,6 +98,8 @@ class Codes:
         bits = np.unpackbits(codes[:, : self.size], axis=1, count=len(columns)) << shifts
         starts = np.flatnonzero(np.diff(columns, prepend=-1))
         numbers = np.add.reduceat(bits, starts, axis=1, dtype=np.uint8)
+        if self.has_trellis:
+            numbers = trellis.get_places(numbers)
         values = np.stack([levels[numbers[:, column]] for column, levels in enumerate(self.levels)], axis=1)
         decoded = _normalize(values @ self.tensors["decoder"].T + self.tensors["bias"])
         if self.fields.get("norm"):
@@ -119,6 +121,13 @@ class Codes:
             hidden = units @ self.tensors["head.inner"].astype(rows.dtype).T + self.tensors["head.inner_bias"]
             mapped = mapped + np.maximum(hidden, 0) @ self.tensors["head.outer"].astype(rows.dtype).T
         return _normalize(mapped)
+
+    def _find_nearest(self, values: Array) -> Array:
+        numbers = np.empty(values.shape, np.uint8)
+        for column, levels in enumerate(self.levels):
+            thresholds = (levels[1:].astype(np.float64) + levels[:-1]) / 2
+            numbers[:, column] = np.searchsorted(thresholds, values[:, column])
+        return numbers
 
     def _list_bits(self) -> tuple[Array, Array]:
         """Return the column and the place, counted from the lowest, of every bit of a packed row."""

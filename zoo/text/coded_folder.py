@@ -99,6 +99,27 @@ def fill(model: Any, folder: Path, entry: Any) -> None:
     Raises ArtefactError for a missing, extra, mis-shaped or meaningless tensor.
     """
     facts = coded_table.read_facts(folder / "config.json", entry)
+    parts = _read_parts(folder, facts)
+    model.set_input_embeddings(CodedEmbedding(facts))
+    model.config.vocab_size = facts.rows
+    named = {f"{facts.module}.{name}": part for name, part in parts.items()}
+    pretrained_model.fill(model, tensors.read(folder, NETWORK) | named, folder)
+
+
+def read_table(folder: Path, entry: Any) -> CodedEmbedding:
+    """Read the coded table of a model folder without its network. Raises ArtefactError as `open_stand_in` and `fill` do."""
+    facts = coded_table.read_facts(folder / "config.json", entry)
+    _check_parts(folder, facts)
+    parts = _read_parts(folder, facts)
+    if not all(bool(torch.isfinite(part).all()) for part in parts.values() if part.is_floating_point()):
+        raise ArtefactError(
+            f"{folder / TABLE}.safetensors: holds numbers that are not finite; download the model again"
+        )
+    return CodedEmbedding(facts, parts)
+
+
+def _read_parts(folder: Path, facts: TableFacts) -> dict[str, torch.Tensor]:
+    """Read the parts of a table. Raise ArtefactError for rows and words that do not exist."""
     parts = tensors.read(folder, TABLE)
     ids = [parts[name] for name in ("kept_ids", "finer_ids") if name in parts]
     is_sorted = all(torch.equal(part, torch.unique(part)) for part in ids)
@@ -108,10 +129,7 @@ def fill(model: Any, folder: Path, entry: Any) -> None:
         raise ArtefactError(
             f"{folder / TABLE}.safetensors: names rows or words that do not exist; download the model again"
         )
-    model.set_input_embeddings(CodedEmbedding(facts))
-    model.config.vocab_size = facts.rows
-    named = {f"{facts.module}.{name}": part for name, part in parts.items()}
-    pretrained_model.fill(model, tensors.read(folder, NETWORK) | named, folder)
+    return parts
 
 
 def _check_parts(folder: Path, facts: TableFacts) -> None:

@@ -1,18 +1,17 @@
 """Cross-encoders as teachers: a Transformer that reads an anchor and a candidate together and gives one score.
 
-Only safetensors are read, and only code of installed libraries runs.
+Only safetensors are read, and only code of installed libraries runs. transformers and sentence-transformers are imported when a
+teacher is opened, because families with a teacher encode without them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sentence_transformers
 import torch
-import transformers
 
 from zoo.artefact import headers, preflight, tensors, transformer_folder, weight_names
 from zoo.core import atomic_files, faults
@@ -21,6 +20,9 @@ from zoo.hub.fetch import fetch
 from zoo.hub.model_references import locate
 from zoo.text import tokenizer_checks
 from zoo.text.backbone import hide_progress_bars
+
+if TYPE_CHECKING:
+    import sentence_transformers
 
 BATCH_SIZE = 32
 TEXT_FILES = ("*.json", "*.txt", "*.model")
@@ -79,6 +81,8 @@ class CrossEncoderScorer:
         self._model = None
 
     def _open(self) -> sentence_transformers.CrossEncoder:
+        import sentence_transformers
+
         try:
             with hide_progress_bars(), tokenizer_checks.as_zoo_error(f"{self.reference}: cannot be opened"):
                 model: Any = sentence_transformers.CrossEncoder(
@@ -104,6 +108,8 @@ class CrossEncoderScorer:
 
 def _check_weights(folder: Path, reference: str) -> Mapping[str, str]:
     """Check that the weights are those of a cross-encoder with one score. Return transformers' mapping of their names."""
+    import transformers
+
     place = transformer_folder.find_transformer(folder)
     config_file = place / "config.json"
     content = preflight.read_json(config_file)

@@ -8,19 +8,17 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from zoo.artefact import preflight, tensors, transformer_folder
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.hub.model_references import PACKAGES, find_hub_id
 from zoo.ops.int8_linear import can_multiply
 from zoo.ops.packed_linear import PackedLinear
-from zoo.text import flat_layout, int8_ranges, light_folder, pooling, stock_modules
+from zoo.text import coded_folder, int8_ranges, light_folder, pooling, stock_modules
 from zoo.text.conversions import CACHE
 from zoo.text.engine import Engine
 from zoo.text.flat_transformer import FlatTransformer, PackedBlock, pack_block
@@ -112,10 +110,7 @@ class DeferredBackbone:
                 if block is None:
                     block = self._blocks[dtype, number] = pack_block(tensors, layout, number, dtype)
                 blocks.append(block)
-        table = tensors[f"{flat_layout.WORDS}.weight"]
-
-        words = partial(_embed, table)
-        return FlatTransformer(replace(layout, depth=layers), tensors, words, blocks, dtype)
+        return FlatTransformer(replace(layout, depth=layers), tensors, self.light.embed, blocks, dtype)
 
     def _flatten_int8(self, layers: int) -> FlatTransformer:
         tensors, layout = self.light.tensors, self.light.layout
@@ -126,8 +121,7 @@ class DeferredBackbone:
                 blocks = quantise_blocks(flat, tensors, self.light.tokenize, self.calibration)
                 network = Int8Network(tuple(blocks), calibration=self.calibration)
                 self._int8[layout.depth] = network
-        table = tensors[f"{flat_layout.WORDS}.weight"]
-        return Int8Transformer(replace(layout, depth=layers), tensors, partial(_embed, table), network)
+        return Int8Transformer(replace(layout, depth=layers), tensors, self.light.embed, network)
 
     def _stamp_files(self) -> dict[str, tuple[int, int, int]]:
         """Return size, time of change and number of each file in the folder, by its path in it; {} without a folder."""
@@ -142,21 +136,18 @@ class DeferredBackbone:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         root = transformer_folder.find_transformer(folder)
-        in_memory = {root / "model.safetensors", folder / f"{int8_ranges.STEM}.safetensors"}
+        stems = ("model",) if self.light.table is None else (coded_folder.NETWORK, coded_folder.TABLE)
+        in_memory = {root / f"{stem}.safetensors" for stem in stems} | {folder / f"{int8_ranges.STEM}.safetensors"}
         others = [name for name in self._stamps if name.endswith(".safetensors") and folder / name not in in_memory]
         for name in others:
             if not (self.folder / name).is_file():
                 raise ArtefactError(f"{self.folder}: {name} is gone since the model was opened: open the model again")
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(self.folder / name, folder / name)
-        save_file(dict(self.light.tensors), root / "model.safetensors", metadata={"format": "pt"})
+        self.light.write_weights(root)
         if self.calibration is not None:
             int8_ranges.write(folder, self.calibration.blocks)
         return folder
-
-
-def _embed(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.embedding(ids, table)
 
 
 class LightEngine(Engine):
@@ -217,7 +208,12 @@ class LightNetwork(torch.nn.Module):
 
 
 def defer(
-    folder: Path | None, spec: Any, open_encoder: Callable[[Path], Any], *, is_model_folder: bool = False
+    folder: Path | None,
+    spec: Any,
+    open_encoder: Callable[[Path], Any],
+    *,
+    is_model_folder: bool = False,
+    table: Any = None,
 ) -> DeferredBackbone | None:
     """Return the backbone in `folder` without opening it; None if the folder is not exactly as `light_folder` knows it.
 
@@ -226,13 +222,14 @@ def defer(
         spec: the encoder's section of the recipe. A packaged model is opened only if its weights are the expected ones.
         open_encoder: opens the whole encoder from a folder.
         is_model_folder: whether zoo wrote the folder.
+        table: the entry of the `zoo` block about a coded token table, or None.
     """
-    if folder is None or spec.max_length:
+    if folder is None or (spec.max_length and not is_model_folder):  # a model folder says its own limit
         return None
     if not is_model_folder:
         preflight.check_sizes(folder, {})
         preflight.check(folder)
-    light = light_folder.read(folder, is_model_folder=is_model_folder)
+    light = light_folder.read(folder, is_model_folder=is_model_folder, table=table)
     if light is None or light.modes != light.modes[:1]:
         return None
     revision = "" if is_model_folder else tensors.compute_digest(transformer_folder.find_transformer(folder))
@@ -244,8 +241,8 @@ def defer(
         encoder = open_encoder(place)
         if encoder.backbone_revision != revision:
             raise ZooError(f"{folder}: its weights have changed since the model was opened: open the model again")
-        parts = ("backbone", "module", "heads", "calibration")
-        return {name: getattr(encoder, name) for name in parts}
+        parts = ("backbone", "module", "heads", "calibration")  # not every family has heads
+        return {name: getattr(encoder, name) for name in parts if hasattr(encoder, name)}
 
     name = find_hub_id(spec.backbone) or spec.backbone
     prompts = stock_modules.find_prompts(light.prompts)

@@ -15,14 +15,17 @@ from typing import Any
 
 import tokenizers
 import torch
+from safetensors.torch import save_file
 
 from zoo.artefact import headers, preflight, tensors, transformer_folder
 from zoo.core.errors import ZooError
-from zoo.text import flat_layout
+from zoo.text import coded_folder, flat_layout
 from zoo.text.architectures import compute_max_length, list_tensors
+from zoo.text.coded_table import CodedEmbedding
 from zoo.text.flat_layout import Layout
 from zoo.text.pooling import MODES
 
+WORDS_WEIGHT = f"{flat_layout.WORDS}.weight"
 POOLERS = ("pooler.dense.weight", "pooler.dense.bias")
 WITHOUT_POOLER = ("ElectraModel", "DistilBertModel")
 _LEGACY_MODES = {
@@ -71,12 +74,15 @@ class LightFolder:
 
     Attributes:
         layout: the shape of the network.
-        tensors: all its tensors, float32, with the names of transformers.
+        tensors: all its tensors, float32, with the names of transformers. A coded table is not among them.
         tokenizer: truncates on the right at `max_length` tokens.
         padding: the id of the padding token.
         max_length: in tokens.
         modes: of the pooling.
         prompts: its prompts by their own names.
+        table: the coded token table, or None for a table of floats.
+        similarity: how its vectors are compared, or None if it does not say.
+        has_dense: whether a Dense follows the pooling.
     """
 
     layout: Layout
@@ -86,6 +92,9 @@ class LightFolder:
     max_length: int
     modes: tuple[str, ...]
     prompts: Mapping[str, str] = field(default_factory=dict)
+    table: CodedEmbedding | None = None
+    similarity: str | None = None
+    has_dense: bool = False
 
     @property
     def width(self) -> int:
@@ -96,8 +105,23 @@ class LightFolder:
         """Return the token ids of each text with special tokens, truncated, not padded."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
 
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the rows (…, width) of the token table for token ids (…)."""
+        if self.table is not None:
+            rows: torch.Tensor = self.table(ids)
+            return rows
+        return torch.nn.functional.embedding(ids, self.tensors[WORDS_WEIGHT])
 
-def read(folder: Path, *, is_model_folder: bool) -> LightFolder | None:
+    def write_weights(self, root: Path) -> None:
+        """Write the tensors into a folder of the network, in the files that they were read from."""
+        stem = "model" if self.table is None else coded_folder.NETWORK
+        save_file(dict(self.tensors), root / f"{stem}.safetensors", metadata={"format": "pt"})
+        if self.table is not None:
+            parts = {name: part.detach() for name, part in self.table.parts.items()}
+            save_file(parts, root / f"{coded_folder.TABLE}.safetensors", metadata={"format": "pt"})
+
+
+def read(folder: Path, *, is_model_folder: bool, table: Any = None) -> LightFolder | None:
     """Read a folder of sentence-transformers; None if something in it is not known here, or not right.
 
     Call the checks of `preflight` first.
@@ -105,9 +129,10 @@ def read(folder: Path, *, is_model_folder: bool) -> LightFolder | None:
     Args:
         is_model_folder: whether zoo wrote it. Its tensors must then be exactly those of its config, and it may have a Dense,
             which the caller reads.
+        table: the entry of the `zoo` block about a coded token table, or None.
     """
     try:
-        return _read(folder, is_model_folder)
+        return _read(folder, is_model_folder, table)
     except (_UnknownError, ZooError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -123,8 +148,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _read(folder: Path, is_model_folder: bool) -> LightFolder:
-    entries = preflight.read_list(folder / "modules.json")
+def _read(folder: Path, is_model_folder: bool, entry_of_table: Any) -> LightFolder:
+    table = None if entry_of_table is None else coded_folder.read_table(folder, entry_of_table)
+    entries = preflight.read_list(folder / ("modules.json" if table is None else coded_folder.MODULES))
     names = [str(entry["type"]).rsplit(".", 1)[-1] for entry in entries]
     middles = ([], ["Dense"]) if is_model_folder else ([],)
     ends = (["Normalize"], []) if not is_model_folder else (["Normalize"],)
@@ -144,12 +170,15 @@ def _read(folder: Path, is_model_folder: bool) -> LightFolder:
     for entry, name in zip(entries, names, strict=True):
         if name == "Dense":
             _require_dense(folder / str(entry["path"]), layout.width)
-    stored = _read_tensors(root, config, layout, is_model_folder)
-    tokenizer, limit = _read_tokenizer(root, config, int(stored[f"{flat_layout.WORDS}.weight"].shape[0]))
+    stored = _read_tensors(root, config, layout, is_model_folder, table)
+    tokenizer, limit = _read_tokenizer(root, config, layout.vocabulary)
     padding = tokenizer.token_to_id(_read_text(_read_object(root / "tokenizer_config.json").get("pad_token")))
     if padding is None:
         raise _UnknownError
-    return LightFolder(layout, stored, tokenizer, padding, limit, modes, prompts)
+    similarity = settings.get("similarity_fn_name")
+    return LightFolder(
+        layout, stored, tokenizer, padding, limit, modes, prompts, table, similarity, has_dense="Dense" in names
+    )
 
 
 def _read_modes(pooling: dict[str, Any], width: int) -> tuple[str, ...]:
@@ -172,25 +201,28 @@ def _require_dense(folder: Path, width: int) -> None:
 
 
 def _read_tensors(
-    root: Path, config: Mapping[str, Any], layout: Layout, is_model_folder: bool
+    root: Path, config: Mapping[str, Any], layout: Layout, is_model_folder: bool, table: CodedEmbedding | None
 ) -> dict[str, torch.Tensor]:
     """Return the tensors, which have exactly the names, shapes and dtype that the config describes, and are finite."""
-    _require((root / "model.safetensors").is_file())
-    entries = headers.read_header(root / "model.safetensors")
+    stem = "model" if table is None else coded_folder.NETWORK
+    _require((root / f"{stem}.safetensors").is_file())
+    entries = headers.read_header(root / f"{stem}.safetensors")
     # A config may claim any number of blocks, and their names are listed next. Each block has a tensor.
     preflight.check_integers(root / "config.json", config, max_layers=len(entries))
     _require(layout.depth <= len(entries))
     shapes = {name: shape for name, shape in list_tensors(config).items() if shape is not None}
-    words = f"{flat_layout.WORDS}.weight"
     if layout.is_projected:
         size = (layout.width, int(config["embedding_size"]))
         shapes |= {f"{flat_layout.PROJECTION}.weight": size, f"{flat_layout.PROJECTION}.bias": size[:1]}
-    _require(shapes.keys() == layout.list_tensors() | {words})
+    _require(shapes.keys() == layout.list_tensors() | {WORDS_WEIGHT})
+    if table is not None:
+        facts = table.facts
+        _require(facts.module == flat_layout.WORDS and (facts.rows, facts.dim) == shapes.pop(WORDS_WEIGHT))
     has_pooler = layout.architecture.class_name not in WITHOUT_POOLER
     pooler = {POOLERS[0]: (layout.width, layout.width), POOLERS[1]: (layout.width,)} if has_pooler else {}
     stored = {name: shape for name, shape in entries.items() if not name.endswith(".position_ids")}
     _require(stored == {**shapes, **pooler} or (stored == shapes and not is_model_folder))
-    values = tensors.read(root)
+    values = tensors.read(root, stem)
     _require(all(values[name].dtype == torch.float32 and bool(torch.isfinite(values[name]).all()) for name in stored))
     return {name: values[name] for name in stored}
 

@@ -204,13 +204,15 @@ class TruncatableEncoder(TextEncoder):
     @classmethod
     def load(cls, spec: Any, folder: Path, config: Mapping[str, Any]) -> Self:
         """Open what `write_weights` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
-        if "table" not in config:
-            deferred = defer(folder, spec, lambda place: cls._load_open(spec, place, config), is_model_folder=True)
-            if deferred is not None:
-                dim = config.get("dim", deferred.width)
-                if isinstance(dim, int) and 1 <= dim <= deferred.width:
-                    heads = sentence_transformers_format.read_heads(folder, deferred, dim)
-                    return cls(spec, deferred, heads, dim)
+        table = config.get("table")
+        deferred = defer(
+            folder, spec, lambda place: cls._load_open(spec, place, config), is_model_folder=True, table=table
+        )
+        if deferred is not None:
+            dim = config.get("dim", deferred.width)
+            if isinstance(dim, int) and 1 <= dim <= deferred.width:
+                heads = sentence_transformers_format.read_heads(folder, deferred, dim)
+                return cls(spec, deferred, heads, dim)
         return cls._load_open(spec, folder, config)
 
     @classmethod

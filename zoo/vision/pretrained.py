@@ -1,6 +1,7 @@
 """Open image backbones: a new residual network, a model of transformers or timm, or the backbone in a model folder.
 
 A model folder may come from a stranger. So its config is compared with the shapes in its weights before memory is allocated.
+transformers is imported where it opens a model, because other classifiers do without it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from zoo.artefact import headers, preflight, pretrained_model, tensors
 from zoo.core import faults
@@ -40,6 +40,8 @@ def build(spec: Vision, folder: Path = Path()) -> ImageBackbone:
 
 
 def _open_transformers(spec: Vision, reference: str, folder: Path) -> ImageBackbone:
+    import transformers
+
     local_folder = locate(reference, folder)
     model_folder = local_folder or fetch(reference, spec.revision)
     preflight.check_sizes(model_folder, {})
@@ -121,6 +123,8 @@ def load_from_model_folder(
         if spec.timm:
             return _open_timm(spec, pretrained=False).module
         if model_config is not None:
+            import transformers
+
             auto_model: Any = transformers.AutoModel
             model = auto_model.from_config(model_config, trust_remote_code=False)
             return resnet.NormalizedInput(resnet.MeanPooling(model), channels)
@@ -177,6 +181,8 @@ def _read_model_config(folder: Path, max_layers: int | None = None) -> Any:
     Raises ArtefactError for integers that are larger than in any real model, for more layers than `max_layers` (the number of
     tensors), and for a model that is not one of images alone.
     """
+    import transformers
+
     config = _read_json(folder / "config.json")
     config.pop("zoo", None)
     preflight.check_integers(folder / "config.json", config, max_layers)

@@ -179,7 +179,7 @@ def _fit_untrained(spec: Spec, head: Head | None, sample: Sample, seed: int) -> 
         with torch.no_grad():
             rows = copy.deepcopy(head).double()(rows)
     widths = np.full(spec.dims, spec.bits) if spec.allocation == "equal" else None
-    return fit_coder(head, rows, widths, spec.total_bits, seed)
+    return fit_coder(head, rows, widths, spec.total_bits, spec.rounding, seed)
 
 
 def _train_coder(coder: Coder, sample: Sample, spec: Spec, seed: int) -> None:

@@ -24,6 +24,11 @@ class Spec(StepSpec):
         description="`variance` gives more bits to the leading components and fewer or none to the last ones, `dims` × `bits` "
         "in all. `equal` gives each of the `dims` leading components `bits` bits.",
     )
+    rounding: Literal["trellis", "nearest"] = Field(
+        "trellis",
+        description="`trellis` gives a component twice the levels for its bits, and rounds a vector as a whole. `nearest` rounds "
+        "each component to its nearest level, which is faster and loses more.",
+    )
     goal: Literal["neighbours", "task"] = Field(
         "neighbours",
         description="`neighbours` keeps the nearest documents of the float vectors. `task` first trains a head on pairs of a "

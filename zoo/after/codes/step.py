@@ -25,6 +25,7 @@ NAME = "codes"
 BLOCK = 8192  # vectors that are encoded or decoded at once
 NORM_BYTES = 2
 PARTS = ("rotation", "offset", "decoder", "bias")
+LEVELS, TRELLIS_LEVELS = "levels", "trellis_levels"
 
 
 class Step(CodeStep):
@@ -99,10 +100,14 @@ class Step(CodeStep):
         return transformed
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """The rotation, the decoder, the levels without padding, the bits of each component, and the head."""
+        """The rotation, the decoder, the levels without padding, the bits of each component, and the head.
+
+        Levels of a trellis have a name of their own, so that a version that has no trellis refuses them.
+        """
         saved = {name: getattr(self.coder, name).numpy() for name in PARTS}
         levels = self.coder.levels
-        saved |= {"levels": levels[levels.isfinite()].numpy(), "widths": self.coder.widths.astype(np.uint8)}
+        name = TRELLIS_LEVELS if self.coder.has_trellis else LEVELS
+        saved |= {name: levels[levels.isfinite()].numpy(), "widths": self.coder.widths.astype(np.uint8)}
         head = self.coder.head
         saved |= {f"head.{name}": part.detach().numpy() for name, part in head.named_parameters()} if head else {}
         return saved
@@ -113,11 +118,17 @@ class Step(CodeStep):
 
     @classmethod
     def from_saved(cls, spec: Spec, tensors: Tensors, state: Mapping[str, Any]) -> Self:
-        """Open a fitted step. Raises ArtefactError for a missing, extra or mis-shaped tensor."""
+        """Open a fitted step. Raises ArtefactError for a missing, extra or mis-shaped tensor.
+
+        The name of the levels says how values are rounded, because folders of older versions have no `rounding`.
+        """
+        spec = spec.model_copy(update={"rounding": "nearest" if LEVELS in tensors else "trellis"})
         checked = check_tensors(NAME, tensors, _list_expected(spec, tensors))
         widths = checked["widths"].astype(np.int64)
         parts = {name: torch.from_numpy(np.array(checked[name])) for name in PARTS}
-        parts["levels"] = _pad_levels(checked["levels"], widths)
+        has_trellis = spec.rounding == "trellis"
+        levels = checked[TRELLIS_LEVELS if has_trellis else LEVELS]
+        parts["levels"] = _pad_levels(levels, widths + has_trellis)
         head = None
         if "head.matrix" in checked:
             hidden = spec.hidden if spec.head == "residual" else None
@@ -126,7 +137,7 @@ class Step(CodeStep):
                 {name: torch.from_numpy(np.array(checked[f"head.{name}"])) for name in head.state_dict()}
             )
         dim = head.matrix.shape[1] if head else len(checked["bias"])
-        return cls(spec, dim, Coder(head, parts, widths), dict(state.get("facts", {})))
+        return cls(spec, dim, Coder(head, parts, widths, spec.rounding), dict(state.get("facts", {})))
 
     def card_facts(self) -> dict[str, Any]:
         """Bytes of a code, bits of its components, and the figures on held-out queries."""
@@ -144,8 +155,9 @@ def _list_expected(spec: Spec, tensors: Tensors) -> dict[str, tuple[tuple[int, .
         raise ArtefactError(
             f"the step {NAME} needs {spec.total_bits} bits in components of 1 to {largest}; fit it again"
         )
+    has_trellis = spec.rounding == "trellis"
     shapes: dict[str, tuple[int, ...]] = {
-        "levels": (int((1 << widths).sum()),),
+        TRELLIS_LEVELS if has_trellis else LEVELS: (int((1 << widths + has_trellis).sum()),),
         "rotation": (count, size),
         "offset": (count,),
         "decoder": (size, count),
@@ -162,7 +174,7 @@ def _list_expected(spec: Spec, tensors: Tensors) -> dict[str, tuple[tuple[int, .
 
 
 def _pad_levels(levels: npt.NDArray[Any], widths: npt.NDArray[np.int64]) -> torch.Tensor:
-    """Return levels (k, 2^b) with +inf after the last one of a component, of the levels of all components in a row."""
+    """Return levels (k, 2^w) with +inf after the last one of a component, of the 2^w levels of all components in a row."""
     counts = 1 << widths
     padded = np.full((len(widths), counts.max()), np.inf, np.float32)
     padded[np.arange(counts.max()) < counts[:, None]] = levels

@@ -26,6 +26,7 @@ from zoo.text import backbone as backbones
 from zoo.text import calibration, coded_table, lora, sentence_transformers_format, trained_parts
 from zoo.text import engine as encoding
 from zoo.text.backbone import Backbone
+from zoo.text.deferred import DeferredBackbone, defer
 from zoo.text.frozen_models import Guide, Teacher, open_scorer
 from zoo.text.losses_by_source import LossesBySource, compute_mean_loss
 from zoo.text.teacher_scores import PairScorer
@@ -47,10 +48,16 @@ class Encoder(LossesBySource, WindowedEncoder):
     spec: Spec
     has_codable_table = True
 
-    def __init__(self, spec: Spec, backbone: Backbone, dim: int | None = None) -> None:
+    def __init__(self, spec: Spec, backbone: Backbone | DeferredBackbone, dim: int | None = None) -> None:
         super().__init__(spec, backbone)
         self.spec = spec
         self.dim = self._max_dim = dim or backbone.width
+        self.chosen_names: tuple[str, ...] = ()
+        self._guide: Guide | None = None
+        self._teacher: Teacher | None = None
+        if isinstance(backbone, DeferredBackbone):
+            self.normalizes, self.similarity_fn_name = True, "cosine"  # `_can_wait` says so
+            return
         own = backbone.normalizes is None or backbone.normalizes
         self.normalizes = own if spec.normalize is None else spec.normalize
         if backbone.similarity not in (None, "cosine", "dot"):
@@ -62,10 +69,6 @@ class Encoder(LossesBySource, WindowedEncoder):
         self.module = torch.nn.ModuleDict(
             {"backbone": backbone.model, "dense": torch.nn.ModuleList(self.backbone.linear_maps)}
         )
-
-        self.chosen_names: tuple[str, ...] = ()
-        self._guide: Guide | None = None
-        self._teacher: Teacher | None = None
 
     @classmethod
     def build(cls, spec: Spec, *, seed: int = 42, folder: Path = Path()) -> Self:
@@ -158,9 +161,10 @@ class Encoder(LossesBySource, WindowedEncoder):
 
     def find_prompt(self, role: str | None) -> str:
         """The prompt of a role; for a text without a role, the one that the backbone puts before every text."""
+        if role in self.prompts or self._find_deferred() is not None:  # a deferred backbone has no default prompt
+            return super().find_prompt(role)
         name = self.backbone.default_prompt
-        default = self.backbone.named_prompts.get(name, "") if name else ""
-        return super().find_prompt(role) if role in self.prompts else default
+        return self.backbone.named_prompts.get(name, "") if name else ""
 
     def _collate_part(self, loss: LossName, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The tensors of `_collate_cells`, `loss_name`, and what else the loss reads.
@@ -253,6 +257,9 @@ class Encoder(LossesBySource, WindowedEncoder):
         return self.dim
 
     def _make_engine(self) -> encoding.Engine:
+        deferred = self._find_deferred()
+        if deferred is not None:
+            return deferred.make_engine(deferred.depth, None, self.dim)
         module = backbones.PooledBackbone(self.backbone, None, self.dim, normalizes=self.normalizes)
         return encoding.Engine(module, self.backbone.tokenize, self.backbone.pad, self.dim, self.backbone.max_length)
 
@@ -282,7 +289,21 @@ class Encoder(LossesBySource, WindowedEncoder):
 
     @classmethod
     def load(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
-        """Open what `write_weights` wrote. An adapter needs its backbone at the revision that it was trained on."""
+        """Open what `write_weights` wrote. An adapter needs its backbone at the revision that it was trained on.
+
+        A folder that `zoo.text.light_folder` knows is opened by transformers only when something but encoding is asked for.
+        """
+        if not spec.adapter_folder:
+            table = config.get("table")
+            deferred = defer(
+                folder, spec, lambda place: cls._load_open(spec, place, config), is_model_folder=True, table=table
+            )
+            if deferred is not None and _can_wait(deferred):
+                return cls(spec, deferred)
+        return cls._load_open(spec, folder, config)
+
+    @classmethod
+    def _load_open(cls, spec: Spec, folder: Path, config: Mapping[str, Any]) -> Self:
         if spec.lora and spec.adapter_folder:
             state = config.get("base")
             encoder = cls(spec, *adapter_folder.load(spec, folder, state if isinstance(state, Mapping) else {}))
@@ -320,3 +341,8 @@ class Encoder(LossesBySource, WindowedEncoder):
             "prompts": self.prompts,
             "adapter": list(self.chosen_names),
         }
+
+
+def _can_wait(deferred: DeferredBackbone) -> bool:
+    """Whether vectors are pooled states of unit norm that are compared by cosine."""
+    return not deferred.light.has_dense and deferred.light.similarity in (None, "cosine", "dot")

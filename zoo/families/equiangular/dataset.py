@@ -1,18 +1,20 @@
-"""Rows of inputs and classes for the Trainer. ImageBackbone are decoded once if they fit in memory."""
+"""Rows of inputs and classes for the Trainer. Images are decoded once if they fit in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 
 from zoo.core.errors import ZooError
 from zoo.data import kinds
 from zoo.families.equiangular.towers import Tower
 from zoo.vision.backbone import ImageBackbone
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 MAX_IMAGE_BYTES = 1 << 30  # decoded images are kept in memory up to this size
 SAMPLE_SIZE = 8192

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from datasets import Dataset
 
 from zoo.core.errors import ArtefactError, ZooError
 from zoo.core.findings import Finding, find_unused_labels
@@ -38,6 +37,9 @@ from zoo.label_geometry import LabelMetric
 from zoo.ops.random_state import step_seed
 from zoo.schema import Training
 from zoo.vision import backbone
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 MAX_NAMED_CLASSES = 30  # classes that the card names
 ALIGNMENT_ROWS = 4096  # training rows to which the projection is aligned before training

@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 
 from zoo.core import atomic_files
 from zoo.evaluation.task import HITS
@@ -18,6 +17,9 @@ from zoo.families.equiangular.classifier import ClassifierEncoder
 from zoo.label_geometry import LabelMetric, rules
 from zoo.metrics import classification
 from zoo.schema import Training
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 MAX_NEIGHBOUR_ROWS = 10_000  # training rows among which nearest neighbours are searched
 MAX_CONFUSION_CLASSES = 60  # a confusion matrix of more classes cannot be read

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset
 
 from zoo.core.errors import ZooError
 from zoo.data import kinds
@@ -15,6 +14,9 @@ from zoo.families.equiangular.classifier import ClassifierEncoder
 from zoo.label_geometry import LabelMetric, predict_frechet
 from zoo.label_geometry.rules import check_rule
 from zoo.metrics import classification
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset
-
 from zoo.core import atomic_files
 from zoo.families.latent_quantized import card_samples
 from zoo.metrics import infomec_of_encoder
 from zoo.schema import Training
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from zoo.families.latent_quantized.autoencoder import Autoencoder
 
 FIGURES = ("infom", "infoe", "infoc", "active_latents", "mig", "sap")

@@ -7,7 +7,6 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset
 
 from zoo.data.formats import image_files
 from zoo.data.split import draw_positions
@@ -15,6 +14,8 @@ from zoo.families.latent_quantized import quantizers
 from zoo.families.latent_quantized.plots import MARGIN
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from zoo.families.latent_quantized.autoencoder import Autoencoder
 
 SAMPLE_ROWS = 2048  # training rows that the facts are computed from

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 
 from zoo.core.errors import ZooError
 from zoo.vision.preprocessing import load_pixels
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 BLOCK_SIZE = 256  # inputs that are encoded together
 MEMORY_LIMIT = 2 << 30  # bytes of decoded training inputs that are kept in memory

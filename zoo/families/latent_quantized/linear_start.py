@@ -7,15 +7,16 @@ quantization in PCM", 1982). Deeper networks that start at random need far more 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 
 from zoo.data.split import draw_positions
 from zoo.families.latent_quantized import quantizers
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 MAX_ROWS = 20_000  # vectors that components and scalars are fitted to
 MAX_EXACT = 1024  # components, or vectors, of an exact decomposition
@@ -54,6 +55,8 @@ def initialise(module: torch.nn.ModuleDict, vectors: np.ndarray) -> None:
 
 def fit_components(vectors: np.ndarray, count: int) -> PCA:
     """Fit principal components to vectors (n, d): exactly, or if they have more than MAX_EXACT components, nearly."""
+    from sklearn.decomposition import PCA  # importing it takes a second, which encoding does without
+
     solver = "full" if min(vectors.shape) <= MAX_EXACT else "randomized"
     return PCA(count, svd_solver=solver, random_state=0).fit(vectors)
 
@@ -65,6 +68,8 @@ def _find_layer(network: torch.nn.Module) -> torch.nn.Linear:
 
 def fit_scalars(values: np.ndarray, size: int) -> np.ndarray:
     """Fit `size` ascending scalars to values (n,). If fewer values differ, all are scalars, beside evenly spaced ones."""
+    from sklearn.cluster import KMeans
+
     distinct = np.unique(values)
     if len(distinct) <= size:
         others = np.linspace(distinct[0], distinct[-1], size - len(distinct))

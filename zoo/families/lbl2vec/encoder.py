@@ -106,6 +106,11 @@ class Encoder(BaseEncoder):
         """The module of `text_encoder`."""
         return self.text_encoder.module
 
+    @property
+    def device(self) -> torch.device:
+        """The device that encodes. Asking for it opens no backbone."""
+        return self.text_encoder.device if isinstance(self.text_encoder, TruncatableEncoder) else super().device
+
     # -- training --------------------------------------------------------------------------------------------------
 
     def train(self, run: TrainingRun) -> float:
@@ -351,9 +356,7 @@ class Encoder(BaseEncoder):
         """Open what `write_weights` wrote. Raises ArtefactError if a tensor is missing, extra, mis-shaped or not finite."""
         text_encoder: TruncatableEncoder | WordSpace
         if spec.backbone:
-            text_encoder = TruncatableEncoder(
-                spec.as_sentence_encoder(), backbones.load_from_model_folder(folder, spec.backbone)
-            )
+            text_encoder = TruncatableEncoder.load(spec.as_sentence_encoder(), folder, {})
         else:
             stored_shape = headers.read_header(folder / LABEL_FILE).get("labels", ())
             # The default of `dim` may have changed since, so that the stored vectors decide.

@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow
-from datasets import Dataset
 from pyarrow import compute
 
 from zoo.core.errors import DataError
@@ -20,6 +19,9 @@ from zoo.data.mapped import iterate_batches
 from zoo.families.vlm2vec.mixed_inputs import place_images
 from zoo.families.vlm2vec.spec import MMEB_COLUMNS, Share
 from zoo.training import mixture
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 BLOCK = 1000  # rows that are checked at once
 

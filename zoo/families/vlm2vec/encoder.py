@@ -9,10 +9,9 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from datasets import Dataset
 
 from zoo.core.errors import ZooError
 from zoo.data.formats import image_files
@@ -28,6 +27,9 @@ from zoo.ops import distributed, gradcache
 from zoo.ops.false_negatives import false_negative_mask
 from zoo.schema import Training
 from zoo.text import lora
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Encoder(BaseEncoder):
