@@ -86,7 +86,7 @@ def read_search() -> tuple[list[str], list[str], Array, list[str]]:
     from zoo import data
     from zoo.data.spec import BuiltinData
 
-    task: Any = zoo.load_recipe(Path(zoo.__file__).parent / "recipes" / "quickstart.yaml").evaluation[0]
+    task: Any = zoo.load_recipe("quickstart").evaluation[0]
     pairs = data.read(task.data, {"query": "text", "document": "text"}, folder=Path()).rows
     corpus = list(dict.fromkeys(data.read(task.corpus, {"text": "text"}, folder=Path()).rows["text"]))
     queries = list(dict.fromkeys(pairs["query"]))

@@ -60,9 +60,9 @@ def keep_large_blocks() -> None:
     the arithmetic of an activation. On systems without glibc only oneDNN is set.
 
     oneDNN compiles and caches a kernel for each shape. Batches of networks that are not recognised seldom repeat a shape, so a
-    cache of 256 kernels replaces the default of about a thousand.
+    cache of 128 kernels replaces the default of about a thousand.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")  # oneDNN reads it when it multiplies first
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # oneDNN reads it when it multiplies first
     trim_threshold, mmap_threshold = -1, -3
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

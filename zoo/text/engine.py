@@ -38,7 +38,8 @@ Pad = Callable[[Sequence[Sequence[int]]], dict[str, torch.Tensor]]
 
 WINDOW = 8192  # texts sorted together; a stream holds two windows
 TOKENIZER_CALL = 512  # texts per tokenizer call: the tokenizer's own records take far more memory than the ids
-BUDGET_CPU = 2048  # padded tokens per batch: the activations stay in the processor's cache
+BUDGET_THREAD = 768  # padded tokens per batch and thread of a CPU: more take memory, and are no faster
+BUDGET_CPU = 2048  # of all threads: the activations stay in the processor's cache
 BUDGET_ACCELERATOR = 32768
 CHARACTERS_PER_TOKEN = 8  # more than running text has; a text that has more is tokenised whole
 
@@ -173,7 +174,8 @@ class Engine:
     ) -> Iterator[tuple[list[int], Array]]:
         """Yield the positions of the texts of a batch, and the module's float32 outputs for them."""
         module, device = self._convert_module(dtype), self.device
-        budget = BUDGET_CPU if device.type == "cpu" else BUDGET_ACCELERATOR
+        budget = min(BUDGET_CPU, BUDGET_THREAD * torch.get_num_threads())
+        budget = budget if device.type == "cpu" else BUDGET_ACCELERATOR
         for places in plan_batches([len(row) for row in ids], budget):
             with torch.inference_mode():
                 batch = {name: values.to(device) for name, values in self.pad([ids[i] for i in places]).items()}
