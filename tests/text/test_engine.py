@@ -132,6 +132,14 @@ def test_batches_and_windows_change_neither_a_vector_nor_its_position(engine, mo
     np.testing.assert_allclose(singles, whole, atol=1e-6)
 
 
+@pytest.mark.parametrize(("threads", "most"), [(1, 768), (2, 1536), (8, 2048)])
+def test_a_batch_of_a_cpu_grows_with_its_threads_up_to_a_limit(threads, most, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    engine = make_echo_engine(lambda texts: [[1] * 6 for _ in texts])
+    engine.encode([str(number) for number in range(1000)])
+    assert max(len(batch) for batch in engine.module.batches) == most // 6
+
+
 def test_equal_texts_are_encoded_once():
     engine = make_echo_engine()
     texts = [str(i % 7) for i in random.Random(0).sample(range(50), 50)]
