@@ -8,7 +8,7 @@ is all-MiniLM-L6-v2 at float32.
 - Throughput: the mixed texts of benchmarks/encode.py, 32 in a request, from 8 clients. `encode` of the same texts takes turns
   with them. The ratio of CPU seconds is more reliable on a shared machine; it has all threads of the server and no client.
 - Latency: single queries of banking77. 8 clients that never pause give the full load; then queries come at random times, half
-  as many in a second. A latency counts from the moment at which the query was due.
+  as many in a second. A latency counts from the moment at which the query was due. The median of three turns counts.
 - Broken clients: every vector is compared with that of `encode`. 5 % of the requests are invalid JSON, are too large, are cut off
   while they are sent or while they are answered, or stop in the middle of their body.
 - Workers: private and shared memory as /proc/PID/smaps_rollup counts it.
@@ -47,6 +47,7 @@ from encode import MODEL, draw_texts
 NAME = MODEL.replace(":", "-")
 TOLERANCE = 1e-6
 REQUEST_TEXTS, BULK_CLIENTS = 32, 8
+LATENCY_TURNS = 3
 BROKEN_SHARE, TOO_LARGE = 0.05, 9 << 20
 SLOW_START = 120
 
@@ -151,6 +152,12 @@ def measure_throughput(server: Server, encoder: Any, count: int, turns: int) -> 
 
 
 def measure_latency(server: Server, count: int) -> dict[str, Any]:
+    """Measure the latency in turns, and return the turn with the median ratio of p99 to p50, with all ratios."""
+    turns = sorted((measure_latency_once(server, count) for _ in range(LATENCY_TURNS)), key=lambda turn: turn["ratio"])
+    return {**turns[len(turns) // 2], "ratios": [turn["ratio"] for turn in turns]}
+
+
+def measure_latency_once(server: Server, count: int) -> dict[str, Any]:
     """Find the rate of single queries at full load, and their latency at half of it."""
     generator, client = random.Random(0), Client(server.port)
     pool_of_texts = [row["text"] for row in rows("banking77/test")]
@@ -270,7 +277,7 @@ def make_lines(figures: dict[str, Any], mode: str) -> list[str]:
         ("texts a second, served · `encode`", f"{load['served_per_second']:.0f} · {load['bulk_per_second']:.0f}", ""),
         ("largest difference of a component", f"{load['max_difference']:.1e}", f"≤ {TOLERANCE:.0e}"),
         ("p50 · p99 at half load, ms", f"{latency['p50_ms']:.0f} · {latency['p99_ms']:.0f}", ""),
-        ("p99 ÷ p50 at half load", f"{latency['ratio']:.1f}", "≤ 3"),
+        ("p99 ÷ p50 at half load", f"{latency['ratio']:.2f} ({_spread(latency['ratios'])})", "≤ 3"),
         ("good · broken requests", f"{broken['good']} · {broken['broken']}", ""),
         ("wrong · lost · not refused", f"{broken['wrong']} · {broken['lost']} · {broken['unrefused']}", "0 · 0 · 0"),
         ("peak memory, first · second half, MB", f"{memory[0]:.0f} · {memory[1]:.0f}", "flat: ≤ 1.05 ×"),
