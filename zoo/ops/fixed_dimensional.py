@@ -25,7 +25,7 @@ GENERATOR = "philox-1"
 """The name of the way in which `draw_cells` draws. It depends on no version of a library, and changes with any change of it."""
 
 BLOCK_TOKENS = 1 << 13
-BLOCK_NUMBERS = 1 << 21  # of the sums of all cells of a block, which should stay in the processor's cache
+BLOCK_NUMBERS = 1 << 19  # of the sums of all cells of a block, which should stay in the processor's cache
 MOST_BITS = 12
 NEAR_ZERO = 1e-4  # a product below this share of the token's norm is computed again in float64
 
@@ -198,15 +198,26 @@ def _find_fillers(first: npt.NDArray[np.int32], bits: int) -> tuple[npt.NDArray[
 def _pool_cells(
     tokens: torch.Tensor, order: sparse.csr_matrix, mode: str, projections: torch.Tensor | None, repetitions: int
 ) -> torch.Tensor:
-    """Return (repetitions · sets · cells, components): sums or means of the tokens of each cell, projected.
+    """Return (repetitions · sets · cells, components): sums or means of the tokens of each cell, projected."""
+    parts = _sum_cells(tokens, order, projections, repetitions)
+    if mode == "sum":
+        return parts
+    counts = torch.from_numpy(np.diff(order.indptr).astype(np.float32)).clamp_min_(1)
+    return parts.flatten(0, -2).div_(counts[:, None])  # a division of the projected sums, which are short
+
+
+def _sum_cells(
+    tokens: torch.Tensor, order: sparse.csr_matrix, projections: torch.Tensor | None, repetitions: int
+) -> torch.Tensor:
+    """Return the sums (…, components) of the tokens of each cell, projected.
 
     The projection is linear, so it may come before or after the sum. It comes where fewer vectors pass it.
     """
     indices, starts = torch.from_numpy(order.indices), torch.from_numpy(order.indptr[:-1])
     if projections is None or len(tokens) * repetitions >= len(starts):
-        sums = torch.nn.functional.embedding_bag(indices, tokens, starts, mode=mode)
+        sums = torch.nn.functional.embedding_bag(indices, tokens, starts, mode="sum")
         return sums if projections is None else torch.bmm(sums.view(repetitions, -1, tokens.shape[1]), projections)
     projected = torch.matmul(tokens, projections).flatten(0, 1)
     counts = order.indptr[:: len(starts) // repetitions]
     own = np.repeat(np.arange(repetitions, dtype=np.int32) * len(tokens), np.diff(counts))
-    return torch.nn.functional.embedding_bag(indices + torch.from_numpy(own), projected, starts, mode=mode)
+    return torch.nn.functional.embedding_bag(indices + torch.from_numpy(own), projected, starts, mode="sum")
