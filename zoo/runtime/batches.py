@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import numpy.typing as npt
 
 from .description import Description
 from .errors import PackError
+from .network import read_thread_count
 from .token_sets import mark_tokens
 
 Array = npt.NDArray[Any]
-BUDGET = 2048
-"""Padded tokens of a batch: the activations stay in the processor's cache."""
+BUDGET_THREAD, BUDGET = 768, 2048
+"""Padded tokens of a batch for each thread, and at most: the activations stay in the processor's cache."""
 LARGEST_PADDING, FEW_TOKENS = 1.25, 32
 """A batch has at most so many times its own tokens when it is padded, and so many more. Padding costs time, and in int8 it widens
 the range that all tokens of the batch share."""
@@ -57,8 +59,8 @@ class Reader:
     ) -> Iterator[tuple[list[int], dict[str, Array]]]:
         """Yield the places of the inputs of a batch, and the arrays of the graph.
 
-        Texts of similar length share a batch of at most BUDGET padded tokens. `is_query` decides which tokens count, if the
-        model gives a vector for each token. Raise PackError for a wrong input.
+        Texts of similar length share a batch. `is_query` decides which tokens count, if the model gives a vector for each token.
+        Raise PackError for a wrong input.
         """
         if self.description.modality == "text":
             yield from self._iterate_texts(inputs, is_query)
@@ -76,12 +78,13 @@ class Reader:
                 raise PackError(f"input {place} is {type(text).__name__}, expected a text")
         rows = self.tokenize(texts)
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        budget = min(BUDGET, BUDGET_THREAD * (read_thread_count() or os.cpu_count() or 1))
         start = 0
         while start < len(order):
             end, tokens = start + 1, len(rows[order[start]])
             while end < len(order):
                 padded, tokens = (end + 1 - start) * len(rows[order[end]]), tokens + len(rows[order[end]])
-                if padded > min(BUDGET, FEW_TOKENS + LARGEST_PADDING * tokens):
+                if padded > min(budget, FEW_TOKENS + LARGEST_PADDING * tokens):
                     break
                 end += 1
             places = order[start:end]

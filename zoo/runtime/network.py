@@ -25,7 +25,7 @@ class Network:
     """
 
     def __init__(self, path: Path, threads: int | None = None, precision: str = "fp32") -> None:
-        count = threads or _read_thread_count()
+        count = threads or read_thread_count()
         open_graph = _open_onnx if path.suffix == ".onnx" else _open_openvino
         try:
             self._run = open_graph(path, count, precision)
@@ -50,7 +50,8 @@ class Network:
         return outputs
 
 
-def _read_thread_count() -> int:
+def read_thread_count() -> int:
+    """Return the number of threads that OMP_NUM_THREADS asks for; 0 for all cores."""
     value = os.environ.get("OMP_NUM_THREADS", "")
     return int(value) if value.isdecimal() else 0
 

@@ -174,8 +174,7 @@ class Engine:
     ) -> Iterator[tuple[list[int], Array]]:
         """Yield the positions of the texts of a batch, and the module's float32 outputs for them."""
         module, device = self._convert_module(dtype), self.device
-        budget = min(BUDGET_CPU, BUDGET_THREAD * torch.get_num_threads())
-        budget = budget if device.type == "cpu" else BUDGET_ACCELERATOR
+        budget = find_cpu_budget() if device.type == "cpu" else BUDGET_ACCELERATOR
         for places in plan_batches([len(row) for row in ids], budget):
             with torch.inference_mode():
                 batch = {name: values.to(device) for name, values in self.pad([ids[i] for i in places]).items()}
@@ -257,6 +256,11 @@ def convert(
 
 def _is_linear(part: torch.nn.Module) -> TypeGuard[torch.nn.Linear]:
     return type(part) is torch.nn.Linear
+
+
+def find_cpu_budget() -> int:
+    """Return the most padded tokens of a batch on a CPU, which depend on the number of threads."""
+    return min(BUDGET_CPU, BUDGET_THREAD * torch.get_num_threads())
 
 
 def plan_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

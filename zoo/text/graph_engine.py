@@ -10,7 +10,7 @@ import torch
 from zoo.core.errors import ZooError
 from zoo.core.progress import Advance
 from zoo.runtime.errors import PackError
-from zoo.text.engine import BUDGET_CPU, Array, Engine, plan_batches
+from zoo.text.engine import Array, Engine, find_cpu_budget, plan_batches
 
 Compute = Callable[[Mapping[str, Array]], Array]
 
@@ -55,7 +55,7 @@ class GraphEngine(Engine):
         self, ids: Sequence[list[int]], dtype: torch.dtype, advance: Advance
     ) -> Iterator[tuple[list[int], Array]]:
         """Yield the positions of the texts of a batch, and their vectors. The graph computes in its own precision."""
-        for places in plan_batches([len(row) for row in ids], BUDGET_CPU):
+        for places in plan_batches([len(row) for row in ids], find_cpu_budget()):
             batch = {name: values.numpy() for name, values in self.pad([ids[place] for place in places]).items()}
             try:
                 vectors = self._compute(batch)
