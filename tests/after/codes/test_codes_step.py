@@ -89,6 +89,13 @@ def test_a_saved_step_gives_the_same_codes_and_vectors(step):
     assert opened.card_facts() == step.card_facts()
 
 
+def test_a_step_that_was_saved_before_trellises_opens_as_it_was():
+    saved = fit(rounding="nearest")
+    opened = Step.from_saved(Spec(**SMALL), saved.tensors(), saved.state())  # its spec names no rounding
+    assert opened.spec.rounding == "nearest"
+    assert np.array_equal(opened.encode(MATERIAL.documents), saved.encode(MATERIAL.documents))
+
+
 def test_the_same_seed_gives_the_same_tensors(step):
     again = fit(**step.spec.model_dump())
     for name, tensor in step.tensors().items():
