@@ -53,6 +53,14 @@ def test_normal_values_lose_what_the_table_says_and_less_than_with_nearest_level
     assert error < 0.85 * scalar_quantisers.NORMAL_ERRORS[width]
 
 
+@pytest.mark.parametrize("width", [5, 6])
+def test_many_levels_need_more_rows_to_lose_what_the_table_says(width):
+    levels = trellis.fit_levels(draw(16_000, 100), np.full(100, width), rounds=8)
+    values = draw(500, 100, seed=1)
+    error = compute_error(values, trellis.find_numbers(values, levels), levels).mean() / 100
+    assert float(error) == pytest.approx(trellis.NORMAL_ERRORS[width], rel=0.08)
+
+
 def test_a_row_has_the_numbers_that_it_has_alone():
     widths = np.array([3, 1, 2] * 20)
     values = draw(trellis.BLOCK + 9, 60)

@@ -96,6 +96,12 @@ def test_a_step_that_was_saved_before_trellises_opens_as_it_was():
     assert np.array_equal(opened.encode(MATERIAL.documents), saved.encode(MATERIAL.documents))
 
 
+def test_levels_of_a_trellis_are_not_taken_for_nearest_levels(step):
+    # A version without trellises asks for `levels`, and must not find another meaning under that name.
+    expected = {"levels"} if step.spec.rounding == "nearest" else {"trellis_levels"}
+    assert {name for name in step.tensors() if name.endswith("levels")} == expected
+
+
 def test_the_same_seed_gives_the_same_tensors(step):
     again = fit(**step.spec.model_dump())
     for name, tensor in step.tensors().items():
