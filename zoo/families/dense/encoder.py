@@ -56,7 +56,7 @@ class Encoder(LossesBySource, WindowedEncoder):
         self._guide: Guide | None = None
         self._teacher: Teacher | None = None
         if isinstance(backbone, DeferredBackbone):
-            self.normalizes, self.similarity_fn_name = True, "cosine"  # `_can_wait` says so
+            self.normalizes, self.similarity_fn_name = True, "cosine"  # `_can_be_deferred` says so
             return
         own = backbone.normalizes is None or backbone.normalizes
         self.normalizes = own if spec.normalize is None else spec.normalize
@@ -298,7 +298,7 @@ class Encoder(LossesBySource, WindowedEncoder):
             deferred = defer(
                 folder, spec, lambda place: cls._load_open(spec, place, config), is_model_folder=True, table=table
             )
-            if deferred is not None and _can_wait(deferred):
+            if deferred is not None and _can_be_deferred(deferred):
                 return cls(spec, deferred)
         return cls._load_open(spec, folder, config)
 
@@ -343,6 +343,6 @@ class Encoder(LossesBySource, WindowedEncoder):
         }
 
 
-def _can_wait(deferred: DeferredBackbone) -> bool:
+def _can_be_deferred(deferred: DeferredBackbone) -> bool:
     """Whether vectors are pooled states of unit norm that are compared by cosine."""
     return not deferred.light.has_dense and deferred.light.similarity in (None, "cosine", "dot")
