@@ -1,7 +1,7 @@
 """The defaults of the two families that learn from pairs of texts: matryoshka-2d and static.
 
-    ZOO_DATA=… python benchmarks/defaults_pairs.py [--half development|reporting] [--only onet nli] [--families static]
-        [--sizes 300 all] [--seeds 3] [--quick] [--work FOLDER] [--write FILE]
+    ZOO_DATA=… python benchmarks/defaults_pairs.py [--half development|development-cyrillic|reporting] [--only onet nli]
+        [--families static] [--sizes 300 all] [--seeds 3] [--vocabulary auto] [--quick] [--work FOLDER] [--write FILE]
 
 Each recipe names the family, the backbone all-MiniLM-L6-v2, the data and the seed, and for matryoshka-2d the loss that reads
 pairs; nothing else. Training rows are the first 300, 1,000 and 3,000 of a fixed random order, and all, up to LIMITS. Defaults
@@ -10,7 +10,12 @@ with the best free baseline: the encoder before training and, for searches, BM25
 
 `plain` is the same backbone, trained on the same rows with the contrastive loss of the last layer at full width alone, with the
 steps, the batch, the rate and the dropout of sentence-transformers' MultipleNegativesRankingLoss. matryoshka-2d's full cut should
-never be below it. One thread; a training of 1,000 pairs takes about half a minute. --quick: one seed, 300 rows.
+never be below it.
+
+development-cyrillic has four sets of the development half in Cyrillic letters, of which the backbone knows no word, and
+--vocabulary is that field of static.
+
+One thread; a training of 1,000 pairs takes about half a minute. --quick: one seed, 300 rows.
 """
 
 from __future__ import annotations
@@ -86,12 +91,14 @@ def write_data(folder: Path, pair_set: PairSet, size: int) -> dict[str, Any]:
     }
 
 
-def make_recipe(family: str, task: dict[str, Any], seed: int) -> dict[str, Any]:
-    """A recipe without any setting of its own."""
-    loss = {"loss": "contrastive"} if family == "matryoshka-2d" else {}
+def make_recipe(family: str, task: dict[str, Any], seed: int, vocabulary: str = "auto") -> dict[str, Any]:
+    """A recipe without any setting of its own, unless static has a `vocabulary` that is not auto."""
+    section = {"loss": "contrastive"} if family == "matryoshka-2d" else {}
+    if family == "static" and vocabulary != "auto":
+        section = {"vocabulary": vocabulary}
     return {
         "name": "defaults",
-        "encoder": {"family": family, "backbone": BACKBONE, **loss},
+        "encoder": {"family": family, "backbone": BACKBONE, **section},
         "data": {"source": "file", "path": "train.jsonl"},
         "training": {"seed": seed},
         "evaluation": [task | {"views": VIEWS[family]}],
@@ -109,13 +116,13 @@ def score_plain(recipe: Any, rows: Any, settings: Any, folder: Path) -> float:
     return float(report["results"][0]["value"])
 
 
-def measure(family: str, name: str, size: int, seed: int) -> list[dict[str, Any]]:
+def measure(family: str, name: str, size: int, seed: int, vocabulary: str = "auto") -> list[dict[str, Any]]:
     """Train and score; return one entry for each view."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         task = write_data(folder, read_set(name), size)
         path = folder / "recipe.yaml"
-        path.write_text(yaml.safe_dump(make_recipe(family, task, seed)), encoding="utf-8")
+        path.write_text(yaml.safe_dump(make_recipe(family, task, seed, vocabulary)), encoding="utf-8")
         recipe = zoo.load_recipe(path)
         with mock.patch.object(trainer, "fit", wraps=trainer.fit) as fit:  # to see the settings that a default becomes
             run(recipe, folder / "run")
@@ -189,6 +196,7 @@ def format_counts(entries: Sequence[dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = make_defaults_parser(__doc__, HALVES, SIZES, quick="one seed, 300 rows")
     parser.add_argument("--families", nargs="*", choices=list(VIEWS), default=list(VIEWS))
+    parser.add_argument("--vocabulary", choices=("auto", "backbone", "texts"), default="auto", help="of static")
     args = parser.parse_args()
     results = Results(args.work)
     names = [name for name in HALVES[args.half] if not args.only or name in args.only]
@@ -201,7 +209,8 @@ def main() -> None:
                 sizes = [SIZES[size] or available for size in (["300"] if args.quick else args.sizes)]
                 for size in sorted({size for size in sizes if size <= available}):
                     key = f"{family}-{name}-{size}-{seed}"
-                    entries += results.get(key, partial(measure, family, name, size, seed))
+                    key += f"-{args.vocabulary}" if args.vocabulary != "auto" and family == "static" else ""
+                    entries += results.get(key, partial(measure, family, name, size, seed, args.vocabulary))
     if not entries:
         sys.exit("nothing was measured: --only names no data set of this half")
     lines = [*format_table(entries), "", *format_counts(entries)]

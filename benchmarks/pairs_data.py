@@ -84,6 +84,21 @@ def pair_classes(train: Pairs, test: Pairs) -> PairSet:
     return PairSet(shuffle(pairs), queries, {f"d{j}": text for j, (text, _) in enumerate(documents)}, relevant)
 
 
+def write_cyrillic(text: str) -> str:
+    """The text in Cyrillic letters, one for each Latin one."""
+    return text.lower().translate(CYRILLIC)
+
+
+def read_in_cyrillic(name: str) -> PairSet:
+    """A set that is searched, in Cyrillic letters."""
+    latin = read_set(name)
+    pairs = [(write_cyrillic(anchor), write_cyrillic(positive)) for anchor, positive in latin.pairs]
+    queries, documents = (
+        {id_: write_cyrillic(text) for id_, text in texts.items()} for texts in (latin.queries, latin.documents)
+    )
+    return PairSet(pairs, queries, documents, latin.relevant)
+
+
 # -- the sets ----------------------------------------------------------------------------------------------------------
 
 
@@ -93,14 +108,9 @@ def read_icd10cm() -> PairSet:
 
 
 def read_icd10cm_cyrillic() -> PairSet:
-    """The same in Cyrillic letters, one for each Latin one."""
-
-    def write(text: str) -> str:
-        return text.lower().translate(CYRILLIC)
-
-    return search_names(
-        [(write(row["term"]), write(row["description"])) for row in icd10cm.read_rows("terms")], QUERIES
-    )
+    """The same in Cyrillic letters."""
+    pairs = [(write_cyrillic(row["term"]), write_cyrillic(row["description"])) for row in icd10cm.read_rows("terms")]
+    return search_names(pairs, QUERIES)
 
 
 def read_emoji() -> PairSet:
@@ -197,7 +207,11 @@ SETS: dict[str, Callable[[], PairSet]] = {
 
 HALVES = {
     "development": ("icd10cm", "emoji", "trec", "cranfield", "searchsnippets"),
+    "development-cyrillic": ("emoji_cyrillic", "trec_cyrillic", "cranfield_cyrillic", "searchsnippets_cyrillic"),
     "reporting": ("onet", "fontawesome", "banking77", "nli", "icd10cm_cyrillic", "pascal_flickr"),
+}
+SETS |= {
+    name: functools.partial(read_in_cyrillic, name.removesuffix("_cyrillic")) for name in HALVES["development-cyrillic"]
 }
 
 

@@ -209,6 +209,10 @@ class EncoderSpec(Section):
         """How many tokens of a text are read, for families whose texts pass a pretrained tokenizer. Default: not known."""
         return None
 
+    def learns_vocabulary(self, spelled: float) -> bool:
+        """Whether tokens are learned from the training texts, if the backbone spells this share of their words. Default: no."""
+        return False
+
     @property
     def extras(self) -> tuple[str, ...]:
         """Extras of the package that training and loading need, in the order of an install command."""
@@ -289,7 +293,8 @@ class EncoderSpec(Section):
     def suggest_when_worse(self, facts: Mapping[str, float]) -> str:
         """Say what to change if a free baseline is better, as a clause.
 
-        `facts` may hold `rows`, the training rows, and `words`, the median number of words of a training text.
+        `facts` may hold `rows`, the training rows, and `words`, the median number of words of a training text. Nothing is asked
+        if the backbone does not know the words (`zoo.text.spelled_words`).
         """
         return "try more rows, more `training.epochs` or another `training.learning_rate`"
 

@@ -6,12 +6,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 from datasets import Dataset
 
 from zoo.evaluation import comparison
 from zoo.evaluation.baselines.baseline import BaselineScore
 from zoo.evaluation.tasks.infomec import Infomec
 from zoo.metrics.outcomes import Outcomes
+from zoo.spec import TextLimit
+from zoo.text import spelled_words
 
 HITS = (np.arange(400) % 4 > 0).astype(float)  # .75
 
@@ -123,9 +126,30 @@ def test_a_loss_has_the_advice_of_the_family():
 
 
 def test_facts_about_the_training_rows_are_their_number_and_their_median_length():
-    spec = SimpleNamespace(roles=lambda: ({"text": "text"}, {}))
+    spec = SimpleNamespace(roles=lambda: ({"text": "text"}, {}), text_limit=None)
     encoder = SimpleNamespace(spec=spec)
     texts = Dataset.from_dict({"text": ["a b", "a b c d", "a b c d e f"]})
     assert comparison.describe_rows(encoder, texts) == {"rows": 3, "words": 4}
     assert comparison.describe_rows(encoder, None) == {}
     assert comparison.describe_rows(encoder, texts.rename_column("text", "other")) == {"rows": 3}
+
+
+@pytest.mark.parametrize(("learns", "known"), [(False, False), (True, False), (False, True)])
+def test_a_loss_on_words_that_the_backbone_does_not_know_says_so(tmp_path, learns, known):
+    backbone = tiny.backbone(tmp_path / "backbone", layers=1, hidden=16)
+    spec = SimpleNamespace(
+        roles=lambda: ({"text": "text"}, {}),
+        text_limit=TextLimit(backbone),
+        learns_vocabulary=lambda share: learns,
+        suggest_when_worse=lambda facts: "try more rows",
+    )
+    texts = tiny.SENTENCES[:3] if known else ["совсем другие слова", "и ещё слова"]
+    encoder = SimpleNamespace(spec=spec, folder=tmp_path)
+    facts = comparison.describe_rows(encoder, Dataset.from_dict({"text": texts}))
+    entry = {"value": 0.5, "bytes_per_vector": 8}
+    sentence = comparison.judge_entry(entry, None, [BaselineScore("BM25", 0.75)], spec, facts)["verdict"]["sentence"]
+    if learns or known:
+        assert sentence.endswith("in the median; try more rows.")
+    else:
+        clause = spelled_words.describe(1.0, backbone)
+        assert sentence.endswith(f"in the median, {clause}; {spelled_words.ADVICE}.")

@@ -20,7 +20,7 @@ def test_directions_are_those_of_lsa_and_all_words_have_the_same_length():
     documents = [*texts(60), ""]
     vocabulary = Vocabulary.count(documents, min_count=1)
     batch = Batch.from_token_lists([vocabulary.encode(text) for text in documents])
-    vectors = word_start.decompose(batch, len(vocabulary) + 1, 12, seed=3).compute_start()
+    vectors = word_start.compute_start(word_start.decompose(batch, len(vocabulary) + 1, 12, seed=3))
     assert (vectors.shape, vectors.dtype) == ((len(vocabulary) + 1, 12), np.float32)
     np.testing.assert_allclose(np.linalg.norm(vectors[:-1], axis=1), word_start.LENGTH, rtol=1e-5)
     assert not vectors[-1].any(), "a word of no document"
@@ -33,7 +33,7 @@ def test_directions_are_those_of_lsa_and_all_words_have_the_same_length():
 
 @pytest.mark.parametrize("token_lists", [[[0, 0, 0]], [[0], [1]], [[0, 1], [1, 0], []]])
 def test_a_corpus_smaller_than_the_vectors_leaves_components_at_zero(token_lists):
-    vectors = word_start.decompose(Batch.from_token_lists(token_lists), 2, 8, seed=0).compute_start()
+    vectors = word_start.compute_start(word_start.decompose(Batch.from_token_lists(token_lists), 2, 8, seed=0))
     assert np.isfinite(vectors).all()
     assert not vectors[:, len(token_lists) :].any()
 

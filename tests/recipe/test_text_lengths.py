@@ -14,6 +14,7 @@ from zoo.build import text_lengths as before_training
 from zoo.build import training_data
 from zoo.cli.main import main
 from zoo.recipe import text_lengths
+from zoo.text import spelled_words
 
 LONG = " ".join(tiny.WORDS[:38])  # 40 tokens with the special ones
 
@@ -113,3 +114,40 @@ def test_of_many_rows_some_are_drawn_before_their_texts_are_read(tmp_path, monke
     assert (whole[0]["counted"], whole[0]["texts"], whole[0]["long"]) == (40, 40, 20)
     assert (drawn[0]["counted"], drawn[0]["texts"], drawn[0]["long"]) == (16, 40, 8)
     assert drawn[1:] == whole[1:]
+
+
+def spell(folder, family="{family: matryoshka-2d, loss: contrastive, "):
+    """Write a recipe as `write` does, with texts of which the backbone knows no word."""
+    write(folder)
+    path = folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("{family: matryoshka-2d, loss: contrastive, ", family))
+    rows = [{"q": f"вопрос номер {i}", "a": f"совсем другой ответ {i}", "n": i} for i in range(30)]
+    shapes_of_data.write_csv(folder / "pairs.csv", rows)
+    return zoo.load_recipe(path)
+
+
+def test_texts_that_the_backbone_does_not_know_are_warned_of_before_and_after_the_training(tmp_path, capsys):
+    recipe = spell(tmp_path)
+    clause = f"of the words are spelled letter by letter, because {recipe.encoder.backbone} does not know them"
+    _, (warning,) = text_lengths.describe(recipe)
+    assert warning.startswith("data: ")
+    assert f"{clause}; {spelled_words.ADVICE}" in warning
+    out = tmp_path / "run"
+    path = str(tmp_path / "recipe.yaml")
+    assert main(["train", path, "training.max_steps=1", "training.batch_size=2", "--out", str(out)]) == 0
+    assert capsys.readouterr().err.count(clause) >= 1
+    (finding,) = [
+        entry for entry in json.loads((out / "report.json").read_text())["health"] if clause in entry["message"]
+    ]
+    assert (finding["level"], finding["advice"]) == ("warning", spelled_words.ADVICE)
+
+
+def test_an_encoder_that_learns_its_tokens_from_the_texts_is_not_measured_by_those_of_the_backbone(tmp_path):
+    recipe = spell(tmp_path, "{family: static, dim: 8, ")
+    assert text_lengths.describe(recipe) == (
+        ["lengths: not counted, because the tokens are learned from the training texts"],
+        [],
+    )
+    tables, tasks = training_data.read_tables(recipe), evaluation.prepare(recipe.evaluation, recipe.folder)
+    assert before_training.count(recipe, tables, tasks) == ([], [])
+    assert before_training.find_unknown_words(recipe, tables) == []

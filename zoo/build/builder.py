@@ -231,7 +231,9 @@ class _Build:
         self._report_results()
 
     def _count_long_texts(self, tables: dict[str, Table], tasks: Prepared) -> list[dict[str, Any]]:
-        """Count the texts that are longer than the encoder reads, and say so."""
+        """Count the texts that are longer than the encoder reads, and say so, and what else the backbone cannot do with them."""
+        for finding in text_lengths.find_unknown_words(self.recipe, tables):
+            self.say(str(finding))
         counts, warnings = text_lengths.count(self.recipe, tables, tasks)
         for line in warnings:
             self.say(f"warning: {line}")
@@ -348,7 +350,8 @@ class _Build:
         )
         for finding in findings:
             self.say(str(finding))
-        return findings
+        # It was said before the training.
+        return [*findings, *text_lengths.find_unknown_words(self.recipe, tables)]
 
     def _document(
         self, locked: dict[str, Any], long_texts: list[dict[str, Any]], encoder: Encoder | None, made_from: str

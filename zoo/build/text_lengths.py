@@ -1,18 +1,19 @@
-"""Count the texts of a run that are longer than its encoder reads, for lock.json and the card."""
+"""Count the texts of a run that are longer than its encoder reads, for lock.json and the card, and warn of unknown words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from zoo.core.findings import Finding
 from zoo.data import Table
 from zoo.data.mapped import read_column
 from zoo.data.split import draw_positions
 from zoo.data.stored import MEMORY_ROWS
 from zoo.evaluation import Prepared
 from zoo.recipe.recipe import Recipe
-from zoo.text import long_texts
-from zoo.text.long_texts import MOST_TEXTS
+from zoo.text import long_texts, spelled_words
+from zoo.text.long_texts import MOST_TEXTS, TokenCounter
 
 
 def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> tuple[list[dict[str, Any]], list[str]]:
@@ -20,10 +21,11 @@ def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> 
 
     Both are empty for a family without a limit in tokens, and if the tokenizer of its backbone cannot be read.
     """
-    limit = recipe.encoder.text_limit
-    counter = None if limit is None else long_texts.open_counter(limit, recipe.folder)
-    if limit is None or counter is None or isinstance(counter, str):
+    limit, counter = recipe.encoder.text_limit, _open_counter(recipe)
+    if limit is None or counter is None:
         return [], []
+    if recipe.encoder.learns_vocabulary(_measure_spelled(counter, tables)):
+        return [], []  # the lengths are known only when the tokens are
     counts = []
     for name, table in _list_tables(tables, tasks):
         columns, share = _take_inputs(table)
@@ -34,6 +36,30 @@ def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> 
         f"{entry}; {counter.advise(limit.field, has_windows=limit.has_windows)}" for entry in counts if entry.long
     ]
     return [vars(entry) for entry in counts], warnings
+
+
+def find_unknown_words(recipe: Recipe[Any], tables: Mapping[str, Table]) -> list[Finding]:
+    """Return a warning if the backbone does not know most words of the training texts, and the encoder needs it to."""
+    limit, counter = recipe.encoder.text_limit, _open_counter(recipe)
+    if limit is None or counter is None:
+        return []
+    share = _measure_spelled(counter, tables)
+    if share <= spelled_words.MANY or recipe.encoder.learns_vocabulary(share):
+        return []
+    return [Finding("warning", spelled_words.describe(share, limit.backbone), spelled_words.ADVICE)]
+
+
+def _open_counter(recipe: Recipe[Any]) -> TokenCounter | None:
+    """Return the counter of tokens of the recipe's backbone, if it has one that can be read."""
+    limit = recipe.encoder.text_limit
+    counter = None if limit is None else long_texts.open_counter(limit, recipe.folder)
+    return None if isinstance(counter, str) else counter
+
+
+def _measure_spelled(counter: TokenCounter, tables: Mapping[str, Table]) -> float:
+    """Return the share of words of the training texts that the backbone does not know."""
+    columns, _ = _take_inputs(tables["train"])
+    return counter.measure_spelled(long_texts.list_texts(columns, {}))
 
 
 def _list_tables(tables: Mapping[str, Table], tasks: Prepared) -> Iterator[tuple[str, Table]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.data.split import draw_positions
 from zoo.spec import EncoderSpec
+from zoo.text import long_texts, spelled_words
 
 if TYPE_CHECKING:
     from zoo.encoder import Encoder
@@ -21,11 +22,15 @@ FACT_ROWS = 2000
 """The median length of training texts is estimated from at most so many rows."""
 
 
-def describe_rows(encoder: Encoder, rows: Any) -> dict[str, float]:
-    """Return what advice depends on: `rows`, their number, and `words`, the median number of words if they hold texts."""
+def describe_rows(encoder: Encoder, rows: Any) -> dict[str, Any]:
+    """Return what advice depends on.
+
+    It is `rows`, their number, and `words`, the median number of words if they hold texts. `unknown_words` is a clause about a
+    backbone that does not know most of their words.
+    """
     if rows is None:
         return {}
-    facts: dict[str, float] = {"rows": len(rows)}
+    facts: dict[str, Any] = {"rows": len(rows)}
     required, optional = encoder.spec.roles()
     column = next((name for name, kind in {**required, **optional}.items() if kind == "text"), None)
     if column in rows.column_names and len(rows):
@@ -33,7 +38,19 @@ def describe_rows(encoder: Encoder, rows: Any) -> dict[str, float]:
         texts = [text for text in sample if text is not None]  # one source of several may lack the column
         if texts:
             facts["words"] = statistics.median(len(text.split()) for text in texts)
+            facts |= _describe_unknown_words(encoder, texts)
     return facts
+
+
+def _describe_unknown_words(encoder: Encoder, texts: Sequence[str]) -> dict[str, str]:
+    limit = encoder.spec.text_limit
+    counter = None if limit is None else long_texts.open_counter(limit, encoder.folder)
+    if limit is None or counter is None or isinstance(counter, str):
+        return {}
+    share = counter.measure_spelled(texts)
+    if share <= spelled_words.MANY or encoder.spec.learns_vocabulary(share):
+        return {}
+    return {"unknown_words": spelled_words.describe(share, limit.backbone)}
 
 
 def judge_entry(
@@ -41,7 +58,7 @@ def judge_entry(
     own: Outcomes | None,
     baselines: Sequence[BaselineScore],
     spec: EncoderSpec,
-    facts: Mapping[str, float],
+    facts: Mapping[str, Any],
     caveat: str = "",
 ) -> dict[str, Any]:
     """Return `{"verdict": …}` with its sentence for an entry of the report, or nothing without a baseline.
@@ -54,7 +71,10 @@ def judge_entry(
     verdict = judge(entry["value"], own, comparable)
     if verdict is None:
         return {}
-    advice = join_advice(facts, spec.suggest_when_worse(facts)) if verdict["outcome"] == "worse" else ""
+    advice = ""
+    if verdict["outcome"] == "worse":
+        suggestion = spelled_words.ADVICE if "unknown_words" in facts else spec.suggest_when_worse(facts)
+        advice = join_advice(facts, suggestion)
     return {"verdict": verdict | {"sentence": describe(verdict, entry["value"], advice, caveat)}}
 
 
@@ -107,11 +127,13 @@ def describe(verdict: Mapping[str, Any], value: float, advice: str = "", caveat:
     return f"WORSE than {name}: {scores} (difference {difference:+.3f}, {interval}){f'; {advice}' if advice else ''}."
 
 
-def join_advice(facts: Mapping[str, float], suggestion: str) -> str:
+def join_advice(facts: Mapping[str, Any], suggestion: str) -> str:
     """Return the facts about the training rows, then what to change."""
     parts = []
     if "rows" in facts:
         parts.append(f"{facts['rows']} training rows")
     if "words" in facts:
         parts.append(f"texts have {facts['words']:g} words in the median")
+    if "unknown_words" in facts:
+        parts.append(facts["unknown_words"])
     return "; ".join(part for part in (", ".join(parts), suggestion) if part)

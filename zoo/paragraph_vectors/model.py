@@ -281,7 +281,7 @@ class ParagraphVectors:
 
             batch = corpus.read(np.arange(len(corpus)))
             decomposition = word_start.decompose(batch, len(self.vocabulary), s.dim, s.seed)
-            self._set_tensors({"inputs": decomposition.compute_start()})
+            self._set_tensors({"inputs": word_start.compute_start(decomposition)})
             self._lsa = decomposition.axes, batch
             self.settings = replace(self.settings, lsa_share=word_start.choose_share(corpus.word_count))
         return self._plan(corpus)

@@ -10,56 +10,31 @@ vectors of the same length, so that those of rare words are as long as others.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from zoo.ops import lsa
 from zoo.paragraph_vectors.corpus import Batch
 
 Array = npt.NDArray[np.float32]
 
-ITERATIONS = 4
 LENGTH = 0.5  # of a vector: gradient steps of a few passes can still turn it
 BALANCED_WORDS = 5000  # words of a corpus in which LSA and training weigh the same
 MIN_SHARE = 0.25  # of LSA
 
 
-class Decomposition(NamedTuple):
-    """The LSA of a corpus.
-
-    Attributes:
-        axes: (words, dim), the vectors that LSA sums in a text, each times the inverse document frequency of its word.
-            Components beyond the rank of the decomposition are 0, and so are the vectors of words that are in no document.
-        sizes: (dim,) singular values.
-    """
-
-    axes: Array
-    sizes: Array
-
-    def compute_start(self) -> Array:
-        """Compute (words, dim) vectors of length LENGTH, whose directions are the axes times the singular values."""
-        scaled = self.axes * self.sizes
-        lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-        vectors: Array = (LENGTH * scaled / np.maximum(lengths, 1e-12) * (lengths > 1e-9)).astype(np.float32)
-        return vectors
-
-
-def decompose(batch: Batch, words: int, dim: int, seed: int) -> Decomposition:
+def decompose(batch: Batch, words: int, dim: int, seed: int) -> lsa.Lsa:
     """Decompose the TF-IDF of all documents of a corpus with so many words in its vocabulary."""
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfTransformer
+    return lsa.decompose(_count_words(batch, words), dim, seed)
 
-    axes, sizes = np.zeros((words, dim), np.float32), np.zeros(dim, np.float32)
-    counts = _count_words(batch, words)
-    width = min(dim, min(counts.shape) - 1)
-    if width < 1:
-        return Decomposition(axes, sizes)
-    weighted = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
-    decomposition = TruncatedSVD(width, n_iter=ITERATIONS, random_state=seed).fit(weighted)
-    axes[:, :width], sizes[:width] = decomposition.components_.T, decomposition.singular_values_
-    return Decomposition(axes, sizes)
+
+def compute_start(decomposition: lsa.Lsa) -> Array:
+    """Compute (words, dim) vectors of length LENGTH, whose directions are the axes of LSA times the singular values."""
+    scaled = decomposition.axes * decomposition.sizes
+    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
+    vectors: Array = (LENGTH * scaled / np.maximum(lengths, 1e-12) * (lengths > 1e-9)).astype(np.float32)
+    return vectors
 
 
 def choose_share(words: int) -> float:

@@ -10,7 +10,7 @@ from zoo.core.errors import DataError
 from zoo.data.spec import BuiltinData
 from zoo.recipe.recipe import Recipe
 from zoo.recipe.role_sources import list_sections
-from zoo.text import long_texts
+from zoo.text import long_texts, spelled_words
 
 MOST_ROWS = 20_000  # of a data section that are read, so that `zoo check` answers soon
 
@@ -46,7 +46,15 @@ def describe(recipe: Recipe[Any]) -> Report:
             continue
         columns, rows = found
         first = f"; only the first {MOST_ROWS:,} rows were read" if rows > MOST_ROWS else ""
-        count = counter.count(place, long_texts.list_texts(columns, counter.prompts, place))
+        texts = long_texts.list_texts(columns, counter.prompts, place)
+        if place.startswith("data"):
+            spelled = counter.measure_spelled(texts)
+            if recipe.encoder.learns_vocabulary(spelled):
+                return Report(["lengths: not counted, because the tokens are learned from the training texts"], [])
+            if spelled > spelled_words.MANY:
+                what = spelled_words.describe(spelled, limit.backbone)
+                report.warnings.append(f"{place}: {what}; {spelled_words.ADVICE}")
+        count = counter.count(place, texts)
         counts.append(count)
         if count.long:
             report.warnings.append(f"{count}{first}; {counter.advise(limit.field, has_windows=limit.has_windows)}")

@@ -14,7 +14,7 @@ from zoo.core.errors import ZooError
 from zoo.data.split import draw_positions
 from zoo.hub import model_references
 from zoo.spec import TextLimit
-from zoo.text import architectures
+from zoo.text import architectures, spelled_words
 from zoo.text.tokenizer_checks import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ class TokenCounter:
                 long += length > self.limit
                 longest = max(longest, length) if length > self.limit else longest
         return LongTexts(name, len(drawn), total or len(texts), long, longest, self.limit)
+
+    def measure_spelled(self, texts: Sequence[str]) -> float:
+        """Return the share of words that the tokenizer spells letter by letter or does not know, 0 to 1."""
+        return spelled_words.measure_share(self._tokenizer, texts)
 
     def _may_be_long(self, text: str) -> bool:
         """Return whether a text must be tokenised. A token has at least one character, unless normalisation makes several."""

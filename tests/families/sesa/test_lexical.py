@@ -16,9 +16,10 @@ from test_sesa import LIST, TEXTS, TRAINING, pairs, spec
 import zoo
 from zoo.artefact import model_folder
 from zoo.core.errors import ArtefactError
-from zoo.families.sesa import held_out_choice, lexical
+from zoo.families.sesa import held_out_choice
 from zoo.families.sesa.encoder import Encoder
-from zoo.families.sesa.subwords import INSIDE, SPECIAL, UNKNOWN, Subwords
+from zoo.text import lexical
+from zoo.text.subwords import INSIDE, SPECIAL, UNKNOWN, Subwords
 
 WORDS = 40  # ids from 2; the last one is in no text
 

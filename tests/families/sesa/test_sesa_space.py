@@ -14,9 +14,9 @@ from zoo.core.errors import ArtefactError, DataError, ZooError
 from zoo.families.sesa import faithfulness, hierarchy, objectives, plots, tag_counts
 from zoo.families.sesa.concept_space import ConceptSpace, ConceptTower
 from zoo.families.sesa.concepts import Concepts
-from zoo.families.sesa.subwords import UNKNOWN, Subwords
 from zoo.families.sesa.tower_modules import HALF_WEIGHT_FREQUENCY, RecurrentTower
 from zoo.metrics import ranking
+from zoo.text.subwords import UNKNOWN, Subwords
 
 normalize = torch.nn.functional.normalize
 

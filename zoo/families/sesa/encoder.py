@@ -21,7 +21,6 @@ from zoo.families.sesa import (
     concept_space,
     faithfulness,
     held_out_choice,
-    lexical,
     objectives,
     opaque_baseline,
     tag_counts,
@@ -34,6 +33,7 @@ from zoo.ops import distributed
 from zoo.ops.false_negatives import compute_text_key
 from zoo.ops.random_state import step_generator
 from zoo.schema import Training
+from zoo.text import lexical
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -18,8 +18,9 @@ import torch
 
 from zoo.core import atomic_files
 from zoo.encoder import TrainingRun
-from zoo.families.sesa import concept_space, lexical
+from zoo.families.sesa import concept_space
 from zoo.families.sesa.spec import SIDES
+from zoo.text import lexical
 from zoo.training import distributed
 
 if TYPE_CHECKING:

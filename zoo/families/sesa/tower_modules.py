@@ -16,11 +16,10 @@ from tokenizers import Tokenizer
 from torch.nn.functional import normalize
 
 from zoo.artefact import preflight, tensors
-from zoo.families.sesa import lexical
-from zoo.families.sesa.subwords import PAD, UNKNOWN, Subwords
 from zoo.graph import TextReader
-from zoo.text import backbone, sentence_transformers_format, text_graph
+from zoo.text import backbone, lexical, sentence_transformers_format, text_graph
 from zoo.text.backbone import Backbone
+from zoo.text.subwords import PAD, UNKNOWN, Subwords
 
 DEFAULT_MAX_LENGTH = 256  # subwords that a recurrent network reads
 HALF_WEIGHT_FREQUENCY = 1e-3  # a subword of this frequency has weight 1/2; equation 3 calls it a

@@ -14,10 +14,10 @@ from zoo.artefact import preflight, tensors
 from zoo.core import atomic_files
 from zoo.core.errors import ZooError
 from zoo.families.sesa.spec import SIDES, TowerSpec
-from zoo.families.sesa.subwords import Subwords
 from zoo.families.sesa.tower_modules import BackboneTower, RecurrentTower, Tower, build_chunks
 from zoo.text import backbone
 from zoo.text import engine as encoding
+from zoo.text.subwords import Subwords
 from zoo.text.truncatable import TruncatableEncoder, move_to_device
 
 SHARED_SIDE = "query"  # the side under which a shared tower stands, and the default side of `encode`

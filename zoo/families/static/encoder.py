@@ -58,6 +58,7 @@ class Encoder(BaseEncoder):
         self.backbone_name = model_references.find_hub_id(spec.backbone) or spec.backbone
         self._module: torch.nn.Module | None = None
         self._distilled: Distillation | None = None
+        self._chose_vocabulary = False
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -92,7 +93,7 @@ class Encoder(BaseEncoder):
         return self._module
 
     def prepare(self, rows: Dataset, cache: Path) -> None:
-        """Fit the token vectors to the backbone's vectors of training texts, in closed form.
+        """Fit the token vectors to the backbone's vectors of training texts, in closed form, or learn the texts' own vocabulary.
 
         The counts of tokens in the training texts decide the weights before, if the recipe wants that. If there are
         more than MAX_PREPARED rows, only so many are read, drawn by a fixed seed. An encoder that was
@@ -100,7 +101,7 @@ class Encoder(BaseEncoder):
         """
         if self._distilled is None:
             return
-        from zoo.families.static import distillation, regression
+        from zoo.families.static import distillation, own_vocabulary, regression
 
         if len(rows) > MAX_PREPARED:
             rows = rows.select(draw_positions(len(rows), MAX_PREPARED))
@@ -110,6 +111,14 @@ class Encoder(BaseEncoder):
             dict.fromkeys(text for column in columns for text in read_column(rows, column) if text is not None)
         )
         bag = self._distilled.bag
+        if self.spec.vocabulary == "auto":
+            spelled = own_vocabulary.measure_spelled(bag.tokenizer, texts)
+            vocabulary = "texts" if self.spec.learns_vocabulary(spelled) else "backbone"
+            self.spec, self._chose_vocabulary = self.spec.model_copy(update={"vocabulary": vocabulary}), True
+        if self.spec.vocabulary == "texts":
+            self.bag = own_vocabulary.learn(texts, self.dim, self.spec.max_length, self.seed)
+            self._module = self._distilled = None
+            return
         if self.spec.frequencies == "counted":
             bag = distillation.weigh_by_counts(bag, texts, self.spec.sif_coefficient)
         if self.spec.regression_texts:
@@ -160,6 +169,13 @@ class Encoder(BaseEncoder):
 
     def train(self, run: TrainingRun) -> float:
         """Train the token vectors with `zoo.training`, and encode with them from now on."""
+        if self._chose_vocabulary:
+            self.chosen["encoder.vocabulary"] = self.spec.vocabulary
+            if run.say is not None and self.spec.vocabulary == "texts":
+                run.say(
+                    f"encoder.vocabulary is not set: texts, {len(self.bag.table):,} subwords of the training texts, because "
+                    f"{self.spec.backbone} spells most of their words letter by letter"
+                )
         seconds = super().train(run)
         self.use_trained_weights()
         return seconds

@@ -13,7 +13,7 @@ from zoo.core.errors import ZooError
 from zoo.hub import model_references
 from zoo.schema import Positive, Roles, Section
 from zoo.spec import EncoderSpec, EpochRule, Mistake, RowNeeds, TextLimit
-from zoo.text import architectures, weights_check
+from zoo.text import architectures, spelled_words, weights_check
 
 NEGATIVES = ("negative", *(f"negative_{i}" for i in range(1, 33)))
 EPOCHS = EpochRule(rows_read=100_000, least=3, most=50)
@@ -37,6 +37,11 @@ class Spec(EncoderSpec):
     revision: str | None = Field(None, description="Commit, tag or branch of the backbone on the Hub.")
     dim: Positive = Field(256, description="Components of a vector.")
     max_length: Positive | None = Field(512, description="Tokens that are read of a text; null reads whole texts.")
+    vocabulary: Literal["auto", "backbone", "texts"] = Field(
+        "auto",
+        description="Tokens of the backbone, or subwords that are learned from the training texts and start at the vectors of "
+        "latent semantic analysis; auto learns them if the backbone spells more than half of the words letter by letter.",
+    )
     frequencies: Literal["zipf", "counted"] = Field(
         "zipf",
         description="Token frequencies by Zipf's law from the order of the vocabulary, or counted in the training texts.",
@@ -76,12 +81,18 @@ class Spec(EncoderSpec):
             return None
         return TextLimit(self.backbone, self.revision, self.max_length, special_tokens=False)
 
+    def learns_vocabulary(self, spelled: float) -> bool:
+        """As `vocabulary` says; auto does so if more than `spelled_words.MANY` of the words are spelled."""
+        return self.vocabulary == "texts" or (self.vocabulary == "auto" and spelled > spelled_words.MANY)
+
     def roles(self) -> tuple[Roles, Roles]:
         """Anchors, positives and optional hard negatives."""
         return {"anchor": "text", "positive": "text"}, dict.fromkeys(NEGATIVES, "text")
 
     def list_unused_fields(self, has_validation: bool) -> set[str]:
-        """The frequencies if no weight follows from them, and the ridge of a fit that is not made."""
+        """The frequencies if no weight follows from them, the ridge of a fit that is not made, and distillation without any."""
+        if self.vocabulary == "texts":
+            return {"frequencies", "sif_coefficient", "removed_components", "regression_texts", "ridge"}
         unused = {"frequencies"} if self.sif_coefficient is None else set()
         return unused if self.regression_texts else unused | {"ridge"}
 

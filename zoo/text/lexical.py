@@ -6,7 +6,7 @@ the sums of two texts' subwords is then about that of TF-IDF (Johnson and Linden
 a Hilbert space", 1984), and a subword that no training text has can still be recognised.
 
 With a smaller weight of the second part, texts are compared by topics more, and by equal words less. Short questions are better
-compared by topics, and names and titles by equal words. Held-out pairs choose between the two WEIGHTS.
+compared by topics, and names and titles by equal words. In sesa, held-out pairs choose between the two WEIGHTS.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from zoo.families.sesa.subwords import SPECIAL
-from zoo.paragraph_vectors import word_start
-from zoo.paragraph_vectors.corpus import Batch
+from zoo.ops import lsa
+from zoo.text.subwords import SPECIAL
 
 DIM = 1024  # components of both parts; fewer random ones would blur the cosine
 WEIGHTS = (0.5, 1.0)  # of the second part; the first one is taken if nothing can be chosen
@@ -32,15 +31,21 @@ def count_analysed(dim: int) -> int:
     return int(ANALYSED_SHARE * dim)
 
 
-def compute_table(ids: Sequence[Sequence[int]], vocab_size: int, dim: int, weight: float, seed: int) -> torch.Tensor:
+def compute_table(
+    ids: Sequence[Sequence[int]], vocab_size: int, dim: int, weight: float, seed: int, *, analysed: int | None = None
+) -> torch.Tensor:
     """Compute the vectors (vocab_size, dim) float32 of all subwords from the ids of texts.
 
-    `weight` is that of the second part. A vector is multiplied by the inverse document frequency of its subword. The special
-    subwords have vectors of zeros. Not more than the first MAX_TEXTS texts are read.
+    A vector is multiplied by the inverse document frequency of its subword. The special subwords have vectors of zeros. Not more
+    than the first MAX_TEXTS texts are read.
+
+    Args:
+        weight: that of the second part.
+        analysed: components of LSA; those of `count_analysed` if it is None. If it is `dim`, there is no second part.
     """
     rows = ids[:MAX_TEXTS]
-    analysed = count_analysed(dim)
-    axes = word_start.decompose(Batch.from_token_lists(rows), vocab_size, analysed, seed).axes
+    analysed = count_analysed(dim) if analysed is None else analysed
+    axes = lsa.decompose(lsa.count_words(rows, vocab_size), analysed, seed).axes
     vectors = np.random.default_rng(seed).standard_normal((vocab_size, dim - analysed)).astype(np.float32)
     rest = np.sqrt(np.clip(1 - np.square(axes).sum(1), 0, 1)) / np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
     vectors *= weight * rest[:, None]
