@@ -5,9 +5,7 @@ Source: Deerwester et al., "Indexing by Latent Semantic Analysis", 1990.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +44,16 @@ def decompose(counts: sparse.csr_matrix, dim: int, seed: int) -> Lsa:
     return Lsa(axes, sizes)
 
 
-def count_words(documents: Sequence[Sequence[int]], words: int) -> sparse.csr_matrix:
-    """Count the words of each document, (documents, words) float32, from the ids of its words in their order."""
-    ends = np.cumsum([0, *map(len, documents)], dtype=np.int64)
-    tokens = np.fromiter(chain.from_iterable(documents), dtype=np.int32, count=int(ends[-1]))
-    counts = sparse.csr_matrix((np.ones(len(tokens), np.float32), tokens, ends), shape=(len(documents), words))
+def count_words(tokens: npt.NDArray[Any], ends: npt.NDArray[Any], words: int) -> sparse.csr_matrix:
+    """Count the words of each document, (documents, words) float32.
+
+    Args:
+        tokens: (tokens,) ids of the words of all documents in a row.
+        ends: (documents + 1,), where each document begins and the last one ends.
+        words: the number of different words.
+    """
+    ones = np.ones(len(tokens), np.float32)
+    # A copy, because summing sorts the words of each document in place.
+    counts = sparse.csr_matrix((ones, tokens, ends), shape=(len(ends) - 1, words), copy=True)
     counts.sum_duplicates()
     return counts

@@ -61,9 +61,4 @@ def blend(axes: Array, trained: Array, batch: Batch, weights: Array, share: floa
 
 def _count_words(batch: Batch, words: int) -> sparse.csr_matrix:
     """Count the words of each document, (documents, words)."""
-    starts = np.append(batch.starts, len(batch.tokens))
-    ones = np.ones(len(batch.tokens), np.float32)
-    # A copy, because summing sorts the words of each document in place.
-    counts = sparse.csr_matrix((ones, batch.tokens, starts), shape=(len(batch.ends), words), copy=True)
-    counts.sum_duplicates()
-    return counts
+    return lsa.count_words(batch.tokens, np.append(batch.starts, len(batch.tokens)), words)

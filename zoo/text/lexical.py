@@ -12,6 +12,7 @@ compared by topics, and names and titles by equal words. In sesa, held-out pairs
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -45,7 +46,9 @@ def compute_table(
     """
     rows = ids[:MAX_TEXTS]
     analysed = count_analysed(dim) if analysed is None else analysed
-    axes = lsa.decompose(lsa.count_words(rows, vocab_size), analysed, seed).axes
+    ends = np.cumsum([0, *map(len, rows)])
+    tokens = np.fromiter(chain.from_iterable(rows), np.int32, count=int(ends[-1]))
+    axes = lsa.decompose(lsa.count_words(tokens, ends, vocab_size), analysed, seed).axes
     vectors = np.random.default_rng(seed).standard_normal((vocab_size, dim - analysed)).astype(np.float32)
     rest = np.sqrt(np.clip(1 - np.square(axes).sum(1), 0, 1)) / np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
     vectors *= weight * rest[:, None]

@@ -18,7 +18,9 @@ from zoo.text.subwords import SPECIAL, Subwords
 
 VOCABULARY_SIZE = 30_000  # subwords at most, as many as BERT has
 UNSEEN_LENGTH = 0.4  # of the random vector of a subword that no training text has
-LENGTH = 0.5  # of a vector, the root of the mean square: about that of distilled vectors, which the learning rate suits
+LENGTH = (
+    0.5  # of other vectors, the root of the mean square: the usual learning rate moves shorter ones too far from LSA
+)
 
 
 def measure_spelled(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
