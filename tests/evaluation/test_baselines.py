@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,7 +211,7 @@ def test_a_report_has_the_baselines_and_a_verdict(folder):
         modalities, name, revision, bytes_per_vector, dim = ("text",), "random", "r", 8, 2
         view_options, has_roles, similarity_fn_name, accepts_mixed_inputs = {}, False, "cosine", False
         searches_by_tokens = False
-        spec = Texts()
+        spec, folder = Texts(), Path()
 
         def view(self, **options):
             return self

@@ -125,9 +125,9 @@ def test_a_loss_has_the_advice_of_the_family():
     assert comparison.judge_entry(entry, None, [], spec, {}) == {}
 
 
-def test_facts_about_the_training_rows_are_their_number_and_their_median_length():
+def test_facts_about_the_training_rows_are_their_number_and_their_median_length(tmp_path):
     spec = SimpleNamespace(roles=lambda: ({"text": "text"}, {}), text_limit=None)
-    encoder = SimpleNamespace(spec=spec)
+    encoder = SimpleNamespace(spec=spec, folder=tmp_path)
     texts = Dataset.from_dict({"text": ["a b", "a b c d", "a b c d e f"]})
     assert comparison.describe_rows(encoder, texts) == {"rows": 3, "words": 4}
     assert comparison.describe_rows(encoder, None) == {}

@@ -151,3 +151,14 @@ def test_an_encoder_that_learns_its_tokens_from_the_texts_is_not_measured_by_tho
     tables, tasks = training_data.read_tables(recipe), evaluation.prepare(recipe.evaluation, recipe.folder)
     assert before_training.count(recipe, tables, tasks) == ([], [])
     assert before_training.find_unknown_words(recipe, tables) == []
+
+
+def test_only_training_texts_decide_whether_the_backbone_knows_the_words(tmp_path):
+    write(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(path.read_text().replace("task: retrieval,", "task: retrieval, name: data of a test,"))
+    rows = [{"q": f"вопрос номер {i}", "a": f"совсем другой ответ {i}", "n": i} for i in range(30)]
+    shapes_of_data.write_csv(tmp_path / "other.csv", rows)
+    before, _, after = path.read_text().partition("evaluation:")
+    path.write_text(before + "evaluation:" + after.replace("pairs.csv", "other.csv"))
+    assert text_lengths.describe(zoo.load_recipe(path)).warnings == []

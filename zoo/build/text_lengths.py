@@ -13,7 +13,7 @@ from zoo.data.stored import MEMORY_ROWS
 from zoo.evaluation import Prepared
 from zoo.recipe.recipe import Recipe
 from zoo.text import long_texts, spelled_words
-from zoo.text.long_texts import MOST_TEXTS, TokenCounter
+from zoo.text.long_texts import MOST_TEXTS
 
 
 def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> tuple[list[dict[str, Any]], list[str]]:
@@ -21,10 +21,11 @@ def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> 
 
     Both are empty for a family without a limit in tokens, and if the tokenizer of its backbone cannot be read.
     """
-    limit, counter = recipe.encoder.text_limit, _open_counter(recipe)
-    if limit is None or counter is None:
+    limit = recipe.encoder.text_limit
+    counter = None if limit is None else long_texts.open_counter(limit, recipe.folder)
+    if limit is None or counter is None or isinstance(counter, str):
         return [], []
-    if recipe.encoder.learns_vocabulary(_measure_spelled(counter, tables)):
+    if recipe.encoder.learns_vocabulary(counter.measure_spelled(_list_training_texts(tables))):
         return [], []  # the lengths are known only when the tokens are
     counts = []
     for name, table in _list_tables(tables, tasks):
@@ -40,26 +41,14 @@ def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> 
 
 def find_unknown_words(recipe: Recipe[Any], tables: Mapping[str, Table]) -> list[Finding]:
     """Return a warning if the backbone does not know most words of the training texts, and the encoder needs it to."""
-    limit, counter = recipe.encoder.text_limit, _open_counter(recipe)
-    if limit is None or counter is None:
-        return []
-    share = _measure_spelled(counter, tables)
-    if share <= spelled_words.MANY or recipe.encoder.learns_vocabulary(share):
-        return []
-    return [Finding("warning", spelled_words.describe(share, limit.backbone), spelled_words.ADVICE)]
+    clause = long_texts.describe_unknown_words(recipe.encoder, recipe.folder, _list_training_texts(tables))
+    return [Finding("warning", clause, spelled_words.ADVICE)] if clause else []
 
 
-def _open_counter(recipe: Recipe[Any]) -> TokenCounter | None:
-    """Return the counter of tokens of the recipe's backbone, if it has one that can be read."""
-    limit = recipe.encoder.text_limit
-    counter = None if limit is None else long_texts.open_counter(limit, recipe.folder)
-    return None if isinstance(counter, str) else counter
-
-
-def _measure_spelled(counter: TokenCounter, tables: Mapping[str, Table]) -> float:
-    """Return the share of words of the training texts that the backbone does not know."""
+def _list_training_texts(tables: Mapping[str, Table]) -> list[str]:
+    """Return the texts of training rows, without prompts."""
     columns, _ = _take_inputs(tables["train"])
-    return counter.measure_spelled(long_texts.list_texts(columns, {}))
+    return long_texts.list_texts(columns, {})
 
 
 def _list_tables(tables: Mapping[str, Table], tasks: Prepared) -> Iterator[tuple[str, Table]]:

@@ -38,19 +38,9 @@ def describe_rows(encoder: Encoder, rows: Any) -> dict[str, Any]:
         texts = [text for text in sample if text is not None]  # one source of several may lack the column
         if texts:
             facts["words"] = statistics.median(len(text.split()) for text in texts)
-            facts |= _describe_unknown_words(encoder, texts)
+            clause = long_texts.describe_unknown_words(encoder.spec, encoder.folder, texts)
+            facts |= {"unknown_words": clause} if clause else {}
     return facts
-
-
-def _describe_unknown_words(encoder: Encoder, texts: Sequence[str]) -> dict[str, str]:
-    limit = encoder.spec.text_limit
-    counter = None if limit is None else long_texts.open_counter(limit, encoder.folder)
-    if limit is None or counter is None or isinstance(counter, str):
-        return {}
-    share = counter.measure_spelled(texts)
-    if share <= spelled_words.MANY or encoder.spec.learns_vocabulary(share):
-        return {}
-    return {"unknown_words": spelled_words.describe(share, limit.backbone)}
 
 
 def judge_entry(

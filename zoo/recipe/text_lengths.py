@@ -31,6 +31,7 @@ def describe(recipe: Recipe[Any]) -> Report:
     if isinstance(counter, str):
         return Report([f"lengths: not counted, because {counter}"], [])
     report, counts = Report([], []), []
+    training = recipe.data if isinstance(recipe.data, tuple) else (recipe.data,)
     for place, source, required, optional in list_sections(recipe):
         if isinstance(source, BuiltinData):  # it ships with a package, takes seconds to read, and `zoo train` counts it
             continue
@@ -47,7 +48,7 @@ def describe(recipe: Recipe[Any]) -> Report:
         columns, rows = found
         first = f"; only the first {MOST_ROWS:,} rows were read" if rows > MOST_ROWS else ""
         texts = long_texts.list_texts(columns, counter.prompts, place)
-        if place.startswith("data"):
+        if any(source is entry for entry in training):
             spelled = counter.measure_spelled(texts)
             if recipe.encoder.learns_vocabulary(spelled):
                 return Report(["lengths: not counted, because the tokens are learned from the training texts"], [])

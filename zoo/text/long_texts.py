@@ -13,7 +13,7 @@ from zoo.artefact import transformer_folder
 from zoo.core.errors import ZooError
 from zoo.data.split import draw_positions
 from zoo.hub import model_references
-from zoo.spec import TextLimit
+from zoo.spec import EncoderSpec, TextLimit
 from zoo.text import architectures, spelled_words
 from zoo.text.tokenizer_checks import DEFAULT_MAX_LENGTH
 
@@ -159,6 +159,21 @@ def open_counter(limit: TextLimit, folder: Path) -> TokenCounter | str:
     allowed = positions if limit.special_tokens else None  # an encoder without a network has no positions
     prompts = _read_prompts(local) if limit.prompts is None else limit.prompts
     return TokenCounter(tokenizer, longest, allowed, special_tokens=limit.special_tokens, prompts=prompts)
+
+
+def describe_unknown_words(spec: EncoderSpec, folder: Path, texts: Sequence[str]) -> str:
+    """Say, as a clause, that the backbone of an encoder does not know most words of texts.
+
+    Empty if it knows them, if the encoder learns its own tokens, or if no tokenizer can be opened.
+    """
+    limit = spec.text_limit
+    counter = None if limit is None else open_counter(limit, folder)
+    if limit is None or counter is None or isinstance(counter, str):
+        return ""
+    share = counter.measure_spelled(texts)
+    if share <= spelled_words.MANY or spec.learns_vocabulary(share):
+        return ""
+    return spelled_words.describe(share, limit.backbone)
 
 
 def _find_in_cache(limit: TextLimit) -> Path | None:

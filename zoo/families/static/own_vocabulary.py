@@ -18,9 +18,7 @@ from zoo.text.subwords import SPECIAL, Subwords
 
 VOCABULARY_SIZE = 30_000  # subwords at most, as many as BERT has
 UNSEEN_LENGTH = 0.4  # of the random vector of a subword that no training text has
-LENGTH = (
-    0.5  # of other vectors, the root of the mean square: the usual learning rate moves shorter ones too far from LSA
-)
+LENGTH = 0.5  # of the other vectors, as the root of the mean square
 
 
 def measure_spelled(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
