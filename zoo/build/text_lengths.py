@@ -41,7 +41,7 @@ def count(recipe: Recipe[Any], tables: Mapping[str, Table], tasks: Prepared) -> 
 
 def find_unknown_words(recipe: Recipe[Any], tables: Mapping[str, Table]) -> list[Finding]:
     """Return a warning if the backbone does not know most words of the training texts, and the encoder needs it to."""
-    clause = long_texts.describe_unknown_words(recipe.encoder, recipe.folder, _list_training_texts(tables))
+    clause = long_texts.describe_unknown_words(recipe.encoder, recipe.folder, lambda: _list_training_texts(tables))
     return [Finding("warning", clause, spelled_words.ADVICE)] if clause else []
 
 

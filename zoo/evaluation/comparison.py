@@ -38,7 +38,7 @@ def describe_rows(encoder: Encoder, rows: Any) -> dict[str, Any]:
         texts = [text for text in sample if text is not None]  # one source of several may lack the column
         if texts:
             facts["words"] = statistics.median(len(text.split()) for text in texts)
-            clause = long_texts.describe_unknown_words(encoder.spec, encoder.folder, texts)
+            clause = long_texts.describe_unknown_words(encoder.spec, encoder.folder, lambda: texts)
             facts |= {"unknown_words": clause} if clause else {}
     return facts
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -161,16 +161,17 @@ def open_counter(limit: TextLimit, folder: Path) -> TokenCounter | str:
     return TokenCounter(tokenizer, longest, allowed, special_tokens=limit.special_tokens, prompts=prompts)
 
 
-def describe_unknown_words(spec: EncoderSpec, folder: Path, texts: Sequence[str]) -> str:
+def describe_unknown_words(spec: EncoderSpec, folder: Path, read_texts: Callable[[], Sequence[str]]) -> str:
     """Say, as a clause, that the backbone of an encoder does not know most words of texts.
 
-    Empty if it knows them, if the encoder learns its own tokens, or if no tokenizer can be opened.
+    Empty if it knows them, if the encoder learns its own tokens, or if no tokenizer can be opened. Without a tokenizer
+    the texts are not read.
     """
     limit = spec.text_limit
     counter = None if limit is None else open_counter(limit, folder)
     if limit is None or counter is None or isinstance(counter, str):
         return ""
-    share = counter.measure_spelled(texts)
+    share = counter.measure_spelled(read_texts())
     if share <= spelled_words.MANY or spec.learns_vocabulary(share):
         return ""
     return spelled_words.describe(share, limit.backbone)
