@@ -65,3 +65,19 @@ def test_a_counter_of_a_backbone_measures_whole_texts(tmp_path):
         TextLimit(tiny.backbone(tmp_path / "b", layers=1, hidden=16), max_length=2), tmp_path
     )
     assert counter.measure_spelled([" ".join(tiny.WORDS[:9]) + " совсем"]) == pytest.approx(1 / 10)
+
+
+def test_the_tokens_of_a_text_are_copied_once():
+    text = "абв known " * 50
+    encoding = make_tokenizer("known").encode(text)
+    reads = []
+
+    class Counted:
+        def __getattr__(self, name):
+            reads.append(name)
+            return getattr(encoding, name)
+
+    assert spelled_words._count(text, Counted(), "[UNK]") == (100, 50)
+    assert sorted(reads) == ["offsets", "tokens", "word_ids"], (
+        "a list of all tokens for each word takes hours for long texts"
+    )

@@ -44,17 +44,18 @@ def describe(share: float, backbone: str) -> str:
 
 def _count(text: str, encoding: Encoding, unknown: str | None) -> tuple[int, int]:
     """Return the number of words of a text, and how many of them are spelled or unknown."""
+    offsets, tokens = encoding.offsets, encoding.tokens  # each access copies the list of all tokens
     tokens_of: dict[int, list[int]] = {}
     for position, word in enumerate(encoding.word_ids):
         if word is not None:
             tokens_of.setdefault(word, []).append(position)
     words = spelled = 0
     for positions in tokens_of.values():
-        first, last = encoding.offsets[positions[0]][0], encoding.offsets[positions[-1]][1]
+        first, last = offsets[positions[0]][0], offsets[positions[-1]][1]
         letters = sum(character.isalpha() for character in text[first:last])
         if not letters or (letters < MIN_LETTERS and len(positions) > 1):
             continue
         words += 1
-        is_unknown = len(positions) == 1 and encoding.tokens[positions[0]] == unknown
+        is_unknown = len(positions) == 1 and tokens[positions[0]] == unknown
         spelled += is_unknown or (letters >= MIN_LETTERS and len(positions) >= letters)
     return words, spelled
