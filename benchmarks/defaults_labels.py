@@ -1,13 +1,13 @@
 """What the defaults of `equiangular` give on labelled texts: a recipe names the data and the backbone, and nothing else.
 
     ZOO_DATA=… python benchmarks/defaults_labels.py [--half development|reporting] [--only trec r8] [--sizes 300 1000]
-        [--seeds 3] [--quick] [--rate NUMBER] [--start-share NUMBER]
+        [--seeds 3] [--quick] [--test-rows 1000] [--rate NUMBER] [--start-share NUMBER]
         [--work FOLDER] [--write FILE]
 
-The backbone is all-MiniLM-L6-v2. Training rows are the first of a fixed random order, and scores those of the first 1,000 test
-rows of classes that occur in training. `verdict` of each report compares the encoder with the best free baseline: logistic
-regression, nearest centroid and nearest neighbours on the frozen vectors, TF-IDF, and the most frequent class. On the development
-half the last third of the training rows is tested, and the test rows are not read.
+The backbone is all-MiniLM-L6-v2. Training rows are the first of a fixed random order, and scores those of the first test rows
+of classes that occur in training: 1,000, or so many as --test-rows says. `verdict` of each report compares the encoder with the
+best free baseline: logistic regression, nearest centroid and nearest neighbours on the frozen vectors, TF-IDF, and the most
+frequent class. On the development half the last third of the training rows is tested, and the test rows are not read.
 
 With --rate the learning rate is that number instead of the one that zoo chooses, and with --start-share the share of the start
 in the final weights. Takes half a minute to two minutes a run.
@@ -36,7 +36,7 @@ SIZES = {"300": 300, "1000": 1000, "3000": 3000}
 
 
 def measure(
-    name: str, half: str, size: int, seed: int, rate: float | None, share: float | None
+    name: str, half: str, size: int, seed: int, test_rows: int, rate: float | None, share: float | None
 ) -> list[dict[str, Any]]:
     """Train and score; return one entry for the task."""
     rows, test = read_rows(name)
@@ -45,7 +45,7 @@ def measure(
         rows, test = rows[:cut], rows[cut:]
     train = rows[:size]
     classes = {label for _, label in train}
-    test = [row for row in test if row[1] in classes][:TEST_ROWS]
+    test = [row for row in test if row[1] in classes][:test_rows]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for part, pairs in (("train", train), ("test", test)):
@@ -74,6 +74,7 @@ def measure(
 
 def main() -> None:
     parser = make_defaults_parser(__doc__, HALVES, SIZES, quick="one seed and 300 rows", used_sizes=["300", "1000"])
+    parser.add_argument("--test-rows", type=int, default=TEST_ROWS, help="test rows of a set at most")
     parser.add_argument("--rate", type=float, help="a learning rate instead of a range test")
     parser.add_argument("--start-share", type=float, help="the share of the weights before training in the final ones")
     args = parser.parse_args()
@@ -82,9 +83,10 @@ def main() -> None:
     for name in [name for name in HALVES[args.half] if not args.only or name in args.only]:
         for size in map(SIZES.__getitem__, ["300"] if args.quick else args.sizes):
             for seed in range(1, seeds + 1):
-                fields = (args.rate, args.start_share)
+                fields = (args.test_rows, args.rate, args.start_share)
                 key = f"{args.half}-{name}-{size}-{seed}-{args.rate or 'auto'}"
                 key += "" if args.start_share is None else f"-share{args.start_share:g}"
+                key += "" if args.test_rows == TEST_ROWS else f"-test{args.test_rows}"
                 entries += results.get(key, partial(measure, name, args.half, size, seed, *fields))
     lines = [*format_table(entries), "", *format_counts(entries)]
     print("\n".join(lines))
