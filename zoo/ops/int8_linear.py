@@ -53,6 +53,7 @@ class Int8Linear:
         self.bytes = integers.numel()
         # Looking operators up takes a noticeable part of a short text's time.
         self._multiply = torch.ops.onednn.qlinear_pointwise.default
+        self._multiply_and_add = torch.ops.onednn.qlinear_pointwise.binary
         name, algorithm = ACTIVATIONS[activation]
         self._inputs = (scale, 0, self.weight, self.scales, self.zeros, self.bias, *(output or (1.0, 0)))
         self._outputs: tuple[Any, ...] = (name, [], algorithm)
@@ -61,6 +62,18 @@ class Int8Linear:
         """Return (rows, out) for x (rows, in) uint8, in `dtype`, or in uint8 if `output` was given."""
         out_dtype = dtype if self.output is None else torch.uint8
         result: torch.Tensor = self._multiply(x, *self._inputs, out_dtype, *self._outputs)
+        return result
+
+    def add_to(self, x: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Add x Wᵀ + b for x (rows, in) uint8 to `total` (rows, out) float32, in its place, and return it.
+
+        The layer must have no activation and outputs in a float type.
+        """
+        scale, zero, weight, scales, zeros, bias, *output = self._inputs
+        post: tuple[Any, ...] = (torch.float32, 1.0, 0, "sum", 1.0, "none", [], "")
+        result: torch.Tensor = self._multiply_and_add(
+            x, scale, zero, weight, scales, zeros, total, bias, *output, *post
+        )
         return result
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from zoo.ops.attention import attend
 from zoo.ops.inference import stamp_weights
 from zoo.ops.packed_linear import PackedLinear
 from zoo.text import flat_layout
@@ -24,8 +25,6 @@ from zoo.text.flat_layout import Layout
 
 Tensors = Mapping[str, torch.Tensor]
 MAX_DISTANCE = 128  # of MPNet's relative positions
-PRODUCT_ROWS = 2048
-"""From so many rows (texts × heads × tokens) attention in bfloat16 is two products, which are faster than the fused kernel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,30 +188,9 @@ class FlatTransformer(torch.nn.Module):
     ) -> torch.Tensor:
         """Return the output (batch · tokens, width) of a block."""
         shape, epsilon = (self.layout.width,), self.layout.epsilon
-        attended = self.attend(block.qkv(x), batch, length, bias)
+        attended = attend(block.qkv(x), batch, length, self.layout.heads, bias)
         x = torch.layer_norm(block.attention_output.add_to(attended, x), shape, *block.attention_norm, epsilon)
         return torch.layer_norm(block.down.add_to(block.up(x), x), shape, *block.output_norm, epsilon)
-
-    def attend(self, qkv: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None) -> torch.Tensor:
-        """Return the attention's output (rows, width) for queries, keys and values (rows, 3 · width).
-
-        Rows beyond batch · tokens are padding.
-        """
-        heads, rows = self.layout.heads, batch * length
-        query, key, value = qkv[:rows].view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        if qkv.dtype == torch.bfloat16 and batch * heads * length >= PRODUCT_ROWS:
-            scores = query @ key.transpose(-1, -2)
-            weights = torch.softmax(scores if bias is None else scores + bias, dim=-1)
-            result = weights @ value
-        else:
-            result = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
-        if rows == len(qkv):
-            whole: torch.Tensor = result.transpose(1, 2).reshape(rows, -1)
-            return whole
-        states: torch.Tensor = result.new_empty(len(qkv), self.layout.width)
-        states[:rows].view(batch, length, heads, -1).copy_(result.transpose(1, 2))
-        states[rows:].zero_()
-        return states
 
 
 @lru_cache(256)
@@ -225,7 +203,7 @@ def _hide_end(length: int, tokens: int, dtype: torch.dtype) -> torch.Tensor:
 
 
 def round_up(rows: int) -> int:
-    """Return a number of rows that repeats: oneDNN compiles a kernel for each number, which can take longer than the product."""
+    """Return a number of rows that repeats: oneDNN compiles kernels for each, in 3 ms, and they are slow if seldom used."""
     step = 8 if rows <= 64 else 32 if rows <= 512 else 64
     return -(-rows // step) * step
 

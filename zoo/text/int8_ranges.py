@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from zoo.artefact import canaries, preflight, tensors
 from zoo.core.errors import ArtefactError
+from zoo.ops.attention import attend
 from zoo.text.flat_layout import Layout
 from zoo.text.flat_transformer import FlatTransformer
 
@@ -74,7 +75,7 @@ def _note_ranges(flat: FlatTransformer, ids: torch.Tensor, found: Sequence[list[
     (batch, length), shape, epsilon = ids.shape, (flat.layout.width,), flat.layout.epsilon
     x, bias = flat.embed(ids).view(batch * length, -1), flat.make_bias(None, length)
     for block, ranges in zip(flat.blocks, found, strict=True):
-        attended = flat.attend(block.qkv(x), batch, length, bias)
+        attended = attend(block.qkv(x), batch, length, flat.layout.heads, bias)
         middle = F.layer_norm(block.attention_output.add_to(attended, x), shape, *block.attention_norm, epsilon)
         inner = block.up(middle)
         ranges.append([(each.amin(0), each.amax(0)) for each in (x, attended, middle, inner)])

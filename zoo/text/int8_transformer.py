@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
+from zoo.ops.attention import attend, is_short
 from zoo.ops.inference import stamp_weights
 from zoo.ops.int8_linear import ZERO, Int8Linear
 from zoo.ops.packed_linear import PackedLinear, activate
 from zoo.text import int8_ranges
 from zoo.text.flat_layout import Layout
-from zoo.text.flat_transformer import PRODUCT_ROWS, FlatTransformer, Tensors, flatten, read_layer
+from zoo.text.flat_transformer import FlatTransformer, Tensors, flatten, read_layer
 from zoo.text.int8_ranges import BlockRanges, Calibration, Range
 
 OUTLIERS = 48  # components of the inner layer that stay in float32
@@ -59,7 +60,14 @@ class QuantisedLayer:
 
     def __call__(self, x: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Return (rows, out) in `dtype` for x (rows, in) of a float type."""
-        return self.linear(torch.addcmul(self.offset, x, self.factor).clamp_(0, 255).to(torch.uint8), dtype)
+        return self.linear(self._quantise(x), dtype)
+
+    def add_to(self, x: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Add the output for x (rows, in) of a float type to `total` (rows, out) float32, and return that."""
+        return self.linear.add_to(self._quantise(x), total)
+
+    def _quantise(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.addcmul(self.offset, x, self.factor).clamp_(0, 255).to(torch.uint8)
 
 
 class Outliers:
@@ -85,8 +93,8 @@ class Outliers:
         """Return x (rows, width) plus the part of the output that follows from x."""
         if len(x) > FEW_ROWS:
             return self._packed_down.add_to(self._packed_up(x), x)
-        inner = activate(torch.addmm(self._bias, x, self._up), self._activation)  # oneDNN takes twice as long here
-        return torch.addmm(x, inner, self._down)
+        inner = torch.addmm(self._bias, x, self._up)  # oneDNN takes twice as long here, and so does its GELU of rows
+        return torch.addmm(x, activate(inner.t(), self._activation).t(), self._down)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,15 +153,13 @@ class Int8Transformer(FlatTransformer):
 
     def run_blocks(self, x: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None) -> torch.Tensor:
         """Return the states (batch · tokens, width) after the last block."""
-        shape, epsilon = (self.layout.width,), self.layout.epsilon
-        is_short = batch * self.layout.heads * length < PRODUCT_ROWS  # the fused kernel is fastest in float32
-        dtype = torch.float32 if is_short else torch.bfloat16
-        bias = None if bias is None else bias.to(dtype)
+        heads, shape, epsilon = self.layout.heads, (self.layout.width,), self.layout.epsilon
+        dtype = torch.float32 if is_short(batch, heads, length) else torch.bfloat16
         for block in self.int8_blocks:
-            attended = self.attend(block.qkv(x, dtype), batch, length, bias)
-            x = torch.layer_norm(block.attention_output(attended).add_(x), shape, *block.attention_norm, epsilon)
+            attended = attend(block.qkv(x, dtype), batch, length, heads, bias)
+            x = torch.layer_norm(block.attention_output.add_to(attended, x), shape, *block.attention_norm, epsilon)
             total = block.outliers.add_to(x)
-            x = torch.layer_norm(block.down(block.up(x)).add_(total), shape, *block.output_norm, epsilon)
+            x = torch.layer_norm(block.down.add_to(block.up(x), total), shape, *block.output_norm, epsilon)
         return x
 
 
