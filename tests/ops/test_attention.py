@@ -73,3 +73,24 @@ def test_padding_at_most_doubles_the_tokens(size, dtype):
     for length in range(1, 600):
         padded = attention.choose_length(length, size, dtype)
         assert padded == 0 or length <= padded <= 2 * length
+
+
+def test_scores_whose_exponentials_overflow_take_a_softmax(monkeypatch):
+    monkeypatch.setattr(attention, "PRODUCT_ROWS", 1)
+    for length in (7, 20, 33):
+        qkv, bias = draw(2, length, 2, 32, torch.float32, has_bias=True)
+        qkv[:, :128] *= 12  # scores of up to 144 times as much, far above 88
+        result = attention.attend(qkv.bfloat16(), 2, length, 2, bias).float()
+        expected = compute(qkv.bfloat16().float(), 2, length, 2, bias)
+        # A score of 200 is exact to 1 in bfloat16, so single weights differ; most tokens see one key alone.
+        assert torch.nn.functional.cosine_similarity(result, expected.float(), dim=-1).median() > 0.999
+        assert result.isfinite().all()
+
+
+def test_a_text_without_tokens_has_finite_states(monkeypatch):
+    monkeypatch.setattr(attention, "PRODUCT_ROWS", 1)
+    for dtype in (torch.float32, torch.bfloat16):
+        qkv, _ = draw(2, 20, 2, 32, dtype)
+        bias = torch.zeros(2, 1, 1, 20, dtype=dtype)
+        bias[1] = torch.finfo(dtype).min
+        assert attention.attend(qkv, 2, 20, 2, bias).isfinite().all()

@@ -65,8 +65,8 @@ def choose_length(length: int, size: int, dtype: torch.dtype) -> int:
         size: components of a head.
         dtype: float32 or bfloat16.
     """
-    if dtype == torch.bfloat16:
-        return 16 if 8 < length < 16 else length
+    if dtype == torch.bfloat16:  # the padding gains time itself, and oneDNN keeps a kernel for each shape
+        return -(-length // 16) * 16 if length > 8 else length
     is_narrow = size <= 32
     if (11 if is_narrow else 13) <= length < 16:
         return 16
