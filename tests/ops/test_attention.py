@@ -48,10 +48,10 @@ def test_attention_of_every_length_is_that_of_the_formula(size, batch, missing, 
         assert not result[batch * length :].any(), "rows of padding are 0"
 
 
-@pytest.mark.parametrize("rows", [1, attention.PRODUCT_ROWS])
+@pytest.mark.parametrize("rows", [1, attention.BFLOAT16_ROWS])
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_attention_in_bfloat16_is_near_the_formula(rows, has_bias, monkeypatch):
-    monkeypatch.setattr(attention, "PRODUCT_ROWS", rows)
+    monkeypatch.setattr(attention, "BFLOAT16_ROWS", rows)
     for length in LENGTHS:
         qkv, bias = draw(2, length, 2, 32, torch.bfloat16, has_bias=has_bias)
         result = attention.attend(qkv, 2, length, 2, bias)
@@ -76,7 +76,7 @@ def test_padding_at_most_doubles_the_tokens(size, dtype):
 
 
 def test_scores_whose_exponentials_overflow_take_a_softmax(monkeypatch):
-    monkeypatch.setattr(attention, "PRODUCT_ROWS", 1)
+    monkeypatch.setattr(attention, "BFLOAT16_ROWS", 1)
     for length in (7, 20, 33):
         qkv, bias = draw(2, length, 2, 32, torch.float32, has_bias=True)
         qkv[:, :128] *= 12  # scores of up to 144 times as much, far above 88
@@ -88,7 +88,7 @@ def test_scores_whose_exponentials_overflow_take_a_softmax(monkeypatch):
 
 
 def test_a_text_without_tokens_has_finite_states(monkeypatch):
-    monkeypatch.setattr(attention, "PRODUCT_ROWS", 1)
+    monkeypatch.setattr(attention, "BFLOAT16_ROWS", 1)
     for dtype in (torch.float32, torch.bfloat16):
         qkv, _ = draw(2, 20, 2, 32, dtype)
         bias = torch.zeros(2, 1, 1, 20, dtype=dtype)

@@ -76,7 +76,7 @@ def test_attention_in_bfloat16_is_that_in_float32(kind, monkeypatch):
     model, batch = make_model(kind), make_batch(LENGTHS[-1])
     with torch.inference_mode():
         short = flat(model, torch.bfloat16)(**batch).last_hidden_state.float()
-        monkeypatch.setattr("zoo.ops.attention.PRODUCT_ROWS", 1)
+        monkeypatch.setattr("zoo.ops.attention.BFLOAT16_ROWS", 1)
         products = flat(model, torch.bfloat16)(**batch).last_hidden_state.float()
     mask = batch["attention_mask"].bool()
     assert torch.nn.functional.cosine_similarity(short[mask], products[mask], dim=-1).min() > 0.999

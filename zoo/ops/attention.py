@@ -13,7 +13,7 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
-PRODUCT_ROWS = 2048
+BFLOAT16_ROWS = 2048
 """From so many rows (texts × heads × tokens) attention in bfloat16 is computed in bfloat16, below in float32."""
 MAX_SCORE = 60.0
 """The exponentials of scores up to this, and sums of them, are far from the largest bfloat16, which is about e^88."""
@@ -53,7 +53,7 @@ def attend(qkv: torch.Tensor, batch: int, length: int, heads: int, bias: torch.T
 
 def is_short(batch: int, heads: int, length: int) -> bool:
     """Return whether attention is so small that it is faster in float32 than in bfloat16."""
-    return batch * heads * length < PRODUCT_ROWS
+    return batch * heads * length < BFLOAT16_ROWS
 
 
 @cache
