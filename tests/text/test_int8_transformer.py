@@ -33,6 +33,17 @@ def test_products_of_integers_are_exact():
     np.testing.assert_array_equal(layer(x), (x.float() - 100) * 0.5 @ weight.T + 1)
 
 
+@needs_vnni
+def test_a_layer_adds_its_output_in_place():
+    torch.manual_seed(0)
+    layer = Int8Linear(torch.randn(8, 16), torch.randn(8), 0.1)
+    x, total = torch.randint(0, 256, (5, 16), dtype=torch.uint8), torch.randn(5, 8)
+    expected = total + layer(x)
+    result = layer.add_to(x, total)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    assert result.data_ptr() == total.data_ptr()
+
+
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
 def test_outliers_of_few_and_of_many_rows_are_the_same(activation):
     torch.manual_seed(0)
