@@ -22,6 +22,7 @@ import zoo
 from zoo.after.material import Material
 from zoo.core.errors import ZooError
 from zoo.serve import app as apps
+from zoo.serve import service
 from zoo.serve.metrics import Metrics
 from zoo.serve.searching import attach_indexes
 from zoo.serve.service import Service
@@ -93,6 +94,40 @@ def test_base64_holds_the_same_numbers_as_json(client):
     entries = embed(client, TEXTS, encoding_format="base64").json()["data"]
     decoded = [np.frombuffer(base64.b64decode(entry["embedding"]), "<f4") for entry in entries]
     np.testing.assert_array_equal(np.stack(decoded), numbers)
+
+
+def test_few_texts_are_read_and_answered_without_another_thread(client, encoder, monkeypatch):
+    aside = []
+
+    async def note(function, *arguments):
+        aside.append(function.__name__)
+        return function(*arguments)
+
+    monkeypatch.setattr(service.asyncio, "to_thread", note)
+    np.testing.assert_allclose(read_vectors(embed(client, TEXTS[:2])), encoder.encode(TEXTS[:2]), atol=TOLERANCE)
+    assert aside == []
+    read_vectors(embed(client, [f"text {number}" for number in range(service.FEW_TEXTS + 1)]))
+    assert aside == ["read_inputs"]
+    monkeypatch.setattr(service, "FEW_NUMBERS", 2 * encoder.dim - 1)
+    read_vectors(embed(client, TEXTS[:2]))
+    assert aside == ["read_inputs", "render_embeddings"]
+
+
+@pytest.mark.parametrize(
+    ("value", "are_few"),
+    [
+        ("a text", True),
+        (["a", "text"], True),
+        (["a"] * (service.FEW_TEXTS + 1), False),
+        ([[1, 2]], False),
+        ([1, 2], False),
+        ("data:image/png;base64,AAAA", False),
+        (["a", {"image": "data:image/png;base64,AAAA"}], False),
+        (7, False),
+    ],
+)
+def test_images_and_long_lists_are_read_in_a_thread(value, are_few):
+    assert service.are_few_texts(value) == are_few
 
 
 def test_options_are_those_of_views(client, encoder):

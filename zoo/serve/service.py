@@ -16,7 +16,7 @@ from zoo.serve import body as bodies
 from zoo.serve.batching import Batcher, BatchRecord, Outcome
 from zoo.serve.errors import RequestError
 from zoo.serve.gate import NOTES
-from zoo.serve.inputs import read_input, read_inputs
+from zoo.serve.inputs import IMAGE_PREFIX, read_input, read_inputs
 from zoo.serve.metrics import CONTENT_TYPE, Metrics
 from zoo.serve.model import Operation, ServedModel
 from zoo.serve.requests import (
@@ -33,7 +33,11 @@ from zoo.serve.settings import Settings
 
 Work = tuple[Operation, Sequence[Any]]
 NamedBody = TypeVar("NamedBody", bound=Body)
+Result = TypeVar("Result")
 JSON = "application/json"
+FEW_TEXTS = 16
+FEW_NUMBERS = 4096
+"""Up to so many texts are read, and up to so many numbers written, in the thread of the server."""
 
 
 class Service:
@@ -68,11 +72,14 @@ class Service:
         body, model = self._read(request, EmbeddingsBody, content)
         name = responses.choose_operation(model, body)
         view = model.check_view(body.layers, body.dimensions)
-        inputs = await asyncio.to_thread(read_inputs, body.input, model.encoder, self.limits)
+        arguments = (body.input, model.encoder, self.limits)
+        inputs = await call(read_inputs, *arguments, is_short=are_few_texts(body.input))
         options = (("precision", model.check_precision(body.precision)),)
         work = (Operation(name, view, body.input_type, options=options), inputs)
         (outcome,) = await self._run(request, model, [work])
-        return await asyncio.to_thread(responses.render_embeddings, model, body, outcome.results, outcome.tokens)
+        is_short = len(outcome.results) * outcome.results[0].size <= FEW_NUMBERS
+        answer = (model, body, outcome.results, outcome.tokens)
+        return await call(responses.render_embeddings, *answer, is_short=is_short)
 
     async def rerank(self, request: Request, content: Any) -> bytes:
         """Answer /v1/rerank."""
@@ -256,6 +263,21 @@ class Service:
             if answers is not None and not answers.done():
                 answers.cancel()
             self.metrics.waiting_tokens.labels(model.name).set(batcher.waiting_tokens)
+
+
+async def call(function: Callable[..., Result], *arguments: Any, is_short: bool) -> Result:
+    """Call a function that blocks. A long one runs in a thread of its own, so that other requests go on.
+
+    For a short one, a change of threads would take longer than its work, because it waits for the thread that encodes.
+    """
+    return function(*arguments) if is_short else await asyncio.to_thread(function, *arguments)
+
+
+def are_few_texts(value: Any) -> bool:
+    """Return whether an input is a text or a short list of texts. Images are texts here that begin with IMAGE_PREFIX."""
+    texts = [value] if isinstance(value, str) else value
+    is_list = isinstance(texts, list) and len(texts) <= FEW_TEXTS
+    return is_list and all(isinstance(text, str) and not text.startswith(IMAGE_PREFIX) for text in texts)
 
 
 async def _wait_for_disconnect(request: Request) -> None:
