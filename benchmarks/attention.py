@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from common import finish, save_table
 
+from zoo.core import hardware
 from zoo.ops import attention
 
 HEADS = 12
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    hardware.keep_large_blocks()  # as encoders do
     attend_as_zoo(torch.zeros(1, 3 * HEADS * args.size), 1, 1, torch.zeros(1, 1, 1, 1))
     names = [f"{name} {kind}" for kind in ("fp32", "bf16") for name in SIDES]
     lines = [f"| tokens | texts | {' | '.join(names)} |", f"|---|---|{'---|' * len(names)}"]

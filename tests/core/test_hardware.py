@@ -15,4 +15,4 @@ def test_caches_of_kernels_are_small_unless_the_user_sets_them(monkeypatch):
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"
     monkeypatch.delenv("LRU_CACHE_CAPACITY")
     hardware.keep_large_blocks.__wrapped__()
-    assert os.environ["LRU_CACHE_CAPACITY"] == "32"
+    assert os.environ["LRU_CACHE_CAPACITY"] == "4"

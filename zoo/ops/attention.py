@@ -91,7 +91,8 @@ def _multiply(
         scores[..., :length, :length] += bias
     if scores.shape[-1] > length:
         scores[..., length:] = torch.finfo(scores.dtype).min  # no token sees the padding
-    return _weigh(torch.softmax(scores, dim=-1).to(value.dtype), value)
+    torch.softmax(scores, dim=-1, out=scores)  # in its place: a second tensor of this size would leave the cache
+    return _weigh(scores.to(value.dtype), value)
 
 
 def _multiply_half(parts: torch.Tensor, bias: torch.Tensor | None, padded: int) -> torch.Tensor:
