@@ -1,12 +1,14 @@
 """Measure what the defaults give on images: a recipe names the data, and nothing else.
 
-    python benchmarks/defaults_images.py [--half development|reporting] [--only PART…] [--quick] [--work FOLDER] [--write FILE]
+    python benchmarks/defaults_images.py [--half development|reporting] [--only PART…] [--sets NAME…]
+        [--set PATH=JSON…] [--quick] [--work FOLDER] [--write FILE]
 
     equiangular   a network from scratch, beside thirty lines of plain PyTorch that train the same network for as many epochs
     latent        autoencoders: latents that vary, and the error of reconstruction beside that of the mean image and of PCA
 
 Defaults were chosen on the development half. The reporting half was measured once, afterwards. Reads the folder that ZOO_DATA
-names. A training takes one to two minutes on one core. With --work a finished training is kept, and is not run again.
+names. A training takes one to two minutes on one core. With --work a finished training is kept, and is not run again. --set
+changes the recipe of autoencoders, for example `--set training.weight_decay=1.0`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import placed_images
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -43,9 +46,11 @@ HALVES = ("development", "reporting")
 TRAIN, TEST = 5000, 2000  # rows of a subset
 MARK = "## Measured"
 SOURCES = {
+    **placed_images.SOURCES,
     "sprites": ("shape", "scale", "orientation", "x", "y"),
     "scenes": ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"),
 }
+WITH_SOURCES = {"development": tuple(placed_images.SOURCES), "reporting": ("sprites", "scenes")}
 
 
 class ImageSet(NamedTuple):
@@ -251,22 +256,35 @@ def format_outcomes(runs: list[dict[str, Any]]) -> list[str]:
 # -- autoencoders ------------------------------------------------------------------------------------------------------
 
 
-def load_drawn(name: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Sections of training data and of test data of a set that is drawn by code, and its sources."""
-    section = {"source": "builtin", "name": name}
-    sections = [{**section, "holdout": {"size": TEST, "side": side}, "limit": TRAIN} for side in ("train", "test")]
-    return sections, list(SOURCES[name])
+def load_with_sources(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Sections of training data and of test data of a set whose sources are known."""
+    if name not in placed_images.SOURCES:
+        section = {"source": "builtin", "name": name}
+        return [{**section, "holdout": {"size": TEST, "side": side}, "limit": TRAIN} for side in ("train", "test")]
+    images = (load_icons if name == "placed icons" else load_digits)()
+    first = {label: file for file, label in reversed(images.train)}
+    shapes = [np.asarray(Image.open(io.BytesIO(first[label])).convert("L")) for label in sorted(first)][:10]
+    sections = []
+    for seed, count in enumerate((TRAIN, TEST)):
+        rows = placed_images.draw_rows(name, shapes, count, seed)
+        table = {key: [row[key] for row in rows] for key in SOURCES[name]}
+        path = folder / f"placed{seed}.parquet"
+        pq.write_table(pa.table({"image": [encode_png(row["image"]) for row in rows], **table}), path)
+        sections.append({"source": "file", "path": str(path)})
+    return sections
 
 
-def measure_autoencoder(name: str, half: str, seed: int, limit: int | None) -> dict[str, Any]:
-    """Train zoo's defaults on images of their own size."""
+def measure_autoencoder(
+    name: str, half: str, seed: int, limit: int | None, changes: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Train zoo's defaults on images of their own size. `changes` are settings of the recipe, by their path."""
     evaluation: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder_name:
         folder = Path(folder_name)
         if name in SOURCES:
-            (train, test), sources = load_drawn(name)
-            size, channels = 64, 1 if name == "sprites" else 3
-            evaluation = [{"task": "infomec", "name": "test", "data": test, "sources": sources}]
+            train, test = load_with_sources(name, folder)
+            size, channels = 64, 1 if name in ("sprites", "placed icons") else 3
+            evaluation = [{"task": "infomec", "name": "test", "data": test, "sources": list(SOURCES[name])}]
         else:
             images = RECONSTRUCTED[half][name]()
             train, test = (write_table(rows, folder / f"{i}.parquet") for i, rows in enumerate(images[:2]))
@@ -281,6 +299,9 @@ def measure_autoencoder(name: str, half: str, seed: int, limit: int | None) -> d
             "training": {"seed": seed},
             "evaluation": evaluation,
         }
+        for key, value in (changes or {}).items():
+            section, _, field = key.partition(".")
+            sections[section] = {**sections[section], field: value}
         start = time.process_time()
         encoder, report, _ = build(sections, folder)
         seconds = time.process_time() - start
@@ -295,6 +316,7 @@ def measure_autoencoder(name: str, half: str, seed: int, limit: int | None) -> d
         "epochs": encoder.card_facts()["settings"]["training.epochs"],
         "outcome": verdict.get("outcome"),
         "sentence": verdict.get("sentence"),
+        "score": report["results"][0]["value"] if evaluation else None,
         "seconds": seconds,
     }
 
@@ -328,14 +350,14 @@ def format_autoencoders(figures: dict[str, list[dict[str, Any]]]) -> list[str]:
         "### Autoencoders\n",
         "A latent is active if fewer than 99 % of the test images have the same index. Errors are shares of the mean image's "
         "error. PCA keeps as many numbers, but as floats.\n",
-        "| set | side | rows | epochs | seeds | active latents | error | error of PCA | infomec against PCA | seconds |",
+        "| set | side | rows | epochs | seeds | active latents | error | error of PCA | InfoM, against PCA | seconds |",
         "|:---|---:|---:|---:|---:|---:|---:|---:|:---|---:|",
     ]
     for name, runs in figures.items():
         first = runs[0]
         active = ", ".join(f"{run['active']} of {run['latents']}" for run in runs)
         error, pca, seconds = (float(np.mean([run[key] for run in runs])) for key in ("error", "pca", "seconds"))
-        free = ", ".join(str(run["outcome"] or "–") for run in runs)
+        free = ", ".join(f"{run['score']:.3f}: {run['outcome']}" if run["outcome"] else "–" for run in runs)
         lines.append(
             f"| {name} | {first['size']} | {first['rows']:,} | {first['epochs']:.0f} | {len(runs)} | {active} | {error:.3f} | "
             f"{pca:.3f} | {free} | {seconds:.0f} |"
@@ -350,12 +372,13 @@ def format_autoencoders(figures: dict[str, list[dict[str, Any]]]) -> list[str]:
 def list_sets(part: str, half: str) -> list[str]:
     if part == "equiangular":
         return list(CLASSIFIED[half])
-    return [*RECONSTRUCTED[half], *(SOURCES if half == "reporting" else ())]
+    return [*RECONSTRUCTED[half], *WITH_SOURCES[half]]
 
 
 def run_parts(args: argparse.Namespace) -> dict[str, dict[str, list[dict[str, Any]]]]:
     results = (Made if args.made else Results)(args.work)
     limit = 300 if args.quick else None
+    changes = {path: json.loads(value) for path, _, value in (text.partition("=") for text in args.set)}
     figures: dict[str, dict[str, list[dict[str, Any]]]] = {"equiangular": {}, "latent": {}}
     jobs: list[tuple[str, str, int, Callable[[], Any]]] = []
     for part, seeds in (("equiangular", 3), ("latent", 2)):
@@ -363,10 +386,18 @@ def run_parts(args: argparse.Namespace) -> dict[str, dict[str, list[dict[str, An
             continue
         for seed in range(1, (1 if args.quick else min(seeds, args.seeds)) + 1):
             for name in list_sets(part, args.half):
-                measure = measure_classifier if part == "equiangular" else measure_autoencoder
-                jobs.append((part, name, seed, functools.partial(measure, name, args.half, seed, limit)))
+                if args.sets and name not in args.sets:
+                    continue
+                if part == "equiangular":
+                    measure = functools.partial(measure_classifier, name, args.half, seed, limit)
+                else:
+                    measure = functools.partial(measure_autoencoder, name, args.half, seed, limit, changes)
+                jobs.append((part, name, seed, measure))
     for part, name, seed, measure in sorted(jobs, key=lambda job: job[2]):
-        value = results.get(f"{args.half}-{part}-{name.replace(' ', '-')}-{seed}{'-quick' * args.quick}", measure)
+        key = "-".join(
+            [args.half, part, name.replace(" ", "-"), str(seed), *args.set, *(["quick"] if args.quick else [])]
+        )
+        value = results.get(key, measure)
         if value is not None:
             figures[part].setdefault(name, []).append(value)
     return figures
@@ -397,6 +428,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--half", choices=HALVES, default="reporting")
     parser.add_argument("--only", nargs="*", choices=("equiangular", "latent"))
+    parser.add_argument("--sets", nargs="*", help="these sets alone")
+    parser.add_argument("--set", nargs="*", default=[], metavar="PATH=JSON", help="settings of autoencoders")
     parser.add_argument("--seeds", type=int, default=3, help="at most so many; autoencoders have two")
     parser.add_argument("--quick", action="store_true", help="300 rows and one seed, to see that it runs")
     parser.add_argument("--work", help="folder that keeps finished trainings for the next run")
