@@ -438,6 +438,9 @@ def main() -> None:
     )
     parser.add_argument("--write", help="also write the tables to this file")
     args = parser.parse_args()
+    known = {name for part in ("equiangular", "latent") for name in list_sets(part, args.half)}
+    if unknown := set(args.sets or ()) - known:
+        parser.error(f"--sets: {', '.join(sorted(unknown))}: the sets of this half are {', '.join(sorted(known))}")
     figures = run_parts(args)
     lines = []
     if figures["equiangular"]:

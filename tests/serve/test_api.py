@@ -113,6 +113,21 @@ def test_few_texts_are_read_and_answered_without_another_thread(client, encoder,
     assert aside == ["read_inputs", "render_embeddings"]
 
 
+def test_packed_bits_count_as_the_numbers_that_are_written(client, models, monkeypatch):
+    aside = []
+
+    async def note(function, *arguments):
+        aside.append(function.__name__)
+        return function(*arguments)
+
+    model = next(model for model in models if model.name == "golden-binary-pv")
+    monkeypatch.setattr(service.asyncio, "to_thread", note)
+    monkeypatch.setattr(service, "FEW_NUMBERS", model.encoder.dim - 1)
+    numbers = read_vectors(embed(client, TEXTS[0], model.name))
+    assert numbers.size == model.encoder.dim
+    assert aside == ["render_embeddings"]
+
+
 @pytest.mark.parametrize(
     ("value", "are_few"),
     [

@@ -61,8 +61,8 @@ def keep_large_blocks() -> None:
 
     oneDNN compiles and caches a kernel for each shape. Batches of networks that are not recognised seldom repeat a shape, so a
     cache of 128 kernels replaces the default of about a thousand. PyTorch has a second cache of as many, for batches of products
-    in bfloat16, which are those of attention. It is as fast with 4 kernels, and takes less memory. 64 instead of 128 kernels of
-    oneDNN would take 40 MB less, but queries in several precisions, or of many lengths, would compile them again and again.
+    in bfloat16, which are those of attention. It is as fast with 4 kernels, and takes less memory. Fewer kernels of
+    oneDNN would take less memory as well. But queries of many lengths would compile them again and again.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # oneDNN reads it when it multiplies first
     os.environ.setdefault("LRU_CACHE_CAPACITY", "4")  # and PyTorch this one

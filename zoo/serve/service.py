@@ -77,9 +77,10 @@ class Service:
         options = (("precision", model.check_precision(body.precision)),)
         work = (Operation(name, view, body.input_type, options=options), inputs)
         (outcome,) = await self._run(request, model, [work])
-        is_short = len(outcome.results) * outcome.results[0].size <= FEW_NUMBERS
+        # A row of packed bits is written as so many numbers as the encoder has components.
+        numbers = len(outcome.results) * max(outcome.results[0].size, model.encoder.dim)
         answer = (model, body, outcome.results, outcome.tokens)
-        return await call(responses.render_embeddings, *answer, is_short=is_short)
+        return await call(responses.render_embeddings, *answer, is_short=numbers <= FEW_NUMBERS)
 
     async def rerank(self, request: Request, content: Any) -> bytes:
         """Answer /v1/rerank."""
@@ -274,7 +275,7 @@ async def call(function: Callable[..., Result], *arguments: Any, is_short: bool)
 
 
 def are_few_texts(value: Any) -> bool:
-    """Return whether an input is a text or a short list of texts. Images are texts here that begin with IMAGE_PREFIX."""
+    """Return whether an input is a text or a short list of texts. An image, which is a data URL, is none."""
     texts = [value] if isinstance(value, str) else value
     is_list = isinstance(texts, list) and len(texts) <= FEW_TEXTS
     return is_list and all(isinstance(text, str) and not text.startswith(IMAGE_PREFIX) for text in texts)
