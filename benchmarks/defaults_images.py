@@ -313,7 +313,7 @@ def measure_autoencoder(
         **figures,
         "rows": len(train_rows),
         "size": size,
-        "epochs": encoder.card_facts()["settings"]["training.epochs"],
+        "epochs": sections["training"].get("epochs") or encoder.card_facts()["settings"]["training.epochs"],
         "outcome": verdict.get("outcome"),
         "sentence": verdict.get("sentence"),
         "score": report["results"][0]["value"] if evaluation else None,

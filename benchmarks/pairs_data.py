@@ -179,10 +179,10 @@ def read_nli() -> PairSet:
     return PairSet(shuffle(pair for pair in dict.fromkeys(pairs) if not {*map(normalise, pair)} & seen), scored=scored)
 
 
-def read_split_classes(name: str, label: str) -> PairSet:
-    """Pairs of one class, of data with a training and a test split."""
-    train, test = ([(row["text"], str(row[label])) for row in rows(f"{name}/{part}")] for part in ("train", "test"))
-    return pair_classes(train, test)
+def read_split_classes(name: str, label: str, train: str = "train") -> PairSet:
+    """Pairs of one class, of data with a training split, which is called `train`, and a test split."""
+    splits = ([(row["text"], str(row[label])) for row in rows(f"{name}/{part}")] for part in (train, "test"))
+    return pair_classes(*splits)
 
 
 def read_classes(name: str) -> PairSet:
@@ -203,12 +203,20 @@ SETS: dict[str, Callable[[], PairSet]] = {
     "nli": read_nli,
     "icd10cm_cyrillic": read_icd10cm_cyrillic,
     "pascal_flickr": functools.partial(read_classes, "pascal_flickr"),
+    "googlenews": functools.partial(read_classes, "googlenews"),
+    "tweet": functools.partial(read_classes, "tweet"),
+    "biomedical_titles": functools.partial(read_classes, "biomedical_titles"),
+    "movie_reviews": functools.partial(read_split_classes, "movie_reviews", "label"),
+    "ag_news": functools.partial(read_split_classes, "ag_news", "label", "train_subset"),
 }
 
 HALVES = {
     "development": ("icd10cm", "emoji", "trec", "cranfield", "searchsnippets"),
     "development-cyrillic": ("emoji_cyrillic", "trec_cyrillic", "cranfield_cyrillic", "searchsnippets_cyrillic"),
-    "reporting": ("onet", "fontawesome", "banking77", "nli", "icd10cm_cyrillic", "pascal_flickr"),
+    "reporting": (
+        *("onet", "fontawesome", "banking77", "nli", "icd10cm_cyrillic", "pascal_flickr"),
+        *("googlenews", "tweet", "biomedical_titles", "movie_reviews", "ag_news"),
+    ),
 }
 SETS |= {
     name: functools.partial(read_in_cyrillic, name.removesuffix("_cyrillic")) for name in HALVES["development-cyrillic"]
