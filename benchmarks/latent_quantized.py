@@ -37,7 +37,7 @@ from sklearn.metrics import log_loss, mutual_info_score
 from zoo.data.sources.builtins import scenes, sprites
 from zoo.families.latent_quantized import card_samples
 from zoo.families.latent_quantized.encoder import Encoder
-from zoo.families.latent_quantized.spec import SMALL, Spec
+from zoo.families.latent_quantized.spec import PAPER_TRAINING, SMALL, Spec
 from zoo.metrics import infomec_of_encoder
 from zoo.metrics.disentanglement import infomec
 from zoo.schema import Training
@@ -135,7 +135,7 @@ def train_and_measure(name: str, kind: str, seed: int, steps: int, dev: bool = F
     )
     encoder = Encoder.build(spec, seed=seed)
     settings = {"batch_size": 64, "max_steps": steps, "checkpoint_every": steps, "seed": seed, **SETTINGS[name]}
-    training = Training(**{**Spec.training_defaults, **settings})
+    training = Training(**{**PAPER_TRAINING, **settings})
     with tempfile.TemporaryDirectory() as folder:
         encoder.prepare(train, Path(folder))
         start = time.process_time()

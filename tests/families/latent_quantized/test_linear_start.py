@@ -65,7 +65,7 @@ def test_training_keeps_the_start_on_few_vectors_and_the_folder_opens(tmp_path):
     encoder = build(vectors)
     before = compute_error(encoder, new)
     assert encoder.spec.epoch_rule.choose(120) == 10
-    settings = Training(seed=1, **Spec.training_defaults)
+    settings = Training(seed=1, **Spec.choose_training_defaults({"modality": "vector"}))
     said: list[str] = []
     encoder.fit(Dataset.from_dict({"vector": vectors.tolist()}), settings, tmp_path / "run", say=said.append)
     assert compute_error(encoder, new) < 1.02 * before

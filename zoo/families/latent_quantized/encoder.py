@@ -59,8 +59,8 @@ class Encoder(Autoencoder):
             encoder = cls(spec.model_copy(update={"network": spec.layers}) if spec.network == "auto" else spec)
         encoder.seed, encoder.folder = seed, folder
         if spec.network == "auto" and spec.modality == "image":
-            layers = spec.layers
-            encoder._settings = {"encoder.network.widths": list(layers.widths), "encoder.network.patch": layers.patch}
+            chosen = spec.layers.model_dump(mode="json")
+            encoder._settings = {f"encoder.network.{name}": value for name, value in chosen.items()}
         return encoder
 
     def prepare(self, rows: Dataset, cache: Path) -> None:

@@ -48,8 +48,8 @@ class Network(Section):
         return self.patch * (1 << len(self.widths))
 
 
-UNPATCHED_SIDE = 32  # larger images are cut into patches first, which makes the convolutions several times faster
-LAST_SIDE = 4  # smallest side that stages end with; instance norm over fewer pixels erases what a map holds
+UNPATCHED_SIDE = 28  # larger images are cut into patches first, which makes the convolutions several times faster
+LAST_SIDE = 4  # smallest side that stages end with
 AUTO_WIDTHS = (32, 64, 128, 256, 256, 256)
 
 
@@ -57,7 +57,9 @@ def choose_network(size: int) -> Network:
     """Return the network of `network: auto` for images of `size` pixels, an even number.
 
     Patches halve a side above UNPATCHED_SIDE, and stages then halve it as long as LAST_SIDE pixels remain. There is at least one
-    stage. For example, 28 pixels give two stages and end with 7; 64 give patches of 2, three stages, and end with 4.
+    stage. For example, 28 pixels give two stages and end with 7; 64 give patches of 4, two stages, and end with 4. Nothing is
+    normalised in the encoder, because instance norm erases what is the same in the whole image, for example the colour of a
+    background. The decoder is the one of styles, which learns most in the few steps of `training_defaults`.
     """
     patch, side = 1, size
     while side > UNPATCHED_SIDE and side % 4 == 0 and patch < 8:
@@ -65,17 +67,21 @@ def choose_network(size: int) -> Network:
     stages, side = 1, side // 2
     while side % 2 == 0 and side >= 2 * LAST_SIDE and stages < len(AUTO_WIDTHS):
         stages, side = stages + 1, side // 2
-    return Network(widths=AUTO_WIDTHS[:stages], blocks=1, patch=patch)
+    return Network(widths=AUTO_WIDTHS[:stages], blocks=1, patch=patch, dense=(256,), norm="none", decoder="style")
 
 
 SMALL = Network(widths=(32, 64), blocks=1, patch=4, dense=(256,), norm="none")
 """Networks that train on a laptop."""
+NORMS = {"auto": "none", "small": SMALL.norm, "paper": Network().norm}
 
 Size = Annotated[int, Field(ge=2, le=65_536)]
-IMAGE_EPOCHS = EpochRule(rows_read=60_000, least=2, most=200)
+IMAGE_EPOCHS = EpochRule(rows_read=150_000, least=2, most=200)
+NORMALISED_EPOCHS = EpochRule(rows_read=60_000, least=2, most=200)
 VECTOR_EPOCHS = EpochRule(rows_read=200_000, least=5, most=200)
 LINEAR_EPOCHS = EpochRule(rows_read=20_000, least=1, most=10)
 LINEAR_LATENTS = ("quantized", "continuous")
+PAPER_TRAINING = {"learning_rate": 1e-3, "weight_decay": 0.1, "batch_size": 128, "schedule": "constant", "warmup": 0.0}
+"""`training:` of the paper, for its network, others with instance norm, and vectors."""
 Latent = Literal["quantized", "continuous", "gaussian", "vector"]
 
 
@@ -89,15 +95,17 @@ class Spec(EncoderSpec):
     """`encoder:` of an autoencoder.
 
     Set the weight decay under `training:`. Its default is unusually strong; it does not apply to biases and codebooks.
+    Networks without normalisation learn images in few steps, if the rate is high and the decay stronger still. Without a warm-up
+    such a rate can leave one code for all images.
     """
 
     View = View
     training_defaults = {
-        "learning_rate": 1e-3,
-        "weight_decay": 0.1,
-        "batch_size": 128,
-        "schedule": "constant",
-        "warmup": 0.0,
+        "learning_rate": 5e-3,
+        "weight_decay": 1.0,
+        "batch_size": 64,
+        "schedule": "cosine",
+        "warmup": 0.05,
     }
     free_baselines = (*FREE_BASELINES, "free_baselines:SimpleCodes", "free_baselines:PlainAutoencoder")
     pictures = {
@@ -144,12 +152,22 @@ class Spec(EncoderSpec):
     )
     sources: tuple[str, ...] = Field((), description="Columns that hold the sources of the validation rows.")
 
+    @classmethod
+    def choose_training_defaults(cls, section: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A high rate and a strong decay for images in networks without normalisation, and else those of the paper."""
+        network = section.get("network", "auto")
+        norm = network.get("norm", "instance") if isinstance(network, Mapping) else NORMS.get(str(network))
+        is_image = section.get("modality", "image") == "image"
+        return cls.training_defaults if is_image and norm == "none" else PAPER_TRAINING
+
     @property
     def epoch_rule(self) -> EpochRule:
         """Vectors are read more often than images, which cost far more; networks that start at the best linear map, rarely."""
         if self.starts_linear:
             return LINEAR_EPOCHS
-        return VECTOR_EPOCHS if self.modality == "vector" else IMAGE_EPOCHS
+        if self.modality == "vector":
+            return VECTOR_EPOCHS
+        return IMAGE_EPOCHS if self.layers.norm == "none" else NORMALISED_EPOCHS
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Spec:
