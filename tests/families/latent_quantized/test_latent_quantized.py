@@ -552,7 +552,7 @@ card: {license: apache-2.0}
 def test_a_recipe_trains_an_encoder_whose_card_and_command_line_show_the_same_scores(tmp_path, capsys):
     rows(300).to_parquet(tmp_path / "squares.parquet")
     loaded = recipe.loads(RECIPE, folder=tmp_path)
-    assert loaded.training.weight_decay == 0.1
+    assert loaded.training.weight_decay == 1.0, "that of a network without normalisation"
     zoo.train(loaded, tmp_path / "run")
     folder = tmp_path / "run" / "model"
     report = json.loads((folder / "report.json").read_text())
