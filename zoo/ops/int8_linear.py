@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from zoo.core import hardware
+from zoo.ops.few_rows_linear import FewRowsLinear, can_multiply_few_rows
 from zoo.ops.packed_linear import ACTIVATIONS, PACKING_ROWS
 
 ZERO = 128  # the input integer that stands for 0
@@ -28,6 +29,9 @@ class Int8Linear:
         scale, zero: an input integer q stands for (q − zero) · scale.
         activation: a key of ACTIVATIONS, computed in the same pass.
         output: scale and zero point of outputs in 8 bits; None for outputs in a float type.
+
+    Attributes:
+        few_rows: the same weights for a few rows of floats, without the activation; None where FBGEMM cannot be used.
     """
 
     def __init__(
@@ -50,7 +54,11 @@ class Int8Linear:
         shift = integers.sum(1).double() * self.scales.double() * (scale * zero)
         self.bias = -shift.float() if bias is None else (bias.double() - shift).float()
         self.activation, self.output = activation, output
-        self.bytes = integers.numel()
+        self.few_rows: FewRowsLinear | None = None
+        if can_multiply_few_rows():
+            own_bias = torch.zeros(len(weight)) if bias is None else bias
+            self.few_rows = FewRowsLinear(integers, self.scales, own_bias, scale, zero)
+        self.bytes = integers.numel() * (1 if self.few_rows is None else 2)
         # Looking operators up takes a noticeable part of a short text's time.
         self._multiply = torch.ops.onednn.qlinear_pointwise.default
         self._multiply_and_add = torch.ops.onednn.qlinear_pointwise.binary

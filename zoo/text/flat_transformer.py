@@ -145,7 +145,7 @@ class FlatTransformer(torch.nn.Module):
         rows = batch * length
         x = self.embed(input_ids).view(rows, -1)
         tokens = length
-        if missing := round_up(rows) - rows:
+        if missing := self.choose_rows(rows) - rows:
             x = F.pad(x, (0, 0, 0, missing))
             if batch == 1 and attention_mask is None and self.relative_bias is None:
                 tokens += missing  # the rows that are added are tokens that no other sees, and need no copies
@@ -176,6 +176,10 @@ class FlatTransformer(torch.nn.Module):
             return bias
         relative = F.embedding(find_buckets(length), self.relative_bias).permute(2, 0, 1).to(self.dtype)
         return relative.unsqueeze(0) if bias is None else relative + bias
+
+    def choose_rows(self, rows: int) -> int:
+        """Return the number of rows to compute for so many tokens."""
+        return round_up(rows)
 
     def run_blocks(self, x: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None) -> torch.Tensor:
         """Return the states (batch · tokens, width) after the last block."""

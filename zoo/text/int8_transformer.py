@@ -14,22 +14,24 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from zoo.ops.attention import attend, is_short
+from zoo.ops.few_rows_linear import can_multiply_few_rows
 from zoo.ops.inference import stamp_weights
 from zoo.ops.int8_linear import ZERO, Int8Linear
 from zoo.ops.packed_linear import PackedLinear, activate
 from zoo.text import int8_ranges
 from zoo.text.flat_layout import Layout
-from zoo.text.flat_transformer import FlatTransformer, Tensors, flatten, read_layer
+from zoo.text.flat_transformer import FlatTransformer, Tensors, flatten, read_layer, round_up
 from zoo.text.int8_ranges import BlockRanges, Calibration, Range
 
 OUTLIERS = 48  # components of the inner layer that stay in float32
-FEW_ROWS = 64  # up to so many, small products are faster by the BLAS than by oneDNN
+BLAS_ROWS = 64  # up to so many, small products are faster by the BLAS than by oneDNN
+FBGEMM_ROWS = 40  # up to so many, products of integers are faster by FBGEMM than by oneDNN
 SMOOTHING = 0.7  # how much of a component's range moves to its weights
 
 
@@ -52,11 +54,21 @@ CALIBRATED, UNCALIBRATED = Margins(1.0, 1.0), Margins(1.2, 1.3)
 
 @dataclass(frozen=True, eq=False)
 class QuantisedLayer:
-    """A product with the map of its inputs to integers."""
+    """A product with the map of its inputs to integers.
+
+    Attributes:
+        linear: the product.
+        factor, offset: (in,) float32. x · factor + offset are the inputs of `linear` before they are rounded to its steps.
+    """
 
     linear: Int8Linear
     factor: torch.Tensor
     offset: torch.Tensor
+    _to_integers: tuple[torch.Tensor, torch.Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        step = self.linear.scale
+        object.__setattr__(self, "_to_integers", (self.factor / step, self.offset / step + ZERO + 0.5))
 
     def __call__(self, x: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Return (rows, out) in `dtype` for x (rows, in) of a float type."""
@@ -66,8 +78,14 @@ class QuantisedLayer:
         """Add the output for x (rows, in) of a float type to `total` (rows, out) float32, and return that."""
         return self.linear.add_to(self._quantise(x), total)
 
+    def multiply_few(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (rows, out) float32 before the activation, for x (rows, in) float32 of few rows."""
+        assert self.linear.few_rows is not None  # the caller has asked `can_multiply_few_rows`
+        return self.linear.few_rows(torch.addcmul(self.offset, x, self.factor))
+
     def _quantise(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.addcmul(self.offset, x, self.factor).clamp_(0, 255).to(torch.uint8)
+        factor, offset = self._to_integers
+        return torch.addcmul(offset, x, factor).clamp_(0, 255).to(torch.uint8)
 
 
 class Outliers:
@@ -91,7 +109,7 @@ class Outliers:
 
     def add_to(self, x: torch.Tensor) -> torch.Tensor:
         """Return x (rows, width) plus the part of the output that follows from x."""
-        if len(x) > FEW_ROWS:
+        if len(x) > BLAS_ROWS:
             return self._packed_down.add_to(self._packed_up(x), x)
         # oneDNN takes twice as long for few rows. It computes no GELU of a transposed view, so PyTorch does.
         inner = torch.addmm(self._bias, x, self._up)
@@ -152,8 +170,14 @@ class Int8Transformer(FlatTransformer):
         """Bytes of the packed blocks, by the id of the block."""
         return {id(block): block.bytes for block in self.int8_blocks}
 
+    def choose_rows(self, rows: int) -> int:
+        """Return the number of rows to compute for so many tokens."""
+        return rows if _are_few(rows) else round_up(rows)
+
     def run_blocks(self, x: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None) -> torch.Tensor:
         """Return the states (batch · tokens, width) after the last block."""
+        if _are_few(len(x)):
+            return self._run_few_rows(x, batch, length, bias)
         heads, shape, epsilon = self.layout.heads, (self.layout.width,), self.layout.epsilon
         dtype = torch.float32 if is_short(batch, heads, length) else torch.bfloat16
         for block in self.int8_blocks:
@@ -162,6 +186,23 @@ class Int8Transformer(FlatTransformer):
             total = block.outliers.add_to(x)
             x = torch.layer_norm(block.down.add_to(block.up(x), total), shape, *block.output_norm, epsilon)
         return x
+
+    def _run_few_rows(self, x: torch.Tensor, batch: int, length: int, bias: torch.Tensor | None) -> torch.Tensor:
+        shape, epsilon = (self.layout.width,), self.layout.epsilon
+        for block in self.int8_blocks:
+            assert block.down.few_rows is not None  # `_are_few` has asked for it
+            attended = attend(block.qkv.multiply_few(x), batch, length, self.layout.heads, bias)
+            x = block.attention_output.multiply_few(attended).add_(x)
+            x = torch.layer_norm(x, shape, *block.attention_norm, epsilon)
+            inner = activate(block.up.multiply_few(x).t(), self.layout.activation).t()  # as in `Outliers`
+            x = block.down.few_rows(inner).add_(block.outliers.add_to(x))
+            x = torch.layer_norm(x, shape, *block.output_norm, epsilon)
+        return x
+
+
+def _are_few(rows: int) -> bool:
+    """Return whether FBGEMM multiplies so many rows, which need no rounding up."""
+    return rows <= FBGEMM_ROWS and can_multiply_few_rows()
 
 
 _networks: weakref.WeakValueDictionary[int, Int8Network] = weakref.WeakValueDictionary()
@@ -272,6 +313,5 @@ def _quantise(
     middle, half = (low + high) / 2, ((high - low) / 2).clamp(min=1e-6) * margin
     smooth = half**SMOOTHING / weight.abs().amax(0).clamp(min=1e-6) ** (1 - SMOOTHING)
     step = float((half / smooth).max()) / 127
-    factor = 1 / (smooth * step)
     linear = Int8Linear(weight * smooth, bias + weight @ middle, step, activation=activation, output=output)
-    return QuantisedLayer(linear, factor, ZERO + 0.5 - middle * factor)
+    return QuantisedLayer(linear, 1 / smooth, -middle / smooth)
