@@ -22,6 +22,7 @@ from zoo.artefact import manifest, model_folder
 from zoo.core.errors import ArtefactError, RecipeError, ZooError
 from zoo.families.equiangular import dataset, first_projection, logistic_start, procrustes, towers
 from zoo.families.equiangular.encoder import Encoder
+from zoo.ops.inference import evaluation_mode
 from zoo.recipe import recipe
 from zoo.schema import Training
 from zoo.vision.spec import Vision
@@ -48,6 +49,19 @@ def test_features_of_texts_do_not_depend_on_the_other_texts(text_tower):
     with torch.inference_mode():
         alone = torch.cat([text_tower.features(text_tower.batch([text])) for text in texts])
         assert torch.allclose(text_tower.features(text_tower.batch(texts)), alone, atol=1e-5)
+
+
+def test_features_without_a_gradient_are_those_of_training_and_follow_the_weights(text_tower):
+    texts = tiny.SENTENCES[:20]
+    text_tower.module.train()
+    for _ in range(2):
+        features = towers.compute_features(text_tower, texts)
+        assert text_tower.module.training
+        with evaluation_mode(text_tower.module), torch.inference_mode():
+            np.testing.assert_allclose(features, text_tower.features(text_tower.batch(texts)), atol=1e-5)
+        with torch.no_grad():
+            for parameter in text_tower.module.parameters():
+                parameter.mul_(0.9)
 
 
 def test_the_pooler_of_a_text_backbone_is_not_trained(text_tower):

@@ -38,6 +38,7 @@ class TextTower:
         self.module: torch.nn.Module = self.body.model
         self.width, self.name, self.revision = self.body.width, self.body.name, self.body.revision
         self._engine: tuple[torch.nn.Module, encoding.Engine] | None = None
+        self._feature_engine: encoding.Engine | None = None
         for name, parameter in self.body.model.named_parameters():
             # The pooler is saved for other programs that open the folder. It gets no gradient here, so it is not trained.
             parameter.requires_grad_(not name.startswith("pooler."))
@@ -69,12 +70,21 @@ class TextTower:
             pooled.append(self.body.pool(states, part_mask))
         return torch.cat(pooled)[order.argsort()]
 
+    def compute_features(self, inputs: Sequence[str]) -> torch.Tensor:
+        """Return pooled features (n, width) float32 without a gradient, as fast as `encode`."""
+        if self._feature_engine is None:
+            module = backbone.PooledBackbone(self.body, None, self.width, normalizes=False)
+            self._feature_engine = self._make_engine(module, self.width)
+        return torch.from_numpy(self._feature_engine.encode(inputs))
+
     def _get_engine(self, projection: torch.nn.Module, dim: int) -> encoding.Engine:
         if self._engine is None or self._engine[0] is not projection:
             module = backbone.PooledBackbone(self.body, projection, dim)
-            engine = encoding.Engine(module, self.body.tokenize, self.body.pad, dim, self.body.max_length)
-            self._engine = (projection, engine)
+            self._engine = (projection, self._make_engine(module, dim))
         return self._engine[1]
+
+    def _make_engine(self, module: torch.nn.Module, dim: int) -> encoding.Engine:
+        return encoding.Engine(module, self.body.tokenize, self.body.pad, dim, self.body.max_length)
 
     def encode(
         self,
@@ -115,8 +125,10 @@ def build(spec: str | Vision, *, revision: str | None, max_length: int | None, f
 
 
 def compute_features(tower: Tower, inputs: Iterable[Any]) -> torch.Tensor:
-    """Return features (n, width) float32 of texts or images, not normalised. BLOCK inputs are processed at a time."""
+    """Return features (n, width) float32 of texts or images, not normalised. BLOCK images are processed at a time."""
     inputs = list(iterate_inputs(inputs, tower.modality, (str, bytes, Path)))
+    if isinstance(tower, TextTower):
+        return tower.compute_features(inputs)
     blocks = []
     with evaluation_mode(tower.module), torch.inference_mode():
         device = next(tower.module.parameters()).device
