@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from zoo.graph import Graph
 CODED_ROWS = 256
 """Fewest rows of a table that is coded."""
 LARGEST_CODE = 127
+_EXACT_NODE = re.compile(rf"/{smoothing.EXACT}(_\d+)?/")
 
 
 class RowCodedEmbedding(torch.nn.Module):
@@ -95,8 +97,11 @@ def _quantise(plain: Path, small: Path) -> None:
 
 
 def _list_exact_nodes(plain: Path) -> list[str]:
-    """Return the names of the products of outliers. The exporter names a product after the modules that it is in."""
+    """Return the names of the products of outliers. The exporter names a product after the modules that it is in.
+
+    It numbers modules of the same name in one scope.
+    """
     import onnx
 
     model = onnx.load(str(plain), load_external_data=False)
-    return [node.name for node in model.graph.node if node.op_type == "MatMul" and f"/{smoothing.EXACT}/" in node.name]
+    return [node.name for node in model.graph.node if node.op_type == "MatMul" and _EXACT_NODE.search(node.name)]

@@ -20,7 +20,17 @@ from safetensors.numpy import save_file
 from zoo.artefact import canaries, manifest, saved_steps
 from zoo.core import atomic_files
 from zoo.core.errors import ArtefactError, ZooError
-from zoo.deploy import card, int8, openvino_graph, probe_inputs, smoothing, task_scores, tracing, verification
+from zoo.deploy import (
+    card,
+    flat_graph,
+    int8,
+    openvino_graph,
+    probe_inputs,
+    smoothing,
+    task_scores,
+    tracing,
+    verification,
+)
 from zoo.encoder import Encoder
 from zoo.evaluation import Prepared
 from zoo.graph import Graph
@@ -162,6 +172,8 @@ def _write_graphs(folder: Path, stem: str, graph: Graph, view: Encoder, options:
     for side, own in graph.modules.items():
         name = f"{stem}-{side}{suffix}" if side else f"{stem}{suffix}"
         module = tracing.copy_module(own, view.name)
+        if options.engine == "onnx" and options.is_int8:
+            flat_graph.flatten_networks(module, own)
         ranges = smoothing.find_ranges(module, graph, view, texts) if options.is_int8 else {}
         if options.engine == "onnx" and options.is_int8:
             int8.write_int8(module, graph, folder / name, family, ranges)

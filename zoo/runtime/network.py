@@ -13,6 +13,8 @@ import numpy.typing as npt
 from .errors import PackError
 
 Array = npt.NDArray[Any]
+SLOW_FUSIONS = ("SkipLayerNormFusion",)
+"""Optimisations of ONNX Runtime that cost time on a CPU: there, a sum and a layer norm are faster than both in one operation."""
 
 
 class Network:
@@ -62,7 +64,9 @@ def _open_onnx(path: Path, threads: int, precision: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
+    )
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(None, dict(inputs)), strict=True))
 
