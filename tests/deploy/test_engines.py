@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,10 @@ def refuse(*_, **__):
     raise AssertionError("nothing may be made or measured now")
 
 
-def measured(loss: float, speed: float, engine: str = "torch", precision: str = "int8") -> Measurement:
-    return Measurement(engine, precision, loss, speed)
+def measured(
+    loss: float, speed: float, engine: str = "torch", precision: str = "int8", single: float = 1.0
+) -> Measurement:
+    return Measurement(engine, precision, loss, speed, single)
 
 
 # -- graphs --------------------------------------------------------------------------------------------------------
@@ -236,6 +239,21 @@ def test_the_choice_is_within_the_loss_and_nothing_within_it_is_clearly_faster(f
     assert engine_choice.choose(entries[::-1], max_loss) == choice
 
 
+@given(st.lists(st.tuples(st.floats(0, 0.01), st.floats(1, 1000), st.floats(1, 1000)), min_size=1, max_size=8))
+def test_few_texts_have_an_engine_of_their_own_only_if_it_is_clearly_faster(figures):
+    entries = [
+        measured(loss, *speeds[:1], precision=str(n), single=speeds[1]) for n, (loss, *speeds) in enumerate(figures)
+    ]
+    allowed = [entry for entry in entries if entry.loss <= 0.005]
+    if allowed:
+        best = engine_choice.choose(entries, 0.005)
+        choice = engine_choice.choose_for_few(entries, 0.005, best)
+        fastest = max(entry.queries_per_second for entry in allowed)
+        assert choice in allowed
+        assert fastest <= engine_choice.LEVEL_FEW * choice.queries_per_second
+        assert (choice == best) == (fastest <= engine_choice.LEVEL_FEW * best.queries_per_second)
+
+
 def test_a_loss_is_that_of_the_cosine():
     exact = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
     assert engine_choice.compute_loss(exact, exact) == 0
@@ -321,10 +339,42 @@ def test_a_damaged_choice_is_measured_again(folder, few_candidates, monkeypatch,
     monkeypatch.setattr(graph_cache, "open_graph", lambda *_, **__: FakeGraph())
     zoo.from_pretrained(folder, engine="auto").encode(TEXTS)
     (entry,) = (empty_cache / "engines" / "choices").iterdir()
-    for content in ("{", "[]", '{"choice": "gpu int2"}', '{"choice": ["torch"]}'):
+    damaged = ["{", "[]", '{"choice": "torch bf16"}', '{"choice": {"many": "torch bf16"}}']
+    damaged += [
+        '{"choice": {"many": "torch bf16", "few": "gpu int2"}}',
+        '{"choice": {"many": ["torch"], "few": "torch bf16"}}',
+    ]
+    for content in damaged:
         entry.write_text(content)
         zoo.from_pretrained(folder, engine="auto").encode(TEXTS)
-    assert len(calls) == 5
+    assert len(calls) == 1 + len(damaged)
+
+
+def test_a_few_short_texts_are_encoded_by_the_engine_that_is_fastest_for_them(
+    folder, few_candidates, monkeypatch, capsys, empty_cache
+):
+    def give_figures_of_queries(encoders, exact, texts):
+        figures = give_figures(encoders, exact, texts)
+        return [replace(entry, queries_per_second=5.0 if entry.engine == "onnx" else 2.0) for entry in figures]
+
+    monkeypatch.setattr(engine_choice, "measure", give_figures_of_queries)
+    monkeypatch.setattr(graph_cache, "open_graph", lambda *_, **__: FakeGraph())
+    exact = zoo.from_pretrained(folder)
+    for _ in range(2):  # measured, and read
+        encoder = zoo.from_pretrained(folder, engine="auto")
+        few, long = TEXTS[:8], ["the dog " * 60]
+        for texts in ([], few[:1], few, tuple(few)):
+            np.testing.assert_array_equal(encoder.encode(texts), FakeGraph.compute_all(len(texts)))
+        for texts in (TEXTS, long):
+            np.testing.assert_array_equal(encoder.encode(texts), exact.encode(texts, precision="bf16"))
+        np.testing.assert_array_equal(encoder.encode(iter(few)), exact.encode(few, precision="bf16"))
+        (block,) = encoder.stream(few)
+        np.testing.assert_array_equal(block, exact.encode(few, precision="bf16"))
+        with pytest.raises(ZooError, match="input 1"):
+            encoder.encode(["the dog", 3])
+    lines = capsys.readouterr().err
+    assert "onnx fp32 encodes a few short texts, 2.5 times as fast as torch bf16 does" in lines
+    assert lines.count("engine: auto takes torch bf16") == 1
 
 
 def test_the_real_measurement_gives_a_choice_within_the_loss(folder, few_candidates, monkeypatch):

@@ -16,13 +16,13 @@ from zoo.core import atomic_files, hardware, host
 from zoo.core.errors import ZooError
 from zoo.core.output import say
 from zoo.deploy import engine_choice, engine_names, graph_cache
-from zoo.deploy.engine_choice import Candidate, Measurement
+from zoo.deploy.engine_choice import Candidate, Choice, Measurement
 from zoo.hub import model_references
 from zoo.hub.fetch import fetch
 from zoo.ops.inference import stamp_weights
 from zoo.runtime.model import Model
 from zoo.text.engine import Engine
-from zoo.text.graph_engine import GraphEngine
+from zoo.text.graph_engine import EngineBySize, GraphEngine
 from zoo.text.text_encoder import TextEncoder
 
 
@@ -54,7 +54,7 @@ class Engines:
         self._stamp = None if encoder.is_deferred else stamp_weights(encoder.module)
         self._graphs: dict[tuple[_Size, str], Model] = {}
         self._engines: dict[Any, Engine] = {}
-        self._choices: dict[Any, Candidate] = {}
+        self._choices: dict[Any, Choice] = {}
         self._lock = threading.RLock()
         self._is_frozen = False
 
@@ -71,10 +71,16 @@ class Engines:
         if self.engine == "auto" and encoder.device.type != "cpu":
             return encoder.get_torch_engine(), precision
         self._check_unchanged(encoder)
-        name = self.engine
-        if name == "auto":
-            choice = self._choose_fastest(encoder, precision)
-            name, precision = choice.engine, choice.precision
+        if self.engine != "auto":
+            return self._open(encoder, self.engine, precision)
+        choice = self._choose_fastest(encoder, precision)
+        many = self._open(encoder, choice.many.engine, choice.many.precision)
+        if choice.few == choice.many:
+            return many
+        return EngineBySize(self._open(encoder, choice.few.engine, choice.few.precision), many), precision
+
+    def _open(self, encoder: TextEncoder, name: str, precision: str) -> tuple[Engine, str]:
+        """Return an engine by its name, and the precision that it is asked for. Torch replaces graphs that must not be made."""
         is_missing = name != "torch" and precision not in (*engine_names.PRECISIONS[name], "auto")
         if name == "torch" or (is_missing and self._is_frozen):
             return encoder.get_torch_engine(), precision
@@ -148,7 +154,7 @@ class Engines:
 
     # -- the fastest engine --------------------------------------------------------------------------------------------
 
-    def _choose_fastest(self, encoder: TextEncoder, precision: str) -> Candidate:
+    def _choose_fastest(self, encoder: TextEncoder, precision: str) -> Choice:
         """Return the choice for a view and a precision: that of an earlier measurement on this machine, or of a new one."""
         key = (_list_options(encoder), encoder.dim, precision)
         with self._lock:
@@ -156,13 +162,14 @@ class Engines:
                 self._choices[key] = self._settle(encoder, precision)
             return self._choices[key]
 
-    def _settle(self, encoder: TextEncoder, precision: str) -> Candidate:
+    def _settle(self, encoder: TextEncoder, precision: str) -> Choice:
         candidates = engine_names.list_candidates(encoder, precision)
         if self._is_frozen:
             known = [choice for (*_, own), choice in self._choices.items() if own == precision]
-            return known[0] if known else Candidate("torch", precision)
+            torch_alone = Candidate("torch", precision)
+            return known[0] if known else Choice(torch_alone, torch_alone)
         if candidates == [engine_choice.EXACT]:
-            return candidates[0]
+            return Choice(engine_choice.EXACT, engine_choice.EXACT)
         facts = {
             "model": self._model,
             "view": [*_list_options(encoder), ("dim", encoder.dim)],
@@ -177,18 +184,27 @@ class Engines:
 
     def _measure_and_keep(
         self, encoder: TextEncoder, candidates: list[Candidate], key: str, facts: dict[str, Any]
-    ) -> Candidate:
+    ) -> Choice:
         measured = self._measure(encoder, candidates)
         best = engine_choice.choose(measured, self.max_loss)
+        best_for_few = engine_choice.choose_for_few(measured, self.max_loss, best)
+        choice = Choice(best.candidate, best_for_few.candidate)
         exact = max((entry.texts_per_second for entry in measured if entry.candidate == engine_choice.EXACT), default=0)
         ratio = f"{best.texts_per_second / exact:.1f} times as fast as exact torch and " if exact else ""
+        few = ""
+        if best_for_few != best:
+            gain = best_for_few.queries_per_second / best.queries_per_second
+            few = (
+                f"; {choice.few} encodes a few short texts, {gain:.1f} times as fast as {choice.many} does, with a loss of "
+                f"{best_for_few.loss:.5f}"
+            )
         say(
-            f"engine: auto takes {best.candidate} for {encoder.name}, {ratio}with a loss of {best.loss:.5f} in mean cosine; the "
-            f"choice is kept in {graph_cache.find_folder()}"
+            f"engine: auto takes {choice.many} for {encoder.name}, {ratio}with a loss of {best.loss:.5f} in mean cosine{few}; "
+            f"the choice is kept in {graph_cache.find_folder()}"
         )
-        content = {"choice": str(best.candidate), "measured": [entry.as_json() for entry in measured]}
+        content = {"choice": choice.as_json(), "measured": [entry.as_json() for entry in measured]}
         graph_cache.write_entry(key, {**content, "facts": facts})
-        return best.candidate
+        return choice
 
     def _measure(self, encoder: TextEncoder, candidates: list[Candidate]) -> list[Measurement]:
         """Measure the candidates whose graphs can be made."""
@@ -210,10 +226,13 @@ class Engines:
         return engine_choice.measure(encoders, exact, texts)
 
 
-def _read_choice(entry: Mapping[str, Any] | None, candidates: list[Candidate]) -> Candidate | None:
-    """Return the choice of an entry of the cache; None unless it is one of the candidates."""
+def _read_choice(entry: Mapping[str, Any] | None, candidates: list[Candidate]) -> Choice | None:
+    """Return the choice of an entry of the cache; None unless both of its sides are among the candidates."""
     choice = None if entry is None else entry.get("choice")
-    return next((candidate for candidate in candidates if str(candidate) == choice), None)
+    if not isinstance(choice, dict):
+        return None
+    sides = [candidate for side in ("many", "few") for candidate in candidates if str(candidate) == choice.get(side)]
+    return Choice(*sides) if len(sides) == 2 else None
 
 
 def _list_options(encoder: TextEncoder) -> tuple[tuple[str, Any], ...]:

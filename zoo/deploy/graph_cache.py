@@ -23,7 +23,7 @@ from zoo.runtime.model import Model
 
 VARIABLE = "ZOO_CACHE"
 """The environment variable that names another folder than ~/.cache/embedding-zoo."""
-FORMAT = 3  # it changes when graphs are written in another way
+FORMAT = 5  # it changes when graphs are written in another way
 PACKAGES = ("embedding-zoo", "torch", "onnx", "onnxruntime", "openvino", "nncf")
 """Packages whose versions change a graph or its speed."""
 

@@ -2,8 +2,8 @@
 
 Activations have few components that are far larger than the others, and one scale for all of them loses the small ones. So each
 component of a layer's input is divided by a factor, by which the weights are multiplied (Xiao et al., "SmoothQuant", ICML 2023,
-arXiv 2211.10438, equation 4). A few components that are still too large stay in float32. An input without such components stays
-as it is.
+arXiv 2211.10438, equation 4). A few components that are still too large stay in float32, but not those of query, key and value,
+where they take more time than they gain. An input without such components stays as it is.
 
 Centring the components as well was tried: with the outliers apart, it takes time and the loss does not fall.
 """
@@ -45,8 +45,8 @@ Range = tuple[torch.Tensor, torch.Tensor]
 class _SmoothedProduct(torch.nn.Module):
     """The linear layers that share an input, as one product of that input divided by factors.
 
-    Outliers, components of the input, become 0 there, and are multiplied by a layer of their own. So the graph computes each of
-    these steps once for all layers.
+    Outliers, components of the input, become 0 there, and are multiplied by a layer of their own, if there are any. So the graph
+    computes each of these steps once for all layers.
 
     A layer that narrows is the last one of a block, and in its input tokens differ most in size. So each token is divided by its
     largest value there, and the other tokens of a batch hardly change its scale.
@@ -63,8 +63,10 @@ class _SmoothedProduct(torch.nn.Module):
         ]
         self.weight = torch.nn.Parameter(weight.index_fill(1, outliers, 0.0) * factors, requires_grad=False)
         self.bias = torch.nn.Parameter(torch.cat(biases).detach(), requires_grad=False)
-        self.exact = torch.nn.Linear(len(outliers), len(weight), bias=False)
-        self.exact.weight = torch.nn.Parameter(weight[:, outliers].contiguous(), requires_grad=False)
+        self.exact: torch.nn.Linear | None = None
+        if len(outliers):
+            self.exact = torch.nn.Linear(len(outliers), len(weight), bias=False)
+            self.exact.weight = torch.nn.Parameter(weight[:, outliers].contiguous(), requires_grad=False)
         self.register_buffer("scale", (1 / factors).index_fill(0, outliers, 0.0))
         self.register_buffer("places", outliers)
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -78,7 +80,9 @@ class _SmoothedProduct(torch.nn.Module):
                 outputs = torch.nn.functional.linear(scaled / sizes, self.weight) * sizes + self.bias
             else:
                 outputs = torch.nn.functional.linear(scaled, self.weight, self.bias)
-            self._last = inputs, outputs + self.exact(inputs[..., self.places])
+            if self.exact is not None:
+                outputs = outputs + self.exact(inputs[..., self.places])
+            self._last = inputs, outputs
         return self._last[1]
 
 
@@ -121,7 +125,7 @@ def smooth(module: torch.nn.Module, ranges: Mapping[str, Range]) -> torch.nn.Mod
             continue
         factors = largest.clamp(min=SMALLEST) ** STRENGTH / weights.clamp(min=SMALLEST) ** (1 - STRENGTH)
         factors = (factors / factors.mean()).clamp(min=1e-3)
-        product, start = _SmoothedProduct(layers, factors, outliers), 0
+        product, start = _SmoothedProduct(layers, factors, outliers[: 0 if len(names) > 1 else None]), 0
         for name, layer in zip(names, layers, strict=True):
             replace(twin, name, _SmoothedLinear(product, start, start + layer.out_features))
             start += layer.out_features

@@ -1,8 +1,11 @@
-"""`GraphEngine`: an engine whose network is a graph of ONNX Runtime or OpenVINO, with the tokens and the batches of zoo."""
+"""`GraphEngine`: an engine whose network is a graph of ONNX Runtime or OpenVINO, with the tokens and the batches of zoo.
+
+`EngineBySize` leaves a few short texts to one engine, and all others to another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +15,8 @@ from zoo.core.progress import Advance
 from zoo.runtime.errors import PackError
 from zoo.text.engine import Array, Engine, find_cpu_budget, plan_batches
 
+FEW_TEXTS, FEW_CHARACTERS = 8, 400
+"""So many texts, with so many characters together, are few. Then the time around the products counts as much as the products."""
 Compute = Callable[[Mapping[str, Array]], Array]
 
 
@@ -63,3 +68,37 @@ class GraphEngine(Engine):
                 raise ZooError(f"{self.name}: {error}") from None
             yield places, vectors
             advance(len(places))
+
+
+class EngineBySize(Engine):
+    """Encodes a few short texts with one engine, and all others with another.
+
+    Args:
+        few, many: an engine, and the precision that it is asked for.
+    """
+
+    def __init__(self, few: tuple[Engine, str], many: tuple[Engine, str]) -> None:
+        engine = many[0]
+        super().__init__(engine.module, engine.tokenize, engine.pad, engine.dim, engine.max_length)
+        self._few, self._many = few, many
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the engine for many texts."""
+        return self._many[0].device
+
+    def encode(self, inputs: Iterable[str], *, show_progress: bool = False, precision: str = "fp32") -> Array:
+        """Return vectors (n, dim) float32 in the order of `inputs`. Each engine has its own precision."""
+        engine, own = self._few if are_few(inputs) else self._many
+        return engine.encode(inputs, show_progress=show_progress, precision=own)
+
+    def stream(self, inputs: Iterable[str], *, precision: str = "fp32") -> Iterator[Array]:
+        """Yield the vectors of the engine for many texts in blocks."""
+        engine, own = self._many
+        return engine.stream(inputs, precision=own)
+
+
+def are_few(inputs: Iterable[Any]) -> bool:
+    """Return whether the inputs are a list of a few short texts."""
+    is_short = isinstance(inputs, list | tuple) and len(inputs) <= FEW_TEXTS
+    return is_short and sum(len(text) for text in inputs if isinstance(text, str)) <= FEW_CHARACTERS
