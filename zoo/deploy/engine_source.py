@@ -54,6 +54,7 @@ class Engines:
         self._stamp = None if encoder.is_deferred else stamp_weights(encoder.module)
         self._graphs: dict[tuple[_Size, str], Model] = {}
         self._engines: dict[Any, Engine] = {}
+        self._chosen: dict[Any, tuple[Engine, str]] = {}
         self._choices: dict[Any, Choice] = {}
         self._lock = threading.RLock()
         self._is_frozen = False
@@ -71,6 +72,12 @@ class Engines:
         if self.engine == "auto" and encoder.device.type != "cpu":
             return encoder.get_torch_engine(), precision
         self._check_unchanged(encoder)
+        key = (_list_options(encoder), encoder.dim, precision)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(encoder, precision)
+        return self._chosen[key]
+
+    def _choose(self, encoder: TextEncoder, precision: str) -> tuple[Engine, str]:
         if self.engine != "auto":
             return self._open(encoder, self.engine, precision)
         choice = self._choose_fastest(encoder, precision)
