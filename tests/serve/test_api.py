@@ -113,6 +113,25 @@ def test_few_texts_are_read_and_answered_without_another_thread(client, encoder,
     assert aside == ["read_inputs", "render_embeddings"]
 
 
+def test_few_documents_are_ranked_and_predicted_without_another_thread(client, monkeypatch):
+    aside = []
+
+    async def note(function, *arguments):
+        aside.append(function.__name__)
+        return function(*arguments)
+
+    monkeypatch.setattr(service.asyncio, "to_thread", note)
+    many = [f"text {number}" for number in range(service.FEW_TEXTS + 1)]
+    ranking = {"query": TEXTS[0], "documents": TEXTS[:3], "model": MODEL}
+    assert client.post("/v1/rerank", json=ranking).status_code == 200
+    assert client.post("/predict", json={"model": "golden-lbl2vec", "input": TEXTS[:2]}).status_code == 200
+    assert aside == []
+    assert client.post("/v1/rerank", json={**ranking, "documents": many}).status_code == 200
+    assert aside == ["read_inputs", "render_ranking"]
+    assert client.post("/predict", json={"model": "golden-lbl2vec", "input": many}).status_code == 200
+    assert aside == ["read_inputs", "render_ranking", "read_inputs"]
+
+
 def test_packed_bits_count_as_the_numbers_that_are_written(client, models, monkeypatch):
     aside = []
 
@@ -361,6 +380,21 @@ def test_searching_finds_the_hits_of_the_index(searched, options):
         assert [hit["columns"]["number"] for hit in entry["hits"]] == [hit.row["number"] for hit in own]
     alone = client.post("/search", json={"query": queries[0], **options}).json()  # the only index needs no name
     assert [hit["id"] for hit in alone["data"][0]["hits"]] == [hit["id"] for hit in answer["data"][0]["hits"]]
+
+
+def test_few_hits_are_written_without_another_thread(searched, monkeypatch):
+    client, _ = searched
+    aside = []
+
+    async def note(function, *arguments):
+        aside.append(function.__name__)
+        return function(*arguments)
+
+    monkeypatch.setattr(service.asyncio, "to_thread", note)
+    for top, expected in ((service.FEW_TEXTS, []), (service.FEW_TEXTS + 1, ["encode_json"])):
+        answer = client.post("/search", json={"query": "cat", "top": top}).json()
+        assert len(answer["data"][0]["hits"]) == top
+        assert aside == expected
 
 
 def test_a_wrong_search_is_told(searched, client):

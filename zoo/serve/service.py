@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 JSON = "application/json"
 FEW_TEXTS = 16
 FEW_NUMBERS = 4096
-"""Up to so many texts are read, and up to so many numbers written, in the thread of the server."""
+"""Up to so many texts are read, and up to so many numbers, documents and hits written, in the thread of the server."""
 
 
 class Service:
@@ -72,8 +72,7 @@ class Service:
         body, model = self._read(request, EmbeddingsBody, content)
         name = responses.choose_operation(model, body)
         view = model.check_view(body.layers, body.dimensions)
-        arguments = (body.input, model.encoder, self.limits)
-        inputs = await call(read_inputs, *arguments, is_short=are_few_texts(body.input))
+        inputs = await self._read_inputs(body.input, model)
         options = (("precision", model.check_precision(body.precision)),)
         work = (Operation(name, view, body.input_type, options=options), inputs)
         (outcome,) = await self._run(request, model, [work])
@@ -86,16 +85,15 @@ class Service:
         """Answer /v1/rerank."""
         body, model = self._read(request, RerankBody, content)
         view = model.check_view(body.layers, body.dimensions)
-        query = await asyncio.to_thread(read_input, body.query, model.encoder, self.limits, "query")
-        arguments = (body.documents, model.encoder, self.limits, "documents")
-        documents = await asyncio.to_thread(read_inputs, *arguments)
+        query = await self._read_input(body.query, model, "query")
+        documents = await self._read_inputs(body.documents, model, "documents")
         sides: list[Work] = [
             (Operation("embed", view, "query"), [query]),
             (Operation("embed", view, "document"), documents),
         ]
         left, right = await self._run(request, model, sides)
-        tokens = left.tokens + right.tokens
-        return await asyncio.to_thread(responses.render_ranking, model, body, left.results, right.results, tokens)
+        answer = (model, body, left.results, right.results, left.tokens + right.tokens)
+        return await call(responses.render_ranking, *answer, is_short=len(documents) <= FEW_TEXTS)
 
     async def explain(self, request: Request, content: Any) -> bytes:
         """Answer /explain."""
@@ -121,7 +119,7 @@ class Service:
         body, model = self._read(request, PredictBody, content)
         if not model.can_predict:
             raise RequestError(400, f"the model {model.name!r} has no classes", param="model")
-        inputs = await asyncio.to_thread(read_inputs, body.input, model.encoder, self.limits)
+        inputs = await self._read_inputs(body.input, model)
         (outcome,) = await self._run(request, model, [(Operation("predict", options=(("top", body.top),)), inputs)])
         data = [{"index": index, **prediction} for index, prediction in enumerate(outcome.results)]
         usage = responses.count_usage(outcome.tokens)
@@ -132,7 +130,7 @@ class Service:
         body, model = self._read(request, TraverseBody, content)
         if not model.can_traverse:
             raise RequestError(400, f"the model {model.name!r} has no latents", param="model")
-        item = await asyncio.to_thread(read_input, body.input, model.encoder, self.limits, "input")
+        item = await self._read_input(body.input, model, "input")
         work = (Operation("traverse", options=(("latent", body.latent),)), [item])
         (outcome,) = await self._run(request, model, [work])
         return await asyncio.to_thread(responses.render_traversal, model, outcome.results[0], outcome.tokens)
@@ -142,7 +140,7 @@ class Service:
         body = read_body(SearchBody, content)
         name, model = self._find_index(body.index)
         request.scope[NOTES]["model"] = model.name
-        queries = await asyncio.to_thread(read_inputs, body.query, model.encoder, self.limits, "query")
+        queries = await self._read_inputs(body.query, model, "query")
         options = tuple(sorted(body.model_dump(include={"top", "where", "hybrid", "relevant"}).items()))
         work = (Operation("search", index=name, options=options), queries)
         (outcome,) = await self._run(request, model, [work])
@@ -151,7 +149,8 @@ class Service:
         ]
         usage = responses.count_usage(outcome.tokens)
         answer = {"object": "list", "index": name, "model": model.name, "data": data, "usage": usage}
-        return await asyncio.to_thread(responses.encode_json, answer)
+        is_short = sum(len(hits) for hits in outcome.results) <= FEW_TEXTS
+        return await call(responses.encode_json, answer, is_short=is_short)
 
     async def list_models(self, request: Request) -> Response:
         """Answer /v1/models."""
@@ -194,6 +193,14 @@ class Service:
             return Response(await endpoint(request, content), media_type=JSON)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
+
+    async def _read_inputs(self, value: Any, model: ServedModel, param: str = "input") -> list[Any]:
+        """Return the inputs of a request. Few texts are read at once, because they need no thread of their own."""
+        return await call(read_inputs, value, model.encoder, self.limits, param, is_short=are_few_texts(value))
+
+    async def _read_input(self, value: Any, model: ServedModel, place: str) -> Any:
+        """Return one input of a request."""
+        return await call(read_input, value, model.encoder, self.limits, place, is_short=are_few_texts(value))
 
     def _read(self, request: Request, body_class: type[NamedBody], content: Any) -> tuple[NamedBody, ServedModel]:
         body = read_body(body_class, content)
