@@ -181,6 +181,25 @@ def test_smoothing_changes_nothing_in_float32(ratio, encoder, monkeypatch):
         )
 
 
+@pytest.mark.parametrize("kind", ["bert", "qwen3"])
+def test_query_key_and_value_keep_no_outliers_and_all_other_products_do(kind, tmp_path, monkeypatch):
+    from zoo.deploy import smoothing, tracing
+
+    monkeypatch.setattr(smoothing, "OUTLIER_RATIO", 1.0)
+    encoder = Dense.build(DenseSpec(family="dense", backbone=tiny.backbone(tmp_path / "backbone", kind)))
+    graph = encoder.make_graph()
+    module = tracing.copy_module(graph.modules[""], "x")
+    smoothed = smoothing.smooth(module, smoothing.find_ranges(module, graph, encoder, tiny.SENTENCES[:8]))
+    layers = {name: part for name, part in smoothed.named_modules() if isinstance(part, smoothing._SmoothedLinear)}
+    inner = {"dense"} if kind == "bert" else {"o_proj", "gate_proj", "up_proj", "down_proj"}
+    attention = {"query", "key", "value"} if kind == "bert" else {"q_proj", "k_proj", "v_proj"}
+    names = {
+        has: {name.rpartition(".")[2] for name, part in layers.items() if (part.product.exact is not None) == has}
+        for has in (True, False)
+    }
+    assert names == {True: inner, False: attention}
+
+
 def test_a_product_that_narrows_multiplies_tokens_of_equal_size(monkeypatch):
     from zoo.deploy import smoothing
 

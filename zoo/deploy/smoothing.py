@@ -27,6 +27,8 @@ EXACT = "exact"
 MOST_OUTLIERS, OUTLIER_SHARE, OUTLIER_RATIO = 64, 1 / 48, 3.0
 """How many components of an input stay in float32, if the largest one is so many times the median. More cost more time than they
 gain."""
+ATTENTION_LAYERS = 3
+"""So many layers that share an input are query, key and value. Two are the gate and the values of an inner layer."""
 STRENGTH = 0.55
 """How much of a component's range moves to its weights."""
 SMALLEST = 1e-5
@@ -125,7 +127,8 @@ def smooth(module: torch.nn.Module, ranges: Mapping[str, Range]) -> torch.nn.Mod
             continue
         factors = largest.clamp(min=SMALLEST) ** STRENGTH / weights.clamp(min=SMALLEST) ** (1 - STRENGTH)
         factors = (factors / factors.mean()).clamp(min=1e-3)
-        product, start = _SmoothedProduct(layers, factors, outliers[: 0 if len(names) > 1 else None]), 0
+        is_attention = len(names) == ATTENTION_LAYERS
+        product, start = _SmoothedProduct(layers, factors, outliers[: 0 if is_attention else None]), 0
         for name, layer in zip(names, layers, strict=True):
             replace(twin, name, _SmoothedLinear(product, start, start + layer.out_features))
             start += layer.out_features
